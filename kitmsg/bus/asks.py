@@ -1,0 +1,179 @@
+"""The replies that one connection awaits.
+
+This is on the hot path of every call, so it is flat: per ask one future, one slotted
+record and one dict entry; no task and no timer.  One timer per connection, set to the
+earliest deadline in steps of 50 ms, sweeps the table; with nothing waiting it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.errors import DeadlineExceeded, Disconnected, KitError, NoResponders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.message import Message
+
+__all__ = ["TICK", "Ask", "Asks", "cancel_subject"]
+
+TICK: Final = 0.05
+"""Step in which asks expire, in seconds."""
+
+_NO_RESPONDERS: Final = 503
+_NEVER: Final = math.inf
+
+
+class Ask:
+    """One awaited reply: await `future`."""
+
+    __slots__ = ("expires", "future", "subject", "timeout", "token")
+
+    def __init__(
+        self,
+        token: int,
+        subject: str,
+        timeout: float,
+        expires: float,
+        future: asyncio.Future[Message],
+    ) -> None:
+        self.token = token
+        self.subject = subject
+        self.timeout = timeout
+        self.expires = expires
+        self.future = future
+
+
+class Asks:
+    """Table of awaited replies, by integer token.
+
+    Tokens grow, and a connection writes in order, so one number tells which asks were
+    written: `mark_written` is O(1) per flush.
+    """
+
+    __slots__ = ("_handle", "_last", "_loop", "_sweep_at", "_table", "_written", "late")
+
+    def __init__(self) -> None:
+        self._table: dict[int, Ask] = {}
+        self._last = 0
+        self._written = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._sweep_at = _NEVER
+        self.late = 0
+        """Replies that came when nobody waited for them any more."""
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def open(self, subject: str, timeout: float) -> Ask:
+        """Start to wait for one reply, at most `timeout` seconds.
+
+        Needs a running event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        self._last = token = self._last + 1
+        expires = loop.time() + timeout
+        ask = Ask(token, subject, timeout, expires, loop.create_future())
+        self._table[token] = ask
+        if expires < self._sweep_at:
+            self._arm(expires)
+        return ask
+
+    def resolve(self, token: int, message: Message) -> None:
+        """Give `message` to the ask that waits for it, else count it as `late`."""
+        ask = self._table.pop(token, None)
+        if ask is None or ask.future.done():
+            self.late += 1
+        elif (
+            message.header_block
+            and not message.data
+            and message.status == _NO_RESPONDERS
+        ):
+            ask.future.set_exception(NoResponders(ask.subject))
+        else:
+            ask.future.set_result(message)
+
+    def forget(self, ask: Ask) -> bool:
+        """Stop waiting; tell whether the ask was still open.
+
+        A failure that nobody will look at any more is marked as seen.
+        """
+        if ask.future.done() and not ask.future.cancelled():
+            ask.future.exception()
+        return self._table.pop(ask.token, None) is not None
+
+    def mark_written(self) -> None:
+        """Note that every ask opened so far has been handed to the network."""
+        self._written = self._last
+
+    def was_written(self, ask: Ask) -> bool:
+        """Tell whether `ask` has been handed to the network."""
+        return ask.token <= self._written
+
+    def fail_all(self, reason: str) -> None:
+        """End every wait with `Disconnected`; its `sent` tells what was written."""
+        self._fail(
+            list(self._table.values()),
+            lambda ask: Disconnected(reason, sent=self.was_written(ask)),
+        )
+        self._disarm()
+
+    def fail_where(
+        self, test: Callable[[Ask], bool], make: Callable[[Ask], KitError]
+    ) -> int:
+        """End the waits that `test` picks with the error that `make` builds for each.
+
+        Returns:
+            How many there were.
+        """
+        chosen = [ask for ask in self._table.values() if test(ask)]
+        self._fail(chosen, make)
+        return len(chosen)
+
+    def _fail(self, asks: list[Ask], make: Callable[[Ask], KitError]) -> None:
+        for ask in asks:
+            del self._table[ask.token]
+            if not ask.future.done():
+                ask.future.set_exception(make(ask))
+
+    # Invariant: while the table is not empty, a sweep is due no later than one tick
+    # after the earliest deadline in it.  One that comes too early finds nothing.
+
+    def _arm(self, expires: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        assert self._loop is not None  # noqa: S101  # set by the first `open`
+        self._sweep_at = (expires // TICK + 1) * TICK
+        self._handle = self._loop.call_at(self._sweep_at, self._sweep)
+
+    def _disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle, self._sweep_at = None, _NEVER
+
+    def _sweep(self) -> None:
+        now = self._sweep_at  # not loop.time(): a timer may fire a little early
+        self._handle, self._sweep_at = None, _NEVER
+        self._fail([a for a in self._table.values() if a.expires <= now], _expired)
+        if self._table:
+            self._arm(max(now, min(ask.expires for ask in self._table.values())))
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Forget a loop that is gone: a bus in memory may outlive its first one."""
+        self._table.clear()
+        self._handle, self._sweep_at, self._loop = None, _NEVER, loop
+
+
+def cancel_subject(subject: str) -> str:
+    """Return where to say that nobody waits any more for the answer from `subject`."""
+    return "_kit.cancel." + subject.partition(".")[0]
+
+
+def _expired(ask: Ask) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no reply from {ask.subject!r} in {ask.timeout:g} s")
