@@ -1,0 +1,123 @@
+"""Moves messages: subjects, queue groups, request and reply.
+
+    nats.py       `NatsBus`, over the NATS client
+    connection.py the hardened client connection under it
+    asks.py       replies that are awaited, and their deadlines; used by every bus
+    memory.py     `MemoryBus`, the public in-process twin: no server, same promises
+    embedded.py   `EmbeddedServer` starts a real ``nats-server`` for dev and tests
+
+What every bus promises, and one contract suite checks on each:
+
+- At most once.  A message published while nobody listens is gone.
+- Messages from one publisher to one subscription arrive in order.
+- A subject's queue group gets each message once, on a random member.
+- `request` ends: with a reply, `NoResponders` at once, `DeadlineExceeded` at the timeout,
+  or `Disconnected` as soon as the connection is lost.  What was reported as not sent
+  (``Disconnected.sent`` is False) is never sent later.
+- Handlers are called one after the other on the event loop, and must not wait: they
+  enqueue.  One that raises is logged and harms nobody else.
+- After `unsubscribe` and `flush`, no new message arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from kitmsg.message import Message
+
+__all__ = ["Bus", "Handler", "Subscription"]
+
+Handler: TypeAlias = Callable[[Message], None]
+"""Takes one message; never waits."""
+
+
+class Subscription(Protocol):
+    """Interest in a subject."""
+
+    @property
+    def subject(self) -> str:
+        """The pattern subscribed to."""
+        ...
+
+    def unsubscribe(self) -> None:
+        """Stop new messages; those on their way may still arrive until a `flush`."""
+        ...
+
+
+class Bus(Protocol):
+    """The seam between transports and whatever carries their messages."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a message can be sent now."""
+        ...
+
+    @property
+    def max_payload(self) -> int:
+        """Longest header block and payload together, in bytes."""
+        ...
+
+    def publish(
+        self, subject: str, data: bytes, reply: str = "", header_block: bytes = b""
+    ) -> None:
+        """Send to whoever listens.  At most once; written before the next loop turn ends.
+
+        Raises:
+            Disconnected: There is no connection; nothing will be sent.
+            InvalidArgument: The subject is malformed, or the message is over
+                `max_payload`.
+            ResourceExhausted: More is waiting to be written than the bus buffers.
+        """
+        ...
+
+    async def request(
+        self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
+    ) -> Message:
+        """Send and wait for one reply, at most `timeout` seconds (in steps of 50 ms).
+
+        A cancelled wait publishes the ask's reply subject on
+        ``_kit.cancel.{first token of subject}``, so that a service can stop its turn.
+
+        Raises:
+            NoResponders: Nobody is subscribed to `subject`.
+            DeadlineExceeded: No reply in time.
+            Disconnected: No connection, or lost while waiting.
+            PermissionDenied: The server does not let this user send there.
+            InvalidArgument: As in `publish`.
+            ResourceExhausted: As in `publish`.
+        """
+        ...
+
+    def subscribe(
+        self, subject: str, handler: Handler, queue: str = ""
+    ) -> Subscription:
+        """Call `handler` with each message on `subject` (wildcards allowed).
+
+        Args:
+            subject: Pattern to listen on.
+            handler: Called on the event loop; must not wait.
+            queue: Queue group to join; "" to get every message.
+
+        Raises:
+            InvalidArgument: The subject or the queue group is malformed.
+            Disconnected: The bus is closed.
+        """
+        ...
+
+    def watch(self, on_change: Callable[[bool], None]) -> Callable[[], None]:
+        """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
+        ...
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until all that was sent or subscribed before is known to the server.
+
+        Raises:
+            DeadlineExceeded: It took longer than `timeout` seconds.
+            Disconnected: No connection, or lost while waiting.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Send what is buffered, end the asks that wait with `Disconnected`, disconnect."""
+        ...

@@ -1,0 +1,124 @@
+"""What travels with a request besides the request: deadline, identity, trace.
+
+One slotted, mutable object per turn, because it is made for every call.  Middlewares that
+want other facts downstream copy it with `evolve`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.message import EMPTY_HEADERS, Headers, Message
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["PROPAGATED", "Context", "current", "enter"]
+
+PROPAGATED: Final = ("traceparent", "tracestate", "baggage", "Kit-Request-Id")
+"""Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
+
+_TRACES = tuple(name.encode() for name in ("trace", "baggage", "Kit-Request-Id"))
+
+
+class Context:
+    """Facts about one request.
+
+    Attributes:
+        deadline: Absolute time on the event loop's clock, in seconds; None for none.
+        endpoint: Dotted name of the endpoint that runs, such as ``greeter.hello``; "" in
+            code that is no turn.
+        metadata: Headers that a client sends along with its call, by name.
+        message: The message that carries the request; None on the calling side.
+        principal: Who the caller is, as an auth middleware found; None when unknown.
+    """
+
+    __slots__ = (
+        "_request_id",
+        "deadline",
+        "endpoint",
+        "message",
+        "metadata",
+        "principal",
+    )
+
+    def __init__(
+        self,
+        *,
+        deadline: float | None = None,
+        endpoint: str = "",
+        metadata: dict[str, str] | None = None,
+        message: Message | None = None,
+        principal: Any = None,
+    ) -> None:
+        self.deadline = deadline
+        self.endpoint = endpoint
+        self.metadata: dict[str, str] = {} if metadata is None else metadata
+        self.message = message
+        self.principal = principal
+        self._request_id = ""
+
+    def remaining(self, now: float) -> float | None:
+        """Return the seconds left at `now`, never negative; None without a deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with other values for the attributes named in `changes`."""
+        copy = type(self)(
+            deadline=self.deadline,
+            endpoint=self.endpoint,
+            metadata=self.metadata,
+            message=self.message,
+            principal=self.principal,
+        )
+        copy._request_id = self._request_id  # noqa: SLF001
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
+
+    @property
+    def headers(self) -> Headers:
+        """Headers that came with the request; empty on the calling side."""
+        return EMPTY_HEADERS if self.message is None else self.message.headers
+
+    @property
+    def request_id(self) -> str:
+        """``Kit-Request-Id`` of the request; one is made up when it brought none."""
+        if not self._request_id:
+            given = self.headers.get("Kit-Request-Id", "")
+            self._request_id = given or secrets.token_hex(8)
+        return self._request_id
+
+    @property
+    def caller(self) -> str:
+        """Dotted name of the calling endpoint (``Kit-Caller``); "" when unknown."""
+        return self.headers.get("Kit-Caller", "")
+
+    def propagated(self) -> dict[str, str]:
+        """Return the headers that a nested call passes on: trace, baggage, request id."""
+        message = self.message
+        if message is None:
+            return {}
+        block = message.header_block
+        if not any(name in block for name in _TRACES):
+            # Most calls bring none of them: the headers need not even be parsed.
+            return {"Kit-Request-Id": self._request_id} if self._request_id else {}
+        headers = message.headers
+        return {name: headers[name] for name in PROPAGATED if name in headers}
+
+    def __repr__(self) -> str:
+        return f"Context(endpoint={self.endpoint!r}, deadline={self.deadline!r})"
+
+
+_current: ContextVar[Context] = ContextVar("kitmsg.context")
+_NOWHERE: Final = Context()
+
+enter = _current.set
+"""Make a context the current one of the running task."""
+
+
+def current() -> Context:
+    """Return the context of the turn that runs; an empty one outside any turn."""
+    return _current.get(_NOWHERE)

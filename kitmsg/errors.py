@@ -1,0 +1,359 @@
+"""What can go wrong, named once.
+
+    KitError                  a `Code`, a message for people, maybe facts in `details`
+      InvalidArgument         the request is wrong, whatever the state of the system
+      DeadlineExceeded        time ran out (also a TimeoutError)
+      Unavailable             nobody can do it now; trying again may help
+        NoResponders          nobody serves the subject
+        Disconnected          the bus is out of reach, or was lost while waiting
+      ResourceExhausted       the service is full; `retry_after` says when to come back
+      ... one class for each other `Code`: NotFound, PermissionDenied, Internal, ...
+      BusinessError           a declared, typed error of your own; its fields cross the wire
+
+Every error has a `Code`, so one ``except KitError`` and one table per gateway cover all
+of them.  A remote error is raised again as the class of its code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Any, ClassVar, dataclass_transform
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "BusinessError",
+    "Cancelled",
+    "Code",
+    "DataLoss",
+    "DeadlineExceeded",
+    "Disconnected",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
+    "KitError",
+    "NoResponders",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Unknown",
+    "code_of",
+    "error_for",
+]
+
+
+class Code(StrEnum):
+    """Kind of failure: gRPC's status names, with gRPC's meanings.
+
+    Source: grpc.io, "Status codes", for names and `grpc`; google.rpc.Code for `http`;
+    NATS ADR-32, "Error Handling", which wants a number in its header, for sending `http`
+    there too.
+    """
+
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    INVALID_ARGUMENT = "invalid_argument"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    PERMISSION_DENIED = "permission_denied"
+    RESOURCE_EXHAUSTED = "resource_exhausted"
+    FAILED_PRECONDITION = "failed_precondition"
+    ABORTED = "aborted"
+    OUT_OF_RANGE = "out_of_range"
+    UNIMPLEMENTED = "unimplemented"
+    INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
+    DATA_LOSS = "data_loss"
+    UNAUTHENTICATED = "unauthenticated"
+
+    @property
+    def http(self) -> int:
+        """HTTP status, also the number in ``Nats-Service-Error-Code``; not one to one."""
+        return _TABLE[self][0]
+
+    @property
+    def grpc(self) -> int:
+        """gRPC status number, 1 to 16; one to one."""
+        return _TABLE[self][1]
+
+    @classmethod
+    def from_http(cls, status: int) -> Code:
+        """Return the code that an HTTP-like number from a foreign service means.
+
+        Where several codes share a number the most general one wins; an unlisted 4xx is
+        `INVALID_ARGUMENT`, anything else unlisted `UNKNOWN`.
+        """
+        known = _FROM_HTTP.get(status)
+        if known is not None:
+            return known
+        return cls.INVALID_ARGUMENT if status // 100 == 4 else cls.UNKNOWN  # noqa: PLR2004
+
+    @classmethod
+    def from_grpc(cls, number: int) -> Code:
+        """Return the code of a gRPC status number; `UNKNOWN` for one gRPC does not list."""
+        return _FROM_GRPC.get(number, cls.UNKNOWN)
+
+
+# code -> (HTTP status, gRPC number)
+_TABLE: dict[Code, tuple[int, int]] = {
+    Code.CANCELLED: (499, 1),
+    Code.UNKNOWN: (500, 2),
+    Code.INVALID_ARGUMENT: (400, 3),
+    Code.DEADLINE_EXCEEDED: (504, 4),
+    Code.NOT_FOUND: (404, 5),
+    Code.ALREADY_EXISTS: (409, 6),
+    Code.PERMISSION_DENIED: (403, 7),
+    Code.RESOURCE_EXHAUSTED: (429, 8),
+    Code.FAILED_PRECONDITION: (400, 9),
+    Code.ABORTED: (409, 10),
+    Code.OUT_OF_RANGE: (400, 11),
+    Code.UNIMPLEMENTED: (501, 12),
+    Code.INTERNAL: (500, 13),
+    Code.UNAVAILABLE: (503, 14),
+    Code.DATA_LOSS: (500, 15),
+    Code.UNAUTHENTICATED: (401, 16),
+}
+_FROM_GRPC = {grpc: code for code, (_, grpc) in _TABLE.items()}
+_FROM_HTTP = {
+    400: Code.INVALID_ARGUMENT,
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    405: Code.UNIMPLEMENTED,
+    408: Code.DEADLINE_EXCEEDED,
+    409: Code.ABORTED,
+    412: Code.FAILED_PRECONDITION,
+    416: Code.OUT_OF_RANGE,
+    429: Code.RESOURCE_EXHAUSTED,
+    499: Code.CANCELLED,
+    500: Code.INTERNAL,
+    501: Code.UNIMPLEMENTED,
+    502: Code.UNAVAILABLE,
+    503: Code.UNAVAILABLE,
+    504: Code.DEADLINE_EXCEEDED,
+}
+
+
+class KitError(Exception):
+    """Base of every error that kitmsg raises on purpose.
+
+    Args:
+        message: One sentence for people; it reaches the caller, so no secrets.
+        retry_after: When trying again may help, in seconds from now; None if unknown.
+        request_id: The request it answers, as in the service's log; "" if unknown.
+    """
+
+    code: ClassVar[Code] = Code.UNKNOWN
+
+    def __init__(
+        self, message: str = "", *, retry_after: float | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return self.message or self.code.value
+
+
+class Cancelled(KitError):
+    """The caller gave up before the answer came."""
+
+    code = Code.CANCELLED
+
+
+class Unknown(KitError):
+    """The peer failed and did not say how, or in a way that is not ours."""
+
+    code = Code.UNKNOWN
+
+
+class InvalidArgument(KitError):
+    """The request is wrong, whatever the state of the system.
+
+    Args:
+        message: What was wrong and what was expected.
+        field: Path of the offending field, such as ``order.lines[2].sku``; "" for none.
+        retry_after: As in `KitError`.
+        request_id: As in `KitError`.
+    """
+
+    code = Code.INVALID_ARGUMENT
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str = "",
+        retry_after: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, retry_after=retry_after, request_id=request_id)
+        self.field = field
+
+
+class DeadlineExceeded(KitError, TimeoutError):
+    """The deadline passed before the answer came.
+
+    The peer may still have done the work.
+    """
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+class NotFound(KitError):
+    """The thing asked for does not exist."""
+
+    code = Code.NOT_FOUND
+
+
+class AlreadyExists(KitError):
+    """The thing to be made exists already."""
+
+    code = Code.ALREADY_EXISTS
+
+
+class PermissionDenied(KitError):
+    """The caller is known and may not do this."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class ResourceExhausted(KitError):
+    """A quota or a mailbox is full; `retry_after` says when to come back."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class FailedPrecondition(KitError):
+    """The system is not in the state the request needs; retrying alone will not help."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class Aborted(KitError):
+    """A conflict with a concurrent change; trying the whole sequence again may help."""
+
+    code = Code.ABORTED
+
+
+class OutOfRange(KitError):
+    """Past the valid range, such as reading after the end; the state could change that."""
+
+    code = Code.OUT_OF_RANGE
+
+
+class Unimplemented(KitError):
+    """The service does not have this endpoint or this feature of it."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class Internal(KitError):
+    """The service failed; its log has the details under `request_id`."""
+
+    code = Code.INTERNAL
+
+
+class Unavailable(KitError):
+    """Nobody can do it now; trying again, with a delay, may help."""
+
+    code = Code.UNAVAILABLE
+
+
+class NoResponders(Unavailable):
+    """Nobody is subscribed to the subject (NATS status 503)."""
+
+    def __init__(self, subject: str, hint: str = "") -> None:
+        super().__init__(f"no responders for {subject!r}" + (f"; {hint}" if hint else ""))
+        self.subject = subject
+        self.hint = hint
+
+
+class Disconnected(Unavailable):
+    """The bus is out of reach, or was lost while waiting.
+
+    `sent` is False when the message never left: it was not and will not be carried out.
+    """
+
+    def __init__(self, message: str = "not connected to the bus", *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class DataLoss(KitError):
+    """Data is lost or broken beyond repair."""
+
+    code = Code.DATA_LOSS
+
+
+class Unauthenticated(KitError):
+    """The caller is not known: credentials are missing or wrong."""
+
+    code = Code.UNAUTHENTICATED
+
+
+@dataclass_transform(eq_default=False)
+class BusinessError(KitError):
+    """A declared error of your own: a dataclass whose fields cross the wire.
+
+    ::
+
+        class OutOfStock(BusinessError):
+            code = Code.FAILED_PRECONDITION
+            template = "only {left} of {sku} left"
+            sku: str
+            left: int = 0
+
+    Declare it with ``@endpoint(raises=[OutOfStock])``, raise it in the service, catch it in
+    the caller.  `template` makes the message from the fields; without one it is the first
+    line of the docstring.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    template: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        doc = (type(self).__doc__ or "").strip().partition("\n")[0]
+        KitError.__init__(self, self.template.format(**fields) if self.template else doc)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = [getattr(self, f.name) for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return type(self), tuple(values)
+
+
+def _by_code(root: type[KitError]) -> dict[Code, type[KitError]]:
+    """Return the class of each code: the direct children of `root` that set one."""
+    return {cls.code: cls for cls in root.__subclasses__() if cls is not BusinessError}
+
+
+_CLASSES = _by_code(KitError)
+
+
+def error_for(code: Code, message: str, **facts: Any) -> KitError:
+    """Return an error of the class that stands for `code`.
+
+    Args:
+        code: Kind of failure.
+        message: One sentence for people.
+        facts: `retry_after`, `request_id`, as in `KitError`.
+    """
+    return _CLASSES[code](message, **facts)
+
+
+def code_of(error: BaseException) -> Code:
+    """Return the code of any exception; `INTERNAL` for one that has none."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, Code) else Code.INTERNAL

@@ -1,0 +1,216 @@
+"""The unit the bus moves: a subject, headers and bytes.  No I/O here.
+
+Headers travel as one block of bytes, ``NATS/1.0\\r\\nName: value\\r\\n\\r\\n`` (NATS ADR-4).
+The bus hands the block over as it came; it is parsed when somebody looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kitmsg.errors import InvalidArgument
+
+__all__ = [
+    "EMPTY_HEADERS",
+    "Headers",
+    "Message",
+    "check_name",
+    "check_subject",
+    "encode_headers",
+    "matches",
+]
+
+_VERSION: Final = b"NATS/1.0"
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_BAD_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
+# RFC 7230 token characters, as NATS servers and clients take them.
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class Headers(Mapping[str, str]):
+    """Header fields of one message; names are compared without case.
+
+    A name that came twice keeps its first value here; `all` has every one, and `single`
+    refuses it.
+    """
+
+    __slots__ = ("_pairs", "_values")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple(pairs)
+        self._values: dict[str, str] = {}
+        for name, value in self._pairs:
+            self._values.setdefault(name.lower(), value)
+
+    @classmethod
+    def parse(cls, block: bytes) -> Headers:
+        """Return the fields of a header block, its status line left out.
+
+        Raises:
+            InvalidArgument: The block is not ``NATS/1.0`` and lines of ``name: value``
+                in UTF-8; the message names the line.
+        """
+        if not block:
+            return EMPTY_HEADERS
+        if not block.startswith(_VERSION):
+            raise InvalidArgument(f"headers must begin with NATS/1.0, not {block[:16]!r}")
+        return cls(_field(line) for line in block.split(b"\r\n")[1:] if line)
+
+    def single(self, name: str) -> str:
+        """Return the value of `name`, "" when absent.
+
+        Raises:
+            InvalidArgument: `name` came more than once.
+        """
+        key = name.lower()
+        if len(self._pairs) != len(self._values) and len(self.all(key)) > 1:
+            raise InvalidArgument(f"header {name} came more than once", field=name)
+        return self._values.get(key, "")
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of `name`, in the order they came."""
+        key = name.lower()
+        return [value for field, value in self._pairs if field.lower() == key]
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return every field as it came: original case and order, duplicates included."""
+        return self._pairs
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+        return iter(dict.fromkeys(name for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({dict(self._pairs)!r})"
+
+
+def _field(line: bytes) -> tuple[str, str]:
+    name, colon, value = line.partition(b":")
+    try:
+        field = name.decode("ascii"), value.strip(b" \t").decode()
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"header line {line[:40]!r} is not UTF-8") from None
+    if not colon or not _HEADER_NAME.fullmatch(field[0]):
+        raise InvalidArgument(f"header line {line[:40]!r} is not 'name: value'")
+    return field
+
+
+EMPTY_HEADERS: Final = Headers()
+
+
+def encode_headers(fields: Mapping[str, str]) -> bytes:
+    """Return `fields` as a header block; b"" for none.
+
+    Raises:
+        InvalidArgument: A name is not a token or a value holds CR, LF or NUL, which would
+            let one field forge another.
+    """
+    if not fields:
+        return b""
+    lines = [_VERSION.decode()]
+    for name, value in fields.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidArgument(f"header name {name!r} is not a token", field=name)
+        if "\r" in value or "\n" in value or "\0" in value:
+            raise InvalidArgument(f"header {name} holds a line break", field=name)
+        lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class Message:
+    """One message.
+
+    Args:
+        subject: Where it was sent; dotted tokens.
+        data: The payload.
+        reply: Subject that an answer goes to; "" when none is wanted.
+        header_block: The headers as bytes on the wire; b"" for none.
+    """
+
+    __slots__ = ("_headers", "data", "header_block", "reply", "subject")
+
+    def __init__(
+        self, subject: str, data: bytes = b"", reply: str = "", header_block: bytes = b""
+    ) -> None:
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self.header_block = header_block
+        self._headers: Headers | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, parsed once.
+
+        Raises:
+            InvalidArgument: The block is malformed.
+        """
+        if self._headers is None:
+            self._headers = Headers.parse(self.header_block)
+        return self._headers
+
+    @property
+    def status(self) -> int:
+        """Status number of the header line, such as 503 for no responders; 0 for none."""
+        digits = self.header_block[len(_VERSION) + 1 : len(_VERSION) + 4]
+        return int(digits) if digits.isdigit() else 0
+
+    def __repr__(self) -> str:
+        return f"Message({self.subject!r}, {len(self.data)} bytes, reply={self.reply!r})"
+
+
+def check_subject(subject: str, *, wildcards: bool = False) -> str:
+    """Return `subject` if a message can be sent to it.
+
+    Args:
+        subject: Dotted tokens.
+        wildcards: Allow ``*`` and a final ``>``, for subscribing.
+
+    Raises:
+        InvalidArgument: It is empty, has an empty token, white space or a wildcard where
+            none may be.
+    """
+    tokens = subject.split(".")
+    if not all(tokens) or _BAD_TOKEN.search(subject):
+        raise InvalidArgument(f"{subject!r} is not a subject: dotted tokens, no white space")
+    if not wildcards and ("*" in tokens or ">" in tokens):
+        raise InvalidArgument(f"{subject!r} has a wildcard; name one subject")
+    if ">" in tokens[:-1]:
+        raise InvalidArgument(f"{subject!r}: '>' may only be the last token")
+    return subject
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can name a service or an endpoint.
+
+    Source: NATS ADR-32, "Service Configuration".
+
+    Raises:
+        ValueError: It does not match ``[A-Za-z0-9_-]+``; `what` says whose name it is.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{what} is named {name!r}; use letters, digits, '_' and '-'")
+    return name
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether `subject` is covered by `pattern` (``*`` one token, ``>`` the rest)."""
+    if pattern == subject:
+        return True
+    wanted, given = pattern.split("."), subject.split(".")
+    for i, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > i
+        if i >= len(given) or token not in ("*", given[i]):
+            return False
+    return len(wanted) == len(given)

@@ -1,0 +1,1 @@
+"""Counting and timing.  `stats` is filled on every turn; backends read it."""
