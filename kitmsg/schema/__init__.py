@@ -1,0 +1,23 @@
+"""From a method's signature to types, and from types to JSON Schema.
+
+    signature.py    `signature`, `Signature`: request, response, decoders, adapter
+    types.py        what has a wire form; 64-bit integers, finite floats
+    strict.py       what is refused inside the user's own classes
+    jsonschema.py   JSON Schema of types
+    errortype.py    `error_codec`: declared errors on the wire
+
+Types are the schema: there is no second description to keep in step.
+"""
+
+from kitmsg.schema.errortype import error_codec, error_schema
+from kitmsg.schema.jsonschema import json_schema
+from kitmsg.schema.signature import Adapter, Signature, signature
+
+__all__ = [
+    "Adapter",
+    "Signature",
+    "error_codec",
+    "error_schema",
+    "json_schema",
+    "signature",
+]

@@ -1,0 +1,203 @@
+"""Which Python types have a form on the wire, and the bounds that every number has.
+
+`resolve` reads the annotations of a function, `check` refuses what cannot travel, and
+`bounded` narrows ``int`` and ``float`` to what every peer can hold.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections import abc
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import msgspec
+import msgspec.inspect as mi
+
+from kitmsg.codec import is_pydantic
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "FLOAT_MAX",
+    "INT_MAX",
+    "INT_MIN",
+    "bounded",
+    "check",
+    "children",
+    "is_streaming",
+    "resolve",
+    "spell",
+]
+
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+FLOAT_MAX: Final = sys.float_info.max
+
+_STREAMS = (
+    abc.AsyncIterable,
+    abc.AsyncIterator,
+    abc.AsyncGenerator,
+    abc.Iterator,
+    abc.Generator,
+)
+_USE = (
+    "use builtins, dataclasses, msgspec.Struct, enums, datetime, Decimal, UUID, bytes,"
+    " or containers, optionals and tagged unions of them"
+)
+
+
+def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    """Return the annotations of `function` as types, ``Annotated`` kept.
+
+    Names are looked up in the function's module and closure, then in the frames that
+    are defining it, so that classes local to a function work too.
+
+    Raises:
+        TypeError: A name in an annotation cannot be found; it says which.
+    """
+    from kitmsg.context import Context
+
+    plain = inspect.unwrap(function)
+    local = {"Context": Context, **_enclosing(plain)}
+    try:
+        return typing.get_type_hints(plain, localns=local, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{where}: {error} in its annotations; import it outside"
+            " `if TYPE_CHECKING`, where it can be found when the class is defined"
+        ) from None
+
+
+def _enclosing(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the names that the code around `function` sees, innermost last."""
+    names: dict[str, Any] = {}
+    module = getattr(function, "__globals__", {})
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals is module and frame.f_locals is not module:
+            names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    names = {k: v for k, v in names.items() if k not in module or v is not module[k]}
+    return {**names, **_closure(function)}
+
+
+def _closure(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return dict(inspect.getclosurevars(function).nonlocals)
+    except (TypeError, ValueError):
+        return {}
+
+
+def is_streaming(annotation: Any) -> bool:
+    """Tell whether `annotation` is an iterator or a generator of any kind."""
+    origin = get_origin(annotation) or annotation
+    return origin in _STREAMS
+
+
+def check(annotation: Any, what: str) -> mi.Type:
+    """Return msgspec's description of a type that has a wire form.
+
+    Args:
+        annotation: The type.
+        what: Begins the message, such as ``Greeter.hello: parameter 'x'``.
+
+    Raises:
+        TypeError: It has none; the message names the part that is to blame.
+    """
+    try:
+        info = mi.type_info(annotation)
+        msgspec.json.Decoder(annotation)
+        msgspec.msgpack.Decoder(annotation)
+    except (TypeError, NameError) as error:
+        raise TypeError(
+            f"{what} has the type {spell(annotation)}, which has no wire form: {error}"
+        ) from None
+    culprit = _unsupported(info, set())
+    if culprit is not None:
+        raise TypeError(
+            f"{what} has the type {spell(annotation)}, {_blame(annotation, culprit)}"
+            f" no wire form; {_USE}"
+        )
+    return info
+
+
+def _blame(annotation: Any, culprit: type) -> str:
+    whole = annotation is culprit
+    return "which has" if whole else f"in which {spell(culprit)} has"
+
+
+def _unsupported(info: mi.Type, seen: set[int]) -> type | None:
+    """Return a class inside `info` that neither msgspec nor pydantic can carry."""
+    if id(info) in seen:
+        return None
+    seen.add(id(info))
+    if isinstance(info, mi.CustomType):
+        return None if is_pydantic(info.cls) else info.cls
+    found = (_unsupported(child, seen) for child in children(info))
+    return next((cls for cls in found if cls is not None), None)
+
+
+def children(info: mi.Type) -> Iterator[mi.Type]:
+    """Yield the types that `info` is directly made of."""
+    for name in ("type", "item_type", "key_type", "value_type"):
+        child = getattr(info, name, None)
+        if isinstance(child, mi.Type):
+            yield child
+    for name in ("types", "item_types"):
+        yield from getattr(info, name, ())
+    for field in getattr(info, "fields", ()):
+        yield field.type
+
+
+def spell(annotation: Any) -> str:
+    """Return a type as its user would write it."""
+    if get_origin(annotation) is None and isinstance(annotation, type):
+        name = f"{annotation.__module__}.{annotation.__qualname__}"
+        return name.removeprefix("builtins.").rpartition("<locals>.")[2]
+    return str(annotation).replace("typing.", "")
+
+
+def bounded(annotation: Any) -> Any:
+    """Return `annotation` with every int held to 64 bits and every float finite.
+
+    Reaches into builtin containers, optionals and unions; bounds that are there already
+    stay.  What is inside classes is left to `kitmsg.schema.strict`.
+    """
+    if annotation in (int, float):
+        return _with_bounds(annotation, ())
+    if isinstance(annotation, typing.NewType):
+        return bounded(annotation.__supertype__)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = bounded(args[0]) if args[0] not in (int, float) else None
+        if inner is None:
+            return _with_bounds(args[0], args[1:])
+        return Annotated[(inner, *args[1:])]  # type: ignore[return-value]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(bounded(arg) for arg in args)]  # noqa: UP007
+    if not args or origin is Literal or not _is_container(origin):
+        return annotation
+    return origin[tuple(arg if arg is ... else bounded(arg) for arg in args)]
+
+
+def _is_container(origin: Any) -> bool:
+    return origin in (list, set, frozenset, tuple, dict) or (
+        getattr(origin, "__module__", "") == "collections.abc"
+    )
+
+
+def _with_bounds(kind: type, metadata: tuple[Any, ...]) -> Any:
+    """Return ``Annotated[kind, ...]`` with the bounds that `metadata` does not set."""
+    metas = [m for m in metadata if isinstance(m, msgspec.Meta)]
+    low, high = (INT_MIN, INT_MAX) if kind is int else (-FLOAT_MAX, FLOAT_MAX)
+    extra: dict[str, Any] = {}
+    if all(m.ge is None and m.gt is None for m in metas):
+        extra["ge"] = low
+    if all(m.le is None and m.lt is None for m in metas):
+        extra["le"] = high
+    added = (msgspec.Meta(**extra),) if extra else ()
+    return Annotated[(kind, *metadata, *added)]  # type: ignore[return-value]
