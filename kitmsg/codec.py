@@ -43,7 +43,7 @@ DECODE_ERRORS: Final = (
     OverflowError,
     UnicodeDecodeError,
 )
-"""What a decoder raises for bad input; `translate` turns each into `InvalidArgument`."""
+"""What a decoder raises for bad input; `translate` makes each an `InvalidArgument`."""
 
 ENCODE_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError)
 """What an encoder raises for a value that has no form on the wire."""
@@ -102,7 +102,7 @@ class _Msgpack:
 
 
 class _Json:
-    """JSON; bytes travel as base64 text, times as RFC 3339 text."""
+    """JSON; bytes are base64 text, times RFC 3339 text, NaN and Infinity null."""
 
     __slots__ = ()
     name: Final = "json"
@@ -307,7 +307,7 @@ def is_pydantic(type_: Any) -> bool:
 
 
 def _write_custom(value: Any) -> Any:
-    """Return a form of `value` that msgspec knows; msgspec calls it for what it does not."""
+    """Return a form that msgspec knows, of a value that it does not."""
     if is_pydantic(type(value)):
         return value.model_dump(mode="json", by_alias=True)
     raise TypeError(f"an object of type {_type_name(value)} has no wire form")
@@ -316,8 +316,8 @@ def _write_custom(value: Any) -> Any:
 def _read_custom(type_: Any, value: Any) -> Any:
     """Return `value`, the plain form of a pydantic model, as a `type_`.
 
-    The model sees JSON, in strict mode: text is a date where a date is wanted, but never
-    an int.
+    The model sees JSON, in strict mode: text is a date where a date is wanted, but
+    never an int.
     """
     if not is_pydantic(type_):
         raise TypeError(f"{type_} has no wire form")

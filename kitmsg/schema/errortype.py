@@ -1,8 +1,8 @@
 """The form of a declared error on the wire: ``@endpoint(raises=[OutOfStock])``.
 
 An exception that is a dataclass (every `BusinessError` is) travels as the map of its
-fields and is rebuilt from it.  Any other travels as ``{"args": [...]}`` with plain values;
-what else it knew about itself stays behind.
+fields and is rebuilt from it.  Any other travels as ``{"args": [...]}`` with plain
+values; what else it knew about itself stays behind.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import dataclasses
 import math
 import sys
 import typing
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kitmsg.codec import DECODE_ERRORS, ENCODE_ERRORS, Codec, translate
 from kitmsg.errors import DataLoss, KitError
 from kitmsg.schema import jsonschema, types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["error_codec", "error_schema"]
 
@@ -77,12 +79,12 @@ def error_schema(exc_type: type[BaseException]) -> dict[str, Any]:
 
 def _struct_of(exc_type: type[BaseException]) -> type[msgspec.Struct]:
     """Return the Struct that stands for `exc_type` on the wire."""
-    if not (isinstance(exc_type, type) and issubclass(exc_type, BaseException)):
-        raise TypeError(f"raises takes exception classes, not {exc_type!r}")
-    if not dataclasses.is_dataclass(exc_type):
+    _need_exception(exc_type)
+    declared: Any = exc_type  # for mypy no exception is a dataclass
+    if not dataclasses.is_dataclass(declared):
         return _Plain
     hints = _hints(exc_type)
-    fields = [f for f in dataclasses.fields(exc_type) if f.init]
+    fields = [f for f in dataclasses.fields(declared) if f.init]
     for field in fields:
         types.check(hints[field.name], f"{exc_type.__name__}: field {field.name!r}")
     return msgspec.defstruct(
@@ -94,14 +96,14 @@ def _struct_of(exc_type: type[BaseException]) -> type[msgspec.Struct]:
     )
 
 
+def _need_exception(exc_type: Any) -> None:
+    if not (isinstance(exc_type, type) and issubclass(exc_type, BaseException)):
+        raise TypeError(f"raises= takes exception classes, not {exc_type!r}")
+
+
 def _hints(exc_type: type[BaseException]) -> dict[str, Any]:
     where = exc_type.__name__
-    names: dict[str, Any] = {}
-    frame = sys._getframe(1)  # noqa: SLF001  # the frames that define a local class
-    while frame is not None and frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_globals.get("__name__") == exc_type.__module__:
-            names = {**frame.f_locals, **names}
+    names = types.local_names(sys.modules[exc_type.__module__].__dict__)
     try:
         return typing.get_type_hints(exc_type, localns=names, include_extras=True)
     except NameError as error:

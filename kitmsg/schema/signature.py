@@ -1,8 +1,8 @@
 """From a method's signature to the request and response of an endpoint.
 
-`signature` reads it once, when the class is defined, and refuses what cannot travel.
-Everything a call needs is then built by `Signature`: decoders, encoders, and the adapter
-between a request and a call of the method.
+`signature` reads it once, when the class is defined, and refuses what cannot
+travel. Everything a call needs is then built by `Signature`: decoders, encoders, and
+the adapter between a request and a call of the method.
 
 The hot path is what `adapter`, `request_decoder` and the encoders return; it is flat on
 purpose.
@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
@@ -78,16 +79,16 @@ class Signature:
     @property
     def where(self) -> str:
         """``Owner.method``, as messages have it."""
-        return f"{self.owner}.{self.name}"
+        return _where(self.owner, self.name)
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """Return the request for a call with these arguments.
 
-        The context parameter is not one of them.  Types are not checked here: the service
-        does that.
+        The context parameter is not one of them.  Types are not checked here: the
+        service does that.
 
         Raises:
-            TypeError: The arguments do not fit the parameters, as in Python's own calls.
+            TypeError: The arguments do not fit the parameters, as in a local call.
         """
         if self.is_single or self.keyword_only:
             return self._bind_slowly(args, kwargs)
@@ -150,9 +151,9 @@ class Signature:
     def response_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return a function from a reply's bytes to the response, built once.
 
-        Fields it does not know are ignored, so that services may grow, unless a class in
-        the response forbids them itself.  It raises `DataLoss` for anything that does
-        not fit.
+        Fields it does not know are ignored, so that services may grow, unless a class
+        in the response forbids them itself.  It raises `DataLoss` for anything that
+        does not fit.
         """
         decode = codec.decoder(self.response)
         what = types.spell(self.response)
@@ -168,8 +169,11 @@ class Signature:
         """Return a function from a response to its bytes, built once.
 
         It does not check that the value is of the annotated type: that is a type
-        checker's work, and would cost as much as the encoding.  It raises `TypeError` or
-        `ValueError`, naming the type, for a value that has no form on the wire.
+        checker's work, and would cost as much as the encoding.  It raises `TypeError`
+        or `ValueError`, naming the type, for a value that has no form on the wire.
+
+        Raises:
+            TypeError: The codec is raw and the response is not bytes.
         """
         return _writer(codec.encoder(self.response), self.response)
 
@@ -180,7 +184,7 @@ class Signature:
     @property
     def _is_blob(self) -> bool:
         """Whether the whole request is one parameter of bytes."""
-        fields = getattr(self._info, "fields", ())
+        fields: tuple[Any, ...] = getattr(self._info, "fields", ())
         return len(fields) == 1 and isinstance(fields[0].type, mi.BytesType)
 
     def _raw_request_decoder(self) -> Callable[[bytes], Any]:
@@ -236,7 +240,7 @@ class Signature:
         return jsonschema.digest(*self._schemas)
 
     def describe(self) -> dict[str, Any]:
-        """Return both schemas and their hash, under ``request``, ``response``, ``hash``."""
+        """Return both schemas and their hash: ``request``, ``response``, ``hash``."""
         request, response = self._schemas
         return {"request": request, "response": response, "hash": self.schema_hash}
 
@@ -360,6 +364,10 @@ def signature(
     return _Reader(function, owner, skip_self, unknown_fields).read()
 
 
+def _where(owner: str, name: str) -> str:
+    return f"{owner}.{name}" if owner else name
+
+
 class _Reader:
     """Reads one function."""
 
@@ -371,10 +379,11 @@ class _Reader:
         unknown_fields: UnknownFields,
     ) -> None:
         self.function = function
-        self.name = function.__name__
-        path = function.__qualname__.rpartition("<locals>.")[2].split(".")
+        self.name = getattr(function, "__name__", type(function).__name__)
+        qualified = getattr(function, "__qualname__", self.name)
+        path = qualified.rpartition("<locals>.")[2].split(".")
         self.owner = owner or (path[-2] if len(path) > 1 else "")
-        self.where = f"{self.owner}.{self.name}" if self.owner else self.name
+        self.where = _where(self.owner, self.name)
         self.unknown_fields = unknown_fields
         parameters = list(inspect.signature(function).parameters.values())
         if skip_self is None:
@@ -451,7 +460,8 @@ class _Reader:
     def _response(self, hints: dict[str, Any]) -> Any:
         if "return" not in hints:
             raise TypeError(
-                f"{self.where}: the result has no type; annotate it (-> None for nothing)"
+                f"{self.where}: the result has no type;"
+                " annotate it (-> None for nothing)"
             )
         response = hints["return"]
         if types.is_streaming(response):
@@ -485,17 +495,19 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
     default = parameter.default
     if default is _EMPTY:
         return parameter.name, bounded
-    if default.__hash__ is None:
-        # msgspec takes only empty containers as defaults; any other must not be shared.
-        copy = functools.partial(_copy, default)
+    if not _is_hashable(default) and default not in ([], {}, set()):
+        # msgspec copies empty containers itself; any other must not be shared.
+        copy = functools.partial(deepcopy, default)
         return parameter.name, bounded, msgspec.field(default_factory=copy)
     return parameter.name, bounded, default
 
 
-def _copy(value: Any) -> Any:
-    import copy
-
-    return copy.deepcopy(value)
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_object(annotation: Any) -> bool:

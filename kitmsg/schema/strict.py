@@ -4,10 +4,11 @@
     large integers   outside 64 bits, signed
     NaN, Infinity    as floats and as Decimals
 
-The rules for plain parameters are built into their types (`kitmsg.schema.types.bounded`)
-and cost nothing.  Only where a request holds objects of the user's own classes, ``Any``
-or ``Decimal`` is the body decoded a second time, untyped, and walked by the checks made
-here; a Struct with ``forbid_unknown_fields`` and bounded numbers needs none.
+The rules for plain parameters are built into their types (see
+`kitmsg.schema.types.bounded`) and cost nothing.  Only where a request holds objects of
+the user's own classes, ``Any`` or ``Decimal`` is the body decoded a second time,
+untyped, and walked by the checks made here; a Struct with ``forbid_unknown_fields`` and
+bounded numbers needs none.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ Check: TypeAlias = Callable[[Any], Fault | None]
 """Takes a value decoded without types; returns what is wrong with it."""
 
 _OBJECTS = (mi.StructType, mi.DataclassType, mi.TypedDictType)
+_CLASSES = (*_OBJECTS, mi.NamedTupleType, mi.CustomType)
 _LISTS = (
     mi.ListType,
     mi.SetType,
@@ -87,13 +89,9 @@ class _Compiler:
     def check(self, info: mi.Type) -> Check | None:
         if isinstance(info, (mi.IntType, mi.FloatType)):
             return _number if _open(info) else None
-        if isinstance(info, (mi.AnyType, mi.RawType)):
-            return _anything
-        if isinstance(info, mi.DecimalType):
-            return _decimal
         if isinstance(info, mi.Metadata):
             return self.check(info.type)
-        return self._compound(info)
+        return _LEAVES.get(type(info)) or self._compound(info)
 
     def _compound(self, info: mi.Type) -> Check | None:
         if isinstance(info, _LISTS):
@@ -104,17 +102,15 @@ class _Compiler:
             return _positions([self.check(item) for item in info.item_types])
         if isinstance(info, mi.UnionType):
             return self._union(info)
-        if isinstance(info, (*_OBJECTS, mi.NamedTupleType, mi.CustomType)):
-            return self._once(info)
-        return None
+        return self._once(info) if isinstance(info, _CLASSES) else None
 
     def _once(self, info: Any) -> Check | None:
         """Return the check of a class, made once.
 
-        While it is being made, a reference to itself gets one that looks it up later; so
-        a recursive class is always walked.
+        While it is being made, a reference to itself gets one that looks it up later;
+        so a recursive class is always walked.
         """
-        # Two parametrizations of one generic class differ in their fields, so both count.
+        # Two parametrizations of a generic class differ in their fields: both count.
         key = (info.cls, *(id(f) for f in getattr(info, "fields", ())))
         if key not in self._made:
             self._made[key] = lambda value: _run(self._made[key], value)
@@ -286,6 +282,11 @@ def _object(checks: dict[str, Check | None], forbid: bool) -> Check:
     return walk
 
 
+_LEAVES: dict[type, Check] = {
+    mi.AnyType: _anything,
+    mi.RawType: _anything,
+    mi.DecimalType: _decimal,
+}
 _ANY_LIST = _each(_anything) or _number
 _ANY_MAP = _mapping(_number, _anything) or _number
 

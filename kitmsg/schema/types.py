@@ -11,7 +11,7 @@ import sys
 import types
 import typing
 from collections import abc
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 import msgspec.inspect as mi
@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "children",
     "is_streaming",
+    "local_names",
     "resolve",
     "spell",
 ]
@@ -73,16 +74,26 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
 
 
 def _enclosing(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the names that the code around `function` sees, innermost last."""
+    """Return the names that the code around `function` sees."""
+    local = local_names(getattr(function, "__globals__", {}))
+    return {**local, **_closure(function)}
+
+
+def local_names(module: dict[str, Any]) -> dict[str, Any]:
+    """Return the local variables of the calls now running in a module.
+
+    Classes defined in a function are found by them, while that function runs.
+
+    Args:
+        module: The module's globals.
+    """
     names: dict[str, Any] = {}
-    module = getattr(function, "__globals__", {})
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals is module and frame.f_locals is not module:
             names = {**frame.f_locals, **names}
         frame = frame.f_back
-    names = {k: v for k, v in names.items() if k not in module or v is not module[k]}
-    return {**names, **_closure(function)}
+    return names
 
 
 def _closure(function: Callable[..., Any]) -> dict[str, Any]:
@@ -172,14 +183,18 @@ def bounded(annotation: Any) -> Any:
     if isinstance(annotation, typing.NewType):
         return bounded(annotation.__supertype__)
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated and args[0] in (int, float):
+        return _with_bounds(args[0], args[1:])
+    return _rebuilt(annotation, origin, args)
+
+
+def _rebuilt(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    """Return a type whose arguments are bounded."""
     if origin is Annotated:
-        inner = bounded(args[0]) if args[0] not in (int, float) else None
-        if inner is None:
-            return _with_bounds(args[0], args[1:])
-        return Annotated[(inner, *args[1:])]  # type: ignore[return-value]
+        return Annotated[(bounded(args[0]), *args[1:])]
     if origin in (Union, types.UnionType):
         return Union[tuple(bounded(arg) for arg in args)]  # noqa: UP007
-    if not args or origin is Literal or not _is_container(origin):
+    if not args or not _is_container(origin):
         return annotation
     return origin[tuple(arg if arg is ... else bounded(arg) for arg in args)]
 
@@ -200,4 +215,4 @@ def _with_bounds(kind: type, metadata: tuple[Any, ...]) -> Any:
     if all(m.le is None and m.lt is None for m in metas):
         extra["le"] = high
     added = (msgspec.Meta(**extra),) if extra else ()
-    return Annotated[(kind, *metadata, *added)]  # type: ignore[return-value]
+    return Annotated[(kind, *metadata, *added)]
