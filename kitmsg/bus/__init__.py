@@ -2,7 +2,9 @@
 
     nats.py       `NatsBus`, over the NATS client
     connection.py the hardened client connection under it
+    options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
+    checks.py     what no bus sends: malformed subjects, too many bytes
     memory.py     `MemoryBus`, the public in-process twin: no server, same promises
     embedded.py   `EmbeddedServer` starts a real ``nats-server`` for dev and tests
 
@@ -11,9 +13,9 @@ What every bus promises, and one contract suite checks on each:
 - At most once.  A message published while nobody listens is gone.
 - Messages from one publisher to one subscription arrive in order.
 - A subject's queue group gets each message once, on a random member.
-- `request` ends: with a reply, `NoResponders` at once, `DeadlineExceeded` at the timeout,
-  or `Disconnected` as soon as the connection is lost.  What was reported as not sent
-  (``Disconnected.sent`` is False) is never sent later.
+- `request` ends: with a reply, `NoResponders` at once, `DeadlineExceeded` at the
+  timeout, or `Disconnected` as soon as the connection is lost.  What was reported as
+  not sent (``Disconnected.sent`` is False) is never sent later.
 - Handlers are called one after the other on the event loop, and must not wait: they
   enqueue.  One that raises is logged and harms nobody else.
 - After `unsubscribe` and `flush`, no new message arrives.
@@ -61,7 +63,7 @@ class Bus(Protocol):
     def publish(
         self, subject: str, data: bytes, reply: str = "", header_block: bytes = b""
     ) -> None:
-        """Send to whoever listens.  At most once; written before the next loop turn ends.
+        """Send to whoever listens.  At most once; written by the end of the next turn.
 
         Raises:
             Disconnected: There is no connection; nothing will be sent.
@@ -119,5 +121,5 @@ class Bus(Protocol):
         ...
 
     async def close(self) -> None:
-        """Send what is buffered, end the asks that wait with `Disconnected`, disconnect."""
+        """Send what is buffered, end waiting asks with `Disconnected`, disconnect."""
         ...

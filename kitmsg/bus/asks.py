@@ -73,7 +73,12 @@ class Asks:
         """Start to wait for one reply, at most `timeout` seconds.
 
         Needs a running event loop.
+
+        Raises:
+            DeadlineExceeded: `timeout` is not more than zero; do not send.
         """
+        if not timeout > 0:  # so that NaN is refused too
+            raise DeadlineExceeded(f"no time left to ask {subject!r}")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
@@ -161,8 +166,9 @@ class Asks:
         now = self._sweep_at  # not loop.time(): a timer may fire a little early
         self._handle, self._sweep_at = None, _NEVER
         self._fail([a for a in self._table.values() if a.expires <= now], _expired)
-        if self._table:
-            self._arm(max(now, min(ask.expires for ask in self._table.values())))
+        earliest = min((a.expires for a in self._table.values()), default=_NEVER)
+        if earliest < _NEVER:
+            self._arm(max(now, earliest))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Forget a loop that is gone: a bus in memory may outlive its first one."""

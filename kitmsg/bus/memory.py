@@ -123,12 +123,10 @@ class MemoryBus:
             self.publish(subject, data, f"{_INBOX}{ask.token}", header_block)
             self._asks.mark_written()
             return await ask.future
-        except asyncio.CancelledError:
-            if self._asks.forget(ask):
+        except BaseException as error:
+            if self._asks.forget(ask) and isinstance(error, asyncio.CancelledError):
                 self._cancel(ask)
             raise
-        finally:
-            self._asks.forget(ask)
 
     def subscribe(
         self, subject: str, handler: Handler, queue: str = ""

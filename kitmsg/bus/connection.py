@@ -1,0 +1,645 @@
+"""One connection to NATS: the client of nats-py, hardened, with a data path of its own.
+
+nats-py keeps TLS, the handshake and JetStream.  This subclass takes over
+
+- dispatch: our subscriptions are called straight from the reader, no task between;
+- writing: one list for every command, joined and written once per loop turn, bounded;
+- failure: whatever is wrong with the link ends in `_go_down`, which fails every wait at
+  once and throws away what was not written, so that nothing is sent later;
+- connecting again: for ever, with backoff and jitter, and a watchdog over it.
+
+It touches private parts of nats-py: `_PARTS` and `_STATE` name them, and import fails
+where they are missing.
+
+The hot path is `send`, `_write_out`, `_read_loop` and `_process_msg`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from nats import errors
+from nats.aio.client import Client, Srv
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
+from nats.protocol.parser import PERMISSIONS_ERR
+
+from kitmsg.bus.asks import Ask, Asks
+from kitmsg.bus.credentials import Signer
+from kitmsg.errors import Disconnected, PermissionDenied, ResourceExhausted
+from kitmsg.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Handler
+    from kitmsg.bus.options import NatsOptions
+
+__all__ = ["Connection", "errors"]
+
+_log = logging.getLogger("kitmsg.bus")
+
+CLOSE_SECONDS: Final = 1.0
+_READ_BYTES: Final = 64 << 10
+_LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
+_FIRST_WAIT: Final = 0.25
+_LONGEST_WAIT: Final = 2.0
+_WATCH_SECONDS: Final = 1.0
+_LAME_DUCK_STEP: Final = 0.1
+_LAME_DUCK_STEPS: Final = 50
+_REMEMBERED: Final = 1000
+
+# Errors after which the server keeps the connection open.
+_HARMLESS = ("maximum subscriptions exceeded", "invalid subject", "invalid publish")
+_DENIED = re.compile(
+    r'for (publish|subscription)( with reply)?(?: of| to) "([^"]+)"', re.IGNORECASE
+)
+
+
+class _Link(TcpTransport):
+    """A socket whose end never takes long, even when the other side is silent."""
+
+    async def wait_closed(self) -> None:
+        """Wait a second for what is buffered to leave, then let go."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await super().wait_closed()  # type: ignore[no-untyped-call]
+        except (TimeoutError, OSError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    @property
+    def wire(self) -> asyncio.WriteTransport:
+        """Where bytes go, without a wait."""
+        assert self._io_writer is not None  # noqa: S101  # connected by its maker
+        return self._io_writer.transport
+
+
+class Connection(Client):
+    """One link to one of several servers, and the waits that hang on it.
+
+    Args:
+        options: How to reach the servers, and as whom.
+        on_change: Called with `up` whenever it changes.
+
+    Raises:
+        InvalidArgument: The credentials in `options` cannot be used.
+    """
+
+    def __init__(self, options: NatsOptions, on_change: Callable[[bool], None]) -> None:
+        super().__init__()
+        self.asks = Asks()
+        self.up = False
+        self.why_down = "not connected to NATS"
+        self.bad_subjects = 0
+        self.dropped = 0
+        self.inbox = f"{options.inbox_prefix}.{self._nuid.next().decode()}."
+        self._options = options
+        self._on_change = on_change
+        self._handlers: dict[int, Handler] = {}
+        self._inbox_sid = 0
+        self._token_at = len(self.inbox.encode())
+        self._inbox_denied = ""
+        self._complained: set[str] = set()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._socket_bytes = 0
+        self._wire: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._setup_signer(options)
+
+    def _setup_signer(self, options: NatsOptions) -> None:
+        # nats-py's own reader of creds files never ends on a file without a JWT.
+        if not (options.creds or options.nkey_file or options.nkey_seed):
+            return
+        signer = Signer(options)
+        self._signature_cb = signer.sign
+        if options.creds:
+            self._user_jwt_cb = signer.jwt
+        else:
+            self._public_nkey = signer.public_key
+
+    # -- connecting ---------------------------------------------------------------
+
+    async def open(self, server: str, pool: tuple[str, ...]) -> None:
+        """Connect to `server`; later ones are taken from `pool`.
+
+        Raises whatever went wrong: an `OSError`, a nats-py `Error` or a `TimeoutError`.
+        """
+        options = self._options
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                await self._connect(server)
+                self._take_over()
+                await self._subscribe_inbox()
+                await self.ping()
+        except BaseException:
+            self._drop_link()
+            self._status = Client.CLOSED
+            raise
+        self.options["allow_reconnect"] = options.reconnect
+        known = {srv.uri.netloc for srv in self._server_pool}
+        uris = [self._parse_server_uri(url) for url in pool]
+        self._server_pool[:0] = [Srv(uri) for uri in uris if uri.netloc not in known]
+        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+        self._go_up()
+
+    async def _connect(self, server: str) -> None:
+        options = self._options
+        await super().connect(
+            [server],
+            error_cb=self._note_error,
+            name=options.name or None,
+            allow_reconnect=False,
+            connect_timeout=options.connect_timeout,  # type: ignore[arg-type]
+            ping_interval=options.ping_interval,  # type: ignore[arg-type]
+            dont_randomize=True,
+            user=options.user or None,
+            password=options.password or None,
+            token=options.token or None,
+            inbox_prefix=options.inbox_prefix,
+            pending_size=0,
+            tls=options.ssl_context(),
+            tls_hostname=options.tls_hostname or None,
+            tls_handshake_first=options.tls_first,
+        )
+
+    async def _select_next_server(self) -> None:
+        """Try the next server once; the caller decides about another try."""
+        server = self._server_pool.pop(0)
+        self._server_pool.append(server)
+        self._current_server = server
+        self._transport = _Link()  # type: ignore[no-untyped-call]
+        await self._transport.connect(
+            server.uri,
+            buffer_size=_LINE_BYTES,
+            connect_timeout=self.options["connect_timeout"],
+        )
+
+    def _take_over(self) -> None:
+        """Use the link that the handshake left, subscriptions first."""
+        assert isinstance(self._transport, _Link)  # noqa: S101  # _select_next_server
+        # The handshake leaves CONNECTING when an INFO came before the PONG.
+        self._status = Client.CONNECTED
+        self._wire = self._transport.wire
+        self._socket_bytes = 0
+        self._wire.write(b"".join(self._subscriptions()))
+
+    def _subscriptions(self) -> list[bytes]:
+        commands: list[bytes] = []
+        for sid, sub in list(self._subs.items()):
+            left = sub._max_msgs - sub._received  # noqa: SLF001
+            if sub._max_msgs > 0 and left <= 0:  # noqa: SLF001
+                del self._subs[sid]
+                continue
+            queue = sub._queue or ""  # noqa: SLF001
+            commands.append(f"SUB {sub.subject} {queue} {sid}\r\n".encode())
+            if sub._max_msgs > 0:  # noqa: SLF001
+                commands.append(b"UNSUB %d %d\r\n" % (sid, left))
+        return commands
+
+    async def _process_info(
+        self, info: dict[str, Any], initial_connection: bool = False
+    ) -> None:
+        """Follow what the server says of itself; see that TLS is used when wanted."""
+        if initial_connection:
+            self._require_tls(info)
+        else:
+            self._server_info = {**self._server_info, **info}
+            self._max_payload = info.get("max_payload", self._max_payload)
+        await super()._process_info(info, initial_connection)
+        if info.get("ldm") and not initial_connection:
+            self._spawn(self._leave_lame_duck())
+
+    def _require_tls(self, info: dict[str, Any]) -> None:
+        assert self._current_server is not None  # noqa: S101  # _select_next_server
+        asked = "tls" in self.options or self._current_server.uri.scheme == "tls"
+        if not asked or info.get("tls_required") or self._options.tls_first:
+            return
+        if not info.get("tls_available"):
+            raise errors.SecureConnWantedError
+        info["tls_required"] = True  # nats-py upgrades when it reads this
+
+    # -- up and down --------------------------------------------------------------
+
+    def _go_up(self) -> None:
+        self.up = True
+        self._inbox_denied = ""
+        self._on_change(True)
+
+    def _go_down(self, reason: str) -> None:
+        """Fail every wait, and forget what was not written: the one way down."""
+        was_up, self.up, self.why_down = self.up, False, reason
+        self.dropped += len(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        self._wire = None
+        self.asks.fail_all(reason)
+        self._fail_pongs(Disconnected(reason))
+        if was_up:
+            self._on_change(False)
+
+    def _fail_pongs(self, error: Exception) -> None:
+        pongs, self._pongs = self._pongs, []
+        for future in pongs:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: a life sign has nobody who waits for it
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Take the link for lost."""
+        if self.is_closed or self.is_reconnecting:
+            return
+        if not self.up:  # whoever connects waits for a pong, and decides
+            self._fail_pongs(e)
+            return
+        _log.warning("NATS connection to %s lost: %s", self._where(), _text(e))
+        if not self.options["allow_reconnect"]:
+            self._spawn(self.shut(f"the connection to NATS was lost: {_text(e)}"))
+            self._status = Client.DISCONNECTED
+        else:
+            self._status = Client.RECONNECTING
+            self._start_reconnecting()
+        self._go_down(f"lost the connection to NATS at {self._where()}: {_text(e)}")
+
+    async def force_reconnect(self) -> None:
+        """Leave this server for the next one of the pool."""
+        await self._process_op_err(errors.Error("another server is wanted"))
+
+    def _start_reconnecting(self) -> None:
+        if self._reconnection_task is not None:
+            self._reconnection_task.cancel()
+        self._reconnection_task = self._loop.create_task(self._attempt_reconnect())
+
+    async def _attempt_reconnect(self) -> None:
+        attempt = 0
+        while not self.is_closed:
+            self._drop_link()
+            self._status = Client.RECONNECTING
+            await asyncio.sleep(_backoff(attempt, len(self._server_pool)))
+            try:
+                async with asyncio.timeout(2 * self._options.connect_timeout):
+                    await self._select_next_server()
+                    await self._process_connect_init()
+                    self._take_over()
+                    await self.ping()
+            except Exception as error:  # noqa: BLE001  # never give up
+                _complain(attempt, self._where(), error)
+                attempt += 1
+                continue
+            self.stats["reconnects"] += 1
+            _log.info("connected again to NATS at %s", self._where())
+            self._go_up()
+            return
+
+    def _drop_link(self) -> None:
+        """Let go of the socket and of the tasks that use it, without a wait."""
+        current = asyncio.current_task()
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None and task is not current:
+                task.cancel()
+        if isinstance(self._transport, _Link):
+            self._transport.abort()
+        self._wire = None
+        self._ps.reset()
+        self._fail_pongs(Disconnected("not connected to NATS"))
+
+    def _watch(self) -> None:
+        """Every second: find what died without a word, and bring it back."""
+        if self.is_closed:
+            return
+        reading, connecting = self._reading_task, self._reconnection_task
+        if self.up and (reading is None or reading.done()):
+            self._spawn(self._process_op_err(errors.Error("the reader stopped")))
+        elif self.is_reconnecting and (connecting is None or connecting.done()):
+            self._start_reconnecting()
+        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+
+    async def _leave_lame_duck(self) -> None:
+        """Move to another server once nothing is awaited, or after 5 s."""
+        if len(self._server_pool) == 1:
+            _log.warning("NATS at %s is about to stop; no other known", self._where())
+            return
+        _log.warning("NATS at %s is about to stop; leaving it", self._where())
+        for _ in range(_LAME_DUCK_STEPS):
+            if not self.asks:
+                break
+            await asyncio.sleep(_LAME_DUCK_STEP)
+        self._write_out()
+        await self.force_reconnect()
+
+    async def shut(self, reason: str) -> None:
+        """Write what is buffered, fail the waits, let go; in about 2 s, no errors."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for task in self._background - {asyncio.current_task()}:
+            task.cancel()
+        self._write_out()
+        self._go_down(reason)
+        try:
+            async with asyncio.timeout(2 * CLOSE_SECONDS):
+                await super()._close(Client.CLOSED)
+        except Exception as error:  # noqa: BLE001  # a dead link; it is closed all the same
+            _log.debug("closing the NATS connection: %s", _text(error))
+        self._drop_link()
+        self._status = Client.CLOSED
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        await self.shut("the bus is closed")
+
+    # -- writing ------------------------------------------------------------------
+
+    def send(self, command: bytes) -> None:
+        """Have one whole command written before the next loop turn ends.
+
+        Raises:
+            ResourceExhausted: More than `max_pending` bytes are waiting already.
+        """
+        waiting = self._out_bytes + self._socket_bytes
+        if waiting > self._options.max_pending:
+            self._check_pending()
+        if not self._out:
+            self._loop.call_soon(self._write_out)
+        self._out.append(command)
+        self._out_bytes += len(command)
+
+    def _check_pending(self) -> None:
+        if self._wire is not None:
+            self._socket_bytes = self._wire.get_write_buffer_size()
+        waiting, limit = self._out_bytes + self._socket_bytes, self._options.max_pending
+        if waiting > limit:
+            raise ResourceExhausted(
+                f"{waiting} bytes wait to be written to NATS; max_pending is {limit}",
+                retry_after=_FIRST_WAIT,
+            )
+
+    def _write_out(self) -> None:
+        out, wire = self._out, self._wire
+        if not out or wire is None:
+            return
+        wire.write(b"".join(out))
+        out.clear()
+        self._out_bytes = 0
+        self._socket_bytes = wire.get_write_buffer_size()
+        self.asks.mark_written()
+
+    async def ping(self) -> None:
+        """Wait until the server has taken all that was sent before."""
+        future = self._loop.create_future()
+        await self._send_ping(future)
+        await future
+
+    # What nats-py itself writes (JetStream, PONG) goes the same way.
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        if self._wire is None:
+            raise Disconnected(self.why_down)
+        self._pongs.append(future or self._loop.create_future())
+        self._write_out()
+        self._wire.write(b"PING\r\n")
+
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        if self._wire is not None:  # else: a SUB, which is sent again when connected
+            self.send(cmd)
+
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        """Nothing to do: `send` has seen to it."""
+
+    async def _flusher(self) -> None:
+        """Stand in for nats-py's writer, which others ask whether it is alive."""
+        await self._loop.create_future()
+
+    # -- subscriptions ------------------------------------------------------------
+
+    def listen(self, subject: str, queue: str, handler: Handler) -> int:
+        """Subscribe, now or when connected again; returns the subscription's id."""
+        self._sid = sid = self._sid + 1
+        self._subs[sid] = Subscription(self, sid, subject, queue, pending_msgs_limit=1)
+        self._handlers[sid] = handler
+        if self._wire is not None:
+            self.send(f"SUB {subject} {queue} {sid}\r\n".encode())
+        return sid
+
+    def unlisten(self, sid: int) -> None:
+        """Unsubscribe; what is on its way is still handed over."""
+        if self._subs.pop(sid, None) is None:
+            return
+        if self._wire is None:
+            self._handlers.pop(sid, None)
+            return
+        # The server answers the PING after the last message of this subscription.
+        future = self._loop.create_future()
+        future.add_done_callback(lambda _: self._handlers.pop(sid, None))
+        self._pongs.append(future)
+        self.send(b"UNSUB %d\r\nPING\r\n" % sid)
+
+    async def _subscribe_inbox(self) -> None:
+        self._inbox_sid = self.listen(self.inbox + "*", "", self._ignore)
+
+    def _ignore(self, message: Message) -> None:
+        """Replies do not come this way; see `_process_msg`."""
+
+    # -- reading ------------------------------------------------------------------
+
+    async def _read_loop(self) -> None:
+        link = self._transport
+        assert link is not None  # noqa: S101  # the handshake came over it
+        try:
+            while link is self._transport and not self.is_closed:
+                chunk = await link.read(_READ_BYTES)
+                if not chunk:
+                    await self._process_op_err(errors.UnexpectedEOF())
+                    return
+                await self._ps.parse(chunk)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the link is lost
+            if not isinstance(error, (OSError, errors.Error)):
+                _log.exception("the NATS reader failed")
+            if link is self._transport:
+                await self._process_op_err(error)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        handler = self._handlers.get(sid)
+        if handler is None:
+            await self._process_foreign(sid, subject, reply, data, headers)
+            return
+        try:
+            message = Message(subject.decode(), data, reply.decode(), headers or b"")
+        except UnicodeDecodeError:
+            self.bad_subjects += 1
+            return
+        if sid == self._inbox_sid:
+            token = subject[self._token_at :]
+            self.asks.resolve(int(token) if token.isdigit() else 0, message)
+            return
+        try:
+            handler(message)
+        except Exception:  # noqa: BLE001  # logged; it harms nobody else
+            _log.exception("handler of %r failed", message.subject)
+
+    async def _process_foreign(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        """Hand over to nats-py: JetStream and its like."""
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except UnicodeDecodeError:
+            self.bad_subjects += 1
+        except Exception:  # noqa: BLE001  # logged; one message must not end the reader
+            _log.exception("nats-py could not take a message")
+
+    async def _process_pong(self) -> None:
+        if self._pongs:
+            future = self._pongs.pop(0)
+            if not future.done():
+                future.set_result(True)
+        self._pongs_received += 1
+        self._pings_outstanding = 0
+
+    # -- what the server complains about ------------------------------------------
+
+    async def _process_err(self, err_msg: str) -> None:
+        text = err_msg.strip("'")
+        if PERMISSIONS_ERR in text:
+            self._on_denied(text)
+        elif text.startswith(_HARMLESS):
+            self._complain_once(text)
+        else:
+            await self._process_op_err(errors.Error(text))
+
+    def _on_denied(self, text: str) -> None:
+        self._complain_once(text)
+        found = _DENIED.search(text)
+        if found is None:
+            return
+        kind, reply, subject = found.groups()
+        if kind == "publish":
+            self.asks.fail_where(
+                lambda ask: self._is_denied(ask, subject, reply), _deny
+            )
+        elif subject == f"{self.inbox}*".lower():
+            self._inbox_denied = subject
+            self.asks.fail_where(lambda _: True, lambda _: self.inbox_error())
+
+    def _is_denied(self, ask: Ask, subject: str, reply: str | None) -> bool:
+        # nats-py hands the text over in lower case.
+        mine = f"{self.inbox}{ask.token}" if reply else ask.subject
+        return mine.lower() == subject
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether this user may receive replies at all."""
+        return not self._inbox_denied
+
+    def inbox_error(self) -> PermissionDenied:
+        """Return what to tell those who ask although no reply can come."""
+        return PermissionDenied(
+            f"this NATS user may not subscribe to {self.inbox}*, so no reply can come;"
+            " set inbox_prefix to one it may use"
+        )
+
+    def _complain_once(self, text: str) -> None:
+        if text not in self._complained and len(self._complained) < _REMEMBERED:
+            self._complained.add(text)
+            _log.warning("NATS at %s: %s", self._where(), text)
+
+    async def _note_error(self, error: Exception) -> None:
+        """Note what nats-py reports; it calls this from the reader, so never wait."""
+        if isinstance(error, errors.SlowConsumerError):
+            self._complain_once(f"slow consumer on {error.sub.subject!r}")
+        else:
+            _log.debug("nats-py reports: %s", _text(error))
+
+    def _where(self) -> str:
+        server = self._current_server
+        return f"{server.uri.scheme}://{server.uri.netloc}" if server else "no server"
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._background.add(task)  # the loop itself holds a task only weakly
+        task.add_done_callback(self._background.discard)
+
+
+def _deny(ask: Ask) -> PermissionDenied:
+    return PermissionDenied(f"this NATS user may not send to {ask.subject!r}")
+
+
+def _text(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).removeprefix("nats: ").strip("'")
+
+
+def _backoff(attempt: int, servers: int) -> float:
+    """Return how long to wait before `attempt`, in seconds: less with more servers."""
+    rounds = min(attempt // servers, 8)  # keeps the power small
+    longest: float = min(_FIRST_WAIT * 2**rounds, _LONGEST_WAIT)
+    jitter = random.uniform(0.5, 1)  # noqa: S311  # spreads load
+    return longest * jitter / servers
+
+
+def _complain(attempt: int, where: str, error: Exception) -> None:
+    """Log the first failure to connect again, then each tenth."""
+    level = logging.WARNING if attempt % 10 == 0 else logging.DEBUG
+    _log.log(level, "cannot connect to NATS at %s yet: %s", where, _text(error))
+
+
+_PARTS: Final = [
+    "_attempt_reconnect",
+    "_close",
+    "_flush_pending",
+    "_flusher",
+    "_parse_server_uri",
+    "_process_connect_init",
+    "_process_err",
+    "_process_info",
+    "_process_msg",
+    "_process_op_err",
+    "_process_pong",
+    "_read_loop",
+    "_select_next_server",
+    "_send_command",
+    "_send_ping",
+]
+_STATE: Final = [
+    "_current_server",
+    "_flusher_task",
+    "_nuid",
+    "_ping_interval_task",
+    "_pings_outstanding",
+    "_pongs",
+    "_pongs_received",
+    "_ps",
+    "_public_nkey",
+    "_reading_task",
+    "_reconnection_task",
+    "_server_info",
+    "_server_pool",
+    "_sid",
+    "_signature_cb",
+    "_status",
+    "_subs",
+    "_transport",
+    "_user_jwt_cb",
+]
+
+
+def _check_client() -> None:
+    """Refuse a nats-py that does not have what this file rests on."""
+    state = vars(Client())
+    missing = [part for part in _PARTS if not hasattr(Client, part)]
+    missing += [part for part in _STATE if part not in state]
+    if missing:
+        raise ImportError(f"kitmsg needs nats-py 2.16; this one lacks {missing}")
+
+
+_check_client()

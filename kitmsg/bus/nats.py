@@ -1,0 +1,365 @@
+"""The bus over NATS.
+
+`NatsBus.connect` opens it.  What it promises is in `kitmsg.bus`; what keeps the promise
+when links break is in `kitmsg.bus.connection`.  Here are the public face, the first
+connection, and the one table that turns nats-py's errors into ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.bus.asks import Ask, cancel_subject
+from kitmsg.bus.checks import check_pattern, check_publish, check_queue
+from kitmsg.bus.connection import Connection, errors
+from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
+from kitmsg.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    InvalidArgument,
+    KitError,
+    Unauthenticated,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nats.aio.client import Client
+
+    from kitmsg.bus import Handler
+    from kitmsg.message import Message
+
+__all__ = ["NatsBus", "NatsStats"]
+
+_log = logging.getLogger("kitmsg.bus")
+_FIRST_WAIT: Final = 0.25
+_LONGEST_WAIT: Final = 2.0
+
+
+@dataclass(frozen=True)
+class NatsStats:
+    """What a connection has been through.
+
+    Args:
+        reconnects: How often it was lost and made again.
+        bad_subjects: Messages thrown away because their subject is not UTF-8.
+        late_replies: Replies that came when nobody waited for them any more.
+        dropped: Commands accepted and thrown away unwritten when the link broke.
+    """
+
+    reconnects: int
+    bad_subjects: int
+    late_replies: int
+    dropped: int
+
+
+class _NatsSubscription:
+    __slots__ = ("_connection", "_sid", "subject")
+
+    def __init__(self, connection: Connection, sid: int, subject: str) -> None:
+        self._connection = connection
+        self._sid = sid
+        self.subject = subject
+
+    def unsubscribe(self) -> None:
+        self._connection.unlisten(self._sid)
+
+
+class NatsBus:
+    """A bus over one NATS connection; made by `connect`, used on one event loop."""
+
+    def __init__(self, options: NatsOptions) -> None:
+        self._options = options
+        self._watchers: dict[object, Callable[[bool], None]] = {}
+        self._connection = Connection(options, self._tell)
+
+    @classmethod
+    async def connect(
+        cls,
+        servers: str | Sequence[str] = DEFAULT_SERVER,
+        *,
+        name: str = "",
+        user: str = "",
+        password: str = "",
+        token: str = "",
+        nkey_file: str = "",
+        nkey_seed: str = "",
+        creds: str = "",
+        tls: ssl.SSLContext | None = None,
+        tls_ca: str = "",
+        tls_cert: str = "",
+        tls_key: str = "",
+        tls_hostname: str = "",
+        tls_first: bool = False,
+        inbox_prefix: str = "_INBOX",
+        connect_timeout: float = 2.0,
+        reconnect: bool = True,
+        wait: bool = False,
+        ping_interval: float = 5.0,
+        max_pending: int = 8 << 20,
+    ) -> NatsBus:
+        """Connect to one of `servers`, in random order.
+
+        Args:
+            servers: Addresses, as a list or separated by commas; a user may stand in
+                them: ``nats://user:password@host:port``.
+            name: As the rest in `NatsOptions`.
+            user: See `NatsOptions`.
+            password: See `NatsOptions`.
+            token: See `NatsOptions`.
+            nkey_file: See `NatsOptions`.
+            nkey_seed: See `NatsOptions`.
+            creds: See `NatsOptions`.
+            tls: See `NatsOptions`.
+            tls_ca: See `NatsOptions`.
+            tls_cert: See `NatsOptions`.
+            tls_key: See `NatsOptions`.
+            tls_hostname: See `NatsOptions`.
+            tls_first: See `NatsOptions`.
+            inbox_prefix: See `NatsOptions`.
+            connect_timeout: See `NatsOptions`; in seconds.
+            reconnect: See `NatsOptions`.
+            wait: See `NatsOptions`.
+            ping_interval: See `NatsOptions`; in seconds.
+            max_pending: See `NatsOptions`; in bytes.
+
+        Raises:
+            Unavailable: No server answers within `connect_timeout` seconds each.
+            Unauthenticated: A server answers and refuses.
+            InvalidArgument: An option is wrong, or a file cannot be used.
+        """
+        urls, url_user, url_password = parse_servers(servers)
+        options = NatsOptions(
+            servers=urls,
+            name=name,
+            user=user,
+            password=password,
+            token=token,
+            nkey_file=nkey_file,
+            nkey_seed=nkey_seed,
+            creds=creds,
+            tls=tls,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_hostname=tls_hostname,
+            tls_first=tls_first,
+            inbox_prefix=inbox_prefix,
+            connect_timeout=connect_timeout,
+            reconnect=reconnect,
+            wait=wait,
+            ping_interval=ping_interval,
+            max_pending=max_pending,
+        )
+        return await cls.open(_with_user(options, url_user, url_password))
+
+    @classmethod
+    async def open(cls, options: NatsOptions) -> NatsBus:
+        """Connect as `options` say.  Raises as `connect` does."""
+        delay = _FIRST_WAIT
+        while True:
+            try:
+                return await cls._first(options)
+            except Unavailable as error:
+                if not options.wait:
+                    raise
+                _log.warning("%s; waiting for it", error)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_WAIT)
+
+    @classmethod
+    async def _first(cls, options: NatsOptions) -> NatsBus:
+        """Try each server once."""
+        failures: dict[str, Exception] = {}
+        order = random.sample(options.servers, len(options.servers))
+        for server in order:
+            bus = cls(options)
+            try:
+                await bus._connection.open(server, options.servers)
+            except (OSError, errors.Error, TimeoutError, KitError) as error:
+                failures[server] = error
+            else:
+                return bus
+        raise _translate(options, failures)
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client underneath, for JetStream and its like."""
+        return self._connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a message can be sent now."""
+        return self._connection.up
+
+    @property
+    def max_payload(self) -> int:
+        """Longest header block and payload together, in bytes; the server's limit."""
+        return self._connection.max_payload
+
+    @property
+    def stats(self) -> NatsStats:
+        """What the connection has been through."""
+        connection = self._connection
+        return NatsStats(
+            reconnects=connection.stats["reconnects"],
+            bad_subjects=connection.bad_subjects,
+            late_replies=connection.asks.late,
+            dropped=connection.dropped,
+        )
+
+    def publish(
+        self, subject: str, data: bytes, reply: str = "", header_block: bytes = b""
+    ) -> None:
+        """Send to whoever listens.  At most once.  See `Bus`."""
+        connection = self._connection
+        if not connection.up:
+            raise Disconnected(connection.why_down)
+        size = len(data) + len(header_block)
+        check_publish(subject, reply, size, connection.max_payload)
+        if header_block:
+            head = f"HPUB {subject} {reply} {len(header_block)} {size}\r\n".encode()
+        else:
+            head = f"PUB {subject} {reply} {size}\r\n".encode()
+        connection.send(b"".join((head, header_block, data, b"\r\n")))
+
+    async def request(
+        self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
+    ) -> Message:
+        """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
+        connection = self._connection
+        if not connection.can_ask:
+            raise connection.inbox_error()
+        ask = connection.asks.open(subject, timeout)
+        try:
+            reply = f"{connection.inbox}{ask.token}"
+            self.publish(subject, data, reply, header_block)
+            return await ask.future
+        except BaseException as error:
+            if connection.asks.forget(ask) and isinstance(
+                error, asyncio.CancelledError
+            ):
+                self._cancel(ask)
+            raise
+
+    def subscribe(
+        self, subject: str, handler: Handler, queue: str = ""
+    ) -> _NatsSubscription:
+        """Call `handler` with each message on `subject`.  See `Bus`."""
+        check_pattern(subject)
+        check_queue(queue)
+        connection = self._connection
+        if connection.is_closed:
+            raise Disconnected(connection.why_down)
+        return _NatsSubscription(
+            connection, connection.listen(subject, queue, handler), subject
+        )
+
+    def watch(self, on_change: Callable[[bool], None]) -> Callable[[], None]:
+        """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
+        key = object()
+        self._watchers[key] = on_change
+
+        def undo() -> None:
+            self._watchers.pop(key, None)
+
+        return undo
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until the server knows all that was sent or subscribed before.
+
+        Raises:
+            DeadlineExceeded: It took longer than `timeout` seconds.
+            Disconnected: No connection, or lost while waiting.
+        """
+        if not self._connection.up:
+            raise Disconnected(self._connection.why_down)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.ping()
+        except TimeoutError:
+            raise DeadlineExceeded(f"NATS took no notice in {timeout:g} s") from None
+
+    async def close(self) -> None:
+        """Send what is buffered, end the waits, disconnect.  Takes 2 s at most."""
+        if not self._connection.is_closed:
+            await self._connection.shut("the bus is closed")
+
+    def _cancel(self, ask: Ask) -> None:
+        try:
+            reply = f"{self._connection.inbox}{ask.token}"
+            self.publish(cancel_subject(ask.subject), reply.encode())
+        except KitError as error:
+            _log.debug("could not tell that %r is not awaited: %s", ask.subject, error)
+
+    def _tell(self, up: bool) -> None:
+        for on_change in list(self._watchers.values()):
+            try:
+                on_change(up)
+            except Exception:  # noqa: BLE001  # logged; it harms nobody else
+                _log.exception("a watcher of the bus failed")
+
+
+def _with_user(options: NatsOptions, user: str, password: str) -> NatsOptions:
+    """Return `options` with the user that stood in an address."""
+    if not user:
+        return options
+    if options.identity != "no user":
+        raise InvalidArgument("the NATS address names a user and so do the options")
+    if password:
+        return replace(options, user=user, password=password)
+    return replace(options, token=user)
+
+
+# -- errors: (class of nats-py or the system, what to say); the first that fits counts.
+
+_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (
+        ssl.SSLCertVerificationError,
+        "its certificate is not trusted: {0.verify_message}",
+    ),
+    (ssl.SSLError, "TLS failed: {0.reason}"),
+    (socket.gaierror, "host name not found"),
+    (ConnectionRefusedError, "connection refused"),
+    (ConnectionResetError, "it closed the connection"),
+    (TimeoutError, "no answer in time"),
+    (errors.SecureConnWantedError, "it does not offer TLS"),
+    (errors.UnexpectedEOF, "it closed the connection"),
+)
+_REFUSALS: Final = ("authorization", "authentication", "credentials", "expired")
+
+
+def _translate(options: NatsOptions, failures: dict[str, Exception]) -> KitError:
+    """Return the error for a first connection that no server took."""
+    for server, error in failures.items():
+        reason = _reason(error)
+        if any(word in reason.lower() for word in _REFUSALS):
+            return Unauthenticated(
+                f"NATS server at {server} refused {options.identity}: {reason}"
+            )
+        if isinstance(error, KitError) and not isinstance(error, Unavailable):
+            return error
+    where = ", ".join(options.servers)
+    why = "; ".join(dict.fromkeys(map(_reason, failures.values())))
+    return Unavailable(
+        f"no NATS server at {where}: {why}; start one with `kitmsg dev` or"
+        " `docker compose up nats`, or set NATS_URL"
+    )
+
+
+def _reason(error: Exception) -> str:
+    if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
+        return "it wants the authentication of a certificate: set tls_cert and tls_key"
+    for kind, text in _REASONS:
+        if isinstance(error, kind):
+            return text.format(error)
+    text = str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+    # Several addresses of one name: asyncio puts their failures into one OSError.
+    return "connection refused" if "Connect call failed" in text else text
