@@ -264,7 +264,7 @@ def _expectation(problem: str, path: str, choices: Choices | None) -> str:
         return "expected a finite number"
     if problem in _OUT_OF_RANGE:
         return _OUT_OF_RANGE[problem]
-    text = problem.replace("`", "")
+    text = problem.replace("`None`", "null").replace("`", "")
     allowed = choices(path) if choices and problem.startswith("Invalid enum") else ()
     tail = f"; expected one of {', '.join(allowed)}" if allowed else ""
     return text[:1].lower() + text[1:] + tail

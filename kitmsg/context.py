@@ -15,6 +15,8 @@ from kitmsg.message import EMPTY_HEADERS, Headers, Message
 if TYPE_CHECKING:
     from typing import Self
 
+    from kitmsg.codec import Codec
+
 __all__ = ["PROPAGATED", "Context", "current", "enter"]
 
 PROPAGATED: Final = ("traceparent", "tracestate", "baggage", "Kit-Request-Id")
@@ -28,15 +30,19 @@ class Context:
 
     Attributes:
         deadline: Absolute time on the event loop's clock, in seconds; None for none.
-        endpoint: Dotted name of the endpoint that runs, such as ``greeter.hello``; "" in
-            code that is no turn.
+        endpoint: Dotted name of the endpoint that is called, such as ``greeter.hello``, on
+            both sides; "" in code that is no call.
         metadata: Headers that a client sends along with its call, by name.
         message: The message that carries the request; None on the calling side.
         principal: Who the caller is, as an auth middleware found; None when unknown.
+        codec: How the request was encoded, and so how the answer will be; None until
+            the request is decoded.
     """
 
     __slots__ = (
+        "_caller",
         "_request_id",
+        "codec",
         "deadline",
         "endpoint",
         "message",
@@ -58,7 +64,9 @@ class Context:
         self.metadata: dict[str, str] = {} if metadata is None else metadata
         self.message = message
         self.principal = principal
+        self.codec: Codec | None = None
         self._request_id = ""
+        self._caller = ""
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds left at `now`, never negative; None without a deadline."""
@@ -73,7 +81,9 @@ class Context:
             message=self.message,
             principal=self.principal,
         )
+        copy.codec = self.codec
         copy._request_id = self._request_id  # noqa: SLF001
+        copy._caller = self._caller  # noqa: SLF001
         for name, value in changes.items():
             setattr(copy, name, value)
         return copy
@@ -94,7 +104,20 @@ class Context:
     @property
     def caller(self) -> str:
         """Dotted name of the calling endpoint (``Kit-Caller``); "" when unknown."""
-        return self.headers.get("Kit-Caller", "")
+        return self._caller or self.headers.get("Kit-Caller", "")
+
+    def child(self, endpoint: str) -> Context:
+        """Return the context of a call to `endpoint` made from here.
+
+        It has this deadline, this endpoint as its caller, and passes on trace, baggage,
+        request id and `metadata` set by hand outside a turn.
+        """
+        fields = self.propagated()
+        if self.message is None and self.metadata:
+            fields.update(self.metadata)
+        call = Context(deadline=self.deadline, endpoint=endpoint, metadata=fields)
+        call._caller = self.endpoint  # noqa: SLF001
+        return call
 
     def propagated(self) -> dict[str, str]:
         """Return the headers that a nested call passes on: trace, baggage, request id."""

@@ -152,7 +152,11 @@ class KitError(Exception):
     code: ClassVar[Code] = Code.UNKNOWN
 
     def __init__(
-        self, message: str = "", *, retry_after: float | None = None, request_id: str = ""
+        self,
+        message: str = "",
+        *,
+        retry_after: float | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -272,7 +276,9 @@ class NoResponders(Unavailable):
     """Nobody is subscribed to the subject (NATS status 503)."""
 
     def __init__(self, subject: str, hint: str = "") -> None:
-        super().__init__(f"no responders for {subject!r}" + (f"; {hint}" if hint else ""))
+        super().__init__(
+            f"no responders for {subject!r}" + (f"; {hint}" if hint else "")
+        )
         self.subject = subject
         self.hint = hint
 
@@ -283,7 +289,9 @@ class Disconnected(Unavailable):
     `sent` is False when the message never left: it was not and will not be carried out.
     """
 
-    def __init__(self, message: str = "not connected to the bus", *, sent: bool = False) -> None:
+    def __init__(
+        self, message: str = "not connected to the bus", *, sent: bool = False
+    ) -> None:
         super().__init__(message)
         self.sent = sent
 
@@ -298,6 +306,9 @@ class Unauthenticated(KitError):
     """The caller is not known: credentials are missing or wrong."""
 
     code = Code.UNAUTHENTICATED
+
+
+_OWN = frozenset({"args", "code", "message", "request_id", "retry_after", "template"})
 
 
 @dataclass_transform(eq_default=False)
@@ -322,16 +333,26 @@ class BusinessError(KitError):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        doc = cls.__doc__
         dataclasses.dataclass(eq=False, repr=False)(cls)
+        cls.__doc__ = doc  # not the signature that dataclass writes there
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if field.name in _OWN:
+                raise TypeError(
+                    f"{cls.__name__}: field {field.name!r} belongs to every error;"
+                    " choose another name"
+                )
 
     def __post_init__(self) -> None:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         doc = (type(self).__doc__ or "").strip().partition("\n")[0]
-        KitError.__init__(self, self.template.format(**fields) if self.template else doc)
+        KitError.__init__(
+            self, self.template.format(**fields) if self.template else doc
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = [getattr(self, f.name) for f in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return type(self), tuple(values)
+        return type(self), tuple(values), self.__dict__
 
 
 def _by_code(root: type[KitError]) -> dict[Code, type[KitError]]:

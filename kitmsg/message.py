@@ -23,8 +23,11 @@ __all__ = [
 ]
 
 _VERSION: Final = b"NATS/1.0"
+_FIRST_LINE = re.compile(rb"NATS/1\.0(?:[ \r]|$)")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_BAD_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_BAD_TOKEN = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
+# A line break or NUL lets one field forge another; a lone surrogate has no UTF-8.
+_BAD_VALUE = re.compile(r"[\r\n\x00\ud800-\udfff]")
 # RFC 7230 token characters, as NATS servers and clients take them.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -54,8 +57,10 @@ class Headers(Mapping[str, str]):
         """
         if not block:
             return EMPTY_HEADERS
-        if not block.startswith(_VERSION):
-            raise InvalidArgument(f"headers must begin with NATS/1.0, not {block[:16]!r}")
+        if not _FIRST_LINE.match(block):
+            raise InvalidArgument(
+                f"headers must begin with NATS/1.0, not {block[:16]!r}"
+            )
         return cls(_field(line) for line in block.split(b"\r\n")[1:] if line)
 
     def single(self, name: str) -> str:
@@ -85,13 +90,14 @@ class Headers(Mapping[str, str]):
         return isinstance(name, str) and name.lower() in self._values
 
     def __iter__(self) -> Iterable[str]:  # type: ignore[override]
-        return iter(dict.fromkeys(name for name, _ in self._pairs))
+        names = {name.lower(): name for name, _ in reversed(self._pairs)}
+        return iter([names[key] for key in self._values])
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Headers({dict(self._pairs)!r})"
+        return f"Headers({dict(self)!r})"
 
 
 def _field(line: bytes) -> tuple[str, str]:
@@ -100,7 +106,7 @@ def _field(line: bytes) -> tuple[str, str]:
         field = name.decode("ascii"), value.strip(b" \t").decode()
     except UnicodeDecodeError:
         raise InvalidArgument(f"header line {line[:40]!r} is not UTF-8") from None
-    if not colon or not _HEADER_NAME.fullmatch(field[0]):
+    if not colon or not _HEADER_NAME.fullmatch(field[0]) or _BAD_VALUE.search(field[1]):
         raise InvalidArgument(f"header line {line[:40]!r} is not 'name: value'")
     return field
 
@@ -112,8 +118,8 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
     """Return `fields` as a header block; b"" for none.
 
     Raises:
-        InvalidArgument: A name is not a token or a value holds CR, LF or NUL, which would
-            let one field forge another.
+        InvalidArgument: A name is not a token, or a value holds CR, LF or NUL, which
+            would let one field forge another, or half a surrogate pair.
     """
     if not fields:
         return b""
@@ -121,8 +127,10 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
     for name, value in fields.items():
         if not _HEADER_NAME.fullmatch(name):
             raise InvalidArgument(f"header name {name!r} is not a token", field=name)
-        if "\r" in value or "\n" in value or "\0" in value:
-            raise InvalidArgument(f"header {name} holds a line break", field=name)
+        if _BAD_VALUE.search(value):
+            raise InvalidArgument(
+                f"header {name} holds a line break, NUL or broken text", field=name
+            )
         lines.append(f"{name}: {value}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
@@ -140,7 +148,11 @@ class Message:
     __slots__ = ("_headers", "data", "header_block", "reply", "subject")
 
     def __init__(
-        self, subject: str, data: bytes = b"", reply: str = "", header_block: bytes = b""
+        self,
+        subject: str,
+        data: bytes = b"",
+        reply: str = "",
+        header_block: bytes = b"",
     ) -> None:
         self.subject = subject
         self.data = data
@@ -166,7 +178,9 @@ class Message:
         return int(digits) if digits.isdigit() else 0
 
     def __repr__(self) -> str:
-        return f"Message({self.subject!r}, {len(self.data)} bytes, reply={self.reply!r})"
+        return (
+            f"Message({self.subject!r}, {len(self.data)} bytes, reply={self.reply!r})"
+        )
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> str:
@@ -182,7 +196,9 @@ def check_subject(subject: str, *, wildcards: bool = False) -> str:
     """
     tokens = subject.split(".")
     if not all(tokens) or _BAD_TOKEN.search(subject):
-        raise InvalidArgument(f"{subject!r} is not a subject: dotted tokens, no white space")
+        raise InvalidArgument(
+            f"{subject!r} is not a subject: dotted tokens, no white space"
+        )
     if not wildcards and ("*" in tokens or ">" in tokens):
         raise InvalidArgument(f"{subject!r} has a wildcard; name one subject")
     if ">" in tokens[:-1]:

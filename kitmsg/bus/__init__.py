@@ -2,6 +2,7 @@
 
     nats.py       `NatsBus`, over the NATS client
     connection.py the hardened client connection under it
+    outbox.py     what waits to be written; denials.py: what the server forbids
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
     checks.py     what no bus sends: malformed subjects, too many bytes

@@ -11,7 +11,7 @@ nats-py keeps TLS, the handshake and JetStream.  This subclass takes over
 It touches private parts of nats-py: `_PARTS` and `_STATE` name them, and import fails
 where they are missing.
 
-The hot path is `send`, `_write_out`, `_read_loop` and `_process_msg`.
+The hot path is `send`, which is the outbox's, `_read_loop` and `_process_msg`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from nats import errors
@@ -28,9 +27,11 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 from nats.protocol.parser import PERMISSIONS_ERR
 
-from kitmsg.bus.asks import Ask, Asks
+from kitmsg.bus.asks import Asks
 from kitmsg.bus.credentials import Signer
-from kitmsg.errors import Disconnected, PermissionDenied, ResourceExhausted
+from kitmsg.bus.denials import Denials
+from kitmsg.bus.outbox import Outbox
+from kitmsg.errors import Disconnected
 from kitmsg.message import Message
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ _REMEMBERED: Final = 1000
 
 # Errors after which the server keeps the connection open.
 _HARMLESS = ("maximum subscriptions exceeded", "invalid subject", "invalid publish")
-_DENIED = re.compile(
-    r'for (publish|subscription)( with reply)?(?: of| to) "([^"]+)"', re.IGNORECASE
-)
 
 
 class _Link(TcpTransport):
@@ -102,17 +100,15 @@ class Connection(Client):
         self.bad_subjects = 0
         self.dropped = 0
         self.inbox = f"{options.inbox_prefix}.{self._nuid.next().decode()}."
+        self.denials = Denials(self.asks, self.inbox)
         self._options = options
         self._on_change = on_change
         self._handlers: dict[int, Handler] = {}
         self._inbox_sid = 0
         self._token_at = len(self.inbox.encode())
-        self._inbox_denied = ""
         self._complained: set[str] = set()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._socket_bytes = 0
-        self._wire: asyncio.WriteTransport | None = None
+        self._out = Outbox(options.max_pending, self.asks.mark_written)
+        self.send = self._out.send
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -191,9 +187,9 @@ class Connection(Client):
         assert isinstance(self._transport, _Link)  # noqa: S101  # _select_next_server
         # The handshake leaves CONNECTING when an INFO came before the PONG.
         self._status = Client.CONNECTED
-        self._wire = self._transport.wire
-        self._socket_bytes = 0
-        self._wire.write(b"".join(self._subscriptions()))
+        wire = self._transport.wire
+        wire.write(b"".join(self._subscriptions()))
+        self._out.attach(wire)
 
     def _subscriptions(self) -> list[bytes]:
         commands: list[bytes] = []
@@ -234,16 +230,13 @@ class Connection(Client):
 
     def _go_up(self) -> None:
         self.up = True
-        self._inbox_denied = ""
+        self.denials.inbox_denied = False
         self._on_change(True)
 
     def _go_down(self, reason: str) -> None:
         """Fail every wait, and forget what was not written: the one way down."""
         was_up, self.up, self.why_down = self.up, False, reason
-        self.dropped += len(self._out)
-        self._out.clear()
-        self._out_bytes = 0
-        self._wire = None
+        self.dropped += self._out.detach()
         self.asks.fail_all(reason)
         self._fail_pongs(Disconnected(reason))
         if was_up:
@@ -310,7 +303,7 @@ class Connection(Client):
                 task.cancel()
         if isinstance(self._transport, _Link):
             self._transport.abort()
-        self._wire = None
+        self.dropped += self._out.detach()
         self._ps.reset()
         self._fail_pongs(Disconnected("not connected to NATS"))
 
@@ -335,7 +328,7 @@ class Connection(Client):
             if not self.asks:
                 break
             await asyncio.sleep(_LAME_DUCK_STEP)
-        self._write_out()
+        self._out.write()
         await self.force_reconnect()
 
     async def shut(self, reason: str) -> None:
@@ -344,7 +337,7 @@ class Connection(Client):
             self._watchdog.cancel()
         for task in self._background - {asyncio.current_task()}:
             task.cancel()
-        self._write_out()
+        self._out.write()
         self._go_down(reason)
         try:
             async with asyncio.timeout(2 * CLOSE_SECONDS):
@@ -359,40 +352,6 @@ class Connection(Client):
 
     # -- writing ------------------------------------------------------------------
 
-    def send(self, command: bytes) -> None:
-        """Have one whole command written before the next loop turn ends.
-
-        Raises:
-            ResourceExhausted: More than `max_pending` bytes are waiting already.
-        """
-        waiting = self._out_bytes + self._socket_bytes
-        if waiting > self._options.max_pending:
-            self._check_pending()
-        if not self._out:
-            self._loop.call_soon(self._write_out)
-        self._out.append(command)
-        self._out_bytes += len(command)
-
-    def _check_pending(self) -> None:
-        if self._wire is not None:
-            self._socket_bytes = self._wire.get_write_buffer_size()
-        waiting, limit = self._out_bytes + self._socket_bytes, self._options.max_pending
-        if waiting > limit:
-            raise ResourceExhausted(
-                f"{waiting} bytes wait to be written to NATS; max_pending is {limit}",
-                retry_after=_FIRST_WAIT,
-            )
-
-    def _write_out(self) -> None:
-        out, wire = self._out, self._wire
-        if not out or wire is None:
-            return
-        wire.write(b"".join(out))
-        out.clear()
-        self._out_bytes = 0
-        self._socket_bytes = wire.get_write_buffer_size()
-        self.asks.mark_written()
-
     async def ping(self) -> None:
         """Wait until the server has taken all that was sent before."""
         future = self._loop.create_future()
@@ -402,14 +361,16 @@ class Connection(Client):
     # What nats-py itself writes (JetStream, PONG) goes the same way.
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        if self._wire is None:
+        if self._out.wire is None:
             raise Disconnected(self.why_down)
         self._pongs.append(future or self._loop.create_future())
-        self._write_out()
-        self._wire.write(b"PING\r\n")
+        self._out.write()
+        self._out.wire.write(b"PING\r\n")
 
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
-        if self._wire is not None:  # else: a SUB, which is sent again when connected
+        if (
+            self._out.wire is not None
+        ):  # else: a SUB, which is sent again when connected
             self.send(cmd)
 
     async def _flush_pending(self, force_flush: bool = False) -> None:
@@ -426,7 +387,7 @@ class Connection(Client):
         self._sid = sid = self._sid + 1
         self._subs[sid] = Subscription(self, sid, subject, queue, pending_msgs_limit=1)
         self._handlers[sid] = handler
-        if self._wire is not None:
+        if self._out.wire is not None:
             self.send(f"SUB {subject} {queue} {sid}\r\n".encode())
         return sid
 
@@ -434,7 +395,7 @@ class Connection(Client):
         """Unsubscribe; what is on its way is still handed over."""
         if self._subs.pop(sid, None) is None:
             return
-        if self._wire is None:
+        if self._out.wire is None:
             self._handlers.pop(sid, None)
             return
         # The server answers the PING after the last message of this subscription.
@@ -512,42 +473,12 @@ class Connection(Client):
     async def _process_err(self, err_msg: str) -> None:
         text = err_msg.strip("'")
         if PERMISSIONS_ERR in text:
-            self._on_denied(text)
+            self._complain_once(text)
+            self.denials.note(text)
         elif text.startswith(_HARMLESS):
             self._complain_once(text)
         else:
             await self._process_op_err(errors.Error(text))
-
-    def _on_denied(self, text: str) -> None:
-        self._complain_once(text)
-        found = _DENIED.search(text)
-        if found is None:
-            return
-        kind, reply, subject = found.groups()
-        if kind == "publish":
-            self.asks.fail_where(
-                lambda ask: self._is_denied(ask, subject, reply), _deny
-            )
-        elif subject == f"{self.inbox}*".lower():
-            self._inbox_denied = subject
-            self.asks.fail_where(lambda _: True, lambda _: self.inbox_error())
-
-    def _is_denied(self, ask: Ask, subject: str, reply: str | None) -> bool:
-        # nats-py hands the text over in lower case.
-        mine = f"{self.inbox}{ask.token}" if reply else ask.subject
-        return mine.lower() == subject
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether this user may receive replies at all."""
-        return not self._inbox_denied
-
-    def inbox_error(self) -> PermissionDenied:
-        """Return what to tell those who ask although no reply can come."""
-        return PermissionDenied(
-            f"this NATS user may not subscribe to {self.inbox}*, so no reply can come;"
-            " set inbox_prefix to one it may use"
-        )
 
     def _complain_once(self, text: str) -> None:
         if text not in self._complained and len(self._complained) < _REMEMBERED:
@@ -571,10 +502,6 @@ class Connection(Client):
         task.add_done_callback(self._background.discard)
 
 
-def _deny(ask: Ask) -> PermissionDenied:
-    return PermissionDenied(f"this NATS user may not send to {ask.subject!r}")
-
-
 def _text(error: BaseException) -> str:
     return (str(error) or type(error).__name__).removeprefix("nats: ").strip("'")
 
@@ -593,44 +520,20 @@ def _complain(attempt: int, where: str, error: Exception) -> None:
     _log.log(level, "cannot connect to NATS at %s yet: %s", where, _text(error))
 
 
-_PARTS: Final = [
-    "_attempt_reconnect",
-    "_close",
-    "_flush_pending",
-    "_flusher",
-    "_parse_server_uri",
-    "_process_connect_init",
-    "_process_err",
-    "_process_info",
-    "_process_msg",
-    "_process_op_err",
-    "_process_pong",
-    "_read_loop",
-    "_select_next_server",
-    "_send_command",
-    "_send_ping",
-]
-_STATE: Final = [
-    "_current_server",
-    "_flusher_task",
-    "_nuid",
-    "_ping_interval_task",
-    "_pings_outstanding",
-    "_pongs",
-    "_pongs_received",
-    "_ps",
-    "_public_nkey",
-    "_reading_task",
-    "_reconnection_task",
-    "_server_info",
-    "_server_pool",
-    "_sid",
-    "_signature_cb",
-    "_status",
-    "_subs",
-    "_transport",
-    "_user_jwt_cb",
-]
+# fmt: off
+_PARTS: Final = (
+    "_attempt_reconnect", "_close", "_flush_pending", "_flusher", "_parse_server_uri",
+    "_process_connect_init", "_process_err", "_process_info", "_process_msg",
+    "_process_op_err", "_process_pong", "_read_loop", "_select_next_server",
+    "_send_command", "_send_ping",
+)
+_STATE: Final = (
+    "_current_server", "_flusher_task", "_nuid", "_ping_interval_task",
+    "_pings_outstanding", "_pongs", "_pongs_received", "_ps", "_public_nkey",
+    "_reading_task", "_reconnection_task", "_server_info", "_server_pool", "_sid",
+    "_signature_cb", "_status", "_subs", "_transport", "_user_jwt_cb",
+)
+# fmt: on
 
 
 def _check_client() -> None:

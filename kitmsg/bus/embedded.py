@@ -1,11 +1,11 @@
 """Starts a real ``nats-server`` on this machine, for development and tests.
 
-Not for production: it listens on loopback, has no users unless you say so, and its store
-is a temporary folder that `stop` deletes.
+Not for production: it listens on loopback, has no users unless you say so, and its
+store is a temporary folder that `stop` deletes.
 
-If this process dies without `stop`, a guard (one small shell, which notices the end of a
-pipe) kills the server and deletes the folder.  Not the kernel's "signal me when my parent
-dies": that fires when the *thread* that started the server ends.
+If this process dies without `stop`, a guard (one small shell, which notices the end of
+a pipe) kills the server and deletes the folder.  Not the kernel's "signal me when my
+parent dies": that fires when the *thread* that started the server ends.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class EmbeddedServer:
                 start_new_session=True,
             )
         if sys.platform != "win32":
-            self._guard = subprocess.Popen(
+            self._guard = subprocess.Popen(  # noqa: S603  # our own script
                 ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

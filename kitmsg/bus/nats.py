@@ -235,8 +235,8 @@ class NatsBus:
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
         connection = self._connection
-        if not connection.can_ask:
-            raise connection.inbox_error()
+        if connection.denials.inbox_denied:
+            raise connection.denials.inbox_error()
         ask = connection.asks.open(subject, timeout)
         try:
             reply = f"{connection.inbox}{ask.token}"

@@ -1,0 +1,65 @@
+"""What a NATS server does not let this user do, and the asks that suffer from it.
+
+The server names the subject in a text, such as
+``Permissions Violation for Publish to "orders.place"``; nats-py lower-cases it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from kitmsg.errors import PermissionDenied
+
+if TYPE_CHECKING:
+    from kitmsg.bus.asks import Ask, Asks
+
+__all__ = ["Denials"]
+
+_TEXT = re.compile(
+    r'for (publish|subscription)( with reply)?(?: of| to) "([^"]+)"', re.IGNORECASE
+)
+
+
+class Denials:
+    """Turns permission violations into errors of the asks they concern.
+
+    Args:
+        asks: The asks of the connection.
+        inbox: What the subjects of its replies begin with.
+    """
+
+    def __init__(self, asks: Asks, inbox: str) -> None:
+        self._asks = asks
+        self._inbox = inbox
+        self.inbox_denied = False
+        """Whether replies cannot be received at all."""
+
+    def note(self, text: str) -> None:
+        """Fail the asks that `text` is about."""
+        found = _TEXT.search(text)
+        if found is None:
+            return
+        kind, reply, subject = found.groups()
+        if kind.lower() == "publish":
+            self._asks.fail_where(
+                lambda ask: self._about(ask, subject, bool(reply)), _denied
+            )
+        elif subject.lower() == f"{self._inbox}*".lower():
+            self.inbox_denied = True
+            self._asks.fail_where(lambda _: True, lambda _: self.inbox_error())
+
+    def inbox_error(self) -> PermissionDenied:
+        """Return what to tell those who ask although no reply can come."""
+        return PermissionDenied(
+            f"this NATS user may not subscribe to {self._inbox}*, so no reply can come;"
+            " set inbox_prefix to one it may use"
+        )
+
+    def _about(self, ask: Ask, subject: str, is_reply: bool) -> bool:
+        mine = f"{self._inbox}{ask.token}" if is_reply else ask.subject
+        return mine.lower() == subject.lower()
+
+
+def _denied(ask: Ask) -> PermissionDenied:
+    return PermissionDenied(f"this NATS user may not send to {ask.subject!r}")

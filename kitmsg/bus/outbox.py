@@ -1,0 +1,94 @@
+"""What waits to be written to one connection: joined, written once per loop turn, bounded.
+
+This is on the hot path of every message, so it is flat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Outbox"]
+
+_RETRY_SECONDS: Final = 0.25
+
+
+class Outbox:
+    """Commands on their way to a socket.  Needs a running event loop.
+
+    Args:
+        max_pending: Most bytes that wait, here and in the socket's own buffer.
+        on_written: Called after everything so far was handed to the socket.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_commands",
+        "_loop",
+        "_max_pending",
+        "_on_written",
+        "_socket_bytes",
+        "wire",
+    )
+
+    def __init__(self, max_pending: int, on_written: Callable[[], None]) -> None:
+        self.wire: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._max_pending = max_pending
+        self._on_written = on_written
+        self._commands: list[bytes] = []
+        self._bytes = 0
+        self._socket_bytes = 0  # when it was last looked at
+
+    def send(self, command: bytes) -> None:
+        """Have one whole command written before the next loop turn ends.
+
+        Raises:
+            ResourceExhausted: More than `max_pending` bytes are waiting already.
+        """
+        if self._bytes + self._socket_bytes > self._max_pending:
+            self._look_again()
+        if not self._commands:
+            self._loop.call_soon(self.write)
+        self._commands.append(command)
+        self._bytes += len(command)
+
+    def write(self) -> None:
+        """Hand everything to the socket now."""
+        wire, commands = self.wire, self._commands
+        if not commands or wire is None:
+            return
+        wire.write(b"".join(commands))
+        commands.clear()
+        self._bytes = 0
+        self._socket_bytes = wire.get_write_buffer_size()
+        self._on_written()
+
+    def attach(self, wire: asyncio.WriteTransport) -> None:
+        """Write to `wire` from now on."""
+        self.wire = wire
+        self._socket_bytes = 0
+
+    def detach(self) -> int:
+        """Throw away what was not written; returns how many commands that were."""
+        lost = len(self._commands)
+        self._commands.clear()
+        self._bytes = self._socket_bytes = 0
+        self.wire = None
+        return lost
+
+    def _look_again(self) -> None:
+        if self.wire is not None:
+            self._socket_bytes = self.wire.get_write_buffer_size()
+        waiting = self._bytes + self._socket_bytes
+        if waiting > self._max_pending:
+            raise ResourceExhausted(
+                f"{waiting} bytes wait to be written to NATS;"
+                f" max_pending is {self._max_pending}",
+                retry_after=_RETRY_SECONDS,
+            )

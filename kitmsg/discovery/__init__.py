@@ -1,0 +1,7 @@
+"""Who is there: services announce themselves and are found on the bus itself.
+
+    subject.py    the ``$SRV`` protocol of NATS micro: answer PING, INFO, STATS; ask for them
+    directory.py  a live list of the services on a bus
+
+Interest in a subject is the registry: nothing can go stale.
+"""

@@ -1,0 +1,275 @@
+"""Discovery by subject: the ``$SRV`` protocol of NATS micro services.
+
+Source: NATS ADR-32, "Service API"; the stricter rules are those of the schemas that the
+``nats micro`` commands check replies with: text is never null, metadata is a map of
+strings, times are whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from kitmsg.bus import Bus, Subscription
+from kitmsg.errors import KitError
+from kitmsg.message import Message, check_name
+
+__all__ = [
+    "EndpointInfo",
+    "EndpointReport",
+    "Ping",
+    "Responder",
+    "ServiceInfo",
+    "ServiceReport",
+    "ask_many",
+    "check_version",
+    "find_services",
+    "find_stats",
+    "ping_services",
+]
+
+PREFIX: Final = "$SRV"
+_TYPE: Final = "io.nats.micro.v1.{}_response"
+
+# semver.org, "Is there a suggested regular expression", without the group names.
+_NUMBER = r"(?:0|[1-9]\d*)"
+_LABEL = r"(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
+_SEMVER = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_LABEL}(?:\.{_LABEL})*)?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
+)
+
+
+class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What INFO says of one endpoint."""
+
+    name: str
+    subject: str
+    queue_group: str = ""
+    metadata: dict[str, str] | None = {}
+
+
+class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance of a service, as its INFO describes it.
+
+    Attributes:
+        name: The service's name.
+        id: Unique for each instance.
+        version: Semantic version.
+        description: One line for people.
+        endpoints: What it serves.
+        metadata: Text by name.
+        type: The reply's type in the protocol.
+    """
+
+    name: str
+    id: str
+    version: str
+    description: str = ""
+    endpoints: list[EndpointInfo] = []
+    metadata: dict[str, str] | None = {}
+    type: str = _TYPE.format("info")
+
+
+class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What STATS says of one endpoint; times in nanoseconds."""
+
+    name: str
+    subject: str
+    num_requests: int
+    num_errors: int
+    last_error: str
+    processing_time: int
+    average_processing_time: int
+    queue_group: str = ""
+    data: dict[str, object] = {}
+
+
+class ServiceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one instance; `started` is RFC 3339 in UTC."""
+
+    name: str
+    id: str
+    version: str
+    started: str
+    endpoints: list[EndpointReport]
+    metadata: dict[str, str] | None = {}
+    type: str = _TYPE.format("stats")
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True):
+    """The least that an instance says of itself."""
+
+    name: str
+    id: str
+    version: str
+    metadata: dict[str, str] | None = {}
+    type: str = _TYPE.format("ping")
+
+
+def check_version(version: str, owner: str) -> str:
+    """Return `version` if it is a semantic version.
+
+    Raises:
+        ValueError: It is not; `owner` says whose it is.
+    """
+    if not _SEMVER.fullmatch(version):
+        raise ValueError(
+            f"{owner}: version {version!r} is not semantic, such as '1.4.0'"
+        )
+    return version
+
+
+class Responder:
+    """Answers PING, INFO and STATS for one instance.
+
+    It answers from the bus's own callback, beside the mailbox, so a full service still
+    shows itself.
+
+    Args:
+        bus: What carries the messages.
+        info: What the instance is.
+        report: Makes the reading of its counters.
+    """
+
+    def __init__(
+        self, bus: Bus, info: ServiceInfo, report: Callable[[], ServiceReport]
+    ) -> None:
+        self.info = info
+        self._bus = bus
+        self._report = report
+        self._subscriptions: list[Subscription] = []
+
+    def start(self) -> None:
+        """Subscribe to the nine control subjects."""
+        info = self.info
+        check_name(info.name, "a service")
+        encode = msgspec.json.encode
+        ping = encode(
+            Ping(
+                name=info.name, id=info.id, version=info.version, metadata=info.metadata
+            )
+        )
+        known = encode(info)
+        self._answer("PING", lambda: ping)
+        self._answer("INFO", lambda: known)
+        self._answer("STATS", lambda: encode(self._report()))
+
+    def stop(self) -> None:
+        """Answer no more."""
+        for subscription in self._subscriptions:
+            subscription.unsubscribe()
+        self._subscriptions.clear()
+
+    def _answer(self, verb: str, body: Callable[[], bytes]) -> None:
+        def reply(message: Message) -> None:
+            if message.reply:
+                self._bus.publish(message.reply, body())
+
+        base = f"{PREFIX}.{verb}"
+        name, id_ = self.info.name, self.info.id
+        for subject in (base, f"{base}.{name}", f"{base}.{name}.{id_}"):
+            self._subscriptions.append(self._bus.subscribe(subject, reply))
+
+
+async def ask_many(
+    bus: Bus,
+    subject: str,
+    data: bytes = b"",
+    *,
+    timeout: float = 1.0,
+    stall: float = 0.1,
+) -> list[Message]:
+    """Ask everybody on `subject` and collect the replies (NATS ADR-47).
+
+    Args:
+        bus: What carries the messages.
+        subject: Where everybody listens.
+        data: The payload.
+        timeout: Longest wait in all, in seconds.
+        stall: Longest silence after a reply, in seconds.
+
+    Returns:
+        The replies; none if nobody listens.
+
+    Raises:
+        Disconnected: There is no connection.
+    """
+    replies: list[Message] = []
+    got = asyncio.Event()
+
+    def take(message: Message) -> None:
+        replies.append(message)
+        got.set()
+
+    inbox = f"_INBOX.kit.{secrets.token_hex(8)}"
+    subscription = bus.subscribe(inbox, take)
+    try:
+        bus.publish(subject, data, inbox)
+        await _until_quiet(got, replies, timeout, stall)
+    finally:
+        subscription.unsubscribe()
+    return [reply for reply in replies if not reply.status]
+
+
+async def _until_quiet(
+    got: asyncio.Event, replies: list[Message], timeout: float, stall: float
+) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await got.wait()
+            while not replies[-1].status:
+                got.clear()
+                await asyncio.wait_for(got.wait(), stall)
+    except TimeoutError:
+        return
+
+
+async def find_services(
+    bus: Bus, name: str = "", *, timeout: float = 1.0, stall: float = 0.1
+) -> list[ServiceInfo]:
+    """Return the instances on the bus, of any service that speaks ``$SRV``.
+
+    Args:
+        bus: What carries the messages.
+        name: Only instances of this service; "" for all.
+        timeout: As in `ask_many`.
+        stall: As in `ask_many`.
+    """
+    return await _find(bus, "INFO", name, ServiceInfo, timeout, stall)
+
+
+async def find_stats(
+    bus: Bus, name: str = "", *, timeout: float = 1.0, stall: float = 0.1
+) -> list[ServiceReport]:
+    """Return the counters of the instances on the bus; arguments as `find_services`."""
+    return await _find(bus, "STATS", name, ServiceReport, timeout, stall)
+
+
+async def ping_services(
+    bus: Bus, name: str = "", *, timeout: float = 1.0, stall: float = 0.1
+) -> list[Ping]:
+    """Return who answers a PING; arguments as `find_services`."""
+    return await _find(bus, "PING", name, Ping, timeout, stall)
+
+
+R = TypeVar("R", ServiceInfo, ServiceReport, Ping)
+
+
+async def _find(
+    bus: Bus, verb: str, name: str, type_: type[R], timeout: float, stall: float
+) -> list[R]:
+    subject = f"{PREFIX}.{verb}.{name}" if name else f"{PREFIX}.{verb}"
+    decoder = msgspec.json.Decoder(type_)
+    found: list[R] = []
+    for reply in await ask_many(bus, subject, timeout=timeout, stall=stall):
+        try:
+            found.append(decoder.decode(reply.data))
+        except (msgspec.DecodeError, KitError):
+            continue  # not a service we can read; it harms nobody else
+    return sorted(found, key=lambda service: (service.name, service.id))

@@ -1,0 +1,37 @@
+"""Behaviour around endpoints; one file, one middleware, one shape.
+
+    timeout      gives up on a call after a while
+    retry        tries again what failed for a reason that passes; has a budget
+    breaker      stops calling a peer that keeps failing            (extra: breaker)
+    rate_limit   so many calls a second, at once or by waiting
+    bulkhead     so many calls at once, with a bounded queue
+    log          one structured line for each call
+    metrics      counts and times calls for Prometheus              (extra: prometheus)
+
+Each is a function that takes options and returns a `kitmsg.endpoint.Middleware`; each
+works on both sides, around a server's endpoint or a client's.  `kitmsg.endpoint.chain`
+composes them, the outermost first.  None of them knows another.
+
+State (a bucket, a circuit, a queue) belongs to one wrapped endpoint, so ``middleware =
+[rate_limit(100)]`` on a service allows each endpoint of each instance 100 calls a second.
+The exception is the budget of `retry`, which its docstring tells.
+"""
+
+from kitmsg.middleware.breaker import breaker
+from kitmsg.middleware.bulkhead import bulkhead
+from kitmsg.middleware.log import log
+from kitmsg.middleware.metrics import metrics
+from kitmsg.middleware.ratelimit import rate_limit
+from kitmsg.middleware.retry import RetryBudget, retry
+from kitmsg.middleware.timeout import timeout
+
+__all__ = [
+    "RetryBudget",
+    "breaker",
+    "bulkhead",
+    "log",
+    "metrics",
+    "rate_limit",
+    "retry",
+    "timeout",
+]

@@ -1,0 +1,102 @@
+"""So many calls a second.
+
+A token bucket in its one-number form (GCRA, ITU-T I.371): a bucket is the time at which it
+will be full again.  Each instance counts for itself; a limit for a whole fleet needs
+a shared store, which this is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from kitmsg.context import Context
+    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+
+__all__ = ["rate_limit"]
+
+_FEW_KEYS: Final = 1024
+
+
+class _Buckets:
+    """Token buckets by key.  Invariant: a bucket that is not kept is full."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._interval = 1.0 / per_second
+        self._slack = (burst - 1.0) / per_second
+        self._full_at: dict[Hashable, float] = {}
+        self._sweep_at = _FEW_KEYS
+
+    def delay(self, key: Hashable, now: float) -> float:
+        """Return the seconds until there is a token for `key`; 0 if there is one now."""
+        return max(0.0, self._full_at.get(key, now) - now - self._slack)
+
+    def take(self, key: Hashable, now: float) -> None:
+        """Take a token, also one that is still to come."""
+        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval
+        if len(self._full_at) > self._sweep_at:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Forget full buckets; the next sweep comes when twice as many are kept."""
+        self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+        self._sweep_at = max(_FEW_KEYS, 2 * len(self._full_at))
+
+
+def rate_limit(
+    per_second: float,
+    burst: int | None = None,
+    *,
+    wait: bool = False,
+    key: Callable[[Context, Any], Hashable] | None = None,
+) -> Middleware:
+    """Let at most `per_second` calls a second through, on average.
+
+    Args:
+        per_second: Calls a second; more than zero, may be a fraction.
+        burst: Calls that may come at once after a quiet time; at least 1.  None for one
+            second's worth.
+        wait: Delay a call that is over the limit, in order of arrival, instead of
+            refusing it.  One that could not start before its deadline is refused at
+            once.  A call cancelled while it waits has used its place.
+        key: Gives each of its values a limit of its own, such as
+            ``key=lambda ctx, request: ctx.caller``; None for one limit.
+
+    Raises:
+        ValueError: `per_second` is not positive or `burst` is less than 1.
+        ResourceExhausted: From the wrapped endpoint, over the limit; `retry_after` says
+            when a call would be let through.
+    """
+    if not per_second > 0:
+        raise ValueError(f"per_second must be positive, not {per_second!r}")
+    if burst is not None and burst < 1:
+        raise ValueError(f"burst must be at least 1, not {burst!r}")
+    most = max(1.0, per_second) if burst is None else float(burst)
+
+    def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
+        buckets = _Buckets(per_second, most)
+
+        async def limited(ctx: Context, request: Req) -> Resp:
+            now = asyncio.get_running_loop().time()
+            who = None if key is None else key(ctx, request)
+            delay = buckets.delay(who, now)
+            if delay:
+                left = ctx.remaining(now)
+                if not wait or (left is not None and delay >= left):
+                    raise ResourceExhausted(
+                        f"over the limit of {per_second:g} calls a second",
+                        retry_after=delay,
+                    )
+            buckets.take(who, now)
+            if delay:
+                await asyncio.sleep(delay)
+            return await call(ctx, request)
+
+        return limited
+
+    return wrap

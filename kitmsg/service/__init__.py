@@ -1,0 +1,15 @@
+"""The declarative face: a class with typed methods is a service.
+
+declare.py  `Service`, `endpoint`: what a class says of itself
+host.py     `ServiceHost`: serves one instance on a bus; lifecycle and supervision
+proxy.py    the typed client: a service's own methods, called over the bus
+kit.py      `Kit`, `connect`: one bus connection, the services and clients on it
+"""
+
+from __future__ import annotations
+
+from kitmsg.service.declare import Service, Supervision, endpoint
+from kitmsg.service.host import ServiceHost
+from kitmsg.service.kit import Kit, connect
+
+__all__ = ["Kit", "Service", "ServiceHost", "Supervision", "connect", "endpoint"]

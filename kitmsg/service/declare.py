@@ -1,0 +1,293 @@
+"""What a service class says of itself: endpoints, limits, lifecycle.
+
+All of it is read when the class is defined; a mistake is a `TypeError` or `ValueError`
+there, not a failed call later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Final,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
+
+from kitmsg.discovery.subject import check_version
+from kitmsg.endpoint import Middleware
+from kitmsg.message import check_name, check_subject
+from kitmsg.schema import Signature, error_schema, signature
+
+__all__ = ["Declaration", "Service", "Supervision", "endpoint", "service_name"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+_SPEC: Final = "__kit_endpoint__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What ``@endpoint(...)`` was told; fields as its arguments."""
+
+    name: str = ""
+    http: str = ""
+    idempotent: bool = False
+    timeout: float | None = None
+    middleware: tuple[Middleware, ...] = ()
+    raises: tuple[type[Exception], ...] = ()
+    wire: Literal["kit", "gokit"] = "kit"
+    subject: str = ""
+    unknown_fields: Literal["forbid", "ignore"] = "forbid"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One endpoint of a service class.
+
+    Attributes:
+        name: Name in discovery and in the subject.
+        attribute: Name of the method.
+        subject: Where requests arrive.
+        options: What the decorator was told.
+        signature: What the method takes and gives.
+    """
+
+    name: str
+    attribute: str
+    subject: str
+    options: Options
+    signature: Signature
+
+    def metadata(self) -> dict[str, str]:
+        """Return what INFO says of it beside name and subject: text by name."""
+        options = self.options
+        facts = {
+            "kit.schema": self.signature.schema_hash,
+            "kit.http": options.http,
+            "kit.idempotent": "true" if options.idempotent else "",
+            "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
+            "kit.wire": "" if options.wire == "kit" else options.wire,
+            "description": " ".join(self.signature.doc.split()),
+        }
+        return {name: text for name, text in facts.items() if text}
+
+    def describe(self) -> dict[str, Any]:
+        """Return its JSON Schemas: request, response, errors by class name, and hash."""
+        return {
+            **self.signature.describe(),
+            "errors": {cls.__name__: error_schema(cls) for cls in self.options.raises},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """What happens to an instance whose turn failed in a way nobody declared.
+
+    After OTP's supervisors: the turn fails; the instance is kept, or replaced by a fresh
+    one; too many replacements in a window end the worker, whose parent starts another.
+
+    Attributes:
+        policy: ``keep`` the instance or ``restart`` it.
+        max_restarts: More than so many within `window` end the worker.
+        window: Length of the window, in seconds.
+    """
+
+    policy: Literal["keep", "restart"] = "keep"
+    max_restarts: int = 3
+    window: float = 60.0
+
+
+class _Decorator(Protocol):
+    # A coroutine function keeps its type; a plain one becomes awaitable, since it runs in
+    # a thread.
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[S, P], R], /
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+
+
+@overload
+def endpoint(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+@overload
+def endpoint(
+    method: Callable[Concatenate[S, P], R], /
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+@overload
+def endpoint(
+    *,
+    name: str = "",
+    http: str = "",
+    idempotent: bool = False,
+    timeout: float | None = None,
+    middleware: Sequence[Middleware] = (),
+    raises: Sequence[type[Exception]] = (),
+    wire: Literal["kit", "gokit"] = "kit",
+    subject: str = "",
+    unknown_fields: Literal["forbid", "ignore"] = "forbid",
+) -> _Decorator: ...
+def endpoint(method: Any = None, /, **options: Any) -> Any:
+    """Make a method of a `Service` an endpoint.
+
+    A plain ``def`` runs in a thread, so blocking code is safe in it; it is awaited by
+    whoever calls it.
+
+    Args:
+        method: The method, when used without brackets.
+        name: Name in discovery and in the subject; the method's own by default.
+        http: Route at the HTTP gateway, such as ``GET /orders/{id}``.
+        idempotent: Whether a second call does no harm, so that a caller may retry.
+        timeout: Longest turn, in seconds; also a caller's default.
+        middleware: Around this endpoint, inside the service's; the first is outermost.
+        raises: Exception classes that travel typed to the caller.
+        wire: ``kit``, or ``gokit`` to speak as Go kit's NATS transport does.
+        subject: Where requests arrive; ``{service}.{endpoint}`` by default.
+        unknown_fields: ``forbid`` or ``ignore`` fields of a request nobody declared.
+
+    Raises:
+        TypeError: An option is not known or does not have the right type.
+        ValueError: `timeout` is not positive, or `http` is no route.
+    """
+    if method is not None:
+        return _mark(method, Options())
+    for many in ("middleware", "raises"):
+        options[many] = tuple(options.get(many, ()))
+    chosen = Options(**options)
+    _check(chosen)
+    return lambda method: _mark(method, chosen)
+
+
+_ROUTE = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*")
+
+
+def _check(options: Options) -> None:
+    if options.timeout is not None and options.timeout <= 0:
+        raise ValueError(f"timeout must be positive, not {options.timeout!r}")
+    if options.http and not _ROUTE.fullmatch(options.http):
+        raise ValueError(
+            f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"
+        )
+    if options.wire not in ("kit", "gokit"):
+        raise ValueError(f"wire={options.wire!r}: use 'kit' or 'gokit'")
+    if options.subject:
+        check_subject(options.subject)
+
+
+def _mark(method: Any, options: Options) -> Any:
+    if not callable(method):
+        raise TypeError(f"@endpoint goes on a method, not on {method!r}")
+    if not inspect.iscoroutinefunction(method) and not inspect.isasyncgenfunction(
+        method
+    ):
+        method = _threaded(method)
+    setattr(method, _SPEC, options)
+    return method
+
+
+def _threaded(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
+    @functools.wraps(method)
+    async def run(*args: Any, **kwargs: Any) -> R:
+        return await asyncio.to_thread(method, *args, **kwargs)
+
+    return run
+
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def service_name(cls: type) -> str:
+    """Return the name of a service class: its own word in snake case."""
+    return _HUMP.sub("_", cls.__name__).lower()
+
+
+class Service:
+    """Base of services: endpoints are its ``@endpoint`` methods.
+
+    Write ``__init__`` as you like: dependencies are plain arguments.
+
+    Attributes:
+        name: Name on the bus; by default the class's name in snake case.
+        version: Semantic version.
+        middleware: Around all endpoints; the first is outermost.
+        concurrency: Turns at once.
+        mailbox: Turns that may wait; more are refused at once.
+        queue: Queue group in which instances share the load; "" to give every instance
+            every message.
+        drain_timeout: Seconds to finish what is in the mailbox when stopping.
+        supervision: What happens after a turn failed in a way nobody declared.
+        metadata: Text that INFO shows.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str] = "0.1.0"
+    middleware: Sequence[Middleware] = ()
+    concurrency: int = 64
+    mailbox: int = 4096
+    queue: str = "q"
+    drain_timeout: float = 25.0
+    supervision: Supervision = Supervision()
+    metadata: Mapping[str, str] = {}
+
+    __declarations__: ClassVar[Mapping[str, Declaration]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = service_name(cls)
+        check_name(cls.name, f"the service {cls.__name__}")
+        check_version(cls.version, cls.__name__)
+        cls.__declarations__ = _declarations(cls)
+
+    async def start(self) -> None:
+        """Get ready: open what the endpoints need.  Called before the first turn."""
+
+    async def stop(self) -> None:
+        """Put away what `start` opened.  Called after the last turn."""
+
+
+def _declarations(cls: type[Service]) -> dict[str, Declaration]:
+    """Return the endpoints of a class and its bases, by name, in order of definition."""
+    found: dict[str, Declaration] = {}
+    for attribute in _attributes(cls):
+        method = getattr(cls, attribute, None)
+        options = getattr(method, _SPEC, None)
+        if method is None or not isinstance(options, Options):
+            continue
+        name = check_name(options.name or attribute, f"{cls.__name__}.{attribute}")
+        if name in found:
+            raise TypeError(f"{cls.__name__}: two endpoints are named {name!r}")
+        found[name] = Declaration(
+            name,
+            attribute,
+            options.subject or f"{cls.name}.{name}",
+            options,
+            signature(
+                method,
+                owner=cls.__name__,
+                skip_self=True,
+                unknown_fields=options.unknown_fields,
+            ),
+        )
+    return found
+
+
+def _attributes(cls: type) -> list[str]:
+    return list(dict.fromkeys(a for base in reversed(cls.__mro__) for a in vars(base)))

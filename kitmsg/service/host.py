@@ -1,0 +1,315 @@
+"""Serves one instance of a service on a bus: endpoints, control subjects, lifecycle.
+
+    start()  -> the instance's `start`, then the queue group, then the announcement
+    drain()  -> the goodbye, out of the queue group, the mailbox, the instance's `stop`
+
+A failure that nobody declared is told to the host, which keeps or replaces the instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kitmsg.bus import Bus, Subscription
+from kitmsg.discovery.directory import DOWN, UP
+from kitmsg.discovery.subject import (
+    EndpointInfo,
+    EndpointReport,
+    Responder,
+    ServiceInfo,
+    ServiceReport,
+)
+from kitmsg.endpoint import Endpoint, chain
+from kitmsg.errors import KitError
+from kitmsg.message import Message
+from kitmsg.metrics.stats import Snapshot, quantile
+from kitmsg.service.declare import Declaration, Service
+from kitmsg.transport import gokit
+from kitmsg.transport.intake import Intake
+from kitmsg.transport.server import Server
+from kitmsg.transport.typed import decode_request, encode_response
+
+__all__ = ["SCHEMA", "RestartsExceeded", "ServiceHost"]
+
+_log = logging.getLogger("kitmsg.service")
+
+SCHEMA = "_kit.schema"
+"""First tokens of the subject that serves a schema by its hash."""
+
+
+class RestartsExceeded(RuntimeError):
+    """A service failed so often that its worker should end."""
+
+
+class ServiceHost:
+    """One instance of a service, served on `bus`.
+
+    Args:
+        bus: What carries the messages.
+        service: The instance; or the class or a function that makes one, which a
+            supervision policy of ``restart`` needs.
+
+    Attributes:
+        id: Unique name of this instance on the bus.
+        failed: Done with `RestartsExceeded` when the instance must not go on.
+
+    Raises:
+        TypeError: `service` is not a service, or cannot be made again though its policy
+            wants that.
+    """
+
+    def __init__(self, bus: Bus, service: Service | Callable[[], Service]) -> None:
+        self.bus = bus
+        self.id = secrets.token_hex(8)
+        self._factory = None if isinstance(service, Service) else service
+        self.service = service if isinstance(service, Service) else _make(service)
+        self.started = datetime.now(UTC)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._restarts: deque[float] = deque()
+        self._restarting: asyncio.Task[None] | None = None
+        self._schemas: list[Subscription] = []
+        supervision = self.service.supervision
+        if supervision.policy == "restart" and self._factory is None:
+            name = type(self.service).__name__
+            raise TypeError(
+                f"{name} restarts after a failure, so give the class or a function that"
+                f" makes one: kit.serve({name}), not kit.serve({name}(...))"
+            )
+        self.intake = Intake(
+            bus,
+            self.service.name,
+            queue=self.service.queue,
+            concurrency=self.service.concurrency,
+            mailbox=self.service.mailbox,
+            instance=self.id,
+        )
+        self._servers = {
+            name: self._server(declaration)
+            for name, declaration in self.service.__declarations__.items()
+        }
+        self._responder = Responder(bus, self.info, self.report)
+
+    @property
+    def info(self) -> ServiceInfo:
+        """What INFO says."""
+        cls = type(self.service)
+        return ServiceInfo(
+            name=cls.name,
+            id=self.id,
+            version=cls.version,
+            description=_first_line(cls),
+            metadata=dict(self.service.metadata),
+            endpoints=[
+                EndpointInfo(
+                    name=declaration.name,
+                    subject=declaration.subject,
+                    queue_group=self.service.queue,
+                    metadata=declaration.metadata(),
+                )
+                for declaration in cls.__declarations__.values()
+            ],
+        )
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Return a reading of each endpoint's counters, by dotted name."""
+        return {
+            server.name: server.stats.snapshot() for server in self._servers.values()
+        }
+
+    def report(self) -> ServiceReport:
+        """Return what STATS says: counters, latency quantiles, callers."""
+        return ServiceReport(
+            name=self.service.name,
+            id=self.id,
+            version=self.service.version,
+            started=self.started.isoformat().replace("+00:00", "Z"),
+            metadata=dict(self.service.metadata),
+            endpoints=[
+                self._endpoint_report(name, server)
+                for name, server in self._servers.items()
+            ],
+        )
+
+    async def start(self) -> None:
+        """Start the instance and serve it; returns when the bus routes to it.
+
+        Raises:
+            Disconnected: The bus was lost meanwhile.
+            Exception: Whatever the instance's own `start` raises.
+        """
+        await self.service.start()
+        self._serve_schemas()
+        self._responder.start()
+        await self.intake.start()
+        self._say(UP, msgspec.json.encode(self.info))
+        _log.info(
+            "%s %s is serving as %s", self.service.name, self.service.version, self.id
+        )
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop: leave, finish the mailbox in `timeout` s, answer the rest, put away.
+
+        Args:
+            timeout: In seconds; the service's own `drain_timeout` by default.
+        """
+        limit = self.service.drain_timeout if timeout is None else timeout
+        self._say(DOWN, self.id.encode())
+        for subscription in self._schemas:
+            subscription.unsubscribe()
+        self._responder.stop()
+        await self.intake.drain(limit)
+        if self._restarting is not None:
+            await asyncio.wait([self._restarting], timeout=limit)
+        await self.service.stop()
+        _log.info("%s %s is drained", self.service.name, self.id)
+
+    def _server(self, declaration: Declaration) -> Server:
+        options, signature = declaration.options, declaration.signature
+        coders: dict[str, Any] = {
+            "decode": decode_request(signature),
+            "encode": encode_response(signature),
+        }
+        if options.wire == "gokit":
+            coders = {
+                "decode": gokit.decode_request(signature),
+                "encode": gokit.encode_response(signature),
+                "error_encoder": gokit.encode_error,
+            }
+        return Server(
+            self.bus,
+            declaration.subject,
+            self._endpoint(declaration),
+            name=f"{self.service.name}.{declaration.name}",
+            timeout=options.timeout,
+            raises=options.raises,
+            intake=self.intake,
+            on_failure=self._on_failure,
+            **coders,
+        )
+
+    def _endpoint(self, declaration: Declaration) -> Endpoint[Any, Any]:
+        """Return the method of the present instance, in its middlewares."""
+        method = getattr(self.service, declaration.attribute)
+        around = (*self.service.middleware, *declaration.options.middleware)
+        return chain(*around)(declaration.signature.adapter(method))
+
+    def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
+        seen = server.stats.snapshot()
+        return EndpointReport(
+            name=name,
+            subject=server.subject,
+            queue_group=self.service.queue,
+            num_requests=seen.requests,
+            num_errors=seen.errors,
+            last_error=seen.last_error,
+            processing_time=seen.processing_ns,
+            average_processing_time=seen.processing_ns // max(1, seen.requests),
+            data={
+                "latency_ns": {
+                    f"p{q * 100:g}": quantile(seen.buckets, q) for q in (0.5, 0.9, 0.99)
+                },
+                "callers": seen.callers,
+                "expired": seen.expired,
+                "cancelled": seen.cancelled,
+                "shed": seen.shed,
+                "invalid": seen.invalid,
+                "running": self.intake.mailbox.running,
+                "waiting": self.intake.mailbox.waiting,
+            },
+        )
+
+    def _serve_schemas(self) -> None:
+        """Serve the schemas, all by ``{service}._schema`` and each by its hash."""
+        declarations = self.service.__declarations__
+        described = {name: d.describe() for name, d in declarations.items()}
+        bodies = {f"{self.service.name}._schema": described} | {
+            f"{SCHEMA}.{schema['hash']}": schema for schema in described.values()
+        }
+        for subject, body in bodies.items():
+            answer = self._answer_with(msgspec.json.encode(body))
+            self._schemas.append(self.bus.subscribe(subject, answer, "q"))
+
+    def _answer_with(self, body: bytes) -> Callable[[Message], None]:
+        def answer(message: Message) -> None:
+            if message.reply:
+                self.bus.publish(message.reply, body)
+
+        return answer
+
+    def _say(self, what: str, data: bytes) -> None:
+        try:
+            self.bus.publish(f"{what}.{self.service.name}", data)
+        except KitError as exc:
+            _log.debug("%s: not announced: %s", self.service.name, exc)
+
+    def _on_failure(self, error: Exception) -> None:
+        supervision = self.service.supervision
+        if supervision.policy == "keep" or self._restarting is not None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._restarts.append(now)
+        while self._restarts[0] < now - supervision.window:
+            self._restarts.popleft()
+        if len(self._restarts) > supervision.max_restarts:
+            self._give_up(error)
+        else:
+            self._restarting = asyncio.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        """Replace the instance; turns that still run keep the old one until they end."""
+        old = self.service
+        try:
+            fresh = _make(self._factory) if self._factory else old
+            await fresh.start()
+            self.service = fresh
+            for name, declaration in fresh.__declarations__.items():
+                self._servers[name].endpoint = self._endpoint(declaration)
+            _log.warning("%s %s was restarted", fresh.name, self.id)
+            await self.intake.mailbox.turned_over()
+            await old.stop()
+        except Exception as exc:
+            _log.exception("%s could not be restarted", old.name)
+            self._give_up(exc)
+        finally:
+            self._restarting = None
+
+    def _give_up(self, error: Exception) -> None:
+        if not self.failed.done():
+            supervision = self.service.supervision
+            failure = RestartsExceeded(
+                f"{self.service.name} failed more than {supervision.max_restarts} times in"
+                f" {supervision.window:g} s; the last time with {type(error).__name__}"
+            )
+            failure.__cause__ = error
+            self.failed.set_exception(failure)
+            self.failed.exception()  # it may be that nobody asks
+
+
+def _make(factory: Callable[[], Service]) -> Service:
+    """Return what `factory` makes.
+
+    Raises:
+        TypeError: It is no factory of services.
+    """
+    if not callable(factory):
+        raise TypeError(
+            f"{factory!r} is not a service; write a class on kitmsg.Service"
+        )
+    made = factory()
+    if not isinstance(made, Service):
+        raise TypeError(f"{factory!r} made {made!r}, which is not a kitmsg.Service")
+    return made
+
+
+def _first_line(cls: type[Service]) -> str:
+    doc = inspect.cleandoc(cls.__doc__ or "") if "__doc__" in cls.__dict__ else ""
+    return doc.partition("\n")[0]

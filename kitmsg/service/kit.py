@@ -1,0 +1,212 @@
+"""One connection to a bus, and the services and clients on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kitmsg.bus import Bus
+from kitmsg.codec import JSON, MSGPACK, Codec
+from kitmsg.context import Context, current
+from kitmsg.discovery.directory import Directory
+from kitmsg.endpoint import Endpoint, Middleware
+from kitmsg.message import Message
+from kitmsg.service.declare import Service
+from kitmsg.service.host import ServiceHost
+from kitmsg.service.proxy import make_client
+from kitmsg.transport.client import DEFAULT_TIMEOUT, Client
+from kitmsg.transport.typed import reply_codec
+
+__all__ = ["DEFAULT_URL", "Kit", "connect"]
+
+S = TypeVar("S", bound=Service)
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+
+class Kit:
+    """Services and clients on one bus.
+
+    Args:
+        bus: What carries the messages; closed with the kit.
+
+    Attributes:
+        hosts: The services that are served here.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.hosts: list[ServiceHost] = []
+        self._directory = Directory(bus)
+        self._calls: dict[str, Endpoint[Any, Any]] = {}
+
+    async def serve(self, service: Service | Callable[[], Service]) -> ServiceHost:
+        """Serve a service until the kit closes; returns when the bus routes to it.
+
+        Args:
+            service: An instance, or the class or a function that makes one.
+
+        Raises:
+            TypeError: It is not a service.
+            Disconnected: The bus was lost meanwhile.
+        """
+        host = ServiceHost(self.bus, service)
+        await host.start()
+        self.hosts.append(host)
+        return host
+
+    def client(
+        self,
+        service: type[S],
+        *,
+        timeout: float | None = None,
+        middleware: Sequence[Middleware] = (),
+        metadata: dict[str, str] | None = None,
+        instance: str = "",
+        codec: Codec = MSGPACK,
+    ) -> S:
+        """Return an object with the endpoints of `service`, called over the bus.
+
+        Its methods raise `KitError`s: `NoResponders`, `DeadlineExceeded`, `Disconnected`,
+        the errors the service answers with, and those an endpoint declares as themselves.
+
+        Args:
+            service: The service's class.
+            timeout: Longest call, in seconds; by default what the endpoint declares, else
+                5.  Inside a turn, the turn's deadline wins if it is nearer.
+            middleware: Around every call; the first is outermost.
+            metadata: Headers to send with every call.
+            instance: Call only the instance with this id.
+            codec: How requests travel.
+        """
+        return make_client(
+            self.bus,
+            service,
+            timeout=timeout,
+            middleware=middleware,
+            metadata=metadata,
+            instance=instance,
+            codec=codec,
+            hint=self._directory.hint,
+        )
+
+    async def call(
+        self,
+        name: str,
+        request: dict[str, Any] | None = None,
+        /,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        **fields: Any,
+    ) -> Any:
+        """Call an endpoint without its class: ``call("greeter.hello", name="Ann")``.
+
+        Args:
+            name: Dotted name, such as ``greeter.hello``.
+            request: The request's fields; `fields` are added to it.
+            timeout: Longest call, in seconds.
+            fields: More fields of the request.
+
+        Returns:
+            The response as plain objects: dicts, lists, numbers, text.
+
+        Raises:
+            KitError: As the methods of `client`.
+        """
+        client: Client[Any, Any] = Client(
+            self.bus,
+            name,
+            encode=_encode_plain,
+            decode=_decode_plain,
+            timeout=timeout,
+            hint=self._directory.hint,
+        )
+        return await client.endpoint()(current(), {**(request or {}), **fields})
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop serving, each service as `ServiceHost.drain` does, all at once."""
+        hosts, self.hosts = self.hosts, []
+        await asyncio.gather(*(host.drain(timeout) for host in hosts))
+
+    async def close(self) -> None:
+        """Drain, and close the bus."""
+        try:
+            await self.drain()
+        finally:
+            await self.bus.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+_encode_any = MSGPACK.encoder(Any)
+_decoders = {codec.name: codec.decoder(Any) for codec in (MSGPACK, JSON)}
+
+
+def _encode_plain(ctx: Context, request: Any) -> bytes:
+    ctx.codec = MSGPACK
+    return _encode_any(request)
+
+
+def _decode_plain(ctx: Context, message: Message) -> Any:
+    return _decoders[reply_codec(ctx, message).name](message.data)
+
+
+class _Connecting:
+    """Awaited, a connected kit; as ``async with``, one that closes at the end."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Kit]]) -> None:
+        self._connect = connect
+        self._kit: Kit | None = None
+
+    def __await__(self) -> Generator[Any, None, Kit]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Kit:
+        self._kit = await self._connect()
+        return self._kit
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._kit is not None:
+            await self._kit.close()
+
+
+def connect(
+    servers: str | Sequence[str] | None = None,
+    *,
+    bus: Bus | None = None,
+    **options: Any,
+) -> _Connecting:
+    """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
+
+    Args:
+        servers: One NATS URL or several; by default ``NATS_URL``, else the local bus.
+        bus: Use this bus instead.
+        options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
+            TLS and more.
+
+    Raises:
+        Unavailable: No server answered.
+        Unauthenticated: The server refused the credentials.
+    """
+
+    async def make() -> Kit:
+        if bus is not None:
+            return Kit(bus)
+        from kitmsg.bus.nats import NatsBus
+
+        chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
+        return Kit(await NatsBus.connect(chosen, **options))
+
+    return _Connecting(make)

@@ -1,0 +1,104 @@
+"""The typed client: a service's own methods, called over the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from kitmsg.bus import Bus
+from kitmsg.codec import MSGPACK, Codec
+from kitmsg.context import current
+from kitmsg.endpoint import Endpoint, Middleware, chain
+from kitmsg.service.declare import Declaration, Service
+from kitmsg.transport import gokit
+from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
+from kitmsg.transport.intake import DIRECT
+from kitmsg.transport.typed import decode_response, encode_request
+
+__all__ = ["make_client"]
+
+S = TypeVar("S", bound=Service)
+
+
+class _Proxy:
+    """Stands for a service elsewhere; its attributes are the endpoints."""
+
+    def __init__(self, service: type[Service]) -> None:
+        self.__service = service
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(d.attribute for d in self.__service.__declarations__.values())
+        raise AttributeError(
+            f"{self.__service.__name__} has no endpoint {name!r}; it has: {known}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<client of {self.__service.name}>"
+
+
+def make_client(
+    bus: Bus,
+    service: type[S],
+    *,
+    timeout: float | None = None,
+    middleware: Sequence[Middleware] = (),
+    metadata: dict[str, str] | None = None,
+    instance: str = "",
+    codec: Codec = MSGPACK,
+    hint: Hint | None = None,
+) -> S:
+    """Return an object with the endpoints of `service` as methods; see `Kit.client`."""
+    proxy = _Proxy(service)
+    fields = metadata or {}
+    for declaration in service.__declarations__.values():
+        subject = declaration.subject
+        name = f"{service.name}.{declaration.name}"
+        if instance:
+            subject = f"{DIRECT}.{instance}.{subject}"
+        call: Endpoint[Any, Any] = Client(
+            bus,
+            subject,
+            name=name,
+            timeout=timeout or declaration.options.timeout or DEFAULT_TIMEOUT,
+            raises=declaration.options.raises,
+            hint=hint,
+            **_coders(declaration, codec),
+        ).endpoint()
+        call = chain(*middleware)(call)
+        method = _method(call, declaration, name, fields)
+        setattr(proxy, declaration.attribute, method)
+    return cast(S, proxy)
+
+
+def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:
+    signature = declaration.signature
+    if declaration.options.wire == "gokit":
+        return {
+            "encode": gokit.encode_request(signature),
+            "decode": gokit.decode_response(signature),
+            "error_decoder": gokit.decode_error,
+        }
+    return {
+        "encode": encode_request(signature, codec),
+        "decode": decode_response(signature),
+    }
+
+
+def _method(
+    call: Endpoint[Any, Any],
+    declaration: Declaration,
+    name: str,
+    metadata: dict[str, str],
+) -> Callable[..., Awaitable[Any]]:
+    bind = declaration.signature.bind
+
+    async def method(*args: Any, **kwargs: Any) -> Any:
+        ctx = current().child(name)
+        if metadata:
+            ctx.metadata = {**ctx.metadata, **metadata}
+        return await call(ctx, bind(*args, **kwargs))
+
+    method.__name__ = declaration.attribute
+    method.__qualname__ = f"{declaration.signature.owner}.{declaration.attribute}"
+    method.__doc__ = declaration.signature.doc
+    return method

@@ -1,0 +1,35 @@
+"""Turns messages into endpoint calls (`Server`) and endpoint calls into messages (`Client`).
+
+    server.py   Server: a subject is served by an endpoint
+    intake.py   Intake: mailbox, queue-group membership and drain that servers share
+    client.py   Client: an endpoint that asks over the bus
+    wire.py     header names; errors to headers and back
+    typed.py    encoders and decoders made from a method's signature
+    gokit.py    the same, as Go kit's NATS transport speaks them
+
+Decode, endpoint and encode are given from outside, with hooks around them in Go kit's
+order.  Server: before, decode, endpoint, after, encode, finalizer.  Client: encode, before,
+send, after, decode, finalizer.
+"""
+
+from __future__ import annotations
+
+from kitmsg.transport.client import Client
+from kitmsg.transport.intake import Intake
+from kitmsg.transport.server import Server
+from kitmsg.transport.typed import (
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+
+__all__ = [
+    "Client",
+    "Intake",
+    "Server",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+]

@@ -1,0 +1,152 @@
+"""What the servers of one service share: a mailbox, a place in the queue group, a drain.
+
+An instance that fills up leaves the queue group, so that the NATS server routes to members
+with room, and comes back when it has room again.  It stays reachable on its own subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.bus import Bus, Subscription
+from kitmsg.errors import Disconnected, KitError
+from kitmsg.mailbox import Mailbox
+from kitmsg.message import Message
+from kitmsg.transport.wire import CANCEL
+
+if TYPE_CHECKING:
+    from kitmsg.transport.server import Server
+
+__all__ = ["DIRECT", "Intake"]
+
+_log = logging.getLogger("kitmsg.transport")
+
+DIRECT: Final = "_kit.i"
+"""First tokens of the subjects that reach one instance."""
+
+
+class Intake:
+    """Receives for the servers of one service.
+
+    Args:
+        bus: What carries the messages.
+        service: Its name, for logs.
+        queue: Queue group; "" to receive every message on every instance.
+        concurrency: Turns at once.
+        mailbox: Turns that may wait.
+        instance: Unique name of this instance; "" to be reachable through the group only.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        service: str,
+        *,
+        queue: str = "q",
+        concurrency: int = 64,
+        mailbox: int = 4096,
+        instance: str = "",
+    ) -> None:
+        self.bus = bus
+        self.service = service
+        self.queue = queue
+        self.instance = instance
+        self.mailbox = Mailbox(
+            concurrency=concurrency,
+            size=mailbox,
+            on_full=self._leave,
+            on_room=self._join,
+        )
+        self.servers: dict[str, Server] = {}
+        self._group: list[Subscription] = []
+        self._own: list[Subscription] = []
+        self._is_open = False
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the queue group's messages come here now."""
+        return bool(self._group)
+
+    def add(self, server: Server) -> None:
+        """Receive for one more server; before `start`.
+
+        Raises:
+            ValueError: Another server has the same subject.
+        """
+        if server.subject in self.servers:
+            raise ValueError(f"two endpoints are served on {server.subject!r}")
+        self.servers[server.subject] = server
+
+    async def start(self) -> None:
+        """Join the queue group; returns when the bus knows.
+
+        Raises:
+            Disconnected: The bus was lost meanwhile.
+        """
+        self._is_open = True
+        for first in {subject.partition(".")[0] for subject in self.servers}:
+            cancel = self.bus.subscribe(f"{CANCEL}.{first}", self._cancelled)
+            self._own.append(cancel)
+        if self.instance:
+            direct = f"{DIRECT}.{self.instance}.>"
+            self._own.append(self.bus.subscribe(direct, self._received_directly))
+        self._join()
+        await self.bus.flush()
+
+    async def leave(self) -> None:
+        """Leave the queue group for good; returns when no new message can come that way."""
+        self._is_open = False
+        self._leave()
+        try:
+            await self.bus.flush()
+        except KitError as exc:
+            _log.warning("%s: left without the bus knowing: %s", self.service, exc)
+
+    async def drain(self, timeout: float = 25.0) -> None:
+        """Leave, finish what is in the mailbox within `timeout` seconds, answer the rest."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        await self.leave()
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await self.mailbox.drain(left)
+        for subscription in self._own:
+            subscription.unsubscribe()
+        self._own.clear()
+        try:
+            await self.bus.flush()
+        except KitError as exc:
+            _log.warning("%s: drained without the bus: %s", self.service, exc)
+
+    def _join(self) -> None:
+        if not self._is_open or self._group:
+            return
+        try:
+            for server in self.servers.values():
+                subscribe = self.bus.subscribe
+                self._group.append(
+                    subscribe(
+                        server.subject, server.receive, server.queue or self.queue
+                    )
+                )
+        except Disconnected:
+            _log.warning(
+                "%s: cannot join the queue group, the bus is closed", self.service
+            )
+
+    def _leave(self) -> None:
+        for subscription in self._group:
+            subscription.unsubscribe()
+        self._group.clear()
+
+    def _received_directly(self, message: Message) -> None:
+        subject = message.subject.split(".", 3)[3]
+        server = self.servers.get(subject)
+        if server is not None:
+            server.receive(message)
+
+    def _cancelled(self, message: Message) -> None:
+        reply = message.data.decode("ascii", "replace")
+        for server in self.servers.values():
+            if server.cancel(reply):
+                return

@@ -1,0 +1,312 @@
+"""A subject, served by an endpoint.
+
+Phases, in Go kit's order: before, decode, endpoint, after, encode, finalizer.  Any error
+goes to the log (if it is the service's fault) and to `error_encoder`.
+
+Hot path: `receive` and `_serve` run for every message and are flat on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter_ns
+from typing import Any, Final, TypeAlias
+
+from kitmsg.bus import Bus
+from kitmsg.codec import JSON
+from kitmsg.context import Context, enter
+from kitmsg.endpoint import Endpoint
+from kitmsg.errors import (
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    Disconnected,
+    Internal,
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+    Unavailable,
+    code_of,
+)
+from kitmsg.message import Message, check_subject, encode_headers
+from kitmsg.metrics.stats import EndpointStats
+from kitmsg.transport.intake import Intake
+from kitmsg.transport.typed import Decode, Encode
+from kitmsg.transport.wire import CALLER, Declared, encode_error, is_plain, timeout_ms
+
+__all__ = ["ErrorEncoder", "Server"]
+
+_log = logging.getLogger("kitmsg.service")
+
+UNSAID_TIMEOUT: Final = 10.0
+"""Seconds for a caller that gives no deadline, as a plain NATS client; Go kit's default."""
+
+Before: TypeAlias = Callable[[Context, Message], None]
+"""Sees the request before it is decoded; raising refuses it."""
+
+After: TypeAlias = Callable[[Context, dict[str, str]], None]
+"""May add headers to a successful reply."""
+
+Finalizer: TypeAlias = Callable[[Context, Message, BaseException | None], None]
+"""Runs last, whatever happened, with what went wrong or None."""
+
+ErrorEncoder: TypeAlias = Callable[[Context, BaseException], tuple[bytes, bytes]]
+"""Returns payload and header block of the reply that tells of an error."""
+
+
+class _Turn:
+    """One request on its way; see `kitmsg.mailbox.Turn`."""
+
+    __slots__ = ("deadline", "message", "server")
+
+    def __init__(self, server: Server, message: Message, deadline: float) -> None:
+        self.server = server
+        self.message = message
+        self.deadline: float | None = deadline
+
+    def run(self) -> Awaitable[None]:
+        return self.server.serve(self)
+
+    def ended(self, code: Code) -> None:
+        self.server.ended(self, code)
+
+
+class Server:
+    """Serves `subject` by `endpoint`.
+
+    Args:
+        bus: What carries the messages.
+        subject: Where requests arrive.
+        endpoint: What to do with them.
+        decode: Makes a request of a message.
+        encode: Makes a payload of a response.
+        name: Dotted name in metrics, logs and contexts; the subject by default.
+        queue: Queue group to join; by default that of `intake`.
+        timeout: Longest turn, in seconds, when the caller gives no less; None for the
+            caller's word alone, and 10 s if it gives none.
+        raises: Exception classes that travel typed.
+        before: Run first, in order; raising refuses the request.
+        after: Run on success, before encoding; may add reply headers.
+        error_encoder: Makes the reply for an error; by default as `docs/protocol.md` says.
+        finalizer: Run last, with the error or None.
+        intake: Shares a mailbox with other servers; by default this server has its own.
+        on_failure: Told of each error that nobody declared, for supervision.
+
+    Raises:
+        InvalidArgument: `subject` is malformed.
+        ValueError: `intake` serves the subject already.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subject: str,
+        endpoint: Endpoint[Any, Any],
+        *,
+        decode: Decode,
+        encode: Encode,
+        name: str = "",
+        queue: str = "",
+        timeout: float | None = None,
+        raises: Sequence[type[Exception]] = (),
+        before: Sequence[Before] = (),
+        after: Sequence[After] = (),
+        error_encoder: ErrorEncoder | None = None,
+        finalizer: Sequence[Finalizer] = (),
+        intake: Intake | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self.bus = bus
+        self.subject = check_subject(subject)
+        self.endpoint = endpoint
+        self.name = name or subject
+        self.queue = queue
+        self.timeout = timeout
+        self.stats = EndpointStats()
+        self._decode = decode
+        self._encode = encode
+        self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
+        self._before = tuple(before)
+        self._after = tuple(after)
+        self._error_encoder = error_encoder or self._default_error
+        self._finalizer = tuple(finalizer)
+        self._on_failure = on_failure
+        self._turns: dict[str, _Turn] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.intake = intake or Intake(bus, subject.partition(".")[0])
+        self.intake.add(self)
+
+    async def start(self) -> None:
+        """Start serving; with a shared intake, start that instead."""
+        await self.intake.start()
+
+    async def drain(self, timeout: float = 25.0) -> None:
+        """Stop as `Intake.drain` does."""
+        await self.intake.drain(timeout)
+
+    def receive(self, message: Message) -> None:
+        """Take a message from the bus into the mailbox, or answer why not."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        limit = self.timeout
+        try:
+            said = timeout_ms(message)
+        except InvalidArgument as exc:
+            self._refuse(message, exc)
+            return
+        if said is not None:
+            left = said / 1000
+            if limit is not None and limit < left:
+                left = limit
+        else:
+            left = UNSAID_TIMEOUT if limit is None else limit
+        turn = _Turn(self, message, self._loop.time() + left)
+        if message.reply:
+            self._turns[message.reply] = turn
+        if not self.intake.mailbox.offer(turn):
+            self._turns.pop(message.reply, None)
+            self._shed(message)
+
+    def cancel(self, reply: str) -> bool:
+        """End the turn that would answer on `reply`; False if there is none."""
+        turn = self._turns.get(reply)
+        if turn is None:
+            return False
+        self.intake.mailbox.cancel(turn)
+        return True
+
+    async def serve(self, turn: _Turn) -> None:
+        """Run one turn, from message to reply."""
+        message = turn.message
+        deadline = turn.deadline
+        if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
+            self.stats.expired += 1
+            self._turns.pop(message.reply, None)
+            return
+        started = perf_counter_ns()
+        ctx = Context(deadline=deadline, endpoint=self.name, message=message)
+        enter(ctx)
+        error: BaseException | None = None
+        try:
+            for before in self._before:
+                before(ctx, message)
+            request = self._decode(ctx, message)
+            if not is_plain(message.header_block):
+                self._note_caller(message)
+            response = await self.endpoint(ctx, request)
+            header_block = self._reply_headers(ctx) if self._after else b""
+            data = self._encode(ctx, response)
+            if message.reply:
+                self._reply(message, data, header_block)
+        except asyncio.CancelledError as exc:
+            error = exc
+            raise  # the mailbox knows why, and calls `ended`
+        except Exception as exc:  # noqa: BLE001  the last line of defence answers everything
+            error = exc
+            self._failed(ctx, message, exc)
+        finally:
+            self._turns.pop(message.reply, None)
+            self.stats.observe(perf_counter_ns() - started)
+            for finalizer in self._finalizer:
+                finalizer(ctx, message, error)
+
+    def ended(self, turn: _Turn, code: Code) -> None:
+        """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""
+        self._turns.pop(turn.message.reply, None)
+        ctx = Context(endpoint=self.name, message=turn.message)
+        if code is Code.UNAVAILABLE:
+            self._answer(ctx, turn.message, Unavailable(f"{self.name} is stopping"))
+            return
+        self.stats.cancelled += 1
+        if code is Code.DEADLINE_EXCEEDED:
+            late = DeadlineExceeded(f"{self.name} did not finish in time")
+            self._answer(ctx, turn.message, late)
+        else:
+            self._answer(ctx, turn.message, Cancelled(f"{self.name} was cancelled"))
+
+    def _reply_headers(self, ctx: Context) -> bytes:
+        fields: dict[str, str] = {}
+        for hook in self._after:
+            hook(ctx, fields)
+        return encode_headers(fields)
+
+    def _reply(self, message: Message, data: bytes, header_block: bytes) -> None:
+        try:
+            self.bus.publish(message.reply, data, "", header_block)
+        except InvalidArgument:
+            size, limit = len(data) + len(header_block), self.bus.max_payload
+            raise Internal(
+                f"the response of {self.name} is {size} bytes; the bus carries {limit}"
+            ) from None
+
+    def _note_caller(self, message: Message) -> None:
+        caller = message.headers.get(CALLER)
+        if caller:
+            self.stats.called_by(caller)
+
+    def _failed(self, ctx: Context, message: Message, error: Exception) -> None:
+        """Log what is the service's fault, and answer."""
+        is_declared = type(error).__name__ in self._declared
+        if not isinstance(error, KitError) and not is_declared:
+            _log.error(
+                "%s failed: %s: %s",
+                self.name,
+                type(error).__name__,
+                error,
+                exc_info=error,
+                extra={"endpoint": self.name, "request_id": _request_id(ctx)},
+            )
+            if self._on_failure is not None:
+                self._on_failure(error)
+        self._answer(ctx, message, error)
+
+    def _refuse(self, message: Message, error: KitError) -> None:
+        """Answer a message that never became a turn."""
+        self.stats.requests += 1
+        self._answer(Context(endpoint=self.name), message, error)
+
+    def _shed(self, message: Message) -> None:
+        self.stats.shed += 1
+        box = self.intake.mailbox
+        done = self.stats.requests
+        each = self.stats.processing_ns / done / 1e9 if done else 0.01
+        wait = min(5.0, max(0.01, each * box.size / box.concurrency))
+        text = f"{self.name} is full: {box.running} turns run and {box.waiting} wait"
+        self._answer(
+            Context(endpoint=self.name),
+            message,
+            ResourceExhausted(text, retry_after=wait),
+        )
+
+    def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
+        """Send an error reply and count it; a reply that cannot be sent is logged."""
+        self.stats.failed(code_of(error).value, str(error))
+        if isinstance(error, InvalidArgument):
+            self.stats.invalid += 1
+        if not message.reply:
+            return
+        try:
+            data, header_block = self._error_encoder(ctx, error)
+            self.bus.publish(message.reply, data, "", header_block)
+        except Disconnected:
+            _log.debug("%s: no connection to answer on", self.name)
+        except Exception:
+            _log.exception("%s: the error reply failed", self.name)
+
+    def _default_error(self, ctx: Context, error: BaseException) -> tuple[bytes, bytes]:
+        return encode_error(
+            error,
+            request_id=_request_id(ctx),
+            codec=ctx.codec or JSON,
+            declared=self._declared,
+        )
+
+
+def _request_id(ctx: Context) -> str:
+    """Return the request's id; one is made up where its headers cannot be read."""
+    try:
+        return ctx.request_id
+    except InvalidArgument:
+        return Context().request_id

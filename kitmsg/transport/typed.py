@@ -1,0 +1,125 @@
+"""Encoders and decoders made from a method's signature; built once, kept.
+
+The codec of an answer is the codec of its request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
+from kitmsg.context import Context
+from kitmsg.errors import InvalidArgument
+from kitmsg.message import Message
+from kitmsg.schema import Signature
+from kitmsg.transport.wire import CONTENT_TYPE, is_plain
+
+__all__ = [
+    "Decode",
+    "Encode",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+    "reply_codec",
+    "request_codec",
+]
+
+Decode: TypeAlias = Callable[[Context, Message], Any]
+"""Takes a context and a message; returns the request or response in it."""
+
+Encode: TypeAlias = Callable[[Context, Any], bytes]
+"""Takes a context and a request or response; returns its payload."""
+
+
+def _for_each_codec(
+    make: Callable[[Codec], Callable[[Any], Any]],
+) -> dict[str, Callable[[Any], Any]]:
+    """Return a coder for each codec that can carry the type, by codec name."""
+    coders = {}
+    for codec in (MSGPACK, JSON, RAW):
+        try:
+            coders[codec.name] = make(codec)
+        except TypeError:
+            if codec is not RAW:
+                raise
+    return coders
+
+
+def decode_request(signature: Signature) -> Decode:
+    """Return a decoder of requests in whatever codec they come.
+
+    It raises `InvalidArgument` for a body that does not fit, naming the field.
+    """
+    decoders = _for_each_codec(signature.request_decoder)
+
+    def decode(ctx: Context, message: Message) -> Any:
+        codec = ctx.codec = request_codec(message)
+        decoder = decoders.get(codec.name)
+        if decoder is None:
+            raise InvalidArgument(
+                f"{ctx.endpoint} takes JSON or msgpack, not {codec.content_type}",
+                field=CONTENT_TYPE,
+            )
+        return decoder(message.data)
+
+    return decode
+
+
+def request_codec(message: Message) -> Codec:
+    """Return the codec of a request: as its header says, else as its first byte does.
+
+    Raises:
+        InvalidArgument: The header names none we know, or came twice.
+    """
+    if not is_plain(message.header_block):
+        named = message.headers.single(CONTENT_TYPE)
+        if named:
+            return by_content_type(named)
+    return sniff(message.data)
+
+
+def encode_response(signature: Signature) -> Encode:
+    """Return an encoder of responses in the codec of their request."""
+    encoders = _for_each_codec(signature.response_encoder)
+
+    def encode(ctx: Context, response: Any) -> bytes:
+        codec = ctx.codec or MSGPACK
+        encoder = encoders.get(codec.name) or encoders["msgpack"]
+        return encoder(response)
+
+    return encode
+
+
+def encode_request(signature: Signature, codec: Codec = MSGPACK) -> Encode:
+    """Return an encoder of requests in `codec`."""
+    encoder = signature.request_encoder(codec)
+
+    def encode(ctx: Context, request: Any) -> bytes:
+        ctx.codec = codec
+        return encoder(request)
+
+    return encode
+
+
+def decode_response(signature: Signature) -> Decode:
+    """Return a decoder of replies: in the request's codec unless their header says else.
+
+    It raises `DataLoss` for a reply that does not fit.
+    """
+    decoders = _for_each_codec(signature.response_decoder)
+
+    def decode(ctx: Context, message: Message) -> Any:
+        return decoders[reply_codec(ctx, message).name](message.data)
+
+    return decode
+
+
+def reply_codec(ctx: Context, message: Message) -> Codec:
+    """Return the codec of a reply: as its header says, else its request's."""
+    if message.header_block:
+        named = message.headers.get(CONTENT_TYPE)
+        if named:
+            return by_content_type(named)
+    return ctx.codec or MSGPACK

@@ -1,0 +1,209 @@
+"""Header names, and errors as headers: what stands beside the payload on the wire.
+
+`docs/protocol.md` states all of it with examples.  Source of the ``Nats-Service-Error``
+headers: NATS ADR-32, "Error Handling".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type
+from kitmsg.errors import Code, InvalidArgument, KitError, code_of, error_for
+from kitmsg.message import Headers, Message, encode_headers
+from kitmsg.schema import error_codec
+
+__all__ = [
+    "CALLER",
+    "CANCEL",
+    "CODE",
+    "CONTENT_TYPE",
+    "ERROR",
+    "FIELD",
+    "REQUEST_ID",
+    "RETRY_AFTER",
+    "SERVICE_ERROR",
+    "SERVICE_ERROR_CODE",
+    "TIMEOUT",
+    "Declared",
+    "ErrorTypes",
+    "decode_error",
+    "encode_error",
+    "is_plain",
+    "plain_headers",
+    "timeout_ms",
+]
+
+CONTENT_TYPE: Final = "Content-Type"
+TIMEOUT: Final = "Kit-Timeout"
+REQUEST_ID: Final = "Kit-Request-Id"
+CALLER: Final = "Kit-Caller"
+CODE: Final = "Kit-Code"
+ERROR: Final = "Kit-Error"
+FIELD: Final = "Kit-Error-Field"
+RETRY_AFTER: Final = "Kit-Retry-After"
+SERVICE_ERROR: Final = "Nats-Service-Error"
+SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
+CANCEL: Final = "_kit.cancel"
+
+_PLAIN_START: Final = b"NATS/1.0\r\nKit-Timeout: "
+_PLAIN_END: Final = b"\r\n\r\n"
+_MAX_TIMEOUT_MS: Final = 1 << 40  # some 35 years; more is a mistake
+_MAX_TEXT: Final = 1024
+
+
+def plain_headers(timeout_ms: int) -> bytes:
+    """Return the header block of most asks: the timeout, and nothing else."""
+    return b"%b%d%b" % (_PLAIN_START, timeout_ms, _PLAIN_END)
+
+
+def is_plain(block: bytes) -> bool:
+    """Tell whether a header block is empty or just as `plain_headers` writes it."""
+    return not block or (
+        block.startswith(_PLAIN_START)
+        and block.find(b"\r\n", len(_PLAIN_START)) == len(block) - 4
+    )
+
+
+def timeout_ms(message: Message) -> int | None:
+    """Return the milliseconds that the caller gives, counted from now; None if unsaid.
+
+    Raises:
+        InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
+    """
+    block = message.header_block
+    if is_plain(block):
+        if not block:
+            return None
+        text = block[len(_PLAIN_START) : -4].decode("latin-1")
+    else:
+        text = message.headers.single(TIMEOUT)
+        if not text:
+            return None
+    if not (text.isascii() and text.isdigit()) or int(text[:16]) > _MAX_TIMEOUT_MS:
+        raise InvalidArgument(
+            f"header {TIMEOUT} must be whole milliseconds, not {text[:40]!r}",
+            field=TIMEOUT,
+        )
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One exception class that an endpoint declares, and how its fields travel."""
+
+    type: type[Exception]
+    encode: Mapping[str, Callable[[Any], bytes]]
+    decode: Mapping[str, Callable[[bytes], Exception]]
+
+    @classmethod
+    def of(cls, exception: type[Exception]) -> Declared:
+        """Return the coders for `exception`.
+
+        Raises:
+            TypeError: A field of it has no wire form.
+        """
+        pairs = {c.name: error_codec(exception, c) for c in (MSGPACK, JSON)}
+        return cls(
+            exception,
+            {name: pair[0] for name, pair in pairs.items()},
+            {name: pair[1] for name, pair in pairs.items()},
+        )
+
+
+ErrorTypes: TypeAlias = Mapping[str, Declared]
+"""The declared exceptions of an endpoint, by class name."""
+
+
+def encode_error(
+    error: BaseException, *, request_id: str, codec: Codec, declared: ErrorTypes
+) -> tuple[bytes, bytes]:
+    """Return the payload and header block that tell a caller of `error`.
+
+    A declared error travels with its fields, any `KitError` with its code and message.
+    Anything else is `INTERNAL` and says only where to look: nothing leaks.
+    """
+    data = b""
+    code = code_of(error)
+    known = declared.get(type(error).__name__)
+    fields: dict[str, str] = {}
+    if known is not None and type(error) is known.type:
+        body = JSON if codec.name == "raw" else codec
+        data = known.encode[body.name](error)
+        fields[ERROR] = type(error).__name__
+        fields[CONTENT_TYPE] = body.content_type
+        text = str(error)
+        if not isinstance(error, KitError) and not hasattr(error, "code"):
+            code = Code.FAILED_PRECONDITION
+    elif isinstance(error, KitError):
+        text = str(error)
+    else:
+        code = Code.INTERNAL
+        text = f"internal error; the service's log has it under request id {request_id}"
+    fields[SERVICE_ERROR] = _one_line(text) or code.value
+    fields[SERVICE_ERROR_CODE] = str(code.http)
+    fields[CODE] = code.value
+    fields[REQUEST_ID] = _one_line(request_id)
+    fields.update(_facts(error))
+    return data, encode_headers(fields)
+
+
+def _facts(error: BaseException) -> dict[str, str]:
+    """Return the headers for what some errors know beside code and text."""
+    facts: dict[str, str] = {}
+    retry_after = getattr(error, "retry_after", None)
+    if isinstance(error, KitError) and retry_after is not None:
+        facts[RETRY_AFTER] = str(max(0, math.ceil(retry_after * 1000)))
+    if isinstance(error, InvalidArgument) and error.field:
+        facts[FIELD] = _one_line(error.field)
+    return facts
+
+
+def _one_line(text: str) -> str:
+    """Return `text` fit for a header value: no line breaks, not endless."""
+    return " ".join(text.replace("\0", " ").split())[:_MAX_TEXT]
+
+
+def decode_error(
+    message: Message, *, codec: Codec, declared: ErrorTypes
+) -> Exception | None:
+    """Return the error that a reply tells of; None for a success.
+
+    Understands any service that follows ADR-32: without ``Kit-Code`` the number in
+    ``Nats-Service-Error-Code`` is read as an HTTP status.
+    """
+    if not message.header_block:
+        return None
+    headers = message.headers
+    code = _code(headers)
+    if code is None:
+        return None
+    known = declared.get(headers.get(ERROR, ""))
+    if known is not None:
+        return known.decode[_body_codec(headers, codec).name](message.data)
+    text = headers.get(SERVICE_ERROR, "")
+    error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
+    wait = headers.get(RETRY_AFTER, "")
+    if wait.isdigit():
+        error.retry_after = int(wait[:12]) / 1000
+    if isinstance(error, InvalidArgument):
+        error.field = headers.get(FIELD, "")
+    return error
+
+
+def _code(headers: Headers) -> Code | None:
+    name = headers.get(CODE)
+    if name is not None:
+        return Code(name) if name in Code.__members__.values() else Code.UNKNOWN
+    number = headers.get(SERVICE_ERROR_CODE)
+    if number is not None:
+        return Code.from_http(int(number)) if number[:9].isdigit() else Code.UNKNOWN
+    return Code.UNKNOWN if SERVICE_ERROR in headers else None
+
+
+def _body_codec(headers: Headers, codec: Codec) -> Codec:
+    named = headers.get(CONTENT_TYPE)
+    return codec if named is None else by_content_type(named)
