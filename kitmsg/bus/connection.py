@@ -368,9 +368,7 @@ class Connection(Client):
         self._out.wire.write(b"PING\r\n")
 
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
-        if (
-            self._out.wire is not None
-        ):  # else: a SUB, which is sent again when connected
+        if self._out.wire is not None:  # else a SUB: sent again later
             self.send(cmd)
 
     async def _flush_pending(self, force_flush: bool = False) -> None:

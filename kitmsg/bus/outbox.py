@@ -1,4 +1,4 @@
-"""What waits to be written to one connection: joined, written once per loop turn, bounded.
+"""What waits to be written to a connection: joined, one write per loop turn, bounded.
 
 This is on the hot path of every message, so it is flat.
 """
