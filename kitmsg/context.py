@@ -116,7 +116,7 @@ class Context:
         if self.message is None and self.metadata:
             fields.update(self.metadata)
         call = Context(deadline=self.deadline, endpoint=endpoint, metadata=fields)
-        call._caller = self.endpoint  # noqa: SLF001
+        call._caller = self.endpoint
         return call
 
     def propagated(self) -> dict[str, str]:

@@ -79,7 +79,7 @@ class Code(StrEnum):
 
     @property
     def grpc(self) -> int:
-        """gRPC status number, 1 to 16; one to one."""
+        """Status number in gRPC, 1 to 16; one to one."""
         return _TABLE[self][1]
 
     @classmethod

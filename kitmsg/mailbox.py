@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.errors import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["Mailbox", "Turn"]
 
@@ -31,7 +33,7 @@ class Turn(Protocol):
     deadline: float | None
     """Absolute time on the event loop's clock after which the turn is ended."""
 
-    async def run(self) -> None:
+    def run(self) -> Awaitable[None]:
         """Do the work and answer; a `CancelledError` out of it is the turn's end."""
         ...
 
@@ -138,8 +140,8 @@ class Mailbox:
     async def turned_over(self) -> None:
         """Wait until every turn that runs now is over."""
         turns = [worker.turn for worker in self._workers if worker.turn is not None]
-        while any(w.turn is t for t in turns for w in self._workers):
-            await asyncio.sleep(_TICK)
+        while any(w.turn is t for t in turns for w in self._workers):  # noqa: ASYNC110
+            await asyncio.sleep(_TICK)  # rare; an event would cost something on each turn
 
     async def drain(self, timeout: float) -> None:
         """Wait until all turns are over, at most `timeout` seconds, and stop.
@@ -191,7 +193,8 @@ class Mailbox:
             self._workers.append(worker)
             worker.task = asyncio.get_running_loop().create_task(self._work(worker))
 
-    async def _work(self, worker: _Worker) -> None:
+    # One flat loop, because all of it runs for every message.
+    async def _work(self, worker: _Worker) -> None:  # noqa: PLR0912, PLR0915
         loop = asyncio.get_running_loop()
         queue = self._queue
         while True:
@@ -209,7 +212,7 @@ class Mailbox:
                     await turn.run()
                 except asyncio.CancelledError:
                     self._cut_short(worker, turn)
-                except Exception:
+                except Exception:  # noqa: BLE001  a worker outlives its turns
                     _log.exception("a turn failed outside its handler")
                 finally:
                     worker.turn = None

@@ -1,6 +1,6 @@
-"""The unit the bus moves: a subject, headers and bytes.  No I/O here.
+r"""The unit the bus moves: a subject, headers and bytes.  No I/O here.
 
-Headers travel as one block of bytes, ``NATS/1.0\\r\\nName: value\\r\\n\\r\\n`` (NATS ADR-4).
+Headers travel as one block of bytes, ``NATS/1.0\r\nName: value\r\n\r\n`` (NATS ADR-4).
 The bus hands the block over as it came; it is parsed when somebody looks.
 """
 
@@ -224,9 +224,9 @@ def matches(pattern: str, subject: str) -> bool:
     if pattern == subject:
         return True
     wanted, given = pattern.split("."), subject.split(".")
-    for i, token in enumerate(wanted):
-        if token == ">":
+    for i, want in enumerate(wanted):
+        if want == ">":
             return len(given) > i
-        if i >= len(given) or token not in ("*", given[i]):
+        if i >= len(given) or want not in ("*", given[i]):
             return False
     return len(wanted) == len(given)

@@ -178,7 +178,10 @@ class Asks:
 
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""
-    return "_kit.cancel." + subject.partition(".")[0]
+    tokens = subject.split(".", 4)
+    # `_kit.i.{instance}.{service}...` addresses one instance of a service.
+    service = tokens[3] if subject.startswith("_kit.i.") and tokens[3:] else tokens[0]
+    return f"_kit.cancel.{service}"
 
 
 def _expired(ask: Ask) -> DeadlineExceeded:

@@ -10,15 +10,18 @@ import asyncio
 import contextlib
 import difflib
 import logging
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kitmsg.bus import Bus, Subscription
 from kitmsg.discovery.subject import ServiceInfo, find_services
 from kitmsg.errors import KitError
-from kitmsg.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Bus, Subscription
+    from kitmsg.message import Message
 
 __all__ = ["DOWN", "UP", "Directory"]
 

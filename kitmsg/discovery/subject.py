@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from kitmsg.bus import Bus, Subscription
 from kitmsg.errors import KitError
 from kitmsg.message import Message, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Bus, Subscription
 
 __all__ = [
     "EndpointInfo",

@@ -10,9 +10,9 @@ import asyncio
 import functools
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
@@ -25,9 +25,13 @@ from typing import (
 )
 
 from kitmsg.discovery.subject import check_version
-from kitmsg.endpoint import Middleware
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from kitmsg.endpoint import Middleware
 
 __all__ = ["Declaration", "Service", "Supervision", "endpoint", "service_name"]
 
@@ -161,6 +165,7 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         wire: ``kit``, or ``gokit`` to speak as Go kit's NATS transport does.
         subject: Where requests arrive; ``{service}.{endpoint}`` by default.
         unknown_fields: ``forbid`` or ``ignore`` fields of a request nobody declared.
+        **options: The arguments from `name` on.
 
     Raises:
         TypeError: An option is not known or does not have the right type.

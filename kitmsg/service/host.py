@@ -13,13 +13,11 @@ import inspect
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kitmsg.bus import Bus, Subscription
 from kitmsg.discovery.directory import DOWN, UP
 from kitmsg.discovery.subject import (
     EndpointInfo,
@@ -30,13 +28,18 @@ from kitmsg.discovery.subject import (
 )
 from kitmsg.endpoint import Endpoint, chain
 from kitmsg.errors import KitError
-from kitmsg.message import Message
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
 from kitmsg.transport.typed import decode_request, encode_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Bus, Subscription
+    from kitmsg.message import Message
 
 __all__ = ["SCHEMA", "RestartsExceeded", "ServiceHost"]
 
@@ -276,7 +279,7 @@ class ServiceHost:
             _log.warning("%s %s was restarted", fresh.name, self.id)
             await self.intake.mailbox.turned_over()
             await old.stop()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  the new instance may fail in any way
             _log.exception("%s could not be restarted", old.name)
             self._give_up(exc)
         finally:

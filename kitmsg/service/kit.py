@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from kitmsg.bus import Bus
 from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
-from kitmsg.endpoint import Endpoint, Middleware
-from kitmsg.message import Message
 from kitmsg.service.declare import Service
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.proxy import make_client
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client
 from kitmsg.transport.typed import reply_codec
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from types import TracebackType
+
+    from kitmsg.bus import Bus
+    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.message import Message
 
 __all__ = ["DEFAULT_URL", "Kit", "connect"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from kitmsg.bus import Bus
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import current
 from kitmsg.endpoint import Endpoint, Middleware, chain
@@ -14,6 +12,11 @@ from kitmsg.transport import gokit
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
 from kitmsg.transport.intake import DIRECT
 from kitmsg.transport.typed import decode_response, encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from kitmsg.bus import Bus
 
 __all__ = ["make_client"]
 
@@ -67,7 +70,7 @@ def make_client(
         call = chain(*middleware)(call)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
-    return cast(S, proxy)
+    return cast("S", proxy)
 
 
 def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
-from kitmsg.bus import Bus
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context
 from kitmsg.endpoint import Endpoint, Req, Resp
 from kitmsg.errors import DeadlineExceeded, NoResponders
 from kitmsg.message import Message, check_subject, encode_headers
-from kitmsg.transport.typed import Decode, Encode
 from kitmsg.transport.wire import (
     CALLER,
     TIMEOUT,
@@ -23,6 +21,10 @@ from kitmsg.transport.wire import (
     decode_error,
     plain_headers,
 )
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["DEFAULT_TIMEOUT", "Client", "ErrorDecoder", "Hint"]
 

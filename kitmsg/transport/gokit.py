@@ -14,17 +14,19 @@ from __future__ import annotations
 import datetime
 import decimal
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import DECODE_ERRORS, JSON, translate
-from kitmsg.context import Context
 from kitmsg.errors import DataLoss, KitError, Unknown
-from kitmsg.message import Message
-from kitmsg.schema import Signature
-from kitmsg.transport.typed import Decode, Encode
+
+if TYPE_CHECKING:
+    from kitmsg.context import Context
+    from kitmsg.message import Message
+    from kitmsg.schema import Signature
+    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = [
     "decode_error",

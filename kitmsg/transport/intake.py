@@ -10,13 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.bus import Bus, Subscription
 from kitmsg.errors import Disconnected, KitError
 from kitmsg.mailbox import Mailbox
-from kitmsg.message import Message
 from kitmsg.transport.wire import CANCEL
 
 if TYPE_CHECKING:
+    from kitmsg.bus import Bus, Subscription
+    from kitmsg.message import Message
     from kitmsg.transport.server import Server
 
 __all__ = ["DIRECT", "Intake"]

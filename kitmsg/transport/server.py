@@ -12,12 +12,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
-from kitmsg.endpoint import Endpoint
 from kitmsg.errors import (
     Cancelled,
     Code,
@@ -33,8 +31,12 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
-from kitmsg.transport.typed import Decode, Encode
 from kitmsg.transport.wire import CALLER, Declared, encode_error, is_plain, timeout_ms
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.endpoint import Endpoint
+    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["ErrorEncoder", "Server"]
 
@@ -177,7 +179,7 @@ class Server:
         self.intake.mailbox.cancel(turn)
         return True
 
-    async def serve(self, turn: _Turn) -> None:
+    async def serve(self, turn: _Turn) -> None:  # noqa: PLR0915
         """Run one turn, from message to reply."""
         message = turn.message
         deadline = turn.deadline
@@ -292,7 +294,7 @@ class Server:
             self.bus.publish(message.reply, data, "", header_block)
         except Disconnected:
             _log.debug("%s: no connection to answer on", self.name)
-        except Exception:
+        except Exception:  # noqa: BLE001  a custom encoder may fail in any way
             _log.exception("%s: the error reply failed", self.name)
 
     def _default_error(self, ctx: Context, error: BaseException) -> tuple[bytes, bytes]:

@@ -6,14 +6,16 @@ The codec of an answer is the codec of its request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
-from kitmsg.schema import Signature
 from kitmsg.transport.wire import CONTENT_TYPE, is_plain
+
+if TYPE_CHECKING:
+    from kitmsg.schema import Signature
 
 __all__ = [
     "Decode",
@@ -87,7 +89,8 @@ def encode_response(signature: Signature) -> Encode:
     def encode(ctx: Context, response: Any) -> bytes:
         codec = ctx.codec or MSGPACK
         encoder = encoders.get(codec.name) or encoders["msgpack"]
-        return encoder(response)
+        data: bytes = encoder(response)
+        return data
 
     return encode
 

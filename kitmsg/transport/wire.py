@@ -95,7 +95,7 @@ def timeout_ms(message: Message) -> int | None:
 class Declared:
     """One exception class that an endpoint declares, and how its fields travel."""
 
-    type: type[Exception]
+    exception: type[Exception]
     encode: Mapping[str, Callable[[Any], bytes]]
     decode: Mapping[str, Callable[[bytes], Exception]]
 
@@ -106,12 +106,11 @@ class Declared:
         Raises:
             TypeError: A field of it has no wire form.
         """
-        pairs = {c.name: error_codec(exception, c) for c in (MSGPACK, JSON)}
-        return cls(
-            exception,
-            {name: pair[0] for name, pair in pairs.items()},
-            {name: pair[1] for name, pair in pairs.items()},
-        )
+        encode: dict[str, Callable[[Any], bytes]] = {}
+        decode: dict[str, Callable[[bytes], Exception]] = {}
+        for codec in (MSGPACK, JSON):
+            encode[codec.name], decode[codec.name] = error_codec(exception, codec)
+        return cls(exception, encode, decode)
 
 
 ErrorTypes: TypeAlias = Mapping[str, Declared]
@@ -130,7 +129,7 @@ def encode_error(
     code = code_of(error)
     known = declared.get(type(error).__name__)
     fields: dict[str, str] = {}
-    if known is not None and type(error) is known.type:
+    if known is not None and type(error) is known.exception:
         body = JSON if codec.name == "raw" else codec
         data = known.encode[body.name](error)
         fields[ERROR] = type(error).__name__
