@@ -12,9 +12,9 @@ Each is a function that takes options and returns a `kitmsg.endpoint.Middleware`
 works on both sides, around a server's endpoint or a client's.  `kitmsg.endpoint.chain`
 composes them, the outermost first.  None of them knows another.
 
-State (a bucket, a circuit, a queue) belongs to one wrapped endpoint, so ``middleware =
-[rate_limit(100)]`` on a service allows each endpoint of each instance 100 calls a second.
-The exception is the budget of `retry`, which its docstring tells.
+State (a bucket, a circuit, a queue) belongs to one wrapped endpoint: `rate_limit(100)`
+on a service allows each endpoint of each instance 100 calls a second.  Only the budget
+of `retry` is shared by all that one `retry` wraps.
 """
 
 from kitmsg.middleware.breaker import breaker

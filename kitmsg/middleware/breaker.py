@@ -1,8 +1,8 @@
 """Stop calling a peer that keeps failing, and try it again after a while.
 
-The circuit is aiobreaker's (M. Nygard, "Release It!"); the extra ``breaker`` is needed when
-`breaker` is called and not before.  Two things are done here and not there: time is the
-event loop's, because aiobreaker 1.2 mixes naive UTC and local times; and a half-open
+The circuit is aiobreaker's (M. Nygard, "Release It!"); the extra ``breaker`` is needed
+when `breaker` is called and not before.  Two things are done here and not there: time is
+the event loop's, because aiobreaker 1.2 mixes naive UTC and local times; and a half-open
 circuit lets one call through, where aiobreaker lets all.
 """
 

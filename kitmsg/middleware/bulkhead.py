@@ -19,6 +19,7 @@ class _Seats:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self._semaphore = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
         self._queue = queue
         self._waiting = 0
 
@@ -34,7 +35,7 @@ class _Seats:
             return
         if self._waiting >= self._queue:
             raise ResourceExhausted(
-                f"all places are taken and {self._waiting} calls wait already"
+                f"{self._concurrency} calls run and {self._waiting} wait already"
             )
         self._waiting += 1
         try:

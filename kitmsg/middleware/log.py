@@ -26,10 +26,10 @@ def log(
 ) -> Middleware:
     """Write a line after each call.
 
-    A line has the fields ``endpoint``, ``code`` (``ok``, or the error's), ``duration_ms``
-    and ``request_id`` as attributes of the record.  A failure is a warning; it is an
-    error, where the code says that the service is broken (`INTERNAL`, `UNKNOWN`,
-    `DATA_LOSS`), with a traceback when nobody raised it on purpose.
+    The record has the attributes ``endpoint``, ``code`` (``ok``, or the error's),
+    ``duration_ms`` and ``request_id``.  A failure is a warning.  It is an error where
+    the code says that the service is broken (`INTERNAL`, `UNKNOWN`, `DATA_LOSS`), with
+    a traceback when nobody raised it on purpose.
 
     Args:
         logger: Where to write; None for ``kitmsg.calls``.

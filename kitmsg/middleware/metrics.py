@@ -49,7 +49,7 @@ class _Recorder:
         timer.observe(seconds)
 
 
-# A registry refuses a second metric of the same name, and `metrics()` may be used twice.
+# A registry refuses a second metric of the same name; `metrics()` may be used twice.
 _recorders: WeakKeyDictionary[CollectorRegistry, _Recorder] = WeakKeyDictionary()
 
 
@@ -57,8 +57,9 @@ def metrics(registry: CollectorRegistry | None = None) -> Middleware:
     """Keep two metrics of every call.
 
     The counter ``kitmsg_endpoint_requests_total`` has the labels ``endpoint`` and
-    ``code`` (``ok``, or the error's); the histogram ``kitmsg_endpoint_duration_seconds``
-    has ``endpoint``.  Labels never come from a request.
+    ``code`` (``ok``, or the error's); the histogram
+    ``kitmsg_endpoint_duration_seconds`` has ``endpoint``.  Labels never come from a
+    request.
 
     Args:
         registry: Where to register them; None for prometheus-client's default.

@@ -1,7 +1,7 @@
 """So many calls a second.
 
-A token bucket in its one-number form (GCRA, ITU-T I.371): a bucket is the time at which it
-will be full again.  Each instance counts for itself; a limit for a whole fleet needs
+A token bucket in its one-number form (GCRA, ITU-T I.371): a bucket is the time at which
+it will be full again.  Each instance counts for itself; a limit for a whole fleet needs
 a shared store, which this is not.
 """
 
@@ -33,7 +33,7 @@ class _Buckets:
         self._sweep_at = _FEW_KEYS
 
     def delay(self, key: Hashable, now: float) -> float:
-        """Return the seconds until there is a token for `key`; 0 if there is one now."""
+        """Return the seconds until there is a token for `key`; 0 if there is one."""
         return max(0.0, self._full_at.get(key, now) - now - self._slack)
 
     def take(self, key: Hashable, now: float) -> None:

@@ -1,8 +1,8 @@
 """Try again what failed for a reason that passes.
 
 Backoff is exponential with full jitter (Marc Brooker, "Exponential Backoff And Jitter",
-AWS Architecture Blog); the budget is gRPC's retry throttling (gRFC A6).  Neither hedging
-nor streams here: a stream that broke after its first item is not started again.
+AWS Architecture Blog); the budget is gRPC's retry throttling (gRFC A6).  No hedging here,
+and a stream that broke after its first item is not started again.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def retry(
     """Call again, after a delay, when a call fails with one of the codes `on`.
 
     The delay before attempt n is ``jitter(min(cap, base * 2**(n - 2)))``, on top of the
-    error's `retry_after` where it has one.  A delay that would reach the deadline is not
-    begun: the error is raised at once.  The error raised is the last one; its
+    error's `retry_after` where it has one.  A delay that would reach the deadline is
+    not begun: the error is raised at once.  The error raised is the last one; its
     ``__cause__`` is the one before, its notes tell every attempt.
 
     An ask that may have been carried out is repeated only when `idempotent`: that is
