@@ -32,11 +32,15 @@ BOTH = pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=lambda codec: codec
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A Struct that forbids unknown fields by itself."""
+
     sku: str
     size: Literal["s", "m"] = "s"
 
 
 class Order(msgspec.Struct):
+    """Structs in a list."""
+
     lines: list[Line]
 
 
@@ -220,7 +224,7 @@ def test_value_without_a_wire_form_is_named():
 
 
 def test_integer_over_64_bits_has_no_msgpack_form():
-    """msgpack ends at 64 bits, and says so as an encode error."""
+    """The format ends at 64 bits, and says so as an encode error."""
     with pytest.raises(ENCODE_ERRORS):
         MSGPACK.encoder()(2**64)
 
@@ -282,6 +286,8 @@ def test_msgpack_timestamp_is_the_standard_extension():
 
 @dataclasses.dataclass
 class Everything:
+    """One field of each rich type."""
+
     when: datetime.datetime
     amount: Decimal
     id: UUID

@@ -131,12 +131,17 @@ def _parts(
             lambda plain: _rebuild(exc_type, tuple(plain.args)),
         )
     names = struct.__struct_fields__
+    declared: Any = exc_type
+    by_name = {f.name for f in dataclasses.fields(declared) if f.init and f.kw_only}
+    # By position where that can be: `BaseException.__new__` keeps those as `args`.
+    by_position = [name for name in names if name not in by_name]
 
     def take(error: E) -> msgspec.Struct:
         return struct(**{name: getattr(error, name) for name in names})
 
     def build(values: Any) -> E:
-        return exc_type(**{name: getattr(values, name) for name in names})
+        keywords = {name: getattr(values, name) for name in by_name}
+        return exc_type(*[getattr(values, name) for name in by_position], **keywords)
 
     return take, build
 

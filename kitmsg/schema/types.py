@@ -168,7 +168,8 @@ def spell(annotation: Any) -> str:
     """Return a type as its user would write it."""
     if get_origin(annotation) is None and isinstance(annotation, type):
         name = f"{annotation.__module__}.{annotation.__qualname__}"
-        return name.removeprefix("builtins.").rpartition("<locals>.")[2]
+        name = name.removeprefix("builtins.").removeprefix("typing.")
+        return name.rpartition("<locals>.")[2]
     return str(annotation).replace("typing.", "")
 
 
