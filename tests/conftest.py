@@ -1,0 +1,46 @@
+"""Fixtures that tests of every part share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.bus.memory import MemoryBus
+from kitmsg.bus.nats import NatsBus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture
+def anyio_backend() -> str | tuple[str, dict[str, bool]]:
+    """Run async tests on plain asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[EmbeddedServer]:
+    """A real server with JetStream, one for each process that runs tests.
+
+    Do not kill it: a test that needs a server to die starts its own.
+    """
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def nats_bus(nats_server: EmbeddedServer) -> AsyncIterator[NatsBus]:
+    """A connection to `nats_server`."""
+    bus = await NatsBus.connect(nats_server.url)
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+async def memory_bus() -> AsyncIterator[MemoryBus]:
+    """A bus in this process, with repeatable choices."""
+    bus = MemoryBus(seed=1)
+    yield bus
+    await bus.close()
