@@ -32,7 +32,7 @@ import pydantic
 import pytest
 from msgspec import Meta
 
-from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.codec import JSON, MSGPACK, RAW, Codec
 from kitmsg.context import Context
 from kitmsg.errors import (
     BusinessError,
@@ -171,7 +171,9 @@ class Greeter:
 GREETER = Greeter()
 
 
-def refused(function: Callable[..., Any], body: Any, codec=JSON) -> InvalidArgument:
+def refused(
+    function: Callable[..., Any], body: Any, codec: Codec = JSON
+) -> InvalidArgument:
     """Return the error for a request body; bytes go as they are."""
     data = body if isinstance(body, bytes) else codec.encoder()(body)
     with pytest.raises(InvalidArgument) as caught:
@@ -359,6 +361,20 @@ def test_classes_local_to_a_function_are_found():
     assert use.response == list[Local]
 
 
+def test_context_may_be_imported_for_type_checkers_only():
+    """Its name is known even where the module does not have it at run time."""
+    module: dict[str, Any] = {}
+    exec("async def f(ctx: 'Context', a: 'int') -> 'int': ...", module)
+    assert signature(module["f"]).context_parameter == "ctx"
+
+
+def test_names_in_a_callers_frame_do_not_reach_a_function_of_the_module():
+    """Only a function inside another sees local names."""
+    Order = Line  # noqa: F841, N806  # would be found by a careless search
+
+    assert signature(Greeter.place).response.__name__ == "Order"
+
+
 # Requests
 
 
@@ -400,6 +416,17 @@ def test_bind_accepts_what_the_method_accepts():
     place = signature(GREETER.place)
     assert place.bind(order) is place.bind(order=order) is order
     assert signature(taking(Line, Line("x"))).bind() == Line("x")
+
+
+def test_bind_leaves_a_context_out():
+    """A caller may pass the context that the signature shows; it is not sent."""
+    mixed = signature(GREETER.mixed)
+    order = Order([])
+    assert (
+        mixed.bind(order, Context(), True)
+        == mixed.bind(order, urgent=True, ctx=Context())
+        == mixed.bind(order, True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -481,6 +508,15 @@ async def test_adapter_passes_a_single_struct_beside_the_context():
     assert sig.request is Order
     ctx = Context(endpoint="e")
     assert await sig.adapter(f)(ctx, Order([], "n")) == "e n"
+
+    async def g(order: Order, ctx: Context) -> str:
+        return await f(ctx, order)
+
+    async def h(*, order: Order, ctx: Context) -> str:
+        return await f(ctx, order)
+
+    for other in (g, h):
+        assert await signature(other).adapter(other)(ctx, Order([], "n")) == "e n"
 
 
 async def test_plain_function_runs_in_a_thread_with_the_context_variables():

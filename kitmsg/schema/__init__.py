@@ -1,6 +1,8 @@
 """From a method's signature to types, and from types to JSON Schema.
 
-    signature.py    `signature`, `Signature`: request, response, decoders, adapter
+    reading.py      `signature`: reads a method, refuses what cannot travel
+    signatures.py   `Signature`: request, response, decoders, encoders, schemas
+    calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
     strict.py       what is refused inside the user's own classes
     jsonschema.py   JSON Schema of types
@@ -9,9 +11,11 @@
 Types are the schema: there is no second description to keep in step.
 """
 
+from kitmsg.schema.calls import Adapter
 from kitmsg.schema.errortype import error_codec, error_schema
 from kitmsg.schema.jsonschema import json_schema
-from kitmsg.schema.signature import Adapter, Signature, signature
+from kitmsg.schema.reading import signature
+from kitmsg.schema.signatures import Signature
 
 __all__ = [
     "Adapter",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-import typing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -102,14 +101,9 @@ def _need_exception(exc_type: Any) -> None:
 
 
 def _hints(exc_type: type[BaseException]) -> dict[str, Any]:
-    where = exc_type.__name__
-    names = types.local_names(sys.modules[exc_type.__module__].__dict__)
-    try:
-        return typing.get_type_hints(exc_type, localns=names, include_extras=True)
-    except NameError as error:
-        raise TypeError(
-            f"{where}: {error} in its annotations; import it outside `if TYPE_CHECKING`"
-        ) from None
+    module = vars(sys.modules[exc_type.__module__])
+    local = types.local_names(exc_type, module)
+    return types.hints_of(exc_type, local, exc_type.__name__)
 
 
 def _field(field: dataclasses.Field[Any], annotation: Any) -> Any:

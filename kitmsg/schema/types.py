@@ -28,6 +28,7 @@ __all__ = [
     "bounded",
     "check",
     "children",
+    "hints_of",
     "is_streaming",
     "local_names",
     "resolve",
@@ -54,8 +55,9 @@ _USE = (
 def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
     """Return the annotations of `function` as types, ``Annotated`` kept.
 
-    Names are looked up in the function's module and closure, then in the frames that
-    are defining it, so that classes local to a function work too.
+    Names are looked up in the function's module; for a function inside another also in
+    its closure and in the calls that are defining it.  ``Context`` is known even where
+    it is imported for type checkers only.
 
     Raises:
         TypeError: A name in an annotation cannot be found; it says which.
@@ -63,31 +65,46 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
     from kitmsg.context import Context
 
     plain = inspect.unwrap(function)
-    local = {"Context": Context, **_enclosing(plain)}
+    module = getattr(plain, "__globals__", {})
+    local = {**local_names(plain, module), **_closure(plain)}
+    if "Context" not in module:
+        local.setdefault("Context", Context)
+    return hints_of(plain, local, where)
+
+
+def hints_of(item: Any, local: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the annotations of a function or a class as types, ``Annotated`` kept.
+
+    Args:
+        item: Where they are.
+        local: Names to look up before the module's.
+        where: Begins the message.
+
+    Raises:
+        TypeError: A name in an annotation cannot be found; it says which.
+    """
     try:
-        return typing.get_type_hints(plain, localns=local, include_extras=True)
+        return typing.get_type_hints(item, localns=local, include_extras=True)
     except NameError as error:
         raise TypeError(
-            f"{where}: {error} in its annotations; import it outside"
-            " `if TYPE_CHECKING`, where it can be found when the class is defined"
+            f"{where}: {error} in its annotations; define or import it at the top of"
+            " the module, outside `if TYPE_CHECKING`"
         ) from None
 
 
-def _enclosing(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the names that the code around `function` sees."""
-    local = local_names(getattr(function, "__globals__", {}))
-    return {**local, **_closure(function)}
+def local_names(item: Any, module: dict[str, Any]) -> dict[str, Any]:
+    """Return the names that a function or class sees from the functions around it.
 
-
-def local_names(module: dict[str, Any]) -> dict[str, Any]:
-    """Return the local variables of the calls now running in a module.
-
-    Classes defined in a function are found by them, while that function runs.
+    They are the local variables of the calls now running in its module; none for an
+    item at the top of it.
 
     Args:
-        module: The module's globals.
+        item: A function or a class.
+        module: The globals of its module.
     """
     names: dict[str, Any] = {}
+    if "<locals>" not in getattr(item, "__qualname__", ""):
+        return names
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals is module and frame.f_locals is not module:

@@ -1,0 +1,117 @@
+"""From a request to a call of the method: the server's side of a signature.
+
+There is one closure per shape of signature, because each runs for every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+
+__all__ = ["Adapter", "Shape", "adapt"]
+
+Adapter: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
+"""Takes the context and the request; runs the method."""
+
+
+class Shape(NamedTuple):
+    """How a method takes its arguments.
+
+    Attributes:
+        names: Its parameters that are fields of the request, in order.
+        is_single: Whether the one parameter is the request itself.
+        context: Name of the parameter that takes the context; "" for none.
+        context_at: Its position among all parameters; -1 without one.
+        by_name: Whether there are keyword-only parameters.
+        is_async: Whether the method is a coroutine function.
+    """
+
+    names: tuple[str, ...]
+    is_single: bool
+    context: str
+    context_at: int
+    by_name: bool
+    is_async: bool
+
+
+def adapt(method: Callable[..., Any], shape: Shape) -> Adapter:
+    """Return a function from context and request to the awaited result of `method`.
+
+    A plain ``def`` runs in the event loop's thread pool, with the context variables of
+    the caller.
+    """
+    call = _choose(shape)(method, shape)
+    return call if shape.is_async else _threaded(call)
+
+
+_Call: TypeAlias = Callable[[Any, Any], Any]
+
+
+def _choose(shape: Shape) -> Callable[[Callable[..., Any], Shape], _Call]:
+    if shape.by_name:
+        return _by_name
+    if shape.context:
+        return _single_with_context if shape.is_single else _with_context
+    return _single if shape.is_single else _fields
+
+
+def _single(method: Callable[..., Any], _: Shape) -> _Call:
+    return lambda ctx, request: method(request)
+
+
+def _single_with_context(method: Callable[..., Any], shape: Shape) -> _Call:
+    if shape.context_at == 0:
+        return method
+    return lambda ctx, request: method(request, ctx)
+
+
+def _fields(method: Callable[..., Any], shape: Shape) -> _Call:
+    if not shape.names:
+        return lambda ctx, request: method()
+    get = attrgetter(*shape.names)
+    if len(shape.names) == 1:
+        return lambda ctx, request: method(get(request))
+    return lambda ctx, request: method(*get(request))
+
+
+def _with_context(method: Callable[..., Any], shape: Shape) -> _Call:
+    names, at = shape.names, shape.context_at
+
+    def call(ctx: Any, request: Any) -> Any:
+        values = [getattr(request, name) for name in names]
+        values.insert(at, ctx)
+        return method(*values)
+
+    return call
+
+
+def _by_name(method: Callable[..., Any], shape: Shape) -> _Call:
+    names, context, is_single = shape.names, shape.context, shape.is_single
+
+    def call(ctx: Any, request: Any) -> Any:
+        values = {context: ctx} if context else {}
+        for name in names:
+            values[name] = request if is_single else getattr(request, name)
+        return method(**values)
+
+    return call
+
+
+def _threaded(call: _Call) -> Adapter:
+    async def run(ctx: Any, request: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        copied = contextvars.copy_context()
+        return await loop.run_in_executor(None, copied.run, _thread, call, ctx, request)
+
+    return run
+
+
+def _thread(call: Callable[[Any, Any], Any], ctx: Any, request: Any) -> Any:
+    try:
+        return call(ctx, request)
+    except StopIteration as error:
+        # A future cannot hold one: its waiter would never wake.
+        raise RuntimeError("the endpoint raised StopIteration") from error

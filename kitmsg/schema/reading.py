@@ -1,0 +1,227 @@
+"""Reads a method's signature once, when its class is defined.
+
+What cannot travel is refused then, with a sentence that names the parameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from copy import deepcopy
+from typing import Any, get_args, get_origin, TYPE_CHECKING
+
+import msgspec
+
+from kitmsg.codec import is_pydantic
+from kitmsg.schema import types
+from kitmsg.schema.calls import Shape
+from kitmsg.schema.signatures import Signature, UnknownFields, where_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["signature"]
+
+_EMPTY = inspect.Parameter.empty
+
+
+def signature(
+    function: Callable[..., Any],
+    *,
+    owner: str = "",
+    skip_self: bool | None = None,
+    unknown_fields: UnknownFields = "forbid",
+) -> Signature:
+    """Return what an endpoint made of `function` takes and gives.
+
+    A single parameter that is a Struct, a dataclass or a pydantic model is the request
+    itself; otherwise the parameters form one.  A parameter annotated
+    `kitmsg.context.Context` receives the context.
+
+    Args:
+        function: A method, bound or not, or a plain function; async or not.
+        owner: Name of the class, for messages and type names; "" takes it from
+            `function`.
+        skip_self: Leave the first parameter out; None finds out.
+        unknown_fields: ``ignore`` lets requests have fields that nobody declared.
+
+    Raises:
+        TypeError: An annotation is missing or has no wire form, or the kind of a
+            parameter or of the function is not supported; the message says which.
+    """
+    return _Reader(function, owner, skip_self, unknown_fields).read()
+
+
+class _Reader:
+    """Reads one function."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        owner: str,
+        skip_self: bool | None,
+        unknown_fields: UnknownFields,
+    ) -> None:
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+        qualified = getattr(function, "__qualname__", self.name)
+        path = qualified.rpartition("<locals>.")[2].split(".")
+        self.owner = owner or (path[-2] if len(path) > 1 else "")
+        self.where = where_of(self.owner, self.name)
+        self.unknown_fields = unknown_fields
+        parameters = list(inspect.signature(function).parameters.values())
+        if skip_self is None:
+            first = parameters[0] if len(path) > 1 and parameters else None
+            skip_self = first is not None and first.annotation is _EMPTY
+        self.parameters = parameters[1:] if skip_self else parameters
+
+    def read(self) -> Signature:
+        self._refuse_streams()
+        hints = types.resolve(self.function, self.where)
+        context, wire = self._split(hints)
+        response = self._response(hints)
+        single = len(wire) == 1 and _is_object(hints[wire[0].name])
+        python = [p.replace(annotation=_EMPTY) for p in wire]
+        shape = self._shape(wire, context, single)
+        return Signature(
+            owner=self.owner,
+            name=self.name,
+            doc=_first_paragraph(self.function),
+            request=hints[wire[0].name] if single else self._struct(wire, hints),
+            response=response,
+            parameters=shape.names,
+            is_async=shape.is_async,
+            is_single=single,
+            context_parameter=context,
+            keyword_only=shape.by_name,
+            unknown_fields=self.unknown_fields,
+            _python=inspect.Signature(python),
+            _shape=shape,
+        )
+
+    def _shape(
+        self, wire: list[inspect.Parameter], context: str, single: bool
+    ) -> Shape:
+        names = [parameter.name for parameter in self.parameters]
+        return Shape(
+            names=tuple(parameter.name for parameter in wire),
+            is_single=single,
+            context=context,
+            context_at=names.index(context) if context else -1,
+            by_name=any(p.kind is p.KEYWORD_ONLY for p in self.parameters),
+            is_async=inspect.iscoroutinefunction(self.function),
+        )
+
+    def _refuse_streams(self) -> None:
+        function = inspect.unwrap(self.function)
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(
+            function
+        ):
+            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
+
+    def _split(self, hints: dict[str, Any]) -> tuple[str, list[inspect.Parameter]]:
+        """Return the name of the context parameter, and those of the request."""
+        from kitmsg.context import Context
+
+        context = ""
+        wire = []
+        for parameter in self.parameters:
+            self._check_kind(parameter)
+            if parameter.name not in hints:
+                raise self._error(parameter.name, "has no type; annotate it")
+            if hints[parameter.name] is not Context:
+                self._check_type(parameter.name, hints[parameter.name])
+                wire.append(parameter)
+            elif context:
+                raise self._error(parameter.name, "is a second Context; take one")
+            else:
+                context = parameter.name
+        return context, wire
+
+    def _error(self, name: str, problem: str) -> TypeError:
+        return TypeError(f"{self.where}: parameter {name!r} {problem}")
+
+    def _check_kind(self, parameter: inspect.Parameter) -> None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise self._error(
+                parameter.name, "takes any number of values; use a list or a dict"
+            )
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise self._error(
+                parameter.name, "is positional-only; fields go by name: remove the '/'"
+            )
+
+    def _check_type(self, name: str, annotation: Any) -> None:
+        if types.is_streaming(annotation):
+            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
+        types.check(annotation, f"{self.where}: parameter {name!r}")
+
+    def _response(self, hints: dict[str, Any]) -> Any:
+        if "return" not in hints:
+            raise TypeError(
+                f"{self.where}: the result has no type;"
+                " annotate it (-> None for nothing)"
+            )
+        response = hints["return"]
+        if types.is_streaming(response):
+            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
+        types.check(response, f"{self.where}: the result")
+        return response
+
+    def _struct(
+        self, wire: list[inspect.Parameter], hints: dict[str, Any]
+    ) -> type[msgspec.Struct]:
+        """Return a Struct whose fields are the parameters."""
+        camel = "".join(word.capitalize() for word in self.name.split("_"))
+        doc = _first_paragraph(self.function)
+        keywords = any(p.kind is p.KEYWORD_ONLY for p in wire)
+        try:
+            return msgspec.defstruct(
+                f"{self.owner}{camel}Request",
+                [_field(p, hints[p.name]) for p in wire],
+                module=self.function.__module__,
+                namespace={"__doc__": doc} if doc else None,
+                forbid_unknown_fields=self.unknown_fields == "forbid",
+                kw_only=keywords,
+            )
+        except TypeError as error:
+            raise TypeError(f"{self.where}: {error}") from error
+
+
+def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
+    """Return a parameter as a field of the generated request."""
+    bounded = types.bounded(annotation)
+    default = parameter.default
+    if default is _EMPTY:
+        return parameter.name, bounded
+    if not _is_hashable(default) and default not in ([], {}, set()):
+        # msgspec copies empty containers itself; any other must not be shared.
+        copy = functools.partial(deepcopy, default)
+        return parameter.name, bounded, msgspec.field(default_factory=copy)
+    return parameter.name, bounded, default
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_object(annotation: Any) -> bool:
+    """Tell whether a type is a class of fields that travels as a map."""
+    origin = get_origin(annotation) or annotation
+    if hasattr(annotation, "__metadata__"):
+        return _is_object(get_args(annotation)[0])
+    if not isinstance(origin, type):
+        return False
+    if issubclass(origin, msgspec.Struct):
+        return not origin.__struct_config__.array_like
+    return dataclasses.is_dataclass(origin) or is_pydantic(origin)
+
+
+def _first_paragraph(function: Callable[..., Any]) -> str:
+    doc = inspect.getdoc(function) or ""
+    return " ".join(doc.partition("\n\n")[0].split())

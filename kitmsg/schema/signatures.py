@@ -1,0 +1,295 @@
+"""What an endpoint takes and gives, and all that a call of it needs.
+
+Decoders and encoders are built once for each codec.  What they return is the hot path:
+flat on purpose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias, TYPE_CHECKING
+
+import msgspec.inspect as mi
+
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    RAW,
+    Codec,
+    refusal,
+    translate,
+)
+from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg.schema import jsonschema, strict, types
+from kitmsg.schema.calls import Adapter, Shape, adapt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    import inspect
+
+__all__ = ["Signature", "UnknownFields", "where_of"]
+
+UnknownFields: TypeAlias = Literal["forbid", "ignore"]
+
+
+def where_of(owner: str, name: str) -> str:
+    """Return ``Owner.method``, or the name of a function without an owner."""
+    return f"{owner}.{name}" if owner else name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signature:
+    """What an endpoint takes and gives.
+
+    Attributes:
+        owner: Name of the service class, for messages.
+        name: Name of the method.
+        doc: First paragraph of its docstring; "" for none.
+        request: Type of the request; a generated Struct unless `is_single`.
+        response: Type of the response, as annotated.
+        parameters: Names of the parameters that are in the request, in order.
+        is_async: Whether the method is a coroutine function.
+        is_single: Whether the one parameter is the request itself.
+        context_parameter: Name of the parameter that takes the context; "" for none.
+        keyword_only: Whether the method has parameters that must be passed by name.
+        unknown_fields: Whether a request may have fields that nobody declared.
+    """
+
+    owner: str
+    name: str
+    doc: str
+    request: Any
+    response: Any
+    parameters: tuple[str, ...]
+    is_async: bool
+    is_single: bool
+    context_parameter: str
+    keyword_only: bool
+    unknown_fields: UnknownFields
+    _python: inspect.Signature = dataclasses.field(repr=False)
+    _shape: Shape = dataclasses.field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """``Owner.method``, as messages have it."""
+        return where_of(self.owner, self.name)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the request for a call with these arguments.
+
+        The context parameter is not one of them, and a `Context` that is passed is left
+        out: the caller's own is sent.  Types are not checked here: the
+        service does that.
+
+        Raises:
+            TypeError: The arguments do not fit the parameters, as in a local call.
+        """
+        if self.context_parameter:
+            args, kwargs = self._without_context(args, kwargs)
+        if self.is_single or self.keyword_only:
+            return self._bind_slowly(args, kwargs)
+        try:
+            return self.request(*args, **kwargs)
+        except TypeError:
+            self._bind_slowly(args, kwargs)
+            raise
+
+    def _without_context(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        from kitmsg.context import Context
+
+        kwargs.pop(self.context_parameter, None)
+        return tuple(arg for arg in args if not isinstance(arg, Context)), kwargs
+
+    def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            bound = self._python.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.where}() {error}") from None
+        if not self.is_single:
+            return self.request(**bound.arguments)
+        bound.apply_defaults()
+        return bound.arguments[self.parameters[0]]
+
+    def adapter(self, method: Callable[..., Any]) -> Adapter:
+        """Return a function from context and request to the awaited result of `method`.
+
+        A plain ``def`` runs in the event loop's thread pool, with the context variables
+        of the caller.
+
+        Args:
+            method: The method, bound to its instance.
+        """
+        return adapt(method, self._shape)
+
+    def request_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
+        """Return a function from a request's bytes to the request, built once.
+
+        It raises `InvalidArgument`, naming the field, for anything that does not fit.
+        An empty body is an empty map.
+        """
+        if codec.name == "raw":
+            return self._raw_request_decoder()
+        decode = codec.decoder(self.request)
+        check = strict.compile_check(
+            self._info, forbid_unknown=self.unknown_fields == "forbid"
+        )
+        if check is None:
+            return _guarded(decode, self._retry(codec.name, decode))
+        return _checked(
+            decode, check, strict.untyped(codec.name), self._retry(codec.name, decode)
+        )
+
+    def request_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
+        """Return a function from a request to its bytes, built once.
+
+        It raises `TypeError` or `ValueError`, naming the type, for a value that has no
+        form on the wire.
+        """
+        if codec.name == "raw" and self._is_blob and not self.is_single:
+            return _writer(attrgetter(self.parameters[0]), self.request)
+        return _writer(codec.encoder(self.request), self.request)
+
+    def response_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
+        """Return a function from a reply's bytes to the response, built once.
+
+        Fields it does not know are ignored, so that services may grow, unless a class
+        in the response forbids them itself.  It raises `DataLoss` for anything that
+        does not fit.
+        """
+        decode = codec.decoder(self.response)
+        what = types.spell(self.response)
+        describe = functools.partial(strict.choices_at, mi.type_info(self.response))
+
+        def fail(_: bytes, error: BaseException) -> Any:
+            problem = translate(error, codec.name, describe)
+            raise DataLoss(f"the reply does not fit {what}: {problem}") from error
+
+        return _guarded(decode, fail)
+
+    def response_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
+        """Return a function from a response to its bytes, built once.
+
+        It does not check that the value is of the annotated type: that is a type
+        checker's work, and would cost as much as the encoding.  It raises `TypeError`
+        or `ValueError`, naming the type, for a value that has no form on the wire.
+
+        Raises:
+            TypeError: The codec is raw and the response is not bytes.
+        """
+        return _writer(codec.encoder(self.response), self.response)
+
+    @functools.cached_property
+    def _info(self) -> mi.Type:
+        return mi.type_info(self.request)
+
+    @property
+    def _is_blob(self) -> bool:
+        """Whether the whole request is one parameter of bytes."""
+        fields: tuple[Any, ...] = getattr(self._info, "fields", ())
+        return len(fields) == 1 and isinstance(fields[0].type, mi.BytesType)
+
+    def _raw_request_decoder(self) -> Callable[[bytes], Any]:
+        if self._is_blob and not self.is_single:
+            make: Callable[[bytes], Any] = self.request
+            return make
+        fields = ", ".join(self.parameters)
+
+        def refuse(_: bytes) -> Any:
+            raise InvalidArgument(
+                f"{RAW.content_type} carries bytes only, and {self.where} takes"
+                f" ({fields}); use application/json or application/msgpack",
+                field="Content-Type",
+            )
+
+        return refuse
+
+    def _retry(
+        self, codec_name: str, decode: Callable[[bytes], Any]
+    ) -> Callable[[bytes, BaseException], Any]:
+        """Return what happens to a body that did not decode."""
+        empty = b"{}" if codec_name == "json" else b"\x80"
+        describe = functools.partial(strict.choices_at, self._info)
+
+        def retry(data: bytes, error: BaseException) -> Any:
+            if data:
+                raise translate(error, codec_name, describe) from error
+            try:
+                return decode(empty)
+            except DECODE_ERRORS as missing:
+                raise translate(missing, codec_name, describe) from missing
+
+        return retry
+
+    def request_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of the request."""
+        return self._schemas[0]
+
+    def response_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of the response."""
+        return self._schemas[1]
+
+    @functools.cached_property
+    def _schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return (
+            jsonschema.json_schema(self.request),
+            jsonschema.json_schema(self.response),
+        )
+
+    @functools.cached_property
+    def schema_hash(self) -> str:
+        """16 hexadecimal digits that change when the request or the response does."""
+        return jsonschema.digest(*self._schemas)
+
+    def describe(self) -> dict[str, Any]:
+        """Return both schemas and their hash: ``request``, ``response``, ``hash``."""
+        request, response = self._schemas
+        return {"request": request, "response": response, "hash": self.schema_hash}
+
+
+def _guarded(
+    decode: Callable[[bytes], Any], fail: Callable[[bytes, BaseException], Any]
+) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DECODE_ERRORS as error:
+            return fail(data, error)
+
+    return read
+
+
+def _checked(
+    decode: Callable[[bytes], Any],
+    check: strict.Check,
+    untyped: Callable[[bytes], Any],
+    fail: Callable[[bytes, BaseException], Any],
+) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            request = decode(data)
+            fault = check(untyped(data))
+        except DECODE_ERRORS as error:
+            return fail(data, error)
+        if fault is not None:
+            raise refusal(fault.path, fault.problem)
+        return request
+
+    return read
+
+
+def _writer(encode: Callable[[Any], bytes], type_: Any) -> Callable[[Any], bytes]:
+    what = types.spell(type_)
+
+    def write(value: Any) -> bytes:
+        try:
+            return encode(value)
+        except ENCODE_ERRORS as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            actual = types.spell(type(value))
+            raise kind(f"cannot encode {actual} as {what}: {error}") from error
+
+    return write
