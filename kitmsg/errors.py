@@ -375,6 +375,12 @@ def error_for(code: Code, message: str, **facts: Any) -> KitError:
 
 
 def code_of(error: BaseException) -> Code:
-    """Return the code of any exception; `INTERNAL` for one that has none."""
-    code = getattr(error, "code", None)
-    return code if isinstance(code, Code) else Code.INTERNAL
+    """Return the code of any exception; `INTERNAL` for one that has none.
+
+    Any exception may have one: a plain class that imports nothing of kitmsg says
+    ``code = "not_found"``.
+    """
+    try:
+        return Code(getattr(error, "code", ""))
+    except ValueError:
+        return Code.INTERNAL

@@ -9,6 +9,7 @@ A failure that nobody declared is told to the host, which keeps or replaces the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import secrets
@@ -185,7 +186,9 @@ class ServiceHost:
             coders = {
                 "decode": gokit.decode_request(signature),
                 "encode": gokit.encode_response(signature),
-                "error_encoder": gokit.encode_error,
+                "error_encoder": functools.partial(
+                    gokit.encode_error, raises=options.raises
+                ),
             }
         return Server(
             self.bus,

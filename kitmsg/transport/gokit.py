@@ -23,6 +23,8 @@ from kitmsg.codec import DECODE_ERRORS, JSON, translate
 from kitmsg.errors import DataLoss, KitError, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kitmsg.context import Context
     from kitmsg.message import Message
     from kitmsg.schema import Signature
@@ -71,10 +73,18 @@ def encode_response(signature: Signature) -> Encode:
     return lambda _ctx, response: b'{"%b":%b}' % (_RESULT.encode(), encode(response))
 
 
-def encode_error(ctx: Context, error: BaseException) -> tuple[bytes, bytes]:
-    """Return ``{"err": text}``, without headers; what is internal says only its id."""
+def encode_error(
+    ctx: Context, error: BaseException, *, raises: Sequence[type[Exception]] = ()
+) -> tuple[bytes, bytes]:
+    """Return ``{"err": text}``, without headers; what is internal says only its id.
+
+    Args:
+        ctx: The turn's.
+        error: What went wrong.
+        raises: The exception classes that the endpoint declares; their text is told.
+    """
     text = str(error)
-    if not isinstance(error, KitError) and not hasattr(error, "code"):
+    if not isinstance(error, (KitError, *raises)):
         text = f"internal error (request id {ctx.request_id})"
     return _to_json({_ERROR: text}), b""
 
