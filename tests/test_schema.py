@@ -7,6 +7,7 @@ import contextvars
 import dataclasses
 import datetime
 import enum
+import functools
 import json
 import math
 import socket
@@ -531,6 +532,24 @@ async def test_plain_function_runs_in_a_thread_with_the_context_variables():
     assert await sig.adapter(f)(None, sig.bind(1)) == ("seen", False)
 
 
+async def test_async_method_under_a_plain_decorator_is_awaited():
+    """A wrapper that is not async itself gives the result, not a coroutine."""
+
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any) -> Any:
+            return function(*args)
+
+        return wrapper
+
+    @logged
+    async def f(a: int) -> int:
+        return a
+
+    sig = signature(f)
+    assert await sig.adapter(f)(None, sig.bind(3)) == 3
+
+
 async def test_plain_function_that_raises_stop_iteration_is_answered():
     """The one exception a future cannot hold does not hang the caller."""
 
@@ -620,6 +639,7 @@ def test_deep_request_is_fine_as_it_is():
         ({"pet": {"type": "Dog", "name": "a", "lives": 1}}, "pet.lives", "not known"),
         ({"pair": [BIG, "a"]}, "pair[0]", NO_INT),
         ({"point": [1, math.inf]}, "point[1]", NO_FINITE),
+        ({"point": [1, 2.0, 3]}, "point", "expected 2 items, got 3"),
         ({"page": {"rows": [{"sku": "a", "x": 1}]}}, "page.rows[0].x", "not known"),
         ({"item": {"sku": 1}}, "item.sku", "nput should be a valid string"),
         ({"item": {"sku": "a", "count": "1"}}, "item.count", "valid integer"),
@@ -687,6 +707,18 @@ def test_bad_parameter_is_refused_by_its_name(annotation, value, field, problem)
         return
     error = refused(taking(annotation), {"x": value}, MSGPACK)
     assert (error.field, problem in str(error)) == (field, True), str(error)
+
+
+def test_text_of_digits_is_a_fine_key_where_keys_are_text():
+    """Only keys that are numbers are held to 64 bits."""
+    key = "9" * 40
+    for annotation in (Any, dict, dict[str, Line], dict[str, int]):
+        value = {key: {"sku": "a"} if annotation == dict[str, Line] else 1}
+        for codec in (JSON, MSGPACK):
+            decode = signature(taking(annotation)).request_decoder(codec)
+            assert list(decode(codec.encoder()({"x": value})).x) == [key]
+    error = refused(taking(dict[str, dict[int, Line]]), {"x": {"a": {key: {}}}})
+    assert NO_INT in str(error)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -104,7 +105,11 @@ def _threaded(call: _Call) -> Adapter:
     async def run(ctx: Any, request: Any) -> Any:
         loop = asyncio.get_running_loop()
         copied = contextvars.copy_context()
-        return await loop.run_in_executor(None, copied.run, _thread, call, ctx, request)
+        result = await loop.run_in_executor(
+            None, copied.run, _thread, call, ctx, request
+        )
+        # A decorator may hide that the method is async.
+        return await result if inspect.isawaitable(result) else result
 
     return run
 

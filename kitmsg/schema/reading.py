@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 from copy import deepcopy
-from typing import Any, get_args, get_origin, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 

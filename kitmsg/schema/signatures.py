@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec.inspect as mi
 
@@ -26,8 +26,8 @@ from kitmsg.schema import jsonschema, strict, types
 from kitmsg.schema.calls import Adapter, Shape, adapt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     import inspect
+    from collections.abc import Callable
 
 __all__ = ["Signature", "UnknownFields", "where_of"]
 

@@ -97,7 +97,9 @@ class _Compiler:
         if isinstance(info, _LISTS):
             return _each(self.check(info.item_type))
         if isinstance(info, mi.DictType):
-            return _mapping(self.check(info.key_type), self.check(info.value_type))
+            keys = self.check(info.key_type)
+            keys = _number_key if keys is _number else keys
+            return _mapping(keys, self.check(info.value_type))
         if isinstance(info, mi.TupleType):
             return _positions([self.check(item) for item in info.item_types])
         if isinstance(info, mi.UnionType):
@@ -124,7 +126,7 @@ class _Compiler:
         if isinstance(info, mi.NamedTupleType) or getattr(info, "array_like", False):
             head = [None] if getattr(info, "tag", None) is not None else []
             checks = [self.check(field.type) for field in info.fields]
-            return _positions([*head, *checks])
+            return _positions([*head, *checks], closed=self._forbid)
         fields = {field.encode_name: field.type for field in info.fields}
         forbid = self._forbid and not getattr(info, "forbid_unknown_fields", False)
         return self._fields(fields, forbid, getattr(info, "tag_field", None))
@@ -235,7 +237,7 @@ def _mapping(key_check: Check | None, check: Check | None) -> Check | None:
 
     def walk(values: dict[Any, Any]) -> Fault | None:
         for key, value in values.items():
-            fault = _run(key_check, _key(key)) or _run(check, value)
+            fault = _run(key_check, key) or _run(check, value)
             if fault is not None:
                 return fault.at(f"[{key}]")
         return None
@@ -243,18 +245,22 @@ def _mapping(key_check: Check | None, check: Check | None) -> Check | None:
     return walk
 
 
-def _key(key: Any) -> Any:
-    """Return a map's key as a number if it is one; JSON writes it as text."""
-    if isinstance(key, str) and re.fullmatch(r"-?\d{1,400}", key):
-        return int(key)
-    return key
+def _number_key(key: Any) -> Fault | None:
+    """Check a key that is a number; JSON writes it as text."""
+    # Python turns no more digits than these into an int.
+    if isinstance(key, str) and re.fullmatch(r"-?\d{1,4300}", key):
+        return _number(int(key))
+    return _number(key)
 
 
-def _positions(checks: Sequence[Check | None]) -> Check | None:
-    if not any(checks):
+def _positions(checks: Sequence[Check | None], closed: bool = False) -> Check | None:
+    """Return the check of a list whose items differ; `closed` refuses more of them."""
+    if not closed and not any(checks):
         return None
 
     def walk(values: Sequence[Any]) -> Fault | None:
+        if closed and len(values) > len(checks):
+            return Fault(f"expected {len(checks)} items, got {len(values)}")
         for index, (check, value) in enumerate(zip(checks, values, strict=False)):
             fault = check(value) if check is not None else None
             if fault is not None:
