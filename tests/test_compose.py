@@ -68,7 +68,7 @@ def test_it_fits_the_schema(compose: dict[str, Any]) -> None:
     [
         ("depend_on", {"nats": {"condition": "service_healthy"}}),
         ("depends_on", {"nats": {"condition": "service_well"}}),
-        ("healthcheck", {"test": ["CMD", "true"], "intervall": "1s"}),
+        ("healthcheck", {"test": ["CMD", "true"], "every": "1s"}),
         ("healthcheck", {"test": ["true", "x"]}),
         ("ports", ["eighty"]),
         ("ports", [8080]),
