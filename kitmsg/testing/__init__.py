@@ -1,9 +1,11 @@
 """Help for testing services.
 
 loop        `VirtualTimeLoop`: an event loop whose clock jumps instead of waiting
+fakes       `fake`, `fake_subject`: remote services that answer as the test says
 plugin      pytest fixtures; loaded by pytest itself, never imported from here
 """
 
+from kitmsg.testing.fakes import Call, Fake, FakeEndpoint, fake, fake_subject
 from kitmsg.testing.loop import VirtualTimeLoop
 
-__all__ = ["VirtualTimeLoop"]
+__all__ = ["Call", "Fake", "FakeEndpoint", "VirtualTimeLoop", "fake", "fake_subject"]
