@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID  # noqa: TC003
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
@@ -67,6 +68,16 @@ class Tree(msgspec.Struct):
     pet: Cat | Dog | None = None
 
 
+class Item(pydantic.BaseModel):
+    """A pydantic model, nested in itself."""
+
+    sku: str | int = ""
+    when: datetime.date | None = None
+    price: float = 1.0
+    parts: list[Item] = []
+    anything: Any = None
+
+
 async def sum_(a: int, b: int = 2) -> int:
     """Take plain parameters."""
     return a + b
@@ -96,7 +107,11 @@ async def rich(
     """Take what has a text form, and anything."""
 
 
-SIGNATURES = [signature(f, owner="Fuzz") for f in (sum_, place, grow, rich)]
+async def sell(item: Item, anything: dict[str, Item] | None = None) -> None:
+    """Take pydantic models."""
+
+
+SIGNATURES = [signature(f, owner="Fuzz") for f in (sum_, place, grow, rich, sell)]
 DECODERS = {
     codec.name: [s.request_decoder(codec) for s in SIGNATURES]
     for codec in (JSON, MSGPACK)
@@ -115,6 +130,7 @@ VALID: dict[str, Any] = {
     "when": "2024-02-29T00:00:00Z",
     "anything": [{"a": None}],
     "by_id": {"1": 1.5},
+    "item": {"sku": 1, "when": "2024-02-29", "parts": [{"price": 1.5}]},
 }
 
 
@@ -122,6 +138,8 @@ def valid_body(function: int, codec: Codec) -> bytes:
     """Return a body that the signature of that number accepts."""
     names = {f.name for f in msgspec.structs.fields(SIGNATURES[function].request)}
     body = {key: value for key, value in VALID.items() if key in names}
+    if "item" in body:
+        body["anything"] = {"k": {}}
     if codec is MSGPACK and "by_id" in body:
         body = {**body, "by_id": {1: 1.5}, "blob": b"\x00"}
     return codec.encoder()(body)
@@ -145,7 +163,8 @@ def accepts_or_refuses(codec: Codec, data: bytes) -> int:
         except InvalidArgument:
             continue
         accepted += 1
-        for number in numbers(msgspec.to_builtins(request)):
+        plain = msgspec.to_builtins(request, enc_hook=lambda model: model.model_dump())
+        for number in numbers(plain):
             assert math.isfinite(number)
             assert isinstance(number, float) or -(2**63) <= number < 2**63
     return accepted
@@ -190,7 +209,7 @@ def test_random_bytes_are_refused_or_decoded(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.name)
-@pytest.mark.parametrize("function", range(4))
+@pytest.mark.parametrize("function", range(5))
 def test_truncated_body_is_refused(codec: Codec, function: int) -> None:
     """Every proper prefix of valid bodies (some 500 in all): refused, never read."""
     body = valid_body(function, codec)
@@ -202,7 +221,7 @@ def test_truncated_body_is_refused(codec: Codec, function: int) -> None:
 
 
 @tries(500)
-@given(st.integers(0, 3), CODECS, st.data())
+@given(st.integers(0, 4), CODECS, st.data())
 def test_valid_body_with_changed_bytes_is_refused_or_decoded(
     function: int, codec: Codec, data: st.DataObject
 ) -> None:
@@ -229,6 +248,9 @@ def test_random_json_value_is_refused_or_decoded(value: Any) -> None:
 @example({"anything": {"a": math.nan}}, MSGPACK)
 @example({"anything": [2**64 - 1]}, MSGPACK)
 @example({"amount": "sNaN"}, JSON)
+@example({"item": {"price": math.nan}}, MSGPACK)
+@example({"item": {"anything": [2**63]}}, MSGPACK)
+@example({"item": {b"x": {1: 2}}}, MSGPACK)
 def test_known_fields_with_random_values_are_refused_or_decoded(
     value: dict[str, Any], codec: Codec
 ) -> None:
