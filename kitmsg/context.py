@@ -35,6 +35,7 @@ class Context:
         metadata: Headers that a client sends along with its call, by name.
         message: The message that carries the request; None on the calling side.
         principal: Who the caller is, as an auth middleware found; None when unknown.
+        propagates: Whether a nested call passes on trace, baggage and request id.
         codec: How the request was encoded, and so how the answer will be; None until
             the request is decoded.
     """
@@ -48,6 +49,7 @@ class Context:
         "message",
         "metadata",
         "principal",
+        "propagates",
     )
 
     def __init__(
@@ -64,6 +66,7 @@ class Context:
         self.metadata: dict[str, str] = {} if metadata is None else metadata
         self.message = message
         self.principal = principal
+        self.propagates = True
         self.codec: Codec | None = None
         self._request_id = ""
         self._caller = ""
@@ -81,6 +84,7 @@ class Context:
             message=self.message,
             principal=self.principal,
         )
+        copy.propagates = self.propagates
         copy.codec = self.codec
         copy._request_id = self._request_id  # noqa: SLF001
         copy._caller = self._caller  # noqa: SLF001
@@ -122,7 +126,7 @@ class Context:
     def propagated(self) -> dict[str, str]:
         """Return the headers that a nested call passes on: trace, baggage, request id."""
         message = self.message
-        if message is None:
+        if message is None or not self.propagates:
             return {}
         block = message.header_block
         if not any(name in block for name in _TRACES):

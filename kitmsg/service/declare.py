@@ -29,11 +29,18 @@ from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from kitmsg.endpoint import Middleware
 
-__all__ = ["Declaration", "Service", "Supervision", "endpoint", "service_name"]
+__all__ = [
+    "DEFAULTS",
+    "Declaration",
+    "Service",
+    "Supervision",
+    "endpoint",
+    "service_name",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -223,6 +230,12 @@ def service_name(cls: type) -> str:
     return _HUMP.sub("_", cls.__name__).lower()
 
 
+DEFAULTS: Final = frozenset(
+    {"deadline", "error_log", "limit", "metrics", "shedding", "trace"}
+)
+"""What every service has without asking, each with a switch; see `Service.off`."""
+
+
 class Service:
     """Base of services: endpoints are its ``@endpoint`` methods.
 
@@ -239,6 +252,10 @@ class Service:
         drain_timeout: Seconds to finish what is in the mailbox when stopping.
         supervision: What happens after a turn failed in a way nobody declared.
         metadata: Text that INFO shows.
+        off: Which of the `DEFAULTS` to do without: ``deadline`` (ends late turns, drops
+            expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (leaves
+            the queue group when full), ``metrics``, ``error_log``, ``trace`` (passes trace
+            headers on).
     """
 
     name: ClassVar[str]
@@ -250,6 +267,7 @@ class Service:
     drain_timeout: float = 25.0
     supervision: Supervision = Supervision()
     metadata: Mapping[str, str] = {}
+    off: Collection[str] = ()
 
     __declarations__: ClassVar[Mapping[str, Declaration]] = {}
 
@@ -259,6 +277,12 @@ class Service:
             cls.name = service_name(cls)
         check_name(cls.name, f"the service {cls.__name__}")
         check_version(cls.version, cls.__name__)
+        unknown = sorted(set(cls.off) - DEFAULTS)
+        if unknown:
+            known = ", ".join(sorted(DEFAULTS))
+            raise ValueError(
+                f"{cls.__name__}: off names {unknown[0]!r}; known are {known}"
+            )
         cls.__declarations__ = _declarations(cls)
 
     async def start(self) -> None:

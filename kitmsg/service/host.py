@@ -94,6 +94,7 @@ class ServiceHost:
             queue=self.service.queue,
             concurrency=self.service.concurrency,
             mailbox=self.service.mailbox,
+            off=self.service.off,
             instance=self.id,
         )
         self._servers = {

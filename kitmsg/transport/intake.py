@@ -15,6 +15,8 @@ from kitmsg.mailbox import Mailbox
 from kitmsg.transport.wire import CANCEL
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
     from kitmsg.transport.server import Server
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["DIRECT", "Intake"]
 
 _log = logging.getLogger("kitmsg.transport")
+
+_UNLIMITED: Final = 1 << 30
 
 DIRECT: Final = "_kit.i"
 """First tokens of the subjects that reach one instance."""
@@ -37,6 +41,7 @@ class Intake:
         concurrency: Turns at once.
         mailbox: Turns that may wait.
         instance: Unique name of this instance; "" to be reachable through the group only.
+        off: Which defaults to do without; see `kitmsg.service.declare.DEFAULTS`.
     """
 
     def __init__(
@@ -48,16 +53,19 @@ class Intake:
         concurrency: int = 64,
         mailbox: int = 4096,
         instance: str = "",
+        off: Collection[str] = (),
     ) -> None:
         self.bus = bus
         self.service = service
         self.queue = queue
         self.instance = instance
+        self.off = frozenset(off)
+        sheds = "shedding" not in self.off
         self.mailbox = Mailbox(
-            concurrency=concurrency,
-            size=mailbox,
-            on_full=self._leave,
-            on_room=self._join,
+            concurrency=_UNLIMITED if "limit" in self.off else concurrency,
+            size=_UNLIMITED if "limit" in self.off else mailbox,
+            on_full=self._leave if sheds else None,
+            on_room=self._join if sheds else None,
         )
         self.servers: dict[str, Server] = {}
         self._group: list[Subscription] = []

@@ -63,10 +63,12 @@ class _Turn:
 
     __slots__ = ("deadline", "message", "server")
 
-    def __init__(self, server: Server, message: Message, deadline: float) -> None:
+    def __init__(
+        self, server: Server, message: Message, deadline: float | None
+    ) -> None:
         self.server = server
         self.message = message
-        self.deadline: float | None = deadline
+        self.deadline = deadline
 
     def run(self) -> Awaitable[None]:
         return self.server.serve(self)
@@ -139,6 +141,11 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
+        off = self.intake.off
+        self._ends_late = "deadline" not in off
+        self._counts = "metrics" not in off
+        self._logs = "error_log" not in off
+        self._propagates = "trace" not in off
 
     async def start(self) -> None:
         """Start serving; with a shared intake, start that instead."""
@@ -164,7 +171,8 @@ class Server:
                 left = limit
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
-        turn = _Turn(self, message, self._loop.time() + left)
+        deadline = self._loop.time() + left if self._ends_late else None
+        turn = _Turn(self, message, deadline)
         if message.reply:
             self._turns[message.reply] = turn
         if not self.intake.mailbox.offer(turn):
@@ -179,7 +187,7 @@ class Server:
         self.intake.mailbox.cancel(turn)
         return True
 
-    async def serve(self, turn: _Turn) -> None:  # noqa: PLR0915
+    async def serve(self, turn: _Turn) -> None:  # noqa: PLR0912, PLR0915
         """Run one turn, from message to reply."""
         message = turn.message
         deadline = turn.deadline
@@ -189,13 +197,14 @@ class Server:
             return
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
+        ctx.propagates = self._propagates
         enter(ctx)
         error: BaseException | None = None
         try:
             for before in self._before:
                 before(ctx, message)
             request = self._decode(ctx, message)
-            if not is_plain(message.header_block):
+            if self._counts and not is_plain(message.header_block):
                 self._note_caller(message)
             response = await self.endpoint(ctx, request)
             header_block = self._reply_headers(ctx) if self._after else b""
@@ -210,7 +219,8 @@ class Server:
             self._failed(ctx, message, exc)
         finally:
             self._turns.pop(message.reply, None)
-            self.stats.observe(perf_counter_ns() - started)
+            if self._counts:
+                self.stats.observe(perf_counter_ns() - started)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
 
@@ -252,17 +262,21 @@ class Server:
         """Log what is the service's fault, and answer."""
         is_declared = type(error).__name__ in self._declared
         if not isinstance(error, KitError) and not is_declared:
-            _log.error(
-                "%s failed: %s: %s",
-                self.name,
-                type(error).__name__,
-                error,
-                exc_info=error,
-                extra={"endpoint": self.name, "request_id": _request_id(ctx)},
-            )
+            if self._logs:
+                self._log_failure(ctx, error)
             if self._on_failure is not None:
                 self._on_failure(error)
         self._answer(ctx, message, error)
+
+    def _log_failure(self, ctx: Context, error: Exception) -> None:
+        _log.error(
+            "%s failed: %s: %s",
+            self.name,
+            type(error).__name__,
+            error,
+            exc_info=error,
+            extra={"endpoint": self.name, "request_id": _request_id(ctx)},
+        )
 
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""

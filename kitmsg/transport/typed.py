@@ -83,7 +83,10 @@ def request_codec(message: Message) -> Codec:
 
 
 def encode_response(signature: Signature) -> Encode:
-    """Return an encoder of responses in the codec of their request."""
+    """Return an encoder of responses in the codec of their request.
+
+    Where that is raw and the response is no bytes, it is msgpack.
+    """
     encoders = _for_each_codec(signature.response_encoder)
 
     def encode(ctx: Context, response: Any) -> bytes:
@@ -114,7 +117,8 @@ def decode_response(signature: Signature) -> Decode:
     decoders = _for_each_codec(signature.response_decoder)
 
     def decode(ctx: Context, message: Message) -> Any:
-        return decoders[reply_codec(ctx, message).name](message.data)
+        name = reply_codec(ctx, message).name
+        return (decoders.get(name) or decoders["msgpack"])(message.data)
 
     return decode
 

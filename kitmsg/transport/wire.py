@@ -163,7 +163,8 @@ def _facts(error: BaseException) -> dict[str, str]:
 
 def _one_line(text: str) -> str:
     """Return `text` fit for a header value: no line breaks, not endless."""
-    return " ".join(text.replace("\0", " ").split())[:_MAX_TEXT]
+    clean = text.encode(errors="replace").decode().replace("\0", " ")
+    return " ".join(clean.split())[:_MAX_TEXT]
 
 
 def decode_error(
