@@ -61,6 +61,17 @@ _HARMLESS = ("maximum subscriptions exceeded", "invalid subject", "invalid publi
 class _Link(TcpTransport):
     """A socket whose end never takes long, even when the other side is silent."""
 
+    async def connect_tls(self, *args: Any, **kwargs: Any) -> None:
+        """Encrypt, and give the reader its flow control back.
+
+        nats-py makes a new reader for TLS and does not tell it of its transport.
+        """
+        await super().connect_tls(*args, **kwargs)
+        protocol = self.wire.get_protocol()
+        if protocol is None:  # it was closed right after the handshake
+            raise ConnectionResetError
+        protocol.connection_made(self.wire)
+
     async def wait_closed(self) -> None:
         """Wait a second for what is buffered to leave, then let go."""
         try:
@@ -112,18 +123,8 @@ class Connection(Client):
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._setup_signer(options)
-
-    def _setup_signer(self, options: NatsOptions) -> None:
         # nats-py's own reader of creds files never ends on a file without a JWT.
-        if not (options.creds or options.nkey_file or options.nkey_seed):
-            return
-        signer = Signer(options)
-        self._signature_cb = signer.sign
-        if options.creds:
-            self._user_jwt_cb = signer.jwt
-        else:
-            self._public_nkey = signer.public_key
+        self._signer = Signer(options) if options.needs_signer else None
 
     # -- connecting ---------------------------------------------------------------
 
@@ -151,7 +152,9 @@ class Connection(Client):
         self._go_up()
 
     async def _connect(self, server: str) -> None:
-        options = self._options
+        options, signer = self._options, self._signer
+        if signer is not None and not options.creds:
+            self._public_nkey = signer.public_key
         await super().connect(
             [server],
             error_cb=self._note_error,
@@ -163,6 +166,8 @@ class Connection(Client):
             user=options.user or None,
             password=options.password or None,
             token=options.token or None,
+            signature_cb=signer.sign if signer is not None else None,
+            user_jwt_cb=signer.jwt if signer is not None and options.creds else None,
             inbox_prefix=options.inbox_prefix,
             pending_size=0,
             tls=options.ssl_context(),
@@ -187,6 +192,7 @@ class Connection(Client):
         assert isinstance(self._transport, _Link)  # noqa: S101  # _select_next_server
         # The handshake leaves CONNECTING when an INFO came before the PONG.
         self._status = Client.CONNECTED
+        self.denials.inbox_denied = False
         wire = self._transport.wire
         wire.write(b"".join(self._subscriptions()))
         self._out.attach(wire)
@@ -217,6 +223,13 @@ class Connection(Client):
         if info.get("ldm") and not initial_connection:
             self._spawn(self._leave_lame_duck())
 
+    @property
+    def lacks_certificate(self) -> bool:
+        """Whether the server wants a client's certificate and there is none to show."""
+        options = self._options
+        wanted = bool(self._server_info.get("tls_verify"))
+        return wanted and options.tls is None and not options.tls_cert
+
     def _require_tls(self, info: dict[str, Any]) -> None:
         assert self._current_server is not None  # noqa: S101  # _select_next_server
         asked = "tls" in self.options or self._current_server.uri.scheme == "tls"
@@ -230,7 +243,6 @@ class Connection(Client):
 
     def _go_up(self) -> None:
         self.up = True
-        self.denials.inbox_denied = False
         self._on_change(True)
 
     def _go_down(self, reason: str) -> None:
@@ -420,6 +432,8 @@ class Connection(Client):
                     await self._process_op_err(errors.UnexpectedEOF())
                     return
                 await self._ps.parse(chunk)
+                if len(chunk) == _READ_BYTES:
+                    await asyncio.sleep(0)  # more is here; first let it be worked on
         except Exception as error:  # noqa: BLE001  # whatever it is, the link is lost
             if not isinstance(error, (OSError, errors.Error)):
                 _log.exception("the NATS reader failed")
@@ -529,7 +543,7 @@ _STATE: Final = (
     "_current_server", "_flusher_task", "_nuid", "_ping_interval_task",
     "_pings_outstanding", "_pongs", "_pongs_received", "_ps", "_public_nkey",
     "_reading_task", "_reconnection_task", "_server_info", "_server_pool", "_sid",
-    "_signature_cb", "_status", "_subs", "_transport", "_user_jwt_cb",
+    "_status", "_subs", "_transport",
 )
 # fmt: on
 

@@ -185,6 +185,8 @@ class NatsBus:
                 await bus._connection.open(server, options.servers)
             except (OSError, errors.Error, TimeoutError, KitError) as error:
                 failures[server] = error
+                if bus._connection.lacks_certificate:
+                    failures[server] = errors.Error(_NO_CERTIFICATE)
             else:
                 return bus
         raise _translate(options, failures)
@@ -333,6 +335,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.SecureConnWantedError, "it does not offer TLS"),
     (errors.UnexpectedEOF, "it closed the connection"),
 )
+_NO_CERTIFICATE: Final = "authentication by certificate: set tls_cert and tls_key"
 _REFUSALS: Final = ("authorization", "authentication", "credentials", "expired")
 
 
@@ -355,8 +358,6 @@ def _translate(options: NatsOptions, failures: dict[str, Exception]) -> KitError
 
 
 def _reason(error: Exception) -> str:
-    if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
-        return "it wants the authentication of a certificate: set tls_cert and tls_key"
     for kind, text in _REASONS:
         if isinstance(error, kind):
             return text.format(error)

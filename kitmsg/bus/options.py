@@ -86,6 +86,11 @@ class NatsOptions:
         }
         return next((w for name, w in words.items() if getattr(self, name)), "no user")
 
+    @property
+    def needs_signer(self) -> bool:
+        """Whether the server's challenge is to be signed."""
+        return bool(self.creds or self.nkey_file or self.nkey_seed)
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return the context for TLS; None when nothing about TLS was asked for.
 

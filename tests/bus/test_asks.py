@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,10 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
 
 class Clock:
     """Counts the timers set on the running loop, and moves its time by hand."""
@@ -28,7 +33,13 @@ class Clock:
         monkeypatch.setattr(loop, "time", lambda: self.now)
         monkeypatch.setattr(loop, "call_at", self._call_at)
 
-    def _call_at(self, when: float, callback, *args, context=None):
+    def _call_at(
+        self,
+        when: float,
+        callback: Callable[..., None],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
         handle = asyncio.TimerHandle(when, callback, args, loop, context)
         self.timers.append(handle)

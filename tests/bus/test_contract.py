@@ -20,7 +20,7 @@ from kitmsg.message import Message, encode_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kitmsg.bus import Bus
+    from kitmsg.bus import Bus, Handler
     from kitmsg.bus.embedded import EmbeddedServer
 
 
@@ -116,8 +116,12 @@ async def test_reaches_every_plain_subscriber(bus: Bus) -> None:
 async def test_gives_a_queue_group_each_message_once(bus: Bus) -> None:
     """Members share the messages, another group and plain subscribers get their own."""
     seen: list[tuple[str, bytes]] = []
+
+    def note(name: str) -> Handler:
+        return lambda m: seen.append((name, m.data))
+
     for name, queue in [("m1", "q"), ("m2", "q"), ("m3", "q"), ("o1", "o"), ("p", "")]:
-        bus.subscribe("group.it", lambda m, n=name: seen.append((n, m.data)), queue)
+        bus.subscribe("group.it", note(name), queue)
     for i in range(200):
         bus.publish("group.it", b"%d" % i)
     await bus.flush()

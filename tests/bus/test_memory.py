@@ -11,6 +11,7 @@ from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import Disconnected, InvalidArgument, NoResponders
 
 if TYPE_CHECKING:
+    from kitmsg.bus import Handler
     from kitmsg.message import Message
 
 
@@ -33,8 +34,12 @@ def test_needs_no_loop_to_be_made() -> None:
 async def members(seed: int | None) -> list[str]:
     """Return which member of a group each of 20 messages reaches."""
     bus, seen = MemoryBus(seed=seed), list[str]()
+
+    def note(name: str) -> Handler:
+        return lambda _: seen.append(name)
+
     for name in "abc":
-        bus.subscribe("it", lambda _, n=name: seen.append(n), "q")
+        bus.subscribe("it", note(name), "q")
     for _ in range(20):
         bus.publish("it", b"")
     await bus.flush()
