@@ -5,16 +5,17 @@ clock is set to the next timer.  While something outside the loop is at work (a 
 of `run_in_executor`, a subprocess, an open socket) the loop waits as any loop would, in
 real time.
 
-Threads that the loop did not start are not seen, so waiting for one of them alone looks
-like a deadlock.  Not for Windows' proactor loop.
+Threads that the loop did not start do not stop the clock; when nothing else is left to
+wait for they have half a second to call back.  Not for Windows' proactor loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from selectors import DefaultSelector, SelectorKey
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["VirtualTimeLoop"]
 
 T = TypeVar("T")
+
+_GRACE_S: Final = 0.5  # for threads we know nothing of, before we say deadlock
 
 
 class _JumpingSelector(DefaultSelector):
@@ -53,7 +56,9 @@ class _JumpingSelector(DefaultSelector):
                 self.elapsed += time.monotonic() - started
                 return ready
         elif timeout is None:
-            raise RuntimeError(self._stuck())
+            ready = super().select(_GRACE_S if threading.active_count() > 1 else 0)
+            if not ready:
+                raise RuntimeError(self._stuck())
         self.elapsed += timeout or 0.0
         return ready
 

@@ -160,6 +160,22 @@ def test_a_thread_may_run_a_coroutine_that_sleeps() -> None:
     assert run(main()) == "slept"
 
 
+def test_a_thread_of_its_own_may_call_back() -> None:
+    """A thread that the loop did not start is given time before all is called stuck."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(answer.set_result, slow_work())
+
+        threading.Thread(target=work).start()
+        return await answer
+
+    assert run(main()) == "done"
+
+
 def test_a_socket_is_waited_for() -> None:
     """What comes over a real socket is received though an earlier jump was possible."""
 
