@@ -15,7 +15,7 @@ import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from kitmsg.codec import JSON, MSGPACK
+from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, translate
 from kitmsg.context import Context
 from kitmsg.errors import DataLoss, FailedPrecondition, Unimplemented
 from kitmsg.service import Service, Supervision
@@ -276,7 +276,10 @@ _encoders = {c.name: c.encoder(Any) for c in (MSGPACK, JSON)}
 
 def _decode_map(ctx: Context, message: Message) -> dict[str, Any]:
     codec = ctx.codec = request_codec(message)
-    fields: dict[str, Any] = _decoders[codec.name](message.data or b"{}")
+    try:
+        fields: dict[str, Any] = _decoders[codec.name](message.data or b"{}")
+    except DECODE_ERRORS as exc:
+        raise translate(exc, codec.name) from exc
     return fields
 
 

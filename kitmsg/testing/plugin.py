@@ -87,6 +87,7 @@ def _kit_server() -> Iterator[EmbeddedServer]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Run a coroutine test on the loop of its kit."""
+    __tracebackhide__ = True
     home = pyfuncitem.funcargs.get("_kit_home")
     test = _coroutine_function(pyfuncitem)
     if not isinstance(home, _Home) or test is None:
@@ -135,6 +136,7 @@ class _Home:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine until it is done."""
+        __tracebackhide__ = True
         return self._runner.run(coroutine)
 
     def close(self) -> None:
@@ -142,17 +144,25 @@ class _Home:
 
         Fails the test for exceptions of tasks and callbacks that nobody looked at.
         """
-        self.check()
         self._runner.close()
-        self.check()
+        self.check(at_end=True)
 
-    def check(self) -> None:
-        """Fail the test for exceptions that nobody looked at so far."""
+    def check(self, *, at_end: bool = False) -> None:
+        """Fail the test for exceptions that nobody looked at so far.
+
+        Args:
+            at_end: Leave out calls that failed because the kit was closed.
+        """
+        from kitmsg.errors import Unavailable
+
         texts, self._unseen = self._unseen, []
-        for task in self._failed:
-            if task._log_traceback:  # noqa: SLF001
-                texts.append(_text_of(task.exception(), f"task {task.get_name()!r}"))
-        self._failed.clear()
+        failed, self._failed = self._failed, []
+        for task in failed:
+            if not task._log_traceback:  # noqa: SLF001
+                continue
+            error = task.exception()
+            if not (at_end and isinstance(error, Unavailable)):
+                texts.append(_text_of(error, f"task {task.get_name()!r}"))
         if texts:
             head = "an exception that nobody looked at, in "
             pytest.fail("\n".join(head + text for text in texts), pytrace=False)
@@ -219,6 +229,7 @@ def _coroutine_function(item: pytest.Function) -> Callable[..., Any] | None:
 def _in_home(home: _Home, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         result = home.run(function(*args, **kwargs))
         home.check()
         return result
