@@ -1,0 +1,7 @@
+"""The edge: processes that speak another protocol outside and the bus inside.
+
+    http/   every service on the bus, of any language, as HTTP and JSON
+
+A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
+other.
+"""

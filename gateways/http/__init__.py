@@ -1,0 +1,112 @@
+"""HTTP outside, the bus inside: every service found on the bus, in any language.
+
+    options.py  `GatewayOptions`: limits, times, switches
+    server.py   `GatewayServer`: sockets, limits, start and stop
+    api.py      one request: find the endpoint, call it over the bus, answer
+    router.py   methods and path templates to routes
+    mount.py    the services on the bus as mounted endpoints, schemas included
+    request.py  path, query and body parameters to one request object
+    call.py     deadline and headers for the bus, the ask, the reply
+    problem.py  errors as problem details (RFC 9457)
+    pages.py    what the gateway itself serves: health, metrics, OpenAPI, docs
+    openapi.py  the OpenAPI document of what is mounted
+    docs.py     the docs page, which needs no internet
+    metrics.py  counts and times of requests
+    process.py  `run`: one gateway in this process until a signal
+
+::
+
+    async with kitmsg.connect() as kit:
+        server = await gateways.http.serve(kit, port=8080)
+        ...
+        await server.stop()
+
+Needs the extra ``http`` (aiohttp), loaded when a gateway is made.  Left out so far:
+streams, WebSocket, authentication, CORS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateways.http.options import GatewayOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateways.http.server import GatewayServer
+    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+
+__all__ = ["GatewayOptions", "need_aiohttp", "run", "serve"]
+
+
+async def serve(
+    kit_or_bus: Kit | Bus,
+    options: GatewayOptions | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+) -> GatewayServer:
+    """Start a gateway on a bus; returns when it accepts requests.
+
+    The bus stays its maker's: stopping the gateway does not close it.
+
+    Args:
+        kit_or_bus: The bus, or a kit on it.
+        options: Limits, times and switches.
+        host: Address to listen on, instead of the one in `options`.
+        port: Port to listen on, instead of the one in `options`; 0 for a free one.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_aiohttp()
+    from gateways.http.server import GatewayServer
+    from kitmsg.service import Kit
+
+    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
+    await server.start()
+    return server
+
+
+async def run(
+    options: GatewayOptions | None = None,
+    *,
+    servers: str | None = None,
+    on_ready: Callable[[GatewayServer], None] | None = None,
+) -> None:
+    """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
+
+    Args:
+        options: Limits, times and switches.
+        servers: NATS URL; by default ``NATS_URL``, else the local bus.
+        on_ready: Called once, when requests are accepted.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: The bus cannot be reached.
+        OSError: The address cannot be had.
+    """
+    need_aiohttp()
+    from gateways.http.process import run_until_signal
+
+    await run_until_signal(options or GatewayOptions(), servers, on_ready)
+
+
+def need_aiohttp() -> None:
+    """Check that aiohttp is there.
+
+    Raises:
+        FailedPrecondition: It is not; the message says how to install it.
+    """
+    try:
+        import aiohttp  # noqa: F401  # only whether it is there
+    except ImportError as exc:
+        from kitmsg.errors import FailedPrecondition
+
+        raise FailedPrecondition(
+            "the HTTP gateway needs aiohttp: pip install 'kitmsg[http]'"
+        ) from exc

@@ -1,0 +1,286 @@
+"""One HTTP request: find the endpoint, read the request, call, answer.
+
+Hot path: `Api.call` runs for every call and is flat on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateways.http.call import (
+    ask,
+    header_block,
+    request_codec,
+    request_id,
+    response,
+    timeout_of,
+)
+from gateways.http.problem import Problem
+from kitmsg.codec import RAW
+from kitmsg.errors import (
+    Code,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    KitError,
+)
+
+if TYPE_CHECKING:
+    from gateways.http.metrics import Metrics
+    from gateways.http.mount import Mounted, Mounts
+    from gateways.http.options import GatewayOptions
+    from gateways.http.pages import Pages
+    from gateways.http.router import Match
+    from kitmsg.bus import Bus
+
+__all__ = ["Api"]
+
+_log = logging.getLogger("gateways.http")
+_access = logging.getLogger("gateways.http.access")
+
+_TIMED_OUT: Final = 408
+_TOO_LARGE: Final = 413
+_EXPECTATION: Final = 417
+_CLIENT_CLOSED: Final = 499
+_UNAVAILABLE: Final = 503
+_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+_UNMATCHED: Final = "(none)"
+
+
+class Api:
+    """Answers requests.
+
+    Args:
+        bus: What carries the calls.
+        mounts: The endpoints.
+        pages: What the gateway itself serves.
+        metrics: Counts requests.
+        options: Limits, times and switches.
+
+    Attributes:
+        in_flight: Requests being answered now.
+        is_draining: Whether connections close after their present request.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        mounts: Mounts,
+        pages: Pages,
+        metrics: Metrics,
+        options: GatewayOptions,
+    ) -> None:
+        self.in_flight = 0
+        self.is_draining = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._bus = bus
+        self._mounts = mounts
+        self._pages = pages
+        self._metrics = metrics
+        self._options = options
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens; counted and, if wished, logged."""
+        started = perf_counter()
+        self.in_flight += 1
+        self.idle.clear()
+        id_ = request_id(request.headers)
+        path, _, query = request.raw_path.partition("?")
+        seen = _Seen()
+        status = _CLIENT_CLOSED
+        try:
+            answer = await self._answer(request, path, query, id_, seen)
+            status = answer.status
+            if self.is_draining:
+                answer.force_close()
+            return answer
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self.idle.set()
+            took = perf_counter() - started
+            self._metrics.observe(seen.route, request.method, status, took)
+            if self._options.access_log:
+                _access.info(
+                    "%s %s %d %.1f ms id=%s",
+                    request.method,
+                    path.encode("ascii", "backslashreplace").decode(),
+                    status,
+                    took * 1000,
+                    id_,
+                )
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        path: str,
+        query: str,
+        id_: str,
+        seen: _Seen,
+    ) -> web.Response:
+        """Return the answer, or the problem that came up."""
+        try:
+            self._admit()
+            page = self._pages.find(path)
+            if page is not None:
+                seen.route = path
+                return page(request, id_)
+            if request.method == "OPTIONS":
+                return self._options_of(path, id_)
+            match = self._mounts.table.router.match(request.method, path)
+            seen.route = match.route.template
+            return await self.call(request, match, query, id_)
+        except Problem as exc:
+            problem = exc
+        except KitError as exc:
+            problem = Problem.of(exc)
+        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
+            problem = _unexpected(exc, id_)
+        return problem_response(problem, path, id_)
+
+    def _admit(self) -> None:
+        limit = self._options.max_concurrent
+        if self.in_flight > limit:
+            raise Problem(
+                _UNAVAILABLE,
+                Code.UNAVAILABLE,
+                f"the gateway is full: {limit} requests are in flight",
+                retry_after=1.0,
+            )
+
+    async def call(
+        self, request: web.BaseRequest, match: Match[Mounted], query: str, id_: str
+    ) -> web.Response:
+        """Call the endpoint that `match` leads to.
+
+        Raises:
+            Problem: The request is refused, or the service answered with an error.
+            KitError: The call failed.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        mounted = match.route.target
+        headers = request.headers
+        timeout = timeout_of(headers, mounted.timeout, self._options)
+        codec = request_codec(headers)
+        data = await self._body(request) if request.body_exists else b""
+        if request.method in _BODYLESS and data:
+            raise InvalidArgument(
+                f"{request.method} takes its parameters from path and query; this one"
+                " brought a body"
+            )
+        if match.values or query:
+            if codec is RAW:
+                raise InvalidArgument(
+                    "parameters in path or query go with a JSON or msgpack body,"
+                    f" not with {codec.content_type}"
+                )
+            data = mounted.parameters.build(match.values, query, data, codec)
+        elif not data and codec is not RAW:
+            data = mounted.parameters.build({}, "", b"", codec)
+        left = timeout - (loop.time() - started)
+        if left <= 0:
+            raise DeadlineExceeded("the request took all its time to arrive")
+        block = header_block(
+            headers,
+            timeout=left,
+            request_id=id_,
+            codec=codec,
+            forward_authorization=self._options.forward_authorization,
+        )
+        reply = await ask(self._bus, mounted, data, left, block, self._mounts.hint)
+        return response(reply, mounted, codec, id_)
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Return the body.
+
+        Raises:
+            Problem: 408, 413 or 417.
+            InvalidArgument: It is not framed as HTTP wants.
+        """
+        limit = self._limit
+        if (request.content_length or 0) > limit:
+            raise too_large(limit)
+        if "Expect" in request.headers:
+            await _continue(request)
+        try:
+            if request.content.is_eof():
+                return await request.read()
+            async with asyncio.timeout(self._options.body_timeout):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise too_large(limit) from None
+        except TimeoutError:
+            raise Problem(
+                _TIMED_OUT,
+                Code.DEADLINE_EXCEEDED,
+                f"the body did not arrive in {self._options.body_timeout:g} s",
+            ) from None
+        except (web.RequestPayloadError, HttpProcessingError):
+            raise InvalidArgument("the body is not framed as HTTP wants") from None
+
+    @property
+    def _limit(self) -> int:
+        return min(self._options.max_body_bytes, self._bus.max_payload)
+
+    def _options_of(self, path: str, id_: str) -> web.Response:
+        router = self._mounts.table.router
+        methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
+        allow = ", ".join(methods or router.allowed(path))
+        return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
+
+
+class _Seen:
+    """What is found out on the way, for metrics."""
+
+    __slots__ = ("route",)
+
+    def __init__(self) -> None:
+        self.route = _UNMATCHED
+
+
+def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
+    """Return the response that tells of a problem."""
+    headers = problem.all_headers()
+    headers["X-Request-Id"] = id_
+    headers["Cache-Control"] = "no-store"
+    body = problem.body(
+        instance=path.encode("utf-8", "replace").decode(), request_id=id_
+    )
+    return web.Response(status=problem.status, body=body, headers=headers)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the problem of a body over `limit` bytes."""
+    return Problem(
+        _TOO_LARGE,
+        Code.INVALID_ARGUMENT,
+        f"the body is longer than {limit} bytes, which is the most",
+    )
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    expected = request.headers["Expect"]
+    if expected.lower() != "100-continue":
+        raise Problem(
+            _EXPECTATION,
+            Code.INVALID_ARGUMENT,
+            f"Expect: {expected[:40]!r} is not understood; only 100-continue is",
+            field="Expect",
+        )
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer has not begun
+
+
+def _unexpected(error: Exception, id_: str) -> Problem:
+    _log.error("request %s failed", id_, exc_info=error)
+    return Problem.of(
+        Internal(f"internal error; the gateway's log has it under request id {id_}")
+    )

@@ -1,0 +1,256 @@
+"""One call over the bus: deadline and headers in, the reply or a problem out.
+
+Hot path: a JSON body and a JSON reply pass as the bytes they are, and the header block is
+joined, not built.  Only headers named here cross, and only if they are printable ASCII.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from gateways.http.problem import Problem
+from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
+from kitmsg.context import Context
+from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
+from kitmsg.transport import gokit
+from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from multidict import CIMultiDictProxy
+
+    from gateways.http.mount import Mounted
+    from gateways.http.options import GatewayOptions
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["ask", "request_codec", "request_id", "response", "timeout_of"]
+
+_log = logging.getLogger("gateways.http")
+
+CALLER: Final = "gateway.http"
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+_MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
+_MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
+_TRACE: Final = ("traceparent", "tracestate", "baggage")
+_UNSUPPORTED: Final = 415
+_NO_CONTENT: Final = 204
+_OCTETS: Final = RAW.content_type
+_NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return the request id that came with a request; else a new one."""
+    given = headers.get("X-Request-Id") or headers.get("Kit-Request-Id") or ""
+    return given if _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def request_codec(headers: Mapping[str, str]) -> Codec:
+    """Return the codec of a body; JSON if ``Content-Type`` is absent.
+
+    Raises:
+        Problem: 415 for a type that no service reads.
+    """
+    named = headers.get(CONTENT_TYPE, "")
+    if not named or named == JSON.content_type:
+        return JSON
+    try:
+        return by_content_type(named)
+    except InvalidArgument:
+        raise Problem(
+            _UNSUPPORTED,
+            Code.INVALID_ARGUMENT,
+            f"Content-Type {named[:80]!r} is not understood; send JSON with"
+            " 'Content-Type: application/json' (curl --json does)",
+            field=CONTENT_TYPE,
+            headers={
+                "Accept": f"{JSON.content_type}, {MSGPACK.content_type}, {_OCTETS}"
+            },
+        ) from None
+
+
+def timeout_of(
+    headers: Mapping[str, str], default: float | None, options: GatewayOptions
+) -> float:
+    """Return the seconds that a call may take.
+
+    Args:
+        headers: Of the request; the nearer of ``Request-Timeout`` (seconds) and
+            ``X-Request-Timeout-Ms`` counts.
+        default: What the endpoint says.
+        options: The gateway's default and upper bound.
+
+    Raises:
+        InvalidArgument: A header is no positive number; it is named.
+    """
+    asked = [
+        _positive(headers[name], name, pattern) / unit
+        for name, pattern, unit in (
+            ("Request-Timeout", _SECONDS, 1),
+            ("X-Request-Timeout-Ms", _MILLISECONDS, 1000),
+        )
+        if name in headers
+    ]
+    return min([*(asked or [default or options.timeout]), options.max_timeout])
+
+
+def _positive(text: str, name: str, pattern: re.Pattern[str]) -> float:
+    value = float(text) if pattern.fullmatch(text) else 0.0
+    if value <= 0:
+        kind = "seconds" if pattern is _SECONDS else "whole milliseconds"
+        raise InvalidArgument(
+            f"header {name} must be positive {kind}, not {text[:40]!r}", field=name
+        )
+    return value
+
+
+async def ask(
+    bus: Bus,
+    mounted: Mounted,
+    data: bytes,
+    timeout: float,
+    block: bytes,
+    hint: Callable[[str], Awaitable[str]],
+) -> Message:
+    """Send a request to an endpoint and return its reply, be it an error.
+
+    Raises:
+        KitError: As `Bus.request`; `NoResponders` with a hint.
+    """
+    try:
+        return await bus.request(mounted.subject, data, timeout, block)
+    except NoResponders as exc:
+        raise NoResponders(mounted.subject, await hint(mounted.subject)) from exc
+
+
+def header_block(
+    headers: CIMultiDictProxy[str],
+    *,
+    timeout: float,
+    request_id: str,
+    codec: Codec,
+    forward_authorization: bool,
+) -> bytes:
+    """Return the header block of a call.
+
+    Args:
+        headers: Of the HTTP request.
+        timeout: Seconds that are left.
+        request_id: Checked already.
+        codec: How the request is encoded.
+        forward_authorization: Whether ``Authorization`` goes along.
+
+    Raises:
+        InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
+    """
+    lines = [
+        f"NATS/1.0\r\nKit-Timeout: {math.ceil(timeout * 1000)}\r\n"
+        f"Kit-Request-Id: {request_id}\r\nKit-Caller: {CALLER}\r\n"
+        f"Content-Type: {codec.content_type}\r\n"
+    ]
+    for name in _TRACE:
+        if name in headers:
+            # A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
+            value = ",".join(headers.getall(name))
+            if _PRINTABLE.fullmatch(value):
+                lines.append(f"{name}: {value}\r\n")
+    if forward_authorization and "Authorization" in headers:
+        given = headers.getall("Authorization")
+        if len(given) > 1 or not _PRINTABLE.fullmatch(given[0]):
+            raise InvalidArgument(
+                "header Authorization must come once, in printable ASCII",
+                field="Authorization",
+            )
+        lines.append(f"Authorization: {given[0]}\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("ascii")
+
+
+def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
+    """Return the HTTP response that a reply stands for.
+
+    Args:
+        reply: From the endpoint.
+        mounted: The endpoint.
+        codec: How the request was encoded.
+        id_: The request id.
+
+    Raises:
+        Problem: The reply tells of an error.
+    """
+    if reply.header_block:
+        _raise_error(reply, mounted, codec, id_)
+    if mounted.wire == "gokit":
+        failure = gokit.decode_error(Context(), reply)
+        if isinstance(failure, KitError):
+            raise Problem.of(failure)
+    kind = _media_type(reply, mounted, codec)
+    headers = {CONTENT_TYPE: kind, "X-Request-Id": id_, **_NOSNIFF}
+    if not reply.data and kind == _OCTETS:
+        del headers[CONTENT_TYPE]
+        return web.Response(status=_NO_CONTENT, headers=headers)
+    return web.Response(body=reply.data, headers=headers)
+
+
+def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
+    if reply.header_block:
+        named = reply.headers.get(CONTENT_TYPE, "")
+        if named:
+            return named if _MEDIA_TYPE.fullmatch(named) else _OCTETS
+    if mounted.is_kit:
+        return JSON.content_type if mounted.wire == "gokit" else codec.content_type
+    try:
+        _is_json(reply.data)
+    except DECODE_ERRORS:
+        return _OCTETS
+    return JSON.content_type
+
+
+def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
+    """Raise the problem that a reply's headers tell of, if they do."""
+    error = decode_error(reply, codec=codec, declared={})
+    if not isinstance(error, KitError):
+        return
+    problem = Problem.of(error)
+    headers = reply.headers
+    if ERROR in headers:
+        problem.error = headers[ERROR]
+        problem.details = _details(reply, codec)
+    if CODE not in headers and problem.code in (Code.INTERNAL, Code.UNKNOWN):
+        # A foreign service often sends the text of its exception, which is not for
+        # everybody.
+        _log.warning(
+            "%s.%s failed: %s (request id %s)",
+            mounted.service,
+            mounted.name,
+            error,
+            id_,
+        )
+        problem.detail = (
+            f"{mounted.service}.{mounted.name} failed; the gateway's log says more"
+            f" under request id {id_}"
+        )
+    raise problem
+
+
+def _details(reply: Message, codec: Codec) -> Any:
+    """Return the fields of a typed error."""
+    named = reply.headers.get(CONTENT_TYPE)
+    try:
+        used = codec if named is None else by_content_type(named)
+        if used is JSON:
+            return _is_json(reply.data)
+        return msgspec.msgpack.decode(reply.data) if used is MSGPACK else None
+    except (*DECODE_ERRORS, KitError):
+        return None

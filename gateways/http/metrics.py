@@ -1,0 +1,134 @@
+"""Counts and durations of requests, by route template, method and status.
+
+Plain integers while requests run; they become Prometheus text when somebody asks
+(``pip install 'kitmsg[prometheus]'``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.errors import Unimplemented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BOUNDS", "TEXT", "Metrics"]
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+BOUNDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""Upper bounds of the duration buckets, in seconds; one more is open."""
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+)
+
+
+class _Series:
+    """The requests with one set of labels."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+
+class Metrics:
+    """The gateway's counters.
+
+    Args:
+        in_flight: Returns how many requests are being answered.
+        mounted: Returns how many endpoints are mounted.
+    """
+
+    def __init__(
+        self, in_flight: Callable[[], int], mounted: Callable[[], int]
+    ) -> None:
+        self._in_flight = in_flight
+        self._mounted = mounted
+        self._series: dict[tuple[str, str, int], _Series] = {}
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one request.
+
+        Args:
+            route: Template that matched.
+            method: HTTP method; unusual ones count together.
+            status: HTTP status; 499 when the client went away.
+            seconds: From the first look at it to the answer.
+        """
+        key = (route, method if method in _METHODS else "other", status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series()
+        series.buckets[bisect_left(BOUNDS, seconds)] += 1
+        series.seconds += seconds
+
+    def count(self, route: str, method: str, status: int) -> int:
+        """Return how many requests had these labels."""
+        series = self._series.get((route, method, status))
+        return sum(series.buckets) if series else 0
+
+    def collect(self) -> Iterator[Any]:
+        """Yield metric families, as a Prometheus collector does."""
+        from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+
+        labels = ["route", "method", "status"]
+        durations = HistogramMetricFamily(
+            "kitmsg_http_request_duration_seconds",
+            "Time from request to answer; its count is the number of requests.",
+            labels=labels,
+        )
+        for (route, method, status), series in sorted(self._series.items()):
+            durations.add_metric(
+                [route, method, str(status)], _cumulative(series), series.seconds
+            )
+        yield durations
+        yield GaugeMetricFamily(
+            "kitmsg_http_in_flight", "Requests being answered.", self._in_flight()
+        )
+        yield GaugeMetricFamily(
+            "kitmsg_http_endpoints", "Endpoints mounted.", self._mounted()
+        )
+
+    def exposition(self) -> bytes:
+        """Return all of it in Prometheus' text format.
+
+        Raises:
+            Unimplemented: prometheus-client is not installed.
+        """
+        try:
+            from prometheus_client import CollectorRegistry, generate_latest
+        except ImportError as exc:
+            raise Unimplemented(
+                "/metrics needs prometheus-client: pip install 'kitmsg[prometheus]'"
+            ) from exc
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+
+def _cumulative(series: _Series) -> list[tuple[str, float]]:
+    total = 0
+    found: list[tuple[str, float]] = []
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), series.buckets, strict=True):
+        total += count
+        found.append((bound, total))
+    return found

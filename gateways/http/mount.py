@@ -1,0 +1,309 @@
+"""The services on a bus as mounted endpoints, followed as they come and go.
+
+A table is built anew after each change: an endpoint is mounted when its schema was asked
+for, which happens once for each hash.  Services without schemas are mounted at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateways.http.request import Parameters
+from gateways.http.router import Route, Router, parse_route
+from kitmsg.discovery.directory import Directory
+from kitmsg.errors import KitError
+from kitmsg.message import check_name, check_subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kitmsg.bus import Bus
+    from kitmsg.discovery.subject import EndpointInfo, ServiceInfo
+
+__all__ = ["Mounted", "Mounts", "Table"]
+
+_log = logging.getLogger("gateways.http")
+
+_FETCH_SECONDS: Final = 2.0
+_RETRY_SECONDS: Final = 2.0
+_SCHEMA: Final = "_kit.schema"
+_NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """One endpoint, as the gateway serves it.
+
+    Attributes:
+        service: Name of its service.
+        version: Version of its service.
+        name: Its own name; with its subject where a service has two of that name.
+        subject: Where requests go.
+        description: For people.
+        http: Declared route; "" for none.
+        idempotent: Whether a second call does no harm.
+        timeout: Seconds a call may take by default; None if unsaid.
+        is_kit: Whether a kitmsg service serves it, which checks requests itself and
+            answers in the codec it was asked in.
+        wire: ``kit`` or ``gokit``.
+        schema: JSON Schemas: request, response, errors; None if unknown.
+        parameters: How path and query are read.
+    """
+
+    service: str
+    version: str
+    name: str
+    subject: str
+    description: str
+    http: str
+    idempotent: bool
+    timeout: float | None
+    is_kit: bool
+    wire: str
+    schema: dict[str, Any] | None
+    parameters: Parameters
+
+    @property
+    def path(self) -> str:
+        """Where it is served whatever it declares."""
+        return f"/{self.service}/{self.name}"
+
+
+@dataclass(slots=True)
+class Table:
+    """What is mounted at one time.
+
+    Attributes:
+        services: One instance of each service, by name; the newest version.
+        endpoints: All endpoints, sorted by service and name.
+        router: Their routes.
+        conflicts: Sentences about routes that could not be mounted.
+    """
+
+    services: dict[str, ServiceInfo] = field(default_factory=dict)
+    endpoints: list[Mounted] = field(default_factory=list)
+    router: Router[Mounted] = field(default_factory=Router)
+    conflicts: list[str] = field(default_factory=list)
+
+
+class Mounts:
+    """Keeps a `Table` of what is on the bus.
+
+    Args:
+        bus: Where to look.
+        reserved: Paths that belong to the gateway.
+        interval: Seconds between two rounds of asking who is there.
+    """
+
+    def __init__(self, bus: Bus, reserved: Iterable[str], interval: float) -> None:
+        self.table = Table()
+        self.is_ready = False
+        self._bus = bus
+        self._reserved = frozenset(reserved)
+        self._directory = Directory(bus, interval=interval, on_change=self._notice)
+        self._schemas: dict[str, dict[str, Any]] = {}
+        self._asked: set[str] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._told: set[str] = set()
+        self.hint = self._directory.hint
+
+    async def start(self) -> None:
+        """Look who is there, mount them, and go on watching until `stop`."""
+        self._unwatch = self._bus.watch(self._on_bus)
+        await self._directory.start()
+        await self._mount()
+        self.is_ready = self._bus.is_connected
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Watch no more; what is mounted stays."""
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._directory.stop()
+
+    def _notice(self) -> None:
+        self._changed.set()
+
+    def _on_bus(self, is_connected: bool) -> None:
+        if is_connected:
+            self._changed.set()
+
+    async def _follow(self) -> None:
+        while True:
+            wait = _RETRY_SECONDS if self._missing() or not self.is_ready else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+            self._changed.clear()
+            if not self.is_ready and self._bus.is_connected:
+                await self._directory.refresh()
+                self.is_ready = True
+            try:
+                await self._mount()
+            except Exception:  # noqa: BLE001  # logged; the next change comes anyway
+                _log.exception("services could not be mounted; trying again")
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._changed.set()
+
+    async def _mount(self) -> None:
+        """Mount what is known at once, then what had to be asked for."""
+        self.table = self._build()
+        missing = self._missing()
+        if missing:
+            await asyncio.gather(*(self._fetch(name) for name in missing))
+            self.table = self._build()
+        for conflict in set(self.table.conflicts) - self._told:
+            _log.warning("%s", conflict)
+        self._told = set(self.table.conflicts)
+
+    def _missing(self) -> dict[str, None]:
+        """Return the services with a schema that is not known."""
+        return {
+            info.name: None
+            for info in self._directory.instances
+            for endpoint in info.endpoints
+            if _hash(endpoint) and _hash(endpoint) not in self._schemas
+        }
+
+    async def _fetch(self, service: str) -> None:
+        """Ask a service for its schemas; those it lacks are asked for by hash."""
+        wanted = self._wanted(service)
+        await self._ask(f"{service}._schema")
+        for hash_ in self._wanted(service):
+            await self._ask(f"{_SCHEMA}.{hash_}")
+        self._asked |= wanted
+
+    def _wanted(self, service: str) -> set[str]:
+        hashes = {
+            _hash(endpoint)
+            for info in self._directory.instances
+            if info.name == service
+            for endpoint in info.endpoints
+        }
+        return hashes - {"", *self._schemas}
+
+    async def _ask(self, subject: str) -> None:
+        try:
+            check_subject(subject)
+            reply = await self._bus.request(subject, b"", _FETCH_SECONDS)
+            found = msgspec.json.decode(reply.data)
+        except (KitError, msgspec.DecodeError) as exc:
+            _log.debug("no schema from %s: %s", subject, exc)
+            return
+        if not isinstance(found, dict):
+            return
+        for schema in found.values() if "hash" not in found else (found,):
+            if isinstance(schema, dict) and isinstance(schema.get("hash"), str):
+                self._schemas[schema["hash"]] = schema
+
+    def _build(self) -> Table:
+        table = Table()
+        instances = [i for i in self._directory.instances if _is_named(i.name)]
+        for info in sorted(instances, key=_age):
+            table.services[info.name] = info
+        for name in sorted(table.services):
+            table.endpoints += self._endpoints(
+                [info for info in sorted(instances, key=_age) if info.name == name]
+            )
+        for endpoint in table.endpoints:  # so `POST /service/endpoint` always works
+            self._add(table, f"POST {endpoint.path}", endpoint)
+        for endpoint in table.endpoints:
+            if endpoint.http and endpoint.http != f"POST {endpoint.path}":
+                self._add(table, endpoint.http, endpoint)
+        return table
+
+    def _endpoints(self, instances: list[ServiceInfo]) -> list[Mounted]:
+        """Return the endpoints of one service; the newest instance has the last word."""
+        found: dict[str, tuple[ServiceInfo, EndpointInfo]] = {}
+        for info in instances:
+            for endpoint in info.endpoints:
+                found[endpoint.subject] = info, endpoint
+        names = [endpoint.name for _, endpoint in found.values()]
+        mounted = [
+            self._mounted(info, endpoint, names.count(endpoint.name) == 1)
+            for info, endpoint in found.values()
+            if not _hash(endpoint) or _hash(endpoint) in {*self._schemas, *self._asked}
+        ]
+        return sorted(mounted, key=lambda endpoint: endpoint.name)
+
+    def _mounted(
+        self, info: ServiceInfo, endpoint: EndpointInfo, is_only: bool
+    ) -> Mounted:
+        metadata = endpoint.metadata or {}
+        schema = self._schemas.get(_hash(endpoint))
+        return Mounted(
+            service=info.name,
+            version=info.version,
+            name=endpoint.name if is_only else endpoint.subject,
+            subject=endpoint.subject,
+            description=metadata.get("description", ""),
+            http=metadata.get("kit.http", ""),
+            idempotent=metadata.get("kit.idempotent") == "true",
+            timeout=_seconds(metadata.get("kit.timeout", "")),
+            is_kit=bool(_hash(endpoint)),
+            wire=metadata.get("kit.wire", "kit"),
+            schema=schema,
+            parameters=Parameters(schema.get("request") if schema else None),
+        )
+
+    def _add(self, table: Table, text: str, endpoint: Mounted) -> None:
+        """Add a route, or a conflict."""
+        owner = f"{endpoint.service}.{endpoint.name}"
+        try:
+            check_subject(endpoint.subject)
+            route: Route[Mounted] = parse_route(text, endpoint)
+        except (KitError, ValueError) as exc:
+            table.conflicts.append(f"{owner} is not mounted: {exc}")
+            return
+        if route.template in self._reserved:
+            table.conflicts.append(
+                f"{owner} is not mounted at {text!r}: the path is the gateway's own"
+            )
+            return
+        there = table.router.add(route)
+        if there is not None:
+            kept = f"{there.target.service}.{there.target.name}"
+            table.conflicts.append(
+                f"{owner} is not mounted at {text!r}: {kept} has that route"
+            )
+
+
+def _hash(endpoint: EndpointInfo) -> str:
+    return (endpoint.metadata or {}).get("kit.schema", "")
+
+
+def _is_named(name: str) -> bool:
+    try:
+        check_name(name, "a service")
+    except ValueError:
+        return False
+    return True
+
+
+def _age(info: ServiceInfo) -> tuple[tuple[int, ...], bool, str]:
+    """Return what sorts instances from the oldest version to the newest."""
+    matched = _NUMBERS.match(info.version)
+    if matched is None:
+        return (), False, info.id
+    numbers = tuple(int(part[:9]) for part in matched.groups()[:3])
+    return numbers, not matched[4], info.id
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None

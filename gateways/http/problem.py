@@ -1,0 +1,102 @@
+"""Errors as problem details: ``application/problem+json``.  Source: RFC 9457.
+
+Beside the standard members stand `code` (kitmsg's name of the kind of error),
+`request_id`, and, where they are known, `field`, `retry_after` (seconds), `error` and
+`details` (a service's own typed error and its fields).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from kitmsg.errors import Code, InvalidArgument, KitError
+
+__all__ = ["CONTENT_TYPE", "Problem"]
+
+CONTENT_TYPE: Final = "application/problem+json"
+_TYPE: Final = "urn:kitmsg:error:"
+_CLIENT_CLOSED: Final = 499  # nginx's number; not registered, so it has no phrase
+_PHRASES: Final = {_CLIENT_CLOSED: "Client Closed Request"}
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """A refusal or failure, as the HTTP caller sees it.
+
+    Attributes:
+        status: HTTP status.
+        code: Kind of error.
+        detail: One sentence for people: what was wrong and what to do.
+        field: The parameter or header that is to blame; "" for none.
+        retry_after: Seconds until trying again may help; None if unknown.
+        error: Name of the service's own error type; "" for none.
+        details: The fields of that error.
+        headers: More response headers, such as ``Allow``.
+    """
+
+    status: int
+    code: Code
+    detail: str
+    field: str = ""
+    retry_after: float | None = None
+    error: str = ""
+    details: Any = None
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.detail)
+
+    @classmethod
+    def of(cls, error: KitError) -> Problem:
+        """Return the problem that stands for `error`."""
+        return cls(
+            error.code.http,
+            error.code,
+            str(error),
+            field=error.field if isinstance(error, InvalidArgument) else "",
+            retry_after=error.retry_after,
+        )
+
+    def body(self, *, instance: str, request_id: str) -> bytes:
+        """Return the JSON document.
+
+        Args:
+            instance: Path of the request.
+            request_id: As in the logs of the gateway and the service.
+        """
+        document: dict[str, Any] = {
+            "type": _TYPE + (self.error or self.code.value),
+            "title": title(self.status),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code.value,
+            "request_id": request_id,
+        }
+        if self.field:
+            document["field"] = self.field
+        if self.retry_after is not None:
+            document["retry_after"] = self.retry_after
+        if self.error:
+            document["error"] = self.error
+            document["details"] = self.details
+        return msgspec.json.encode(document)
+
+    def all_headers(self) -> dict[str, str]:
+        """Return the response headers that belong to it."""
+        found = {"Content-Type": CONTENT_TYPE, **self.headers}
+        if self.retry_after is not None:
+            # Whole seconds only (RFC 9110, section 10.2.3); zero would mean "hammer on".
+            found["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return found
+
+
+def title(status: int) -> str:
+    """Return the standard phrase of a status."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase

@@ -1,0 +1,241 @@
+"""`GatewayServer`: the sockets, the limits on what comes in, start and stop.
+
+aiohttp's low-level server parses HTTP; the routes are our own, because they come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateways.http.api import Api, problem_response
+from gateways.http.metrics import Metrics
+from gateways.http.mount import Mounts
+from gateways.http.options import GatewayOptions
+from gateways.http.pages import RESERVED, Pages
+from gateways.http.problem import Problem
+from kitmsg.errors import Code, FailedPrecondition
+
+if TYPE_CHECKING:
+    from gateways.http.mount import Table
+    from kitmsg.bus import Bus
+
+__all__ = ["GatewayServer"]
+
+_log = logging.getLogger("gateways.http")
+
+_BAD_REQUEST: Final = 400
+_HEADERS_TOO_LARGE: Final = 431
+_TIMED_OUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+_CLOSE_SECONDS: Final = 1.0
+
+
+class GatewayServer:
+    """One HTTP gateway on a bus, which it does not close.
+
+    Args:
+        bus: Where the services are.
+        options: Limits, times and switches.
+    """
+
+    def __init__(self, bus: Bus, options: GatewayOptions | None = None) -> None:
+        self.options = options or GatewayOptions()
+        self.metrics = Metrics(
+            lambda: self._api.in_flight, lambda: len(self.table.endpoints)
+        )
+        self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
+        pages = Pages(bus, self._mounts, self.metrics, self.options)
+        self._api = Api(bus, self._mounts, pages, self.metrics, self.options)
+        self._limit = min(self.options.max_body_bytes, bus.max_payload)
+        self._web: _Server | None = None
+        self._socket: asyncio.Server | None = None
+
+    @property
+    def table(self) -> Table:
+        """What is mounted now."""
+        return self._mounts.table
+
+    @property
+    def port(self) -> int:
+        """The port it listens on.
+
+        Raises:
+            FailedPrecondition: It is not started.
+        """
+        if self._socket is None or not self._socket.sockets:
+            raise FailedPrecondition("the gateway is not started")
+        return int(self._socket.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``http://127.0.0.1:8080``."""
+        host = self.options.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def start(self) -> None:
+        """Find and mount the services, then accept requests.
+
+        Raises:
+            OSError: The address cannot be had.
+        """
+        options = self.options
+        self._web = _Server(self._api.handle, options, self._limit)
+        self._socket = await asyncio.get_running_loop().create_server(
+            self._web,
+            options.host,
+            options.port,
+            reuse_port=options.reuse_port or None,
+            start_serving=False,
+        )
+        try:
+            await self._mounts.start()
+            await self._socket.start_serving()
+        except BaseException:
+            self._socket.close()
+            await self._mounts.stop()
+            raise
+        _log.info(
+            "HTTP gateway at %s, %d endpoints", self.url, len(self.table.endpoints)
+        )
+
+    async def stop(self) -> None:
+        """Accept no more, finish what is in flight in `drain_timeout`, close.
+
+        What is not finished then is cancelled, and with it the services' turns.
+        """
+        server, handler = self._socket, self._web
+        if server is None or handler is None:
+            return
+        self._socket = self._web = None
+        server.close()
+        self._api.is_draining = True
+        try:
+            async with asyncio.timeout(self.options.drain_timeout):
+                await self._api.idle.wait()
+        except TimeoutError:
+            _log.warning("%d requests did not finish in time", self._api.in_flight)
+        handler.pre_shutdown()
+        await handler.shutdown(_CLOSE_SECONDS)
+        await self._mounts.stop()
+
+
+class _Server(web.Server):
+    """Makes our connections and requests instead of aiohttp's own."""
+
+    def __init__(self, handler: Any, options: GatewayOptions, limit: int) -> None:
+        # A client that goes away cancels its handler, and so the turn in the service.
+        self._answer = handler
+        super().__init__(
+            self._handle,
+            handler_cancellation=True,
+            request_factory=self._request,
+        )
+        self.options = options
+        self.limit = limit
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response: web.StreamResponse = await self._answer(request)
+            return response
+        finally:
+            connection = request.protocol
+            if isinstance(connection, _Connection):
+                connection.expects_headers = True
+
+    def __call__(self) -> web.RequestHandler:
+        options = self.options
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            header_timeout=options.header_timeout,
+            keepalive_timeout=options.keepalive_timeout,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=options.max_headers,
+            access_log=None,
+        )
+
+    def _request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        protocol.headers_arrived()
+        protocol.expects_headers = False
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self.limit,
+        )
+
+
+class _Connection(web.RequestHandler):
+    """One connection: adds a limit on the time for headers, and problems for bad HTTP."""
+
+    __slots__ = ("_header_timeout", "_header_timer", "expects_headers")
+
+    def __init__(
+        self, manager: web.Server, *, header_timeout: float, **kwargs: Any
+    ) -> None:
+        super().__init__(manager, **kwargs)
+        self._header_timeout = header_timeout
+        self.expects_headers = True
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a request whose headers are not complete starts the clock."""
+        # Most requests bring all their headers at once and cost no timer.
+        is_part = self.expects_headers and b"\r\n\r\n" not in data
+        if is_part and self._header_timer is None:
+            self._header_timer = asyncio.get_running_loop().call_later(
+                self._header_timeout, self._too_slow
+            )
+        super().data_received(data)
+
+    def headers_arrived(self) -> None:
+        """Stop the clock."""
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Put away what belongs to the connection."""
+        self.headers_arrived()
+        super().connection_lost(exc)
+
+    def _too_slow(self) -> None:
+        if self.transport is not None:
+            self.transport.write(_TIMED_OUT)
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the problem for bytes that are no HTTP; the connection ends."""
+        id_ = secrets.token_hex(8)
+        problem = Problem(
+            _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
+        )
+        if isinstance(exc, LineTooLong):
+            problem = Problem(
+                _HEADERS_TOO_LARGE,
+                Code.INVALID_ARGUMENT,
+                "the request line or a header is too long",
+            )
+        _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
+        response = problem_response(problem, "", id_)
+        response.force_close()
+        return response
