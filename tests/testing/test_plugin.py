@@ -18,6 +18,8 @@ pytest_plugins = ["pytester"]
 
 Outcome: TypeAlias = Callable[..., tuple[dict[str, int], str]]
 
+QUIET = ("-p", "no:xdist", "-p", "no:hypothesispytest")  # slow to load, not needed
+
 GREETER = """
 import asyncio, pytest
 from kitmsg import Service, endpoint
@@ -44,7 +46,7 @@ def outcome(pytester: pytest.Pytester) -> Outcome:
 
     def run(body: str, *options: str) -> tuple[dict[str, int], str]:
         pytester.makepyfile(GREETER + body)
-        result = pytester.runpytest("-p", "no:xdist", "-Werror", *options)
+        result = pytester.runpytest(*QUIET, "-Werror", *options)
         ends = {k: n for k, n in result.parseoutcomes().items() if k != "warnings"}
         return ends, result.stdout.str()
 
@@ -265,5 +267,5 @@ def test_modules():
     for name in ("nats", "uvloop", "kitmsg.bus.embedded", "kitmsg.bus.nats"):
         assert name not in sys.modules, name
 """)
-    result = pytester.runpytest_subprocess("-p", "no:xdist")
+    result = pytester.runpytest_subprocess(*QUIET)
     result.assert_outcomes(passed=1)
