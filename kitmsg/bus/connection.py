@@ -48,7 +48,7 @@ CLOSE_SECONDS: Final = 1.0
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
-_LONGEST_WAIT: Final = 2.0
+_SLOWEST_ROUND: Final = 3  # 0.25 s doubled so often is the longest wait
 _WATCH_SECONDS: Final = 1.0
 _LAME_DUCK_STEP: Final = 0.1
 _LAME_DUCK_STEPS: Final = 50
@@ -300,12 +300,17 @@ class Connection(Client):
                     await self.ping()
             except Exception as error:  # noqa: BLE001  # never give up
                 _complain(attempt, self._where(), error)
-                attempt += 1
+                attempt = self._next_attempt(attempt, error)
                 continue
             self.stats["reconnects"] += 1
             _log.info("connected again to NATS at %s", self._where())
             self._go_up()
             return
+
+    def _next_attempt(self, attempt: int, error: Exception) -> int:
+        """Count; who is refused goes on at the slowest pace, it takes a person."""
+        refused = isinstance(error, errors.Error) and "auth" in _text(error).lower()
+        return max(attempt + 1, _SLOWEST_ROUND * len(self._server_pool) * refused)
 
     def _drop_link(self) -> None:
         """Let go of the socket and of the tasks that use it, without a wait."""
@@ -520,8 +525,7 @@ def _text(error: BaseException) -> str:
 
 def _backoff(attempt: int, servers: int) -> float:
     """Return how long to wait before `attempt`, in seconds: less with more servers."""
-    rounds = min(attempt // servers, 8)  # keeps the power small
-    longest: float = min(_FIRST_WAIT * 2**rounds, _LONGEST_WAIT)
+    longest = _FIRST_WAIT * 2.0 ** min(attempt // servers, _SLOWEST_ROUND)
     jitter = random.uniform(0.5, 1)  # noqa: S311  # spreads load
     return longest * jitter / servers
 
