@@ -336,14 +336,13 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.UnexpectedEOF, "it closed the connection"),
 )
 _NO_CERTIFICATE: Final = "authentication by certificate: set tls_cert and tls_key"
-_REFUSALS: Final = ("authorization", "authentication", "credentials", "expired")
 
 
 def _translate(options: NatsOptions, failures: dict[str, Exception]) -> KitError:
     """Return the error for a first connection that no server took."""
     for server, error in failures.items():
         reason = _reason(error)
-        if any(word in reason.lower() for word in _REFUSALS):
+        if isinstance(error, errors.Error) and "auth" in reason.lower():
             return Unauthenticated(
                 f"NATS server at {server} refused {options.identity}: {reason}"
             )
