@@ -27,9 +27,9 @@ def log(
     """Write a line after each call.
 
     The record has the attributes ``endpoint``, ``code`` (``ok``, or the error's),
-    ``duration_ms`` and ``request_id``.  A failure is a warning.  It is an error where
-    the code says that the service is broken (`INTERNAL`, `UNKNOWN`, `DATA_LOSS`), with
-    a traceback when nobody raised it on purpose.
+    ``duration_ms`` and ``request_id``; the endpoint sees that id too.  A failure is a
+    warning.  It is an error where the code says that the service is broken (`INTERNAL`,
+    `UNKNOWN`, `DATA_LOSS`), with a traceback when nobody raised it on purpose.
 
     Args:
         logger: Where to write; None for ``kitmsg.calls``.
@@ -37,7 +37,9 @@ def log(
     """
     target = logging.getLogger("kitmsg.calls") if logger is None else logger
 
-    def write(ctx: Context, started: float, error: BaseException | None) -> None:
+    def write(
+        ctx: Context, request_id: str, started: float, error: BaseException | None
+    ) -> None:
         severity, code = _judge(error, level)
         if not target.isEnabledFor(severity):
             return
@@ -56,19 +58,20 @@ def log(
                 "endpoint": ctx.endpoint,
                 "code": code,
                 "duration_ms": took,
-                "request_id": ctx.request_id,
+                "request_id": request_id,
             },
         )
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
         async def logged(ctx: Context, request: Req) -> Resp:
+            request_id = ctx.request_id  # made before the context is copied
             started = perf_counter()
             try:
                 response = await call(ctx, request)
             except (Exception, asyncio.CancelledError) as error:
-                write(ctx, started, error)
+                write(ctx, request_id, started, error)
                 raise
-            write(ctx, started, None)
+            write(ctx, request_id, started, None)
             return response
 
         return logged

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kitmsg.context import Context
+from kitmsg.endpoint import chain
 from kitmsg.errors import Internal, NotFound
-from kitmsg.middleware import log
+from kitmsg.middleware import log, timeout
 
 if TYPE_CHECKING:
     from kitmsg.endpoint import Endpoint
@@ -50,6 +51,19 @@ async def test_a_call_is_a_line_with_fields(caplog: pytest.LogCaptureFixture) ->
     assert fields["duration_ms"] == 250.0
     assert fields["request_id"] == ctx.request_id
     assert record.levelno == logging.INFO
+
+
+async def test_the_endpoint_sees_the_id_of_the_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the endpoint logs under its request id is found with the call's line."""
+    caplog.set_level(logging.INFO, "kitmsg.calls")
+
+    async def seen(ctx: Context, _request: str) -> str:
+        return ctx.request_id
+
+    request_id = await chain(log(), timeout(1.0))(seen)(Context(), "hi")
+    assert vars(caplog.records[0])["request_id"] == request_id
 
 
 @pytest.mark.parametrize(
