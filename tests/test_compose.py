@@ -7,6 +7,7 @@ the file uses.  References between services, ports and times are checked here.
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import re
 import shlex
@@ -17,6 +18,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from kitmsg import Service
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "tests/data/compose.schema.json").read_text())
@@ -147,6 +150,20 @@ def test_members_find_the_bus(services: dict[str, Any], name: str) -> None:
 def test_members_have_time_to_drain(services: dict[str, Any], name: str) -> None:
     """Docker waits longer than a drain takes before it kills."""
     assert seconds(services[name]["stop_grace_period"]) > DRAIN_S
+
+
+@pytest.mark.parametrize("name", ["worker", "gateway"])
+def test_commands_are_kitmsgs(services: dict[str, Any], name: str) -> None:
+    """The command line of the image takes what the file says."""
+    from kitmsg.cli import build_parser
+
+    build_parser().parse_args(services[name]["command"])
+
+
+def test_the_worker_serves_what_exists(services: dict[str, Any]) -> None:
+    """The target of `kitmsg run` is a service that the image has."""
+    module, _, name = services["worker"]["command"][1].partition(":")
+    assert issubclass(getattr(importlib.import_module(module), name), Service)
 
 
 def test_workers_scale(services: dict[str, Any]) -> None:
