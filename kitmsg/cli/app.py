@@ -1,0 +1,130 @@
+"""The parser, the choice of the verb, and the one place where errors become words."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from kitmsg.cli.output import EXIT_CODES, exit_code, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["VERBS", "build_parser", "main"]
+
+VERBS: Final = {
+    "dev": "try services here: a bus, a worker, HTTP and reload, nothing to install",
+    "run": "serve in production: worker processes that restart, drain and report",
+    "gateway": "let others in: HTTP outside, the bus inside",
+    "call": "call an endpoint: kitmsg call greeter.hello name=Ann",
+    "ls": "list the services on the bus",
+    "info": "show a service: its instances, endpoints and routes",
+    "stats": "show what happened: requests, errors, latency",
+    "ping": "ask who is there, and how far away",
+    "new": "create a small project that runs and passes its tests",
+}
+"""The verbs and their help; each is a module beside this one."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant, instead of listing every choice."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; see {self.prog} --help")
+        raise SystemExit(2)
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line.
+
+    Args:
+        only: Fill in this verb's arguments alone; None for every verb's.
+    """
+    parser = _Parser(
+        prog="kitmsg",
+        description="Typed services on NATS.",
+        epilog=_exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_Version())
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for name, text in VERBS.items():
+        described = text[0].upper() + text[1:] + "."
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=described,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if only is None or name == only:
+            import_module(f"kitmsg.cli.{name}").add_arguments(verb)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: The arguments; by default this process's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    if verb is not None and verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(VERBS)}"
+        fail(f"there is no verb {verb!r}; {hint}")
+        return 2
+    parser = build_parser(verb or "")
+    options = parser.parse_args(words)
+    if options.verb is None:
+        parser.print_help()
+        return 0
+    return _guarded(options)
+
+
+def _guarded(options: argparse.Namespace) -> int:
+    """Run the verb; a failure is one sentence and an exit code."""
+    try:
+        return int(import_module(f"kitmsg.cli.{options.verb}").run(options))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output is gone, as with ``kitmsg ls | head -1``.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as exc:
+        if os.environ.get("KITMSG_DEBUG") == "1":
+            raise
+        fail(_sentence(exc))
+        return exit_code(exc)
+
+
+def _sentence(error: Exception) -> str:
+    from kitmsg.errors import KitError
+
+    if isinstance(error, KitError):
+        rid = f" (request {error.request_id})" if error.request_id else ""
+        return f"{error}{rid}"
+    return f"{type(error).__name__}: {error}; KITMSG_DEBUG=1 shows where"
+
+
+def _exit_codes() -> str:
+    rows = [f"  {code}  {text}" for code, text in EXIT_CODES.items()]
+    return "exit codes:\n" + "\n".join(rows)
+
+
+class _Version(str):
+    """The version, looked up when it is shown."""
+
+    __slots__ = ()
+
+    def __mod__(self, _: object) -> str:
+        import kitmsg
+
+        return f"kitmsg {kitmsg.__version__}"

@@ -1,0 +1,167 @@
+"""``kitmsg call``: one request to one endpoint, of any service on the bus."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.cli.output import to_json
+from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
+from kitmsg.cli.samples import resolve
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kitmsg.service import Kit
+
+__all__ = ["add_arguments", "parse_pairs", "run"]
+
+_EPILOG: Final = """\
+  kitmsg call greeter.hello name=Ann
+  kitmsg call orders.place --json '{"sku": "tea", "count": 2}'
+  echo '{"name": "Ann"}' | kitmsg call greeter.hello -
+
+A value is read as the endpoint's schema wants it: name=5 is text where name is a string.
+Without a schema, what is JSON is read as JSON, the rest as text.
+"""
+_JSON_TYPES: Final = {
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.add_argument("name", metavar="SERVICE.ENDPOINT")
+    parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="or - for stdin")
+    parser.add_argument("--json", metavar="TEXT", help="the request as a JSON object")
+    parser.add_argument(
+        "--timeout", type=float, default=5.0, metavar="SECONDS", help="(default: 5)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="text shows strings as they are; json is one line of JSON",
+    )
+    add_bus_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Call, and print the answer; returns the exit code."""
+    from kitmsg.errors import InvalidArgument
+
+    if not options.timeout > 0:
+        raise _usage(InvalidArgument("--timeout must be more than 0"))
+    request = _read_object(options)
+
+    async def work(kit: Kit) -> Any:
+        fields = dict(request)
+        pairs = [pair for pair in options.pairs if pair != "-"]
+        if pairs:
+            fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
+        return await kit.call(options.name, fields, timeout=options.timeout)
+
+    answer = on_bus(options, work)
+    print(_shown(answer, options.output))
+    return 0
+
+
+def parse_pairs(pairs: list[str], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that ``key=value`` words mean.
+
+    Args:
+        pairs: The words.
+        schema: JSON Schema of the request; {} if unknown.
+
+    Raises:
+        InvalidArgument: A word has no ``=``.
+    """
+    from kitmsg.errors import InvalidArgument
+
+    defs = schema.get("$defs", {})
+    fields = resolve(schema, defs).get("properties", {})
+    request: dict[str, Any] = {}
+    for pair in pairs:
+        key, found, text = pair.partition("=")
+        if not found or not key:
+            raise _usage(InvalidArgument(f"{pair!r} is not key=value"))
+        types = _types(fields[key], defs) if key in fields else None
+        request[key] = _value(text, types)
+    return request
+
+
+def _types(schema: dict[str, Any], defs: dict[str, Any]) -> set[str]:
+    """Return the JSON types that a field may have; none if anything goes."""
+    if "$ref" in schema:
+        return _types(defs.get(str(schema["$ref"]).rpartition("/")[2], {}), defs)
+    choices = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    if choices:
+        return {kind for choice in choices for kind in _types(choice, defs)}
+    kind = schema.get("type", ())
+    if not kind and "enum" in schema:
+        return {"string"} if isinstance(schema["enum"][0], str) else {"integer"}
+    return {kind} if isinstance(kind, str) else set(kind)
+
+
+def _value(text: str, types: set[str] | None) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if not types:
+        return value
+    fits = any(
+        isinstance(value, _JSON_TYPES.get(kind, ()))
+        and not (isinstance(value, bool) and kind != "boolean")
+        for kind in types
+    )
+    if fits or "string" not in types:
+        return value
+    return value if isinstance(value, str) and text.startswith('"') else text
+
+
+async def _request_schema(kit: Kit, name: str) -> dict[str, Any]:
+    service, _, endpoint = name.partition(".")
+    schemas = await fetch_schemas(kit.bus, service)
+    found: dict[str, Any] = schemas.get(endpoint, {}).get("request", {})
+    return found
+
+
+def _read_object(options: argparse.Namespace) -> dict[str, Any]:
+    from kitmsg.errors import InvalidArgument
+
+    text, source = options.json, "--json"
+    if "-" in options.pairs:
+        if text is not None:
+            raise _usage(
+                InvalidArgument("give the request by --json or by -, not both")
+            )
+        text, source = sys.stdin.read(), "standard input"
+    if text is None:
+        return {}
+    try:
+        request = json.loads(text)
+    except ValueError as exc:
+        raise _usage(InvalidArgument(f"{source} is not JSON: {exc}")) from exc
+    if not isinstance(request, dict):
+        raise _usage(InvalidArgument(f"{source} is not a JSON object, {{...}}"))
+    return request
+
+
+def _shown(answer: Any, output: str) -> str:
+    if output == "text" and isinstance(answer, str):
+        return answer
+    return to_json(answer, is_compact=output == "json" or not sys.stdout.isatty())
+
+
+def _usage(error: Exception) -> Exception:
+    error.exit_code = 2  # type: ignore[attr-defined]
+    return error

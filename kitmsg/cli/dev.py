@@ -1,0 +1,239 @@
+"""``kitmsg dev``: everything on this machine, until Ctrl-C.
+
+An embedded NATS server, one worker process, and the HTTP gateway in this process.  A
+changed file replaces the worker: the new one is ready before the old one drains, so no
+call fails; one that cannot start leaves the old one serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.cli.output import paint
+from kitmsg.cli.ports import free_port
+from kitmsg.worker.settings import add_flags, load_settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from kitmsg.bus.embedded import EmbeddedServer
+    from kitmsg.worker.settings import Settings
+    from kitmsg.worker.supervisor import Supervisor
+
+__all__ = ["add_arguments", "run"]
+
+_HTTP: Final = 8080
+_NATS: Final = 4222
+_DRAIN_SECONDS: Final = 5.0
+_LOGS: Final = ("log_format", "log_level", "access_log")
+_EPILOG: Final = """\
+TARGET is a file, a folder, or module:Class.
+
+With NATS_URL set, services use that bus; else a server of their own is started, bound to
+this machine, with its store in a temporary folder.  Nothing is left after Ctrl-C.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to serve")
+    port = {"type": int, "metavar": "PORT"}
+    parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
+    parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
+    parser.add_argument("--grpc", help="gRPC gateway (not there yet)", **port)
+    parser.add_argument("--thrift", help="Thrift gateway (not there yet)", **port)
+    parser.add_argument("--no-http", action="store_true", help="no HTTP gateway")
+    parser.add_argument(
+        "--no-reload", action="store_true", help="take no notice of changed files"
+    )
+    add_flags(parser.add_argument_group("logs"), _LOGS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C; returns the exit code."""
+    from kitmsg.errors import Unimplemented
+    from kitmsg.worker import logs
+
+    for edge in ("grpc", "thrift"):
+        if getattr(options, edge) is not None:
+            error = Unimplemented(f"there is no {edge} gateway yet: leave out --{edge}")
+            error.exit_code = 2  # type: ignore[attr-defined]
+            raise error
+    settings = load_settings(vars(options))
+    paths = _watched(options.targets)
+    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    if settings.log_level == "info":
+        for part in ("gateways.http", "kitmsg.bus"):  # the table says it
+            logging.getLogger(part).setLevel(logging.WARNING)
+    return asyncio.run(_Dev(options, settings, paths).run())
+
+
+def _watched(texts: list[str]) -> list[Path]:
+    """Return the folders that targets are in, refusing those that are not there."""
+    from kitmsg.worker.targets import locate, parse_target
+
+    paths: dict[Path, None] = {}
+    for text in texts:
+        place = locate(parse_target(text))
+        if place is not None:
+            paths[place if place.is_dir() else place.parent] = None
+    return list(paths)
+
+
+class _Dev:
+    """One run of the verb."""
+
+    def __init__(
+        self, options: argparse.Namespace, settings: Settings, paths: list[Path]
+    ) -> None:
+        self._options = options
+        self._paths = paths
+        self._settings = dataclasses.replace(
+            settings,
+            workers=1,
+            drain_timeout=(
+                _DRAIN_SECONDS
+                if settings.drain_timeout is None
+                else settings.drain_timeout
+            ),
+        )
+        self._end = asyncio.Event()
+        self._has_table = False
+
+    async def run(self) -> int:
+        from kitmsg.worker.parent import on_signals
+        from kitmsg.worker.supervisor import Supervisor
+
+        async with contextlib.AsyncExitStack() as stack:
+            embedded = await stack.enter_async_context(self._bus())
+            supervisor = Supervisor(
+                tuple(self._options.targets), self._settings, is_patient=True
+            )
+            on_signals(self._end.set, supervisor.kill)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._end.set)
+            keeper = asyncio.create_task(supervisor.run())
+            stack.push_async_callback(_stopped, supervisor, keeper)
+            await asyncio.sleep(0.01)  # the worker's process starts beside what follows
+            kit, url = await stack.enter_async_context(self._edge())
+            watcher = asyncio.create_task(self._watch(supervisor, kit, url, embedded))
+            stack.callback(watcher.cancel)
+            ended = asyncio.create_task(self._end.wait())
+            await asyncio.wait(
+                (ended, keeper, watcher), return_when=asyncio.FIRST_COMPLETED
+            )
+            ended.cancel()
+            if watcher.done():
+                await watcher
+        return 0
+
+    @contextlib.asynccontextmanager
+    async def _bus(self) -> AsyncIterator[EmbeddedServer | None]:
+        """Start a server of our own, unless NATS_URL names one."""
+        wanted = self._options.nats
+        if wanted is None and os.environ.get("NATS_URL"):
+            yield None
+            return
+        from kitmsg.bus.embedded import EmbeddedServer
+
+        port = _port(_NATS if wanted is None else wanted, "NATS")
+        async with EmbeddedServer(port=port) as server:
+            self._settings = dataclasses.replace(self._settings, nats_url=server.url)
+            yield server
+
+    @contextlib.asynccontextmanager
+    async def _edge(self) -> AsyncIterator[tuple[Any, str]]:
+        """Connect, and open the HTTP gateway; gives the kit and the gateway's address."""
+        from kitmsg.cli.remote import connected
+
+        async with connected(self._settings) as kit:
+            if self._options.no_http:
+                yield kit, ""
+                return
+            gateway = importlib.import_module("gateways.http")
+            options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
+            port = _port(self._options.http, "HTTP")
+            server = await gateway.serve(kit, options, port=port)
+            try:
+                yield kit, server.url
+            finally:
+                await server.stop()
+
+    async def _watch(
+        self,
+        supervisor: Supervisor,
+        kit: Any,
+        url: str,
+        embedded: EmbeddedServer | None,
+    ) -> None:
+        """Show the table once a worker serves, and replace it after each change."""
+        show = self._show(kit, url, embedded)
+        if await supervisor.wait_ready():
+            await show()
+        elif not supervisor.is_stopping:
+            _say(paint("waiting for a change that helps", "33"))
+        if self._options.no_reload:
+            await self._end.wait()
+            return
+        try:
+            from watchfiles import PythonFilter, awatch
+        except ImportError:
+            _say("reload is off: pip install 'kitmsg[cli]'")
+            await self._end.wait()
+            return
+        async for changes in awatch(*self._paths, watch_filter=PythonFilter()):
+            names = _short(path for _, path in changes)
+            _say(paint(f"changed: {', '.join(names)}", "36"))
+            if await supervisor.reload():
+                _say(paint("the new worker serves", "32"))
+                if not self._has_table:
+                    await show()
+            elif supervisor.children and supervisor.children[0].is_ready:
+                _say(paint("the old worker goes on", "33"))
+
+    def _show(self, kit: Any, url: str, embedded: EmbeddedServer | None) -> Any:
+        async def show() -> None:
+            from kitmsg.cli.banner import banner
+
+            self._has_table = True
+            lines = await banner(
+                kit,
+                url=url,
+                nats=self._settings.nats_url,
+                is_embedded=embedded is not None,
+                folders=[] if self._options.no_reload else _short(self._paths),
+            )
+            print(lines, flush=True)
+
+        return show
+
+
+async def _stopped(supervisor: Supervisor, keeper: asyncio.Task[int]) -> None:
+    supervisor.stop()
+    await keeper
+
+
+def _port(wanted: int, what: str) -> int:
+    port = free_port(wanted) if wanted else 0
+    if port != wanted:
+        _say(f"port {wanted} is taken: {what} uses {port}")
+    return port
+
+
+def _short(paths: Iterable[Path | str]) -> list[str]:
+    return sorted({os.path.relpath(path) for path in paths})
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

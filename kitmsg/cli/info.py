@@ -1,0 +1,122 @@
+"""``kitmsg info``: what one service is: instances, endpoints, routes, signatures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kitmsg.cli.output import paint, table, to_json
+from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
+from kitmsg.cli.samples import resolve
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kitmsg.discovery.subject import ServiceInfo
+    from kitmsg.service import Kit
+
+__all__ = ["add_arguments", "near", "run", "signature"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("name", metavar="NAME", help="name of the service")
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_bus_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the service; returns the exit code."""
+
+    async def work(kit: Kit) -> tuple[list[ServiceInfo], dict[str, Any]]:
+        found = await find(kit, options.name)
+        return found, await fetch_schemas(kit.bus, options.name)
+
+    found, schemas = on_bus(options, work)
+    if options.json:
+        print(to_json({"instances": found, "schemas": schemas}))
+    else:
+        print(_shown(found, schemas))
+    return 0
+
+
+async def find(kit: Kit, name: str) -> list[ServiceInfo]:
+    """Return the instances of a service.
+
+    Raises:
+        NotFound: There is none; the message names one that is near.
+    """
+    from kitmsg.discovery.subject import find_services
+    from kitmsg.errors import NotFound
+
+    found = await find_services(kit.bus, name)
+    if not found:
+        everybody = await find_services(kit.bus)
+        raise NotFound(
+            f"no service {name!r} on this bus{near(name, [s.name for s in everybody])}"
+        )
+    return found
+
+
+def near(name: str, names: list[str]) -> str:
+    """Return the rest of a sentence: what may have been meant, or what there is."""
+    import difflib
+
+    known = sorted(set(names))
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if match:
+        return f"; did you mean {match[0]!r}?"
+    return (
+        f"; there are: {', '.join(known[:8])}" if known else "; there are no services"
+    )
+
+
+def signature(schema: dict[str, Any]) -> str:
+    """Return ``(a: integer, b: string = ...) -> integer`` for an endpoint's schemas."""
+    if not schema:
+        return ""
+    request = schema.get("request", {})
+    defs = request.get("$defs", {})
+    body = resolve(request, defs)
+    needed = body.get("required", ())
+    parts = [
+        f"{name}: {_type(field, defs)}" + ("" if name in needed else " = ...")
+        for name, field in body.get("properties", {}).items()
+    ]
+    response = schema.get("response", {})
+    return f"({', '.join(parts)}) -> {_type(response, response.get('$defs', {}))}"
+
+
+def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    choices = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    if choices:
+        return " | ".join(_type(choice, defs) for choice in choices)
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    kind = schema.get("type", "any")
+    if kind == "array" and isinstance(schema.get("items"), dict):
+        return f"[{_type(schema['items'], defs)}]"
+    return str(kind)
+
+
+def _shown(found: list[ServiceInfo], schemas: dict[str, Any]) -> str:
+    last = found[-1]
+    lines = [f"{paint(last.name, '1;36')} {last.version}  {last.description}".rstrip()]
+    lines += [
+        "",
+        table(("INSTANCE", "VERSION"), [(i.id, i.version) for i in found]),
+        "",
+    ]
+    rows = []
+    for endpoint in last.endpoints:
+        facts = endpoint.metadata or {}
+        rows.append(
+            (
+                endpoint.name,
+                endpoint.subject,
+                facts.get("kit.http", ""),
+                signature(schemas.get(endpoint.name, {})),
+                facts.get("description", ""),
+            )
+        )
+    heads = ("ENDPOINT", "SUBJECT", "HTTP", "SIGNATURE", "DESCRIPTION")
+    return "\n".join([*lines, table(heads, rows)]).rstrip()

@@ -1,0 +1,112 @@
+"""What commands write: tables, colours, JSON, and the exit code of a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "EXIT_CODES",
+    "exit_code",
+    "fail",
+    "has_colour",
+    "paint",
+    "table",
+    "to_json",
+]
+
+EXIT_CODES: Final = {
+    0: "all is well",
+    1: "the service failed, or answered with an error of its own",
+    2: "the command is wrong: arguments, settings, files",
+    3: "nobody serves it, or the bus is out of reach",
+    4: "no answer in time",
+    5: "the request is wrong",
+    6: "not allowed, or not known",
+    7: "the service is full, or in another state; trying again may help",
+}
+"""Exit code -> what it means."""
+
+# errors.Code, by value, so that --help need not import it
+_BY_CODE: Final = {
+    "not_found": 3,
+    "unavailable": 3,
+    "unimplemented": 3,
+    "deadline_exceeded": 4,
+    "cancelled": 4,
+    "invalid_argument": 5,
+    "out_of_range": 5,
+    "permission_denied": 6,
+    "unauthenticated": 6,
+    "resource_exhausted": 7,
+    "failed_precondition": 7,
+    "aborted": 7,
+    "already_exists": 7,
+}
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code of a failure; 1 for what the table does not list."""
+    given = getattr(error, "exit_code", None)
+    if isinstance(given, int):
+        return given
+    return _BY_CODE.get(str(getattr(error, "code", "")), 1)
+
+
+def has_colour(stream: Any = None) -> bool:
+    """Tell whether to write colours to `stream`, by default standard output."""
+    stream = sys.stdout if stream is None else stream
+    dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return bool(stream.isatty()) and not dumb
+
+
+def paint(text: str, code: str, stream: Any = None) -> str:
+    """Return `text` in a colour (an SGR code) where colours are wanted."""
+    return f"\033[{code}m{text}\033[0m" if has_colour(stream) else text
+
+
+def fail(sentence: str) -> None:
+    """Write one sentence about a failure to standard error."""
+    print(f"{paint('kitmsg:', '31', sys.stderr)} {sentence}", file=sys.stderr)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return aligned columns under their heads; numbers stand right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if not cells:
+        return ""
+    right = [
+        all(_is_number(row[column]) for row in cells) for column in range(len(heads))
+    ]
+    widths = [
+        max(len(row[column]) for row in (list(heads), *cells))
+        for column in range(len(heads))
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([paint(line([*heads]), "1"), *map(line, cells)])
+
+
+def to_json(value: Any, *, is_compact: bool = False) -> str:
+    """Return `value` as JSON text; bytes are base64, times RFC 3339."""
+    import msgspec
+
+    plain = msgspec.to_builtins(value, str_keys=True)
+    if is_compact:
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(plain, ensure_ascii=False, indent=2)
+
+
+def _is_number(text: str) -> bool:
+    return text[:1].isdigit() or text in ("", "-")

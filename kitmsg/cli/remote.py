@@ -1,0 +1,100 @@
+"""What verbs that talk to a bus share: connecting, waiting aloud, schemas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+
+__all__ = ["add_bus_flags", "connected", "fetch_schemas", "on_bus", "settings_of"]
+
+R = TypeVar("R")
+
+
+def add_bus_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where the bus is."""
+    add_flags(parser.add_argument_group("bus"), NATS_NAMES)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings that a command was given."""
+    return load_settings(vars(options))
+
+
+def on_bus(
+    options: argparse.Namespace, work: Callable[[Kit], Coroutine[Any, Any, R]]
+) -> R:
+    """Connect, run `work`, disconnect; returns what it returns.
+
+    Raises:
+        KitError: The bus is out of reach or refuses, or what `work` raises.
+    """
+
+    async def run() -> R:
+        async with connected(settings_of(options)) as kit:
+            return await work(kit)
+
+    return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[Kit]:
+    """Connect for as long as the block lasts, saying so when it takes long.
+
+    Args:
+        settings: Where and as whom.
+        wait: Whether to wait for a bus that is not there yet.
+
+    Raises:
+        KitError: The bus is out of reach or refuses.
+    """
+    from kitmsg.bus.nats import NatsBus
+    from kitmsg.service import Kit
+
+    asyncio.get_running_loop().set_exception_handler(_quiet)
+    waiting = asyncio.get_running_loop().call_later(1.0, _say_waiting, settings)
+    try:
+        bus = await NatsBus.connect(**settings.connection("kitmsg cli"), wait=wait)
+    finally:
+        waiting.cancel()
+    try:
+        yield Kit(bus)
+    finally:
+        await bus.close()
+
+
+async def fetch_schemas(
+    bus: Bus, service: str, *, timeout: float = 1.0
+) -> dict[str, dict[str, Any]]:
+    """Return the JSON Schemas of a service's endpoints by name; none if it tells none."""
+    import msgspec
+
+    from kitmsg.errors import KitError
+
+    try:
+        reply = await bus.request(f"{service}._schema", b"", timeout)
+        found = msgspec.json.decode(reply.data, type=dict[str, dict[str, Any]])
+    except (KitError, msgspec.DecodeError):
+        return {}
+    return found
+
+
+def _say_waiting(settings: Settings) -> None:
+    from kitmsg.bus.options import mask_url
+
+    if sys.stderr.isatty():
+        print(f"connecting to {mask_url(settings.nats_url)} ...", file=sys.stderr)
+
+
+def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep what asyncio has to say about a lost connection off the terminal."""

@@ -1,0 +1,50 @@
+"""``kitmsg run``: production workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kitmsg.worker.settings import NATS_NAMES, WORKER_NAMES, add_flags, load_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG = """\
+TARGET is module:Class, module:function, module, file.py[:Class] or a folder.
+
+Every option can also stand in the environment, by the name in brackets, or in the table
+[tool.kitmsg] of pyproject.toml; an option wins over the environment, that over the table.
+NATS_PASSWORD and NATS_TOKEN are read from the environment only.
+
+SIGTERM or Ctrl-C drains; a second one ends at once; SIGHUP replaces the workers one after
+the other, without a failed call.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.add_argument("services", nargs="*", metavar="TARGET", help="what to serve")
+    add_flags(parser.add_argument_group("workers"), WORKER_NAMES)
+    add_flags(parser.add_argument_group("bus"), NATS_NAMES)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop; returns the exit code."""
+    from kitmsg.errors import InvalidArgument
+    from kitmsg.worker import logs
+    from kitmsg.worker.parent import run_parent
+
+    flags = vars(options)
+    settings = load_settings({**flags, "services": flags["services"] or None})
+    if not settings.services:
+        error = InvalidArgument(
+            "nothing to serve: write kitmsg run module:Class, or set `services` in"
+            " [tool.kitmsg]"
+        )
+        error.exit_code = 2  # type: ignore[attr-defined]
+        raise error
+    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    return run_parent(settings.services, settings)

@@ -1,0 +1,135 @@
+"""Lines to try: a sample request from a JSON Schema, as curl and as ``kitmsg call``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+__all__ = ["Sample", "make_sample", "resolve", "sample_request"]
+
+_MAX_DEPTH: Final = 4
+_TEXTS: Final = {
+    "date-time": "2030-01-01T12:00:00Z",
+    "date": "2030-01-01",
+    "time": "12:00:00",
+    "duration": "PT1H",
+    "uuid": "6f1c2b0a-58f2-4d0e-9a52-0d7c3f6f2c11",
+    "decimal": "9.99",
+}
+_NUMBERS: Final = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One endpoint's lines to try.
+
+    Args:
+        name: Dotted name.
+        curl: A curl command.
+        call: A ``kitmsg call`` command.
+    """
+
+    name: str
+    curl: str
+    call: str
+
+
+def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sample:
+    """Return the lines for an endpoint.
+
+    Args:
+        name: Dotted name, such as ``greeter.hello``.
+        schema: JSON Schema of the request; {} if unknown.
+        route: Declared route, such as ``GET /hello/{name}``; "" for none.
+        base: Address of the HTTP gateway.
+    """
+    request = sample_request(schema)
+    return Sample(name, _curl(name, request, route, base), _call(name, request))
+
+
+def sample_request(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a request that fits `schema`, as far as types say: required fields only."""
+    value = _value("", schema, schema.get("$defs", {}), 0)
+    return value if isinstance(value, dict) else {}
+
+
+def resolve(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """Return what `schema` refers to, or the first type of a choice that is not null."""
+    if "$ref" in schema:
+        found = defs.get(str(schema["$ref"]).rpartition("/")[2], {})
+        return resolve(found, defs) if found else {}
+    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        if choice.get("type") != "null":
+            return resolve(choice, defs)
+    return schema
+
+
+def _value(name: str, schema: dict[str, Any], defs: dict[str, Any], depth: int) -> Any:
+    schema = resolve(schema, defs)
+    fixed = schema.get("enum") or schema.get("examples")
+    if fixed or "const" in schema:
+        return fixed[0] if fixed else schema["const"]
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        return _object(schema, defs, depth)
+    if kind == "array":
+        items = schema.get("items")
+        is_leaf = depth >= _MAX_DEPTH or not isinstance(items, dict)
+        return [] if is_leaf else [_value(name, items, defs, depth + 1)]
+    if isinstance(kind, str) and kind in _NUMBERS:
+        least = schema.get("minimum", schema.get("exclusiveMinimum"))
+        return least + 1 if isinstance(least, int) else _NUMBERS[kind]
+    return _text(name, schema)
+
+
+def _object(schema: dict[str, Any], defs: dict[str, Any], depth: int) -> dict[str, Any]:
+    if depth >= _MAX_DEPTH:
+        return {}
+    fields = schema.get("properties", {})
+    return {
+        field: _value(field, fields[field], defs, depth + 1)
+        for field in schema.get("required", ())
+        if field in fields
+    }
+
+
+def _text(name: str, schema: dict[str, Any]) -> str:
+    if schema.get("format") in _TEXTS:
+        return _TEXTS[schema["format"]]
+    if schema.get("contentEncoding") == "base64":
+        return "aGk="
+    text = "Ann" if "name" in name.lower() else "hello"
+    return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+
+
+def _curl(name: str, request: dict[str, Any], route: str, base: str) -> str:
+    service, _, endpoint = name.partition(".")
+    method, _, path = (route or f"POST /{service}/{endpoint}").partition(" ")
+    rest = dict(request)
+    for field in re.findall(r"\{([^}]+)\}", path):
+        key = field.partition(":")[0].strip("*")
+        path = path.replace(f"{{{field}}}", quote(_plain(rest.pop(key, "x")), safe=""))
+    parts = ["curl"]
+    if method in ("GET", "HEAD", "DELETE"):
+        parts += [] if method == "GET" else ["-X", method]
+        path += "?" + urlencode({k: _plain(v) for k, v in rest.items()}) if rest else ""
+        return shlex.join([*parts, base + path])
+    parts += ["-X", method] if method != "POST" else []
+    parts += ["--json", json.dumps(rest, ensure_ascii=False)]
+    return shlex.join([*parts, base + path])
+
+
+def _call(name: str, request: dict[str, Any]) -> str:
+    if any(isinstance(value, (dict, list)) for value in request.values()):
+        text = json.dumps(request, ensure_ascii=False)
+        return shlex.join(["kitmsg", "call", name, "--json", text])
+    words = [f"{key}={_plain(value)}" for key, value in request.items()]
+    return shlex.join(["kitmsg", "call", name, *words])
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

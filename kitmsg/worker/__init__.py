@@ -1,0 +1,23 @@
+"""The process runtime: what runs services, keeps them running, and ends them well.
+
+    settings.py    one dataclass: what flags, environment and pyproject.toml may say
+    targets.py     ``module:Class``, files and folders -> services
+    logs.py        lines for people or for machines
+    runtime.py     serves on a bus until told to stop, then drains
+    process.py     a worker process, seen from inside: signals, heartbeats, reports
+    control.py     what parent and worker say to each other, line by line
+    child.py       a worker process, seen from its parent
+    supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
+    health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
+    prometheus.py  counters as Prometheus reads them
+    here.py        one worker in this process: ``kitmsg.run(Greeter())``
+
+The parent serves nothing itself and stays small.  Workers are new Python processes, not
+forks, so nothing that the parent opened leaks into them.
+"""
+
+from __future__ import annotations
+
+from kitmsg.worker.here import run_here
+
+__all__ = ["run_here"]

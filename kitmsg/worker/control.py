@@ -1,0 +1,82 @@
+"""What a parent and its worker say to each other: one JSON object per line.
+
+The worker gets its orders on its standard input, once; then both use a socket pair.
+
+    worker -> parent   {"event": "beat", "connected": true, "draining": false}
+                       {"event": "ready", "endpoints": [...], "drain_timeout": 25.0}
+                       {"event": "failed", "why": "...", "is_fatal": true, "stack": "..."}
+                       {"event": "report", "id": 7, ...}
+    parent -> worker   {"ask": "report", "id": 7}
+
+A line from the worker that is not JSON is part of a stack dump: `faulthandler` writes
+there, since it is the one thing that a stuck process can still do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kitmsg.worker.settings import Settings  # noqa: TC001  # msgspec reads it
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = [
+    "BEAT_SECONDS",
+    "EXIT_CONFIG",
+    "EXIT_FAILED",
+    "MAX_LINE",
+    "Orders",
+    "read_line",
+    "write_line",
+]
+
+BEAT_SECONDS: Final = 0.5
+"""Time between two heartbeats of a worker's event loop."""
+
+EXIT_FAILED: Final = 1
+"""Exit code of a worker that a restart may help."""
+
+EXIT_CONFIG: Final = 2
+"""Exit code of a worker that fails in the same way however often it is started."""
+
+MAX_LINE: Final = 16 << 20
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is started with.
+
+    Attributes:
+        targets: What to serve.
+        settings: How.
+        index: Number of the worker, from 1.
+        parent: Process id of the parent.
+    """
+
+    targets: tuple[str, ...]
+    settings: Settings
+    index: int
+    parent: int
+
+
+def write_line(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
+    """Send one object; nothing happens when the other side is gone."""
+    if not writer.is_closing():
+        writer.write(msgspec.json.encode(event) + b"\n")
+
+
+async def read_line(reader: asyncio.StreamReader) -> dict[str, Any] | str | None:
+    """Return the next object; text when the line is none; None at the end."""
+    try:
+        line = await reader.readline()
+    except (ConnectionError, ValueError):
+        return None
+    if not line:
+        return None
+    try:
+        event = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return line.decode(errors="replace")
+    return event if isinstance(event, dict) else str(event)

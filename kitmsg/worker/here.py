@@ -1,0 +1,68 @@
+"""One worker in this process: ``kitmsg.run(Greeter())``, for ``python greeter.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from kitmsg.errors import KitError
+from kitmsg.service import Service
+from kitmsg.worker import logs
+from kitmsg.worker.process import new_loop
+from kitmsg.worker.runtime import Runtime
+from kitmsg.worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from kitmsg.worker.targets import Factory
+
+__all__ = ["run_here"]
+
+
+def run_here(*services: Service | Factory) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain; a second signal ends at once.
+
+    Logging, connection and drain are set by environment and ``[tool.kitmsg]``, as for
+    ``kitmsg run``.
+
+    Args:
+        services: Instances, classes, or functions that make one.
+
+    Raises:
+        TypeError: Nothing was given, or something that is no service.
+        SystemExit: With 1 when a service failed too often, with 2 and a sentence when
+            the settings or the bus's answer make serving impossible.
+    """
+    if not services or not all(map(callable, (s for s in services if not _is(s)))):
+        raise TypeError("give what to serve: kitmsg.run(Greeter())")
+    try:
+        settings = load_settings()
+        logs.set_up(log_format=settings.log_format, level=settings.log_level)
+        with asyncio.Runner(loop_factory=new_loop()) as runner:
+            is_well = runner.run(_serve(services, settings))
+    except KitError as exc:
+        print(f"kitmsg: {exc}", file=sys.stderr)  # noqa: T201  # the last word
+        raise SystemExit(2) from exc
+    if not is_well:
+        raise SystemExit(1)
+
+
+async def _serve(services: tuple[Service | Factory, ...], settings: Settings) -> bool:
+    runtime = Runtime(services, settings)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        runtime.stop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            loop.add_signal_handler(each, os._exit, 128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return await runtime.serve()
+
+
+def _is(service: object) -> bool:
+    return isinstance(service, Service)

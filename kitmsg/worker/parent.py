@@ -1,0 +1,101 @@
+"""The parent process of ``kitmsg run``: signals, health, and a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from kitmsg.worker.health import HealthServer
+from kitmsg.worker.settings import parse_address
+from kitmsg.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.worker.settings import Settings
+
+__all__ = ["on_signals", "run_parent"]
+
+_log = logging.getLogger("kitmsg.supervisor")
+
+
+def run_parent(targets: tuple[str, ...], settings: Settings) -> int:
+    """Run workers until a signal ends them; returns the exit code.
+
+    SIGTERM and SIGINT drain, a second one ends all at once, SIGHUP replaces the workers.
+
+    Args:
+        targets: What every worker serves.
+        settings: How.
+
+    Raises:
+        FailedPrecondition: The health port is taken.
+    """
+    return asyncio.run(_run(targets, settings))
+
+
+async def _run(targets: tuple[str, ...], settings: Settings) -> int:
+    supervisor = Supervisor(targets, settings)
+    health = None
+    if settings.health:
+        health = HealthServer(supervisor, *parse_address(settings.health))
+        await health.start()
+        _log.info("health on port %d", health.port)
+    on_signals(supervisor.stop, supervisor.kill)
+    rolls: set[asyncio.Task[None]] = set()
+
+    def roll() -> None:
+        if _is_hung_up():
+            supervisor.stop()
+            return
+        task = asyncio.create_task(_roll(supervisor))
+        rolls.add(task)
+        task.add_done_callback(rolls.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, roll)
+    try:
+        return await supervisor.run()
+    finally:
+        if health is not None:
+            health.stop()
+
+
+def on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT; at the second, `kill` and exit.
+
+    The exit code is then 128 and the signal's number, as shells say it.
+    """
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def heard(number: int) -> None:
+        if seen:
+            kill()
+            os._exit(128 + number)
+        seen.append(number)
+        _log.info(
+            "%s: draining; a second one ends at once", signal.Signals(number).name
+        )
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heard, number)
+
+
+async def _roll(supervisor: Supervisor) -> None:
+    _log.info("SIGHUP: replacing the workers, one after the other")
+    if await supervisor.reload():
+        _log.info("all workers are replaced")
+
+
+def _is_hung_up() -> bool:
+    """Tell whether SIGHUP came because the terminal is gone."""
+    with contextlib.suppress(OSError):
+        if os.isatty(0):
+            os.tcgetpgrp(0)
+        return False
+    return True

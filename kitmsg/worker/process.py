@@ -1,0 +1,193 @@
+"""A worker process, seen from inside: orders, signals, heartbeats, reports.
+
+The parent decides when it ends, by SIGTERM; it also ends, drained, when the parent is gone.
+Ctrl-C in a terminal reaches every process there, so it is ignored here: the parent
+hears it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import importlib
+import logging
+import signal
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kitmsg.errors import InvalidArgument, KitError, NotFound, Unauthenticated
+from kitmsg.worker import logs, targets
+from kitmsg.worker.control import (
+    BEAT_SECONDS,
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    MAX_LINE,
+    Orders,
+    read_line,
+    write_line,
+)
+from kitmsg.worker.runtime import Runtime, max_drain, process_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.service import ServiceHost
+
+__all__ = ["describe", "main", "new_loop"]
+
+_log = logging.getLogger("kitmsg.worker")
+
+_FATAL = (InvalidArgument, NotFound, Unauthenticated, TypeError)
+
+
+def main(argv: list[str]) -> int:
+    """Run the worker that a parent started; returns the exit code.
+
+    Args:
+        argv: The descriptor of the socket to the parent; the rest is for ``ps``.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(argv[0]))
+    channel.set_inheritable(False)
+    orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    faulthandler.register(signal.SIGUSR1, file=channel.fileno(), all_threads=True)
+    settings = orders.settings
+    logs.set_up(
+        log_format=settings.log_format,
+        level=settings.log_level,
+        fields={"worker": orders.index},
+    )
+    importlib.import_module("kitmsg.bus.nats")  # slow, so before the heart beats
+    try:
+        factories = targets.load(orders.targets)
+    except KitError as exc:
+        _tell(channel, failure(exc))
+        return EXIT_CONFIG
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
+        return runner.run(_Worker(channel, orders).run(factories))
+
+
+def new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop; None where there is no uvloop."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return the event that says why a worker could not start."""
+    is_ours = isinstance(error, KitError)
+    stack = getattr(error, "stack", "")
+    return {
+        "event": "failed",
+        "why": str(error) if is_ours else f"{type(error).__name__}: {error}",
+        "is_fatal": isinstance(error, _FATAL),
+        "stack": stack if is_ours else "".join(traceback.format_exception(error)),
+    }
+
+
+class _Worker:
+    """The event loop's side of one worker process."""
+
+    def __init__(self, channel: socket.socket, orders: Orders) -> None:
+        self._channel = channel
+        self._orders = orders
+        self._runtime: Runtime | None = None
+
+    async def run(self, factories: list[targets.Factory]) -> int:
+        reader, writer = await asyncio.open_unix_connection(
+            sock=self._channel, limit=MAX_LINE
+        )
+        runtime = self._runtime = Runtime(factories, self._orders.settings)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, runtime.stop)
+        tasks = [
+            asyncio.create_task(self._beat(writer)),
+            asyncio.create_task(self._listen(reader, writer)),
+        ]
+        try:
+            is_well = await runtime.serve(lambda: write_line(writer, self._ready()))
+        except Exception as exc:  # noqa: BLE001  # told to the parent, whatever it is
+            event = failure(exc)
+            write_line(writer, event)
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+            return EXIT_CONFIG if event["is_fatal"] else EXIT_FAILED
+        finally:
+            for task in tasks:
+                task.cancel()
+            writer.close()
+        return 0 if is_well else EXIT_FAILED
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        """Show the parent that this event loop turns."""
+        runtime = self._runtime
+        while runtime is not None:
+            write_line(
+                writer,
+                {
+                    "event": "beat",
+                    "connected": runtime.is_connected,
+                    "draining": runtime.is_draining,
+                },
+            )
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _listen(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer the parent; drain when it is gone."""
+        while (order := await read_line(reader)) is not None:
+            if isinstance(order, dict) and order.get("ask") == "report":
+                write_line(writer, {**self._report(), "id": order.get("id")})
+        if self._runtime is not None and not self._runtime.is_draining:
+            _log.warning("the parent process is gone; this worker drains and ends")
+            self._runtime.stop()
+
+    def _ready(self) -> dict[str, Any]:
+        kit = self._runtime.kit if self._runtime else None
+        return {
+            "event": "ready",
+            "services": [host.service.name for host in kit.hosts] if kit else [],
+            "drain_timeout": max_drain(kit, self._orders.settings) if kit else 0.0,
+        }
+
+    def _report(self) -> dict[str, Any]:
+        kit = self._runtime.kit if self._runtime else None
+        stats = getattr(kit.bus, "stats", None) if kit else None
+        return {
+            "event": "report",
+            "services": [describe(host) for host in kit.hosts] if kit else [],
+            "bus": {
+                "connected": bool(kit and kit.bus.is_connected),
+                "reconnects": getattr(stats, "reconnects", 0),
+            },
+            "process": process_facts(),
+        }
+
+
+def describe(host: ServiceHost) -> dict[str, Any]:
+    """Return the counters and gauges of one instance, as a parent reads them."""
+    box = host.intake.mailbox
+    return {
+        "service": host.service.name,
+        "instance": host.id,
+        "running": box.running,
+        "waiting": box.waiting,
+        "concurrency": box.concurrency,
+        "mailbox": box.size,
+        "endpoints": host.snapshots(),
+    }
+
+
+def _tell(channel: socket.socket, event: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        channel.sendall(msgspec.json.encode(event) + b"\n")

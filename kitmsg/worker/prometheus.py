@@ -1,0 +1,179 @@
+"""Workers' counters in the text format that Prometheus reads.
+
+One line per endpoint and worker; adding up is Prometheus's job.  Source:
+prometheus.io, "Exposition formats".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.metrics.stats import BOUNDS_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["CONTENT_TYPE", "render"]
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS: Final = {
+    "requests": "Turns that ran, failed ones included.",
+    "errors": "Turns that were answered with an error.",
+    "expired": "Asks dropped unread because their deadline had passed.",
+    "cancelled": "Turns ended because the caller gave up or time was up.",
+    "shed": "Asks refused because the mailbox was full.",
+    "invalid": "Asks refused because headers or body did not fit.",
+}
+_GAUGES: Final = {
+    "running": "Turns that run now.",
+    "waiting": "Turns that wait in the mailbox.",
+}
+_BOUNDS_SECONDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+_NS: Final = 1e9
+
+
+def _cuts() -> tuple[tuple[float, int], ...]:
+    """Return, for each bound, how many of the fine buckets lie wholly below it."""
+    fine = [bound / _NS for bound in BOUNDS_NS]
+    return tuple(
+        (bound, sum(1 for upper in fine if upper <= bound)) for bound in _BOUNDS_SECONDS
+    )
+
+
+_CUTS: Final = _cuts()
+
+
+def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
+    """Return the page.
+
+    Args:
+        reports: Number of the worker, its restarts, and its report (`kitmsg.worker.
+            process`), for each worker.
+    """
+    known = list(reports)
+    families = [
+        *_endpoint_families(known),
+        *_service_families(known),
+        *_worker_families(known),
+    ]
+    lines: list[str] = []
+    for name, kind, text, samples in families:
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]
+    return "\n".join(lines) + "\n"
+
+
+def _endpoint_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
+    points = [
+        (_labels(service=s["service"], endpoint=_last(name), worker=worker), stats)
+        for worker, _, report in known
+        for s in report["services"]
+        for name, stats in s["endpoints"].items()
+    ]
+    for field, text in _COUNTERS.items():
+        name = f"kitmsg_{field}_total"
+        yield (
+            name,
+            "counter",
+            text,
+            [f"{name}{{{lab}}} {stats[field]}" for lab, stats in points],
+        )
+    name = "kitmsg_duration_seconds"
+    samples = [line for lab, stats in points for line in _histogram(name, lab, stats)]
+    yield name, "histogram", "Duration of turns.", samples
+
+
+def _histogram(name: str, labels: str, stats: dict[str, Any]) -> Iterator[str]:
+    buckets = stats["buckets"]
+    for bound, count in _CUTS:
+        yield f'{name}_bucket{{{labels},le="{bound:g}"}} {sum(buckets[:count])}'
+    total = sum(buckets)
+    yield f'{name}_bucket{{{labels},le="+Inf"}} {total}'
+    yield f"{name}_sum{{{labels}}} {stats['processing_ns'] / _NS:.9f}"
+    yield f"{name}_count{{{labels}}} {total}"
+
+
+def _service_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
+    for field, text in _GAUGES.items():
+        name = f"kitmsg_mailbox_{field}"
+        samples = [
+            f"{name}{{{_labels(service=s['service'], worker=worker)}}} {s[field]}"
+            for worker, _, report in known
+            for s in report["services"]
+        ]
+        yield name, "gauge", text, samples
+
+
+def _worker_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
+    rows: list[tuple[str, str, str, Any]] = [
+        (
+            "kitmsg_bus_connected",
+            "gauge",
+            "Whether the worker reaches the bus.",
+            lambda report, _: int(report["bus"]["connected"]),
+        ),
+        (
+            "kitmsg_bus_reconnects_total",
+            "counter",
+            "Connections to the bus that were lost and made again.",
+            lambda report, _: report["bus"]["reconnects"],
+        ),
+        (
+            "kitmsg_worker_memory_bytes",
+            "gauge",
+            "Resident memory.",
+            lambda report, _: int(report["process"]["memory_bytes"]),
+        ),
+        (
+            "kitmsg_worker_cpu_seconds_total",
+            "counter",
+            "CPU time spent.",
+            lambda report, _: report["process"]["cpu_seconds"],
+        ),
+        (
+            "kitmsg_worker_restarts_total",
+            "counter",
+            "Times the worker was started again after it died.",
+            lambda _, restarts: restarts,
+        ),
+    ]
+    for name, kind, text, read in rows:
+        yield (
+            name,
+            kind,
+            text,
+            [
+                f"{name}{{{_labels(worker=worker)}}} {read(report, restarts)}"
+                for worker, restarts, report in known
+            ],
+        )
+
+
+def _labels(**labels: object) -> str:
+    return ",".join(f'{name}="{_escape(str(text))}"' for name, text in labels.items())
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _last(name: str) -> str:
+    """Return the endpoint of ``service.endpoint``."""
+    return name.partition(".")[2]

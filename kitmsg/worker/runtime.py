@@ -1,0 +1,187 @@
+"""Serves services on a bus until told to stop, then drains.  No signals, no processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.service import Kit, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg.worker.settings import Settings
+    from kitmsg.worker.targets import Factory
+
+__all__ = ["Runtime", "max_drain", "process_facts"]
+
+_log = logging.getLogger("kitmsg.worker")
+
+_MAX_THREADS: Final = 64
+_PROGRESS_SECONDS: Final = 2.0
+
+
+class Runtime:
+    """The services of one process, on one bus.
+
+    Args:
+        services: Instances, or what makes them.
+        settings: How to connect, and what to write of each call.
+
+    Attributes:
+        kit: The connected kit; None before.
+        is_ready: Whether calls are served.
+        is_draining: Whether the end has begun.
+    """
+
+    def __init__(
+        self, services: Sequence[Service | Factory], settings: Settings
+    ) -> None:
+        self._services = [
+            _logged(service) if settings.access_log else service for service in services
+        ]
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self.kit: Kit | None = None
+        self.is_ready = False
+        self.is_draining = False
+
+    def stop(self) -> None:
+        """Begin to drain; `serve` returns when that is done."""
+        self._stop.set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the bus can be reached now."""
+        return self.kit is not None and self.kit.bus.is_connected
+
+    async def serve(self, on_ready: Callable[[], None] | None = None) -> bool:
+        """Connect, serve until `stop`, drain.
+
+        Args:
+            on_ready: Called when calls are served.
+
+        Returns:
+            Whether it ended well: False when a service failed too often to go on.
+
+        Raises:
+            KitError: The bus refuses this client.
+            Exception: Whatever a service's `start` raises.
+        """
+        bus = await self._until_stop(connect(self._settings))
+        if bus is None:
+            return True
+        self.kit = Kit(bus)
+        try:
+            if not await self._until_stop(self._start(self.kit)):
+                return True
+            self.is_ready = True
+            if on_ready is not None:
+                on_ready()
+            return await self._until_failed(self.kit)
+        finally:
+            await self._end(self.kit)
+
+    async def _start(self, kit: Kit) -> bool:
+        for service in self._services:
+            await kit.serve(service)
+        threads = max((host.service.concurrency for host in kit.hosts), default=1)
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(min(threads, _MAX_THREADS), thread_name_prefix="kit")
+        )
+        return True
+
+    async def _until_stop(self, work: Any) -> Any:
+        """Return what `work` gives; None if `stop` came first."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            return await task if task.done() else None
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+
+    async def _until_failed(self, kit: Kit) -> bool:
+        """Wait for `stop`, or for a service that must not go on; False for that."""
+        stop = asyncio.ensure_future(self._stop.wait())
+        failures = [host.failed for host in kit.hosts]
+        await asyncio.wait((stop, *failures), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        failed = [f.exception() for f in failures if f.done()]
+        for error in failed:
+            _log.error("%s; this worker ends", error, exc_info=error)
+        return not failed
+
+    async def _end(self, kit: Kit) -> None:
+        self.is_draining = True
+        self.is_ready = False
+        progress = asyncio.create_task(_tell_progress(kit))
+        try:
+            await kit.drain(self._settings.drain_timeout)
+        finally:
+            progress.cancel()
+            await kit.bus.close()
+
+
+async def connect(settings: Settings) -> Bus:
+    """Return a bus, as soon as there is one.
+
+    Raises:
+        Unauthenticated: The server refuses the credentials.
+        InvalidArgument: An address or a file is wrong.
+    """
+    from kitmsg.bus.nats import NatsBus
+
+    name = f"kitmsg worker {os.getpid()}"
+    return await NatsBus.connect(**settings.connection(name), wait=True)
+
+
+def max_drain(kit: Kit, settings: Settings) -> float:
+    """Return the longest time a drain may take, in seconds."""
+    if settings.drain_timeout is not None:
+        return settings.drain_timeout
+    return max((host.service.drain_timeout for host in kit.hosts), default=0.0)
+
+
+def process_facts() -> dict[str, float]:
+    """Return the resident memory of this process in bytes, and its CPU time in s."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        memory = pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):  # not Linux
+        import resource
+
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"memory_bytes": memory, "cpu_seconds": time.process_time()}
+
+
+def _logged(service: Service | Factory) -> Service | Factory:
+    """Return `service` with a log line for each call, around its own middlewares."""
+    from kitmsg.middleware.log import log
+
+    def add(instance: Service) -> Service:
+        instance.middleware = (log(), *instance.middleware)
+        return instance
+
+    if isinstance(service, Service):
+        return add(service)
+    factory = service
+    return lambda: add(factory())
+
+
+async def _tell_progress(kit: Kit) -> None:
+    boxes = [host.intake.mailbox for host in kit.hosts]
+    while True:
+        held = sum(box.running + box.waiting for box in boxes)
+        if held:
+            _log.info("draining: %d call%s in hand", held, "s" if held > 1 else "")
+        await asyncio.sleep(_PROGRESS_SECONDS)

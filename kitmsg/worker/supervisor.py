@@ -1,0 +1,376 @@
+"""Keeps workers running: one parent process, a slot for each worker.
+
+A worker that dies is started again, later each time; one whose event loop stands still is
+killed and replaced; SIGHUP replaces all, one after the other, each new one ready before
+its old one drains.  After Erlang's supervisors and nginx's workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.worker.child import Child
+from kitmsg.worker.control import EXIT_CONFIG, EXIT_FAILED, Orders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg.worker.settings import Settings
+
+__all__ = ["Backoff", "Supervisor"]
+
+_log = logging.getLogger("kitmsg.supervisor")
+
+_GRACE_SECONDS: Final = 5.0
+_STABLE_SECONDS: Final = 60.0
+_PROGRESS_SECONDS: Final = 5.0
+_MAX_DOUBLINGS: Final = 30
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Longer waits between one try and the next.
+
+    Args:
+        first: About the first wait, in seconds.
+        longest: Longest wait, in seconds.
+        tries: How many waits there were.
+    """
+
+    first: float = 0.1
+    longest: float = 10.0
+    tries: int = 0
+
+    def next(self) -> float:
+        """Return the next wait in seconds: it doubles, and is up to half shorter."""
+        wait = min(self.longest, self.first * 2 ** min(self.tries, _MAX_DOUBLINGS))
+        self.tries += 1
+        return wait * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
+
+    def reset(self) -> None:
+        """Begin with short waits again."""
+        self.tries = 0
+
+
+class _Slot:
+    """The place of one worker: the process in it changes, the number stays."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.child: Child | None = None
+        self.backoff = Backoff()
+        self.restarts = 0
+        self.has_failed = False
+
+
+class Supervisor:
+    """The parent of workers.
+
+    Args:
+        targets: What every worker serves.
+        settings: How, and how many workers.
+        environ: Environment of the workers; by default this process's.
+        is_patient: Keep waiting for a `reload` when no worker can start, instead of
+            ending; for development.
+
+    Attributes:
+        slots: One for each worker.
+        problem: Why no worker could start; "" when one could.
+    """
+
+    def __init__(
+        self,
+        targets: tuple[str, ...],
+        settings: Settings,
+        *,
+        environ: Mapping[str, str] | None = None,
+        is_patient: bool = False,
+    ) -> None:
+        self.slots = [_Slot(index + 1) for index in range(settings.workers)]
+        self.problem = ""
+        self._targets = targets
+        self._settings = settings
+        # What a service connects to itself is the bus it is served on.
+        self._environ = {
+            **(os.environ if environ is None else environ),
+            "NATS_URL": settings.nats_url,
+        }
+        self._is_patient = is_patient
+        self._code = 0
+        self._was_ready = False
+        self._stopping = asyncio.Event()
+        self._fresh: Child | None = None  # on its way into a slot
+        self._old: set[asyncio.Task[None]] = set()
+        self._rolling = asyncio.Lock()
+        self._changed = asyncio.Event()  # a slot has another child, or a reason to try
+
+    @property
+    def children(self) -> list[Child]:
+        """The workers there are now; those being replaced are not among them."""
+        return [slot.child for slot in self.slots if slot.child is not None]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._stopping.is_set()
+
+    async def run(self) -> int:
+        """Keep the workers running until `stop`; returns the exit code."""
+        keepers = [asyncio.create_task(self._keep(slot)) for slot in self.slots]
+        watchdog = asyncio.create_task(self._watch())
+        try:
+            await asyncio.gather(*keepers)
+        finally:
+            watchdog.cancel()
+            for keeper in keepers:
+                keeper.cancel()
+            self.kill()
+        if self._old:
+            await asyncio.wait(self._old)
+        return self._code
+
+    def stop(self) -> None:
+        """Drain all workers; `run` returns when they have ended."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._changed.set()
+        for child in self._all():
+            self._retire(child)
+
+    def kill(self) -> None:
+        """End all workers now."""
+        self._stopping.set()
+        self._changed.set()
+        for child in self._all():
+            child.kill()
+
+    async def reload(self) -> bool:
+        """Replace the workers one after the other; False if a new one cannot start.
+
+        Each new worker is ready before its old one drains, so no call fails.  The first
+        that cannot start ends it, and what runs goes on.  A reload overtakes one that
+        still waits for its new worker.
+        """
+        if self._fresh is not None:
+            self._fresh.kill()
+        async with self._rolling:
+            for slot in self.slots:
+                if self.is_stopping or not await self._replace(slot):
+                    return False
+        return True
+
+    async def wait_ready(self) -> bool:
+        """Wait until a worker serves; False if none can, see `problem`."""
+        while not self.is_stopping:
+            if any(child.is_ready for child in self.children):
+                return True
+            if self.problem:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return False
+
+    def _all(self) -> list[Child]:
+        return self.children + ([self._fresh] if self._fresh else [])
+
+    # -- one slot
+
+    async def _keep(self, slot: _Slot) -> None:
+        while not self.is_stopping:
+            if slot.child is None or not slot.child.is_alive:
+                slot.child = await self._spawn(slot)
+            child = slot.child
+            started = asyncio.get_running_loop().time()
+            code = await self._watched(child)
+            if self.is_stopping or child is not slot.child:
+                continue
+            lived = asyncio.get_running_loop().time() - started
+            if not await self._after_end(slot, child, code, lived):
+                return
+
+    async def _watched(self, child: Child) -> int:
+        """Wait for the end of `child`, and tell when it is ready."""
+        if await child.until_ready():
+            self._was_ready = True
+            self.problem = ""
+            self._changed.set()
+        return await child.wait()
+
+    async def _after_end(
+        self, slot: _Slot, child: Child, code: int, lived: float
+    ) -> bool:
+        """Decide what follows an end that nobody asked for; False for nothing."""
+        self._note(slot, child, code)
+        if self._is_hopeless(code):
+            self._give_up(child, code)
+            if not self._is_patient:
+                return False
+            await self._until_reload(slot, child)
+            return True
+        if child.was_ready and lived > _STABLE_SECONDS:
+            slot.backoff.reset()
+        slot.restarts += 1
+        wait = slot.backoff.next()
+        _log.warning("worker %d starts again in %.1f s", slot.index, wait)
+        await self._pause(wait)
+        return True
+
+    def _note(self, slot: _Slot, child: Child, code: int) -> None:
+        slot.has_failed = slot.has_failed or not child.was_ready
+        facts = {"worker": slot.index, "child": child.pid}
+        if child.was_ready or child.failure is None:
+            _log.error("worker %d %s", slot.index, _ending(code), extra=facts)
+        else:
+            stack = child.failure["stack"].rstrip()
+            extra = {**facts, "stack": stack} if stack else facts
+            _log.debug("worker %d could not start", slot.index, extra=extra)
+
+    def _is_hopeless(self, code: int) -> bool:
+        """Tell whether no worker can be expected to start: none ever did."""
+        if self._was_ready:
+            return False
+        return code == EXIT_CONFIG or all(slot.has_failed for slot in self.slots)
+
+    def _give_up(self, child: Child, code: int) -> None:
+        if not self.problem:
+            why = child.failure["why"] if child.failure else f"it {_ending(code)}"
+            self.problem = why
+            self._code = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
+            self._log_problem(child)
+        self._changed.set()
+        if not self._is_patient:
+            self.stop()
+
+    def _log_problem(self, child: Child) -> None:
+        stack = child.failure["stack"].rstrip() if child.failure else ""
+        is_bug = bool(child.failure) and bool(stack)
+        _log.error(
+            "no worker can start: %s",
+            self.problem,
+            extra={"stack": stack} if is_bug else None,
+        )
+
+    async def _spawn(self, slot: _Slot) -> Child:
+        orders = Orders(
+            targets=self._targets,
+            settings=self._settings,
+            index=slot.index,
+            parent=os.getpid(),
+        )
+        child = await Child.start(orders, self._environ)
+        if self.is_stopping:
+            self._retire(child)
+        return child
+
+    async def _replace(self, slot: _Slot) -> bool:
+        fresh = self._fresh = await self._spawn(slot)
+        is_ready = await fresh.until_ready()
+        self._fresh = None
+        if not is_ready:
+            code = await fresh.wait()
+            why = fresh.failure["why"] if fresh.failure else f"it {_ending(code)}"
+            self.problem = why
+            if not self.is_stopping:
+                _log.error("the new worker %d cannot start: %s", slot.index, why)
+            self._changed.set()
+            return False
+        old, slot.child = slot.child, fresh
+        slot.has_failed = False
+        slot.backoff.reset()
+        self._was_ready = True
+        self.problem = ""
+        self._changed.set()
+        if old is not None and old.is_alive:
+            self._retire(old)
+        return True
+
+    async def _until_reload(self, slot: _Slot, child: Child) -> None:
+        """Wait until another child is in the slot, or the end."""
+        while slot.child is child and not self.is_stopping:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # -- the end of a worker
+
+    def _retire(self, child: Child) -> None:
+        task = asyncio.create_task(self._drain(child))
+        self._old.add(task)
+        task.add_done_callback(self._old.discard)
+
+    async def _drain(self, child: Child) -> None:
+        """Ask a worker to end, and make it end when it takes too long."""
+        child.stop()
+        left = child.drain_timeout + _GRACE_SECONDS
+        end = asyncio.ensure_future(child.wait())
+        while left > 0:
+            step = min(left, _PROGRESS_SECONDS)
+            await asyncio.wait((end,), timeout=step)
+            if end.done():
+                return
+            left -= step
+            _log.info("worker %d drains, %.0f s left", child.orders.index, left)
+        _log.error("worker %d did not end in time; killed", child.orders.index)
+        child.kill()
+        await end
+
+    # -- the watchdog
+
+    async def _watch(self) -> None:
+        limit = self._settings.watchdog
+        if not limit:
+            return
+        loop = asyncio.get_running_loop()
+        step = min(1.0, limit / 4)
+        while True:
+            before = loop.time()
+            await asyncio.sleep(step)
+            now = loop.time()
+            if now - before > 2 * step + 0.5:
+                self._forgive(now)  # this process itself stood still
+                continue
+            for child in self.children:
+                beat = child.last_beat
+                if child.is_alive and beat is not None and now - beat > limit:
+                    await self._replace_stuck(child, now - beat)
+
+    def _forgive(self, now: float) -> None:
+        for child in self.children:
+            if child.last_beat is not None:
+                child.last_beat = now
+
+    async def _replace_stuck(self, child: Child, seconds: float) -> None:
+        stacks = await child.dump()
+        facts: dict[str, Any] = {"child": child.pid}
+        if stacks:
+            facts["stacks"] = stacks.rstrip()
+        _log.error(
+            "worker %d: its event loop has stood still for %.1f s; killed. Blocking code"
+            " belongs in a plain `def` endpoint, which runs in a thread",
+            child.orders.index,
+            seconds,
+            extra=facts,
+        )
+        child.kill()
+        await child.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
