@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kitmsg import middleware
-from kitmsg.context import Context
+from kitmsg import Service, endpoint, middleware
+from kitmsg.bus.memory import MemoryBus
+from kitmsg.context import Context, current
 from kitmsg.endpoint import Middleware, chain
-from kitmsg.errors import NotFound
+from kitmsg.errors import Code, KitError, NotFound, ResourceExhausted, Unavailable
+from kitmsg.middleware import log, rate_limit, retry, timeout
+from kitmsg.service import Kit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
 
 ALL: dict[str, Middleware] = {
     "breaker": middleware.breaker(),
@@ -55,3 +63,75 @@ def test_importing_them_imports_no_extra() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "set()"
+
+
+class Stock(Service):
+    """Counts things, after a while."""
+
+    def __init__(self) -> None:
+        self.seen: list[float | None] = []
+        self.failures: list[KitError] = []
+
+    @endpoint
+    async def count(self, sku: str) -> int:
+        """Fail as told, else answer."""
+        self.seen.append(current().remaining(asyncio.get_running_loop().time()))
+        if self.failures:
+            raise self.failures.pop(0)
+        return len(sku)
+
+
+class Shop(Service):
+    """Asks the stock."""
+
+    middleware: Sequence[Middleware] = (log(), timeout(2.0))
+
+    def __init__(self, stock: Stock) -> None:
+        self.stock = stock
+
+    @endpoint(middleware=[rate_limit(0.5, burst=1)])
+    async def offer(self, sku: str) -> int:
+        """Return how many there are."""
+        return await self.stock.count(sku)
+
+
+@pytest.fixture
+async def kit() -> AsyncIterator[Kit]:
+    """Services and clients on a bus in memory."""
+    kit = Kit(MemoryBus(seed=1))
+    yield kit
+    await kit.close()
+
+
+async def test_a_services_timeout_reaches_the_services_it_calls(kit: Kit) -> None:
+    """Two hops on, what is left is bounded by the `timeout` of the first service."""
+    stock = Stock()
+    await kit.serve(stock)
+    await kit.serve(Shop(kit.client(Stock)))
+    assert await kit.client(Shop, timeout=60.0).offer("abc") == 3
+    (left,) = stock.seen
+    assert left is not None
+    assert left <= 2.0
+
+
+async def test_a_limit_is_told_to_the_caller_with_the_time(kit: Kit) -> None:
+    """`retry_after` of a limited service crosses the bus, and a client's retry obeys."""
+    await kit.serve(Stock())
+    await kit.serve(Shop(kit.client(Stock)))
+    await kit.client(Shop).offer("abc")
+    with pytest.raises(ResourceExhausted) as caught:
+        await kit.client(Shop).offer("abc")
+    assert caught.value.retry_after == pytest.approx(2.0, abs=0.1)
+    patient = retry(on={Code.RESOURCE_EXHAUSTED})
+    assert await kit.client(Shop, middleware=[patient]).offer("abc") == 3
+    assert asyncio.get_running_loop().time() >= 2.0
+
+
+async def test_a_clients_retry_hides_a_passing_failure(kit: Kit) -> None:
+    """A client with `retry` does not see an instance that is going away."""
+    stock = Stock()
+    stock.failures = [Unavailable("draining")]
+    await kit.serve(stock)
+    client = kit.client(Stock, middleware=[retry()])
+    assert await client.count("abc") == 3
+    assert len(stock.seen) == 2
