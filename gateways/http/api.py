@@ -22,7 +22,7 @@ from gateways.http.call import (
     timeout_of,
 )
 from gateways.http.problem import Problem
-from kitmsg.codec import RAW
+from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
     Code,
     DeadlineExceeded,
@@ -50,6 +50,7 @@ _EXPECTATION: Final = 417
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+_HEADER_ROOM: Final = 4096
 _UNMATCHED: Final = "(none)"
 
 
@@ -98,6 +99,7 @@ class Api:
         try:
             answer = await self._answer(request, path, query, id_, seen)
             status = answer.status
+            answer.headers["Server"] = "kitmsg"
             if self.is_draining:
                 answer.force_close()
             return answer
@@ -141,6 +143,8 @@ class Api:
             problem = exc
         except KitError as exc:
             problem = Problem.of(exc)
+        except ConnectionError:
+            raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = _unexpected(exc, id_)
         return problem_response(problem, path, id_)
@@ -183,8 +187,8 @@ class Api:
                     f" not with {codec.content_type}"
                 )
             data = mounted.parameters.build(match.values, query, data, codec)
-        elif not data and codec is not RAW:
-            data = mounted.parameters.build({}, "", b"", codec)
+        elif not data and not (codec is RAW and mounted.parameters.takes_bytes):
+            data, codec = b"{}", JSON
         left = timeout - (loop.time() - started)
         if left <= 0:
             raise DeadlineExceeded("the request took all its time to arrive")
@@ -205,7 +209,7 @@ class Api:
             Problem: 408, 413 or 417.
             InvalidArgument: It is not framed as HTTP wants.
         """
-        limit = self._limit
+        limit = body_limit(self._bus, self._options)
         if (request.content_length or 0) > limit:
             raise too_large(limit)
         if "Expect" in request.headers:
@@ -225,10 +229,6 @@ class Api:
             ) from None
         except (web.RequestPayloadError, HttpProcessingError):
             raise InvalidArgument("the body is not framed as HTTP wants") from None
-
-    @property
-    def _limit(self) -> int:
-        return min(self._options.max_body_bytes, self._bus.max_payload)
 
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._mounts.table.router
@@ -255,6 +255,12 @@ def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
         instance=path.encode("utf-8", "replace").decode(), request_id=id_
     )
     return web.Response(status=problem.status, body=body, headers=headers)
+
+
+def body_limit(bus: Bus, options: GatewayOptions) -> int:
+    """Return the longest body, in bytes, that still fits on the bus with its headers."""
+    room = max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM)
+    return min(options.max_body_bytes, room)
 
 
 def too_large(limit: int) -> Problem:

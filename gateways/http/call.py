@@ -208,13 +208,22 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
         named = reply.headers.get(CONTENT_TYPE, "")
         if named:
             return named if _MEDIA_TYPE.fullmatch(named) else _OCTETS
+    if mounted.wire == "gokit":
+        return JSON.content_type
     if mounted.is_kit:
-        return JSON.content_type if mounted.wire == "gokit" else codec.content_type
+        # What is no bytes cannot be raw: `kitmsg.transport.typed` sends msgpack then.
+        is_packed = codec is RAW and not _gives_bytes(mounted)
+        return MSGPACK.content_type if is_packed else codec.content_type
     try:
         _is_json(reply.data)
     except DECODE_ERRORS:
         return _OCTETS
     return JSON.content_type
+
+
+def _gives_bytes(mounted: Mounted) -> bool:
+    response = (mounted.schema or {}).get("response")
+    return isinstance(response, dict) and "contentEncoding" in response
 
 
 def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:

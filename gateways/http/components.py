@@ -30,17 +30,18 @@ class Components:
     """The schemas of some endpoints, with references that fit an OpenAPI document.
 
     Args:
-        endpoints: In the order that decides who is named first.
+        schemas: The schemas of an endpoint as its service tells them, with the service's
+            name; in the order that decides who is named first.
 
     Attributes:
         schemas: The components by name, sorted.
     """
 
-    def __init__(self, endpoints: Iterable[Mounted]) -> None:
+    def __init__(self, schemas: Iterable[tuple[str, dict[str, Any]]]) -> None:
         documents = [
-            (endpoint.service, document)
-            for endpoint in endpoints
-            for document in _documents(endpoint)
+            (service, document)
+            for service, schema in schemas
+            for document in _documents(schema)
         ]
         meanings: dict[str, set[str]] = {}
         for _, document in documents:
@@ -48,14 +49,12 @@ class Components:
                 meanings.setdefault(name, set()).add(_meaning(document, name))
         self._ambiguous = {name for name, all_ in meanings.items() if len(all_) > 1}
         self._names: dict[tuple[str, str, str], str] = {}
-        schemas: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for service, document in documents:
             rename = self._renamer(service, document)
             for name, schema in _definitions(document).items():
-                schemas[self._name(service, document, name)] = _rewritten(
-                    schema, rename
-                )
-        self.schemas = dict(sorted(schemas.items()))
+                found[self._name(service, document, name)] = _rewritten(schema, rename)
+        self.schemas = dict(sorted(found.items()))
 
     def request(self, mounted: Mounted) -> dict[str, Any] | None:
         """Return the schema of a request; None if it is not known."""
@@ -116,9 +115,8 @@ class Components:
         return self._names[key]
 
 
-def _documents(mounted: Mounted) -> Iterator[dict[str, Any]]:
+def _documents(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield an endpoint's schemas, each with its ``$defs``."""
-    schema = mounted.schema or {}
     errors = schema.get("errors")
     parts = [schema.get("request"), schema.get("response")]
     parts += errors.values() if isinstance(errors, dict) else ()

@@ -7,7 +7,6 @@ for, which happens once for each hash.  Services without schemas are mounted at 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gateways.http.components import Components
 from gateways.http.request import Parameters
 from gateways.http.router import Route, Router, parse_route
 from kitmsg.discovery.directory import Directory
@@ -109,63 +109,65 @@ class Mounts:
         self._reserved = frozenset(reserved)
         self._directory = Directory(bus, interval=interval, on_change=self._notice)
         self._schemas: dict[str, dict[str, Any]] = {}
+        self._parameters: dict[str, Parameters] = {}
         self._asked: set[str] = set()
+        self._fetching: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
         self._told: set[str] = set()
+        self._is_stale = False
         self.hint = self._directory.hint
 
     async def start(self) -> None:
         """Look who is there, mount them, and go on watching until `stop`."""
         self._unwatch = self._bus.watch(self._on_bus)
         await self._directory.start()
-        await self._mount()
         self.is_ready = self._bus.is_connected
+        self._mount()
+        await asyncio.gather(*self._fetching.values())
+        self._mount()
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Watch no more; what is mounted stays."""
         if self._unwatch is not None:
             self._unwatch()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        tasks = [*self._fetching.values(), *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._directory.stop()
 
     def _notice(self) -> None:
         self._changed.set()
 
     def _on_bus(self, is_connected: bool) -> None:
-        if is_connected:
-            self._changed.set()
+        self._is_stale = is_connected
+        self._changed.set()
 
     async def _follow(self) -> None:
         while True:
-            wait = _RETRY_SECONDS if self._missing() or not self.is_ready else None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+            await self._changed.wait()
             self._changed.clear()
-            if not self.is_ready and self._bus.is_connected:
+            if self._is_stale:  # what was said while we could not hear is lost
+                self._is_stale = False
                 await self._directory.refresh()
-                self.is_ready = True
+                self.is_ready = self.is_ready or self._bus.is_connected
             try:
-                await self._mount()
+                self._mount()
             except Exception:  # noqa: BLE001  # logged; the next change comes anyway
-                _log.exception("services could not be mounted; trying again")
-                await asyncio.sleep(_RETRY_SECONDS)
-                self._changed.set()
+                _log.exception("what is on the bus could not be mounted")
 
-    async def _mount(self) -> None:
-        """Mount what is known at once, then what had to be asked for."""
+    def _mount(self) -> None:
+        """Mount what is known, and ask for the schemas that are missing."""
         self.table = self._build()
-        missing = self._missing()
-        if missing:
-            await asyncio.gather(*(self._fetch(name) for name in missing))
-            self.table = self._build()
-        for conflict in set(self.table.conflicts) - self._told:
-            _log.warning("%s", conflict)
+        for service in self._missing():
+            if service not in self._fetching:
+                self._fetching[service] = asyncio.create_task(self._fetch(service))
+        for conflict in self.table.conflicts:
+            if conflict not in self._told:
+                _log.warning("%s", conflict)
         self._told = set(self.table.conflicts)
 
     def _missing(self) -> dict[str, None]:
@@ -180,10 +182,17 @@ class Mounts:
     async def _fetch(self, service: str) -> None:
         """Ask a service for its schemas; those it lacks are asked for by hash."""
         wanted = self._wanted(service)
-        await self._ask(f"{service}._schema")
-        for hash_ in self._wanted(service):
-            await self._ask(f"{_SCHEMA}.{hash_}")
-        self._asked |= wanted
+        try:
+            if wanted <= self._asked:  # it did not say last time
+                await asyncio.sleep(_RETRY_SECONDS)
+            await self._ask(f"{service}._schema")
+            await asyncio.gather(
+                *(self._ask(f"{_SCHEMA}.{hash_}") for hash_ in self._wanted(service))
+            )
+        finally:
+            self._asked |= wanted
+            del self._fetching[service]
+            self._changed.set()
 
     def _wanted(self, service: str) -> set[str]:
         hashes = {
@@ -205,17 +214,30 @@ class Mounts:
         if not isinstance(found, dict):
             return
         for schema in found.values() if "hash" not in found else (found,):
-            if isinstance(schema, dict) and isinstance(schema.get("hash"), str):
-                self._schemas[schema["hash"]] = schema
+            self._keep(subject, schema)
+
+    def _keep(self, subject: str, schema: Any) -> None:
+        """Keep a schema, if it can be read: a service may say what it likes."""
+        hash_ = schema.get("hash") if isinstance(schema, dict) else None
+        if not isinstance(hash_, str) or hash_ in self._schemas:
+            return
+        try:
+            parameters = Parameters(schema.get("request"))
+            Components([("x", schema)])
+        except (TypeError, ValueError, AttributeError, RecursionError) as exc:
+            _log.warning("%s has a schema that cannot be read: %s", subject, exc)
+            return
+        self._parameters[hash_] = parameters
+        self._schemas[hash_] = schema
 
     def _build(self) -> Table:
         table = Table()
         instances = [i for i in self._directory.instances if _is_named(i.name)]
-        for info in sorted(instances, key=_age):
+        for info in sorted(instances, key=lambda info: (info.name, *_age(info))):
             table.services[info.name] = info
-        for name in sorted(table.services):
+        for name in table.services:
             table.endpoints += self._endpoints(
-                [info for info in sorted(instances, key=_age) if info.name == name]
+                sorted((i for i in instances if i.name == name), key=_age)
             )
         for endpoint in table.endpoints:  # so `POST /service/endpoint` always works
             self._add(table, f"POST {endpoint.path}", endpoint)
@@ -242,7 +264,8 @@ class Mounts:
         self, info: ServiceInfo, endpoint: EndpointInfo, is_only: bool
     ) -> Mounted:
         metadata = endpoint.metadata or {}
-        schema = self._schemas.get(_hash(endpoint))
+        hash_ = _hash(endpoint)
+        schema = self._schemas.get(hash_)
         return Mounted(
             service=info.name,
             version=info.version,
@@ -252,10 +275,10 @@ class Mounts:
             http=metadata.get("kit.http", ""),
             idempotent=metadata.get("kit.idempotent") == "true",
             timeout=_seconds(metadata.get("kit.timeout", "")),
-            is_kit=bool(_hash(endpoint)),
+            is_kit=bool(hash_),
             wire=metadata.get("kit.wire", "kit"),
             schema=schema,
-            parameters=Parameters(schema.get("request") if schema else None),
+            parameters=self._parameters.get(hash_) or Parameters(None),
         )
 
     def _add(self, table: Table, text: str, endpoint: Mounted) -> None:

@@ -62,7 +62,9 @@ _STATUSES: Final = {
 
 def document(table: Table, *, title: str) -> dict[str, Any]:
     """Return the document for a table of endpoints."""
-    components = Components(table.endpoints)
+    components = Components(
+        [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
+    )
     used = {r.target.service for r in table.router.routes}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -120,6 +122,8 @@ def _operation(
         "responses": _responses(mounted, components),
         "x-subject": mounted.subject,
     }
+    if mounted.timeout is not None:
+        operation["x-timeout"] = mounted.timeout
     if mounted.idempotent:
         operation["x-idempotent"] = True
     if route.method not in _BODYLESS:

@@ -52,14 +52,19 @@ class Parameters:
 
     Args:
         schema: JSON Schema of its request; None if unknown, so that parameters stay text.
+
+    Attributes:
+        properties: Schemas of the fields.
+        is_closed: Whether other fields are refused.
+        takes_bytes: Whether the request is one field of bytes.
     """
 
     def __init__(self, schema: Schema | None) -> None:
         root = schema or {}
         top = resolve(root, root)
         self.properties: dict[str, Schema] = dict(top.get("properties", {}))
-        self.required: frozenset[str] = frozenset(top.get("required", ()))
         self.is_closed = top.get("additionalProperties") is False
+        self.takes_bytes = _is_bytes(top)
         self._readers = {
             name: _reader(property_, root)
             for name, property_ in self.properties.items()
@@ -118,6 +123,12 @@ class Parameters:
             return f"; did you mean {near[0]!r}?"
         known = ", ".join(self.properties)
         return f"; it takes {known}" if known else "; it takes none"
+
+
+def _is_bytes(request: Schema) -> bool:
+    """Tell whether a request is one field of bytes, so that it may travel raw."""
+    properties = list(request.get("properties", {}).values())
+    return len(properties) == 1 and "contentEncoding" in properties[0]
 
 
 def resolve(schema: Any, root: Schema) -> Schema:

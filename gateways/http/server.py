@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from gateways.http.api import Api, problem_response
+from gateways.http.api import Api, body_limit, problem_response
 from gateways.http.metrics import Metrics
 from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
@@ -53,7 +53,7 @@ class GatewayServer:
         self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
         pages = Pages(bus, self._mounts, self.metrics, self.options)
         self._api = Api(bus, self._mounts, pages, self.metrics, self.options)
-        self._limit = min(self.options.max_body_bytes, bus.max_payload)
+        self._limit = body_limit(bus, self.options)
         self._web: _Server | None = None
         self._socket: asyncio.Server | None = None
 
@@ -237,5 +237,6 @@ class _Connection(web.RequestHandler):
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         response = problem_response(problem, "", id_)
+        response.headers["Server"] = "kitmsg"
         response.force_close()
         return response
