@@ -111,7 +111,13 @@ class Mailbox:
         return self._running
 
     def offer(self, turn: Turn) -> bool:
-        """Take `turn` if there is room; False, with nothing kept, if there is none."""
+        """Take `turn` if there is room; False, with nothing kept, if there is none.
+
+        After `stop` it is taken and ended at once.
+        """
+        if self._is_stopping:
+            turn.ended(Code.UNAVAILABLE)
+            return True
         held = len(self._queue) + self._running
         if held >= self._capacity:
             return False
@@ -141,7 +147,9 @@ class Mailbox:
         """Wait until every turn that runs now is over."""
         turns = [worker.turn for worker in self._workers if worker.turn is not None]
         while any(w.turn is t for t in turns for w in self._workers):  # noqa: ASYNC110
-            await asyncio.sleep(_TICK)  # rare; an event would cost something on each turn
+            await asyncio.sleep(
+                _TICK
+            )  # rare; an event would cost something on each turn
 
     async def drain(self, timeout: float) -> None:
         """Wait until all turns are over, at most `timeout` seconds, and stop.
@@ -217,6 +225,8 @@ class Mailbox:
                 finally:
                     worker.turn = None
                     self._running -= 1
+                if self._is_stopping:  # the turn took its cancellation for itself
+                    return
                 if worker.cut is not None:
                     self._forget_cut(worker)
                 if self._is_over:
@@ -226,6 +236,8 @@ class Mailbox:
                     straight = 0
                     await asyncio.sleep(0)
             self._settle()
+            if _is_cancelled(worker):
+                return
             idle: asyncio.Future[None] = loop.create_future()
             self._idle.append(idle)
             await idle
@@ -241,8 +253,12 @@ class Mailbox:
             self._empty.set()
 
     def _cut_short(self, worker: _Worker, turn: Turn) -> None:
-        """End a turn that a `CancelledError` came out of: ours, the stop's or its own."""
-        if self._is_stopping:
+        """End a turn that a `CancelledError` came out of.
+
+        It is ours, the turn's own, or meant for the worker: from `stop`, or from a loop
+        that ends.
+        """
+        if self._is_stopping or _is_cancelled(worker):
             turn.ended(Code.UNAVAILABLE)
             raise asyncio.CancelledError
         turn.ended(worker.cut or Code.CANCELLED)
@@ -270,3 +286,9 @@ class Mailbox:
             turn = worker.turn
             if turn is not None and turn.deadline is not None and turn.deadline <= now:
                 self._cut(worker, Code.DEADLINE_EXCEEDED)
+
+
+def _is_cancelled(worker: _Worker) -> bool:
+    """Tell whether somebody but us cancelled the worker's task."""
+    ours = worker.cut is not None
+    return worker.task is not None and worker.task.cancelling() > ours
