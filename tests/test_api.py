@@ -86,6 +86,7 @@ def test_public_classes_and_functions_have_docstrings(name: str) -> None:
         each
         for each, thing in ((each, getattr(module, each)) for each in _exported(module))
         if (inspect.isclass(thing) or inspect.isroutine(thing))
+        and (thing.__module__ or "").startswith(("kitmsg.", "gateways."))
         and not (thing.__doc__ or "").strip()
     ]
     assert silent == []

@@ -6,20 +6,26 @@ the file uses.  References between services, ports and times are checked here.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import importlib
 import json
+import os
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 import yaml
 
 from kitmsg import Service
+
+if TYPE_CHECKING:
+    from kitmsg.bus.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "tests/data/compose.schema.json").read_text())
@@ -164,6 +170,43 @@ def test_the_worker_serves_what_exists(services: dict[str, Any]) -> None:
     """The target of `kitmsg run` is a service that the image has."""
     module, _, name = services["worker"]["command"][1].partition(":")
     assert issubclass(getattr(importlib.import_module(module), name), Service)
+
+
+async def is_ready(service: dict[str, Any], port: str, free: int) -> bool:
+    """Run a service's healthcheck as Docker would, on another port."""
+    _, _, flag, code = service["healthcheck"]["test"]
+    words = (sys.executable, flag, code.replace(port, str(free)))
+    check = await asyncio.create_subprocess_exec(
+        *words, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await check.wait() == 0
+
+
+@pytest.mark.parametrize("name", ["worker", "gateway"])
+async def test_members_become_ready_and_stop_when_told(
+    services: dict[str, Any], nats_server: EmbeddedServer, free_tcp_port: int, name: str
+) -> None:
+    """On a real bus the command starts, its healthcheck passes, SIGTERM ends it well."""
+    service = services[name]
+    port = option(service["command"], "--health" if name == "worker" else "--port")
+    words = [word.replace(port, str(free_tcp_port)) for word in service["command"]]
+    words = [word.replace("0.0.0.0", "127.0.0.1") for word in words]
+    member = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kitmsg.cli", *words),
+        cwd=ROOT,
+        env={**os.environ, "NATS_URL": nats_server.url},
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not await is_ready(service, port, free_tcp_port):
+                assert member.returncode is None
+                await asyncio.sleep(0.1)
+            member.terminate()
+            assert await member.wait() == 0
+    finally:
+        if member.returncode is None:
+            member.kill()
+            await member.wait()
 
 
 def test_workers_scale(services: dict[str, Any]) -> None:
