@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kitmsg.bus.embedded import EmbeddedServer
     from kitmsg.service import Kit
 
+__all__ = ["kit", "kit_nats"]
+
 T = TypeVar("T")
 
 _REAL_DRAIN_SECONDS = 1.0
