@@ -281,7 +281,12 @@ class Server:
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
         self.stats.requests += 1
-        self._answer(Context(endpoint=self.name), message, error)
+        self._answer(self._outside(message), message, error)
+
+    def _outside(self, message: Message) -> Context:
+        """Return a context to answer with, of a message that never became a turn."""
+        brings_id = not is_plain(message.header_block)
+        return Context(endpoint=self.name, message=message if brings_id else None)
 
     def _shed(self, message: Message) -> None:
         self.stats.shed += 1
@@ -290,11 +295,8 @@ class Server:
         each = self.stats.processing_ns / done / 1e9 if done else 0.01
         wait = min(5.0, max(0.01, each * box.size / box.concurrency))
         text = f"{self.name} is full: {box.running} turns run and {box.waiting} wait"
-        self._answer(
-            Context(endpoint=self.name),
-            message,
-            ResourceExhausted(text, retry_after=wait),
-        )
+        full = ResourceExhausted(text, retry_after=wait)
+        self._answer(self._outside(message), message, full)
 
     def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Send an error reply and count it; a reply that cannot be sent is logged."""
