@@ -8,29 +8,36 @@ nats-py keeps TLS, the handshake and JetStream.  This subclass takes over
   once and throws away what was not written, so that nothing is sent later;
 - connecting again: for ever, with backoff and jitter, and a watchdog over it.
 
-It touches private parts of nats-py: `_PARTS` and `_STATE` name them, and import fails
-where they are missing.
+The private parts of nats-py that it touches are named in `kitmsg.bus.natspy`.
 
-The hot path is `send`, which is the outbox's, `_read_loop` and `_process_msg`.
+The hot path is `send`, which is the outbox's, and `_deliver`, which the parser calls.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
+import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
-
-from nats import errors
-from nats.aio.client import Client, Srv
-from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
-from nats.protocol.parser import PERMISSIONS_ERR
 
 from kitmsg.bus.asks import Asks
 from kitmsg.bus.credentials import Signer
 from kitmsg.bus.denials import Denials
+from kitmsg.bus.link import CLOSE_SECONDS, Link
+from kitmsg.bus.natspy import (
+    IS_TRIED,
+    PERMISSIONS_ERR,
+    VERSION,
+    Client,
+    Srv,
+    Subscription,
+    errors,
+)
 from kitmsg.bus.outbox import Outbox
+from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message
 
@@ -44,7 +51,6 @@ __all__ = ["Connection", "errors"]
 
 _log = logging.getLogger("kitmsg.bus")
 
-CLOSE_SECONDS: Final = 1.0
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
@@ -56,40 +62,6 @@ _REMEMBERED: Final = 1000
 
 # Errors after which the server keeps the connection open.
 _HARMLESS = ("maximum subscriptions exceeded", "invalid subject", "invalid publish")
-
-
-class _Link(TcpTransport):
-    """A socket whose end never takes long, even when the other side is silent."""
-
-    async def connect_tls(self, *args: Any, **kwargs: Any) -> None:
-        """Encrypt, and give the reader its flow control back.
-
-        nats-py makes a new reader for TLS and does not tell it of its transport.
-        """
-        await super().connect_tls(*args, **kwargs)
-        protocol = self.wire.get_protocol()
-        if protocol is None:  # it was closed right after the handshake
-            raise ConnectionResetError
-        protocol.connection_made(self.wire)
-
-    async def wait_closed(self) -> None:
-        """Wait a second for what is buffered to leave, then let go."""
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await super().wait_closed()  # type: ignore[no-untyped-call]
-        except (TimeoutError, OSError):
-            self.abort()
-
-    def abort(self) -> None:
-        """Close at once; what is buffered is lost."""
-        if self._io_writer is not None:
-            self._io_writer.transport.abort()
-
-    @property
-    def wire(self) -> asyncio.WriteTransport:
-        """Where bytes go, without a wait."""
-        assert self._io_writer is not None  # noqa: S101  # connected by its maker
-        return self._io_writer.transport
 
 
 class Connection(Client):
@@ -118,6 +90,9 @@ class Connection(Client):
         self._inbox_sid = 0
         self._token_at = len(self.inbox.encode())
         self._complained: set[str] = set()
+        self._foreign: deque[tuple[int, bytes, bytes, bytes, bytes]] = deque()
+        self._parser = Parser(self._deliver, self._control)
+        self._is_fast = options.fast and _is_tried()
         self._out = Outbox(options.max_pending, self.asks.mark_written)
         self.send = self._out.send
         self._loop = asyncio.get_running_loop()
@@ -180,7 +155,7 @@ class Connection(Client):
         server = self._server_pool.pop(0)
         self._server_pool.append(server)
         self._current_server = server
-        self._transport = _Link()  # type: ignore[no-untyped-call]
+        self._transport = Link()  # type: ignore[no-untyped-call]
         await self._transport.connect(
             server.uri,
             buffer_size=_LINE_BYTES,
@@ -189,7 +164,7 @@ class Connection(Client):
 
     def _take_over(self) -> None:
         """Use the link that the handshake left, subscriptions first."""
-        assert isinstance(self._transport, _Link)  # noqa: S101  # _select_next_server
+        assert isinstance(self._transport, Link)  # noqa: S101  # _select_next_server
         # The handshake leaves CONNECTING when an INFO came before the PONG.
         self._status = Client.CONNECTED
         self.denials.inbox_denied = False
@@ -318,10 +293,11 @@ class Connection(Client):
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None and task is not current:
                 task.cancel()
-        if isinstance(self._transport, _Link):
+        if isinstance(self._transport, Link):
             self._transport.abort()
         self.dropped += self._out.detach()
         self._ps.reset()
+        self._parser.reset()
         self._fail_pongs(Disconnected("not connected to NATS"))
 
     def _watch(self) -> None:
@@ -428,6 +404,30 @@ class Connection(Client):
     # -- reading ------------------------------------------------------------------
 
     async def _read_loop(self) -> None:
+        if self._is_fast and isinstance(self._transport, Link):
+            self._transport.read_with(self._parser, self._on_lost)
+            await self._loop.create_future()  # nats-py wants a task that lives
+        await self._read_plainly()
+
+    def _on_lost(self, error: Exception | None) -> None:
+        self._spawn(self._process_op_err(error or errors.UnexpectedEOF()))
+
+    def _control(self, line: bytes) -> None:
+        """Take a line that is no message; those that may wait get a task."""
+        if line == b"PING":
+            self._pong()
+        elif line == b"PONG":
+            self._ponged()
+        elif line.startswith(b"-ERR"):
+            text = line[4:].strip().decode(errors="replace").lower()
+            self._spawn(self._process_err(text))
+        elif line.startswith(b"INFO"):
+            self._spawn(self._process_info(json.loads(line[4:])))
+        elif not line.startswith(b"+OK"):
+            raise ProtocolError(f"not of the NATS protocol: {line[:80]!r}")
+
+    async def _read_plainly(self) -> None:
+        """Read as nats-py does, through its own parser."""
         link = self._transport
         assert link is not None  # noqa: S101  # the handshake came over it
         try:
@@ -448,23 +448,44 @@ class Connection(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        handler = self._handlers.get(sid)
-        if handler is None:
+        if sid in self._handlers:
+            self._deliver(sid, subject, reply, headers or b"", data)
+        else:
             await self._process_foreign(sid, subject, reply, data, headers)
-            return
-        try:
-            message = Message(subject.decode(), data, reply.decode(), headers or b"")
-        except UnicodeDecodeError:
-            self.bad_subjects += 1
-            return
+
+    def _deliver(
+        self, sid: int, subject: bytes, reply: bytes, header_block: bytes, data: bytes
+    ) -> None:
+        """Hand a message to its handler, or a reply to who waits for it."""
         if sid == self._inbox_sid:
             token = subject[self._token_at :]
-            self.asks.resolve(int(token) if token.isdigit() else 0, message)
+            self.asks.resolve(
+                int(token) if token.isdigit() else 0,
+                Message("", data, "", header_block),
+            )
+            return
+        handler = self._handlers.get(sid)
+        if handler is None:
+            self._foreign.append((sid, subject, reply, header_block, data))
+            if len(self._foreign) == 1:
+                self._spawn(self._pass_on())
+            return
+        try:
+            message = Message(subject.decode(), data, reply.decode(), header_block)
+        except UnicodeDecodeError:
+            self.bad_subjects += 1
             return
         try:
             handler(message)
         except Exception:  # noqa: BLE001  # logged; it harms nobody else
             _log.exception("handler of %r failed", message.subject)
+
+    async def _pass_on(self) -> None:
+        """Hand to nats-py, in order, what is not ours."""
+        while self._foreign:
+            sid, subject, reply, header_block, data = self._foreign[0]
+            await self._process_foreign(sid, subject, reply, data, header_block)
+            self._foreign.popleft()
 
     async def _process_foreign(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
@@ -477,7 +498,17 @@ class Connection(Client):
         except Exception:  # noqa: BLE001  # logged; one message must not end the reader
             _log.exception("nats-py could not take a message")
 
+    async def _process_ping(self) -> None:
+        self._pong()
+
     async def _process_pong(self) -> None:
+        self._ponged()
+
+    def _pong(self) -> None:
+        if self._out.wire is not None:
+            self._out.wire.write(b"PONG\r\n")
+
+    def _ponged(self) -> None:
         if self._pongs:
             future = self._pongs.pop(0)
             if not future.done():
@@ -536,29 +567,12 @@ def _complain(attempt: int, where: str, error: Exception) -> None:
     _log.log(level, "cannot connect to NATS at %s yet: %s", where, _text(error))
 
 
-# fmt: off
-_PARTS: Final = (
-    "_attempt_reconnect", "_close", "_flush_pending", "_flusher", "_parse_server_uri",
-    "_process_connect_init", "_process_err", "_process_info", "_process_msg",
-    "_process_op_err", "_process_pong", "_read_loop", "_select_next_server",
-    "_send_command", "_send_ping",
-)
-_STATE: Final = (
-    "_current_server", "_flusher_task", "_nuid", "_ping_interval_task",
-    "_pings_outstanding", "_pongs", "_pongs_received", "_ps", "_public_nkey",
-    "_reading_task", "_reconnection_task", "_server_info", "_server_pool", "_sid",
-    "_status", "_subs", "_transport",
-)
-# fmt: on
-
-
-def _check_client() -> None:
-    """Refuse a nats-py that does not have what this file rests on."""
-    state = vars(Client())
-    missing = [part for part in _PARTS if not hasattr(Client, part)]
-    missing += [part for part in _STATE if part not in state]
-    if missing:
-        raise ImportError(f"kitmsg needs nats-py 2.16; this one lacks {missing}")
-
-
-_check_client()
+def _is_tried() -> bool:
+    """Tell whether this nats-py may be read the fast way; warn once if not."""
+    if not IS_TRIED:
+        warnings.warn(
+            f"nats-py {VERSION} was not tried with kitmsg's fast reader; using its own",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return IS_TRIED

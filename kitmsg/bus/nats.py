@@ -31,9 +31,8 @@ from kitmsg.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nats.aio.client import Client
-
     from kitmsg.bus import Handler
+    from kitmsg.bus.natspy import Client
     from kitmsg.message import Message
 
 __all__ = ["NatsBus", "NatsStats"]
@@ -104,6 +103,7 @@ class NatsBus:
         wait: bool = False,
         ping_interval: float = 5.0,
         max_pending: int = 8 << 20,
+        fast: bool = True,
     ) -> NatsBus:
         """Connect to one of `servers`, in random order.
 
@@ -129,6 +129,7 @@ class NatsBus:
             wait: See `NatsOptions`.
             ping_interval: See `NatsOptions`; in seconds.
             max_pending: See `NatsOptions`; in bytes.
+            fast: See `NatsOptions`.
 
         Raises:
             Unavailable: No server answers within `connect_timeout` seconds each.
@@ -157,6 +158,7 @@ class NatsBus:
             wait=wait,
             ping_interval=ping_interval,
             max_pending=max_pending,
+            fast=fast,
         )
         return await cls.open(_with_user(options, url_user, url_password))
 

@@ -44,6 +44,7 @@ class NatsOptions:
         wait: Whether to wait for the first connection too, instead of failing.
         ping_interval: Time between life signs, in seconds; two unanswered are the end.
         max_pending: Most bytes that wait to be written before `publish` refuses.
+        fast: Whether to read past nats-py's own reader, where its version was tried.
     """
 
     servers: tuple[str, ...] = (DEFAULT_SERVER,)
@@ -66,6 +67,7 @@ class NatsOptions:
     wait: bool = False
     ping_interval: float = 5.0
     max_pending: int = 8 << 20
+    fast: bool = True
 
     def __post_init__(self) -> None:
         _check_one_way(self)

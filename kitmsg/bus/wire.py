@@ -110,6 +110,8 @@ class Parser:
                         break
                     body = start + int(parts[-2])
                     reply = parts[2] if len(parts) == 5 else b""  # noqa: PLR2004
+                    if body > stop or len(parts) < 4:  # noqa: PLR2004
+                        raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
                     deliver(
                         int(parts[1]),
                         parts[0],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kitmsg.bus.embedded import EmbeddedServer
 
 
-@pytest.fixture(params=["memory", "nats", "nats-uvloop"])
+@pytest.fixture(params=["memory", "nats", "nats-uvloop", "nats-plain"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -39,7 +39,7 @@ async def bus(kind: str, nats_server: EmbeddedServer) -> AsyncIterator[Bus]:
     if kind == "memory":
         bus: MemoryBus | NatsBus = MemoryBus(seed=7)
     else:
-        bus = await NatsBus.connect(nats_server.url)
+        bus = await NatsBus.connect(nats_server.url, fast=kind != "nats-plain")
     yield bus
     await bus.close()
 

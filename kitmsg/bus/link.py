@@ -1,0 +1,69 @@
+"""A socket to a NATS server: nats-py's TCP transport, whose end never takes long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from kitmsg.bus.natspy import TcpTransport
+from kitmsg.bus.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus.wire import Parser
+
+__all__ = ["CLOSE_SECONDS", "Link"]
+
+CLOSE_SECONDS: Final = 1.0
+
+
+class Link(TcpTransport):
+    """A socket whose end never takes long, even when the other side is silent."""
+
+    async def connect_tls(self, *args: Any, **kwargs: Any) -> None:
+        """Encrypt, and give the reader its flow control back.
+
+        nats-py makes a new reader for TLS and does not tell it of its transport.
+        """
+        await super().connect_tls(*args, **kwargs)
+        protocol = self.wire.get_protocol()
+        if protocol is None:  # it was closed right after the handshake
+            raise ConnectionResetError
+        protocol.connection_made(self.wire)
+
+    def read_with(
+        self, parser: Parser, on_lost: Callable[[Exception | None], None]
+    ) -> None:
+        """Feed `parser` with all that comes from now on; see `Reader`."""
+        reader = self._io_reader
+        behind = self.wire.get_protocol()
+        assert reader is not None  # noqa: S101  # connected by its maker
+        assert behind is not None  # noqa: S101
+        # The stream reader has no public way to say what it holds.
+        buffer: bytearray = reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        buffered = bytes(buffer)
+        buffer.clear()
+        transport = cast("asyncio.Transport", self.wire)
+        Reader(parser, behind, on_lost).take_over(transport, buffered)
+        if reader.at_eof():
+            on_lost(None)
+
+    async def wait_closed(self) -> None:
+        """Wait a second for what is buffered to leave, then let go."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await super().wait_closed()  # type: ignore[no-untyped-call]
+        except (TimeoutError, OSError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    @property
+    def wire(self) -> asyncio.WriteTransport:
+        """Where bytes go, without a wait."""
+        assert self._io_writer is not None  # noqa: S101  # connected by its maker
+        return self._io_writer.transport
