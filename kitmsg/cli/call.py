@@ -25,7 +25,7 @@ _EPILOG: Final = """\
 A value is read as the endpoint's schema wants it: name=5 is text where name is a string.
 Without a schema, what is JSON is read as JSON, the rest as text.
 """
-_JSON_TYPES: Final = {
+_JSON_TYPES: Final[dict[str, Any]] = {
     "integer": int,
     "number": (int, float),
     "boolean": bool,

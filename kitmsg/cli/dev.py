@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = _EPILOG
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to serve")
-    port = {"type": int, "metavar": "PORT"}
+    port: dict[str, Any] = {"type": int, "metavar": "PORT"}
     parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
     parser.add_argument("--grpc", help="gRPC gateway (not there yet)", **port)

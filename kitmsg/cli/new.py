@@ -47,6 +47,8 @@ testpaths = ["tests"]
 
     kitmsg dev {module}.py
     curl localhost:8080/hello/Ann
+
+Run as ``python {module}.py`` it is a worker on the bus that NATS_URL names.
 """
 
 import kitmsg

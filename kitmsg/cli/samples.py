@@ -77,13 +77,20 @@ def _value(name: str, schema: dict[str, Any], defs: dict[str, Any], depth: int) 
     if kind == "object" or "properties" in schema:
         return _object(schema, defs, depth)
     if kind == "array":
-        items = schema.get("items")
-        is_leaf = depth >= _MAX_DEPTH or not isinstance(items, dict)
-        return [] if is_leaf else [_value(name, items, defs, depth + 1)]
+        return _array(name, schema, defs, depth)
     if isinstance(kind, str) and kind in _NUMBERS:
         least = schema.get("minimum", schema.get("exclusiveMinimum"))
         return least + 1 if isinstance(least, int) else _NUMBERS[kind]
     return _text(name, schema)
+
+
+def _array(
+    name: str, schema: dict[str, Any], defs: dict[str, Any], depth: int
+) -> list[Any]:
+    items = schema.get("items")
+    if depth >= _MAX_DEPTH or not isinstance(items, dict):
+        return []
+    return [_value(name, items, defs, depth + 1)]
 
 
 def _object(schema: dict[str, Any], defs: dict[str, Any], depth: int) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _empty(name: str) -> dict[str, Any]:
 
 
 def _add(row: dict[str, Any], endpoint: EndpointReport) -> dict[str, Any]:
-    data = endpoint.data if isinstance(endpoint.data, dict) else {}
+    data = endpoint.data
     row["instances"] += 1
     row["requests"] += endpoint.num_requests
     row["errors"] += endpoint.num_errors

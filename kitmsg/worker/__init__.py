@@ -1,7 +1,8 @@
 """The process runtime: what runs services, keeps them running, and ends them well.
 
     settings.py    one dataclass: what flags, environment and pyproject.toml may say
-    targets.py     ``module:Class``, files and folders -> services
+    targets.py     ``module:Class``, files and folders: where the code is
+    load.py        imports it, and finds the services
     logs.py        lines for people or for machines
     runtime.py     serves on a bus until told to stop, then drains
     process.py     a worker process, seen from inside: signals, heartbeats, reports
@@ -18,6 +19,17 @@ forks, so nothing that the parent opened leaks into them.
 
 from __future__ import annotations
 
-from kitmsg.worker.here import run_here
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kitmsg.service import Service
+    from kitmsg.worker.load import Factory
 
 __all__ = ["run_here"]
+
+
+def run_here(*services: Service | Factory) -> None:
+    """Serve in this process until SIGTERM or Ctrl-C; see `kitmsg.worker.here`."""
+    from kitmsg.worker.here import run_here
+
+    run_here(*services)

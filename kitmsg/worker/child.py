@@ -202,3 +202,5 @@ class Child:
                 future = self._asked.get(event["id"])
                 if future is not None and not future.done():
                     future.set_result(event)
+            case _:
+                pass  # a newer worker may say more

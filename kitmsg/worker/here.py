@@ -16,7 +16,7 @@ from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from kitmsg.worker.targets import Factory
+    from kitmsg.worker.load import Factory
 
 __all__ = ["run_here"]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg.errors import InvalidArgument, KitError, NotFound, Unauthenticated
-from kitmsg.worker import logs, targets
+from kitmsg.worker import logs
 from kitmsg.worker.control import (
     BEAT_SECONDS,
     EXIT_CONFIG,
@@ -31,6 +31,7 @@ from kitmsg.worker.control import (
     read_line,
     write_line,
 )
+from kitmsg.worker.load import Factory, load
 from kitmsg.worker.runtime import Runtime, max_drain, process_facts
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
     )
     importlib.import_module("kitmsg.bus.nats")  # slow, so before the heart beats
     try:
-        factories = targets.load(orders.targets)
+        factories = load(orders.targets)
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
@@ -102,7 +103,7 @@ class _Worker:
         self._orders = orders
         self._runtime: Runtime | None = None
 
-    async def run(self, factories: list[targets.Factory]) -> int:
+    async def run(self, factories: list[Factory]) -> int:
         reader, writer = await asyncio.open_unix_connection(
             sock=self._channel, limit=MAX_LINE
         )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kitmsg.bus import Bus
+    from kitmsg.worker.load import Factory
     from kitmsg.worker.settings import Settings
-    from kitmsg.worker.targets import Factory
 
 __all__ = ["Runtime", "max_drain", "process_facts"]
 
@@ -114,7 +114,8 @@ class Runtime:
         """Wait for `stop`, or for a service that must not go on; False for that."""
         stop = asyncio.ensure_future(self._stop.wait())
         failures = [host.failed for host in kit.hosts]
-        await asyncio.wait((stop, *failures), return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [stop, *failures]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         failed = [f.exception() for f in failures if f.done()]
         for error in failed:

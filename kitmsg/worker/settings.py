@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    import argparse
+    from argparse import ArgumentParser, _ArgumentGroup
     from collections.abc import Iterable, Mapping
 
 __all__ = [
@@ -158,7 +158,7 @@ def parse_address(text: str, host: str = "127.0.0.1") -> tuple[str, int]:
     return before.strip("[]") or host, int(port)
 
 
-def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+def add_flags(parser: ArgumentParser | _ArgumentGroup, names: Iterable[str]) -> None:
     """Add the flags of the settings in `names`; secrets and lists have none."""
     import argparse
 

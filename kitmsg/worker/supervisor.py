@@ -49,7 +49,7 @@ class Backoff:
 
     def next(self) -> float:
         """Return the next wait in seconds: it doubles, and is up to half shorter."""
-        wait = min(self.longest, self.first * 2 ** min(self.tries, _MAX_DOUBLINGS))
+        wait = min(self.longest, self.first * (1 << min(self.tries, _MAX_DOUBLINGS)))
         self.tries += 1
         return wait * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
 
@@ -189,8 +189,8 @@ class Supervisor:
             child = slot.child
             started = asyncio.get_running_loop().time()
             code = await self._watched(child)
-            if self.is_stopping or child is not slot.child:
-                continue
+            if child is not slot.child:
+                continue  # it was replaced
             lived = asyncio.get_running_loop().time() - started
             if not await self._after_end(slot, child, code, lived):
                 return
@@ -206,7 +206,9 @@ class Supervisor:
     async def _after_end(
         self, slot: _Slot, child: Child, code: int, lived: float
     ) -> bool:
-        """Decide what follows an end that nobody asked for; False for nothing."""
+        """Decide what follows the end of a worker; False for nothing more."""
+        if self.is_stopping:
+            return False
         self._note(slot, child, code)
         if self._is_hopeless(code):
             self._give_up(child, code)

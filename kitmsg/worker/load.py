@@ -1,0 +1,173 @@
+"""Imports targets and finds the services in them.
+
+What is loaded is run: a module is imported with its folder first on the path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from kitmsg.errors import InvalidArgument, NotFound
+from kitmsg.service import Service
+from kitmsg.worker.targets import Target, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
+
+__all__ = ["BrokenTarget", "Factory", "load"]
+
+Factory: TypeAlias = "type[Service] | Callable[[], Service]"
+"""Makes one instance of a service."""
+
+
+class BrokenTarget(InvalidArgument):
+    """The code of a target fails when it is imported; `stack` is its traceback.
+
+    Args:
+        message: The sentence for people.
+        stack: The traceback as text.
+    """
+
+    def __init__(self, message: str, stack: str = "") -> None:
+        super().__init__(message)
+        self.stack = stack
+
+
+def load(texts: Iterable[str]) -> list[Factory]:
+    """Import targets and return what makes their services, each once.
+
+    Raises:
+        InvalidArgument: A target names no service; the sentence says what is there.
+        BrokenTarget: Its code fails on import.
+        NotFound: It is not there.
+    """
+    factories: dict[Any, None] = {}
+    for text in texts:
+        factories.update(dict.fromkeys(_load(parse_target(text))))
+    if not factories:
+        raise InvalidArgument("nothing to serve: name a target such as greeter:Greeter")
+    return list(factories)
+
+
+def _load(target: Target) -> list[Factory]:
+    root = str(Path(target.root or ".").resolve())
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    modules = [_import(name, target) for name in target.modules]
+    if target.name:
+        return [_pick(modules[0], target)]
+    found = [cls for module in modules for cls in _services(module)]
+    if not found:
+        raise InvalidArgument(
+            f"{target.text} defines no service{_what_is_there(modules)};"
+            " a service is a class on kitmsg.Service"
+        )
+    return list(found)
+
+
+def _import(name: str, target: Target) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (
+            name == exc.name or name.startswith(exc.name + ".")
+        ):
+            raise _broken(target, exc) from exc
+        raise NotFound(
+            f"there is no module {exc.name!r} here ({Path.cwd()})"
+            f"{_near_module(exc.name)}"
+        ) from exc
+    except (Exception, SystemExit) as exc:
+        raise _broken(target, exc) from exc
+
+
+def _broken(target: Target, error: BaseException) -> BrokenTarget:
+    where = _line_of(error)
+    kind = type(error).__name__
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return BrokenTarget(
+        f"cannot import {target.text}: {where}{kind}: {text}",
+        "".join(traceback.format_exception(error)),
+    )
+
+
+def _line_of(error: BaseException) -> str:
+    """Return ``file:line: `` of the last frame that is not Python's or ours."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{error.lineno}: "
+    own = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((own, "<frozen", sys.base_prefix))
+        and "site-packages" not in frame.filename
+    ]
+    return f"{_short(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(
+        path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    )
+
+
+def _pick(module: ModuleType, target: Target) -> Factory:
+    found: Any = module
+    for part in target.name.split("."):
+        found = getattr(found, part, None)
+    if inspect.isclass(found) and issubclass(found, Service):
+        return found
+    if callable(found) and not inspect.isclass(found):
+        return cast("Factory", found)
+    if isinstance(found, Service):
+        service = found
+        return lambda: service
+    names = [cls.__name__ for cls in _services(module)]
+    near = difflib.get_close_matches(target.name, names, n=1, cutoff=0.4)
+    is_no_service = "is not a service" if found is not None else "is not there"
+    raise InvalidArgument(
+        f"{target.text}: {target.name!r} {is_no_service}"
+        + (f"; did you mean {near[0]!r}?" if near else _what_is_there([module]))
+    )
+
+
+def _services(module: ModuleType) -> list[type[Service]]:
+    """Return the services a module defines itself, in order."""
+    return [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Service)
+        and value.__module__ == module.__name__
+        and value.__declarations__
+    ]
+
+
+def _what_is_there(modules: list[ModuleType]) -> str:
+    services = [cls.__name__ for module in modules for cls in _services(module)]
+    if services:
+        return f"; it has {', '.join(services)}"
+    classes = [
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    return f"; it has the classes {', '.join(classes)}" if classes else ""
+
+
+def _near_module(name: str) -> str:
+    names = [path.stem for path in Path().glob("*.py")]
+    names += [path.parent.name for path in Path().glob("*/__init__.py")]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; here are: {', '.join(sorted(names)[:5])}" if names else ""
