@@ -22,7 +22,7 @@ __all__ = ["PROPAGATED", "Context", "current", "enter"]
 PROPAGATED: Final = ("traceparent", "tracestate", "baggage", "Kit-Request-Id")
 """Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
 
-_TRACES = tuple(name.encode() for name in ("trace", "baggage", "Kit-Request-Id"))
+_TRACES = (b"trace", b"baggage", b"kit-request-id")
 
 
 class Context:
@@ -128,12 +128,15 @@ class Context:
         message = self.message
         if message is None or not self.propagates:
             return {}
-        block = message.header_block
-        if not any(name in block for name in _TRACES):
+        block = message.header_block.lower()
+        fields: dict[str, str] = {}
+        if any(name in block for name in _TRACES):
             # Most calls bring none of them: the headers need not even be parsed.
-            return {"Kit-Request-Id": self._request_id} if self._request_id else {}
-        headers = message.headers
-        return {name: headers[name] for name in PROPAGATED if name in headers}
+            headers = message.headers
+            fields = {name: headers[name] for name in PROPAGATED if name in headers}
+        if self._request_id:
+            fields["Kit-Request-Id"] = self._request_id
+        return fields
 
     def __repr__(self) -> str:
         return f"Context(endpoint={self.endpoint!r}, deadline={self.deadline!r})"

@@ -24,7 +24,7 @@ __all__ = ["Mailbox", "Turn"]
 _log = logging.getLogger("kitmsg.mailbox")
 
 _TICK: Final = 0.05
-_MAX_STRAIGHT: Final = 128  # turns without letting the loop breathe
+_MAX_STRAIGHT: Final = 1024  # turns without letting the loop breathe
 
 
 class Turn(Protocol):

@@ -66,7 +66,7 @@ async def settled() -> None:
 @pytest.mark.parametrize(
     "limits", [{"concurrency": 0}, {"concurrency": -1}, {"size": -1}]
 )
-def test_limits_are_checked(limits: dict[str, int]) -> None:
+def test_limits_are_checked(limits: dict[str, Any]) -> None:
     """A mailbox that could do nothing is refused."""
     with pytest.raises(ValueError, match="must be at least"):
         Mailbox(**limits)

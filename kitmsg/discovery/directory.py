@@ -61,6 +61,7 @@ class Directory:
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
         self._age = float("-inf")
+        self._asking = asyncio.Lock()
 
     @property
     def instances(self) -> list[ServiceInfo]:
@@ -112,8 +113,9 @@ class Directory:
 
         It asks around for at most 0.15 s, and not more than once a second.
         """
-        if asyncio.get_running_loop().time() - self._age > 1.0:
-            await self.refresh(timeout=0.15, stall=0.05)
+        async with self._asking:  # a thousand failing calls ask once
+            if asyncio.get_running_loop().time() - self._age > 1.0:
+                await self.refresh(timeout=0.15, stall=0.05)
         count: dict[str, int] = {}
         for info in self._found.values():
             for endpoint in info.endpoints:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from kitmsg.errors import KitError
 from kitmsg.message import Message, check_name
 
 if TYPE_CHECKING:
@@ -272,7 +271,22 @@ async def _find(
     found: list[R] = []
     for reply in await ask_many(bus, subject, timeout=timeout, stall=stall):
         try:
-            found.append(decoder.decode(reply.data))
-        except (msgspec.DecodeError, KitError):
+            found.append(_read(decoder, reply.data))
+        except msgspec.DecodeError:
             continue  # not a service we can read; it harms nobody else
     return sorted(found, key=lambda service: (service.name, service.id))
+
+
+def _read(decoder: msgspec.json.Decoder[R], data: bytes) -> R:
+    """Return a reply; a null is taken as "not said", as some clients write it."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        said = _without_nulls(msgspec.json.decode(data))
+        return msgspec.convert(said, decoder.type)
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["BOUNDS_NS", "EndpointStats", "Snapshot", "quantile"]
 
-# Four buckets for each power of two: a quantile is at most 19 % too high.
+# Four buckets for each power of two: a quantile is at most 25 % too high.
 _STEPS: Final = 4
 _SMALLEST: Final = 10  # 2**10 ns, about 1 us
 _LARGEST: Final = 37  # 2**37 ns, about 137 s

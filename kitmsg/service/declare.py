@@ -217,7 +217,14 @@ def _mark(method: Any, options: Options) -> Any:
 def _threaded(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def run(*args: Any, **kwargs: Any) -> R:
-        return await asyncio.to_thread(method, *args, **kwargs)
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> R:
+        try:
+            return method(*args, **kwargs)
+        except StopIteration as error:
+            # A future cannot hold one: its waiter would never wake.
+            raise RuntimeError("the endpoint raised StopIteration") from error
 
     return run
 

@@ -282,12 +282,21 @@ class ServiceHost:
                 self._servers[name].endpoint = self._endpoint(declaration)
             _log.warning("%s %s was restarted", fresh.name, self.id)
             await self.intake.mailbox.turned_over()
-            await old.stop()
+            await self._put_away(old)
         except Exception as exc:  # noqa: BLE001  the new instance may fail in any way
             _log.exception("%s could not be restarted", old.name)
             self._give_up(exc)
         finally:
             self._restarting = None
+
+    async def _put_away(self, old: Service) -> None:
+        """Stop an instance that was replaced; it was broken, so this may fail."""
+        if old is self.service:
+            return
+        try:
+            await old.stop()
+        except Exception:  # noqa: BLE001  logged; the new instance serves already
+            _log.exception("%s: the old instance did not stop well", old.name)
 
     def _give_up(self, error: Exception) -> None:
         if not self.failed.done():

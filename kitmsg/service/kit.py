@@ -84,6 +84,10 @@ class Kit:
             metadata: Headers to send with every call.
             instance: Call only the instance with this id.
             codec: How requests travel.
+
+        Raises:
+            TypeError: `service` is no class of a service.
+            ValueError: `timeout` is not positive.
         """
         return make_client(
             self.bus,
@@ -132,7 +136,10 @@ class Kit:
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
         hosts, self.hosts = self.hosts, []
-        await asyncio.gather(*(host.drain(timeout) for host in hosts))
+        drains = (host.drain(timeout) for host in hosts)
+        for end in await asyncio.gather(*drains, return_exceptions=True):
+            if isinstance(end, BaseException):
+                raise end
 
     async def close(self) -> None:
         """Drain, and close the bus."""

@@ -50,7 +50,15 @@ def make_client(
     codec: Codec = MSGPACK,
     hint: Hint | None = None,
 ) -> S:
-    """Return an object with the endpoints of `service` as methods; see `Kit.client`."""
+    """Return an object with the endpoints of `service` as methods; see `Kit.client`.
+
+    Raises:
+        TypeError: `service` is no class of a service.
+        ValueError: `timeout` is not positive.
+    """
+    given: object = service  # not everybody has a type checker
+    if not (isinstance(given, type) and issubclass(given, Service)):
+        raise TypeError(f"{service!r} is no class of a service; give a kitmsg.Service")
     proxy = _Proxy(service)
     fields = metadata or {}
     for declaration in service.__declarations__.values():
@@ -62,7 +70,7 @@ def make_client(
             bus,
             subject,
             name=name,
-            timeout=timeout or declaration.options.timeout or DEFAULT_TIMEOUT,
+            timeout=_timeout(timeout, declaration),
             raises=declaration.options.raises,
             hint=hint,
             **_coders(declaration, codec),
@@ -71,6 +79,12 @@ def make_client(
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _timeout(given: float | None, declaration: Declaration) -> float:
+    if given is not None:
+        return given
+    return declaration.options.timeout or DEFAULT_TIMEOUT
 
 
 def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Client(Generic[Req, Resp]):
                 hook(ctx, error)
 
     async def _call(self, ctx: Context, request: Req) -> Resp:
-        if ctx.endpoint != self.name:
+        if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
         data = self._encode(ctx, request)
         left = self._left(ctx)

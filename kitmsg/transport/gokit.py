@@ -83,7 +83,7 @@ def encode_error(
         error: What went wrong.
         raises: The exception classes that the endpoint declares; their text is told.
     """
-    text = str(error)
+    text = str(error) or type(error).__name__  # "" would mean success
     if not isinstance(error, (KitError, *raises)):
         text = f"internal error (request id {ctx.request_id})"
     return _to_json({_ERROR: text}), b""

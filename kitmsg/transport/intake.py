@@ -10,9 +10,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.errors import Disconnected, KitError
+from kitmsg.codec import JSON
+from kitmsg.context import Context
+from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
-from kitmsg.transport.wire import CANCEL
+from kitmsg.transport.wire import CANCEL, encode_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -152,6 +154,12 @@ class Intake:
         server = self.servers.get(subject)
         if server is not None:
             server.receive(message)
+        elif message.reply:
+            missing = Unimplemented(f"{self.service} serves nothing on {subject!r}")
+            data, header_block = encode_error(
+                missing, request_id=Context().request_id, codec=JSON, declared={}
+            )
+            self.bus.publish(message.reply, data, "", header_block)
 
     def _cancelled(self, message: Message) -> None:
         reply = message.data.decode("ascii", "replace")

@@ -260,7 +260,8 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: Exception) -> None:
         """Log what is the service's fault, and answer."""
-        is_declared = type(error).__name__ in self._declared
+        known = self._declared.get(type(error).__name__)
+        is_declared = known is not None and type(error) is known.exception
         if not isinstance(error, KitError) and not is_declared:
             if self._logs:
                 self._log_failure(ctx, error)
@@ -299,7 +300,10 @@ class Server:
         self._answer(self._outside(message), message, full)
 
     def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
-        """Send an error reply and count it; a reply that cannot be sent is logged."""
+        """Send an error reply and count it.
+
+        One that cannot be made or sent is logged, and a plain one takes its place.
+        """
         self.stats.failed(code_of(error).value, str(error))
         if isinstance(error, InvalidArgument):
             self.stats.invalid += 1
@@ -312,6 +316,15 @@ class Server:
             _log.debug("%s: no connection to answer on", self.name)
         except Exception:  # noqa: BLE001  a custom encoder may fail in any way
             _log.exception("%s: the error reply failed", self.name)
+            self._answer_plainly(ctx, message)
+
+    def _answer_plainly(self, ctx: Context, message: Message) -> None:
+        failed = Internal(f"{self.name} failed, and so did its error reply")
+        data, header_block = self._default_error(ctx, failed)
+        try:
+            self.bus.publish(message.reply, data, "", header_block)
+        except KitError as exc:
+            _log.warning("%s: no answer to %s: %s", self.name, message.reply, exc)
 
     def _default_error(self, ctx: Context, error: BaseException) -> tuple[bytes, bytes]:
         return encode_error(

@@ -12,6 +12,7 @@ from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
+from kitmsg.transport import wire
 from kitmsg.transport.wire import CONTENT_TYPE, is_plain
 
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ def decode_response(signature: Signature) -> Decode:
 
 
 def reply_codec(ctx: Context, message: Message) -> Codec:
-    """Return the codec of a reply: as its header says, else its request's."""
-    if message.header_block:
-        named = message.headers.get(CONTENT_TYPE)
-        if named:
-            return by_content_type(named)
-    return ctx.codec or MSGPACK
+    """Return the codec of a reply: as its header says, else its request's.
+
+    Raises:
+        DataLoss: The header names none we know.
+    """
+    return wire.reply_codec(message, ctx.codec or MSGPACK)

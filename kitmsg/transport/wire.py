@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type
-from kitmsg.errors import Code, InvalidArgument, KitError, code_of, error_for
+from kitmsg.errors import (
+    Code,
+    DataLoss,
+    InvalidArgument,
+    KitError,
+    code_of,
+    error_for,
+)
 from kitmsg.message import Headers, Message, encode_headers
 from kitmsg.schema import error_codec
 
@@ -34,6 +41,8 @@ __all__ = [
     "encode_error",
     "is_plain",
     "plain_headers",
+    "reply_codec",
+    "reply_headers",
     "timeout_ms",
 ]
 
@@ -52,6 +61,7 @@ CANCEL: Final = "_kit.cancel"
 _PLAIN_START: Final = b"NATS/1.0\r\nKit-Timeout: "
 _PLAIN_END: Final = b"\r\n\r\n"
 _MAX_TIMEOUT_MS: Final = 1 << 40  # some 35 years; more is a mistake
+_MAX_DIGITS: Final = 13
 _MAX_TEXT: Final = 1024
 
 
@@ -83,12 +93,17 @@ def timeout_ms(message: Message) -> int | None:
         text = message.headers.single(TIMEOUT)
         if not text:
             return None
-    if not (text.isascii() and text.isdigit()) or int(text[:16]) > _MAX_TIMEOUT_MS:
+    if not _is_number(text) or int(text) > _MAX_TIMEOUT_MS:
         raise InvalidArgument(
             f"header {TIMEOUT} must be whole milliseconds, not {text[:40]!r}",
             field=TIMEOUT,
         )
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether `text` is a whole number, of no more digits than any header needs."""
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +189,13 @@ def decode_error(
 
     Understands any service that follows ADR-32: without ``Kit-Code`` the number in
     ``Nats-Service-Error-Code`` is read as an HTTP status.
+
+    Raises:
+        DataLoss: The reply cannot be read.
     """
     if not message.header_block:
         return None
-    headers = message.headers
+    headers = reply_headers(message)
     code = _code(headers)
     if code is None:
         return None
@@ -187,8 +205,8 @@ def decode_error(
     text = headers.get(SERVICE_ERROR, "")
     error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
     wait = headers.get(RETRY_AFTER, "")
-    if wait.isdigit():
-        error.retry_after = int(wait[:12]) / 1000
+    if _is_number(wait):
+        error.retry_after = int(wait) / 1000
     if isinstance(error, InvalidArgument):
         error.field = headers.get(FIELD, "")
     return error
@@ -200,10 +218,38 @@ def _code(headers: Headers) -> Code | None:
         return Code(name) if name in Code.__members__.values() else Code.UNKNOWN
     number = headers.get(SERVICE_ERROR_CODE)
     if number is not None:
-        return Code.from_http(int(number)) if number[:9].isdigit() else Code.UNKNOWN
+        return Code.from_http(int(number)) if _is_number(number) else Code.UNKNOWN
     return Code.UNKNOWN if SERVICE_ERROR in headers else None
 
 
 def _body_codec(headers: Headers, codec: Codec) -> Codec:
     named = headers.get(CONTENT_TYPE)
-    return codec if named is None else by_content_type(named)
+    if not named:
+        return codec
+    try:
+        return by_content_type(named)
+    except InvalidArgument as exc:
+        raise DataLoss(f"the reply cannot be read: {exc}") from exc
+
+
+def reply_headers(message: Message) -> Headers:
+    """Return the headers of a reply.
+
+    Raises:
+        DataLoss: They are malformed.
+    """
+    try:
+        return message.headers
+    except InvalidArgument as exc:
+        raise DataLoss(f"the reply cannot be read: {exc}") from exc
+
+
+def reply_codec(message: Message, default: Codec) -> Codec:
+    """Return the codec of a reply: as its header says, else `default`.
+
+    Raises:
+        DataLoss: The header names none we know.
+    """
+    if not message.header_block:
+        return default
+    return _body_codec(reply_headers(message), default)
