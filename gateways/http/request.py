@@ -197,7 +197,7 @@ def _reader(schema: Schema, root: Schema) -> Callable[[str, list[str]], Any]:
 def _array_reader(convert: _Convert) -> Callable[[str, list[str]], Any]:
     def read(name: str, texts: list[str]) -> Any:
         return [
-            _converted(convert, f"{name}[{at}]" if at else name, text)
+            _converted(convert, f"{name}[{at}]" if len(texts) > 1 else name, text)
             for at, text in enumerate(texts)
         ]
 

@@ -1,0 +1,126 @@
+"""A gateway on an in-memory bus, and a real HTTP client on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+import gateways.http
+import kitmsg
+from gateways.http import GatewayOptions
+from kitmsg.discovery.subject import (
+    EndpointInfo,
+    Responder,
+    ServiceInfo,
+    ServiceReport,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from gateways.http.server import GatewayServer
+    from kitmsg.bus import Bus
+    from kitmsg.bus.memory import MemoryBus
+
+
+class Outside:
+    """What an HTTP caller has: a gateway's address and a client."""
+
+    def __init__(self, server: GatewayServer, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.session = session
+
+    async def __call__(
+        self, method: str, path: str, **kwargs: Any
+    ) -> tuple[aiohttp.ClientResponse, Any]:
+        """Return the response and its body: JSON as objects, anything else as bytes."""
+        kwargs.setdefault("allow_redirects", False)
+        async with self.session.request(method, path, **kwargs) as response:
+            body = await response.read()
+            if "json" in response.content_type and body:
+                return response, await response.json(content_type=None)
+            return response, body
+
+    async def raw(self, data: bytes, *, until_closed: bool = True) -> bytes:
+        """Send bytes on a connection of its own and return what comes back."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.server.port, limit=1 << 20
+        )
+        try:
+            writer.write(data)
+            async with asyncio.timeout(20):
+                if until_closed:
+                    return await reader.read()
+                return await reader.readuntil(b"\r\n\r\n")
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def _until(predicate: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not predicate():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
+    """Give a function that waits until something is so, and fails after 10 s."""
+    return _until
+
+
+@pytest.fixture
+async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
+    """A kit on the in-memory bus, on the real clock."""
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        yield kit
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Give a function that starts a gateway, with options, and returns an `Outside`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
+            chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
+            server = await gateways.http.serve(on, chosen)
+            stack.push_async_callback(server.stop)
+            session = aiohttp.ClientSession(server.url)
+            await stack.enter_async_context(session)
+            return Outside(server, session)
+
+        yield begin
+
+
+@pytest.fixture
+def foreign(memory_bus: MemoryBus) -> Callable[..., Responder]:
+    """Give a function that announces a service as a plain micro service does."""
+
+    def announce(name: str, *subjects: str, **options: Any) -> Responder:
+        metadata = options.get("metadata", {})
+        info = ServiceInfo(
+            name=name,
+            id=options.get("id", f"{name}-1"),
+            version=options.get("version", "1.0.0"),
+            endpoints=[
+                EndpointInfo(
+                    name=options.get("endpoint") or subject.rpartition(".")[2],
+                    subject=subject,
+                    metadata=metadata,
+                )
+                for subject in subjects
+            ],
+        )
+        report = ServiceReport(
+            name=name, id=info.id, version=info.version, started="", endpoints=[]
+        )
+        responder = Responder(memory_bus, info, lambda: report)
+        responder.start()
+        return responder
+
+    return announce

@@ -1,0 +1,182 @@
+"""Path, query and body become one request object."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from gateways.http.request import Parameters
+from kitmsg.codec import JSON, MSGPACK
+from kitmsg.errors import InvalidArgument
+
+SCHEMA = {
+    "$ref": "#/$defs/Request",
+    "$defs": {
+        "Request": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["text"],
+            "properties": {
+                "text": {"type": "string"},
+                "count": {"type": "integer", "format": "int64"},
+                "ratio": {"type": "number"},
+                "flag": {"type": "boolean"},
+                "maybe": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+                "words": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "numbers": {"type": "array", "items": {"$ref": "#/$defs/Count"}},
+                "colour": {"$ref": "#/$defs/Colour"},
+                "level": {"enum": [1, 2]},
+                "filter": {"type": "object"},
+                "anything": {},
+                "several": {"type": ["integer", "null"]},
+            },
+        },
+        "Colour": {"enum": ["red", "blue"]},
+        "Count": {"type": "integer"},
+    },
+}
+PARAMETERS = Parameters(SCHEMA)
+
+
+def build(query: str = "", path: dict[str, str] | None = None, body: object = None):
+    """Return the request as objects."""
+    data = b"" if body is None else json.dumps(body).encode()
+    return json.loads(PARAMETERS.build(path or {}, query, data, JSON))
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("text=5", {"text": "5"}),
+        ("text=", {"text": ""}),
+        ("text=a+b%26c", {"text": "a b&c"}),
+        ("count=5", {"count": 5}),
+        ("count=-5", {"count": -5}),
+        ("count=9223372036854775807", {"count": 9223372036854775807}),
+        ("ratio=1.5", {"ratio": 1.5}),
+        ("ratio=2", {"ratio": 2}),
+        ("ratio=1e-3", {"ratio": 0.001}),
+        ("flag=true", {"flag": True}),
+        ("flag=False", {"flag": False}),
+        ("flag=1", {"flag": True}),
+        ("flag=0", {"flag": False}),
+        ("maybe=2.5", {"maybe": 2.5}),
+        ("maybe=null", {"maybe": None}),
+        ("words=x", {"words": "x"}),
+        ("either=x", {"either": "x"}),
+        ("either=5", {"either": 5}),
+        ("tags=a&tags=b", {"tags": ["a", "b"]}),
+        ("tags=a", {"tags": ["a"]}),
+        ("tags=a,b", {"tags": ["a,b"]}),
+        ("numbers=1&numbers=2", {"numbers": [1, 2]}),
+        ("colour=red", {"colour": "red"}),
+        ("level=2", {"level": 2}),
+        ('filter={"a":[1]}', {"filter": {"a": [1]}}),
+        ("anything=5", {"anything": "5"}),
+        ("several=7", {"several": 7}),
+    ],
+)
+def test_text_becomes_what_the_schema_says(query, expected):
+    """Each JSON Schema type has its spelling in a query."""
+    assert build(query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("count=x", "count", "a whole number, not 'x'"),
+        ("count=1.5", "count", "a whole number"),
+        ("count=", "count", "a whole number"),
+        ("count=1_000", "count", "a whole number"),
+        ("count=%D9%A3", "count", "a whole number"),
+        ("count=" + "9" * 400, "count", "a whole number"),
+        ("ratio=nan", "ratio", "a number"),
+        ("ratio=inf", "ratio", "a number"),
+        ("ratio=1e999", "ratio", "a number"),
+        ("flag=yes", "flag", "true or false"),
+        ("maybe=x", "maybe", "null or a number"),
+        ("colour=green", "colour", "one of red, blue, not 'green'"),
+        ("level=3", "level", "one of 1, 2"),
+        ("filter=[1]", "filter", "a JSON object"),
+        ("filter={", "filter", "a JSON object"),
+        ("numbers=1&numbers=x", "numbers[1]", "a whole number"),
+        ("text=a&text=b", "text", "more than once"),
+        ("txet=a", "txet", "did you mean 'text'"),
+        ("zzz=a", "zzz", "it takes text, count"),
+    ],
+)
+def test_text_that_does_not_fit_is_refused_by_name(query, field, words):
+    """The message says what was expected, the error names the parameter."""
+    with pytest.raises(InvalidArgument, match=words.replace("[", r"\[")) as caught:
+        build(query)
+    assert caught.value.field == field
+    assert repr(field) in str(caught.value)
+
+
+def test_path_and_body_are_merged():
+    """A body keeps its bytes, numbers of any size included."""
+    body = b'{"count":123456789012345678901234567890,"ratio":1.50}'
+    merged = PARAMETERS.build({"text": "7"}, "flag=true", body, JSON)
+    assert b"123456789012345678901234567890" in merged
+    assert b"1.50" in merged
+    assert json.loads(merged)["text"] == "7"
+
+
+def test_a_msgpack_body_stays_msgpack():
+    """Merged in its own codec."""
+    body = msgspec.msgpack.encode({"count": 1})
+    merged = PARAMETERS.build({"text": "7"}, "", body, MSGPACK)
+    assert msgspec.msgpack.decode(merged) == {"text": "7", "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body"),
+    [
+        ({"text": "a"}, "text=b", None),
+        ({"text": "a"}, "", {"text": "a"}),
+        ({}, "text=a", {"text": "a"}),
+    ],
+)
+def test_a_field_from_two_places_is_refused(path, query, body):
+    """Even if both say the same."""
+    with pytest.raises(InvalidArgument, match="'text' is in the") as caught:
+        build(query, path, body)
+    assert caught.value.field == "text"
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b'"x"', b"\xff", b"[" * 5000, b"{}x"])
+def test_a_body_that_is_no_object_is_refused(body):
+    """Whatever it is, it is the caller's mistake."""
+    with pytest.raises(InvalidArgument):
+        PARAMETERS.build({"text": "a"}, "", body, JSON)
+
+
+def test_a_query_that_is_not_utf8_or_endless_is_refused():
+    """Nothing is guessed, and work is bounded."""
+    with pytest.raises(InvalidArgument, match="not UTF-8"):
+        build("text=%ff")
+    with pytest.raises(InvalidArgument, match="more than 256"):
+        build("&".join(f"a{n}=1" for n in range(300)))
+
+
+@pytest.mark.parametrize(
+    "schema", [None, {}, {"$ref": "#/$defs/None"}, {"$ref": "#"}, {"$ref": 5}]
+)
+def test_without_a_schema_parameters_stay_text(schema):
+    """An unknown name is then the service's to judge."""
+    built = Parameters(schema).build({"a": "1"}, "b=2", b"", JSON)
+    assert json.loads(built) == {"a": "1", "b": "2"}
+
+
+def test_a_schema_that_refers_to_itself_ends():
+    """A recursive alternative is cut off, not followed for ever."""
+    schema = {
+        "type": "object",
+        "properties": {"x": {"$ref": "#/$defs/X"}},
+        "$defs": {"X": {"anyOf": [{"$ref": "#/$defs/X"}, {"type": "integer"}]}},
+    }
+    assert json.loads(Parameters(schema).build({"x": "5"}, "", b"", JSON)) == {"x": 5}
