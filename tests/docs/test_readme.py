@@ -1,0 +1,260 @@
+"""The README is a contract: its commands run as they stand, its snippets work.
+
+A ``sh`` block is one session in a folder that holds the README's own files.  Commands that
+serve run beside the rest and have to end well; a ``# prints`` says what a command prints.
+Ports are replaced by free ones, so that nothing on this machine is in the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg.worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kitmsg.bus.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+BIN = Path(sys.executable).parent
+SERVES = re.compile(r"kitmsg (dev|run|gateway)\b|python \w+\.py$")
+SECONDS = 20.0
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def files(text: str) -> dict[str, str]:
+    """Return the Python blocks that name a file in their first line, by that name."""
+    found = (re.match(r"# (\w+\.py)\n", block) for block in blocks(text, "python"))
+    return {match[1]: match.string for match in found if match}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Session:
+    """Runs the commands of one block."""
+
+    def __init__(self, folder: Path, nats_url: str) -> None:
+        self._folder = folder
+        self._ports = {8080: free_port(), 9090: free_port(), 4222: free_port()}
+        self._environ = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "NATS_URL": nats_url,
+            "NO_COLOR": "1",
+        }
+        self._served: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def run(self, line: str) -> None:
+        """Run one line, and check what it should print."""
+        command, _, comment = line.partition("#")
+        words = shlex.split(self._with_ports(command.strip()))
+        if not words or words[0] == "export":
+            return  # NATS_URL is set already, to a server that is there
+        if SERVES.match(command.strip()):
+            self._serve(words)
+            return
+        done = subprocess.run(
+            words,
+            cwd=self._folder,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        _, is_told, wanted = comment.partition("prints ")
+        if is_told:
+            assert done.stdout.strip() == wanted.strip(), line
+
+    def stop(self) -> None:
+        """End what serves, as Ctrl-C does; each has to end well."""
+        for _, process in self._served:
+            process.send_signal(signal.SIGINT)
+        codes = {}
+        for line, process in self._served:
+            try:
+                codes[line] = process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[line] = process.wait()
+        assert set(codes.values()) <= {0}, f"{codes}\n{self._log()}"
+
+    def _with_ports(self, command: str) -> str:
+        for port, free in self._ports.items():
+            command = re.sub(rf"\b{port}\b", str(free), command)
+        if "--http" not in command and command.startswith("kitmsg dev"):
+            command += f" --http {self._ports[8080]} --nats {self._ports[4222]}"
+            self._environ["NATS_URL"] = f"nats://127.0.0.1:{self._ports[4222]}"
+        if "--port" not in command and command.startswith("kitmsg gateway http"):
+            command += f" --port {self._ports[8080]}"
+        return command
+
+    def _serve(self, words: list[str]) -> None:
+        with (self._folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                words,
+                cwd=self._folder,
+                env=self._environ,
+                stdout=log,
+                stderr=log,
+            )
+        self._served.append((" ".join(words), process))
+        if any(str(port) in words for port in self._ports.values()):
+            port = next(p for p in self._ports.values() if str(p) in words)
+            self._await(f"http://127.0.0.1:{port}/readyz", process)
+
+    def _await(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        """Wait until something is ready; nothing tells us but asking."""
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url) as answer:
+                if answer.status == 200 and b'"services":0' not in answer.read():
+                    return
+            time.sleep(0.02)
+        pytest.fail(f"{url} is not ready:\n{self._log()}", pytrace=False)
+
+    def _log(self) -> str:
+        log = self._folder / "log"
+        return log.read_text() if log.exists() else ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README shows."""
+    for name, text in files(README).items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def session(folder: Path, nats_server: EmbeddedServer) -> Iterator[Session]:
+    """A shell in that folder, on a real bus."""
+    opened = Session(folder, nats_server.url)
+    yield opened
+    opened.stop()
+
+
+@pytest.mark.parametrize("number", range(len(blocks(README, "sh"))))
+def test_commands_of_the_readme_work_as_written(session, number):
+    """Somebody who types the README sees what it says."""
+    for line in blocks(README, "sh")[number].splitlines():
+        session.run(line)
+
+
+def test_client_of_the_readme_prints_the_greeting(session):
+    """The client snippet runs as it stands, against the service snippet."""
+    session.run("kitmsg run greeter:Greeter --health 9090")
+    session.run(
+        "python client.py  # prints Hello, Ann!".replace("python", sys.executable)
+    )
+
+
+def test_test_of_the_readme_passes(folder):
+    """The test snippet needs nothing but pytest and kitmsg."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_of_every_page_compiles(page):
+    """No snippet has a syntax error."""
+    for block in blocks(page.read_text(), "python"):
+        compile(block, page.name, "exec", flags=0x2000)  # top-level await allowed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_every_page_lead_somewhere(page):
+    """Files that are linked to exist, and so do headings in the same page."""
+    text = page.read_text()
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        assert not path or (page.parent / path).exists(), target
+        assert path or anchor in anchors, target
+
+
+def test_make_does_what_the_readme_says():
+    """`make demo` ends in the command that the table shows, `make test` in pytest."""
+    facts = {"demo": "kitmsg dev examples/addsvc", "test": "pytest"}
+    for target, command in facts.items():
+        assert f"`make {target}`" in README
+        done = subprocess.run(
+            [shutil.which("make") or "make", "-n", target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert command in done.stdout
+        assert command in README
+
+
+def test_pip_lines_name_extras_and_groups_that_exist():
+    """What `pip install` is told to install is in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = set(re.findall(r"pip install [^`]*\[([\w,]+)\]", README))
+    groups = set(re.findall(r"--group (\w+)", README))
+    assert {e for group in extras for e in group.split(",")} <= set(
+        project["project"]["optional-dependencies"]
+    )
+    assert groups <= set(project["dependency-groups"])
+
+
+def test_table_of_settings_is_complete():
+    """Every setting is in the table, with its flag, variable and default."""
+    row = r"^\| (?:`(--[\w-]+|TARGET \.\.\.)`)? ?\| `(\w+)` \| (?:`([^`]*)`)?"
+    rows = re.findall(row, README, re.MULTILINE)
+    told = {variable: (flag, default) for flag, variable, default in rows}
+    for field in dataclasses.fields(Settings):
+        flag, default = told.pop(field.metadata["env"])
+        has_flag = field.metadata.get("has_flag", True) and not field.metadata.get(
+            "is_secret"
+        )
+        if has_flag:
+            assert flag == f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, float):
+            assert float(default) == field.default
+        elif field.default and not isinstance(field.default, bool):
+            assert default == str(field.default)
+        else:
+            assert default == ""
+    assert told == {}
