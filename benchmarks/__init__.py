@@ -1,0 +1,14 @@
+"""How fast it is, beside its peers: ``python -m benchmarks VERB``.
+
+    __main__.py  the verbs and their options
+    compare.py   `rpc` and `http`: peers measured in turns, in one run
+    fleet.py     the processes of a peer: start, CPU, end
+    table.py     tables for people, ratios with their spread
+    chart.py     the bar chart of the README
+    mailbox.py codec.py idle.py   parts of kitmsg alone
+    guard.py     a quick look at the cost of the layers, for CI to print
+    figures/     promises with a number in them, each measured
+    peers/       the programs that are compared
+
+Numbers of one run compare with each other; those of another day or machine do not.
+"""

@@ -1,0 +1,126 @@
+"""``python -m benchmarks [VERB]``; without a verb, everything but `guard` and `figures`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from benchmarks import chart, compare
+from benchmarks.fleet import gokit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_COMPARED: Final = {
+    "rpc": (compare.RPC, "1,64,512"),
+    "http": (compare.HTTP, "32"),
+    "layers": (compare.LAYERS, "64"),
+}
+_ALONE: Final = ("mailbox", "codec", "idle", "guard", "figures")
+_USUAL: Final = ("rpc", "http", "mailbox", "codec", "idle")
+_CHARTED: Final = 64
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what `argv` says and print it; returns the exit code.
+
+    Args:
+        argv: Arguments; those of the process by default.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        for verb in [options.verb] if options.verb else _USUAL:
+            rows, text = run(verb, options)
+            print(msgspec.json.encode(rows).decode() if options.json else text)
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def run(verb: str, options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
+    """Return what a verb measured, as plain objects and as a table."""
+    if verb in _COMPARED:
+        return _compare(verb, options)
+    module = importlib.import_module(f"benchmarks.{verb}")
+    rows = module.measure(options)
+    return rows, module.report(rows)
+
+
+def _compare(
+    verb: str, options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], str]:
+    everybody, usual = _COMPARED[verb]
+    go = gokit()
+    known = [*everybody, *(compare.LAYERS[1:-1] if verb == "rpc" else ())]
+    wanted = options.peers or [peer.name for peer in everybody]
+    peers = compare.available(known, wanted, go=go)
+    samples = [
+        sample
+        for codec in (options.codec if verb != "http" else ["json"])
+        for sample in compare.compare(
+            peers,
+            codec=codec,
+            in_flight=options.in_flight or _numbers(usual),
+            rounds=options.rounds,
+            calls=options.calls,
+            go=go,
+        )
+    ]
+    rows = compare.summary(samples)
+    if options.svg:
+        options.svg.write_text(_chart(verb, rows))
+    return rows, compare.report(rows)
+
+
+def _chart(verb: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Return the bars of one load: 64 in flight where that was measured."""
+    loads = list(dict.fromkeys((row["codec"], row["in_flight"]) for row in rows))
+    chosen = next((load for load in loads if load[1] == _CHARTED), loads[0])
+    shown = [row for row in rows if (row["codec"], row["in_flight"]) == chosen]
+    codec, in_flight = chosen
+    what = "HTTP to the bus and back" if verb == "http" else "calls over NATS"
+    return chart.bars(
+        f"{what}: requests per second",
+        [(row["peer"], row["rate"]) for row in shown],
+        note=f"{in_flight} in flight, {codec}; caller, server and service on one machine",
+        ours="kitmsg",
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    numbers = [int(word) for word in text.split(",")]
+    if min(numbers) < 1:
+        raise ValueError(f"{text!r}: write numbers from 1 on")
+    return numbers
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("verb", nargs="?", choices=[*_COMPARED, *_ALONE], metavar="VERB")
+    add("--calls", type=int, default=20_000, help="calls in each measurement")
+    add("--rounds", type=int, default=3, help="how often each is measured")
+    add("--in-flight", type=_numbers, metavar="N,...", help="calls at once")
+    add("--codec", type=_words, default=["json"], help="json, msgpack or both")
+    add("--peers", type=_words, default=[], metavar="NAME,...", help="only these")
+    add("--only", type=_words, default=[], metavar="NAME,...", help="of figures")
+    add("--quick", action="store_true", help="figures in their short form")
+    add("--json", action="store_true", help="for machines")
+    add("--svg", type=Path, metavar="FILE", help="draw the chart of rpc or http")
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

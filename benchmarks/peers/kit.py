@@ -1,0 +1,56 @@
+"""kitmsg as its users write it.
+
+The variant names the defaults to do without, joined by ``+``; ``bare`` is all of them;
+``gokit`` answers as Go kit's transport on its subject.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import kitmsg
+from kitmsg import Service, endpoint
+from kitmsg.codec import JSON, MSGPACK
+from kitmsg.service.declare import DEFAULTS
+
+if TYPE_CHECKING:
+    from benchmarks.peers import Call, Setting
+    from kitmsg import Kit
+
+__all__ = ["connect", "serve"]
+
+
+class Calculator(Service):
+    """Adds numbers."""
+
+    @endpoint
+    async def sum(self, a: int, b: int) -> int:
+        """Return the sum of two numbers."""
+        return a + b
+
+
+class GoCalculator(Service):
+    """Adds numbers for callers that speak Go kit's wire."""
+
+    @endpoint(wire="gokit", subject="kit.gosum")
+    async def sum(self, a: int, b: int) -> int:
+        """Return the sum of two numbers."""
+        return a + b
+
+
+async def serve(setting: Setting) -> Kit:
+    """Serve sum."""
+    kit = await kitmsg.connect(setting.url)
+    variant = setting.variant
+    service = GoCalculator() if variant == "gokit" else Calculator()
+    service.off = DEFAULTS if variant == "bare" else set(variant.split("+")) & DEFAULTS
+    await kit.serve(service)
+    return kit
+
+
+async def connect(setting: Setting) -> Call:
+    """Return a call of sum."""
+    kit = await kitmsg.connect(setting.url)
+    codec = JSON if setting.codec == "json" else MSGPACK
+    client = kit.client(Calculator, codec=codec)
+    return lambda: client.sum(1, 2)
