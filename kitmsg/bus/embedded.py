@@ -161,7 +161,10 @@ class EmbeddedServer:
 
     def pause(self) -> None:
         """Freeze the server: connections stay open and silent (POSIX only)."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # Stopped, not about to be: a ping on its way would still be answered.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """End what `pause` began."""

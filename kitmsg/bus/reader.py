@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.bus.wire import ProtocolError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 _log = logging.getLogger("kitmsg.bus")
+_GULP_BYTES: Final = 64 << 10
 
 
 class Reader(asyncio.Protocol):
@@ -42,6 +43,8 @@ class Reader(asyncio.Protocol):
         self._behind = behind
         self._on_lost: Callable[[Exception | None], None] | None = on_lost
         self._transport: asyncio.Transport | None = None
+        self._swallowed = 0  # bytes since the last rest
+        self._rest = b""  # read, and waiting for the next turn of the loop
 
     def take_over(self, transport: asyncio.Transport, buffered: bytes) -> None:
         """Read from `transport` from now on; `buffered` came before."""
@@ -51,8 +54,31 @@ class Reader(asyncio.Protocol):
             self.data_received(buffered)
         transport.resume_reading()  # the stream reader may have held it back
 
+    # A loop may read a megabyte before anybody else has a turn.  What came first is to be
+    # worked on meanwhile, or mailboxes fill up that are not slow at all.  So: one gulp,
+    # then everybody else, then the next.
+
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse what came, at most a gulp of it in one turn of the loop."""
+        self._swallowed += len(data)
+        if len(data) > _GULP_BYTES:
+            data, self._rest = data[:_GULP_BYTES], data[_GULP_BYTES:]
+        self._parse(data)
+        if self._swallowed > _GULP_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take the next gulp, or read on when there is none."""
+        data, self._rest = self._rest[:_GULP_BYTES], self._rest[_GULP_BYTES:]
+        if data:
+            self._parse(data)
+            asyncio.get_running_loop().call_soon(self._go_on)
+        elif self._transport is not None and not self._transport.is_closing():
+            self._swallowed = 0
+            self._transport.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._feed(data)
         except ProtocolError as error:

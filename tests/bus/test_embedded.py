@@ -134,7 +134,7 @@ def test_stops_when_paused() -> None:
     with EmbeddedServer(jetstream=False) as server:
         pid = server.pid
         server.pause()
-        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
     assert not psutil.pid_exists(pid)
 
 

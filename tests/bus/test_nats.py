@@ -339,6 +339,22 @@ async def test_a_protocol_error_leads_to_a_new_connection(bus: NatsBus) -> None:
     assert (await bus.request("echo", b"x", 5)).data == b"x"
 
 
+async def test_an_error_that_ends_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Connecting again would not help against a limit, so the link stays."""
+    with EmbeddedServer(jetstream=False, config="max_subscriptions: 3") as server:
+        bus = await NatsBus.connect(server.url)
+        changes = Changes(bus)
+        bus.subscribe("echo", echo(bus), "q")
+        for i in range(5):
+            bus.subscribe(f"more.{i}", lambda _: None)
+        assert (await bus.request("echo", b"x", 5)).data == b"x"
+        assert changes.seen == []
+        assert caplog.text.count("maximum subscriptions exceeded") == 1
+        await bus.close()
+
+
 # -- beside nats-py -----------------------------------------------------------------
 
 
