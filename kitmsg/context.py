@@ -42,6 +42,7 @@ class Context:
 
     __slots__ = (
         "_caller",
+        "_origin",
         "_request_id",
         "codec",
         "deadline",
@@ -70,6 +71,7 @@ class Context:
         self.codec: Codec | None = None
         self._request_id = ""
         self._caller = ""
+        self._origin: Context | None = None  # the context this is a copy of
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds left at `now`, never negative; None without a deadline."""
@@ -86,7 +88,7 @@ class Context:
         )
         copy.propagates = self.propagates
         copy.codec = self.codec
-        copy._request_id = self._request_id  # noqa: SLF001
+        copy._origin = self._origin or self  # noqa: SLF001
         copy._caller = self._caller  # noqa: SLF001
         for name, value in changes.items():
             setattr(copy, name, value)
@@ -100,6 +102,8 @@ class Context:
     @property
     def request_id(self) -> str:
         """``Kit-Request-Id`` of the request; one is made up when it brought none."""
+        if self._origin is not None:
+            return self._origin.request_id
         if not self._request_id:
             given = self.headers.get("Kit-Request-Id", "")
             self._request_id = given or secrets.token_hex(8)
@@ -134,8 +138,9 @@ class Context:
             # Most calls bring none of them: the headers need not even be parsed.
             headers = message.headers
             fields = {name: headers[name] for name in PROPAGATED if name in headers}
-        if self._request_id:
-            fields["Kit-Request-Id"] = self._request_id
+        known = (self._origin or self)._request_id
+        if known:
+            fields["Kit-Request-Id"] = known
         return fields
 
     def __repr__(self) -> str:
