@@ -138,7 +138,7 @@ class Context:
             # Most calls bring none of them: the headers need not even be parsed.
             headers = message.headers
             fields = {name: headers[name] for name in PROPAGATED if name in headers}
-        known = (self._origin or self)._request_id
+        known = (self._origin or self)._request_id  # noqa: SLF001
         if known:
             fields["Kit-Request-Id"] = known
         return fields
