@@ -74,7 +74,8 @@ def _load(target: Target) -> list[Factory]:
 
 def _import(name: str, target: Target) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        return _checked(module, target)
     except ModuleNotFoundError as exc:
         if exc.name is None or not (
             name == exc.name or name.startswith(exc.name + ".")
@@ -84,8 +85,21 @@ def _import(name: str, target: Target) -> ModuleType:
             f"there is no module {exc.name!r} here ({Path.cwd()})"
             f"{_near_module(exc.name)}"
         ) from exc
+    except BrokenTarget:
+        raise
     except (Exception, SystemExit) as exc:
         raise _broken(target, exc) from exc
+
+
+def _checked(module: ModuleType, target: Target) -> ModuleType:
+    """Refuse a module that is not the file asked for but another of its name."""
+    place = Path(getattr(module, "__file__", None) or "")
+    if target.root and not place.resolve().is_relative_to(Path(target.root)):
+        raise BrokenTarget(
+            f"cannot import {target.text}: another module is named"
+            f" {module.__name__!r}; rename the file"
+        )
+    return module
 
 
 def _broken(target: Target, error: BaseException) -> BrokenTarget:

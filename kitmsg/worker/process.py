@@ -32,12 +32,13 @@ from kitmsg.worker.control import (
     write_line,
 )
 from kitmsg.worker.load import Factory, load
-from kitmsg.worker.runtime import Runtime, max_drain, process_facts
+from kitmsg.worker.runtime import Runtime, process_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kitmsg.service import ServiceHost
+    from kitmsg.worker.settings import Settings
 
 __all__ = ["describe", "main", "new_loop"]
 
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> int:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
     with asyncio.Runner(loop_factory=new_loop()) as runner:
-        return runner.run(_Worker(channel, orders).run(factories))
+        return runner.run(_serve(channel, factories, settings))
 
 
 def new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -95,19 +96,24 @@ def failure(error: BaseException) -> dict[str, Any]:
     }
 
 
+async def _serve(
+    channel: socket.socket, factories: list[Factory], settings: Settings
+) -> int:
+    return await _Worker(channel, Runtime(factories, settings)).run()
+
+
 class _Worker:
     """The event loop's side of one worker process."""
 
-    def __init__(self, channel: socket.socket, orders: Orders) -> None:
+    def __init__(self, channel: socket.socket, runtime: Runtime) -> None:
         self._channel = channel
-        self._orders = orders
-        self._runtime: Runtime | None = None
+        self._runtime = runtime
 
-    async def run(self, factories: list[Factory]) -> int:
+    async def run(self) -> int:
         reader, writer = await asyncio.open_unix_connection(
             sock=self._channel, limit=MAX_LINE
         )
-        runtime = self._runtime = Runtime(factories, self._orders.settings)
+        runtime = self._runtime
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, runtime.stop)
         tasks = [
@@ -131,7 +137,7 @@ class _Worker:
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         """Show the parent that this event loop turns."""
         runtime = self._runtime
-        while runtime is not None:
+        while True:
             write_line(
                 writer,
                 {
@@ -149,26 +155,25 @@ class _Worker:
         while (order := await read_line(reader)) is not None:
             if isinstance(order, dict) and order.get("ask") == "report":
                 write_line(writer, {**self._report(), "id": order.get("id")})
-        if self._runtime is not None and not self._runtime.is_draining:
+        if not self._runtime.is_draining:
             _log.warning("the parent process is gone; this worker drains and ends")
             self._runtime.stop()
 
     def _ready(self) -> dict[str, Any]:
-        kit = self._runtime.kit if self._runtime else None
         return {
             "event": "ready",
-            "services": [host.service.name for host in kit.hosts] if kit else [],
-            "drain_timeout": max_drain(kit, self._orders.settings) if kit else 0.0,
+            "services": [host.service.name for host in self._runtime.hosts],
+            "drain_timeout": self._runtime.max_drain,
         }
 
     def _report(self) -> dict[str, Any]:
-        kit = self._runtime.kit if self._runtime else None
-        stats = getattr(kit.bus, "stats", None) if kit else None
+        runtime = self._runtime
+        stats = getattr(runtime.kit.bus, "stats", None) if runtime.kit else None
         return {
             "event": "report",
-            "services": [describe(host) for host in kit.hosts] if kit else [],
+            "services": [describe(host) for host in runtime.hosts],
             "bus": {
-                "connected": bool(kit and kit.bus.is_connected),
+                "connected": runtime.is_connected,
                 "reconnects": getattr(stats, "reconnects", 0),
             },
             "process": process_facts(),

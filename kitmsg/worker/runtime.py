@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kitmsg.bus import Bus
+    from kitmsg.service import ServiceHost
     from kitmsg.worker.load import Factory
     from kitmsg.worker.settings import Settings
 
-__all__ = ["Runtime", "max_drain", "process_facts"]
+__all__ = ["Runtime", "process_facts"]
 
 _log = logging.getLogger("kitmsg.worker")
 
@@ -36,6 +38,7 @@ class Runtime:
 
     Attributes:
         kit: The connected kit; None before.
+        hosts: What is served; still there while it drains.
         is_ready: Whether calls are served.
         is_draining: Whether the end has begun.
     """
@@ -49,12 +52,20 @@ class Runtime:
         self._settings = settings
         self._stop = asyncio.Event()
         self.kit: Kit | None = None
+        self.hosts: list[ServiceHost] = []
         self.is_ready = False
         self.is_draining = False
 
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
         self._stop.set()
+
+    @property
+    def max_drain(self) -> float:
+        """The longest time the drain may take, in seconds."""
+        if self._settings.drain_timeout is not None:
+            return self._settings.drain_timeout
+        return max((host.service.drain_timeout for host in self.hosts), default=0.0)
 
     @property
     def is_connected(self) -> bool:
@@ -84,14 +95,14 @@ class Runtime:
             self.is_ready = True
             if on_ready is not None:
                 on_ready()
-            return await self._until_failed(self.kit)
+            return await self._until_failed()
         finally:
             await self._end(self.kit)
 
     async def _start(self, kit: Kit) -> bool:
         for service in self._services:
-            await kit.serve(service)
-        threads = max((host.service.concurrency for host in kit.hosts), default=1)
+            self.hosts.append(await kit.serve(service))
+        threads = max((host.service.concurrency for host in self.hosts), default=1)
         asyncio.get_running_loop().set_default_executor(
             ThreadPoolExecutor(min(threads, _MAX_THREADS), thread_name_prefix="kit")
         )
@@ -110,10 +121,10 @@ class Runtime:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def _until_failed(self, kit: Kit) -> bool:
+    async def _until_failed(self) -> bool:
         """Wait for `stop`, or for a service that must not go on; False for that."""
         stop = asyncio.ensure_future(self._stop.wait())
-        failures = [host.failed for host in kit.hosts]
+        failures = [host.failed for host in self.hosts]
         waits: list[asyncio.Future[Any]] = [stop, *failures]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -125,7 +136,7 @@ class Runtime:
     async def _end(self, kit: Kit) -> None:
         self.is_draining = True
         self.is_ready = False
-        progress = asyncio.create_task(_tell_progress(kit))
+        progress = asyncio.create_task(_tell_progress(self.hosts))
         try:
             await kit.drain(self._settings.drain_timeout)
         finally:
@@ -144,13 +155,6 @@ async def connect(settings: Settings) -> Bus:
 
     name = f"kitmsg worker {os.getpid()}"
     return await NatsBus.connect(**settings.connection(name), wait=True)
-
-
-def max_drain(kit: Kit, settings: Settings) -> float:
-    """Return the longest time a drain may take, in seconds."""
-    if settings.drain_timeout is not None:
-        return settings.drain_timeout
-    return max((host.service.drain_timeout for host in kit.hosts), default=0.0)
 
 
 def process_facts() -> dict[str, float]:
@@ -176,11 +180,16 @@ def _logged(service: Service | Factory) -> Service | Factory:
     if isinstance(service, Service):
         return add(service)
     factory = service
-    return lambda: add(factory())
+
+    @functools.wraps(factory, updated=())  # its arguments are still to be found
+    def make(**arguments: Any) -> Service:
+        return add(factory(**arguments))
+
+    return make
 
 
-async def _tell_progress(kit: Kit) -> None:
-    boxes = [host.intake.mailbox for host in kit.hosts]
+async def _tell_progress(hosts: list[ServiceHost]) -> None:
+    boxes = [host.intake.mailbox for host in hosts]
     while True:
         held = sum(box.running + box.waiting for box in boxes)
         if held:

@@ -27,12 +27,14 @@ class Target:
         text: What was typed.
         modules: Modules to import, by dotted name.
         root: Folder that has to be on the path for that; "" for the current one.
+        place: The file or folder that was named; "" for a module.
         name: Class or function in the module; "" for every service defined there.
     """
 
     text: str
     modules: tuple[str, ...]
     root: str = ""
+    place: str = ""
     name: str = ""
 
 
@@ -49,22 +51,21 @@ def parse_target(text: str) -> Target:
         if not path.exists():
             raise NotFound(f"there is no file {place!r}{_near_file(path)}")
         root, modules = _folder(path) if path.is_dir() else _file(path)
-        return Target(text, modules, str(root), name)
+        return Target(text, modules, str(root), str(path.resolve()), name)
     if "/" in place:
         raise NotFound(f"there is no file or folder {place!r}{_near_file(path)}")
     if not _NAME.fullmatch(place) or (name and not _NAME.fullmatch(name)):
         raise InvalidArgument(
             f"{text!r} is not a target; write module:Class, file.py or a folder"
         )
-    return Target(text, (place,), "", name)
+    return Target(text, (place,), name=name)
 
 
 def locate(target: Target) -> Path | None:
     """Return the file or folder that holds a target, without running it."""
-    root = Path(target.root or ".")
-    if len(target.modules) != 1:
-        return root.resolve()
-    stem = root.joinpath(*target.modules[0].split("."))
+    if target.place:
+        return Path(target.place)
+    stem = Path().joinpath(*target.modules[0].split("."))
     for path in (stem.with_name(stem.name + ".py"), stem):
         if path.exists():
             return path.resolve()

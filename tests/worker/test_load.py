@@ -1,0 +1,148 @@
+"""What somebody types becomes services, or a sentence that says what was found."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg.errors import InvalidArgument, KitError, NotFound
+from kitmsg.service import Service
+from kitmsg.worker.load import BrokenTarget, load
+from kitmsg.worker.targets import locate, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CODE = """
+from kitmsg import Service, endpoint
+
+class {one}(Service):
+    @endpoint
+    async def hello(self) -> str:
+        return "hello"
+
+class {two}(Service):
+    @endpoint
+    async def hello(self) -> str:
+        return "hello"
+
+class Other: ...
+def make() -> Service: return {one}()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a module of two services; imports are undone."""
+    (tmp_path / "shop.py").write_text(CODE.format(one="Till", two="Stock"))
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "one.py").write_text(CODE.format(one="A", two="B"))
+    (tmp_path / "parts" / "test_one.py").write_text("raise SystemExit('a test ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def names(*targets: str) -> list[str]:
+    """Return the names of the services that targets make."""
+    return [factory().name for factory in load(targets)]
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("shop:Till", ["till"]),
+        ("shop:make", ["till"]),
+        ("shop", ["till", "stock"]),
+        ("shop.py", ["till", "stock"]),
+        ("shop.py:Stock", ["stock"]),
+        ("parts", ["a", "b"]),
+        ("parts/one.py", ["a", "b"]),
+        ("parts.one:A", ["a"]),
+    ],
+)
+def test_finds_services(folder: Path, target: str, found: list[str]) -> None:
+    """Modules, files, folders, classes and functions are targets; tests are skipped."""
+    assert names(target) == found
+
+
+def test_serves_each_service_once(folder: Path) -> None:
+    """Targets that overlap do not serve a class twice."""
+    assert names("shop:Till", "shop") == ["till", "stock"]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "sentence"),
+    [
+        ("shap:Till", NotFound, "no module 'shap' .* did you mean 'shop'"),
+        ("shap.py", NotFound, "no file 'shap.py'; did you mean 'shop.py'"),
+        ("parts/two.py", NotFound, "no file 'parts/two.py'; did you mean"),
+        ("nowhere/x.py", NotFound, "no folder 'nowhere'"),
+        ("shop:Tilt", InvalidArgument, "'Tilt' is not there; did you mean 'Till'"),
+        ("shop:Other", InvalidArgument, "'Other' is not a service; it has Till, Stock"),
+        ("shop:", None, ""),
+        ("a b", InvalidArgument, "'a b' is not a target; write module:Class"),
+    ],
+)
+def test_says_what_was_found_instead(
+    folder: Path, target: str, kind: type[KitError] | None, sentence: str
+) -> None:
+    """A wrong target names the nearest right one."""
+    if kind is None:
+        assert names(target)
+        return
+    with pytest.raises(kind, match=sentence):
+        load([target])
+
+
+def test_a_module_without_services_says_so(folder: Path) -> None:
+    """A module with classes but no service names the classes."""
+    (folder / "plain.py").write_text("class Thing: ...")
+    with pytest.raises(InvalidArgument, match=r"defines no service; .* classes Thing"):
+        load(["plain"])
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("x = (", "broken.py:1: SyntaxError"),
+        ("\n1 / 0", "broken.py:2: ZeroDivisionError: division by zero"),
+        ("import no_such_thing", "broken.py:1: ModuleNotFoundError"),
+        ("raise SystemExit(3)", "broken.py:1: SystemExit: 3"),
+    ],
+)
+def test_broken_code_is_located(folder: Path, code: str, sentence: str) -> None:
+    """Code that fails on import is named by file and line, its traceback kept."""
+    (folder / "broken.py").write_text(code)
+    with pytest.raises(BrokenTarget, match=sentence) as caught:
+        load(["broken.py"])
+    assert "Traceback" in caught.value.stack or "SyntaxError" in caught.value.stack
+
+
+def test_a_file_does_not_hide_behind_a_module_of_its_name(folder: Path) -> None:
+    """A file named as a module that is loaded already is refused, not confused."""
+    (folder / "json.py").write_text(CODE.format(one="A", two="B"))
+    with pytest.raises(InvalidArgument, match="another module is named 'json'"):
+        load(["json.py"])
+
+
+def test_locates_without_running(folder: Path) -> None:
+    """Where a target is can be told without importing it."""
+    (folder / "loud.py").write_text("raise SystemExit('it ran')")
+    assert locate(parse_target("loud:Thing")) == (folder / "loud.py").resolve()
+    assert locate(parse_target("parts")) == (folder / "parts").resolve()
+    assert locate(parse_target("absent:Thing")) is None
+
+
+def test_a_ready_instance_is_served(folder: Path) -> None:
+    """A service object in a module is served as it is."""
+    (folder / "ready.py").write_text("from shop import Till\ntill = Till()\n")
+    (factory,) = load(["ready:till"])
+    assert isinstance(factory(), Service)
+    assert factory() is factory()
