@@ -95,7 +95,7 @@ async def test_current_is_per_task() -> None:
         await asyncio.sleep(0)
         return current().endpoint
 
-    assert await asyncio.gather(one("a.a"), one("b.b")) == ["a.a", "b.b"]
+    assert tuple(await asyncio.gather(one("a.a"), one("b.b"))) == ("a.a", "b.b")
     assert current().endpoint == ""
 
 

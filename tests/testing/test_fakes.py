@@ -1,5 +1,5 @@
 """Fakes of remote services."""
-# ruff: noqa: D102  # the services here are props
+# the services here are props
 
 from __future__ import annotations
 
