@@ -307,9 +307,13 @@ class Connection(Client):
         reading, connecting = self._reading_task, self._reconnection_task
         if self.up and (reading is None or reading.done()):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
-        elif self.is_reconnecting and (connecting is None or connecting.done()):
+        elif self._should_be_connecting and (connecting is None or connecting.done()):
             self._start_reconnecting()
         self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+
+    @property
+    def _should_be_connecting(self) -> bool:
+        return not self.up and bool(self.options["allow_reconnect"])
 
     async def _leave_lame_duck(self) -> None:
         """Move to another server once nothing is awaited, or after 5 s."""
