@@ -93,7 +93,7 @@ class Api:
         self.in_flight += 1
         self.idle.clear()
         id_ = request_id(request.headers)
-        path, _, query = request.raw_path.partition("?")
+        path, _, query = _target(request).partition("?")
         seen = _Seen()
         status = _CLIENT_CLOSED
         try:
@@ -235,6 +235,14 @@ class Api:
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
         allow = ", ".join(methods or router.allowed(path))
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
+
+
+def _target(request: web.BaseRequest) -> str:
+    """Return path and query as they were sent; a proxy may send a whole URL."""
+    target = request.raw_path
+    if "://" in target and not target.startswith("/"):
+        return request.rel_url.raw_path_qs
+    return target
 
 
 class _Seen:

@@ -48,7 +48,7 @@ class Mounted:
         subject: Where requests go.
         description: For people.
         http: Declared route; "" for none.
-        idempotent: Whether a second call does no harm.
+        is_idempotent: Whether a second call does no harm.
         timeout: Seconds a call may take by default; None if unsaid.
         is_kit: Whether a kitmsg service serves it, which checks requests itself and
             answers in the codec it was asked in.
@@ -63,7 +63,7 @@ class Mounted:
     subject: str
     description: str
     http: str
-    idempotent: bool
+    is_idempotent: bool
     timeout: float | None
     is_kit: bool
     wire: str
@@ -273,7 +273,7 @@ class Mounts:
             subject=endpoint.subject,
             description=metadata.get("description", ""),
             http=metadata.get("kit.http", ""),
-            idempotent=metadata.get("kit.idempotent") == "true",
+            is_idempotent=metadata.get("kit.idempotent") == "true",
             timeout=_seconds(metadata.get("kit.timeout", "")),
             is_kit=bool(hash_),
             wire=metadata.get("kit.wire", "kit"),

@@ -6,6 +6,7 @@ free-form object.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
@@ -88,10 +89,12 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    spelled: dict[tuple[str, ...], str] = {}
+    spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
-        # One path may be spelled in one way only, so a later name gives way.
-        path = spelled.setdefault(_shape(route.template), route.template)
+        spellings.setdefault(_shape(route.template), Counter())[route.template] += 1
+    for route in table.router.routes:
+        # OpenAPI lets a path be spelled in one way only: as most of its routes do.
+        ((path, _),) = spellings[_shape(route.template)].most_common(1)
         operation = _operation(route, _names(path), components)
         paths.setdefault(path, {})[route.method.lower()] = operation
     return dict(sorted(paths.items()))
@@ -124,7 +127,7 @@ def _operation(
     }
     if mounted.timeout is not None:
         operation["x-timeout"] = mounted.timeout
-    if mounted.idempotent:
+    if mounted.is_idempotent:
         operation["x-idempotent"] = True
     if route.method not in _BODYLESS:
         operation["requestBody"] = _body(request, route.names, components)

@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateways.http.api import Api, body_limit, problem_response
 from gateways.http.metrics import Metrics
@@ -34,7 +34,9 @@ _HEADERS_TOO_LARGE: Final = 431
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
-_CLOSE_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0  # for the last answers to be written
+_CANCEL_SECONDS: Final = 0.01
+_CLIENTS_FAULT: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
 class GatewayServer:
@@ -79,6 +81,11 @@ class GatewayServer:
         host = self.options.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is stopping: what is in flight is finished, nothing begun."""
+        return self._api.is_draining
+
     async def start(self) -> None:
         """Find and mount the services, then accept requests.
 
@@ -116,13 +123,15 @@ class GatewayServer:
         self._socket = self._web = None
         server.close()
         self._api.is_draining = True
+        close_seconds = _CLOSE_SECONDS
         try:
             async with asyncio.timeout(self.options.drain_timeout):
                 await self._api.idle.wait()
         except TimeoutError:
             _log.warning("%d requests did not finish in time", self._api.in_flight)
+            close_seconds = _CANCEL_SECONDS
         handler.pre_shutdown()
-        await handler.shutdown(_CLOSE_SECONDS)
+        await handler.shutdown(close_seconds)
         await self._mounts.stop()
 
 
@@ -217,6 +226,14 @@ class _Connection(web.RequestHandler):
             self.transport.write(_TIMED_OUT)
         self.force_close()
 
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log what aiohttp did not expect; a client's broken body is no error of ours."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, _CLIENTS_FAULT):
+            _log.debug("a connection ended: %s", type(error).__name__)
+        else:
+            super().log_exception(*args, **kwargs)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -229,11 +246,11 @@ class _Connection(web.RequestHandler):
         problem = Problem(
             _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
         )
-        if isinstance(exc, LineTooLong):
+        if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
             problem = Problem(
                 _HEADERS_TOO_LARGE,
                 Code.INVALID_ARGUMENT,
-                "the request line or a header is too long",
+                "the request line or a header is too long, or there are too many",
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         response = problem_response(problem, "", id_)

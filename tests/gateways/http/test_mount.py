@@ -1,0 +1,207 @@
+"""What is mounted follows what is on the bus."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from kitmsg import Service, endpoint
+
+
+class Greeter(Service):
+    """Says hello."""
+
+    @endpoint(http="GET /hello/{name}")
+    async def hello(self, name: str) -> str:
+        return f"Hello, {name}!"
+
+
+class Twin(Service):
+    """Wants a route that Greeter has."""
+
+    @endpoint(http="GET /hello/{who}")
+    async def hello(self, who: str) -> str:
+        return "twin"
+
+
+class Thief(Service):
+    """Wants the gateway's own path, and another service's."""
+
+    name = "a_thief"
+
+    @endpoint(http="GET /docs")
+    async def docs(self) -> str:
+        return "mine"
+
+    @endpoint(http="POST /greeter/hello")
+    async def take(self, name: str) -> str:
+        return "mine"
+
+
+class Docs(Service):
+    """Has the name of a page of the gateway."""
+
+    @endpoint
+    async def hello(self) -> str:
+        return "docs"
+
+
+async def test_services_come_and_go(hub, start, until):
+    """A kitmsg service is mounted when it starts and unmounted when it stops."""
+    call = await start(hub, discovery_interval=3600)
+    assert (await call("GET", "/hello/Ann"))[0].status == 404
+    host = await hub.serve(Greeter())
+    await until(lambda: call.server.table.endpoints)
+    assert (await call("GET", "/hello/Ann"))[1] == "Hello, Ann!"
+    await host.drain()
+    hub.hosts.remove(host)
+    await until(lambda: not call.server.table.endpoints)
+    assert (await call("GET", "/hello/Ann"))[0].status == 404
+
+
+async def test_one_instance_of_two_may_go(hub, start, until):
+    """The other one keeps the service mounted."""
+    host = await hub.serve(Greeter())
+    await hub.serve(Greeter())
+    call = await start(hub, discovery_interval=3600)
+    await host.drain()
+    hub.hosts.remove(host)
+    assert (await call("GET", "/hello/Ann"))[1] == "Hello, Ann!"
+
+
+async def test_foreign_services_come_and_go(memory_bus, start, foreign, until):
+    """They announce nothing, so they are asked for in rounds."""
+    call = await start(memory_bus, discovery_interval=0.01)
+    responder = foreign("far", "far.do")
+    await until(lambda: "far" in call.server.table.services)
+    responder.stop()
+    await until(lambda: "far" not in call.server.table.services)
+
+
+async def test_the_first_service_by_name_keeps_a_route(hub, start, caplog):
+    """The other one is logged, shown, and reachable by its own path."""
+    await hub.serve(Twin())
+    await hub.serve(Greeter())
+    call = await start(hub)
+    assert (await call("GET", "/hello/Ann"))[1] == "Hello, Ann!"
+    assert (await call("POST", "/twin/hello", json={"who": "Ann"}))[1] == "twin"
+    (conflict,) = call.server.table.conflicts
+    assert "twin.hello" in conflict
+    assert "greeter.hello has that route" in conflict
+    assert conflict in caplog.text
+    assert (await call("GET", "/openapi.json"))[1]["x-conflicts"] == [conflict]
+
+
+async def test_nobody_takes_a_path_that_belongs_to_another(hub, start):
+    """The gateway's pages and `POST /service/endpoint` are safe from declared routes."""
+    await hub.serve(Thief())
+    await hub.serve(Greeter())
+    await hub.serve(Docs())
+    call = await start(hub)
+    response, _ = await call("GET", "/docs")
+    assert response.content_type == "text/html"
+    _, body = await call("POST", "/greeter/hello", json={"name": "Ann"})
+    assert body == "Hello, Ann!"
+    assert (await call("POST", "/docs/hello"))[1] == "docs"
+    assert len(call.server.table.conflicts) == 2
+
+
+async def test_metadata_of_a_foreign_service_is_honoured(memory_bus, start, foreign):
+    """Route, timeout, description and schema, whatever the language."""
+    schema = {
+        "do": {
+            "hash": "h1",
+            "request": {"type": "object", "properties": {"n": {"type": "integer"}}},
+            "response": {"type": "integer"},
+        }
+    }
+    foreign(
+        "far",
+        "far.do",
+        metadata={
+            "kit.http": "GET /far/{n}",
+            "kit.schema": "h1",
+            "kit.timeout": "1.5",
+            "kit.idempotent": "true",
+            "description": "Does it.",
+        },
+    )
+    body = msgspec.json.encode(schema)
+    memory_bus.subscribe(
+        "far._schema", lambda message: memory_bus.publish(message.reply, body)
+    )
+    memory_bus.subscribe(
+        "far.do", lambda message: memory_bus.publish(message.reply, message.data)
+    )
+    call = await start(memory_bus)
+    assert (await call("GET", "/far/5"))[1] == {"n": 5}
+    (mounted,) = call.server.table.endpoints
+    assert mounted.timeout == 1.5
+    assert mounted.is_idempotent
+    assert mounted.description == "Does it."
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"[]",
+        b'{"do": 5}',
+        b'{"do": {"hash": 5}}',
+        b'{"do": {"hash": "h1", "request": {"properties": {"n": 5}}}}',
+        b'{"do": {"hash": "h1", "request": {"properties": [1]}}}',
+        b'{"do": {"hash": "h1", "errors": {"X": {"$defs": 5}}}}',
+    ],
+)
+async def test_a_bad_schema_harms_nobody(memory_bus, hub, start, foreign, reply):
+    """Its endpoint is mounted without one, and other services are not touched."""
+    foreign("far", "far.do", metadata={"kit.schema": "h1"})
+    for subject in ("far._schema", "_kit.schema.h1"):
+        memory_bus.subscribe(
+            subject, lambda message: memory_bus.publish(message.reply, reply)
+        )
+    await hub.serve(Greeter())
+    call = await start(memory_bus)
+    assert {e.path for e in call.server.table.endpoints} == {
+        "/far/do",
+        "/greeter/hello",
+    }
+    assert (await call("GET", "/openapi.json"))[0].status == 200
+
+
+async def test_two_endpoints_of_one_name_are_told_apart(memory_bus, start, foreign):
+    """Groups of a micro service may repeat a name; then the subject is the name."""
+    foreign("far", "v1.do", "v2.do")
+    call = await start(memory_bus)
+    paths = [endpoint.path for endpoint in call.server.table.endpoints]
+    assert paths == ["/far/v1.do", "/far/v2.do"]
+
+
+async def test_the_newest_version_has_the_last_word(memory_bus, start, foreign):
+    """By the rules of semantic versions, not by text."""
+    for id_, version in (("1", "1.10.0"), ("2", "1.9.0"), ("3", "1.10.0-rc1")):
+        metadata = {"description": version}
+        foreign("far", "far.do", id=id_, version=version, metadata=metadata)
+    call = await start(memory_bus)
+    (mounted,) = call.server.table.endpoints
+    assert mounted.version == mounted.description == "1.10.0"
+
+
+@pytest.mark.parametrize("route", ["GET", "FETCH /x", "GET /x/{", "GET /a b"])
+async def test_a_route_that_is_none_is_a_conflict(memory_bus, start, foreign, route):
+    """The endpoint is still reachable by POST."""
+    foreign("far", "far.do", metadata={"kit.http": route})
+    call = await start(memory_bus)
+    assert len(call.server.table.conflicts) == 1
+    assert call.server.table.router.match("POST", "/far/do")
+
+
+async def test_a_bus_that_was_away_is_looked_at_again(
+    memory_bus, start, foreign, until
+):
+    """What started meanwhile is found when the bus is back, without waiting a round."""
+    call = await start(memory_bus, discovery_interval=3600)
+    memory_bus.disconnect()
+    foreign("far", "far.do")
+    memory_bus.reconnect()
+    await until(lambda: "far" in call.server.table.services)
