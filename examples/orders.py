@@ -1,9 +1,11 @@
 """Two services, one calling the other: what goes along with a nested call.
 
-`Orders` gets a client of `Inventory` in its constructor; it could as well be an
-`Inventory` itself, or a fake.  A deadline, the caller's name and the request id go along
-without a word about them.  A typed error comes back through both.  A caller that gives up
-stops the work at the end of the line.  It prints
+`Orders` asks for an `Inventory` in its constructor.  Served by its class, it is given a
+client of the one on the bus; by hand, it can be given an `Inventory` itself, or a fake.
+
+A deadline, the caller's name and the request id go along without a word about them.  A
+typed error comes back through both.  A caller that gives up stops the work at the end of
+the line.  ``kitmsg dev examples/orders.py`` serves both; run as a script it prints
 
     Ann ordered 2 teapot, 1 kettle
       inventory: reserve 2 teapot for orders.place, request web-1, under 2 s left
@@ -20,12 +22,15 @@ stops the work at the end of the line.  It prints
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 import kitmsg
 from kitmsg import BusinessError, Code, Service, current, endpoint
 from kitmsg.bus.memory import MemoryBus
+
+STOCK = {"teapot": 5, "kettle": 1}
 
 
 class Line(Struct):
@@ -67,8 +72,8 @@ class OutOfStock(BusinessError):
 class Inventory(Service):
     """Knows what is in stock."""
 
-    def __init__(self, stock: dict[str, int]) -> None:
-        self.stock = stock
+    def __init__(self, stock: Mapping[str, int] = STOCK) -> None:
+        self.stock = dict(stock)
         self.searching = asyncio.Event()
         self.stopped = asyncio.Event()
 
@@ -136,10 +141,10 @@ async def give_up(orders: Orders, inventory: Inventory) -> None:
 
 
 async def main() -> None:
-    inventory = Inventory({"teapot": 5, "kettle": 1})
+    inventory = Inventory()
     async with kitmsg.connect(bus=MemoryBus()) as kit:
         await kit.serve(inventory)
-        await kit.serve(Orders(kit.client(Inventory)))
+        await kit.serve(Orders)
         first, second, third = (
             kit.client(Orders, timeout=2.0, metadata={"Kit-Request-Id": f"web-{n}"})
             for n in (1, 2, 3)

@@ -11,6 +11,7 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.service.declare import Service
 from kitmsg.service.host import ServiceHost
+from kitmsg.service.inject import injected
 from kitmsg.service.proxy import make_client
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client
 from kitmsg.transport.typed import reply_codec
@@ -46,17 +47,19 @@ class Kit:
         self._directory = Directory(bus)
         self._calls: dict[str, Endpoint[Any, Any]] = {}
 
-    async def serve(self, service: Service | Callable[[], Service]) -> ServiceHost:
+    async def serve(self, service: Service | Callable[..., Service]) -> ServiceHost:
         """Serve a service until the kit closes; returns when the bus routes to it.
 
         Args:
-            service: An instance, or the class or a function that makes one.
+            service: An instance, or the class or a function that makes one.  Where that
+                takes another service (by the annotation), it is given a client.
 
         Raises:
             TypeError: It is not a service.
+            InvalidArgument: It cannot be made: an argument is missing.
             Disconnected: The bus was lost meanwhile.
         """
-        host = ServiceHost(self.bus, service)
+        host = ServiceHost(self.bus, injected(service, self))
         await host.start()
         self.hosts.append(host)
         return host
