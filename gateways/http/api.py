@@ -215,8 +215,11 @@ class Api:
         if "Expect" in request.headers:
             await _continue(request)
         try:
-            if request.content.is_eof():
-                return await request.read()
+            if request.content.is_eof():  # it came with the headers
+                data = request.content.read_nowait()
+                if len(data) > limit:
+                    raise too_large(limit)
+                return data
             async with asyncio.timeout(self._options.body_timeout):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -14,6 +14,9 @@ import kitmsg
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.errors import ResourceExhausted, error_for
 from kitmsg.message import Message, encode_headers
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
 
 
 class OutOfStock(BusinessError):
@@ -440,7 +443,9 @@ async def test_gokit_errors_are_problems(hub, start):
     assert (response.status, body["detail"]) == (500, "b is zero")
 
 
-def answer(bus, subject: str, data: bytes, headers: dict[str, str] | None = None):
+def answer(
+    bus: Bus, subject: str, data: bytes, headers: dict[str, str] | None = None
+) -> list[Message]:
     """Serve a fixed reply on a subject; returns the requests that came."""
     came: list[Message] = []
 

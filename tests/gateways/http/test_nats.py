@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import nats
@@ -18,7 +18,9 @@ import kitmsg
 from kitmsg import Service, endpoint
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
     from nats.micro.request import Request
+    from nats.micro.service import Service as Service_
 
 
 class Greeter(Service):
@@ -52,7 +54,7 @@ async def other(nats_server):
     await client.close()
 
 
-async def micro(client, name: str, **handlers):
+async def micro(client: Client, name: str, **handlers: Any) -> Service_:
     """Serve handlers with nats-py's own micro services."""
     service = await nats.micro.add_service(client, name=name, version="1.0.0")
     for endpoint_name, (handler, metadata) in handlers.items():

@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from gateways.http.components import Components
-from kitmsg import BusinessError, Service, endpoint
+from kitmsg import BusinessError, Kit, Service, endpoint
 
 
 class Colour(enum.Enum):
@@ -82,7 +82,7 @@ class Other(Service):
 
 
 @pytest.fixture
-async def document(hub, start, foreign) -> dict[str, Any]:
+async def document(hub: Kit, start: Any, foreign: Any) -> dict[str, Any]:
     """The document of two kitmsg services and a foreign one."""
     await hub.serve(Shop())
     await hub.serve(Other())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,7 +43,9 @@ SCHEMA = {
 PARAMETERS = Parameters(SCHEMA)
 
 
-def build(query: str = "", path: dict[str, str] | None = None, body: object = None):
+def build(
+    query: str = "", path: dict[str, str] | None = None, body: object = None
+) -> Any:
     """Return the request as objects."""
     data = b"" if body is None else json.dumps(body).encode()
     return json.loads(PARAMETERS.build(path or {}, query, data, JSON))

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import gateways.http
 from gateways.http import GatewayOptions
+from gateways.http.mount import Mounted
+from gateways.http.request import Parameters
+from gateways.http.router import Route, parse_route
 from gateways.http.server import GatewayServer
-from kitmsg import Service, endpoint
+from kitmsg import Kit, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import FailedPrecondition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class Echo(Service):
@@ -40,7 +47,7 @@ class Echo(Service):
 
 
 @pytest.fixture
-async def echo(hub) -> Echo:
+async def echo(hub: Kit) -> Echo:
     """An echo on the bus."""
     echo = Echo()
     await hub.serve(echo)
@@ -60,7 +67,7 @@ async def test_a_body_over_the_limit_is_413(hub, echo, start):
     response, body = await call("POST", "/echo/size", json={"text": "x" * 2000})
     assert (response.status, limit in body["detail"]) == (413, True)
 
-    async def chunks():
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(30):
             yield b"x" * 100
 
@@ -105,12 +112,8 @@ async def test_the_bus_limits_bodies_too(start):
     assert response.status == 413
 
 
-def gateways_route():
+def gateways_route() -> Route[Mounted]:
     """Return a route to an endpoint nobody serves."""
-    from gateways.http.mount import Mounted
-    from gateways.http.request import Parameters
-    from gateways.http.router import parse_route
-
     mounted = Mounted(
         service="x",
         version="1.0.0",
@@ -378,5 +381,6 @@ async def test_without_aiohttp_it_says_what_to_install(memory_bus, monkeypatch):
 @pytest.mark.parametrize("name", ["timeout", "max_body_bytes", "drain_timeout"])
 def test_options_are_checked(name):
     """A limit of nothing is a mistake, and named."""
+    options: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be positive"):
-        GatewayOptions(**{name: 0})
+        GatewayOptions(**options)
