@@ -105,12 +105,7 @@ class Asks:
             ask.future.set_result(message)
 
     def forget(self, ask: Ask) -> bool:
-        """Stop waiting; tell whether the ask was still open.
-
-        A failure that nobody will look at any more is marked as seen.
-        """
-        if ask.future.done() and not ask.future.cancelled():
-            ask.future.exception()
+        """Stop waiting; tell whether the ask was still open."""
         return self._table.pop(ask.token, None) is not None
 
     def mark_written(self) -> None:

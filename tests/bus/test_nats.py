@@ -451,11 +451,14 @@ async def test_moves_to_another_server(server: EmbeddedServer) -> None:
             server.restart()
 
 
-async def test_can_wait_for_the_first_connection(server: EmbeddedServer) -> None:
+async def test_can_wait_for_the_first_connection(
+    server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """With ``wait=True`` a server may come later than its clients."""
     server.kill()
     task = asyncio.create_task(NatsBus.connect(server.url, wait=True))
-    await asyncio.sleep(0)
+    while "waiting for it" not in caplog.text:
+        await asyncio.sleep(0.01)
     server.restart()
     bus = await task
     await bus.flush()
