@@ -112,7 +112,9 @@ class Context:
     @property
     def caller(self) -> str:
         """Dotted name of the calling endpoint (``Kit-Caller``); "" when unknown."""
-        return self._caller or self.headers.get("Kit-Caller", "")
+        if self._caller or self.message is None:
+            return self._caller
+        return self.message.headers.get("Kit-Caller", "")
 
     def child(self, endpoint: str) -> Context:
         """Return the context of a call to `endpoint` made from here.
@@ -120,9 +122,7 @@ class Context:
         It has this deadline, this endpoint as its caller, and passes on trace, baggage,
         request id and `metadata` set by hand outside a turn.
         """
-        fields = self.propagated()
-        if self.message is None and self.metadata:
-            fields.update(self.metadata)
+        fields = dict(self.metadata) if self.message is None else self.propagated()
         call = Context(deadline=self.deadline, endpoint=endpoint, metadata=fields)
         call._caller = self.endpoint
         return call

@@ -143,9 +143,13 @@ class Message:
         data: The payload.
         reply: Subject that an answer goes to; "" when none is wanted.
         header_block: The headers as bytes on the wire; b"" for none.
+
+    Attributes:
+        is_plain: Whether a transport has found that there is nothing in the headers that
+            it would have to parse; False while nobody has looked.
     """
 
-    __slots__ = ("_headers", "data", "header_block", "reply", "subject")
+    __slots__ = ("_headers", "data", "header_block", "is_plain", "reply", "subject")
 
     def __init__(
         self,
@@ -158,6 +162,7 @@ class Message:
         self.data = data
         self.reply = reply
         self.header_block = header_block
+        self.is_plain = False
         self._headers: Headers | None = None
 
     @property

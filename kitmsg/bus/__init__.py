@@ -74,6 +74,16 @@ class Bus(Protocol):
         """
         ...
 
+    def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
+        """Answer `message`, which came over this bus and has a reply subject.
+
+        Raises:
+            Disconnected: As `publish`.
+            InvalidArgument: The answer is over `max_payload`.
+            ResourceExhausted: As `publish`.
+        """
+        ...
+
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:

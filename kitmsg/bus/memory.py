@@ -114,6 +114,10 @@ class MemoryBus:
         if not self._route(Message(subject, data, reply, header_block)) and reply:
             self._route(Message(reply, header_block=_NO_RESPONDERS))
 
+    def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
+        """Answer `message`.  See `Bus`."""
+        self.publish(message.reply, data, "", header_block)
+
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:

@@ -39,6 +39,7 @@ __all__ = ["NatsBus", "NatsStats"]
 
 _log = logging.getLogger("kitmsg.bus")
 _FIRST_WAIT: Final = 0.25
+_REMEMBERED: Final = 1024
 _LONGEST_WAIT: Final = 2.0
 
 
@@ -78,6 +79,7 @@ class NatsBus:
         self._options = options
         self._watchers: dict[object, Callable[[bool], None]] = {}
         self._connection = Connection(options, self._tell)
+        self._checked: set[str] = set()  # subjects that are well formed
 
     @classmethod
     async def connect(
@@ -228,23 +230,37 @@ class NatsBus:
             raise Disconnected(connection.why_down)
         size = len(data) + len(header_block)
         check_publish(subject, reply, size, connection.max_payload)
-        if header_block:
-            head = f"HPUB {subject} {reply} {len(header_block)} {size}\r\n".encode()
-        else:
-            head = f"PUB {subject} {reply} {size}\r\n".encode()
-        connection.send(b"".join((head, header_block, data, b"\r\n")))
+        connection.send(_command(subject, reply, data, header_block))
+
+    def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
+        """Answer `message`.  See `Bus`.
+
+        Hot path: the subject came from the server and needs no check.
+        """
+        connection = self._connection
+        if not connection.up:
+            raise Disconnected(connection.why_down)
+        size = len(data) + len(header_block)
+        if size > connection.max_payload:
+            check_publish(message.reply, "", size, connection.max_payload)
+        connection.send(_command(message.reply, "", data, header_block))
 
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
         connection = self._connection
+        if not connection.up:
+            raise Disconnected(connection.why_down)
         if connection.denials.inbox_denied:
             raise connection.denials.inbox_error()
+        size = len(data) + len(header_block)
+        if subject not in self._checked or size > connection.max_payload:
+            self._check(subject, size)
         ask = connection.asks.open(subject, timeout)
         try:
             reply = f"{connection.inbox}{ask.token}"
-            self.publish(subject, data, reply, header_block)
+            connection.send(_command(subject, reply, data, header_block))
             return await ask.future
         except BaseException as error:
             if connection.asks.forget(ask) and isinstance(
@@ -296,6 +312,12 @@ class NatsBus:
         if not self._connection.is_closed:
             await self._connection.shut("the bus is closed")
 
+    def _check(self, subject: str, size: int) -> None:
+        check_publish(subject, "", size, self._connection.max_payload)
+        if len(self._checked) >= _REMEMBERED:
+            self._checked.clear()
+        self._checked.add(subject)
+
     def _cancel(self, ask: Ask) -> None:
         try:
             reply = f"{self._connection.inbox}{ask.token}"
@@ -309,6 +331,26 @@ class NatsBus:
                 on_change(up)
             except Exception:  # noqa: BLE001  # logged; it harms nobody else
                 _log.exception("a watcher of the bus failed")
+
+
+def _command(subject: str, reply: str, data: bytes, header_block: bytes) -> bytes:
+    size = len(data)
+    if not header_block:
+        return b"PUB %b %b %d\r\n%b\r\n" % (
+            subject.encode(),
+            reply.encode(),
+            size,
+            data,
+        )
+    head = len(header_block)
+    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+        subject.encode(),
+        reply.encode(),
+        head,
+        head + size,
+        header_block,
+        data,
+    )
 
 
 def _with_user(options: NatsOptions, user: str, password: str) -> NatsOptions:

@@ -97,6 +97,8 @@ class Client(Generic[Req, Resp]):
         self._finalizer = tuple(finalizer)
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._error_decoder = error_decoder or self._default_error
+        self._reads_body = error_decoder is not None
+        self._plain = plain_headers(int(timeout * 1000) or 1)
         self._hint = hint
 
     def endpoint(self) -> Endpoint[Req, Resp]:
@@ -123,11 +125,21 @@ class Client(Generic[Req, Resp]):
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
         data = self._encode(ctx, request)
-        left = self._left(ctx)
-        reply = await self._ask(data, left, self._headers(ctx, int(left * 1000) or 1))
+        if ctx.deadline is None and self._is_plain(ctx):
+            left, block = self.timeout, self._plain
+        else:
+            left = self._left(ctx)
+            block = self._headers(ctx, int(left * 1000) or 1)
+        try:
+            reply = await self.bus.request(self.subject, data, left, block)
+        except NoResponders as exc:
+            hint = await self._hint(self.subject) if self._hint else ""
+            if not hint:
+                raise
+            raise NoResponders(self.subject, hint) from exc
         for hook in self._after:
             hook(ctx, reply)
-        if reply.header_block or self._error_decoder != self._default_error:
+        if reply.header_block or self._reads_body:
             error = self._error_decoder(ctx, reply)
             if error is not None:
                 raise error
@@ -143,8 +155,12 @@ class Client(Generic[Req, Resp]):
             raise DeadlineExceeded(f"no time left to call {self.name}; it was not sent")
         return min(left, self.timeout)
 
+    def _is_plain(self, ctx: Context) -> bool:
+        """Tell whether the timeout is all that the headers of this call have to say."""
+        return not (ctx.metadata or ctx.caller or self._before)
+
     def _headers(self, ctx: Context, timeout_ms: int) -> bytes:
-        if not ctx.metadata and not ctx.caller and not self._before:
+        if self._is_plain(ctx):
             return plain_headers(timeout_ms)
         fields = {TIMEOUT: str(timeout_ms), **ctx.metadata}
         if ctx.caller:
@@ -152,15 +168,6 @@ class Client(Generic[Req, Resp]):
         for hook in self._before:
             hook(ctx, fields)
         return encode_headers(fields)
-
-    async def _ask(self, data: bytes, timeout: float, header_block: bytes) -> Message:
-        try:
-            return await self.bus.request(self.subject, data, timeout, header_block)
-        except NoResponders as exc:
-            hint = await self._hint(self.subject) if self._hint else ""
-            if not hint:
-                raise
-            raise NoResponders(self.subject, hint) from exc
 
     def _default_error(self, ctx: Context, message: Message) -> Any:
         codec = ctx.codec or MSGPACK

@@ -31,7 +31,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
-from kitmsg.transport.wire import CALLER, Declared, encode_error, is_plain, timeout_ms
+from kitmsg.transport.wire import CALLER, Declared, encode_error, timeout_ms
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -200,22 +200,27 @@ class Server:
         ctx.propagates = self._propagates
         enter(ctx)
         error: BaseException | None = None
+        data: bytes | None = None
+        header_block = b""
         try:
             for before in self._before:
                 before(ctx, message)
             request = self._decode(ctx, message)
-            if self._counts and not is_plain(message.header_block):
+            if self._counts and not message.is_plain:
                 self._note_caller(message)
             response = await self.endpoint(ctx, request)
-            header_block = self._reply_headers(ctx) if self._after else b""
+            if self._after:
+                header_block = self._reply_headers(ctx)
             data = self._encode(ctx, response)
             if message.reply:
-                self._reply(message, data, header_block)
+                self.bus.respond(message, data, header_block)
         except asyncio.CancelledError as exc:
             error = exc
             raise  # the mailbox knows why, and calls `ended`
         except Exception as exc:  # noqa: BLE001  the last line of defence answers everything
             error = exc
+            if data is not None and isinstance(exc, InvalidArgument):
+                exc = self._too_long(len(data) + len(header_block))
             self._failed(ctx, message, exc)
         finally:
             self._turns.pop(message.reply, None)
@@ -244,14 +249,11 @@ class Server:
             hook(ctx, fields)
         return encode_headers(fields)
 
-    def _reply(self, message: Message, data: bytes, header_block: bytes) -> None:
-        try:
-            self.bus.publish(message.reply, data, "", header_block)
-        except InvalidArgument:
-            size, limit = len(data) + len(header_block), self.bus.max_payload
-            raise Internal(
-                f"the response of {self.name} is {size} bytes; the bus carries {limit}"
-            ) from None
+    def _too_long(self, size: int) -> Internal:
+        limit = self.bus.max_payload
+        return Internal(
+            f"the response of {self.name} is {size} bytes; the bus carries {limit}"
+        )
 
     def _note_caller(self, message: Message) -> None:
         caller = message.headers.get(CALLER)
@@ -286,7 +288,7 @@ class Server:
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
-        brings_id = not is_plain(message.header_block)
+        brings_id = message.header_block and not message.is_plain
         return Context(endpoint=self.name, message=message if brings_id else None)
 
     def _shed(self, message: Message) -> None:

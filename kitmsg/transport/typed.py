@@ -6,14 +6,14 @@ The codec of an answer is the codec of its request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
 from kitmsg.transport import wire
-from kitmsg.transport.wire import CONTENT_TYPE, is_plain
+from kitmsg.transport.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from kitmsg.schema import Signature
@@ -34,6 +34,9 @@ Decode: TypeAlias = Callable[[Context, Message], Any]
 
 Encode: TypeAlias = Callable[[Context, Any], bytes]
 """Takes a context and a request or response; returns its payload."""
+
+_SMALL_MAPS: Final = frozenset(bytes([byte]) for byte in range(0x80, 0x90))
+"""First bytes of the msgpack maps of up to 15 entries."""
 
 
 def _for_each_codec(
@@ -56,8 +59,17 @@ def decode_request(signature: Signature) -> Decode:
     It raises `InvalidArgument` for a body that does not fit, naming the field.
     """
     decoders = _for_each_codec(signature.request_decoder)
+    from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
 
     def decode(ctx: Context, message: Message) -> Any:
+        if message.is_plain:  # as nearly always: the first byte of the map tells
+            first = message.data[:1]
+            if first == b"{":
+                ctx.codec = JSON
+                return from_json(message.data)
+            if first in _SMALL_MAPS:
+                ctx.codec = MSGPACK
+                return from_msgpack(message.data)
         codec = ctx.codec = request_codec(message)
         decoder = decoders.get(codec.name)
         if decoder is None:
@@ -76,7 +88,7 @@ def request_codec(message: Message) -> Codec:
     Raises:
         InvalidArgument: The header names none we know, or came twice.
     """
-    if not is_plain(message.header_block):
+    if not message.is_plain and message.header_block:
         named = message.headers.single(CONTENT_TYPE)
         if named:
             return by_content_type(named)
@@ -89,11 +101,18 @@ def encode_response(signature: Signature) -> Encode:
     Where that is raw and the response is no bytes, it is msgpack.
     """
     encoders = _for_each_codec(signature.response_encoder)
+    to_json, to_msgpack = encoders[JSON.name], encoders[MSGPACK.name]
+    to_raw = encoders.get(RAW.name, to_msgpack)
 
     def encode(ctx: Context, response: Any) -> bytes:
-        codec = ctx.codec or MSGPACK
-        encoder = encoders.get(codec.name) or encoders["msgpack"]
-        data: bytes = encoder(response)
+        codec = ctx.codec
+        data: bytes
+        if codec is JSON:
+            data = to_json(response)
+        elif codec is RAW:
+            data = to_raw(response)
+        else:
+            data = to_msgpack(response)
         return data
 
     return encode
@@ -116,8 +135,15 @@ def decode_response(signature: Signature) -> Decode:
     It raises `DataLoss` for a reply that does not fit.
     """
     decoders = _for_each_codec(signature.response_decoder)
+    from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
 
     def decode(ctx: Context, message: Message) -> Any:
+        if not message.header_block:
+            codec = ctx.codec
+            if codec is JSON:
+                return from_json(message.data)
+            if codec is MSGPACK:
+                return from_msgpack(message.data)
         name = reply_codec(ctx, message).name
         return (decoders.get(name) or decoders["msgpack"])(message.data)
 

@@ -39,7 +39,6 @@ __all__ = [
     "ErrorTypes",
     "decode_error",
     "encode_error",
-    "is_plain",
     "plain_headers",
     "reply_codec",
     "reply_headers",
@@ -60,8 +59,8 @@ CANCEL: Final = "_kit.cancel"
 
 _PLAIN_START: Final = b"NATS/1.0\r\nKit-Timeout: "
 _PLAIN_END: Final = b"\r\n\r\n"
-_MAX_TIMEOUT_MS: Final = 1 << 40  # some 35 years; more is a mistake
-_MAX_DIGITS: Final = 13
+_PLAIN_FROM: Final = len(_PLAIN_START)
+_MAX_DIGITS: Final = 12  # of milliseconds some 31 years; more is a mistake
 _MAX_TEXT: Final = 1024
 
 
@@ -70,30 +69,27 @@ def plain_headers(timeout_ms: int) -> bytes:
     return b"%b%d%b" % (_PLAIN_START, timeout_ms, _PLAIN_END)
 
 
-def is_plain(block: bytes) -> bool:
-    """Tell whether a header block is empty or just as `plain_headers` writes it."""
-    return not block or (
-        block.startswith(_PLAIN_START)
-        and block.find(b"\r\n", len(_PLAIN_START)) == len(block) - 4
-    )
-
-
 def timeout_ms(message: Message) -> int | None:
     """Return the milliseconds that the caller gives, counted from now; None if unsaid.
+
+    Marks a message as plain whose headers are none, or just what `plain_headers` writes.
 
     Raises:
         InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
     """
     block = message.header_block
-    if is_plain(block):
-        if not block:
-            return None
-        text = block[len(_PLAIN_START) : -4].decode("latin-1")
-    else:
-        text = message.headers.single(TIMEOUT)
-        if not text:
-            return None
-    if not _is_number(text) or int(text) > _MAX_TIMEOUT_MS:
+    if not block:
+        message.is_plain = True
+        return None
+    if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
+        digits = block[_PLAIN_FROM:-4]
+        if digits.isdigit() and len(digits) <= _MAX_DIGITS:
+            message.is_plain = True
+            return int(digits)
+    text = message.headers.single(TIMEOUT)
+    if not text:
+        return None
+    if not _is_number(text):
         raise InvalidArgument(
             f"header {TIMEOUT} must be whole milliseconds, not {text[:40]!r}",
             field=TIMEOUT,

@@ -22,7 +22,6 @@ from kitmsg.transport.wire import (
     Declared,
     decode_error,
     encode_error,
-    is_plain,
     plain_headers,
     timeout_ms,
 )
@@ -158,12 +157,14 @@ def test_a_success_is_no_error() -> None:
         (encode_headers({"Kit-Timeout": "5"}), True),
         (encode_headers({"Kit-Timeout": "5", "A": "b"}), False),
         (encode_headers({"A": "b"}), False),
-        (b"NATS/1.0\r\nKit-Timeout: 5", False),
+        (b"NATS/1.0\r\nKit-Timeout: 55555\r\n", False),
     ],
 )
-def test_is_plain(block: bytes, expected: bool) -> None:
+def test_marks_the_short_form_as_plain(block: bytes, expected: bool) -> None:
     """Only the short form that most asks have needs no parsing."""
-    assert is_plain(block) is expected
+    message = Message("", header_block=block)
+    timeout_ms(message)
+    assert message.is_plain is expected
 
 
 @pytest.mark.parametrize(
