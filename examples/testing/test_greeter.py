@@ -1,5 +1,7 @@
 """Testing one service: the fixture `kit` comes with kitmsg, there is nothing to set up."""
 
+import asyncio
+
 import pytest
 
 from examples.greeter import Greeter
@@ -13,9 +15,9 @@ async def test_hello(kit: Kit) -> None:
     assert await kit.client(Greeter).hello("Ann") == "Hello, Ann!"
 
 
-async def test_method_is_a_method() -> None:
+def test_method_is_a_method() -> None:
     """An endpoint is a plain method too: a unit test needs no bus at all."""
-    assert await Greeter().hello("Ann") == "Hello, Ann!"
+    assert asyncio.run(Greeter().hello("Ann")) == "Hello, Ann!"
 
 
 async def test_wrong_field_is_named(kit: Kit) -> None:

@@ -1,6 +1,6 @@
-"""The README is a contract: its commands run as they stand, its snippets work.
+"""README and guide are contracts: their commands run as they stand, their snippets work.
 
-A ``sh`` block is one session in a folder that holds the README's own files.  Commands that
+A ``sh`` block is one session in a folder that holds the page's own files.  Commands that
 serve run beside the rest and have to end well; a ``# prints`` says what a command prints.
 Ports are replaced by free ones, so that nothing on this machine is in the way.
 """
@@ -21,22 +21,20 @@ import time
 import tomllib
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from kitmsg.worker.settings import Settings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kitmsg.bus.embedded import EmbeddedServer
-
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "addsvc" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 README = PAGES[0].read_text()
 BIN = Path(sys.executable).parent
-SERVES = re.compile(r"kitmsg (dev|run|gateway)\b|python \w+\.py$")
+SERVES = re.compile(r"kitmsg (dev|run|gateway)\b")
 SECONDS = 20.0
 
 
@@ -147,58 +145,69 @@ class Session:
         return log.read_text() if log.exists() else ""
 
 
+SESSIONS = [
+    pytest.param(page, block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page.read_text(), "sh"))
+]
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the files that the README shows."""
-    for name, text in files(README).items():
+def folder(tmp_path: Path, page: Path) -> Path:
+    """A folder with the files that a page shows, and the examples."""
+    for name, text in files(page.read_text()).items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
 
-@pytest.fixture
-def session(folder: Path, nats_server: EmbeddedServer) -> Iterator[Session]:
-    """A shell in that folder, on a real bus."""
-    opened = Session(folder, nats_server.url)
-    yield opened
-    opened.stop()
+@pytest.mark.parametrize(("page", "block"), SESSIONS)
+def test_commands_of_a_page_work_as_written(page, block, folder, nats_server):
+    """Somebody who types what a page says sees what it says."""
+    session = Session(folder, nats_server.url)
+    try:
+        for line in block.splitlines():
+            session.run(line)
+    finally:
+        session.stop()
 
 
-@pytest.mark.parametrize("number", range(len(blocks(README, "sh"))))
-def test_commands_of_the_readme_work_as_written(session, number):
-    """Somebody who types the README sees what it says."""
-    for line in blocks(README, "sh")[number].splitlines():
-        session.run(line)
-
-
-def test_client_of_the_readme_prints_the_greeting(session):
+@pytest.mark.parametrize("page", PAGES[:1], ids=["README.md"])
+def test_client_of_the_readme_prints_the_greeting(folder, nats_server):
     """The client snippet runs as it stands, against the service snippet."""
-    session.run("kitmsg run greeter:Greeter --health 9090")
-    session.run(
-        "python client.py  # prints Hello, Ann!".replace("python", sys.executable)
-    )
+    session = Session(folder, nats_server.url)
+    try:
+        session.run("kitmsg run greeter:Greeter --health 9090")
+        session.run("env python client.py  # prints Hello, Ann!")
+    finally:
+        session.stop()
 
 
-def test_test_of_the_readme_passes(folder):
-    """The test snippet needs nothing but pytest and kitmsg."""
+@pytest.mark.parametrize(
+    ("page", "count"), [(PAGES[0], 1), (ROOT / "docs" / "guide.md", 3)]
+)
+def test_tests_of_a_page_pass(folder, count):
+    """The test snippets need nothing but pytest and kitmsg."""
+    names = [path.name for path in folder.glob("test_*.py")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert f"{count} passed" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_of_every_page_compiles(page):
     """No snippet has a syntax error."""
     for block in blocks(page.read_text(), "python"):
         compile(block, page.name, "exec", flags=0x2000)  # top-level await allowed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_every_page_lead_somewhere(page):
     """Files that are linked to exist, and so do headings in the same page."""
     text = page.read_text()
@@ -218,7 +227,7 @@ def test_make_does_what_the_readme_says():
     for target, command in facts.items():
         assert f"`make {target}`" in README
         done = subprocess.run(
-            [shutil.which("make") or "make", "-n", target],
+            [shutil.which("make") or "make", "-n", target, "PYTHON=python3"],
             cwd=ROOT,
             capture_output=True,
             text=True,
