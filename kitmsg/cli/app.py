@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from kitmsg.cli.output import EXIT_CODES, exit_code, fail
+from kitmsg.cli.output import EXIT_CODES, UsageError, exit_code, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,9 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_Version())
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version and exit"
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for name, text in VERBS.items():
         described = text[0].upper() + text[1:] + "."
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fail(f"there is no verb {verb!r}; {hint}")
         return 2
     parser = build_parser(verb or "")
-    options = parser.parse_args(words)
+    options, rest = parser.parse_known_args(words)
+    _take_rest(parser, options, rest)
     if options.verb is None:
         parser.print_help()
         return 0
@@ -108,6 +111,8 @@ def _guarded(options: argparse.Namespace) -> int:
 def _sentence(error: Exception) -> str:
     from kitmsg.errors import KitError
 
+    if isinstance(error, UsageError):
+        return str(error)
     if isinstance(error, KitError):
         rid = f" (request {error.request_id})" if error.request_id else ""
         return f"{error}{rid}"
@@ -119,12 +124,28 @@ def _exit_codes() -> str:
     return "exit codes:\n" + "\n".join(rows)
 
 
-class _Version(str):
-    """The version, looked up when it is shown."""
+class _Version(argparse.Action):
+    """Prints the version, looked up only then."""
 
-    __slots__ = ()
-
-    def __mod__(self, _: object) -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         import kitmsg
 
-        return f"kitmsg {kitmsg.__version__}"
+        print(f"kitmsg {kitmsg.__version__}")
+        parser.exit()
+
+
+def _take_rest(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]
+) -> None:
+    """Add words that stand after an option to the verb's list of words.
+
+    argparse fills a list once, from the words that stand together.
+    """
+    into: str = getattr(options, "rest", "")
+    wrong = [
+        word for word in rest if not into or (word.startswith("-") and word != "-")
+    ]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if rest:
+        setattr(options, into, [*getattr(options, into), *rest])

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.cli.output import to_json
+from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
 from kitmsg.cli.samples import resolve
 
@@ -38,6 +38,7 @@ _JSON_TYPES: Final[dict[str, Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = _EPILOG
+    parser.set_defaults(rest="pairs")
     parser.add_argument("name", metavar="SERVICE.ENDPOINT")
     parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="or - for stdin")
     parser.add_argument("--json", metavar="TEXT", help="the request as a JSON object")
@@ -56,15 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call, and print the answer; returns the exit code."""
-    from kitmsg.errors import InvalidArgument
-
     if not options.timeout > 0:
-        raise _usage(InvalidArgument("--timeout must be more than 0"))
+        raise UsageError("--timeout must be more than 0")
     request = _read_object(options)
+
+    pairs = [pair for pair in options.pairs if pair != "-"]
+    parse_pairs(pairs, {})  # mistakes come before the connection
 
     async def work(kit: Kit) -> Any:
         fields = dict(request)
-        pairs = [pair for pair in options.pairs if pair != "-"]
         if pairs:
             fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
         return await kit.call(options.name, fields, timeout=options.timeout)
@@ -82,17 +83,15 @@ def parse_pairs(pairs: list[str], schema: dict[str, Any]) -> dict[str, Any]:
         schema: JSON Schema of the request; {} if unknown.
 
     Raises:
-        InvalidArgument: A word has no ``=``.
+        UsageError: A word has no ``=``.
     """
-    from kitmsg.errors import InvalidArgument
-
     defs = schema.get("$defs", {})
     fields = resolve(schema, defs).get("properties", {})
     request: dict[str, Any] = {}
     for pair in pairs:
         key, found, text = pair.partition("=")
         if not found or not key:
-            raise _usage(InvalidArgument(f"{pair!r} is not key=value"))
+            raise UsageError(f"{pair!r} is not key=value")
         types = _types(fields[key], defs) if key in fields else None
         request[key] = _value(text, types)
     return request
@@ -136,23 +135,19 @@ async def _request_schema(kit: Kit, name: str) -> dict[str, Any]:
 
 
 def _read_object(options: argparse.Namespace) -> dict[str, Any]:
-    from kitmsg.errors import InvalidArgument
-
     text, source = options.json, "--json"
     if "-" in options.pairs:
         if text is not None:
-            raise _usage(
-                InvalidArgument("give the request by --json or by -, not both")
-            )
+            raise UsageError("give the request by --json or by -, not both")
         text, source = sys.stdin.read(), "standard input"
     if text is None:
         return {}
     try:
         request = json.loads(text)
     except ValueError as exc:
-        raise _usage(InvalidArgument(f"{source} is not JSON: {exc}")) from exc
+        raise UsageError(f"{source} is not JSON: {exc}") from exc
     if not isinstance(request, dict):
-        raise _usage(InvalidArgument(f"{source} is not a JSON object, {{...}}"))
+        raise UsageError(f"{source} is not a JSON object, {{...}}")
     return request
 
 
@@ -160,8 +155,3 @@ def _shown(answer: Any, output: str) -> str:
     if output == "text" and isinstance(answer, str):
         return answer
     return to_json(answer, is_compact=output == "json" or not sys.stdout.isatty())
-
-
-def _usage(error: Exception) -> Exception:
-    error.exit_code = 2  # type: ignore[attr-defined]
-    return error

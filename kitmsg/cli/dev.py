@@ -15,15 +15,17 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.cli.output import paint
+from kitmsg.cli.output import UsageError, paint, usage
 from kitmsg.cli.ports import free_port
+from kitmsg.cli.reload import relative
 from kitmsg.worker.settings import add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from kitmsg.bus.embedded import EmbeddedServer
@@ -47,6 +49,7 @@ this machine, with its store in a temporary folder.  Nothing is left after Ctrl-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = _EPILOG
+    parser.set_defaults(rest="targets")
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to serve")
     port: dict[str, Any] = {"type": int, "metavar": "PORT"}
     parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
@@ -62,16 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
-    from kitmsg.errors import Unimplemented
     from kitmsg.worker import logs
 
     for edge in ("grpc", "thrift"):
         if getattr(options, edge) is not None:
-            error = Unimplemented(f"there is no {edge} gateway yet: leave out --{edge}")
-            error.exit_code = 2  # type: ignore[attr-defined]
-            raise error
-    settings = load_settings(vars(options))
-    paths = _watched(options.targets)
+            raise UsageError(f"there is no {edge} gateway yet: leave out --{edge}")
+    with usage():
+        settings = load_settings(vars(options))
+        paths = _watched(options.targets)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     if settings.log_level == "info":
         for part in ("gateways.http", "kitmsg.bus"):  # the table says it
@@ -110,6 +111,7 @@ class _Dev:
         )
         self._end = asyncio.Event()
         self._has_table = False
+        self._started = time.time()
 
     async def run(self) -> int:
         from kitmsg.worker.parent import on_signals
@@ -183,26 +185,32 @@ class _Dev:
             await show()
         elif not supervisor.is_stopping:
             _say(paint("waiting for a change that helps", "33"))
-        if self._options.no_reload:
-            await self._end.wait()
-            return
-        try:
-            from watchfiles import PythonFilter, awatch
-        except ImportError:
-            _say("reload is off: pip install 'kitmsg[cli]'")
-            await self._end.wait()
-            return
-        async for changes in awatch(*self._paths, watch_filter=PythonFilter()):
-            names = _short(path for _, path in changes)
-            _say(paint(f"changed: {', '.join(names)}", "36"))
-            if await supervisor.reload():
-                _say(paint("the new worker serves", "32"))
-                if not self._has_table:
-                    await show()
-            elif supervisor.children and supervisor.children[0].is_ready:
-                _say(paint("the old worker goes on", "33"))
+        if not self._options.no_reload:
+            await self._follow(supervisor, show)
+        await self._end.wait()
 
-    def _show(self, kit: Any, url: str, embedded: EmbeddedServer | None) -> Any:
+    async def _follow(
+        self, supervisor: Supervisor, show: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Replace the worker after each change; returns if that is not possible."""
+        from kitmsg.cli.reload import changed_files
+        from kitmsg.errors import FailedPrecondition
+
+        try:
+            async for names in changed_files(self._paths, self._started):
+                _say(paint(f"changed: {', '.join(names)}", "36"))
+                if await supervisor.reload():
+                    _say(paint("the new worker serves", "32"))
+                    if not self._has_table:
+                        await show()
+                elif supervisor.children and supervisor.children[0].is_ready:
+                    _say(paint("the old worker goes on", "33"))
+        except FailedPrecondition as exc:
+            _say(paint(str(exc), "33"))
+
+    def _show(
+        self, kit: Any, url: str, embedded: EmbeddedServer | None
+    ) -> Callable[[], Awaitable[None]]:
         async def show() -> None:
             from kitmsg.cli.banner import banner
 
@@ -212,7 +220,7 @@ class _Dev:
                 url=url,
                 nats=self._settings.nats_url,
                 is_embedded=embedded is not None,
-                folders=[] if self._options.no_reload else _short(self._paths),
+                folders=[] if self._options.no_reload else relative(self._paths),
             )
             print(lines, flush=True)
 
@@ -229,10 +237,6 @@ def _port(wanted: int, what: str) -> int:
     if port != wanted:
         _say(f"port {wanted} is taken: {what} uses {port}")
     return port
-
-
-def _short(paths: Iterable[Path | str]) -> list[str]:
-    return sorted({os.path.relpath(path) for path in paths})
 
 
 def _say(text: str) -> None:

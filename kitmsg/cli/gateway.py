@@ -16,8 +16,9 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
-from kitmsg.cli.remote import add_bus_flags, connected
-from kitmsg.worker.settings import add_flags, load_settings
+from kitmsg.cli.output import UsageError
+from kitmsg.cli.remote import add_bus_flags, connected, settings_of
+from kitmsg.worker.settings import add_flags
 
 if TYPE_CHECKING:
     from kitmsg.worker.settings import Settings
@@ -46,21 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
-    from kitmsg.errors import InvalidArgument, Unimplemented
     from kitmsg.worker import logs
 
     if options.kind in _LATER:
-        error = Unimplemented(f"there is no {options.kind} gateway yet; there is http")
-        error.exit_code = 2  # type: ignore[attr-defined]
-        raise error
+        raise UsageError(f"there is no {options.kind} gateway yet; there is http")
     cls = _options_class()
     names = [field.name for field in dataclasses.fields(cls)]
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     try:
         chosen = cls(**given)
     except ValueError as exc:
-        raise InvalidArgument(str(exc)) from exc
-    settings = load_settings(vars(options))
+        raise UsageError(str(exc)) from exc
+    settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     return asyncio.run(_serve(chosen, settings))
 

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.cli.output import UsageError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -135,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.name)
     words = _words(folder.name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise _usage(f"{str(folder)!r} exists and is not an empty folder")
+        raise UsageError(f"{str(folder)!r} exists and is not an empty folder")
     for path, text in _FILES.items():
         file = folder / path.format(**words)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -149,14 +151,14 @@ def _words(name: str) -> dict[str, str]:
     """Return the names that the files use.
 
     Raises:
-        InvalidArgument: `name` cannot be a project, a module and a class.
+        UsageError: `name` cannot be a project, a module and a class.
     """
     module = re.sub(r"\W", "_", name).lower()
     if not _NAME.fullmatch(name) or keyword.iskeyword(module) or _is_taken(module):
         hint = "letters, digits, - and _, and no module that is there already"
         near = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-0123456789")
         fits = near and near != name and difflib.SequenceMatcher(a=near, b=name).ratio()
-        raise _usage(
+        raise UsageError(
             f"{name!r} cannot name a project: {hint}"
             + (f"; {near!r} can" if fits else "")
         )
@@ -180,11 +182,3 @@ def _is_taken(module: str) -> bool:
         "gateways",
         "tests",
     )
-
-
-def _usage(sentence: str) -> Exception:
-    from kitmsg.errors import InvalidArgument
-
-    error = InvalidArgument(sentence)
-    error.exit_code = 2  # type: ignore[attr-defined]
-    return error

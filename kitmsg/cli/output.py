@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "EXIT_CODES",
+    "UsageError",
     "exit_code",
     "fail",
     "has_colour",
     "paint",
     "table",
     "to_json",
+    "usage",
 ]
 
 EXIT_CODES: Final = {
@@ -48,6 +51,23 @@ _BY_CODE: Final = {
     "aborted": 7,
     "already_exists": 7,
 }
+
+
+class UsageError(Exception):
+    """The command is wrong; the message says what to write instead."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Make a `KitError` of the block the fault of the command: see `UsageError`."""
+    from kitmsg.errors import KitError
+
+    try:
+        yield
+    except KitError as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def exit_code(error: Exception) -> int:

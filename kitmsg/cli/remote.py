@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kitmsg.cli.output import usage
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ def add_bus_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Return the settings that a command was given."""
-    return load_settings(vars(options))
+    """Return the settings that a command was given.
+
+    Raises:
+        UsageError: One does not fit.
+    """
+    with usage():
+        return load_settings(vars(options))
 
 
 def on_bus(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kitmsg.cli.output import UsageError, usage
 from kitmsg.worker.settings import NATS_NAMES, WORKER_NAMES, add_flags, load_settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ the other, without a failed call.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = _EPILOG
+    parser.set_defaults(rest="services")
     parser.add_argument("services", nargs="*", metavar="TARGET", help="what to serve")
     add_flags(parser.add_argument_group("workers"), WORKER_NAMES)
     add_flags(parser.add_argument_group("bus"), NATS_NAMES)
@@ -33,18 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop; returns the exit code."""
-    from kitmsg.errors import InvalidArgument
     from kitmsg.worker import logs
     from kitmsg.worker.parent import run_parent
 
     flags = vars(options)
-    settings = load_settings({**flags, "services": flags["services"] or None})
+    with usage():
+        settings = load_settings({**flags, "services": flags["services"] or None})
     if not settings.services:
-        error = InvalidArgument(
+        raise UsageError(
             "nothing to serve: write kitmsg run module:Class, or set `services` in"
             " [tool.kitmsg]"
         )
-        error.exit_code = 2  # type: ignore[attr-defined]
-        raise error
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     return run_parent(settings.services, settings)

@@ -108,8 +108,20 @@ def _broken(target: Target, error: BaseException) -> BrokenTarget:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return BrokenTarget(
         f"cannot import {target.text}: {where}{kind}: {text}",
-        "".join(traceback.format_exception(error)),
+        _stack(error),
     )
+
+
+def _stack(error: BaseException) -> str:
+    """Return the traceback without the frames of the import system and of ours."""
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list(filter(_is_theirs, told.stack))
+    return "".join(told.format())
+
+
+def _is_theirs(frame: traceback.FrameSummary) -> bool:
+    own = (importlib.__file__, __file__)
+    return not frame.filename.startswith("<frozen") and frame.filename not in own
 
 
 def _line_of(error: BaseException) -> str:

@@ -72,7 +72,7 @@ class ConsoleFormatter(logging.Formatter):
         self._fields = dict(fields or {})
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record; a traceback follows it."""
+        """Return the line of a record; what has several lines follows it."""
         level = _SHORT.get(record.levelname, record.levelname.lower())
         extras = {**self._fields, **_extras(record)}
         clock = datetime.fromtimestamp(record.created).astimezone()
@@ -81,10 +81,14 @@ class ConsoleFormatter(logging.Formatter):
             self._paint(f"{level:5}", _COLOURS.get(record.levelname, "32")),
             self._paint(f"{record.name.removeprefix('kitmsg.'):9}", "2"),
             record.getMessage(),
-            *(self._paint(f"{key}={value}", "36") for key, value in extras.items()),
         ]
-        trace = _trace(record)
-        return " ".join(parts) + (f"\n{trace}" if trace else "")
+        below = [_trace(record)]
+        for key, value in extras.items():
+            if "\n" in str(value):
+                below.append(str(value))
+            else:
+                parts.append(self._paint(f"{key}={value}", "36"))
+        return "\n".join(filter(None, [" ".join(parts), *below]))
 
     def _paint(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colour else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -62,11 +63,14 @@ def test_what_json_does_not_know_is_written_as_text() -> None:
 
 def test_a_line_within_a_turn_names_it() -> None:
     """Endpoint and request id come from the turn that runs."""
-    message = Message(
-        subject="a.b", data=b"", header_block=b"NATS/1.0\r\nKit-Request-Id: 7\r\n\r\n"
-    )
-    enter(Context(endpoint="a.b", message=message))
-    event = json.loads(JsonFormatter().format(record()))
+    headers = b"NATS/1.0\r\nKit-Request-Id: 7\r\n\r\n"
+    message = Message(subject="a.b", data=b"", header_block=headers)
+
+    def within() -> str:
+        enter(Context(endpoint="a.b", message=message))
+        return JsonFormatter().format(record())
+
+    event = json.loads(copy_context().run(within))
     assert (event["endpoint"], event["request_id"]) == ("a.b", "7")
 
 

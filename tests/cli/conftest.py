@@ -1,0 +1,103 @@
+"""A bus with services on it, and commands run against it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+import kitmsg
+from kitmsg import BusinessError, Service, endpoint
+from kitmsg.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kitmsg.bus.embedded import EmbeddedServer
+
+
+class SoldOut(BusinessError):
+    """It is sold out."""
+
+    template = "{name} is sold out"
+    name: str
+
+
+class Shop(Service):
+    """Sells things."""
+
+    version = "1.2.3"
+
+    @endpoint(http="GET /price/{name}")
+    async def price(self, name: str, count: int = 1) -> float:
+        """Tell what so many cost."""
+        return 2.5 * count if name != "5" else 5.0
+
+    @endpoint
+    async def label(self, name: str | None, tags: list[str]) -> dict[str, Any]:
+        return {"name": name, "tags": tags}
+
+    @endpoint(raises=[SoldOut])
+    async def buy(self, name: str) -> None:
+        raise SoldOut(name)
+
+    @endpoint
+    async def wait(self) -> None:
+        await asyncio.sleep(60)
+
+    @endpoint
+    async def shout(self, text: str) -> str:
+        return text.upper()
+
+
+class Ran(NamedTuple):
+    """What a command left: exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def shop(nats_server: EmbeddedServer) -> Iterator[str]:
+    """Serve a `Shop` from another thread; gives the bus's address."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def serve() -> kitmsg.Kit:
+        kit = await kitmsg.connect(nats_server.url)
+        await kit.serve(Shop())
+        return kit
+
+    kit = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
+    yield nats_server.url
+
+    async def end() -> None:
+        await kit.drain(0.0)
+        await kit.close()
+
+    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """Return what runs a command here, on a bus that `nats_url` names."""
+
+    def run(*words: str, nats_url: str = "nats://127.0.0.1:1") -> Ran:
+        monkeypatch.setenv("NATS_URL", nats_url)
+        try:
+            code = main(words)
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        printed = capsys.readouterr()
+        return Ran(code, printed.out, printed.err)
+
+    return run

@@ -1,0 +1,112 @@
+"""The command line helps those who mistype, and starts fast."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kitmsg
+from kitmsg.cli import build_parser
+from kitmsg.cli.app import VERBS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Ran
+
+
+def test_help_lists_verbs_and_exit_codes(cli: Callable[..., Ran]) -> None:
+    """--help names every verb, and what each exit code means."""
+    ran = cli("--help")
+    assert ran.code == 0
+    assert all(f"\n    {verb} " in ran.out for verb in VERBS)
+    assert "4  no answer in time" in ran.out
+
+
+def test_without_a_verb_it_helps(cli: Callable[..., Ran]) -> None:
+    """No arguments at all print the help."""
+    assert cli().out == cli("--help").out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(cli: Callable[..., Ran], verb: str) -> None:
+    """Each verb describes itself."""
+    ran = cli(verb, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith(f"usage: kitmsg {verb}")
+
+
+def test_the_public_parser_knows_every_verb() -> None:
+    """`build_parser` gives the whole grammar, for docs and completion."""
+    options = build_parser().parse_args(["call", "a.b", "x=1"])
+    assert (options.verb, options.name, options.pairs) == ("call", "a.b", ["x=1"])
+
+
+def test_version(cli: Callable[..., Ran]) -> None:
+    """--version prints name and version."""
+    assert cli("--version").out == f"kitmsg {kitmsg.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["cal"], "there is no verb 'cal'; did you mean 'call'?"),
+        (["zzz"], "there is no verb 'zzz'; there are dev, run"),
+        (["call"], "the following arguments are required: SERVICE.ENDPOINT"),
+        (["ls", "--jsn"], "unrecognized arguments: --jsn"),
+        (["call", "a.b", "x"], "'x' is not key=value"),
+        (["call", "a.b", "--json", "[1]"], "--json is not a JSON object"),
+        (["call", "a.b", "--json", "{"], "--json is not JSON"),
+        (["call", "a.b", "--json", "{}", "-"], "by --json or by -, not both"),
+        (["call", "a.b", "--timeout", "0"], "--timeout must be more than 0"),
+        (["run"], "nothing to serve: write kitmsg run module:Class"),
+        (["run", "a:A", "--workers", "x"], "--workers is 'x'; write a whole number"),
+        (["dev", "no_such.py"], "there is no file 'no_such.py'"),
+        (["dev", "x.py", "--grpc", "1"], "there is no grpc gateway yet"),
+        (["gateway", "thrift"], "there is no thrift gateway yet"),
+        (["new", "1 project"], "'1 project' cannot name a project"),
+    ],
+)
+def test_a_wrong_command_is_a_sentence(
+    cli: Callable[..., Ran], words: list[str], sentence: str
+) -> None:
+    """A mistake gets one line that says what to do, and code 2."""
+    ran = cli(*words)
+    assert ran.code == 2
+    assert sentence in ran.err
+    assert ran.err.count("\n") == 1
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize("words", [["ls"], ["call", "a.b"], ["stats"], ["ping"]])
+def test_without_a_bus_it_says_what_to_do(
+    cli: Callable[..., Ran], words: list[str]
+) -> None:
+    """A bus that is not there is one sentence, with where it was looked for."""
+    ran = cli(*words)
+    assert ran.code == 3
+    assert "no NATS server at nats://127.0.0.1:1" in ran.err
+    assert "kitmsg dev" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_help_loads_little() -> None:
+    """The help comes without the bus, HTTP, or anything that only a verb needs."""
+    code = (
+        "import sys, kitmsg; before = set(sys.modules); import kitmsg.cli.app as a\n"
+        "a.build_parser('').format_help()\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(ran.stdout.split())
+    assert {name for name in loaded if name.startswith("kitmsg")} <= {
+        "kitmsg.cli",
+        "kitmsg.cli.app",
+        "kitmsg.cli.output",
+    }
+    assert not loaded & {"asyncio", "aiohttp", "nats", "watchfiles"}

@@ -1,0 +1,116 @@
+"""``kitmsg call`` sends what was meant, prints the answer, and exits by kind of error."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kitmsg.cli.call import parse_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Ran
+
+SCHEMA = {
+    "$ref": "#/$defs/R",
+    "$defs": {
+        "R": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "count": {"type": "integer"},
+                "price": {"type": "number"},
+                "sure": {"type": "boolean"},
+                "tags": {"type": "array"},
+                "nick": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "colour": {"$ref": "#/$defs/Colour"},
+            },
+        },
+        "Colour": {"enum": ["1", "red"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("name=5", "5"),
+        ("name=true", "true"),
+        ('name="5"', "5"),
+        ("name=a=b", "a=b"),
+        ("name=", ""),
+        ("count=5", 5),
+        ("count=x", "x"),
+        ("price=1.5", 1.5),
+        ("price=2", 2),
+        ("sure=true", True),
+        ('tags=["a"]', ["a"]),
+        ("nick=null", None),
+        ("nick=5", "5"),
+        ("colour=1", "1"),
+        ("other=5", 5),
+        ("other=x", "x"),
+    ],
+)
+def test_reads_values_as_the_schema_wants_them(pair: str, value: Any) -> None:
+    """Text stays text where text is wanted; the rest is JSON when it is JSON."""
+    assert list(parse_pairs([pair], SCHEMA).values()) == [value]
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["shop.price", "name=tea"], "2.5\n"),
+        (["shop.price", "name=5"], "5.0\n"),
+        (["shop.price", "name=tea", "count=4"], "10.0\n"),
+        (["shop.shout", "text=hi"], "HI\n"),
+        (["shop.shout", "text=hi", "-o", "json"], '"HI"\n'),
+        (["shop.shout", "--json", '{"text": "no"}', "text=yes"], "YES\n"),
+    ],
+)
+def test_prints_the_answer(
+    cli: Callable[..., Ran], shop: str, words: list[str], out: str
+) -> None:
+    """A number or a text is printed plainly, JSON when asked for."""
+    ran = cli("call", *words, nats_url=shop)
+    assert (ran.code, ran.out, ran.err) == (0, out, "")
+
+
+def test_an_object_is_json(cli: Callable[..., Ran], shop: str) -> None:
+    """An answer with fields is JSON, and a request may be, too."""
+    ran = cli("call", "shop.label", "name=null", 'tags=["a"]', nats_url=shop)
+    assert json.loads(ran.out) == {"name": None, "tags": ["a"]}
+
+
+def test_reads_the_request_from_standard_input(
+    cli: Callable[..., Ran], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With - the request comes from standard input."""
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"text": "hi"}'))
+    assert cli("call", "shop.shout", "-", nats_url=shop).out == "HI\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["shop.buy", "name=tea"], 7, "tea is sold out"),
+        (["shop.prise", "name=tea"], 3, "did you mean 'shop.price'"),
+        (["nobody.home"], 3, "no responders for 'nobody.home'"),
+        (["shop.wait", "--timeout", "0.2"], 4, "shop.wait"),
+        (["shop.price"], 5, "name"),
+        (["shop.price", "name=tea", "count=many"], 5, "count"),
+        (["not a name"], 5, "'not a name'"),
+    ],
+)
+def test_exits_by_kind_of_error(
+    cli: Callable[..., Ran], shop: str, words: list[str], code: int, sentence: str
+) -> None:
+    """Each kind of error has its exit code, and one sentence on standard error."""
+    ran = cli("call", *words, nats_url=shop)
+    assert (ran.code, ran.out) == (code, "")
+    assert sentence in ran.err
+    assert ran.err.count("\n") == 1

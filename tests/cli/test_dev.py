@@ -1,0 +1,199 @@
+"""``kitmsg dev``: everything runs, follows changes, survives mistakes, leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.worker.commands import Command, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kitmsg.bus.embedded import EmbeddedServer
+
+CODE = '''\
+from kitmsg import Service, endpoint
+
+class Greeter(Service):
+    """Says hello."""
+
+    @endpoint(http="GET /hello/{name}")
+    async def hello(self, name: str) -> str:
+        return f"Hello, {name}!"
+'''
+
+
+def free() -> int:
+    """Return a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> str:
+    """Return the body of a page; "" for an error."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return str(response.read().decode())
+    except (urllib.error.URLError, OSError):
+        return ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the greeter, and one for temporary files."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "greeter.py").write_text(CODE)
+    (tmp_path / "tmp").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def dev(folder: Path) -> Iterator[Callable[..., Command]]:
+    """Return what starts ``kitmsg dev`` on free ports."""
+    with ExitStack() as stack:
+
+        def run(*words: str, nats_url: str = "") -> Command:
+            args = ["-m", "kitmsg.cli", "dev", *words]
+            if "--http" not in words:
+                args += ["--http", str(free())]
+            if "--nats" not in words and not nats_url:
+                args += ["--nats", str(free())]
+            environ = {"TMPDIR": str(folder / "tmp")}
+            command = Command(args, folder, nats_url=nats_url, environ=environ)
+            return stack.enter_context(command)
+
+        yield run
+
+
+def http_of(command: Command) -> str:
+    """Return the gateway's address once the table is there."""
+    command.says("Ctrl-C ends it")
+    found = re.search(r"HTTP\s+(http://\S+)", command.output)
+    assert found, command.output
+    return found[1]
+
+
+def test_serves_and_leaves_nothing(dev: Callable[..., Command], folder: Path) -> None:
+    """HTTP and the bus answer as the table says; Ctrl-C leaves no process, no file."""
+    command = dev("code/greeter.py")
+    url = http_of(command)
+    assert json.loads(get(f"{url}/hello/Ann")) == "Hello, Ann!"
+    assert "Greeter" in get(f"{url}/openapi.json") or "greeter" in get(
+        f"{url}/openapi.json"
+    )
+    assert f"curl {url}/hello/Ann" in command.output
+    assert "kitmsg call greeter.hello name=Ann" in command.output
+    assert len(command.family()) >= 2  # a worker, a server
+    command.interrupt()
+    assert command.ends() == 0
+    command.leaves_nothing()
+    assert not list((folder / "tmp").iterdir())
+    assert "Traceback" not in command.output
+
+
+def test_a_change_replaces_the_worker_unnoticed(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """A saved file is served soon, and no call fails meanwhile."""
+    command = dev("code")
+    url = http_of(command)
+    answers: list[str] = []
+    ended = threading.Event()
+
+    def load() -> None:
+        while not ended.is_set():
+            answers.append(get(f"{url}/hello/Ann"))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        file = folder / "code" / "greeter.py"
+        file.write_text(CODE.replace("Hello", "Good day"))
+        until(lambda: answers[-1:] == ['"Good day, Ann!"'], "the new code")
+        command.says("is drained")
+    finally:
+        ended.set()
+        thread.join()
+    assert set(answers) == {'"Hello, Ann!"', '"Good day, Ann!"'}
+
+
+def test_a_broken_edit_keeps_the_old_worker(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """Broken code is named by file and line, the old code serves, a good save heals."""
+    command = dev("code/greeter.py")
+    url = http_of(command)
+    file = folder / "code" / "greeter.py"
+    file.write_text("nonsense(\n")
+    command.says("code/greeter.py:1: SyntaxError")
+    command.says("the old worker goes on")
+    assert get(f"{url}/hello/Ann") == '"Hello, Ann!"'
+    file.write_text(CODE.replace("Hello", "Again"))
+    until(lambda: get(f"{url}/hello/Ann") == '"Again, Ann!"', "the good save")
+
+
+def test_starts_with_broken_code_and_waits(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """Code that is broken from the start is named, and a good save is served."""
+    file = folder / "code" / "greeter.py"
+    file.write_text("import no_such_thing\n")
+    command = dev("code/greeter.py")
+    command.says("code/greeter.py:1: ModuleNotFoundError")
+    command.says("waiting for a change")
+    file.write_text(CODE)
+    assert get(f"{http_of(command)}/hello/Ann") == '"Hello, Ann!"'
+    command.send(signal.SIGTERM)
+    assert command.ends() == 0
+
+
+def test_a_taken_port_is_said(dev: Callable[..., Command]) -> None:
+    """A port that is taken is named, and the next free one used."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = dev("code/greeter.py", "--http", str(port), "--no-reload")
+        url = http_of(command)
+        assert f"port {port} is taken: HTTP uses {url.rpartition(':')[2]}" in (
+            command.output
+        )
+        assert get(f"{url}/hello/Ann")
+
+
+def test_uses_the_bus_that_is_there(
+    dev: Callable[..., Command], nats_server: EmbeddedServer
+) -> None:
+    """With NATS_URL set no server is started; without HTTP no gateway either."""
+    command = dev("code/greeter.py", "--no-http", nats_url=nats_server.url)
+    command.says("Ctrl-C ends it")
+    assert nats_server.url in command.output
+    assert "curl" not in command.output
+    assert [process.pid for process in command.family()] == [
+        process.pid for process in command.workers()
+    ]
+    command.interrupt()
+    assert command.ends() == 0
+
+
+def test_a_closed_terminal_ends_it(dev: Callable[..., Command]) -> None:
+    """SIGHUP, which a closing terminal sends, stops everything."""
+    command = dev("code/greeter.py", "--no-http")
+    command.says("Ctrl-C ends it")
+    command.family()
+    os.killpg(command.process.pid, signal.SIGHUP)
+    assert command.ends() == 0
+    command.leaves_nothing()

@@ -1,0 +1,102 @@
+"""ls, info, stats and ping show what is on the bus, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg.cli.stats import summarize
+from kitmsg.discovery.subject import EndpointReport, ServiceReport
+from tests.worker.commands import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Ran
+
+
+def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
+    """One line per service, with version and instances."""
+    ran = cli("ls", nats_url=shop)
+    head, line = ran.out.splitlines()
+    assert head.split()[:3] == ["NAME", "INSTANCES", "VERSION"]
+    assert line.split()[:3] == ["shop", "1", "1.2.3"]
+    (row,) = json.loads(cli("ls", "--json", nats_url=shop).out)
+    assert row["endpoints"] == ["buy", "label", "price", "shout", "wait"]
+
+
+def test_info_shows_signatures(cli: Callable[..., Ran], shop: str) -> None:
+    """A service's endpoints have their routes and types."""
+    out = cli("info", "shop", nats_url=shop).out
+    assert "Sells things." in out
+    assert "GET /price/{name}" in out
+    assert "(name: string, count: integer = ...) -> number" in out
+    seen = json.loads(cli("info", "shop", "--json", nats_url=shop).out)
+    assert seen["instances"][0]["version"] == "1.2.3"
+    assert "price" in seen["schemas"]
+
+
+def test_stats_counts(cli: Callable[..., Ran], shop: str) -> None:
+    """Requests and errors are counted per endpoint."""
+    before = _row(cli, shop, "shop.price")
+    cli("call", "shop.price", "name=tea", nats_url=shop)
+    cli("call", "shop.price", nats_url=shop)
+    after = _row(cli, shop, "shop.price")
+    assert after["errors"] == before["errors"] + 1
+    assert after["p50_ns"] > 0
+    assert "shop.price" in cli("stats", nats_url=shop).out
+
+
+def _row(cli: Callable[..., Ran], shop: str, name: str) -> dict[str, int]:
+    rows = json.loads(cli("stats", "shop", "--json", nats_url=shop).out)
+    return next(row for row in rows if row["endpoint"] == name)
+
+
+def test_stats_watches_until_interrupted(tmp_path: Path, shop: str) -> None:
+    """With --watch the counters come again every second; Ctrl-C ends it quietly."""
+    words = ["-m", "kitmsg.cli", "stats", "--watch", "--json"]
+    with Command(words, tmp_path, nats_url=shop) as command:
+        command.says('"endpoint":"shop.price"', 2)
+        command.interrupt()
+        assert command.ends() == 130
+        assert "Traceback" not in command.output
+
+
+def test_ping_measures(cli: Callable[..., Ran], shop: str) -> None:
+    """Each instance answers with its round trip."""
+    (row,) = json.loads(cli("ping", "shop", "--json", nats_url=shop).out)
+    assert row["rtt_ms"] > 0
+    assert "RTT" in cli("ping", nats_url=shop).out
+
+
+@pytest.mark.parametrize("verb", ["info", "stats", "ping"])
+def test_an_unknown_service_is_said(
+    cli: Callable[..., Ran], shop: str, verb: str
+) -> None:
+    """A name that nobody has gets the nearest one, and code 3."""
+    ran = cli(verb, "shap", nats_url=shop)
+    assert ran.code == 3
+    assert ran.err.endswith("no service 'shap' on this bus; did you mean 'shop'?\n")
+
+
+def test_services_of_other_languages_are_summed_up() -> None:
+    """A service that says only what the protocol demands is shown as far as it goes."""
+    endpoint = EndpointReport(
+        name="b",
+        subject="a.b",
+        num_requests=4,
+        num_errors=1,
+        last_error="500:oops",
+        processing_time=8000,
+        average_processing_time=2000,
+    )
+    report = ServiceReport(
+        name="a", id="1", version="1.0.0", started="", endpoints=[endpoint]
+    )
+    (row,) = summarize([report, report])
+    assert row["instances"] == 2
+    assert (row["requests"], row["errors"], row["average_ns"]) == (8, 2, 2000)
+    assert row["p99_ns"] is row["in_flight"] is None

@@ -1,0 +1,59 @@
+"""``kitmsg gateway http`` is the gateway, with its own options as flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+import socket
+import urllib.request
+from typing import TYPE_CHECKING
+
+from gateways.http.options import GatewayOptions
+from tests.worker.commands import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Ran
+
+
+def test_has_a_flag_for_every_option(cli: Callable[..., Ran]) -> None:
+    """Each option of the gateway is a flag with its help."""
+    out = cli("gateway", "http", "--help").out
+    for field in dataclasses.fields(GatewayOptions):
+        assert f"--{field.name.replace('_', '-')}" in out
+    assert "Most seconds that a request can ask for" in " ".join(out.split())
+
+
+def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
+    """Services of other processes are called over HTTP; SIGTERM ends it with 0."""
+    words = ["-m", "kitmsg.cli", "gateway", "http", "--port", "0"]
+    with Command(words, tmp_path, nats_url=shop) as command:
+        command.says("ready at")
+        found = re.search(r"ready at (http://\S+)", command.output)
+        assert found
+        with urllib.request.urlopen(f"{found[1]}/price/tea", timeout=5) as response:
+            assert response.read() == b"2.5"
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
+
+
+def test_a_taken_port_is_a_sentence(shop: str, tmp_path: Path) -> None:
+    """A port that is taken ends it with what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        words = ["-m", "kitmsg.cli", "gateway", "http", "--port", port]
+        with Command(words, tmp_path, nats_url=shop) as command:
+            assert command.ends() == 7
+            assert f"port {port} on 127.0.0.1 is taken" in command.output
+
+
+def test_a_wrong_option_is_a_sentence(cli: Callable[..., Ran]) -> None:
+    """A value that the gateway refuses is named."""
+    ran = cli("gateway", "http", "--timeout", "0")
+    assert ran.code == 2
+    assert "timeout must be positive" in ran.err

@@ -1,0 +1,66 @@
+"""Lines to try fit the schema they are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kitmsg.cli.samples import make_sample, sample_request
+
+BASE = "http://h"
+
+
+def schema(**properties: Any) -> dict[str, Any]:
+    """Return the schema of a request with these required fields."""
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def test_a_route_takes_its_fields_from_the_request() -> None:
+    """Path parameters go into the path, the rest into the query."""
+    sample = make_sample(
+        "shop.price",
+        schema(name={"type": "string"}, count={"type": "integer"}),
+        "GET /price/{name}",
+        BASE,
+    )
+    assert sample.curl == "curl 'http://h/price/Ann?count=1'"
+    assert sample.call == "kitmsg call shop.price name=Ann count=1"
+
+
+def test_without_a_route_it_posts() -> None:
+    """An endpoint without a route is reached by its name."""
+    sample = make_sample("a.b", schema(x={"type": "boolean"}), "", BASE)
+    assert sample.curl == """curl --json '{"x": true}' http://h/a/b"""
+
+
+def test_a_nested_request_is_json() -> None:
+    """What key=value cannot say is said in JSON."""
+    nested = schema(order=schema(sku={"type": "string"}), tags={"type": "array"})
+    sample = make_sample("a.b", nested, "", BASE)
+    assert sample.call == (
+        """kitmsg call a.b --json '{"order": {"sku": "hello"}, "tags": []}'"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ({"type": "string", "format": "date"}, "2030-01-01"),
+        ({"enum": ["red", "blue"]}, "red"),
+        ({"type": "integer", "minimum": 10}, 11),
+        ({"type": "string", "minLength": 8}, "hello..."),
+        ({"anyOf": [{"type": "null"}, {"type": "number"}]}, 1.5),
+        ({"type": "array", "items": {"type": "integer"}}, [1]),
+    ],
+)
+def test_values_fit(field: dict[str, Any], value: Any) -> None:
+    """A sample value has the type, the format and the bounds of its field."""
+    assert sample_request(schema(x=field)) == {"x": value}
+
+
+def test_a_type_within_itself_ends() -> None:
+    """A recursive type does not make a sample without end."""
+    tree = schema(kids={"type": "array", "items": {"$ref": "#/$defs/T"}})
+    request = sample_request({"$ref": "#/$defs/T", "$defs": {"T": tree}})
+    assert "kids" in request
