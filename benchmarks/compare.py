@@ -90,7 +90,7 @@ _FAST: Final = ("faststream",)
 
 RPC: Final = (
     Peer("kitmsg", "kit", "kit"),
-    Peer("kitmsg-bare", "kit bare", "kit"),
+    Peer("kitmsg-bare", "kit bare", "kit bare"),
     Peer("kitmsg-transport", "transport", "transport"),
     Peer("echo", "echo", "echo", codecs=_JSON),
     Peer("gokit", "go serve {url}", "go load {url}", codecs=_JSON),
@@ -106,8 +106,11 @@ RPC: Final = (
 
 LAYERS: Final = (
     Peer("kitmsg", "kit", "kit"),
-    *(Peer(f"without-{name}", f"kit {name}", "kit") for name in sorted(DEFAULTS)),
-    Peer("kitmsg-bare", "kit bare", "kit"),
+    *(
+        Peer(f"without-{name}", f"kit {name}", f"kit {name}")
+        for name in sorted(DEFAULTS)
+    ),
+    Peer("kitmsg-bare", "kit bare", "kit bare"),
 )
 """Peers that show what each default costs."""
 

@@ -41,9 +41,7 @@ class GoCalculator(Service):
 async def serve(setting: Setting) -> Kit:
     """Serve sum."""
     kit = await kitmsg.connect(setting.url)
-    variant = setting.variant
-    service = GoCalculator() if variant == "gokit" else Calculator()
-    service.off = DEFAULTS if variant == "bare" else set(variant.split("+")) & DEFAULTS
+    service = GoCalculator() if setting.variant == "gokit" else _class(setting)()
     await kit.serve(service)
     return kit
 
@@ -52,5 +50,15 @@ async def connect(setting: Setting) -> Call:
     """Return a call of sum."""
     kit = await kitmsg.connect(setting.url)
     codec = JSON if setting.codec == "json" else MSGPACK
-    client = kit.client(Calculator, codec=codec)
+    client = kit.client(_class(setting), codec=codec)
     return lambda: client.sum(1, 2)
+
+
+def _class(setting: Setting) -> type[Calculator]:
+    """Return a class for the variant, with a name of its own on the bus."""
+    variant = setting.variant
+    if not variant:
+        return Calculator
+    off = DEFAULTS if variant == "bare" else frozenset(variant.split("+"))
+    name = f"calculator-{variant.replace('+', '-')}"
+    return type("Calculator", (Calculator,), {"name": name, "off": off})

@@ -10,7 +10,8 @@ from nats import micro
 from benchmarks.peers.natspy import coders
 
 if TYPE_CHECKING:
-    from nats.micro.service import Request, Service
+    from nats.micro import Service
+    from nats.micro.request import Request
 
     from benchmarks.peers import Call, Setting
 

@@ -6,7 +6,7 @@ The variant is the path to ask; the port is where.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from benchmarks.peers import Call, Setting
@@ -28,8 +28,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # TCP's
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -1,0 +1,64 @@
+"""Services that the figures ask."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from kitmsg import Service, endpoint
+
+__all__ = ["JOURNAL", "Crowd", "Narrow", "Recorder"]
+
+JOURNAL = "KITMSG_BENCHMARK_JOURNAL"
+"""Environment variable: the file that `Recorder` writes to."""
+
+
+class Crowd(Service):
+    """Answers nobody until everybody is there."""
+
+    concurrency = 10_000
+    mailbox = 10_000
+
+    def __init__(self) -> None:
+        self._here = 0
+        self._complete = asyncio.Event()
+
+    @endpoint
+    async def gather(self, of: int) -> int:
+        """Wait until `of` callers are here at once; returns how many that were."""
+        self._here += 1
+        if self._here >= of:
+            self._complete.set()
+        await self._complete.wait()
+        return self._here
+
+
+class Narrow(Service):
+    """Can do little: four turns of 10 ms at once."""
+
+    concurrency = 4
+    mailbox = 16
+
+    @endpoint
+    async def work(self) -> None:
+        """Take 10 ms."""
+        await asyncio.sleep(0.01)
+
+
+class Recorder(Service):
+    """Writes down what it begins, so that nothing it did can be denied."""
+
+    def __init__(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._journal = os.open(os.environ[JOURNAL], flags, 0o600)
+
+    @endpoint
+    async def record(self, number: int) -> int:
+        """Write `number` and this process's id to the journal; takes 20 ms."""
+        os.write(self._journal, f"{number} {os.getpid()}\n".encode())
+        await asyncio.sleep(0.02)
+        return number
+
+    async def stop(self) -> None:
+        """Close the journal."""
+        os.close(self._journal)
