@@ -129,11 +129,11 @@ class Api:
     ) -> web.Response:
         """Return the answer, or the problem that came up."""
         try:
-            self._admit()
             page = self._pages.find(path)
-            if page is not None:
+            if page is not None:  # a full gateway is still alive, and says so
                 seen.route = path
                 return page(request, id_)
+            self._admit()
             if request.method == "OPTIONS":
                 return self._options_of(path, id_)
             match = self._mounts.table.router.match(request.method, path)
@@ -199,7 +199,7 @@ class Api:
             codec=codec,
             forward_authorization=self._options.forward_authorization,
         )
-        reply = await ask(self._bus, mounted, data, left, block, self._mounts.hint)
+        reply = await ask(self._bus, mounted, data, left, block)
         return response(reply, mounted, codec, id_)
 
     async def _body(self, request: web.BaseRequest) -> bytes:

@@ -23,7 +23,7 @@ from kitmsg.transport import gokit
 from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from multidict import CIMultiDictProxy
 
@@ -47,6 +47,7 @@ _UNSUPPORTED: Final = 415
 _NO_CONTENT: Final = 204
 _OCTETS: Final = RAW.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_GONE: Final = "it is known, but every instance is full, leaving or gone"
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -121,7 +122,6 @@ async def ask(
     data: bytes,
     timeout: float,
     block: bytes,
-    hint: Callable[[str], Awaitable[str]],
 ) -> Message:
     """Send a request to an endpoint and return its reply, be it an error.
 
@@ -131,7 +131,8 @@ async def ask(
     try:
         return await bus.request(mounted.subject, data, timeout, block)
     except NoResponders as exc:
-        raise NoResponders(mounted.subject, await hint(mounted.subject)) from exc
+        # Nobody is asked who is there: it would be done for each of a flood of calls.
+        raise NoResponders(mounted.subject, _GONE) from exc
 
 
 def header_block(
@@ -162,8 +163,10 @@ def header_block(
     for name in _TRACE:
         if name in headers:
             # A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
-            value = ",".join(headers.getall(name))
-            if _PRINTABLE.fullmatch(value):
+            given = headers.getall(name)
+            value = ",".join(given)
+            is_one = len(given) == 1 or name != "traceparent"
+            if is_one and _PRINTABLE.fullmatch(value):
                 lines.append(f"{name}: {value}\r\n")
     if forward_authorization and "Authorization" in headers:
         given = headers.getall("Authorization")
@@ -195,11 +198,10 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         failure = gokit.decode_error(Context(), reply)
         if isinstance(failure, KitError):
             raise Problem.of(failure)
-    kind = _media_type(reply, mounted, codec)
-    headers = {CONTENT_TYPE: kind, "X-Request-Id": id_, **_NOSNIFF}
-    if not reply.data and kind == _OCTETS:
-        del headers[CONTENT_TYPE]
+    headers = {"X-Request-Id": id_, **_NOSNIFF}
+    if not reply.data:
         return web.Response(status=_NO_CONTENT, headers=headers)
+    headers[CONTENT_TYPE] = _media_type(reply, mounted, codec)
     return web.Response(body=reply.data, headers=headers)
 
 
@@ -233,10 +235,10 @@ def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> No
         return
     problem = Problem.of(error)
     headers = reply.headers
-    if ERROR in headers:
-        problem.error = headers[ERROR]
+    problem.error = headers.get(ERROR, "")
+    if CODE in headers or problem.code is not Code.INTERNAL:
         problem.details = _details(reply, codec)
-    if CODE not in headers and problem.code in (Code.INTERNAL, Code.UNKNOWN):
+    else:
         # A foreign service often sends the text of its exception, which is not for
         # everybody.
         _log.warning(
@@ -254,7 +256,9 @@ def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> No
 
 
 def _details(reply: Message, codec: Codec) -> Any:
-    """Return the fields of a typed error."""
+    """Return what an error brings beside its text: the fields of a typed one."""
+    if not reply.data:
+        return None
     named = reply.headers.get(CONTENT_TYPE)
     try:
         used = codec if named is None else by_content_type(named)

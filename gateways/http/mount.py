@@ -117,7 +117,6 @@ class Mounts:
         self._unwatch: Callable[[], None] | None = None
         self._told: set[str] = set()
         self._is_stale = False
-        self.hint = self._directory.hint
 
     async def start(self) -> None:
         """Look who is there, mount them, and go on watching until `stop`."""
@@ -226,7 +225,7 @@ class Mounts:
             Components([("x", schema)])
         except (TypeError, ValueError, AttributeError, RecursionError) as exc:
             _log.warning("%s has a schema that cannot be read: %s", subject, exc)
-            return
+            parameters, schema = Parameters(None), {}
         self._parameters[hash_] = parameters
         self._schemas[hash_] = schema
 

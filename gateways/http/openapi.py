@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["document"]
 
+_TEXT: Final = {"type": "string"}
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}
 _TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
@@ -142,7 +143,7 @@ def _parameters(
 ) -> list[dict[str, Any]]:
     properties, required = _fields(request, components)
     found = [
-        _parameter(spelled, "path", properties.get(name, {"type": "string"}), True)
+        _parameter(spelled, "path", properties.get(name, _TEXT), True, components)
         for name, spelled in zip(route.names, names, strict=True)
     ]
     if route.method in _BODYLESS:
@@ -159,13 +160,12 @@ def _parameter(
     where: str,
     schema: Any,
     is_required: bool,
-    components: Components | None = None,
+    components: Components,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, "in": where, "required": is_required}
     if isinstance(schema, dict) and "description" in schema:
         found["description"] = schema["description"]
-    plain = components.resolve(schema) if components else schema
-    if plain.get("type") == "object":
+    if components.resolve(schema).get("type") == "object":
         found["content"] = {JSON.content_type: {"schema": schema}}
     else:
         found["schema"] = schema
@@ -177,7 +177,15 @@ def _fields(
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """Return the properties of a request and the names of those that must be there."""
     plain = components.resolve(request or {})
-    return dict(plain.get("properties", {})), frozenset(plain.get("required", ()))
+    properties, required = plain.get("properties"), plain.get("required")
+    return (
+        properties if isinstance(properties, dict) else {},
+        frozenset(
+            name
+            for name in (required if isinstance(required, list) else ())
+            if isinstance(name, str)
+        ),
+    )
 
 
 def _body(

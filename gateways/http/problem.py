@@ -36,7 +36,7 @@ class Problem(Exception):
         field: The parameter or header that is to blame; "" for none.
         retry_after: Seconds until trying again may help; None if unknown.
         error: Name of the service's own error type; "" for none.
-        details: The fields of that error.
+        details: The fields of that error, or what else a service says; None for nothing.
         headers: More response headers, such as ``Allow``.
     """
 
@@ -85,6 +85,7 @@ class Problem(Exception):
             document["retry_after"] = self.retry_after
         if self.error:
             document["error"] = self.error
+        if self.details is not None:
             document["details"] = self.details
         return msgspec.json.encode(document)
 

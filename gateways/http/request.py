@@ -128,7 +128,8 @@ class Parameters:
 def _is_bytes(request: Schema) -> bool:
     """Tell whether a request is one field of bytes, so that it may travel raw."""
     properties = list(request.get("properties", {}).values())
-    return len(properties) == 1 and "contentEncoding" in properties[0]
+    only = properties[0] if len(properties) == 1 else None
+    return isinstance(only, Mapping) and "contentEncoding" in only
 
 
 def resolve(schema: Any, root: Schema) -> Schema:

@@ -150,12 +150,20 @@ async def test_metadata_of_a_foreign_service_is_honoured(memory_bus, start, fore
         b'{"do": {"hash": 5}}',
         b'{"do": {"hash": "h1", "request": {"properties": {"n": 5}}}}',
         b'{"do": {"hash": "h1", "request": {"properties": [1]}}}',
+        b'{"do": {"hash": "h1", "request": {"properties": {"n": true}}}}',
+        b'{"do": {"hash": "h1", "request": {"required": [1, "a", null]}}}',
+        b'{"do": {"hash": "h1", "request": {"required": 5}}}',
+        b'{"do": {"hash": "h1", "request": {"$ref": "#/$defs/X", "$defs": {}}}}',
+        b'{"do": {"hash": "h1", "request": {"properties": {"n": {"enum": 1}}}}}',
+        b'{"do": {"hash": "h1", "request": {"properties": {"n": {"type": 1}}}}}',
+        b'{"do": {"hash": "h1", "response": 5}}',
         b'{"do": {"hash": "h1", "errors": {"X": {"$defs": 5}}}}',
     ],
 )
 async def test_a_bad_schema_harms_nobody(memory_bus, hub, start, foreign, reply):
     """Its endpoint is mounted without one, and other services are not touched."""
-    foreign("far", "far.do", metadata={"kit.schema": "h1"})
+    metadata = {"kit.schema": "h1", "kit.http": "GET /far/{n}"}
+    foreign("far", "far.do", metadata=metadata)
     for subject in ("far._schema", "_kit.schema.h1"):
         memory_bus.subscribe(
             subject, lambda message: memory_bus.publish(message.reply, reply)

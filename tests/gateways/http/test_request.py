@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from gateways.http.request import Parameters
 from kitmsg.codec import JSON, MSGPACK
@@ -173,6 +174,19 @@ def test_without_a_schema_parameters_stay_text(schema):
     """An unknown name is then the service's to judge."""
     built = Parameters(schema).build({"a": "1"}, "b=2", b"", JSON)
     assert json.loads(built) == {"a": "1", "b": "2"}
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    query=st.text(alphabet="acount=&%5é+;[]f", max_size=30), body=st.binary(max_size=20)
+)
+def test_any_query_and_body_is_built_or_refused(query, body):
+    """Never anything but JSON or an `InvalidArgument`."""
+    try:
+        built = PARAMETERS.build({"text": "x"}, query, body, JSON)
+    except InvalidArgument:
+        return
+    assert json.loads(built)["text"] == "x"
 
 
 def test_a_schema_that_refers_to_itself_ends():

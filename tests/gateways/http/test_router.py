@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from gateways.http.problem import Problem
 from gateways.http.router import Router, parse_route
@@ -120,6 +121,21 @@ def test_what_is_no_route_is_refused(text):
     """The message repeats the text."""
     with pytest.raises(ValueError, match=r"route|plain text|twice"):
         parse_route(text, None)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.text(alphabet="/orders7%2F{}.é", max_size=30))
+def test_any_path_finds_a_route_or_a_problem(path):
+    """Whatever is sent."""
+    table = router("GET /orders/{id}", "GET /{a}/{b}/7", "POST /orders")
+    try:
+        match = table.match("GET", path)
+    except Problem as exc:
+        status = exc.status
+    else:
+        status = 200
+        assert all(match.values.values())
+    assert status in (200, 400, 404, 405)
 
 
 def test_a_long_path_costs_no_search():

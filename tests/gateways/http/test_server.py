@@ -293,6 +293,7 @@ async def test_too_many_requests_at_once_are_503(hub, echo, start):
     assert response.status == 503
     assert "full" in body["detail"]
     assert response.headers["Retry-After"] == "1"
+    assert (await call("GET", "/healthz"))[0].status == 200
     echo.release.set()
     assert (await first)[1] == "done"
     assert (await call("POST", "/echo/size", json={"text": "x"}))[1] == 1
