@@ -23,8 +23,8 @@ def test_method_is_a_method() -> None:
 async def test_wrong_field_is_named(kit: Kit) -> None:
     """A request that does not fit is refused by name; try it as a stranger would."""
     await kit.serve(Greeter())
-    with pytest.raises(InvalidArgument, match="field 'nam' is not known"):
-        await kit.call("greeter.hello", nam="Ann")
+    with pytest.raises(InvalidArgument, match="field 'who' is not known"):
+        await kit.call("greeter.hello", who="Ann")
 
 
 async def test_typing_error_gets_a_hint(kit: Kit) -> None:

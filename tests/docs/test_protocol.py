@@ -258,3 +258,18 @@ def test_every_header_in_use_is_explained():
         if isinstance(getattr(wire, name), str) and name != "CANCEL"
     ]
     assert [name for name in (*names, *PROPAGATED) if f"`{name}`" not in PAGE] == []
+
+
+def test_table_of_endpoint_metadata_is_complete():
+    """Whatever INFO may say of an endpoint is explained."""
+
+    class Full(kitmsg.Service):
+        @kitmsg.endpoint(
+            http="GET /x", idempotent=True, timeout=1.0, wire="gokit", raises=[]
+        )
+        async def everything(self) -> None:
+            """Say it all."""
+
+    keys = Full.__declarations__["everything"].metadata()
+    table = PAGE.partition("| key | meaning |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == set(keys)
