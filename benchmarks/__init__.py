@@ -3,6 +3,7 @@
     __main__.py  the verbs and their options
     compare.py   `rpc` and `http`: peers measured in turns, in one run
     fleet.py     the processes of a peer: start, CPU, end
+    goals.py     what is wanted of them
     table.py     tables for people, ratios with their spread
     chart.py     the bar chart of the README
     mailbox.py codec.py idle.py   parts of kitmsg alone

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from benchmarks import chart, compare
+from benchmarks import chart, compare, goals
 from benchmarks.fleet import gokit
 
 if TYPE_CHECKING:
@@ -38,25 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         for verb in [options.verb] if options.verb else _USUAL:
-            rows, text = run(verb, options)
-            print(msgspec.json.encode(rows).decode() if options.json else text)
+            found, text = run(verb, options)
+            print(msgspec.json.encode(found).decode() if options.json else text)
     except ValueError as error:
         parser.error(str(error))
     return 0
 
 
-def run(verb: str, options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
-    """Return what a verb measured, as plain objects and as a table."""
+def run(verb: str, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Return what a verb measured, for machines and for people."""
     if verb in _COMPARED:
         return _compare(verb, options)
     module = importlib.import_module(f"benchmarks.{verb}")
     rows = module.measure(options)
-    return rows, module.report(rows)
+    return {"verb": verb, "rows": rows}, module.report(rows)
 
 
-def _compare(
-    verb: str, options: argparse.Namespace
-) -> tuple[list[dict[str, Any]], str]:
+def _compare(verb: str, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     everybody, usual = _COMPARED[verb]
     go = gokit()
     known = [*everybody, *(compare.LAYERS[1:-1] if verb == "rpc" else ())]
@@ -77,7 +75,9 @@ def _compare(
     rows = compare.summary(samples)
     if options.svg:
         options.svg.write_text(_chart(verb, rows))
-    return rows, compare.report(rows)
+    reached = goals.check(verb, samples)
+    text = compare.report(rows) + goals.report(reached)
+    return {"verb": verb, "rows": rows, "goals": reached}, text
 
 
 def _chart(verb: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -110,7 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=3, help="how often each is measured")
     add("--in-flight", type=_numbers, metavar="N,...", help="calls at once")
     add("--codec", type=_words, default=["json"], help="json, msgpack or both")
-    add("--peers", type=_words, default=[], metavar="NAME,...", help="only these")
+    add(
+        "--peers",
+        type=_words,
+        default=[],
+        metavar="NAME,...",
+        help="only these; the others are compared with the first",
+    )
     add("--only", type=_words, default=[], metavar="NAME,...", help="of figures")
     add("--quick", action="store_true", help="figures in their short form")
     add("--json", action="store_true", help="for machines")

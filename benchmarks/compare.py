@@ -99,6 +99,7 @@ RPC: Final = (
     Peer("nats.micro", "micro", "micro"),
     Peer("faststream", "stream", "stream", codecs=_JSON, needs=_FAST),
     # The servers alone, under the same load.
+    Peer("echo->nats-py", "natspy natspy.echo", "echo natspy.echo", codecs=_JSON),
     Peer("go->kitmsg", "kit gokit", "go load {url} kit.gosum", codecs=_JSON),
     Peer("go->nats-py", "natspy gokit", "go load {url} natspygokit.sum", codecs=_JSON),
 )
@@ -155,7 +156,9 @@ def available(
         if not go and "go " in f"{peer.server} {peer.load} {peer.gateway}":
             missing.append("Go")
         if missing:
-            print(f"{peer.name} is left out: it needs {', '.join(missing)}.")
+            text = f"{peer.name} is left out: it needs {', '.join(missing)}."
+            print(text, file=sys.stderr)
+
         else:
             chosen.append(peer)
     return chosen

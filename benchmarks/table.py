@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Ratio", "draw", "micros", "ratio"]
 
 
-class Ratio(NamedTuple):
+class Ratio(msgspec.Struct, frozen=True):
     """How many times one is the other, over the rounds.
 
     Attributes:

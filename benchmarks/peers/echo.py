@@ -1,8 +1,11 @@
-"""kitmsg's connection, and nothing on it: what no layer above can outrun."""
+"""kitmsg's connection, and nothing on it: what no layer above can outrun.
+
+A variant is the subject to ask, to load another server with as little as can be.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.bus.nats import NatsBus
 
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
 
 __all__ = ["connect", "serve"]
+
+_SUBJECT: Final = "echo.sum"
 
 
 async def serve(setting: Setting) -> NatsBus:
@@ -21,7 +26,7 @@ async def serve(setting: Setting) -> NatsBus:
     def echo(message: Message) -> None:
         publish(message.reply, message.data)
 
-    bus.subscribe("echo.sum", echo, "q")
+    bus.subscribe(_SUBJECT, echo, "q")
     await bus.flush()
     return bus
 
@@ -29,10 +34,10 @@ async def serve(setting: Setting) -> NatsBus:
 async def connect(setting: Setting) -> Call:
     """Return a call that sends a payload of sum's length."""
     bus = await NatsBus.connect(setting.url)
-    request = bus.request
+    request, subject = bus.request, setting.variant or _SUBJECT
 
     async def call() -> int:
-        await request("echo.sum", b'{"a":1,"b":2}', 5.0)
+        await request(subject, b'{"a":1,"b":2}', 5.0)
         return 3
 
     return call

@@ -59,6 +59,6 @@ def _class(setting: Setting) -> type[Calculator]:
     variant = setting.variant
     if not variant:
         return Calculator
-    off = DEFAULTS if variant == "bare" else frozenset(variant.split("+"))
+    off = DEFAULTS if variant == "bare" else DEFAULTS & set(variant.split("+"))
     name = f"calculator-{variant.replace('+', '-')}"
     return type("Calculator", (Calculator,), {"name": name, "off": off})

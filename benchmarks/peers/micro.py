@@ -10,8 +10,8 @@ from nats import micro
 from benchmarks.peers.natspy import coders
 
 if TYPE_CHECKING:
-    from nats.micro import Service
     from nats.micro.request import Request
+    from nats.micro.service import Service
 
     from benchmarks.peers import Call, Setting
 

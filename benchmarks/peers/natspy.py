@@ -1,6 +1,6 @@
 """nats-py with a plain callback; variant ``asyncio`` runs it without uvloop.
 
-Variant ``gokit`` answers Go kit's callers.
+Variant ``gokit`` answers Go kit's callers, a variant with a dot is the subject to serve.
 """
 
 from __future__ import annotations
@@ -58,4 +58,5 @@ async def connect(setting: Setting) -> Call:
 
 
 def _subject(setting: Setting) -> str:
-    return f"natspy{setting.variant}.sum"
+    variant = setting.variant
+    return variant if "." in variant else f"natspy{variant}.sum"

@@ -1,0 +1,178 @@
+"""The benchmarks run and say something; how fast anything is, is not asserted."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benchmarks import chart, compare, goals, guard, table
+from benchmarks.__main__ import main
+from benchmarks.compare import Peer, Sample
+from benchmarks.figures import report as report_figures
+from benchmarks.figures.offered import Outcome, endings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SVG = "{http://www.w3.org/2000/svg}"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """Return what a verb prints for machines."""
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def sample(peer: str, rate: float, **more: Any) -> Sample:
+    """Return a measurement."""
+    facts: dict[str, Any] = {"codec": "json", "in_flight": 64, "p50": 1e-3, "p99": 2e-3}
+    facts.update(more)
+    return Sample(peer, rate=rate, cpu={"client": 1e-5, "server": 2e-5}, **facts)
+
+
+@pytest.mark.slow
+def test_every_server_of_rpc_works_for_its_own_peer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each peer is measured, and it is its own server that spends the CPU."""
+    names = "kitmsg,kitmsg-bare,kitmsg-transport,echo,nats-py,nats.micro"
+    options = ("--calls", "80", "--rounds", "1", "--in-flight", "1,8")
+    found = run(capsys, "rpc", "--peers", names, *options)
+    assert [(r["peer"], r["in_flight"]) for r in found["rows"]] == [
+        (name, number) for number in (1, 8) for name in names.split(",")
+    ]
+    for row in found["rows"]:
+        assert row["rate"] > 0
+        assert 0 < row["p50"] <= row["p99"]
+        assert row["cpu"]["server"] > 0
+        assert row["ratios"]["rate"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_http_is_measured_without_go_and_drawn(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is no Go, a generator in Python asks; the chart has a bar per peer."""
+    monkeypatch.setattr("benchmarks.__main__.gokit", lambda: "")
+    drawn = tmp_path / "http.svg"
+    options = (
+        "--calls",
+        "40",
+        "--rounds",
+        "1",
+        "--in-flight",
+        "4",
+        "--svg",
+        str(drawn),
+    )
+    found = run(capsys, "http", "--peers", "kitmsg,aiohttp-no-bus", *options)
+    assert [row["peer"] for row in found["rows"]] == ["kitmsg", "aiohttp-no-bus"]
+    assert found["rows"][0]["cpu"]["gateway"] > 0
+    assert len(ET.parse(drawn).getroot().findall(f"{_SVG}rect")) == 2
+
+
+def test_parts_alone_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mailbox and the codecs need neither a bus nor a process."""
+    box = run(capsys, "mailbox", "--calls", "200", "--rounds", "1")
+    assert {row["work"] for row in box["rows"]} >= {"at once", "suspended"}
+    codecs = run(capsys, "codec", "--calls", "10", "--rounds", "1")
+    assert {row["message"] for row in codecs["rows"]} == {"small", "medium"}
+    assert all(row["write_ns"] > 0 < row["read_ns"] for row in codecs["rows"])
+
+
+@pytest.mark.slow
+def test_a_figure_says_what_was_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure has a promise and a measurement, for people and for machines."""
+    found = run(capsys, "figures", "--quick", "--only", "import")
+    (row,) = found["rows"]
+    assert row["what"] == "import kitmsg / import nats"
+    assert row["value"] > 0
+    assert row["measured"] in report_figures(found["rows"])
+
+
+def test_peers_that_cannot_run_are_left_out_with_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A module that is not installed, or Go, is named; the rest goes on."""
+    peers = (
+        Peer("there", "kit", "kit"),
+        Peer("gopher", "go serve {url}", "go load {url}"),
+        Peer("absent", "kit", "kit", needs=("no_such_module",)),
+    )
+    assert compare.available(peers, go="") == [peers[0]]
+    said = capsys.readouterr().err
+    assert "gopher is left out: it needs Go." in said
+    assert "absent is left out: it needs no_such_module." in said
+
+
+def test_an_unknown_peer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped name gets the list of names."""
+    with pytest.raises(SystemExit):
+        main(["rpc", "--peers", "kitmsgg"])
+    assert "no peer 'kitmsgg'; there are kitmsg," in capsys.readouterr().err
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """What slows one round down slows both sides of its ratio."""
+    assert table.ratio([10, 40, 30], [10, 10, 10]) == table.Ratio(3.0, 1.0, 4.0)
+    assert str(table.Ratio(3.0, 1.0, 4.0)) == "3.00 (1.00..4.00)"
+    assert table.ratio([1.0], [0.0]) is None
+
+
+def test_the_first_peer_is_compared_with_the_others() -> None:
+    """The ratio says how many times the other's rate the first one's is."""
+    rows = compare.summary([sample("kitmsg", 30.0), sample("slow", 10.0)])
+    assert rows[1]["ratios"]["rate"].median == 3.0
+    lines = compare.report(rows).splitlines()
+    assert lines[0] == "64 in flight, json"
+    assert lines[-1].startswith("slow")
+    assert "3.00 (3.00..3.00)" in lines[-1]
+
+
+def test_goals_look_the_right_way() -> None:
+    """More calls are better, a longer wait is worse."""
+    fast = [sample("kitmsg", 2.0), sample("gokit", 1.0)]
+    assert [row["is_met"] for row in goals.check("rpc", fast)] == [True]
+    late = [
+        sample("kitmsg", 2.0, in_flight=1, p50=2e-3),
+        sample("gokit", 1.0, in_flight=1, p50=1e-3),
+    ]
+    assert [row["is_met"] for row in goals.check("rpc", late)] == [False]
+    assert "NO" in goals.report(goals.check("rpc", late))
+    assert goals.report(goals.check("http", fast)) == ""
+
+
+def test_the_chart_is_svg_with_the_longest_bar_first() -> None:
+    """Labels are escaped, ours is in colour, and there is a style for dark pages."""
+    text = chart.bars("a < b", [("x & y", 1.0), ("kitmsg", 4.0)], ours="kitmsg")
+    root = ET.fromstring(text)
+    widths = [float(bar.attrib["width"]) for bar in root.findall(f"{_SVG}rect")]
+    assert widths[0] == 4 * widths[1]
+    assert root.findall(f"{_SVG}rect")[0].attrib["class"] == "bar ours"
+    assert "prefers-color-scheme: dark" in text
+    assert chart.bars("nothing", []).startswith("<svg")
+
+
+def test_the_guard_prints_its_table() -> None:
+    """Without a counter of instructions the table says so, with one it tells them."""
+    one = table.Ratio(1.0, 1.0, 1.0)
+    row = {
+        "peer": "kitmsg",
+        **dict.fromkeys(("rate", "server_cpu", "client_cpu"), one),
+        **dict.fromkeys(("server_cpu_us", "client_cpu_us"), 1.0),
+        "server_instructions": None,
+    }
+    assert "No instructions" in guard.report([row])
+    counted = guard.report([row | {"server_instructions": 12_345.0}])
+    assert "kitmsg 12,345" in counted
+
+
+def test_endings_are_counted_by_kind() -> None:
+    """The commonest comes first."""
+    outcomes = [Outcome(n, 0.0, 0.1, "" if n else "Unavailable") for n in range(3)]
+    assert endings(outcomes) == "2 results, 1 Unavailable"
