@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import reduce
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from kitmsg.context import Context
 from kitmsg.schema import signature
@@ -45,9 +45,11 @@ def chain(*middlewares: Middleware) -> Middleware:
     return compose
 
 
-def make_endpoint(
-    method: Callable[..., Awaitable[Resp]] | Callable[..., Resp],
-) -> Endpoint[Any, Resp]:
+@overload
+def make_endpoint(method: Callable[..., Awaitable[Resp]]) -> Endpoint[Any, Resp]: ...
+@overload
+def make_endpoint(method: Callable[..., Resp]) -> Endpoint[Any, Resp]: ...
+def make_endpoint(method: Callable[..., Any]) -> Endpoint[Any, Any]:
     """Return a bound method (or a function) as an endpoint.
 
     The request is what `kitmsg.schema.signature` makes of the parameters: the one struct,

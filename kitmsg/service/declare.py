@@ -31,6 +31,7 @@ from kitmsg.schema import Signature, error_schema, signature
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
+    from kitmsg.context import Context
     from kitmsg.endpoint import Middleware
 
 __all__ = [
@@ -123,7 +124,15 @@ class Supervision:
 
 class _Decorator(Protocol):
     # A coroutine function keeps its type; a plain one becomes awaitable, since it runs in
-    # a thread.
+    # a thread.  A `Context` that comes first is not for the caller to give.
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[S, Context, P], Coroutine[Any, Any, R]], /
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[S, Context, P], R], /
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(
         self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
@@ -134,6 +143,14 @@ class _Decorator(Protocol):
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
 
 
+@overload
+def endpoint(
+    method: Callable[Concatenate[S, Context, P], Coroutine[Any, Any, R]], /
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+@overload
+def endpoint(
+    method: Callable[Concatenate[S, Context, P], R], /
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
 @overload
 def endpoint(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
