@@ -7,7 +7,7 @@ The bus is the one that NATS_URL names, else nats://127.0.0.1:4222.  It prints
 
     1 + 2 = 3
     'ab' + 'cd' = 'abcd'
-    refused: Two zeroes are not worth a call.
+    refused: two zeroes are not worth a call
     refused: 2147483647 + 1 is not within 32 bits (a was 2147483647)
     refused: the result has 12 bytes, at most 10 are allowed
 """

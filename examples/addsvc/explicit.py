@@ -7,7 +7,7 @@ middlewares go around that one.  Hooks see what the layers between do not.  It p
     [server] addsvc.sum for cli-7
     1 + 2 = 3
     [server] addsvc.sum for cli-7
-    refused: Two zeroes are not worth a call.
+    refused: two zeroes are not worth a call
 """
 
 import asyncio

@@ -19,6 +19,7 @@ class TwoZeroes(BusinessError):
     """Two zeroes are not worth a call."""
 
     code = Code.INVALID_ARGUMENT
+    template = "two zeroes are not worth a call"
 
 
 class IntOverflow(BusinessError):
@@ -34,6 +35,7 @@ class TwoEmptyStrings(BusinessError):
     """Two empty strings are not worth a call."""
 
     code = Code.INVALID_ARGUMENT
+    template = "two empty strings are not worth a call"
 
 
 class MaxSizeExceeded(BusinessError):
