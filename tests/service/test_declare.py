@@ -114,6 +114,10 @@ async def good(self: Any, a: int) -> int:
     return a
 
 
+async def dotted(self: Any, a: int) -> int:
+    return a
+
+
 async def also_good(self: Any, a: int) -> int:
     return a
 
@@ -128,7 +132,7 @@ async def also_good(self: Any, a: int) -> int:
         ({"f": endpoint(no_types)}, TypeError, "Wrong.no_types: parameter 'a' has no"),
         ({"f": endpoint(no_result)}, TypeError, "the result has no type"),
         ({"f": endpoint(odd_type)}, TypeError, "parameter 'a'"),
-        ({"f": endpoint(name="a.b")(also_good)}, ValueError, "Wrong.f is named 'a.b'"),
+        ({"f": endpoint(name="a.b")(dotted)}, ValueError, "Wrong.f is named 'a.b'"),
         (
             {"f": endpoint(good), "g": endpoint(name="f")(also_good)},
             TypeError,

@@ -30,7 +30,7 @@ def mypy(path: Path) -> list[tuple[int, str]]:
         check=False,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    found = map(json.loads, done.stdout.splitlines())
+    found = [json.loads(s) for s in done.stdout.splitlines() if s[:1] == "{"]
     return [
         (e["line"], e["code"])
         for e in found
