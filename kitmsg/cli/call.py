@@ -7,12 +7,16 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, to_json
-from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
+from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
 from kitmsg.cli.samples import resolve
 
 if TYPE_CHECKING:
     import argparse
 
+    from kitmsg.bus import Bus
+    from kitmsg.context import Context
+    from kitmsg.discovery.subject import EndpointInfo
+    from kitmsg.message import Message
     from kitmsg.service import Kit
 
 __all__ = ["add_arguments", "parse_pairs", "run"]
@@ -68,11 +72,55 @@ def run(options: argparse.Namespace) -> int:
         fields = dict(request)
         if pairs:
             fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
-        return await kit.call(options.name, fields, timeout=options.timeout)
+        endpoint = await find_endpoint(kit.bus, options.name)
+        return await _ask(kit.bus, options.name, endpoint, fields, options.timeout)
 
     answer = on_bus(options, work)
     print(_shown(answer, options.output))
     return 0
+
+
+async def _ask(
+    bus: Bus,
+    name: str,
+    endpoint: EndpointInfo | None,
+    fields: dict[str, Any],
+    timeout: float,
+) -> Any:
+    """Ask in JSON, which services in every language read."""
+    from kitmsg.context import Context
+    from kitmsg.discovery.directory import Directory
+    from kitmsg.transport import gokit
+    from kitmsg.transport.client import Client
+
+    facts = (endpoint.metadata if endpoint else None) or {}
+    client: Client[Any, Any] = Client(
+        bus,
+        endpoint.subject if endpoint else name,
+        name=name,
+        timeout=timeout,
+        encode=_encode,
+        decode=_decode,
+        error_decoder=gokit.decode_error if facts.get("kit.wire") == "gokit" else None,
+        hint=Directory(bus).hint,
+    )
+    return await client.endpoint()(Context(), fields)
+
+
+def _encode(ctx: Context, request: Any) -> bytes:
+    from kitmsg.codec import JSON
+
+    ctx.codec = JSON
+    return JSON.encoder()(request)
+
+
+def _decode(ctx: Context, message: Message) -> Any:
+    from kitmsg.transport.typed import reply_codec
+
+    try:
+        return reply_codec(ctx, message).decoder()(message.data)
+    except Exception:  # noqa: BLE001  # another language's reply may be anything
+        return message.data.decode(errors="replace")
 
 
 def parse_pairs(pairs: list[str], schema: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +200,8 @@ def _read_object(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _shown(answer: Any, output: str) -> str:
+    if isinstance(answer, bytes) and output == "text":
+        return answer.decode(errors="backslashreplace")
     if output == "text" and isinstance(answer, str):
         return answer
     return to_json(answer, is_compact=output == "json" or not sys.stdout.isatty())

@@ -196,17 +196,26 @@ class _Dev:
         from kitmsg.cli.reload import changed_files
         from kitmsg.errors import FailedPrecondition
 
+        last: list[object] = []
+
+        async def replace() -> None:
+            is_replaced = await supervisor.reload()
+            if last[-1] is not asyncio.current_task():
+                return  # a later change has overtaken this one
+            if is_replaced:
+                _say(paint("the new worker serves", "32"))
+                if not self._has_table:
+                    await show()
+            elif supervisor.children and supervisor.children[0].is_ready:
+                _say(paint("the old worker goes on", "33"))
+
         try:
-            async for names in changed_files(self._paths, self._started):
-                _say(paint(f"changed: {', '.join(names)}", "36"))
-                if await supervisor.reload():
-                    _say(paint("the new worker serves", "32"))
-                    if not self._has_table:
-                        await show()
-                elif supervisor.children and supervisor.children[0].is_ready:
-                    _say(paint("the old worker goes on", "33"))
-        except FailedPrecondition as exc:
-            _say(paint(str(exc), "33"))
+            async with asyncio.TaskGroup() as tasks:
+                async for names in changed_files(self._paths, self._started):
+                    _say(paint(f"changed: {', '.join(names)}", "36"))
+                    last[:] = [tasks.create_task(replace())]
+        except* FailedPrecondition as group:
+            _say(paint(str(group.exceptions[0]), "33"))
 
     def _show(
         self, kit: Any, url: str, embedded: EmbeddedServer | None

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from kitmsg.bus import Bus
+    from kitmsg.discovery.subject import EndpointInfo
     from kitmsg.service import Kit
 
-__all__ = ["add_bus_flags", "connected", "fetch_schemas", "on_bus", "settings_of"]
+__all__ = [
+    "add_bus_flags",
+    "connected",
+    "fetch_schemas",
+    "find_endpoint",
+    "on_bus",
+    "settings_of",
+]
 
 R = TypeVar("R")
 
@@ -93,6 +101,24 @@ async def fetch_schemas(
     except (KitError, msgspec.DecodeError):
         return {}
     return found
+
+
+async def find_endpoint(
+    bus: Bus, name: str, *, timeout: float = 1.0
+) -> EndpointInfo | None:
+    """Return what some instance says of ``service.endpoint``; None if none says it."""
+    import msgspec
+
+    from kitmsg.discovery.subject import ServiceInfo
+    from kitmsg.errors import KitError
+
+    service, _, wanted = name.partition(".")
+    try:
+        reply = await bus.request(f"$SRV.INFO.{service}", b"", timeout)
+        info = msgspec.json.decode(reply.data, type=ServiceInfo)
+    except (KitError, msgspec.DecodeError):
+        return None
+    return next((each for each in info.endpoints if each.name == wanted), None)
 
 
 def _say_waiting(settings: Settings) -> None:

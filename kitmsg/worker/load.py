@@ -115,7 +115,9 @@ def _broken(target: Target, error: BaseException) -> BrokenTarget:
 def _stack(error: BaseException) -> str:
     """Return the traceback without the frames of the import system and of ours."""
     told = traceback.TracebackException.from_exception(error)
-    told.stack = traceback.StackSummary.from_list(filter(_is_theirs, told.stack))
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if _is_theirs(frame)]
+    )
     return "".join(told.format())
 
 

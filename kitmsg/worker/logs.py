@@ -18,9 +18,11 @@ from kitmsg.context import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
 __all__ = ["ConsoleFormatter", "JsonFormatter", "set_up", "uses_colour"]
 
+_log = logging.getLogger("kitmsg")
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "1;31", "DEBUG": "2"}
 _SHORT: Final = {"WARNING": "warn", "CRITICAL": "fatal"}
@@ -125,9 +127,21 @@ def set_up(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
     # Libraries' chatter: a reconnect is told by our own bus in one line.
     for noisy in ("asyncio", "nats", "watchfiles"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Write what ends the process as a line like any other."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _log.critical("%s", kind.__name__, exc_info=(kind, error, trace))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

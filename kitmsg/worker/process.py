@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
     channel = socket.socket(fileno=int(argv[0]))
     channel.set_inheritable(False)
     orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, file=channel.fileno(), all_threads=True)
     settings = orders.settings
     logs.set_up(

@@ -37,8 +37,11 @@ _MAX_PORT: Final = 65535
 
 
 def _say(default: Any, text: str, env: str, **more: Any) -> Any:
+    """Return a field: its default, its help, its variable."""
     return dataclasses.field(
-        default=default, metadata={"help": text, "env": env, **more}
+        default=default,
+        repr=not more.get("is_secret"),
+        metadata={"help": text, "env": env, **more},
     )
 
 

@@ -159,6 +159,7 @@ class Supervisor:
         still waits for its new worker.
         """
         if self._fresh is not None:
+            self._fresh.draining = True
             self._fresh.kill()
         async with self._rolling:
             for slot in self.slots:
@@ -279,7 +280,7 @@ class Supervisor:
             code = await fresh.wait()
             why = fresh.failure["why"] if fresh.failure else f"it {_ending(code)}"
             self.problem = why
-            if not self.is_stopping:
+            if not (self.is_stopping or fresh.draining):
                 _log.error("the new worker %d cannot start: %s", slot.index, why)
             self._changed.set()
             return False

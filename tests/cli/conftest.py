@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date  # noqa: TC003  # read when `Shop` is defined
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kitmsg.bus.embedded import EmbeddedServer
+    from kitmsg.message import Message
 
 
 class SoldOut(BusinessError):
@@ -44,12 +46,27 @@ class Shop(Service):
         raise SoldOut(name)
 
     @endpoint
+    async def echo(self, data: bytes, day: date) -> dict[str, Any]:
+        return {"data": data, "day": day}
+
+    @endpoint(subject="elsewhere.go", wire="gokit")
+    async def go(self, s: str) -> str:
+        if not s:
+            raise kitmsg.errors.InvalidArgument("empty string")
+        return s.upper()
+
+    @endpoint
     async def wait(self) -> None:
         await asyncio.sleep(60)
 
     @endpoint
     async def shout(self, text: str) -> str:
         return text.upper()
+
+
+def plain(kit: kitmsg.Kit, message: Message) -> None:
+    """Answer as a service that knows nothing of kitmsg."""
+    kit.bus.publish(message.reply, b"pong " + message.data)
 
 
 class Ran(NamedTuple):
@@ -70,6 +87,7 @@ def shop(nats_server: EmbeddedServer) -> Iterator[str]:
     async def serve() -> kitmsg.Kit:
         kit = await kitmsg.connect(nats_server.url)
         await kit.serve(Shop())
+        kit.bus.subscribe("plain.ping", lambda message: plain(kit, message))
         return kit
 
     kit = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)

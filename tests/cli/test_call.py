@@ -70,6 +70,8 @@ def test_reads_values_as_the_schema_wants_them(pair: str, value: Any) -> None:
         (["shop.shout", "text=hi"], "HI\n"),
         (["shop.shout", "text=hi", "-o", "json"], '"HI"\n'),
         (["shop.shout", "--json", '{"text": "no"}', "text=yes"], "YES\n"),
+        (["shop.go", "s=hi"], '{"v":"HI"}\n'),
+        (["plain.ping", "x=1"], 'pong {"x":1}\n'),
     ],
 )
 def test_prints_the_answer(
@@ -84,6 +86,17 @@ def test_an_object_is_json(cli: Callable[..., Ran], shop: str) -> None:
     """An answer with fields is JSON, and a request may be, too."""
     ran = cli("call", "shop.label", "name=null", 'tags=["a"]', nats_url=shop)
     assert json.loads(ran.out) == {"name": None, "tags": ["a"]}
+
+
+def test_bytes_and_times_travel_as_json_says_them(
+    cli: Callable[..., Ran], shop: str
+) -> None:
+    """What JSON has no type for goes and comes as text: base64, RFC 3339."""
+    words = ("call", "shop.echo", "data=aGk=", "day=2030-01-02")
+    assert json.loads(cli(*words, nats_url=shop).out) == {
+        "data": "aGk=",
+        "day": "2030-01-02",
+    }
 
 
 def test_reads_the_request_from_standard_input(
@@ -103,6 +116,7 @@ def test_reads_the_request_from_standard_input(
         (["shop.wait", "--timeout", "0.2"], 4, "shop.wait"),
         (["shop.price"], 5, "name"),
         (["shop.price", "name=tea", "count=many"], 5, "count"),
+        (["shop.go", "s="], 1, "empty string"),
         (["not a name"], 5, "'not a name'"),
     ],
 )

@@ -145,6 +145,21 @@ def test_a_broken_edit_keeps_the_old_worker(
     until(lambda: get(f"{url}/hello/Ann") == '"Again, Ann!"', "the good save")
 
 
+def test_a_later_change_overtakes_one_that_hangs(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """Code whose start never ends does not keep the next save from being served."""
+    command = dev("code/greeter.py", "--no-http")
+    command.says("Ctrl-C ends it")
+    file = folder / "code" / "greeter.py"
+    hang = "\n    async def start(self) -> None:\n        print('hangs', flush=True)\n"
+    hang += "        await __import__('asyncio').Event().wait()\n"
+    file.write_text(CODE + hang)
+    command.says("hangs")
+    file.write_text(CODE)
+    command.says("the new worker serves")
+
+
 def test_starts_with_broken_code_and_waits(
     dev: Callable[..., Command], folder: Path
 ) -> None:

@@ -25,7 +25,15 @@ def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
     assert head.split()[:3] == ["NAME", "INSTANCES", "VERSION"]
     assert line.split()[:3] == ["shop", "1", "1.2.3"]
     (row,) = json.loads(cli("ls", "--json", nats_url=shop).out)
-    assert row["endpoints"] == ["buy", "label", "price", "shout", "wait"]
+    assert row["endpoints"] == [
+        "buy",
+        "echo",
+        "go",
+        "label",
+        "price",
+        "shout",
+        "wait",
+    ]
 
 
 def test_info_shows_signatures(cli: Callable[..., Ran], shop: str) -> None:

@@ -86,6 +86,11 @@ def test_credentials_reach_the_connection() -> None:
     }
 
 
+def test_secrets_are_not_shown() -> None:
+    """The repr of settings, which may reach a log, has no secret."""
+    assert "hush" not in repr(Settings(nats_password="hush", nats_token="hush"))
+
+
 def test_every_setting_has_a_flag_but_secrets() -> None:
     """The help shows each setting with its variable; secrets have no flag."""
     parser = argparse.ArgumentParser()

@@ -119,11 +119,14 @@ async def test_sighup_replaces_every_worker_unnoticed(
             seen: set[object] = set()
 
             async def load() -> None:
-                while "all workers are replaced" not in command.output:
+                while not roll.done():
                     seen.add(await kit.call("desk.slow", seconds=0.01))
 
+            await kit.call("desk.pid")
             command.send(signal.SIGHUP)
-            await asyncio.gather(*(load() for _ in range(4)))
+            done = "all workers are replaced"
+            roll = asyncio.create_task(asyncio.to_thread(command.says, done))
+            await asyncio.gather(roll, *(load() for _ in range(4)))
             assert not old & {await kit.call("desk.pid") for _ in range(20)}
         assert seen & old
         assert seen - old
