@@ -325,6 +325,11 @@ def _declarations(cls: type[Service]) -> dict[str, Declaration]:
         if method is None or not isinstance(options, Options):
             continue
         name = check_name(options.name or attribute, f"{cls.__name__}.{attribute}")
+        if name.startswith("_"):
+            raise ValueError(
+                f"{cls.__name__}.{attribute}: {name!r} begins with '_', which is kept for"
+                " control subjects; choose another name="
+            )
         if name in found:
             raise TypeError(f"{cls.__name__}: two endpoints are named {name!r}")
         found[name] = Declaration(

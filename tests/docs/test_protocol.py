@@ -273,3 +273,13 @@ def test_table_of_endpoint_metadata_is_complete():
     keys = Full.__declarations__["everything"].metadata()
     table = PAGE.partition("| key | meaning |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == set(keys)
+
+
+def test_no_endpoint_is_named_like_a_control_subject():
+    """The page says so; `greeter._schema` must mean one thing."""
+    assert "no endpoint's begins with `_`" in " ".join(PAGE.split())
+    with pytest.raises(ValueError, match=r"kept for control"):
+
+        class Clash(kitmsg.Service):
+            @kitmsg.endpoint(name="_schema")
+            async def schema(self) -> None: ...
