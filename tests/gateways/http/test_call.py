@@ -1,0 +1,112 @@
+"""Deadlines and headers of one call, and what a reply becomes."""
+
+from __future__ import annotations
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateways.http.call import header_block, request_codec, request_id, timeout_of
+from gateways.http.options import GatewayOptions
+from gateways.http.problem import Problem
+from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.errors import InvalidArgument
+from kitmsg.message import Headers
+
+OPTIONS = GatewayOptions(timeout=5.0, max_timeout=60.0)
+
+
+def block(*pairs: tuple[str, str], authorization: bool = False) -> dict[str, str]:
+    """Return the headers on the bus for those of a request."""
+    made = header_block(
+        CIMultiDictProxy(CIMultiDict(pairs)),
+        timeout=1.5,
+        request_id="id-1",
+        codec=JSON,
+        forward_authorization=authorization,
+    )
+    return dict(Headers.parse(made))
+
+
+ALWAYS = {
+    "Kit-Timeout": "1500",
+    "Kit-Request-Id": "id-1",
+    "Kit-Caller": "gateway.http",
+    "Content-Type": "application/json",
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "default", "seconds"),
+    [
+        ({}, None, 5.0),
+        ({}, 2.0, 2.0),
+        ({}, 100.0, 60.0),
+        ({"Request-Timeout": "7"}, 2.0, 7.0),
+        ({"Request-Timeout": "0.25"}, None, 0.25),
+        ({"Request-Timeout": "999"}, None, 60.0),
+        ({"X-Request-Timeout-Ms": "250"}, None, 0.25),
+        ({"Request-Timeout": "3", "X-Request-Timeout-Ms": "250"}, None, 0.25),
+    ],
+)
+def test_the_time_a_call_may_take(headers, default, seconds):
+    """The caller's word, else the endpoint's, else the gateway's; never over the cap."""
+    assert timeout_of(headers, default, OPTIONS) == seconds
+
+
+def test_the_block_is_a_header_block():
+    """With nothing in it but what is always said."""
+    assert block() == ALWAYS
+    assert block(("Cookie", "a=b"), ("X-Forwarded-For", "1.2.3.4")) == ALWAYS
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\x00", "é", "\udcff", "", "x" * 9000])
+def test_values_that_could_break_the_block_are_dropped(value):
+    """No line break, no NUL, no text that is not ASCII, nothing endless."""
+    pairs = [(name, value) for name in ("traceparent", "tracestate", "baggage")]
+    assert block(*pairs) == ALWAYS
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\x00", "é", ""])
+def test_credentials_that_could_break_the_block_are_refused(value):
+    """Not dropped: the call would be made as somebody else."""
+    with pytest.raises(InvalidArgument, match="Authorization"):
+        block(("Authorization", value), authorization=True)
+    with pytest.raises(InvalidArgument, match="once"):
+        block(("Authorization", "a"), ("authorization", "b"), authorization=True)
+
+
+def test_several_lines_of_baggage_are_one_list():
+    """As HTTP joins fields; two trace parents are none."""
+    assert block(("baggage", "a=1"), ("baggage", "b=2"))["baggage"] == "a=1,b=2"
+    assert "traceparent" not in block(("traceparent", "a"), ("traceparent", "b"))
+
+
+@pytest.mark.parametrize(
+    ("value", "codec"),
+    [
+        ("", JSON),
+        ("application/json", JSON),
+        ("Application/JSON; charset=utf-8", JSON),
+        ("application/vnd.api+json", JSON),
+        ("application/msgpack", MSGPACK),
+        ("application/octet-stream", RAW),
+    ],
+)
+def test_the_codec_of_a_body(value, codec):
+    """By its content type; JSON without one."""
+    assert request_codec({"Content-Type": value}) is codec
+
+
+def test_a_content_type_nobody_reads():
+    """415, with those that are read."""
+    with pytest.raises(Problem) as caught:
+        request_codec({"Content-Type": "text/plain"})
+    assert caught.value.status == 415
+
+
+def test_an_id_is_taken_over_or_made():
+    """Either header; what is no plain word is replaced."""
+    assert request_id({"X-Request-Id": "a-1"}) == "a-1"
+    assert request_id({"Kit-Request-Id": "a-1"}) == "a-1"
+    made = {request_id({}), request_id({"X-Request-Id": "a b"}), request_id({})}
+    assert len(made) == 3
