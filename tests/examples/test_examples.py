@@ -24,6 +24,7 @@ from examples.addsvc.service import (
     TwoZeroes,
 )
 from examples.greeter import Greeter
+from kitmsg.worker.load import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +122,15 @@ async def test_addsvc_concatenates_up_to_ten_bytes(kit):
     addsvc = kit.client(AddService)
     assert await addsvc.concat("12345", "67890") == "1234567890"
     assert await addsvc.concat("", "b") == "b"
+
+
+async def test_orders_are_served_by_their_classes(kit):
+    """`kitmsg dev examples/orders.py` finds both services, and connects them."""
+    for factory in load([str(ROOT / "examples" / "orders.py")]):
+        await kit.serve(factory)
+    lines = [{"sku": "teapot", "count": 2}]
+    order = await kit.call("orders.place", customer={"name": "Ann"}, lines=lines)
+    assert order == {"id": 1, "items": 2}
 
 
 def test_service_side_of_addsvc_is_short():
