@@ -3,6 +3,8 @@
     nats.py       `NatsBus`, over the NATS client
     connection.py the hardened client connection under it
     outbox.py     what waits to be written; denials.py: what the server forbids
+    inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
+    natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
     checks.py     what no bus sends: malformed subjects, too many bytes

@@ -10,7 +10,7 @@ nats-py keeps TLS, the handshake and JetStream.  This subclass takes over
 
 The private parts of nats-py that it touches are named in `kitmsg.bus.natspy`.
 
-The hot path is `send`, which is the outbox's, and `_deliver`, which the parser calls.
+The hot path is `send`, which is the outbox's, and what the parser calls, `Inbound`.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ import asyncio
 import json
 import logging
 import random
-import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.bus.asks import Asks
 from kitmsg.bus.credentials import Signer
 from kitmsg.bus.denials import Denials
+from kitmsg.bus.inbound import Inbound
 from kitmsg.bus.link import CLOSE_SECONDS, Link
 from kitmsg.bus.natspy import (
-    IS_TRIED,
     PERMISSIONS_ERR,
-    VERSION,
     Client,
     Srv,
     Subscription,
     errors,
+    is_tried,
 )
 from kitmsg.bus.outbox import Outbox
 from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected
-from kitmsg.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,19 +78,16 @@ class Connection(Client):
         self.asks = Asks()
         self.up = False
         self.why_down = "not connected to NATS"
-        self.bad_subjects = 0
         self.dropped = 0
         self.inbox = f"{options.inbox_prefix}.{self._nuid.next().decode()}."
         self.denials = Denials(self.asks, self.inbox)
         self._options = options
         self._on_change = on_change
-        self._handlers: dict[int, Handler] = {}
-        self._inbox_sid = 0
-        self._token_at = len(self.inbox.encode())
+        self.inbound = Inbound(self.asks, self.inbox, self._queue_foreign)
         self._complained: set[str] = set()
-        self._foreign: deque[tuple[int, bytes, bytes, bytes, bytes]] = deque()
-        self._parser = Parser(self._deliver, self._control)
-        self._is_fast = options.fast and _is_tried()
+        self._foreign: deque[tuple[Any, ...]] = deque()
+        self._parser = Parser(self.inbound.deliver, self._control)
+        self._is_fast = options.fast and is_tried()
         self._out = Outbox(options.max_pending, self.asks.mark_written)
         self.send = self._out.send
         self._loop = asyncio.get_running_loop()
@@ -381,7 +376,7 @@ class Connection(Client):
         """Subscribe, now or when connected again; returns the subscription's id."""
         self._sid = sid = self._sid + 1
         self._subs[sid] = Subscription(self, sid, subject, queue, pending_msgs_limit=1)
-        self._handlers[sid] = handler
+        self.inbound.handlers[sid] = handler
         if self._out.wire is not None:
             self.send(f"SUB {subject} {queue} {sid}\r\n".encode())
         return sid
@@ -391,30 +386,32 @@ class Connection(Client):
         if self._subs.pop(sid, None) is None:
             return
         if self._out.wire is None:
-            self._handlers.pop(sid, None)
+            self.inbound.handlers.pop(sid, None)
             return
         # The server answers the PING after the last message of this subscription.
         future = self._loop.create_future()
-        future.add_done_callback(lambda _: self._handlers.pop(sid, None))
+        future.add_done_callback(lambda _: self.inbound.handlers.pop(sid, None))
         self._pongs.append(future)
         self.send(b"UNSUB %d\r\nPING\r\n" % sid)
 
     async def _subscribe_inbox(self) -> None:
-        self._inbox_sid = self.listen(self.inbox + "*", "", self._ignore)
+        self.inbound.inbox_sid = self.listen(self.inbox + "*", "", self._ignore)
 
-    def _ignore(self, message: Message) -> None:
-        """Replies do not come this way; see `_process_msg`."""
+    def _ignore(self, _message: object) -> None:
+        """Replies do not come this way; see `Inbound`."""
 
     # -- reading ------------------------------------------------------------------
 
     async def _read_loop(self) -> None:
         if self._is_fast and isinstance(self._transport, Link):
-            self._transport.read_with(self._parser, self._on_lost)
+            link = self._transport
+            link.read_with(self._parser, lambda error: self._on_lost(link, error))
             await self._loop.create_future()  # nats-py wants a task that lives
         await self._read_plainly()
 
-    def _on_lost(self, error: Exception | None) -> None:
-        self._spawn(self._process_op_err(error or errors.UnexpectedEOF()))
+    def _on_lost(self, link: Link, error: Exception | None) -> None:
+        if link is self._transport:
+            self._spawn(self._process_op_err(error or errors.UnexpectedEOF()))
 
     def _control(self, line: bytes) -> None:
         """Take a line that is no message; those that may wait get a task."""
@@ -452,37 +449,15 @@ class Connection(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        if sid in self._handlers:
-            self._deliver(sid, subject, reply, headers or b"", data)
+        if sid in self.inbound.handlers:
+            self.inbound.deliver(sid, subject, reply, headers or b"", data)
         else:
             await self._process_foreign(sid, subject, reply, data, headers)
 
-    def _deliver(
-        self, sid: int, subject: bytes, reply: bytes, header_block: bytes, data: bytes
-    ) -> None:
-        """Hand a message to its handler, or a reply to who waits for it."""
-        if sid == self._inbox_sid:
-            token = subject[self._token_at :]
-            self.asks.resolve(
-                int(token) if token.isdigit() else 0,
-                Message("", data, "", header_block),
-            )
-            return
-        handler = self._handlers.get(sid)
-        if handler is None:
-            self._foreign.append((sid, subject, reply, header_block, data))
-            if len(self._foreign) == 1:
-                self._spawn(self._pass_on())
-            return
-        try:
-            message = Message(subject.decode(), data, reply.decode(), header_block)
-        except UnicodeDecodeError:
-            self.bad_subjects += 1
-            return
-        try:
-            handler(message)
-        except Exception:  # noqa: BLE001  # logged; it harms nobody else
-            _log.exception("handler of %r failed", message.subject)
+    def _queue_foreign(self, *message: Any) -> None:
+        self._foreign.append(message)
+        if len(self._foreign) == 1:
+            self._spawn(self._pass_on())
 
     async def _pass_on(self) -> None:
         """Hand to nats-py, in order, what is not ours."""
@@ -498,7 +473,7 @@ class Connection(Client):
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except UnicodeDecodeError:
-            self.bad_subjects += 1
+            self.inbound.bad_subjects += 1
         except Exception:  # noqa: BLE001  # logged; one message must not end the reader
             _log.exception("nats-py could not take a message")
 
@@ -569,14 +544,3 @@ def _complain(attempt: int, where: str, error: Exception) -> None:
     """Log the first failure to connect again, then each tenth."""
     level = logging.WARNING if attempt % 10 == 0 else logging.DEBUG
     _log.log(level, "cannot connect to NATS at %s yet: %s", where, _text(error))
-
-
-def _is_tried() -> bool:
-    """Tell whether this nats-py may be read the fast way; warn once if not."""
-    if not IS_TRIED:
-        warnings.warn(
-            f"nats-py {VERSION} was not tried with kitmsg's fast reader; using its own",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return IS_TRIED

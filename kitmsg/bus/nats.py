@@ -216,7 +216,7 @@ class NatsBus:
         connection = self._connection
         return NatsStats(
             reconnects=connection.stats["reconnects"],
-            bad_subjects=connection.bad_subjects,
+            bad_subjects=connection.inbound.bad_subjects,
             late_replies=connection.asks.late,
             dropped=connection.dropped,
         )

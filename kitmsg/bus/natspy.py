@@ -1,7 +1,7 @@
 """What this package takes from nats-py, private parts included: named once, checked here.
 
 A nats-py that lacks a part is refused at import.  One whose version was not tried with the
-fast path (`kitmsg.bus.reader`) is read by its own reader instead; `IS_TRIED` tells.
+fast path (`kitmsg.bus.reader`) is read by its own reader instead; `is_tried` tells.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import warnings
 from typing import Any, Final
 
 __all__ = [
-    "IS_TRIED",
     "PERMISSIONS_ERR",
     "VERSION",
     "Client",
@@ -20,6 +20,7 @@ __all__ = [
     "Subscription",
     "TcpTransport",
     "errors",
+    "is_tried",
 ]
 
 
@@ -51,8 +52,7 @@ finally:
             for _name in ("aiohttp", "multidict"):
                 setattr(sys.modules["nats.aio.transport"], _name, _Later(_name))
 
-IS_TRIED: Final = VERSION.startswith("2.16.")
-"""Whether the fast path was tried with this version of nats-py."""
+_TRIED: Final = "2.16."
 
 # fmt: off
 _PARTS: Final = (
@@ -68,6 +68,18 @@ _STATE: Final = (
     "_signature_cb", "_status", "_subs", "_transport", "_user_jwt_cb",
 )
 # fmt: on
+
+
+def is_tried() -> bool:
+    """Tell whether the fast path was tried with this nats-py; warn once if not."""
+    if VERSION.startswith(_TRIED):
+        return True
+    warnings.warn(
+        f"nats-py {VERSION} was not tried with kitmsg's fast reader; using its own",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 def _check() -> None:

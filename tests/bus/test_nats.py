@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
+from kitmsg.bus import natspy
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
 from kitmsg.errors import (
@@ -774,3 +775,16 @@ async def test_names_bad_tls_files(tmp_path: Path) -> None:
     file.write_text("nothing")
     with pytest.raises(InvalidArgument, match=r"bad\.pem"):
         await NatsBus.connect(tls_cert=str(file))
+
+
+async def test_an_untried_nats_py_is_read_by_its_own_reader(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One warning, and everything works."""
+    monkeypatch.setattr(natspy, "VERSION", "2.99.0")
+    with pytest.warns(RuntimeWarning, match=r"nats-py 2\.99\.0 was not tried"):
+        bus = await NatsBus.connect(server.url)
+    bus.subscribe("it", lambda message: bus.respond(message, b"yes"))
+    assert (await bus.request("it", b"", 5)).data == b"yes"
+    assert not bus._connection._is_fast
+    await bus.close()

@@ -1,0 +1,83 @@
+"""Who gets a message that came in: the ask that waits for it, or a subscription's handler.
+
+Hot path: `deliver` runs for every message, straight from the parser.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from kitmsg.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Handler
+    from kitmsg.bus.asks import Asks
+
+__all__ = ["Inbound"]
+
+_log = logging.getLogger("kitmsg.bus")
+
+
+class Inbound:
+    """The subscriptions of one connection, by id.
+
+    Args:
+        asks: The replies that are awaited.
+        inbox: What the subjects of replies begin with; an ask's token follows.
+        on_foreign: Called, as `deliver` is, with a message of no subscription here.
+
+    Attributes:
+        handlers: What to call, by subscription id.
+        inbox_sid: Id of the subscription that replies come on; 0 for none yet.
+        bad_subjects: Messages thrown away because their subject is not UTF-8.
+    """
+
+    __slots__ = (
+        "_asks",
+        "_on_foreign",
+        "_token_at",
+        "bad_subjects",
+        "handlers",
+        "inbox_sid",
+    )
+
+    def __init__(
+        self,
+        asks: Asks,
+        inbox: str,
+        on_foreign: Callable[[int, bytes, bytes, bytes, bytes], None],
+    ) -> None:
+        self.handlers: dict[int, Handler] = {}
+        self.inbox_sid = 0
+        self.bad_subjects = 0
+        self._asks = asks
+        self._token_at = len(inbox.encode())
+        self._on_foreign = on_foreign
+
+    def deliver(
+        self, sid: int, subject: bytes, reply: bytes, header_block: bytes, data: bytes
+    ) -> None:
+        """Hand over one message; arguments as `Parser` gives them."""
+        if sid == self.inbox_sid:
+            token = subject[self._token_at :]
+            self._asks.resolve(
+                int(token) if token.isdigit() else 0,
+                Message("", data, "", header_block),
+            )
+            return
+        handler = self.handlers.get(sid)
+        if handler is None:
+            self._on_foreign(sid, subject, reply, header_block, data)
+            return
+        try:
+            message = Message(subject.decode(), data, reply.decode(), header_block)
+        except UnicodeDecodeError:
+            self.bad_subjects += 1
+            return
+        try:
+            handler(message)
+        except Exception:  # noqa: BLE001  # logged; it harms nobody else
+            _log.exception("handler of %r failed", message.subject)
