@@ -6,9 +6,10 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from kitmsg.codec import JSON, MSGPACK, Codec
+from kitmsg.codec import ENCODE_ERRORS, JSON, MSGPACK, Codec
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
+from kitmsg.errors import InvalidArgument
 from kitmsg.service.declare import Service
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
@@ -169,7 +170,10 @@ _decoders = {codec.name: codec.decoder(Any) for codec in (MSGPACK, JSON)}
 
 def _encode_plain(ctx: Context, request: Any) -> bytes:
     ctx.codec = MSGPACK
-    return _encode_any(request)
+    try:
+        return _encode_any(request)
+    except ENCODE_ERRORS as exc:
+        raise InvalidArgument(f"the request has no form on the wire: {exc}") from exc
 
 
 def _decode_plain(ctx: Context, message: Message) -> Any:
