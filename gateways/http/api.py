@@ -44,6 +44,7 @@ __all__ = ["Api"]
 _log = logging.getLogger("gateways.http")
 _access = logging.getLogger("gateways.http.access")
 
+_NOT_FOUND: Final = 404
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413
 _EXPECTATION: Final = 417
@@ -136,7 +137,7 @@ class Api:
             self._admit()
             if request.method == "OPTIONS":
                 return self._options_of(path, id_)
-            match = self._mounts.table.router.match(request.method, path)
+            match = self._match(request.method, path)
             seen.route = match.route.template
             return await self.call(request, match, query, id_)
         except Problem as exc:
@@ -148,6 +149,20 @@ class Api:
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = _unexpected(exc, id_)
         return problem_response(problem, path, id_)
+
+    def _match(self, method: str, path: str) -> Match[Mounted]:
+        try:
+            return self._mounts.table.router.match(method, path)
+        except Problem as exc:
+            gone = self._mounts.left(method, path) if exc.status == _NOT_FOUND else ""
+            if not gone:
+                raise
+        raise Problem(
+            _UNAVAILABLE,
+            Code.UNAVAILABLE,
+            f"the last instance of {gone!r} has just left the bus",
+            retry_after=1.0,
+        )
 
     def _admit(self) -> None:
         limit = self._options.max_concurrent

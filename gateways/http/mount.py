@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateways.http.components import Components
+from gateways.http.problem import Problem
 from gateways.http.request import Parameters
 from gateways.http.router import Route, Router, parse_route
 from kitmsg.discovery.directory import Directory
@@ -33,6 +35,8 @@ _log = logging.getLogger("gateways.http")
 
 _FETCH_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 2.0
+_REMEMBERED: Final = 16
+_REMEMBERED_SECONDS: Final = 10.0
 _SCHEMA: Final = "_kit.schema"
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
@@ -116,6 +120,7 @@ class Mounts:
         self._task: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
         self._told: set[str] = set()
+        self._former: deque[tuple[float, Table]] = deque(maxlen=_REMEMBERED)
         self._is_stale = False
 
     async def start(self) -> None:
@@ -137,6 +142,23 @@ class Mounts:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._directory.stop()
+
+    def left(self, method: str, raw_path: str) -> str:
+        """Return the service that has just gone and took such requests; "" for none.
+
+        So that the moment between two lives of a service is no 404.
+        """
+        now = asyncio.get_running_loop().time()
+        for when, table in reversed(self._former):
+            if now - when > _REMEMBERED_SECONDS:
+                break
+            try:
+                service = table.router.match(method, raw_path).route.target.service
+            except Problem:
+                continue
+            if service not in self.table.services:
+                return service
+        return ""
 
     def _notice(self) -> None:
         self._changed.set()
@@ -160,7 +182,9 @@ class Mounts:
 
     def _mount(self) -> None:
         """Mount what is known, and ask for the schemas that are missing."""
-        self.table = self._build()
+        before, self.table = self.table, self._build()
+        if not before.services.keys() <= self.table.services.keys():
+            self._former.append((asyncio.get_running_loop().time(), before))
         for service in self._missing():
             if service not in self._fetching:
                 self._fetching[service] = asyncio.create_task(self._fetch(service))
@@ -250,14 +274,18 @@ class Mounts:
         found: dict[str, tuple[ServiceInfo, EndpointInfo]] = {}
         for info in instances:
             for endpoint in info.endpoints:
-                found[endpoint.subject] = info, endpoint
+                # Until the schema of a newer one is known, the older one stays.
+                if self._is_known(_hash(endpoint)):
+                    found[endpoint.subject] = info, endpoint
         names = [endpoint.name for _, endpoint in found.values()]
         mounted = [
             self._mounted(info, endpoint, names.count(endpoint.name) == 1)
             for info, endpoint in found.values()
-            if not _hash(endpoint) or _hash(endpoint) in {*self._schemas, *self._asked}
         ]
         return sorted(mounted, key=lambda endpoint: endpoint.name)
+
+    def _is_known(self, hash_: str) -> bool:
+        return not hash_ or hash_ in self._schemas or hash_ in self._asked
 
     def _mounted(
         self, info: ServiceInfo, endpoint: EndpointInfo, is_only: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from gateways.http import mount
 from kitmsg import Service, endpoint
 
 
@@ -46,7 +47,7 @@ class Docs(Service):
         return "docs"
 
 
-async def test_services_come_and_go(hub, start, until):
+async def test_services_come_and_go(hub, start, until, monkeypatch):
     """A kitmsg service is mounted when it starts and unmounted when it stops."""
     call = await start(hub, discovery_interval=3600)
     assert (await call("GET", "/hello/Ann"))[0].status == 404
@@ -56,7 +57,41 @@ async def test_services_come_and_go(hub, start, until):
     await host.drain()
     hub.hosts.remove(host)
     await until(lambda: not call.server.table.endpoints)
+    response, body = await call("GET", "/hello/Ann")
+    assert (response.status, body["retry_after"]) == (503, 1.0)
+    assert "'greeter' has just left" in body["detail"]
+    assert (await call("GET", "/helo/Ann"))[0].status == 404
+    monkeypatch.setattr(mount, "_REMEMBERED_SECONDS", -1.0)
     assert (await call("GET", "/hello/Ann"))[0].status == 404
+
+
+class Next(Service):
+    """A later version of Greeter, with another parameter."""
+
+    name = "greeter"
+    version = "0.2.0"
+
+    @endpoint(http="GET /hello/{name}")
+    async def hello(self, name: str, times: int = 1) -> str:
+        return f"Hello, {name}!" * times
+
+
+async def test_a_new_version_takes_over_without_a_gap(hub, memory_bus, start, until):
+    """The old routes stay until the schemas of the new ones are known."""
+    host = await hub.serve(Greeter())
+    call = await start(hub, discovery_interval=3600)
+    tables = []
+    stop = memory_bus.subscribe(
+        "greeter._schema", lambda _: tables.append(call.server.table)
+    )
+    await hub.serve(Next())
+    await until(lambda: call.server.table.services["greeter"].version == "0.2.0")
+    await until(lambda: call.server.table.endpoints[0].version == "0.2.0")
+    stop.unsubscribe()
+    await host.drain()
+    hub.hosts.remove(host)
+    assert [t.endpoints[0].version for t in tables] == ["0.1.0"]
+    assert (await call("GET", "/hello/Ann?times=2"))[1] == "Hello, Ann!" * 2
 
 
 async def test_one_instance_of_two_may_go(hub, start, until):

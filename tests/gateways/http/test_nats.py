@@ -12,6 +12,7 @@ import pytest
 
 import kitmsg
 from kitmsg import Service, endpoint
+from kitmsg.bus.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -23,6 +24,7 @@ class Greeter(Service):
     """Says hello."""
 
     name = "http_greeter"
+    drain_timeout = 0.1
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
@@ -84,6 +86,34 @@ async def test_kitmsg_services_on_nats(nats_bus, nats_server, start, until):
     await until(lambda: "http_greeter" not in call.server.table.services)
 
 
+async def test_a_server_that_dies_and_comes_back(start, until):
+    """Calls in flight fail at once, readiness goes and returns, and so do calls."""
+    greeter = Greeter()
+    async with (
+        EmbeddedServer(jetstream=False) as server,
+        kitmsg.connect(server.url) as kit,
+        kitmsg.connect(server.url) as own,
+    ):
+        await kit.serve(greeter)
+        call = await start(own, discovery_interval=0.1)
+        waiting = asyncio.create_task(
+            call("POST", "/http_greeter/wait", headers={"Request-Timeout": "50"})
+        )
+        async with asyncio.timeout(20):
+            await greeter.entered.wait()
+            await asyncio.to_thread(server.kill)
+            response, body = await waiting
+            assert (response.status, body["code"]) == (503, "unavailable")
+            assert (await call("GET", "/readyz"))[0].status == 503
+            await asyncio.to_thread(server.restart)
+            await until(lambda: own.bus.is_connected and kit.bus.is_connected)
+            assert (await call("GET", "/readyz"))[0].status == 200
+            await kit.bus.flush()
+            _, body = await call("GET", "/http-greeter/hello/Ann")
+        assert body == "Hello, Ann!"
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 async def test_a_plain_micro_service(nats_bus, other, start, until):
     """Mounted by rounds, with the keys of its metadata; errors become problems."""
 
