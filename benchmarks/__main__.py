@@ -74,22 +74,29 @@ def _compare(verb: str, options: argparse.Namespace) -> tuple[dict[str, Any], st
     ]
     rows = compare.summary(samples)
     if options.svg:
-        options.svg.write_text(_chart(verb, rows))
+        options.svg.write_text(_chart(verb, peers, rows))
     reached = goals.check(verb, samples)
     text = compare.report(rows) + goals.report(reached)
     return {"verb": verb, "rows": rows, "goals": reached}, text
 
 
-def _chart(verb: str, rows: Sequence[dict[str, Any]]) -> str:
+def _chart(
+    verb: str, peers: Sequence[compare.Peer], rows: Sequence[dict[str, Any]]
+) -> str:
     """Return the bars of one load: 64 in flight where that was measured."""
+    labels = {peer.name: peer.label for peer in peers}
     loads = list(dict.fromkeys((row["codec"], row["in_flight"]) for row in rows))
     chosen = next((load for load in loads if load[1] == _CHARTED), loads[0])
-    shown = [row for row in rows if (row["codec"], row["in_flight"]) == chosen]
+    shown = [
+        (labels[row["peer"]], row["rate"])
+        for row in rows
+        if (row["codec"], row["in_flight"]) == chosen and labels[row["peer"]]
+    ]
     codec, in_flight = chosen
-    what = "HTTP to the bus and back" if verb == "http" else "calls over NATS"
+    what = "HTTP requests to the bus and back" if verb == "http" else "Calls over NATS"
     return chart.bars(
-        f"{what}: requests per second",
-        [(row["peer"], row["rate"]) for row in shown],
+        f"{what}, per second",
+        shown,
         note=f"{in_flight} in flight, {codec}; caller, server and service on one machine",
         ours="kitmsg",
     )

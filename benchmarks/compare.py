@@ -52,6 +52,7 @@ class Peer:
         gateway: What stands between, for HTTP.
         codecs: What it can speak.
         needs: Modules that must be installed.
+        label: In charts; "" to stay out of them.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Peer:
     gateway: str = ""
     codecs: tuple[str, ...] = ("json", "msgpack")
     needs: tuple[str, ...] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,24 @@ class Sample:
 
 
 _JSON: Final = ("json",)
-_FAST: Final = ("faststream",)
 
 RPC: Final = (
-    Peer("kitmsg", "kit", "kit"),
-    Peer("kitmsg-bare", "kit bare", "kit bare"),
+    Peer("kitmsg", "kit", "kit", label="kitmsg"),
+    Peer("kitmsg-bare", "kit bare", "kit bare", label="kitmsg, layers off"),
     Peer("kitmsg-transport", "transport", "transport"),
     Peer("echo", "echo", "echo", codecs=_JSON),
-    Peer("gokit", "go serve {url}", "go load {url}", codecs=_JSON),
-    Peer("nats-py-uvloop", "natspy uvloop", "natspy uvloop"),
-    Peer("nats-py", "natspy asyncio", "natspy asyncio"),
-    Peer("nats.micro", "micro", "micro"),
-    Peer("faststream", "stream", "stream", codecs=_JSON, needs=_FAST),
+    Peer("gokit", "go serve {url}", "go load {url}", codecs=_JSON, label="Go kit"),
+    Peer("nats-py-uvloop", "natspy uvloop", "natspy uvloop", label="nats-py, uvloop"),
+    Peer("nats-py", "natspy asyncio", "natspy asyncio", label="nats-py, asyncio"),
+    Peer("nats.micro", "micro", "micro", label="nats.micro"),
+    Peer(
+        "faststream",
+        "stream",
+        "stream",
+        codecs=_JSON,
+        needs=("faststream",),
+        label="FastStream",
+    ),
     # The servers alone, under the same load.
     Peer("echo->nats-py", "natspy natspy.echo", "echo natspy.echo", codecs=_JSON),
     Peer("go->kitmsg", "kit gokit", "go load {url} kit.gosum", codecs=_JSON),
@@ -106,28 +114,49 @@ RPC: Final = (
 """Peers of `rpc`; the others are compared with the first."""
 
 LAYERS: Final = (
-    Peer("kitmsg", "kit", "kit"),
+    RPC[0],
     *(
         Peer(f"without-{name}", f"kit {name}", f"kit {name}")
         for name in sorted(DEFAULTS)
     ),
-    Peer("kitmsg-bare", "kit bare", "kit bare"),
+    RPC[1],
 )
 """Peers that show what each default costs."""
 
 HTTP: Final = (
-    Peer("kitmsg", "kit", "web /calculator/sum", "gateway", _JSON, needs=("aiohttp",)),
+    Peer(
+        "kitmsg",
+        "kit",
+        "web /calculator/sum",
+        "gateway",
+        codecs=_JSON,
+        needs=("aiohttp",),
+        label="kitmsg",
+    ),
     Peer(
         "fastapi-faststream",
         "stream",
         "web /sum",
         "fast",
-        _JSON,
+        codecs=_JSON,
         needs=("fastapi", "faststream", "uvicorn"),
+        label="FastAPI + FastStream",
     ),
-    Peer("aiohttp-no-bus", "plain", "web /sum", codecs=_JSON, needs=("aiohttp",)),
     Peer(
-        "gokit", "go serve {url}", "web /sum", "go http {url} {address}", codecs=_JSON
+        "aiohttp-no-bus",
+        "plain",
+        "web /sum",
+        codecs=_JSON,
+        needs=("aiohttp",),
+        label="aiohttp, no bus",
+    ),
+    Peer(
+        "gokit",
+        "go serve {url}",
+        "web /sum",
+        "go http {url} {address}",
+        codecs=_JSON,
+        label="Go kit",
     ),
 )
 """Peers of `http`."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["measure", "report"]
 
 _INSTANCES: Final = (1, 100, 500)
+_WANTED_BYTES: Final = 200e3
+_REST_BYTES: Final = 70e6
 _ROOT: Final = Path(__file__).parents[1]
 
 
@@ -58,7 +60,7 @@ async def _grow(url: str) -> list[dict[str, Any]]:
             await kit.bus.flush()
             gc.collect()
             size = _resident(os.getpid())
-            row = {"what": f"{count} instances in a process", "bytes": size}
+            row = {"what": f"instances in a process: {count}", "bytes": size}
             if rows:
                 row["each"] = (size - rows[0]["bytes"]) / (count - _INSTANCES[0])
             rows.append(row)
@@ -76,7 +78,10 @@ def report(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return table.draw(head, lines) + "\n"
+    wanted = (
+        f"wanted: under {_WANTED_BYTES / 1e3:.0f} kB each, {_REST_BYTES / 1e6:.0f} MB"
+    )
+    return f"{table.draw(head, lines)}\n\n{wanted} for a worker at rest\n"
 
 
 if __name__ == "__main__":

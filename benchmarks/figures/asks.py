@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import psutil
 
 import kitmsg
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["many_at_once", "one_after_the_other", "overload"]
 
+_ROOT: Final = Path(__file__).parents[2]
 _SERVICES: Final = str(Path(__file__).with_name("services.py"))
 _CALCULATOR: Final = str(Path(__file__).parents[1] / "peers" / "kit.py")
 _MANY: Final = 10_000
@@ -87,7 +91,12 @@ def one_after_the_other(is_quick: bool) -> Iterator[Figure]:
         EmbeddedServer() as bus,
         Worker(bus.url, f"{_CALCULATOR}:Calculator") as worker,
     ):
-        sizes = run(_sequence(bus.url, number, (os.getpid(), worker.children[0])))
+        # The client is a fresh process: room left over from before would hide a leak.
+        command = [sys.executable, "-m", "benchmarks.figures.asks", bus.url]
+        told = subprocess.check_output(
+            [*command, str(number), str(worker.children[0])], cwd=_ROOT
+        )
+        sizes: list[tuple[int, int]] = msgspec.json.decode(told)
     for side, (early, late) in zip(("client", "worker"), sizes, strict=True):
         yield Figure(
             f"{number:,} asks one after the other: {side}'s memory, 10 % to 100 %",
@@ -98,9 +107,7 @@ def one_after_the_other(is_quick: bool) -> Iterator[Figure]:
         )
 
 
-async def _sequence(
-    url: str, number: int, pids: tuple[int, int]
-) -> list[tuple[int, int]]:
+async def _sequence(url: str, number: int, *pids: int) -> list[tuple[int, int]]:
     """Return the resident bytes of each process, at a tenth of the way and at its end."""
     async with kitmsg.connect(url) as kit:
         calculator = kit.client(Calculator)
@@ -162,3 +169,9 @@ async def _peak(narrow: Narrow, seconds: float) -> float:
 
     await asyncio.gather(*(caller() for _ in range(2 * Narrow.concurrency)))
     return done / (perf_counter() - start)
+
+
+if __name__ == "__main__":
+    _url, _number, _worker = sys.argv[1:]
+    _sizes = run(_sequence(_url, int(_number), os.getpid(), int(_worker)))
+    print(msgspec.json.encode(_sizes).decode())
