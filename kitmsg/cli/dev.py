@@ -39,7 +39,8 @@ _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
 _LOGS: Final = ("log_format", "log_level", "access_log")
 _EPILOG: Final = """\
-TARGET is a file, a folder, or module:Class.
+TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
+names.
 
 With NATS_URL set, services use that bus; else a server of their own is started, bound to
 this machine, with its store in a temporary folder.  Nothing is left after Ctrl-C.
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = _EPILOG
     parser.set_defaults(rest="targets")
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to serve")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to serve")
     port: dict[str, Any] = {"type": int, "metavar": "PORT"}
     parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
@@ -72,7 +73,11 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"there is no {edge} gateway yet: leave out --{edge}")
     with usage():
         settings = load_settings(vars(options))
-        paths = _watched(options.targets)
+        targets = tuple(options.targets) or settings.services
+        paths = _watched(targets)
+    if not targets:
+        raise UsageError("nothing to serve: write kitmsg dev greeter.py")
+    settings = dataclasses.replace(settings, services=targets)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     if settings.log_level == "info":
         for part in ("gateways.http", "kitmsg.bus"):  # the table says it
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     return asyncio.run(_Dev(options, settings, paths).run())
 
 
-def _watched(texts: list[str]) -> list[Path]:
+def _watched(texts: tuple[str, ...]) -> list[Path]:
     """Return the folders that targets are in, refusing those that are not there."""
     from kitmsg.worker.targets import locate, parse_target
 
@@ -120,7 +125,7 @@ class _Dev:
         async with contextlib.AsyncExitStack() as stack:
             embedded = await stack.enter_async_context(self._bus())
             supervisor = Supervisor(
-                tuple(self._options.targets), self._settings, is_patient=True
+                self._settings.services, self._settings, is_patient=True
             )
             on_signals(self._end.set, supervisor.kill)
             loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,5 +129,8 @@ def to_json(value: Any, *, is_compact: bool = False) -> str:
     return json.dumps(plain, ensure_ascii=False, indent=2)
 
 
+_NUMBER: Final = re.compile(r"(-|\d+(\.\d+)?( (us|ms|s))?)?")
+
+
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text in ("", "-")
+    return _NUMBER.fullmatch(text) is not None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run", "summarize"]
 
 _EVERY_SECONDS: Final = 1.0
+_CLEAR: Final = "\033[H\033[J"  # cursor home, and nothing below it
 _HEADS: Final = (
     "ENDPOINT",
     "INSTANCES",
@@ -49,16 +50,13 @@ def run(options: argparse.Namespace) -> int:
     async def work(kit: Kit) -> None:
         import asyncio
 
-        lines = 0
         while True:
             rows = summarize(await _find(kit, options.name))
-            text = (
-                to_json(rows, is_compact=options.watch)
-                if options.json
-                else _shown(rows)
-            )
-            if options.watch and not options.json and sys.stdout.isatty():
-                text, lines = _over(text, lines), text.count("\n") + 1
+            text = _shown(rows)
+            if options.json:
+                text = to_json(rows, is_compact=options.watch)
+            elif options.watch and sys.stdout.isatty():
+                text = f"{_CLEAR}{text}"
             print(text, flush=True)
             if not options.watch:
                 return
@@ -153,12 +151,6 @@ def _time(nanoseconds: int | None) -> str:
         if nanoseconds >= size:
             return f"{nanoseconds / size:.1f} {unit}"
     return f"{nanoseconds / 1e3:.0f} us"
-
-
-def _over(text: str, lines: int) -> str:
-    """Return `text` after a jump back over the `lines` written before."""
-    up = f"\033[{lines}A" if lines else ""
-    return f"{up}\033[J{text}"
 
 
 def _number(value: object) -> int:

@@ -138,7 +138,11 @@ class Runtime:
         self.is_ready = False
         progress = asyncio.create_task(_tell_progress(self.hosts))
         try:
-            await kit.drain(self._settings.drain_timeout)
+            limit = self._settings.drain_timeout
+            drains = (host.drain(limit) for host in self.hosts)
+            for result in await asyncio.gather(*drains, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    _log.error("a service did not end well", exc_info=result)
         finally:
             progress.cancel()
             await kit.bus.close()

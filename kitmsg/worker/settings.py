@@ -33,6 +33,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 _FORMATS: Final = ("console", "json")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_LEAST_WATCHDOG: Final = 1.0
 _MAX_PORT: Final = 65535
 
 
@@ -113,6 +114,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InvalidArgument(f"{_dashed(name)} must not be less than 0")
+        if 0 < self.watchdog < _LEAST_WATCHDOG:
+            raise InvalidArgument(
+                f"watchdog must be at least {_LEAST_WATCHDOG:g} s, or 0 for none: a"
+                " worker shows life twice a second"
+            )
         for name in ("log_format", "log_level"):
             _check_choice(name, getattr(self, name))
         if self.health:

@@ -64,6 +64,7 @@ def test_version(cli: Callable[..., Ran]) -> None:
         (["call", "a.b", "--timeout", "0"], "--timeout must be more than 0"),
         (["run"], "nothing to serve: write kitmsg run module:Class"),
         (["run", "a:A", "--workers", "x"], "--workers is 'x'; write a whole number"),
+        (["dev"], "nothing to serve: write kitmsg dev greeter.py"),
         (["dev", "no_such.py"], "there is no file 'no_such.py'"),
         (["dev", "x.py", "--grpc", "1"], "there is no grpc gateway yet"),
         (["gateway", "thrift"], "there is no thrift gateway yet"),
@@ -110,3 +111,20 @@ def test_help_loads_little() -> None:
         "kitmsg.cli.output",
     }
     assert not loaded & {"asyncio", "aiohttp", "nats", "watchfiles"}
+
+
+def test_a_bug_is_a_sentence_too(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw is one line; KITMSG_DEBUG=1 shows the traceback."""
+
+    def broken(_: object) -> int:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("kitmsg.cli.ls.run", broken)
+    ran = cli("ls")
+    assert ran.code == 1
+    assert ran.err == "kitmsg: RuntimeError: oops; KITMSG_DEBUG=1 shows where\n"
+    monkeypatch.setenv("KITMSG_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="oops"):
+        cli("ls")

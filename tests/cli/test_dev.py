@@ -204,6 +204,28 @@ def test_uses_the_bus_that_is_there(
     assert command.ends() == 0
 
 
+def test_a_killed_dev_leaves_nothing_either(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """After kill -9 the worker, the server and its store go, too."""
+    command = dev("code/greeter.py", "--no-http")
+    command.says("Ctrl-C ends it")
+    command.send(signal.SIGKILL)
+    command.leaves_nothing()
+    until(lambda: not list((folder / "tmp").iterdir()), "no file left")
+
+
+def test_serves_what_the_project_names(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """Without a target it serves what [tool.kitmsg] names."""
+    (folder / "pyproject.toml").write_text(
+        '[tool.kitmsg]\nservices = ["code/greeter.py"]\n'
+    )
+    command = dev("--no-http")
+    command.says("kitmsg call greeter.hello")
+
+
 def test_a_closed_terminal_ends_it(dev: Callable[..., Command]) -> None:
     """SIGHUP, which a closing terminal sends, stops everything."""
     command = dev("code/greeter.py", "--no-http")

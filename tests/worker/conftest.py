@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from kitmsg.bus.embedded import EmbeddedServer
 
 _CODE = '''\
-import asyncio, os, time
+import asyncio, os, threading, time
 from kitmsg import Service, Supervision, endpoint, run
+
+tables = threading.Barrier(20)
 
 class Desk(Service):
     """Answers."""
@@ -46,6 +48,21 @@ class Brittle(Service):
     @endpoint
     async def pid(self) -> int:
         return os.getpid()
+
+class Library(Service):
+    concurrency = 20
+
+    @endpoint
+    def meet(self) -> int:
+        return tables.wait(20)
+
+class Messy(Service):
+    @endpoint
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def stop(self) -> None:
+        raise RuntimeError("lost the key")
 
 class Unstartable(Service):
     async def start(self) -> None:

@@ -55,6 +55,7 @@ def test_the_table_says_what_to_serve(tmp_path: Path) -> None:
         ("workers = 'many'", "'workers' in \\[tool.kitmsg\\] is 'many'; write a whole"),
         ("workers = 0", "workers must be at least 1, not 0"),
         ("watchdog = -1", "watchdog must not be less than 0"),
+        ("watchdog = 0.2", "watchdog must be at least 1 s, or 0"),
         ("access-log = 'perhaps'", "write true or false"),
         ("log-format = 'xml'", "log-format is 'xml'; choose console or json"),
         ("health = 'here'", "'here' is not \\[HOST:\\]PORT"),

@@ -15,6 +15,7 @@ from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.discovery.subject import find_stats
 from kitmsg.errors import KitError
 from kitmsg.worker.supervisor import Backoff
+from tests.worker.commands import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +192,58 @@ async def test_a_service_that_fails_too_often_ends_its_worker(
             command.says("ended with code 1")
             command.says(READY, 2)
             assert await answer(kit, "brittle.pid") != before
+
+
+async def test_a_pause_of_the_parent_is_not_held_against_workers(
+    start: Callable[..., Command],
+) -> None:
+    """A parent that was frozen, as when a laptop sleeps, kills nobody when it wakes."""
+    with start("office:Desk", "--watchdog", "1") as command:
+        command.says(READY)
+        command.send(signal.SIGSTOP)
+        asleep = time.monotonic() + 2.0
+        until(lambda: time.monotonic() > asleep, "the time to pass")
+        command.send(signal.SIGCONT)
+        command.send(signal.SIGHUP)
+        command.says("all workers are replaced")
+        assert "stood still" not in command.output
+
+
+async def test_blocking_endpoints_have_a_thread_each(
+    start: Callable[..., Command], nats_server: EmbeddedServer
+) -> None:
+    """As many plain `def` turns run at once as the service's concurrency says."""
+    with start("office:Library") as command:
+        command.says(READY)
+        async with kitmsg.connect(nats_server.url) as kit:
+            met = await asyncio.gather(*(kit.call("library.meet") for _ in range(20)))
+        assert sorted(met) == list(range(20))
+
+
+async def test_a_stop_that_fails_is_logged(start: Callable[..., Command]) -> None:
+    """A service whose `stop` raises does not keep the others from draining."""
+    with start("office:Messy", "office:Desk") as command:
+        command.says(READY, 2)
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
+        assert "lost the key" in command.output
+        assert "is drained" in command.output
+
+
+async def test_ends_without_a_bus(start: Callable[..., Command]) -> None:
+    """A worker that has lost the bus comes back with it, and ends without it."""
+    with (
+        EmbeddedServer() as server,
+        start("office:Desk", nats_url=server.url) as command,
+    ):
+        command.says(READY)
+        server.kill()
+        server.restart()
+        async with kitmsg.connect(server.url) as kit:
+            assert await answer(kit, "desk.pid")
+        server.kill()
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
 
 
 async def test_a_factory_can_be_served(
