@@ -71,6 +71,8 @@ class _Reader:
         self.where = where_of(self.owner, self.name)
         self.unknown_fields = unknown_fields
         parameters = list(inspect.signature(function).parameters.values())
+        if skip_self is None and inspect.ismethod(function):
+            skip_self = False  # it is bound: `self` is gone already
         if skip_self is None:
             first = parameters[0] if len(path) > 1 and parameters else None
             skip_self = first is not None and first.annotation is _EMPTY

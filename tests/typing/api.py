@@ -27,7 +27,7 @@ class OutOfStock(BusinessError):
 
 class Shop(Service):
     version = "1.4.0"
-    middleware = [log(), timeout(2.0)]
+    middleware = [log(), timeout(2.0)]  # noqa: RUF012  # as users write it
     concurrency = 4
 
     def __init__(self, stock: dict[str, int]) -> None:
