@@ -210,13 +210,14 @@ class Supervisor:
         """Decide what follows the end of a worker; False for nothing more."""
         if self.is_stopping:
             return False
-        self._note(slot, child, code)
+        slot.has_failed = slot.has_failed or not child.was_ready
         if self._is_hopeless(code):
             self._give_up(child, code)
             if not self._is_patient:
                 return False
             await self._until_reload(slot, child)
             return True
+        self._note(slot, child, code)
         if child.was_ready and lived > _STABLE_SECONDS:
             slot.backoff.reset()
         slot.restarts += 1
@@ -226,14 +227,15 @@ class Supervisor:
         return True
 
     def _note(self, slot: _Slot, child: Child, code: int) -> None:
-        slot.has_failed = slot.has_failed or not child.was_ready
-        facts = {"worker": slot.index, "child": child.pid}
+        """Log the end of a worker that will be started again."""
+        facts = {"child": child.pid}
         if child.was_ready or child.failure is None:
             _log.error("worker %d %s", slot.index, _ending(code), extra=facts)
-        else:
-            stack = child.failure["stack"].rstrip()
-            extra = {**facts, "stack": stack} if stack else facts
-            _log.debug("worker %d could not start", slot.index, extra=extra)
+            return
+        # Before any worker served, the cause is told once, when all have failed.
+        level = logging.ERROR if self._was_ready else logging.DEBUG
+        why, extra = child.failure["why"], facts | _stack(child)
+        _log.log(level, "worker %d cannot start: %s", slot.index, why, extra=extra)
 
     def _is_hopeless(self, code: int) -> bool:
         """Tell whether no worker can be expected to start: none ever did."""
@@ -246,19 +248,10 @@ class Supervisor:
             why = child.failure["why"] if child.failure else f"it {_ending(code)}"
             self.problem = why
             self._code = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
-            self._log_problem(child)
+            _log.error("no worker can start: %s", why, extra=_stack(child))
         self._changed.set()
         if not self._is_patient:
             self.stop()
-
-    def _log_problem(self, child: Child) -> None:
-        stack = child.failure["stack"].rstrip() if child.failure else ""
-        is_bug = bool(child.failure) and bool(stack)
-        _log.error(
-            "no worker can start: %s",
-            self.problem,
-            extra={"stack": stack} if is_bug else None,
-        )
 
     async def _spawn(self, slot: _Slot) -> Child:
         orders = Orders(
@@ -281,7 +274,8 @@ class Supervisor:
             why = fresh.failure["why"] if fresh.failure else f"it {_ending(code)}"
             self.problem = why
             if not (self.is_stopping or fresh.draining):
-                _log.error("the new worker %d cannot start: %s", slot.index, why)
+                text = "the new worker %d cannot start: %s"
+                _log.error(text, slot.index, why, extra=_stack(fresh))
             self._changed.set()
             return False
         old, slot.child = slot.child, fresh
@@ -368,6 +362,11 @@ class Supervisor:
         )
         child.kill()
         await child.wait()
+
+
+def _stack(child: Child) -> dict[str, str]:
+    stack = child.failure["stack"].rstrip() if child.failure else ""
+    return {"stack": stack} if stack else {}
 
 
 def _ending(code: int) -> str:

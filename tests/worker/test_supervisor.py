@@ -19,6 +19,7 @@ from tests.worker.commands import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kitmsg.service import Kit
     from tests.worker.commands import Command
@@ -149,6 +150,22 @@ def test_workers_that_cannot_start_end_it(
         assert command.ends() == code
         assert command.output.count("no worker can start") == 1
         assert sentence in command.output
+
+
+async def test_a_later_failure_to_start_is_retried(
+    start: Callable[..., Command], folder: Path, nats_server: EmbeddedServer
+) -> None:
+    """Once a worker served, one that cannot start is named and started again, later."""
+    code = (folder / "office.py").read_text()
+    with start("office:Desk") as command:
+        command.says(READY)
+        (folder / "office.py").write_text("raise RuntimeError('half written')")
+        command.workers()[0].kill()
+        command.says("office.py:1: RuntimeError: half written", 2)
+        (folder / "office.py").write_text(code)
+        command.says(READY, 2)
+        async with kitmsg.connect(nats_server.url) as kit:
+            assert await kit.call("desk.pid")
 
 
 async def test_workers_end_with_their_parent(start: Callable[..., Command]) -> None:
