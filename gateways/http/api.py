@@ -188,8 +188,10 @@ class Api:
         mounted = match.route.target
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
-        codec = request_codec(headers)
+        codec = request_codec(headers, has_body=request.body_exists)
         data = await self._body(request) if request.body_exists else b""
+        if codec is RAW and not data and not mounted.parameters.takes_bytes:
+            codec = JSON  # many clients say "bytes" when they send nothing
         if request.method in _BODYLESS and data:
             raise InvalidArgument(
                 f"{request.method} takes its parameters from path and query; this one"
@@ -202,8 +204,8 @@ class Api:
                     f" not with {codec.content_type}"
                 )
             data = mounted.parameters.build(match.values, query, data, codec)
-        elif not data and not (codec is RAW and mounted.parameters.takes_bytes):
-            data, codec = b"{}", JSON
+        elif not data and codec is not RAW:
+            data = mounted.parameters.build({}, "", b"", codec)
         left = timeout - (loop.time() - started)
         if left <= 0:
             raise DeadlineExceeded("the request took all its time to arrive")

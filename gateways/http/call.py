@@ -57,8 +57,12 @@ def request_id(headers: Mapping[str, str]) -> str:
     return given if _ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def request_codec(headers: Mapping[str, str]) -> Codec:
+def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
     """Return the codec of a body; JSON if ``Content-Type`` is absent.
+
+    Args:
+        headers: Of the request.
+        has_body: Whether there is one; without it an unknown type does not matter.
 
     Raises:
         Problem: 415 for a type that no service reads.
@@ -69,6 +73,8 @@ def request_codec(headers: Mapping[str, str]) -> Codec:
     try:
         return by_content_type(named)
     except InvalidArgument:
+        if not has_body:
+            return JSON
         raise Problem(
             _UNSUPPORTED,
             Code.INVALID_ARGUMENT,

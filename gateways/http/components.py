@@ -1,7 +1,8 @@
 """Named schemas of all services, brought together under ``#/components/schemas``.
 
 Types of one name that mean the same are one component; where they differ, each has its
-service's name in front.
+service's name in front.  Requests refuse fields that they do not name and results promise
+nothing of the kind: a type used in both is one component, without that word.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class Components:
         for service, document in documents:
             rename = self._renamer(service, document)
             for name, schema in _definitions(document).items():
-                found[self._name(service, document, name)] = _rewritten(schema, rename)
+                placed = _rewritten(schema, rename)
+                known = found.setdefault(self._name(service, document, name), placed)
+                if known != placed:
+                    found[self._name(service, document, name)] = _opened(placed)
         self.schemas = dict(sorted(found.items()))
 
     def request(self, mounted: Mounted) -> dict[str, Any] | None:
@@ -145,7 +149,20 @@ def _meaning(document: dict[str, Any], name: str) -> str:
         if at not in seen:
             seen[at] = definitions.get(at, {})
             _rewritten(seen[at], _collector(waiting))
-    return json.dumps(seen, sort_keys=True, default=str)
+    return json.dumps(_opened(seen), sort_keys=True, default=str)
+
+
+def _opened(schema: Any) -> Any:
+    """Return `schema` without the word that other fields are refused."""
+    if isinstance(schema, list):
+        return [_opened(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in _DATA else _opened(value)
+        for key, value in schema.items()
+        if (key, value) != ("additionalProperties", False)
+    }
 
 
 def _collector(found: list[str]) -> Callable[[str], str]:

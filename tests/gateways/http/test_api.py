@@ -241,6 +241,20 @@ def aiohttp_url(path: str) -> Any:
     return URL(path, encoded=True)
 
 
+async def test_without_a_body_its_type_does_not_matter(call):
+    """Clients send odd types with nothing; msgpack is still answered in msgpack."""
+    for kind in ("application/x-www-form-urlencoded", "application/octet-stream"):
+        headers = {"Content-Type": kind}
+        _, body = await call("GET", "/hello/Ann?times=1", headers=headers)
+        assert body == "Hello, Ann!"
+        response, _ = await call("POST", "/shop/look", data=b"", headers=headers)
+        assert response.status == 200
+    headers = {"Content-Type": "application/msgpack"}
+    response, body = await call("POST", "/shop/look", data=b"", headers=headers)
+    assert response.content_type == "application/msgpack"
+    assert msgspec.msgpack.decode(body) > 0
+
+
 async def test_a_body_that_is_not_json_is_judged_by_the_service(call):
     """The gateway does not read it; the answer is the same problem."""
     headers = {"Content-Type": "application/json"}

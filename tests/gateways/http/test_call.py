@@ -94,14 +94,15 @@ def test_several_lines_of_baggage_are_one_list():
 )
 def test_the_codec_of_a_body(value, codec):
     """By its content type; JSON without one."""
-    assert request_codec({"Content-Type": value}) is codec
+    assert request_codec({"Content-Type": value}, has_body=True) is codec
 
 
 def test_a_content_type_nobody_reads():
     """415, with those that are read."""
     with pytest.raises(Problem) as caught:
-        request_codec({"Content-Type": "text/plain"})
+        request_codec({"Content-Type": "text/plain"}, has_body=True)
     assert caught.value.status == 415
+    assert request_codec({"Content-Type": "text/plain"}, has_body=False) is JSON
 
 
 def test_an_id_is_taken_over_or_made():

@@ -33,6 +33,20 @@ def test_types_of_one_name_are_kept_apart_when_they_differ():
     assert list(within.schemas) == ["a.Thing", "a.Thing-2"]
 
 
+def test_a_type_in_request_and_result_is_one():
+    """A request's type is closed; it stays so if no result has it."""
+    properties = {"x": {"type": "string"}}
+    opened = {"type": "object", "properties": properties}
+    closed = {**opened, "additionalProperties": False}
+    both = {
+        "request": {"$ref": "#/$defs/Thing", "$defs": {"Thing": closed}},
+        "response": {"$ref": "#/$defs/Thing", "$defs": {"Thing": opened}},
+    }
+    assert Components([("a", both)]).schemas == {"Thing": opened}
+    alone = {"request": both["request"]}
+    assert Components([("a", alone), ("b", alone)]).schemas == {"Thing": closed}
+
+
 def test_a_property_or_value_that_looks_like_a_reference_stays():
     """Only real references are rewritten."""
     found = Components(
