@@ -968,3 +968,42 @@ def test_declared_error_has_a_schema():
     assert schema["$ref"] == "#/$defs/OutOfStock"
     assert schema["$defs"]["OutOfStock"]["required"] == ["sku"]
     jsonschema.Draft202012Validator.check_schema(error_schema(KeyError))
+
+
+class Inner(msgspec.Struct):
+    x: int
+
+
+class Outer(msgspec.Struct):
+    inner: Inner
+    extra: dict[str, Inner]
+
+
+def test_request_schema_refuses_what_the_service_refuses() -> None:
+    """Objects at any depth are closed in the request's schema, and open in a response's."""
+
+    async def method(outer: Outer) -> Outer:
+        return outer
+
+    def is_closed(schema: Any) -> bool | None:
+        return schema.get("additionalProperties")  # type: ignore[no-any-return]
+
+    sig = signature(method)
+    closed = sig.request_schema()["$defs"]
+    opened = sig.response_schema()["$defs"]
+    assert is_closed(closed["Inner"]) is False
+    assert is_closed(closed["Outer"]) is False
+    assert closed["Outer"]["properties"]["extra"]["additionalProperties"] != False  # noqa: E712
+    assert "additionalProperties" not in opened["Inner"]
+
+
+def test_bind_says_what_a_single_parameter_takes() -> None:
+    """Another thing than the struct is refused where it is passed, not by the service."""
+
+    class Line(msgspec.Struct):
+        sku: str
+
+    async def reserve(line: Line) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Shop\.reserve\(\) takes a Line, not a str"):
+        signature(reserve, owner="Shop").bind("teapot")

@@ -15,7 +15,7 @@ import msgspec
 from kitmsg.codec import is_pydantic
 from kitmsg.schema.types import FLOAT_MAX, INT_MAX, INT_MIN
 
-__all__ = ["digest", "json_schema"]
+__all__ = ["closed", "digest", "json_schema"]
 
 _REF = "#/$defs/{name}"
 _MAPS = ("properties", "$defs", "patternProperties")
@@ -34,6 +34,18 @@ def json_schema(type_: Any) -> dict[str, Any]:
     return {**schema, "$defs": named} if named else schema
 
 
+def closed(schema: Any) -> Any:
+    """Return `schema` with every object refusing the fields that it does not name."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shut = {k: v if k in _DATA else closed(v) for k, v in schema.items()}
+    if shut.get("type") == "object" and "properties" in shut:
+        shut.setdefault("additionalProperties", False)
+    return shut
+
+
 def digest(*schemas: dict[str, Any]) -> str:
     """Return 16 hexadecimal digits that change when one of `schemas` does."""
     text = json.dumps(schemas, sort_keys=True, separators=(",", ":"), default=str)
@@ -44,6 +56,11 @@ def _custom(type_: Any) -> dict[str, Any]:
     """Return the schema of a class that msgspec does not know."""
     if is_pydantic(type_):
         schema: dict[str, Any] = type_.model_json_schema(ref_template="#/$defs/{model}")
+        for model in (schema, *schema.get("$defs", {}).values()):
+            if (
+                "properties" in model
+            ):  # the model's own word on this counts, said or not
+                model.setdefault("additionalProperties", True)
         return schema
     raise NotImplementedError
 

@@ -112,7 +112,11 @@ class Signature:
         if not self.is_single:
             return self.request(**bound.arguments)
         bound.apply_defaults()
-        return bound.arguments[self.parameters[0]]
+        request = bound.arguments[self.parameters[0]]
+        if isinstance(self.request, type) and not isinstance(request, self.request):
+            wanted, given = self.request.__name__, type(request).__name__
+            raise TypeError(f"{self.where}() takes a {wanted}, not a {given}")
+        return request
 
     def adapter(self, method: Callable[..., Any]) -> Adapter:
         """Return a function from context and request to the awaited result of `method`.
@@ -234,10 +238,10 @@ class Signature:
 
     @functools.cached_property
     def _schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return (
-            jsonschema.json_schema(self.request),
-            jsonschema.json_schema(self.response),
-        )
+        request = jsonschema.json_schema(self.request)
+        if self.unknown_fields == "forbid":
+            request = jsonschema.closed(request)
+        return request, jsonschema.json_schema(self.response)
 
     @functools.cached_property
     def schema_hash(self) -> str:

@@ -26,12 +26,18 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
     Unavailable,
-    code_of,
 )
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
-from kitmsg.transport.wire import CALLER, Declared, encode_error, timeout_ms
+from kitmsg.transport.wire import (
+    CALLER,
+    Declared,
+    declaration,
+    encode_error,
+    error_code,
+    timeout_ms,
+)
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -262,9 +268,7 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: Exception) -> None:
         """Log what is the service's fault, and answer."""
-        known = self._declared.get(type(error).__name__)
-        is_declared = known is not None and type(error) is known.exception
-        if not isinstance(error, KitError) and not is_declared:
+        if not isinstance(error, KitError) and not declaration(error, self._declared):
             if self._logs:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
@@ -306,7 +310,7 @@ class Server:
 
         One that cannot be made or sent is logged, and a plain one takes its place.
         """
-        self.stats.failed(code_of(error).value, str(error))
+        self.stats.failed(error_code(error, self._declared).value, str(error))
         if isinstance(error, InvalidArgument):
             self.stats.invalid += 1
         if not message.reply:

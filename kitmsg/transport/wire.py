@@ -37,8 +37,10 @@ __all__ = [
     "TIMEOUT",
     "Declared",
     "ErrorTypes",
+    "declaration",
     "decode_error",
     "encode_error",
+    "error_code",
     "plain_headers",
     "reply_codec",
     "reply_headers",
@@ -128,6 +130,25 @@ ErrorTypes: TypeAlias = Mapping[str, Declared]
 """The declared exceptions of an endpoint, by class name."""
 
 
+def declaration(error: BaseException, declared: ErrorTypes) -> Declared | None:
+    """Return how `error` is declared; None if it is not."""
+    known = declared.get(type(error).__name__)
+    return known if known is not None and type(error) is known.exception else None
+
+
+def error_code(error: BaseException, declared: ErrorTypes) -> Code:
+    """Return the code that `error` has for a caller.
+
+    One that is declared and names none is `FAILED_PRECONDITION`; one that is neither a
+    `KitError` nor declared is `INTERNAL`, whatever it says.
+    """
+    if isinstance(error, KitError):
+        return code_of(error)
+    if declaration(error, declared) is None:
+        return Code.INTERNAL
+    return code_of(error) if hasattr(error, "code") else Code.FAILED_PRECONDITION
+
+
 def encode_error(
     error: BaseException, *, request_id: str, codec: Codec, declared: ErrorTypes
 ) -> tuple[bytes, bytes]:
@@ -137,21 +158,16 @@ def encode_error(
     Anything else is `INTERNAL` and says only where to look: nothing leaks.
     """
     data = b""
-    code = code_of(error)
-    known = declared.get(type(error).__name__)
+    code = error_code(error, declared)
+    known = declaration(error, declared)
     fields: dict[str, str] = {}
-    if known is not None and type(error) is known.exception:
+    text = str(error)
+    if known is not None:
         body = JSON if codec.name == "raw" else codec
         data = known.encode[body.name](error)
         fields[ERROR] = type(error).__name__
         fields[CONTENT_TYPE] = body.content_type
-        text = str(error)
-        if not isinstance(error, KitError) and not hasattr(error, "code"):
-            code = Code.FAILED_PRECONDITION
-    elif isinstance(error, KitError):
-        text = str(error)
-    else:
-        code = Code.INTERNAL
+    elif not isinstance(error, KitError):
         text = f"internal error; the service's log has it under request id {request_id}"
     fields[SERVICE_ERROR] = _one_line(text) or code.value
     fields[SERVICE_ERROR_CODE] = str(code.http)
