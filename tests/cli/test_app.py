@@ -128,3 +128,18 @@ def test_a_bug_is_a_sentence_too(
     monkeypatch.setenv("KITMSG_DEBUG", "1")
     with pytest.raises(RuntimeError, match="oops"):
         cli("ls")
+
+
+def test_the_parent_stays_light() -> None:
+    """What ``kitmsg run`` needs for its parent loads no bus and no HTTP."""
+    code = (
+        "import sys, kitmsg; before = set(sys.modules)\n"
+        "import kitmsg.cli.run, kitmsg.worker.parent\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(ran.stdout.split())
+    assert "kitmsg.worker.supervisor" in loaded
+    assert not loaded & {"nats", "aiohttp", "uvloop", "kitmsg.bus.nats"}
