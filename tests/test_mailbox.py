@@ -178,6 +178,30 @@ async def test_a_late_turn_is_cut() -> None:
     await box.stop()
 
 
+async def test_a_late_turn_is_cut_once() -> None:
+    """It may clean up in peace, and ends for the reason it was cut for."""
+    is_clean = False
+
+    async def work() -> None:
+        nonlocal is_clean
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(1)
+            is_clean = True
+
+    loop = asyncio.get_running_loop()
+    turn = Turn(work, deadline=loop.time() + 1)
+    box = Mailbox(concurrency=1, size=2)
+    box.offer(turn)
+    await asyncio.sleep(1.5)
+    box.cancel(turn)
+    await asyncio.sleep(1)
+    assert is_clean
+    assert turn.ends == [Code.DEADLINE_EXCEEDED]
+    await box.stop()
+
+
 async def test_cancel_ends_a_running_turn_and_the_worker_goes_on() -> None:
     """A cancelled turn ends with CANCELLED; its worker takes the next."""
     first, second = Turn(forever), Turn()

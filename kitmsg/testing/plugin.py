@@ -118,11 +118,19 @@ def pytest_fixture_setup(
         return (yield)
     home: _Home = request.getfixturevalue("_kit_home")
     wrap = _generator_in_home if is_generator else _in_home
-    fixturedef.func = wrap(home, func)  # type: ignore[misc]  # final for us, not for pytest
+    fixturedef.func = wrap(home, _bound(func, request.instance))  # type: ignore[misc]  # final for us, not for pytest
     try:
         return (yield)
     finally:
         fixturedef.func = func  # type: ignore[misc]
+
+
+def _bound(func: Callable[..., Any], instance: object) -> Callable[..., Any]:
+    """Return a fixture that is a method bound to the test's own instance."""
+    if inspect.ismethod(func) and type(func.__self__) is type(instance):
+        method: Callable[..., Any] = func.__func__.__get__(instance)
+        return method
+    return func
 
 
 class _Home:

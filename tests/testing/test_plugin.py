@@ -110,7 +110,12 @@ def test_runs_coroutine_tests_and_fixtures(
             assert await greeter.hello("Ann") == "Hello, Ann!"
 
         class TestHello:
-            async def test_method(self, greeter):
+            @pytest.fixture
+            async def marked(self, kit):
+                self.mark = 1
+
+            async def test_method(self, greeter, marked):
+                assert self.mark == 1
                 assert await greeter.hello("Ann") == "Hello, Ann!"
 
         def test_sync(kit):
