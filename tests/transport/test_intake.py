@@ -187,6 +187,21 @@ async def test_drain_answers_the_rest(kit: Kit) -> None:
     assert host.intake.mailbox.running == 0
 
 
+async def test_a_full_instance_that_drains_stays_away(kit: Kit) -> None:
+    """Room in its mailbox does not bring it back into the group."""
+    host = await kit.serve(Counted())
+    tasks = await fill(kit, 8)
+    draining = asyncio.create_task(host.drain())
+    await settled(kit)
+    instance(host).let(6)
+    await asyncio.gather(*tasks[:6])
+    assert not is_member(host)
+    with pytest.raises(NoResponders):
+        await ask(kit, 9)
+    instance(host).let(2)
+    await draining
+
+
 async def test_a_rolling_restart_is_not_seen(kit: Kit) -> None:
     """While instances come and go one by one, no caller sees an error."""
     errors: list[BaseException] = []
