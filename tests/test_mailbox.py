@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -438,3 +439,56 @@ async def test_turned_over_waits_for_those_that_run_now() -> None:
     assert first.is_done
     assert not second.is_done
     await box.stop()
+
+
+class Erratic:
+    """Work that takes its end well, or badly, by chance.
+
+    Args:
+        chance: Decides.
+        most: How many may run at once.
+    """
+
+    def __init__(self, chance: random.Random, most: int) -> None:
+        self.chance = chance
+        self.most = most
+        self.running = 0
+
+    async def __call__(self) -> None:
+        """Sleep, maybe; give up, maybe; clean up, maybe."""
+        chance = self.chance.random
+        self.running += 1
+        assert self.running <= self.most
+        try:
+            if chance() < 0.8:
+                await asyncio.sleep(chance())
+            if chance() < 0.1:
+                raise asyncio.CancelledError
+        except asyncio.CancelledError:
+            if chance() < 0.3:
+                await asyncio.sleep(chance())
+            raise
+        finally:
+            self.running -= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_every_turn_ends_once(seed: int) -> None:
+    """Whatever comes, each turn taken is done or ended, exactly once, and none is lost."""
+    chance = random.Random(seed)
+    concurrency = chance.randrange(1, 5)
+    box = Mailbox(concurrency=concurrency, size=chance.randrange(0, 12))
+    work = Erratic(chance, concurrency)
+    taken: list[Turn] = []
+    for _ in range(300):
+        limit = asyncio.get_running_loop().time() + chance.random()
+        turn = Turn(work, deadline=limit if chance.random() < 0.3 else None)
+        if box.offer(turn):
+            taken.append(turn)
+        if taken and chance.random() < 0.3:
+            box.cancel(chance.choice(taken))
+        if chance.random() < 0.6:
+            await asyncio.sleep(chance.random() / 10)
+    await box.drain(chance.random())
+    assert [turn.is_done + len(turn.ends) for turn in taken] == [1] * len(taken)
+    assert (box.running, box.waiting) == (0, 0)

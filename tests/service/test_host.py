@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -490,3 +492,56 @@ async def test_starting_and_ending_is_logged(
         await kit.drain()
     assert "lively 0.1.0 is serving as" in caplog.text
     assert "is drained" in caplog.text
+
+
+class Restless(Service):
+    """Answers now and then."""
+
+    concurrency = 4
+    mailbox = 16
+
+    @endpoint
+    async def work(self, seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+
+async def check_leaves_nothing(kit: Kit) -> None:
+    """Call, time out and cancel at random; then look for what is left behind."""
+    chance = random.Random(3)
+    host = await kit.serve(Restless())
+    ends: Counter[str] = Counter()
+
+    async def one() -> None:
+        client = kit.client(Restless, timeout=0.05 + chance.random() / 10)
+        try:
+            async with asyncio.timeout(0.02 + chance.random() / 5):
+                await client.work(chance.random() / 20)
+            ends["ok"] += 1
+        except TimeoutError:
+            ends["late"] += 1
+        except KitError as exc:
+            ends[exc.code] += 1
+
+    for _ in range(10):
+        await asyncio.gather(*(one() for _ in range(40)))
+    async with asyncio.timeout(5):
+        while host.intake.mailbox.running or host.intake.mailbox.waiting:
+            await asyncio.sleep(0.01)
+    assert sum(ends.values()) == 400
+    assert ends["ok"] > 0
+    assert ends["late"] > 0
+    (server,) = host._servers.values()
+    assert server._turns == {}
+    assert host.intake.is_member
+    assert await kit.client(Restless).work(0.0) == 0.0
+
+
+async def test_hundreds_of_calls_leave_nothing_behind(kit: Kit) -> None:
+    """However they end, no turn is kept and the service is back in its group."""
+    await check_leaves_nothing(kit)
+
+
+async def test_hundreds_of_calls_on_nats_leave_nothing_behind(kit_nats: Kit) -> None:
+    """So it is on a real server."""
+    await check_leaves_nothing(kit_nats)
