@@ -1,9 +1,13 @@
 """The command line: ``kitmsg VERB``.  One file per verb, loaded when it is used.
 
-app.py      the parser, and what happens to errors
-output.py   tables, colours, exit codes
-remote.py   what verbs that talk to a bus share
-run.py dev.py gateway.py call.py ls.py info.py stats.py ping.py new.py   the verbs
+    app.py      the parser, and what happens to errors
+    output.py   tables, colours, exit codes
+    remote.py   what verbs that talk to a bus share
+    samples.py  lines to try, made from schemas
+    banner.py   the table that ``kitmsg dev`` shows
+    reload.py   files that changed; ports.py: ports that are free
+
+The other files are the verbs; each has `add_arguments` and `run`.
 """
 
 from __future__ import annotations

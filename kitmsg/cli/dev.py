@@ -150,6 +150,7 @@ class _Dev:
         """Start a server of our own, unless NATS_URL names one."""
         wanted = self._options.nats
         if wanted is None and os.environ.get("NATS_URL"):
+            _say("the bus is the one that NATS_URL names; no server is started")
             yield None
             return
         from kitmsg.bus.embedded import EmbeddedServer

@@ -8,6 +8,7 @@
     process.py     a worker process, seen from inside: signals, heartbeats, reports
     control.py     what parent and worker say to each other, line by line
     child.py       a worker process, seen from its parent
+    parent.py      the parent process: signals, health, a supervisor
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     prometheus.py  counters as Prometheus reads them

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -113,8 +114,10 @@ def _broken(target: Target, error: BaseException) -> BrokenTarget:
 
 
 def _stack(error: BaseException) -> str:
-    """Return the traceback without the frames of the import system and of ours."""
+    """Return the traceback, without frames of the import system and of kitmsg."""
     told = traceback.TracebackException.from_exception(error)
+    if os.environ.get("KITMSG_DEBUG") == "1":
+        return "".join(told.format())
     told.stack = traceback.StackSummary.from_list(
         [frame for frame in told.stack if _is_theirs(frame)]
     )
@@ -122,8 +125,8 @@ def _stack(error: BaseException) -> str:
 
 
 def _is_theirs(frame: traceback.FrameSummary) -> bool:
-    own = (importlib.__file__, __file__)
-    return not frame.filename.startswith("<frozen") and frame.filename not in own
+    others = ("<frozen", str(importlib.__file__), str(Path(__file__).parents[1]))
+    return not frame.filename.startswith(others)
 
 
 def _line_of(error: BaseException) -> str:

@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
         argv: The descriptor of the socket to the parent; the rest is for ``ps``.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN, which the programs that a service starts would inherit.
+        signal.signal(number, lambda *_: None)
     channel = socket.socket(fileno=int(argv[0]))
     channel.set_inheritable(False)
     orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kitmsg
+from kitmsg.bus.embedded import EmbeddedServer
 from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from kitmsg.bus.embedded import EmbeddedServer
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
@@ -75,6 +74,26 @@ async def test_is_not_ready_without_a_bus(
 def _deaf_address(probe: socket.socket) -> str:
     probe.bind(("127.0.0.1", 0))  # bound, but nobody listens
     return f"nats://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_is_not_ready_while_the_bus_is_lost(
+    start: Callable[..., Command], port: int
+) -> None:
+    """When the bus goes, /readyz says disconnected; when it is back, ready."""
+    with EmbeddedServer() as server:
+        args = ("office:Desk", "--health", str(port))
+        with start(*args, nats_url=server.url) as command:
+            command.says("is serving as")
+            until(lambda: ask(port, "/readyz")[0] == 200, "ready")
+            server.kill()
+            until(lambda: '"disconnected"' in ask(port, "/readyz")[1], "disconnected")
+            assert ask(port, "/readyz")[0] == 503
+            assert ask(port, "/healthz")[0] == 200
+            server.restart()
+            until(lambda: ask(port, "/readyz")[0] == 200, "ready again")
+            assert (
+                'kitmsg_bus_reconnects_total{worker="1"} 1' in ask(port, "/metrics")[1]
+            )
 
 
 async def test_is_not_healthy_while_a_worker_stands_still(
