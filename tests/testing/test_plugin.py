@@ -217,6 +217,23 @@ def test_after():
     assert ends == {"passed": 2}, text
 
 
+def test_what_fails_at_the_end_is_told(outcome: Outcome) -> None:
+    """A leftover task that answers its cancellation with an error does not hide it."""
+    ends, text = outcome("""
+async def bad():
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise ValueError("at the end")
+
+async def test_leftover(kit):
+    asyncio.create_task(bad())
+    await asyncio.sleep(1)
+""")
+    assert ends == {"passed": 1, "errors": 1}, text
+    assert "ValueError: at the end" in text
+
+
 def test_a_deadlock_is_named(outcome: Outcome) -> None:
     """A test that can never end fails at once, and says where it waits."""
     ends, text = outcome("""
