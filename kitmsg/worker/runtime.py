@@ -85,6 +85,9 @@ class Runtime:
             KitError: The bus refuses this client.
             Exception: Whatever a service's `start` raises.
         """
+        # Mailboxes bound how many of them are used; Python's own bound is 5 or so.
+        threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="kit")
+        asyncio.get_running_loop().set_default_executor(threads)
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
@@ -102,10 +105,6 @@ class Runtime:
     async def _start(self, kit: Kit) -> bool:
         for service in self._services:
             self.hosts.append(await kit.serve(service))
-        threads = max((host.service.concurrency for host in self.hosts), default=1)
-        asyncio.get_running_loop().set_default_executor(
-            ThreadPoolExecutor(min(threads, _MAX_THREADS), thread_name_prefix="kit")
-        )
         return True
 
     async def _until_stop(self, work: Any) -> Any:
