@@ -152,9 +152,13 @@ class ServiceHost:
             Exception: Whatever the instance's own `start` raises.
         """
         await self.service.start()
-        self._serve_schemas()
-        self._responder.start()
-        await self.intake.start()
+        try:
+            self._serve_schemas()
+            self._responder.start()
+            await self.intake.start()
+        except BaseException:
+            await self.drain(0)  # what `start` opened is put away
+            raise
         self._say(UP, msgspec.json.encode(self.info))
         _log.info(
             "%s %s is serving as %s", self.service.name, self.service.version, self.id

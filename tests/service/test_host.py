@@ -20,8 +20,10 @@ from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.errors import (
     Cancelled,
     DeadlineExceeded,
+    Disconnected,
     Internal,
     KitError,
+    NoResponders,
     NotFound,
     Unavailable,
 )
@@ -389,6 +391,23 @@ async def test_a_start_that_fails_serves_nothing(kit: Kit) -> None:
     with pytest.raises(Unavailable):
         await kit.client(Broken).work()
     assert kit.hosts == []
+
+
+async def test_a_bus_lost_while_starting_leaves_nothing_open(kit: Kit) -> None:
+    """The instance is stopped again, and does not serve when the bus is back."""
+
+    class Unlucky(Lively):
+        async def start(self) -> None:
+            await super().start()
+            kit.bus.disconnect()  # type: ignore[attr-defined]
+
+    service = Unlucky()
+    with pytest.raises(Disconnected):
+        await kit.serve(service)
+    assert service.seen == ["start", "stop"]
+    kit.bus.reconnect()  # type: ignore[attr-defined]
+    with pytest.raises(NoResponders):
+        await kit.client(Unlucky).work()
 
 
 async def test_one_failing_stop_does_not_cut_the_others_short(kit: Kit) -> None:
