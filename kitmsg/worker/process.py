@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import faulthandler
 import importlib
+import io
 import logging
 import signal
 import socket
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> int:
     channel = socket.socket(fileno=int(argv[0]))
     channel.set_inheritable(False)
     orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # prints keep their place in logs
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, file=channel.fileno(), all_threads=True)
     settings = orders.settings

@@ -152,7 +152,7 @@ def test_a_later_change_overtakes_one_that_hangs(
     command = dev("code/greeter.py", "--no-http")
     command.says("Ctrl-C ends it")
     file = folder / "code" / "greeter.py"
-    hang = "\n    async def start(self) -> None:\n        print('hangs', flush=True)\n"
+    hang = "\n    async def start(self) -> None:\n        print('hangs')\n"
     hang += "        await __import__('asyncio').Event().wait()\n"
     file.write_text(CODE + hang)
     command.says("hangs")
