@@ -6,6 +6,7 @@ want other facts downstream copy it with `evolve`.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
 
     from kitmsg.codec import Codec
 
-__all__ = ["PROPAGATED", "Context", "current", "enter"]
+__all__ = ["PROPAGATED", "Context", "current", "enter", "new_request_id"]
 
 PROPAGATED: Final = ("traceparent", "tracestate", "baggage", "Kit-Request-Id")
 """Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
 
 _TRACES = (b"trace", b"baggage", b"kit-request-id")
+
+
+_PROCESS: Final = secrets.token_hex(4)
+_count = itertools.count()
+
+
+def new_request_id() -> str:
+    """Return 16 hexadecimal digits: eight of this process, then a count.  No secret."""
+    return f"{_PROCESS}{next(_count) & 0xFFFFFFFF:08x}"
 
 
 class Context:
@@ -106,7 +116,7 @@ class Context:
             return self._origin.request_id
         if not self._request_id:
             given = self.headers.get("Kit-Request-Id", "")
-            self._request_id = given or secrets.token_hex(8)
+            self._request_id = given or new_request_id()
         return self._request_id
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -183,8 +183,7 @@ class Api:
             Problem: The request is refused, or the service answered with an error.
             KitError: The call failed.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = monotonic()
         mounted = match.route.target
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
@@ -206,7 +205,7 @@ class Api:
             data = mounted.parameters.build(match.values, query, data, codec)
         elif not data and codec is not RAW:
             data = mounted.parameters.build({}, "", b"", codec)
-        left = timeout - (loop.time() - started)
+        left = timeout - (monotonic() - started)
         if left <= 0:
             raise DeadlineExceeded("the request took all its time to arrive")
         block = header_block(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +16,7 @@ from aiohttp import web
 
 from gateways.http.problem import Problem
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
-from kitmsg.context import Context
+from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
 from kitmsg.transport import gokit
 from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
@@ -54,7 +53,7 @@ _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the request id that came with a request; else a new one."""
     given = headers.get("X-Request-Id") or headers.get("Kit-Request-Id") or ""
-    return given if _ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _ID.fullmatch(given) else new_request_id()
 
 
 def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:

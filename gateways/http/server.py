@@ -182,7 +182,7 @@ class _Server(web.Server):
             protocol,
             writer,
             task,
-            asyncio.get_running_loop(),
+            task.get_loop(),
             client_max_size=self.limit,
         )
 

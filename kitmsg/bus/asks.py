@@ -69,6 +69,16 @@ class Asks:
     def __len__(self) -> int:
         return len(self._table)
 
+    def attend(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """Wait on `loop` from now on; what waited on another is forgotten with it.
+
+        For a bus in memory, which may outlive its first loop.
+        """
+        if loop is not self._loop:
+            self._table.clear()
+            self._handle, self._sweep_at, self._loop = None, _NEVER, loop
+        return loop
+
     def open(self, subject: str, timeout: float) -> Ask:
         """Start to wait for one reply, at most `timeout` seconds.
 
@@ -79,9 +89,7 @@ class Asks:
         """
         if not timeout > 0:  # so that NaN is refused too
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._move_to(loop)
+        loop = self._loop or self.attend(asyncio.get_running_loop())
         self._last = token = self._last + 1
         expires = loop.time() + timeout
         ask = Ask(token, subject, timeout, expires, loop.create_future())
@@ -165,10 +173,6 @@ class Asks:
         if earliest < _NEVER:
             self._arm(max(now, earliest))
 
-    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Forget a loop that is gone: a bus in memory may outlive its first one."""
-        self._table.clear()
-        self._handle, self._sweep_at, self._loop = None, _NEVER, loop
 
 
 def cancel_subject(subject: str) -> str:

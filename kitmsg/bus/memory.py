@@ -122,6 +122,7 @@ class MemoryBus:
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
+        self._asks.attend(asyncio.get_running_loop())
         ask = self._asks.open(subject, timeout)
         try:
             self.publish(subject, data, f"{_INBOX}{ask.token}", header_block)

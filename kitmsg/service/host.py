@@ -81,6 +81,7 @@ class ServiceHost:
         self._restarts: deque[float] = deque()
         self._restarting: asyncio.Task[None] | None = None
         self._schemas: list[Subscription] = []
+        self._unwatch: Callable[[], None] = lambda: None
         supervision = self.service.supervision
         if supervision.policy == "restart" and self._factory is None:
             name = type(self.service).__name__
@@ -159,7 +160,8 @@ class ServiceHost:
         except BaseException:
             await self.drain(0)  # what `start` opened is put away
             raise
-        self._say(UP, msgspec.json.encode(self.info))
+        self._announce()
+        self._unwatch = self.bus.watch(self._connection_changed)
         _log.info(
             "%s %s is serving as %s", self.service.name, self.service.version, self.id
         )
@@ -171,6 +173,7 @@ class ServiceHost:
             timeout: In seconds; the service's own `drain_timeout` by default.
         """
         limit = self.service.drain_timeout if timeout is None else timeout
+        self._unwatch()
         self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
             subscription.unsubscribe()
@@ -255,6 +258,13 @@ class ServiceHost:
                 self.bus.publish(message.reply, body)
 
         return answer
+
+    def _announce(self) -> None:
+        self._say(UP, msgspec.json.encode(self.info))
+
+    def _connection_changed(self, is_up: bool) -> None:
+        if is_up:  # whoever lost sight of it meanwhile need not ask around
+            self._announce()
 
     def _say(self, what: str, data: bytes) -> None:
         try:

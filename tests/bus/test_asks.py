@@ -221,9 +221,11 @@ def test_a_table_may_outlive_its_loop() -> None:
     asks = Asks()
 
     async def leave() -> None:
+        asks.attend(asyncio.get_running_loop())
         asks.open("a", 60)
 
     async def expire() -> None:
+        asks.attend(asyncio.get_running_loop())
         with pytest.raises(DeadlineExceeded):
             await asks.open("a", 0.01).future
 

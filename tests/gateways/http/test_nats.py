@@ -95,7 +95,7 @@ async def test_a_server_that_dies_and_comes_back(start, until):
         kitmsg.connect(server.url) as own,
     ):
         await kit.serve(greeter)
-        call = await start(own, discovery_interval=0.1)
+        call = await start(own, discovery_interval=30)
         waiting = asyncio.create_task(
             call("POST", "/http_greeter/wait", headers={"Request-Timeout": "50"})
         )
