@@ -27,6 +27,7 @@ async def test_says_when_it_comes_goes_and_comes_back(kit: Kit) -> None:
     bus: MemoryBus = kit.bus  # type: ignore[assignment]
 
     async def blink() -> None:
+        await bus.flush()
         bus.disconnect()
         bus.reconnect()
         await asyncio.sleep(0.01)
