@@ -268,19 +268,23 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: Exception) -> None:
         """Log what is the service's fault, and answer."""
-        if not isinstance(error, KitError) and not declaration(error, self._declared):
+        if not self._is_told(error):
             if self._logs:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
                 self._on_failure(error)
         self._answer(ctx, message, error)
 
+    def _is_told(self, error: BaseException) -> bool:
+        """Tell whether the text of `error` is meant for others than the log."""
+        return isinstance(error, KitError) or bool(declaration(error, self._declared))
+
     def _log_failure(self, ctx: Context, error: Exception) -> None:
         _log.error(
             "%s failed: %s: %s",
             self.name,
             type(error).__name__,
-            error,
+            _text_of(error),
             exc_info=error,
             extra={"endpoint": self.name, "request_id": _request_id(ctx)},
         )
@@ -310,7 +314,8 @@ class Server:
 
         One that cannot be made or sent is logged, and a plain one takes its place.
         """
-        self.stats.failed(error_code(error, self._declared).value, str(error))
+        text = str(error) if self._is_told(error) else f"request id {_request_id(ctx)}"
+        self.stats.failed(error_code(error, self._declared).value, text)
         if isinstance(error, InvalidArgument):
             self.stats.invalid += 1
         if not message.reply:
@@ -339,6 +344,13 @@ class Server:
             codec=ctx.codec or JSON,
             declared=self._declared,
         )
+
+
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  its class may do anything
+        return "(it has no text: its __str__ fails)"
 
 
 def _request_id(ctx: Context) -> str:

@@ -220,6 +220,13 @@ async def test_nested_calls_work_during_a_drain(kit: Kit, front: Front) -> None:
 # Failures
 
 
+class Textless(Exception):
+    """An exception that cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError(SECRET)
+
+
 class Failing(Service):
     """Fails in every way."""
 
@@ -234,6 +241,7 @@ class Failing(Service):
             "bug": lambda: RuntimeError(SECRET),
             "exits": lambda: SystemError(SECRET),
             "cancels": lambda: asyncio.CancelledError(SECRET),
+            "has no text": Textless,
             "lookup": lambda: KeyError(SECRET),
         }
         if how in errors:
@@ -280,9 +288,22 @@ async def test_nothing_of_a_bug_reaches_the_caller(
     with pytest.raises(Internal) as caught:
         await kit.client(Failing).fail(how)
     assert SECRET not in repr(vars(caught.value)) + str(caught.value)
+    stats = await kit.bus.request("$SRV.STATS.failing", b"", 5)
+    assert SECRET.encode() not in stats.data
+    assert b'"internal:request id ' in stats.data
     ids = [getattr(r, "request_id", "") for r in caplog.records]
     assert ids == ["r-77", caught.value.request_id]
     assert caplog.text.count(SECRET) >= 2
+
+
+async def test_an_error_that_cannot_be_printed(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is answered and logged like any other."""
+    await kit.serve(Failing())
+    with pytest.raises(Internal):
+        await kit.client(Failing).fail("has no text")
+    assert "failing.fail failed: Textless" in caplog.text
 
 
 async def test_a_handler_that_raises_cancelled_error(kit: Kit) -> None:
