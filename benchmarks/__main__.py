@@ -102,19 +102,23 @@ def _chart(
     )
 
 
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 def _numbers(text: str) -> list[int]:
-    numbers = [int(word) for word in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(f"{text!r}: write numbers from 1 on")
-    return numbers
+    return [_number(word) for word in text.split(",")]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("verb", nargs="?", choices=[*_COMPARED, *_ALONE], metavar="VERB")
-    add("--calls", type=int, default=20_000, help="calls in each measurement")
-    add("--rounds", type=int, default=3, help="how often each is measured")
+    add("--calls", type=_number, default=20_000, help="calls in each measurement")
+    add("--rounds", type=_number, default=3, help="how often each is measured")
     add("--in-flight", type=_numbers, metavar="N,...", help="calls at once")
     add("--codec", type=_words, default=["json"], help="json, msgpack or both")
     add(

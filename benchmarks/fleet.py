@@ -50,10 +50,14 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for us, who end them
         )
-        if self._line() != "ready":
+        try:
+            if self._line() != "ready":
+                raise RuntimeError(f"{' '.join(self.command)} did not start")
+        except BaseException:  # Ctrl-C too: nobody else knows of it yet
             self.stop()
-            raise RuntimeError(f"{' '.join(self.command)} did not start")
+            raise
 
     @property
     def pid(self) -> int:

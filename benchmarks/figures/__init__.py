@@ -5,6 +5,7 @@
     failures.py  workers replaced, a worker killed, the NATS server killed
     offered.py   asks at a steady rate, and how each ended
     services.py  what they ask
+    sequence.py  a client whose memory is watched
 
 They run one after the other, since each wants the machine for itself.
 """

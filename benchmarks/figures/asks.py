@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +10,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import psutil
 
 import kitmsg
 from benchmarks.figures.figure import Figure
@@ -92,7 +89,7 @@ def one_after_the_other(is_quick: bool) -> Iterator[Figure]:
         Worker(bus.url, f"{_CALCULATOR}:Calculator") as worker,
     ):
         # The client is a fresh process: room left over from before would hide a leak.
-        command = [sys.executable, "-m", "benchmarks.figures.asks", bus.url]
+        command = [sys.executable, "-m", "benchmarks.figures.sequence", bus.url]
         told = subprocess.check_output(
             [*command, str(number), str(worker.children[0])], cwd=_ROOT
         )
@@ -105,21 +102,6 @@ def one_after_the_other(is_quick: bool) -> Iterator[Figure]:
             (late - early) / 1e6,
             late - early < _GROWTH_BYTES,
         )
-
-
-async def _sequence(url: str, number: int, *pids: int) -> list[tuple[int, int]]:
-    """Return the resident bytes of each process, at a tenth of the way and at its end."""
-    async with kitmsg.connect(url) as kit:
-        calculator = kit.client(Calculator)
-        for n in range(number // 10):
-            await calculator.sum(n, 1)
-        gc.collect()
-        early = [psutil.Process(pid).memory_info().rss for pid in pids]
-        for n in range(number - number // 10):
-            await calculator.sum(n, 1)
-        gc.collect()
-        late = [psutil.Process(pid).memory_info().rss for pid in pids]
-    return list(zip(early, late, strict=True))
 
 
 def overload(is_quick: bool) -> Iterator[Figure]:
@@ -169,9 +151,3 @@ async def _peak(narrow: Narrow, seconds: float) -> float:
 
     await asyncio.gather(*(caller() for _ in range(2 * Narrow.concurrency)))
     return done / (perf_counter() - start)
-
-
-if __name__ == "__main__":
-    _url, _number, _worker = sys.argv[1:]
-    _sizes = run(_sequence(_url, int(_number), os.getpid(), int(_worker)))
-    print(msgspec.json.encode(_sizes).decode())

@@ -117,6 +117,14 @@ def test_an_unknown_peer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no peer 'kitmsgg'; there are kitmsg," in capsys.readouterr().err
 
 
+def test_counts_start_at_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing can be measured in no round, or with nothing in flight."""
+    for words in (("--rounds", "0"), ("--in-flight", "1,0"), ("--calls", "-1")):
+        with pytest.raises(SystemExit):
+            main(["rpc", *words])
+        assert "is less than 1" in capsys.readouterr().err
+
+
 def test_ratios_are_taken_round_by_round() -> None:
     """What slows one round down slows both sides of its ratio."""
     assert table.ratio([10, 40, 30], [10, 10, 10]) == table.Ratio(3.0, 1.0, 4.0)
