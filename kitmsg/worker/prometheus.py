@@ -82,7 +82,7 @@ def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
 
 def _endpoint_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
     points = [
-        (_labels(service=s["service"], endpoint=_last(name), worker=worker), stats)
+        (_labels(service=s["service"], endpoint=name, worker=worker), stats)
         for worker, _, report in known
         for s in report["services"]
         for name, stats in s["endpoints"].items()
@@ -172,8 +172,3 @@ def _labels(**labels: object) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _last(name: str) -> str:
-    """Return the endpoint of ``service.endpoint``."""
-    return name.partition(".")[2]

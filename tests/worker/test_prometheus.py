@@ -28,7 +28,7 @@ def report(**stats: object) -> dict[str, object]:
 def test_counters_carry_labels() -> None:
     """A counter names its service, endpoint and worker."""
     text = render([(7, 0, report(requests=3))])
-    assert 'kitmsg_requests_total{service="a",endpoint="b",worker="7"} 3\n' in text
+    assert 'kitmsg_requests_total{service="a",endpoint="a.b",worker="7"} 3\n' in text
     assert 'kitmsg_mailbox_waiting{service="a",worker="7"} 2\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
 
@@ -39,7 +39,7 @@ def test_a_histogram_adds_up() -> None:
     buckets[0] = 2  # about a microsecond
     buckets[-1] = 1  # more than a minute
     text = render([(1, 0, report(buckets=buckets, processing_ns=2_000_000_000))])
-    labels = 'service="a",endpoint="b",worker="1"'
+    labels = 'service="a",endpoint="a.b",worker="1"'
     assert f'kitmsg_duration_seconds_bucket{{{labels},le="0.0001"}} 2\n' in text
     assert f'kitmsg_duration_seconds_bucket{{{labels},le="10"}} 2\n' in text
     assert f'kitmsg_duration_seconds_bucket{{{labels},le="+Inf"}} 3\n' in text
