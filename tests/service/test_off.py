@@ -112,5 +112,7 @@ async def test_limit(kit: Kit, is_off: bool) -> None:
 
 def test_unknown_switch_is_named() -> None:
     """A switch that does not exist is refused when the class is defined."""
-    with pytest.raises(ValueError, match="Probe: off names 'metric'; known are deadline"):
+    with pytest.raises(
+        ValueError, match="Probe: off names 'metric'; known are deadline"
+    ):
         make({"metric"})
