@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(msgspec.json.encode(found).decode() if options.json else text)
     except ValueError as error:
         parser.error(str(error))
+    except KeyboardInterrupt:  # every process has been ended
+        return 130
     return 0
 
 

@@ -52,12 +52,14 @@ class Process:
             text=True,
             start_new_session=True,  # Ctrl-C is for us, who end them
         )
+        is_ready = False
         try:
-            if self._line() != "ready":
-                raise RuntimeError(f"{' '.join(self.command)} did not start")
-        except BaseException:  # Ctrl-C too: nobody else knows of it yet
-            self.stop()
-            raise
+            is_ready = self._line() == "ready"
+        finally:
+            if not is_ready:  # Ctrl-C, too: nobody else knows of it yet
+                self.stop()
+        if not is_ready:
+            raise RuntimeError(f"{' '.join(self.command)} did not start")
 
     @property
     def pid(self) -> int:
