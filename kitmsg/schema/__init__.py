@@ -4,6 +4,7 @@
     signatures.py   `Signature`: request, response, decoders, encoders, schemas
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
+    defaults.py     defaults of dataclasses that came over the wire
     strict.py       what is refused inside the user's own classes
     jsonschema.py   JSON Schema of types
     errortype.py    `error_codec`: declared errors on the wire

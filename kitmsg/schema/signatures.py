@@ -24,6 +24,7 @@ from kitmsg.codec import (
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema import jsonschema, strict, types
 from kitmsg.schema.calls import Adapter, Shape, adapt
+from kitmsg.schema.defaults import filled
 
 if TYPE_CHECKING:
     import inspect
@@ -137,7 +138,7 @@ class Signature:
         """
         if codec.name == "raw":
             return self._raw_request_decoder()
-        decode = codec.decoder(self.request)
+        decode = filled(codec.decoder(self.request), self._info)
         check = strict.compile_check(
             self._info, forbid_unknown=self.unknown_fields == "forbid"
         )
@@ -164,9 +165,10 @@ class Signature:
         in the response forbids them itself.  It raises `DataLoss` for anything that
         does not fit.
         """
-        decode = codec.decoder(self.response)
+        info = mi.type_info(self.response)
+        decode = filled(codec.decoder(self.response), info)
         what = types.spell(self.response)
-        describe = functools.partial(strict.choices_at, mi.type_info(self.response))
+        describe = functools.partial(strict.choices_at, info)
 
         def fail(_: bytes, error: BaseException) -> Any:
             problem = translate(error, codec.name, describe)

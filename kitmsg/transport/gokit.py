@@ -21,6 +21,7 @@ import msgspec.inspect as mi
 
 from kitmsg.codec import DECODE_ERRORS, JSON, translate
 from kitmsg.errors import DataLoss, KitError, Unknown
+from kitmsg.schema.defaults import filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,12 +54,13 @@ def decode_request(signature: Signature) -> Decode:
     field.
     """
     info = mi.type_info(signature.request)
+    convert = filled(lambda value: msgspec.convert(value, signature.request), info)
 
     def decode(ctx: Context, message: Message) -> Any:
         ctx.codec = JSON
         try:
             value = _from_json(message.data or b"{}")
-            return msgspec.convert(_shaped(value, info), signature.request)
+            return convert(_shaped(value, info))
         except DECODE_ERRORS as exc:
             raise translate(exc, "json") from exc
 
@@ -106,6 +108,7 @@ def decode_response(signature: Signature) -> Decode:
     It raises `DataLoss` for a reply that does not fit.
     """
     info = mi.type_info(signature.response)
+    convert = filled(lambda value: msgspec.convert(value, signature.response), info)
     is_object = _is_object(info)
 
     def decode(ctx: Context, message: Message) -> Any:
@@ -113,7 +116,7 @@ def decode_response(signature: Signature) -> Decode:
             value = _from_json(message.data or b"null")
             if not is_object and isinstance(value, dict):
                 value = _folded(value).get(_RESULT)
-            return msgspec.convert(_shaped(value, info), signature.response)
+            return convert(_shaped(value, info))
         except DECODE_ERRORS as exc:
             problem = translate(exc, "json")
             raise DataLoss(
