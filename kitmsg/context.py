@@ -138,7 +138,10 @@ class Context:
         return call
 
     def propagated(self) -> dict[str, str]:
-        """Return the headers that a nested call passes on: trace, baggage, request id."""
+        """Return the headers that a nested call passes on: trace, baggage, request id.
+
+        A request that brought no id gets one here, so that all it leads to can be found.
+        """
         message = self.message
         if message is None or not self.propagates:
             return {}
@@ -148,9 +151,7 @@ class Context:
             # Most calls bring none of them: the headers need not even be parsed.
             headers = message.headers
             fields = {name: headers[name] for name in PROPAGATED if name in headers}
-        known = (self._origin or self)._request_id  # noqa: SLF001
-        if known:
-            fields["Kit-Request-Id"] = known
+        fields["Kit-Request-Id"] = self.request_id
         return fields
 
     def __repr__(self) -> str:
