@@ -70,20 +70,26 @@ def test_trace_headers_go_on_in_any_case(name: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"traceparent": "00-1"}])
-def test_a_made_up_request_id_goes_on_too(headers: dict[str, str]) -> None:
-    """Every nested call of a turn has the one id that the log has."""
+def test_all_nested_calls_share_a_request_id(headers: dict[str, str]) -> None:
+    """One is made up where the request brought none, and stays the turn's own."""
     ctx = turn(headers)
-    first = ctx.child("c.d").metadata
-    assert first == ctx.child("e.f").metadata
-    assert first == {**headers, "Kit-Request-Id": ctx.request_id}
+    first, second = ctx.child("c.d"), ctx.child("e.f")
+    expected = {**headers, "Kit-Request-Id": ctx.request_id}
+    assert first.metadata == second.metadata == expected
+
+
+def test_nothing_goes_on_when_propagation_is_off() -> None:
+    """Neither trace nor request id."""
+    ctx = turn({"traceparent": "00-1", "Kit-Request-Id": "r-1"})
+    ctx.propagates = False
+    assert ctx.child("c.d").metadata == {}
 
 
 def test_metadata_set_by_hand_goes_along_outside_a_turn() -> None:
     """Inside one, metadata of the turn's own context is not forwarded."""
-    assert Context(metadata={"Tenant": "blue"}).child("c.d").metadata == {
-        "Tenant": "blue"
-    }
-    assert "Tenant" not in turn({}, metadata={"Tenant": "blue"}).child("c.d").metadata
+    given = {"Tenant": "blue"}
+    assert Context(metadata=given).child("c.d").metadata == given
+    assert "Tenant" not in turn({}, metadata=given).child("c.d").metadata
 
 
 async def test_current_is_per_task() -> None:
