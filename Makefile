@@ -37,6 +37,7 @@ unit: $(VENV)/.develops ## the quick tests: no servers, no processes
 		--ignore=tests/cli --ignore=tests/worker --ignore=tests/examples)
 
 bench: $(VENV)/.develops ## compare speeds; takes minutes
+	@$(PIP) install --group bench
 	$(BIN)/python -m benchmarks
 
 clean: ## remove .venv, caches and builds

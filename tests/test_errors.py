@@ -38,7 +38,7 @@ class Closed(BusinessError):
     """
 
 
-class Silent(BusinessError):  # noqa: D101  # its silence is what is tested
+class Silent(BusinessError):  # its silence is what is tested
     reason: str = ""
 
 

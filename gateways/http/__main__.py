@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 from typing import TYPE_CHECKING
 
 from gateways.http import GatewayOptions, run
+from kitmsg import loops
 from kitmsg.errors import KitError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         forward_authorization=said.forward_authorization,
     )
     try:
-        asyncio.run(run(options, servers=said.servers, on_ready=_say))
+        loops.run(run(options, servers=said.servers, on_ready=_say))
     except (KitError, OSError) as exc:
         print(f"gateway: {exc}", file=sys.stderr)  # noqa: T201  # a command's own word
         return 1

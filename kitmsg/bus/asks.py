@@ -174,7 +174,6 @@ class Asks:
             self._arm(max(now, earliest))
 
 
-
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""
     tokens = subject.split(".", 4)

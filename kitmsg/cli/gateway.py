@@ -16,6 +16,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
+from kitmsg import loops
 from kitmsg.cli.output import UsageError
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.settings import add_flags
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(exc)) from exc
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    return asyncio.run(_serve(chosen, settings))
+    return loops.run(_serve(chosen, settings))
 
 
 def _options_class() -> Any:

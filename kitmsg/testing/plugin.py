@@ -221,11 +221,9 @@ def _virtual_loop() -> asyncio.AbstractEventLoop:
 
 
 def _real_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+    from kitmsg.loops import new_loop
+
+    return new_loop()
 
 
 def _coroutine_function(item: pytest.Function) -> Callable[..., Any] | None:

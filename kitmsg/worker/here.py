@@ -8,10 +8,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from kitmsg import loops
 from kitmsg.errors import KitError
 from kitmsg.service import Service
 from kitmsg.worker import logs
-from kitmsg.worker.process import new_loop
 from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.settings import Settings, load_settings
 
@@ -40,8 +40,7 @@ def run_here(*services: Service | Factory) -> None:
     try:
         settings = load_settings()
         logs.set_up(log_format=settings.log_format, level=settings.log_level)
-        with asyncio.Runner(loop_factory=new_loop()) as runner:
-            is_well = runner.run(_serve(services, settings))
+        is_well = loops.run(_serve(services, settings))
     except KitError as exc:
         print(f"kitmsg: {exc}", file=sys.stderr)  # noqa: T201  # the last word
         raise SystemExit(2) from exc

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kitmsg import loops
 from kitmsg.errors import InvalidArgument, KitError, NotFound, Unauthenticated
 from kitmsg.worker import logs
 from kitmsg.worker.control import (
@@ -36,12 +37,10 @@ from kitmsg.worker.load import Factory, load
 from kitmsg.worker.runtime import Runtime, process_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kitmsg.service import ServiceHost
     from kitmsg.worker.settings import Settings
 
-__all__ = ["describe", "main", "new_loop"]
+__all__ = ["describe", "main"]
 
 _log = logging.getLogger("kitmsg.worker")
 
@@ -76,17 +75,7 @@ def main(argv: list[str]) -> int:
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
-    with asyncio.Runner(loop_factory=new_loop()) as runner:
-        return runner.run(_serve(channel, factories, settings))
-
-
-def new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's event loop; None where there is no uvloop."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    return loops.run(_serve(channel, factories, settings))
 
 
 def failure(error: BaseException) -> dict[str, Any]:

@@ -130,7 +130,7 @@ async def test_counts_as_prometheus_reads(
             for sample in family.samples:
                 labels = tuple(sorted(sample.labels.items()))
                 found.setdefault(sample.name, {})[labels] = sample.value
-    pid = (("endpoint", "pid"), ("service", "desk"), ("worker", "1"))
+    pid = (("endpoint", "desk.pid"), ("service", "desk"), ("worker", "1"))
     assert found["kitmsg_requests_total"][pid] == 3
     assert found["kitmsg_duration_seconds_count"][pid] == 3
     assert (
