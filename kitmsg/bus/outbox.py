@@ -37,11 +37,11 @@ class Outbox:
         "_commands",
         "_is_due",
         "_is_quiet",
-        "_was_full",
         "_loop",
         "_max_pending",
         "_on_written",
         "_socket_bytes",
+        "_was_full",
         "wire",
     )
 
