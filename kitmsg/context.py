@@ -132,6 +132,8 @@ class Context:
         It has this deadline, this endpoint as its caller, and passes on trace, baggage,
         request id and `metadata` set by hand outside a turn.
         """
+        if self is _NOWHERE:
+            return Context(endpoint=endpoint)
         fields = dict(self.metadata) if self.message is None else self.propagated()
         call = Context(deadline=self.deadline, endpoint=endpoint, metadata=fields)
         call._caller = self.endpoint

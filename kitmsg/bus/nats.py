@@ -250,12 +250,13 @@ class NatsBus:
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
         connection = self._connection
-        if not connection.up:
-            raise Disconnected(connection.why_down)
-        if connection.denials.inbox_denied:
-            raise connection.denials.inbox_error()
         size = len(data) + len(header_block)
-        if subject not in self._checked or size > connection.max_payload:
+        if (
+            not connection.up
+            or connection.denials.inbox_denied
+            or subject not in self._checked
+            or size > connection.max_payload
+        ):
             self._check(subject, size)
         ask = connection.asks.open(subject, timeout)
         try:
@@ -313,6 +314,11 @@ class NatsBus:
             await self._connection.shut("the bus is closed")
 
     def _check(self, subject: str, size: int) -> None:
+        connection = self._connection
+        if not connection.up:
+            raise Disconnected(connection.why_down)
+        if connection.denials.inbox_denied:
+            raise connection.denials.inbox_error()
         check_publish(subject, "", size, self._connection.max_payload)
         if len(self._checked) >= _REMEMBERED:
             self._checked.clear()

@@ -93,6 +93,7 @@ class Client(Generic[Req, Resp]):
         self._encode = encode
         self._decode = decode
         self._before = tuple(before)
+        self._is_bare = not before  # nobody adds headers
         self._after = tuple(after)
         self._finalizer = tuple(finalizer)
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
@@ -125,7 +126,7 @@ class Client(Generic[Req, Resp]):
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
         data = self._encode(ctx, request)
-        if ctx.deadline is None and self._is_plain(ctx):
+        if self._is_bare and ctx.deadline is None and not (ctx.metadata or ctx.caller):
             left, block = self.timeout, self._plain
         else:
             left = self._left(ctx)
@@ -155,12 +156,8 @@ class Client(Generic[Req, Resp]):
             raise DeadlineExceeded(f"no time left to call {self.name}; it was not sent")
         return min(left, self.timeout)
 
-    def _is_plain(self, ctx: Context) -> bool:
-        """Tell whether the timeout is all that the headers of this call have to say."""
-        return not (ctx.metadata or ctx.caller or self._before)
-
     def _headers(self, ctx: Context, timeout_ms: int) -> bytes:
-        if self._is_plain(ctx):
+        if self._is_bare and not (ctx.metadata or ctx.caller):
             return plain_headers(timeout_ms)
         fields = {TIMEOUT: str(timeout_ms), **ctx.metadata}
         if ctx.caller:

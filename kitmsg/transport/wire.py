@@ -64,6 +64,11 @@ _PLAIN_END: Final = b"\r\n\r\n"
 _PLAIN_FROM: Final = len(_PLAIN_START)
 _MAX_DIGITS: Final = 12  # of milliseconds some 31 years; more is a mistake
 _MAX_TEXT: Final = 1024
+_MAX_PLAIN: Final = 256
+
+# Header blocks in their plain form, and the milliseconds in them.  Most callers give all
+# their asks the same, so it is looked up, not read.
+_plain: Final[dict[bytes, int | None]] = {b"": None}
 
 
 def plain_headers(timeout_ms: int) -> bytes:
@@ -80,14 +85,17 @@ def timeout_ms(message: Message) -> int | None:
         InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
     """
     block = message.header_block
-    if not block:
+    if block in _plain:
         message.is_plain = True
-        return None
+        return _plain[block]
     if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
         digits = block[_PLAIN_FROM:-4]
         if digits.isdigit() and len(digits) <= _MAX_DIGITS:
+            if len(_plain) >= _MAX_PLAIN:
+                _plain.clear()
+                _plain[b""] = None
             message.is_plain = True
-            return int(digits)
+            return _plain.setdefault(block, int(digits))
     text = message.headers.single(TIMEOUT)
     if not text:
         return None
