@@ -281,7 +281,7 @@ async def test_pipelined_requests_are_answered_in_order(hub, echo, start):
     reply = await call.raw(one * 3 + last)
     assert reply.count(b"HTTP/1.1 200 ") == 3
     assert reply.count(b"HTTP/1.1 404 ") == 1
-    assert reply.index(b"HTTP/1.1 200") < reply.index(b"HTTP/1.1 404")
+    assert reply.rindex(b"HTTP/1.1 200") < reply.index(b"HTTP/1.1 404")
 
 
 async def test_too_many_requests_at_once_are_503(hub, echo, start):
