@@ -24,6 +24,7 @@ __all__ = ["Mailbox", "Turn"]
 _log = logging.getLogger("kitmsg.mailbox")
 
 _TICK: Final = 0.05
+_STOP_SECONDS: Final = 1.0  # for turns to take their cancellation
 _MAX_STRAIGHT: Final = 1024  # turns without letting the loop breathe
 
 
@@ -154,7 +155,7 @@ class Mailbox:
     async def drain(self, timeout: float) -> None:
         """Wait until all turns are over, at most `timeout` seconds, and stop.
 
-        What is left then, waiting or running, ends with `UNAVAILABLE`.
+        What is left then, waiting or running, ends with `UNAVAILABLE`; see `stop`.
         """
         if self._held():
             try:
@@ -164,7 +165,10 @@ class Mailbox:
         await self.stop()
 
     async def stop(self) -> None:
-        """End what waits and what runs with `UNAVAILABLE`, and the workers."""
+        """End what waits and what runs with `UNAVAILABLE`, and the workers.
+
+        A turn that swallows its cancellation is answered after 1 s, and left to itself.
+        """
         self._is_stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -174,7 +178,13 @@ class Mailbox:
             task.cancel()
         while self._queue:
             self._queue.popleft().ended(Code.UNAVAILABLE)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        for worker in self._workers:
+            turn, worker.turn = worker.turn, None
+            if turn is not None:
+                turn.ended(Code.UNAVAILABLE)
+                _log.error("a turn swallows CancelledError and goes on: %r", turn)
         self._workers.clear()
         self._idle.clear()
 
@@ -200,6 +210,7 @@ class Mailbox:
             worker = _Worker()
             self._workers.append(worker)
             worker.task = asyncio.get_running_loop().create_task(self._work(worker))
+            worker.task.add_done_callback(lambda task: self._lost(worker, task))
 
     # One flat loop, because all of it runs for every message.
     async def _work(self, worker: _Worker) -> None:  # noqa: PLR0912, PLR0915
@@ -242,6 +253,20 @@ class Mailbox:
             self._idle.append(idle)
             await idle
 
+    def _lost(self, worker: _Worker, task: asyncio.Task[None]) -> None:
+        """Make room for another worker: a turn took this one with it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a turn ended its worker", exc_info=error)
+        if self._is_stopping or worker not in self._workers:
+            return
+        self._workers.remove(worker)
+        self._idle = [idle for idle in self._idle if not idle.done()]
+        self._is_waking = False
+        self._settle()
+        if self._queue:
+            self._next_worker()
+
     def _settle(self) -> None:
         """Tell those who wait for room, or for emptiness."""
         held = self._held()
@@ -259,7 +284,8 @@ class Mailbox:
         that ends.
         """
         if self._is_stopping or _is_cancelled(worker):
-            turn.ended(Code.UNAVAILABLE)
+            if worker.turn is turn:  # else `stop` did not wait any longer
+                turn.ended(Code.UNAVAILABLE)
             raise asyncio.CancelledError
         turn.ended(worker.cut or Code.CANCELLED)
 

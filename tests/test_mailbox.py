@@ -53,6 +53,12 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
+async def swallow_once(gate: asyncio.Event) -> None:
+    """Wait for `gate`, and take no offence at being cancelled."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await gate.wait()
+
+
 async def swallow() -> None:
     """Wait for ever, and take no offence at being cancelled."""
     with contextlib.suppress(asyncio.CancelledError):
@@ -385,6 +391,43 @@ async def test_stop_ends_though_a_turn_takes_it_badly(how: str) -> None:
     async with asyncio.timeout(1):
         await box.drain(0.1)
     assert box.running == 0
+
+
+async def test_stop_does_not_wait_for_a_turn_that_never_ends() -> None:
+    """A turn that swallows every cancellation is answered once and left to itself."""
+    gate = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not gate.is_set():
+            await swallow_once(gate)
+
+    box = Mailbox(concurrency=1)
+    turn, waiting = Turn(stubborn), Turn()
+    assert box.offer(turn)
+    assert box.offer(waiting)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(box.drain(1.0), 5.0)
+    assert turn.ends == [Code.UNAVAILABLE]
+    assert waiting.ends == [Code.UNAVAILABLE]
+    gate.set()
+    await asyncio.sleep(1.0)
+    assert turn.ends == [Code.UNAVAILABLE]
+
+
+async def test_a_turn_that_takes_its_worker_along_makes_room_for_another() -> None:
+    """What no turn may raise costs no concurrency."""
+
+    async def tear() -> None:
+        raise GeneratorExit
+
+    box = Mailbox(concurrency=2)
+    turns = [Turn(tear) for _ in range(5)] + [Turn()]
+    for turn in turns:
+        assert box.offer(turn)
+    await asyncio.sleep(1.0)
+    assert turns[-1].is_done
+    assert box.running == box.waiting == 0
+    await box.drain(1.0)
 
 
 async def test_after_stop_turns_are_answered_not_run() -> None:

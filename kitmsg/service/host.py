@@ -46,6 +46,8 @@ __all__ = ["SCHEMA", "RestartsExceeded", "ServiceHost"]
 
 _log = logging.getLogger("kitmsg.service")
 
+_STOP_SECONDS = 3.0
+
 SCHEMA = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
@@ -170,9 +172,11 @@ class ServiceHost:
         """Stop: leave, finish the mailbox in `timeout` s, answer the rest, put away.
 
         Args:
-            timeout: In seconds; the service's own `drain_timeout` by default.
+            timeout: In seconds; the service's own `drain_timeout` by default.  The
+                instance's `stop` has what is left of it, but at least 3 s.
         """
         limit = self.service.drain_timeout if timeout is None else timeout
+        end = asyncio.get_running_loop().time() + limit
         self._unwatch()
         self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
@@ -181,8 +185,22 @@ class ServiceHost:
         await self.intake.drain(limit)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)
-        await self.service.stop()
+        await self._stop(end - asyncio.get_running_loop().time())
         _log.info("%s %s is drained", self.service.name, self.id)
+
+    async def _stop(self, left: float) -> None:
+        """Stop the instance in the `left` seconds, or in 3 s if there is less."""
+        limit = max(left, _STOP_SECONDS)
+        stopping = asyncio.ensure_future(self.service.stop())
+        try:
+            await asyncio.wait((stopping,), timeout=limit)
+        finally:
+            if not stopping.done():
+                stopping.cancel()
+        if stopping.done():
+            return stopping.result()
+        _log.error("%s: stop() took more than %.0f s", self.service.name, limit)
+        return None
 
     def _server(self, declaration: Declaration) -> Server:
         options, signature = declaration.options, declaration.signature
@@ -272,7 +290,7 @@ class ServiceHost:
         except KitError as exc:
             _log.debug("%s: not announced: %s", self.service.name, exc)
 
-    def _on_failure(self, error: Exception) -> None:
+    def _on_failure(self, error: BaseException) -> None:
         supervision = self.service.supervision
         if supervision.policy == "keep" or self._restarting is not None:
             return
@@ -312,7 +330,7 @@ class ServiceHost:
         except Exception:  # noqa: BLE001  logged; the new instance serves already
             _log.exception("%s: the old instance did not stop well", old.name)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         if not self.failed.done():
             supervision = self.service.supervision
             failure = RestartsExceeded(

@@ -76,6 +76,9 @@ class _Turn:
         self.message = message
         self.deadline = deadline
 
+    def __repr__(self) -> str:
+        return f"a turn of {self.server.name}"
+
     def run(self) -> Awaitable[None]:
         return self.server.serve(self)
 
@@ -126,7 +129,7 @@ class Server:
         error_encoder: ErrorEncoder | None = None,
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
-        on_failure: Callable[[Exception], None] | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -223,11 +226,13 @@ class Server:
         except asyncio.CancelledError as exc:
             error = exc
             raise  # the mailbox knows why, and calls `ended`
-        except Exception as exc:  # noqa: BLE001  the last line of defence answers everything
+        except BaseException as exc:
             error = exc
             if data is not None and isinstance(exc, InvalidArgument):
                 exc = self._too_long(len(data) + len(header_block))
             self._failed(ctx, message, exc)
+            if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
+                raise  # the end of this task, or of the process
         finally:
             self._turns.pop(message.reply, None)
             if self._counts:
@@ -266,7 +271,7 @@ class Server:
         if caller:
             self.stats.called_by(caller)
 
-    def _failed(self, ctx: Context, message: Message, error: Exception) -> None:
+    def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Log what is the service's fault, and answer."""
         if not self._is_told(error):
             if self._logs:
@@ -279,7 +284,7 @@ class Server:
         """Tell whether the text of `error` is meant for others than the log."""
         return isinstance(error, KitError) or bool(declaration(error, self._declared))
 
-    def _log_failure(self, ctx: Context, error: Exception) -> None:
+    def _log_failure(self, ctx: Context, error: BaseException) -> None:
         _log.error(
             "%s failed: %s: %s",
             self.name,
@@ -346,7 +351,7 @@ class Server:
         )
 
 
-def _text_of(error: Exception) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001  its class may do anything

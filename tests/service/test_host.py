@@ -431,6 +431,34 @@ async def test_a_bus_lost_while_starting_leaves_nothing_open(kit: Kit) -> None:
         await kit.client(Unlucky).work()
 
 
+class _Hanging(Service):
+    """Never stops."""
+
+    drain_timeout = 5.0
+
+    def __init__(self) -> None:
+        self.was_cancelled = False
+
+    async def stop(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.was_cancelled = True
+
+    @endpoint
+    async def one(self) -> int:
+        return 1
+
+
+async def test_a_stop_that_hangs_is_cancelled(kit: Kit) -> None:
+    """The end comes within the drain's time, whatever `stop` does."""
+    host = await kit.serve(_Hanging())
+    await asyncio.wait_for(host.drain(), 6.0)
+    await asyncio.sleep(0)
+    assert isinstance(host.service, _Hanging)
+    assert host.service.was_cancelled
+
+
 async def test_one_failing_stop_does_not_cut_the_others_short(kit: Kit) -> None:
     """Each service finishes its own mailbox before the error is raised."""
 

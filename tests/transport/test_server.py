@@ -166,6 +166,27 @@ async def test_a_bad_phase_is_answered_and_says_nothing(
     assert server.stats.errors == 1
 
 
+class _Torn(BaseException):
+    """What is no `Exception`, as test frameworks raise."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), _Torn(SECRET)])
+async def test_what_is_no_exception_is_answered_too(
+    kit: Kit, error: BaseException
+) -> None:
+    """An endpoint that calls `sys.exit` fails like any other; the server goes on."""
+    endpoint = raises_later(error)
+    server = await serve(
+        kit.bus, endpoint, intake=Intake(kit.bus, "test", concurrency=1)
+    )
+    for _ in range(3):
+        reply = await ask(kit.bus, timeout=1.0)
+        assert reply.headers["Kit-Code"] == "internal"
+        assert SECRET.encode() not in reply.header_block + reply.data
+    server.endpoint = upper
+    assert (await ask(kit.bus, timeout=1.0)).data == b"ANN"
+
+
 async def test_a_request_id_is_made_up(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
