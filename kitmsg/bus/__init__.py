@@ -7,6 +7,7 @@
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
+    watchers.py   who hears of it when the bus comes and goes
     checks.py     what no bus sends: malformed subjects, too many bytes
     memory.py     `MemoryBus`, the public in-process twin: no server, same promises
     embedded.py   `EmbeddedServer` starts a real ``nats-server`` for dev and tests

@@ -19,6 +19,7 @@ from kitmsg.bus.checks import (
     check_publish,
     check_queue,
 )
+from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message, matches
 
@@ -85,7 +86,7 @@ class MemoryBus:
         self._queue: deque[tuple[Handler, Message]] = deque()
         self._pumping_on: asyncio.AbstractEventLoop | None = None
         self._flushes: set[asyncio.Future[None]] = set()
-        self._watchers: dict[object, Callable[[bool], None]] = {}
+        self._watchers = Watchers()
         self._down = ""
         self._closed = False
 
@@ -151,13 +152,7 @@ class MemoryBus:
 
     def watch(self, on_change: Callable[[bool], None]) -> Callable[[], None]:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
-        key = object()
-        self._watchers[key] = on_change
-
-        def undo() -> None:
-            self._watchers.pop(key, None)
-
-        return undo
+        return self._watchers.add(on_change)
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until all that was sent before has been delivered; takes one loop turn.
@@ -200,7 +195,7 @@ class MemoryBus:
         """For tests: end what `disconnect` began; nothing lost is sent again."""
         if self._down and not self._closed:
             self._down = ""
-            self._tell()
+            self._watchers.tell(not self._down)
 
     def _go_down(self, reason: str) -> None:
         was_up = not self._down
@@ -211,14 +206,7 @@ class MemoryBus:
             if not future.done():
                 future.set_exception(Disconnected(reason))
         if was_up:
-            self._tell()
-
-    def _tell(self) -> None:
-        for on_change in list(self._watchers.values()):
-            try:
-                on_change(not self._down)
-            except Exception:  # noqa: BLE001  # logged; it harms nobody else
-                _log.exception("a watcher of the bus failed")
+            self._watchers.tell(not self._down)
 
     def _cancel(self, ask: Ask) -> None:
         if not self._down:

@@ -19,6 +19,7 @@ from kitmsg.bus.asks import Ask, cancel_subject
 from kitmsg.bus.checks import check_pattern, check_publish, check_queue
 from kitmsg.bus.connection import Connection, errors
 from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
+from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -77,8 +78,8 @@ class NatsBus:
 
     def __init__(self, options: NatsOptions) -> None:
         self._options = options
-        self._watchers: dict[object, Callable[[bool], None]] = {}
-        self._connection = Connection(options, self._tell)
+        self._watchers = Watchers()
+        self._connection = Connection(options, self._watchers.tell)
         self._checked: set[str] = set()  # subjects that are well formed
 
     @classmethod
@@ -285,13 +286,7 @@ class NatsBus:
 
     def watch(self, on_change: Callable[[bool], None]) -> Callable[[], None]:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
-        key = object()
-        self._watchers[key] = on_change
-
-        def undo() -> None:
-            self._watchers.pop(key, None)
-
-        return undo
+        return self._watchers.add(on_change)
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server knows all that was sent or subscribed before.
@@ -330,13 +325,6 @@ class NatsBus:
             self.publish(cancel_subject(ask.subject), reply.encode())
         except KitError as error:
             _log.debug("could not tell that %r is not awaited: %s", ask.subject, error)
-
-    def _tell(self, up: bool) -> None:
-        for on_change in list(self._watchers.values()):
-            try:
-                on_change(up)
-            except Exception:  # noqa: BLE001  # logged; it harms nobody else
-                _log.exception("a watcher of the bus failed")
 
 
 def _command(subject: str, reply: str, data: bytes, header_block: bytes) -> bytes:
