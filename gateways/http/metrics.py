@@ -10,30 +10,14 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import Unimplemented
+from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BOUNDS", "TEXT", "Metrics"]
+__all__ = ["TEXT", "Metrics"]
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-BOUNDS: Final = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
-"""Upper bounds of the duration buckets, in seconds; one more is open."""
 
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -46,7 +30,7 @@ class _Series:
     __slots__ = ("buckets", "seconds")
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
         self.seconds = 0.0
 
 
@@ -78,7 +62,7 @@ class Metrics:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series()
-        series.buckets[bisect_left(BOUNDS, seconds)] += 1
+        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         series.seconds += seconds
 
     def count(self, route: str, method: str, status: int) -> int:
@@ -128,7 +112,9 @@ class Metrics:
 def _cumulative(series: _Series) -> list[tuple[str, float]]:
     total = 0
     found: list[tuple[str, float]] = []
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), series.buckets, strict=True):
+    for bound, count in zip(
+        (*map(str, BOUNDS_SECONDS), "+Inf"), series.buckets, strict=True
+    ):
         total += count
         found.append((bound, total))
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BOUNDS_NS", "EndpointStats", "Snapshot", "quantile"]
+__all__ = ["BOUNDS_NS", "BOUNDS_SECONDS", "EndpointStats", "Snapshot", "quantile"]
 
 # Four buckets for each power of two: a quantile is at most 25 % too high.
 _STEPS: Final = 4
@@ -23,6 +23,13 @@ BOUNDS_NS: Final = tuple(
     for step in range(_STEPS)
 )
 """Upper bound of each bucket of `Snapshot.buckets`, in nanoseconds; the last is open."""
+
+
+BOUNDS_SECONDS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Upper bounds of the histograms of durations that Prometheus gets, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

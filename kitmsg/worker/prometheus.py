@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.metrics.stats import BOUNDS_NS
+from kitmsg.metrics.stats import BOUNDS_NS, BOUNDS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,24 +29,6 @@ _GAUGES: Final = {
     "running": "Turns that run now.",
     "waiting": "Turns that wait in the mailbox.",
 }
-_BOUNDS_SECONDS: Final = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
 _NS: Final = 1e9
 
 
@@ -54,7 +36,7 @@ def _cuts() -> tuple[tuple[float, int], ...]:
     """Return, for each bound, how many of the fine buckets lie wholly below it."""
     fine = [bound / _NS for bound in BOUNDS_NS]
     return tuple(
-        (bound, sum(1 for upper in fine if upper <= bound)) for bound in _BOUNDS_SECONDS
+        (bound, sum(1 for upper in fine if upper <= bound)) for bound in BOUNDS_SECONDS
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from gateways.http.metrics import BOUNDS, Metrics
+from gateways.http.metrics import Metrics
+from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 
 async def test_metrics_count_by_template(memory_bus, start, foreign):
@@ -37,7 +38,7 @@ async def test_without_prometheus_metrics_say_what_to_install(
 def test_buckets_add_up():
     """Each bucket counts what is not longer than its bound; the last counts all."""
     metrics = Metrics(lambda: 0, lambda: 0)
-    for seconds in (0.0, BOUNDS[0], 0.2, 99.0):
+    for seconds in (0.0, BOUNDS_SECONDS[0], 0.2, 99.0):
         metrics.observe("/x", "GET", 200, seconds)
     text = metrics.exposition().decode()
     labels = 'method="GET",route="/x",status="200"'
