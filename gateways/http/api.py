@@ -147,7 +147,7 @@ class Api:
         except ConnectionError:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            problem = _unexpected(exc, id_)
+            problem = unexpected(exc, id_)
         return problem_response(problem, path, id_)
 
     def _match(self, method: str, path: str) -> Match[Mounted]:
@@ -312,7 +312,8 @@ async def _continue(request: web.BaseRequest) -> None:
     request.writer.output_size = 0  # the answer has not begun
 
 
-def _unexpected(error: Exception, id_: str) -> Problem:
+def unexpected(error: BaseException | None, id_: str) -> Problem:
+    """Log a failure of the gateway's own, and return the problem that tells of it."""
     _log.error("request %s failed", id_, exc_info=error)
     return Problem.of(
         Internal(f"internal error; the gateway's log has it under request id {id_}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateways.http.api import Api, body_limit, problem_response
+from gateways.http.api import Api, body_limit, problem_response, unexpected
 from gateways.http.metrics import Metrics
 from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
@@ -31,6 +31,7 @@ _log = logging.getLogger("gateways.http")
 
 _BAD_REQUEST: Final = 400
 _HEADERS_TOO_LARGE: Final = 431
+_INTERNAL: Final = 500
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -241,12 +242,17 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the problem for bytes that are no HTTP; the connection ends."""
+        """Return the problem for bytes that are no HTTP; the connection ends.
+
+        A status of 500 and more is the gateway's own failure.
+        """
         id_ = secrets.token_hex(8)
         problem = Problem(
             _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
         )
-        if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
+        if status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
+            problem = unexpected(exc, id_)
+        elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
             problem = Problem(
                 _HEADERS_TOO_LARGE,
                 Code.INVALID_ARGUMENT,

@@ -206,6 +206,24 @@ async def test_headers_over_the_limit_are_refused(memory_bus, start, data):
     assert b"application/problem+json" in reply
 
 
+async def test_a_failure_of_the_gateway_is_not_blamed_on_the_client(
+    hub, echo, start, monkeypatch, caplog
+):
+    """What fails around a call is a 500 with a request id, and stands in the log."""
+
+    def fail(*_: object) -> None:
+        raise LookupError("hunter2")
+
+    outside = await start(hub)
+    monkeypatch.setattr(outside.server.metrics, "observe", fail)
+    body = b'{"text":"ann"}'
+    answer = await outside.raw(post("/echo/size", body, f"Content-Length: {len(body)}"))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"hunter2" not in answer
+    assert b"request id" in answer
+    assert "hunter2" in caplog.text
+
+
 async def test_a_client_slow_with_its_headers_is_408(memory_bus, start):
     """It cannot hold a connection by sending a byte now and then."""
     call = await start(memory_bus, header_timeout=0.05)
