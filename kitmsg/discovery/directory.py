@@ -147,6 +147,7 @@ class Directory:
     def _left(self, message: Message) -> None:
         id_ = message.data.decode("ascii", "replace")
         self._gone.add(id_)
+        self._missed.pop(id_, None)
         if self._found.pop(id_, None) is not None:
             self._changed()
 

@@ -6,10 +6,18 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from kitmsg.codec import ENCODE_ERRORS, JSON, MSGPACK, Codec
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    JSON,
+    MSGPACK,
+    RAW,
+    Codec,
+    translate,
+)
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
-from kitmsg.errors import InvalidArgument
+from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.service.declare import Service
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
@@ -166,6 +174,7 @@ class Kit:
 
 _encode_any = MSGPACK.encoder(Any)
 _decoders = {codec.name: codec.decoder(Any) for codec in (MSGPACK, JSON)}
+_decoders[RAW.name] = RAW.decoder(bytes)
 
 
 def _encode_plain(ctx: Context, request: Any) -> bytes:
@@ -177,7 +186,12 @@ def _encode_plain(ctx: Context, request: Any) -> bytes:
 
 
 def _decode_plain(ctx: Context, message: Message) -> Any:
-    return _decoders[reply_codec(ctx, message).name](message.data)
+    codec = reply_codec(ctx, message).name
+    try:
+        return _decoders[codec](message.data)
+    except DECODE_ERRORS as exc:
+        why = translate(exc, codec)
+        raise DataLoss(f"the reply cannot be read: {why}") from exc
 
 
 class _Connecting:

@@ -76,6 +76,19 @@ async def test_ours_are_known_at_once(
     assert changes.n == 2
 
 
+async def test_nothing_is_kept_of_those_that_left(
+    kit: Kit, directory: Directory
+) -> None:
+    """A service that comes and goes for months costs no memory."""
+    for _ in range(3):
+        host = await kit.serve(Greeter())
+        await host.drain()
+    kit.hosts.clear()
+    await asyncio.sleep(0.01)
+    assert not directory._found
+    assert not directory._missed
+
+
 async def test_those_there_before_are_found(kit: Kit) -> None:
     """The first round is done when `start` returns."""
     await kit.serve(Greeter())
