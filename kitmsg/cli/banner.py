@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.cli.output import paint
@@ -46,10 +51,20 @@ async def banner(
     for sample in await _samples(kit, url):
         lines.append(f"  {paint(sample.name, '1;36')}")
         lines += [f"    {sample.curl}"] if url else []
-        lines.append(f"    {sample.call}")
+        lines.append(f"    {_typed(sample.call)}")
     if is_embedded and nats != _DEFAULT:
         lines += ["", f"  in another terminal first: export NATS_URL={nats}"]
     return "\n".join([*lines, "", "  Ctrl-C ends it.", ""])
+
+
+def _typed(command: str) -> str:
+    """Return a ``kitmsg ...`` line as it works here: with a path when there has to be."""
+    program = Path(sys.argv[0])
+    if shutil.which("kitmsg") or program.name != "kitmsg" or not program.exists():
+        return command
+    path = program.absolute()
+    near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shlex.quote(os.fspath(near)) + command.removeprefix("kitmsg")
 
 
 async def _samples(kit: Kit, url: str) -> list[Sample]:

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.set_defaults(rest="pairs")
     parser.add_argument("name", metavar="SERVICE.ENDPOINT")
-    parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="or - for stdin")
+    parser.add_argument(
+        "pairs", nargs="*", default=[], metavar="KEY=VALUE", help="or - for stdin"
+    )
     parser.add_argument("--json", metavar="TEXT", help="the request as a JSON object")
     parser.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="(default: 5)"

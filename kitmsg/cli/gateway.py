@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -96,11 +97,19 @@ def _texts(cls: type) -> dict[str, str]:
 
 
 async def _serve(chosen: Any, settings: Settings) -> int:
-    from kitmsg.errors import FailedPrecondition
     from kitmsg.worker.parent import on_signals
 
-    ended = asyncio.Event()
-    on_signals(ended.set, lambda: None)
+    # Stopping is a cancellation, so that it also ends the wait for a bus.
+    gateway = asyncio.create_task(_until_cancelled(chosen, settings))
+    on_signals(gateway.cancel, lambda: None)
+    with contextlib.suppress(asyncio.CancelledError):
+        await gateway
+    return 0
+
+
+async def _until_cancelled(chosen: Any, settings: Settings) -> None:
+    from kitmsg.errors import FailedPrecondition
+
     async with connected(settings, wait=True) as kit:
         gateway = importlib.import_module("gateways.http")
         try:
@@ -113,7 +122,6 @@ async def _serve(chosen: Any, settings: Settings) -> int:
             ) from exc
         logging.getLogger("gateways.http").info("ready at %s", server.url)
         try:
-            await ended.wait()
+            await asyncio.Event().wait()
         finally:
             await server.stop()
-    return 0

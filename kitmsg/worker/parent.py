@@ -64,7 +64,7 @@ async def _run(targets: tuple[str, ...], settings: Settings) -> int:
             health.stop()
 
 
-def on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
+def on_signals(stop: Callable[[], object], kill: Callable[[], object]) -> None:
     """Call `stop` at the first SIGTERM or SIGINT; at the second, `kill` and exit.
 
     The exit code is then 128 and the signal's number, as shells say it.

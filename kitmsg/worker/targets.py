@@ -52,6 +52,8 @@ def parse_target(text: str) -> Target:
             raise NotFound(f"there is no file {place!r}{_near_file(path)}")
         root, modules = _folder(path) if path.is_dir() else _file(path)
         return Target(text, modules, str(root), str(path.resolve()), name)
+    if path.is_file():
+        raise InvalidArgument(f"{place!r} is not a Python file")
     if "/" in place:
         raise NotFound(f"there is no file or folder {place!r}{_near_file(path)}")
     if not _NAME.fullmatch(place) or (name and not _NAME.fullmatch(name)):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kitmsg.bus.embedded import EmbeddedServer
+    from tests.cli.conftest import Ran
 
 CODE = '''\
 from kitmsg import Service, endpoint
@@ -187,6 +188,14 @@ def test_a_taken_port_is_said(dev: Callable[..., Command]) -> None:
             command.output
         )
         assert get(f"{url}/hello/Ann")
+
+
+@pytest.mark.parametrize("port", ["-5", "70000", "web"])
+def test_what_is_no_port_is_said(cli: Callable[..., Ran], port: str) -> None:
+    """A port that cannot be is a mistake of the command, not one that is taken."""
+    ran = cli("dev", "greeter.py", "--nats", port)
+    assert ran.code == 2
+    assert f"{port!r} is not a port (0 to 65535)" in ran.err
 
 
 def test_uses_the_bus_that_is_there(

@@ -40,6 +40,15 @@ def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
         assert command.ends() == 0
 
 
+def test_ends_while_it_waits_for_the_bus(tmp_path: Path) -> None:
+    """A gateway that was started before the bus ends at the first signal too."""
+    words = ["-m", "kitmsg.cli", "gateway", "http", "--port", "0"]
+    with Command(words, tmp_path, nats_url="nats://127.0.0.1:1") as command:
+        command.says("waiting for it")
+        command.send(signal.SIGINT)
+        assert command.ends() == 0
+
+
 def test_a_taken_port_is_a_sentence(shop: str, tmp_path: Path) -> None:
     """A port that is taken ends it with what to do."""
     with socket.socket() as taken:

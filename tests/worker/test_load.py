@@ -38,6 +38,7 @@ def make() -> Service: return {one}()
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with a module of two services; imports are undone."""
     (tmp_path / "shop.py").write_text(CODE.format(one="Till", two="Stock"))
+    (tmp_path / "notes.md").write_text("# Notes")
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "one.py").write_text(CODE.format(one="A", two="B"))
     (tmp_path / "parts" / "test_one.py").write_text("raise SystemExit('a test ran')")
@@ -88,6 +89,7 @@ def test_serves_each_service_once(folder: Path) -> None:
         ("shop:Other", InvalidArgument, "'Other' is not a service; it has Till, Stock"),
         ("shop:", None, ""),
         ("a b", InvalidArgument, "'a b' is not a target; write module:Class"),
+        ("notes.md", InvalidArgument, "'notes.md' is not a Python file"),
     ],
 )
 def test_says_what_was_found_instead(
