@@ -28,6 +28,7 @@ __all__ = ["DIRECT", "Intake"]
 _log = logging.getLogger("kitmsg.transport")
 
 _UNLIMITED: Final = 1 << 30
+_FLUSH_SECONDS: Final = 1.0  # for a bus that hangs, when there is no time left
 
 DIRECT: Final = "_kit.i"
 """First tokens of the subjects that reach one instance."""
@@ -105,26 +106,30 @@ class Intake:
         self._join()
         await self.bus.flush()
 
-    async def leave(self) -> None:
-        """Leave the queue group for good; returns when no new message can come that way."""
+    async def leave(self, timeout: float = 5.0) -> None:
+        """Leave the queue group for good; returns when no new message can come that way.
+
+        Args:
+            timeout: Longest wait for the bus, in seconds; a second is given anyway.
+        """
         self._is_open = False
         self._leave()
         try:
-            await self.bus.flush()
+            await self.bus.flush(max(_FLUSH_SECONDS, timeout))
         except KitError as exc:
             _log.warning("%s: left without the bus knowing: %s", self.service, exc)
 
     async def drain(self, timeout: float = 25.0) -> None:
         """Leave, finish what is in the mailbox within `timeout` seconds, answer the rest."""
         deadline = asyncio.get_running_loop().time() + timeout
-        await self.leave()
+        await self.leave(min(5.0, timeout))
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         await self.mailbox.drain(left)
         for subscription in self._own:
             subscription.unsubscribe()
         self._own.clear()
         try:
-            await self.bus.flush()
+            await self.bus.flush(_FLUSH_SECONDS)
         except KitError as exc:
             _log.warning("%s: drained without the bus: %s", self.service, exc)
 

@@ -12,6 +12,7 @@ import pytest
 
 from kitmsg import Kit, Service, endpoint
 from kitmsg.errors import (
+    DeadlineExceeded,
     KitError,
     NoResponders,
     ResourceExhausted,
@@ -271,6 +272,20 @@ async def test_without_a_group_every_instance_hears(kit: Kit) -> None:
     kit.bus.publish("everyone.count", b'{"n":1}')
     await asyncio.sleep(1)
     assert [instance(host).done for host in hosts] == [1, 1, 1]
+
+
+async def test_a_bus_that_hangs_does_not_hold_up_a_drain(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that says nothing any more has the drain's time, and a second or two."""
+
+    async def hang(timeout: float = 5.0) -> None:
+        await asyncio.sleep(timeout)
+        raise DeadlineExceeded("NATS took no notice")
+
+    host = await kit.serve(Counted())
+    monkeypatch.setattr(kit.bus, "flush", hang)
+    await asyncio.wait_for(host.drain(0.5), 2.5)
 
 
 async def test_losing_the_bus_while_draining(kit: Kit) -> None:
