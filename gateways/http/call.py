@@ -24,7 +24,7 @@ from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDictProxy, MultiMapping
 
     from gateways.http.mount import Mounted
     from gateways.http.options import GatewayOptions
@@ -87,7 +87,7 @@ def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
 
 
 def timeout_of(
-    headers: Mapping[str, str], default: float | None, options: GatewayOptions
+    headers: MultiMapping[str], default: float | None, options: GatewayOptions
 ) -> float:
     """Return the seconds that a call may take.
 
@@ -98,10 +98,10 @@ def timeout_of(
         options: The gateway's default and upper bound.
 
     Raises:
-        InvalidArgument: A header is no positive number; it is named.
+        InvalidArgument: A header is no positive number, or came twice; it is named.
     """
     asked = [
-        _positive(headers[name], name, pattern) / unit
+        _positive(headers.getall(name), name, pattern) / unit
         for name, pattern, unit in (
             ("Request-Timeout", _SECONDS, 1),
             ("X-Request-Timeout-Ms", _MILLISECONDS, 1000),
@@ -111,7 +111,10 @@ def timeout_of(
     return min([*(asked or [default or options.timeout]), options.max_timeout])
 
 
-def _positive(text: str, name: str, pattern: re.Pattern[str]) -> float:
+def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
+    if len(given) > 1:
+        raise InvalidArgument(f"header {name} came more than once", field=name)
+    text = given[0]
     value = float(text) if pattern.fullmatch(text) else 0.0
     if value <= 0:
         kind = "seconds" if pattern is _SECONDS else "whole milliseconds"

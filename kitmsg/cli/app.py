@@ -114,8 +114,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, UsageError):
         return str(error)
     if isinstance(error, KitError):
-        rid = f" (request {error.request_id})" if error.request_id else ""
-        return f"{error}{rid}"
+        text, rid = str(error), error.request_id
+        return f"{text} (request {rid})" if rid and rid not in text else text
     return f"{type(error).__name__}: {error}; KITMSG_DEBUG=1 shows where"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -143,7 +144,10 @@ def run(options: argparse.Namespace) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.format(**words), encoding="utf-8")
     print(f"{folder}/ is ready. Next:\n")
-    print(f"  cd {folder}\n  kitmsg dev {words['module']}.py\n  pytest")
+    print(f"  cd {folder}\n  kitmsg dev {words['module']}.py")
+    if find_spec("pytest") is None:
+        print("  pip install pytest")
+    print("  pytest")
     return 0
 
 

@@ -130,6 +130,23 @@ def test_a_bug_is_a_sentence_too(
         cli("ls")
 
 
+@pytest.mark.parametrize("text", ["it broke", "the log has it under request id r1"])
+def test_a_request_is_named_once(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """An error ends with its request id, unless its own text says it."""
+
+    def broken(_: object) -> int:
+        error = kitmsg.errors.Internal(text)
+        error.request_id = "r1"
+        raise error
+
+    monkeypatch.setattr("kitmsg.cli.ls.run", broken)
+    ran = cli("ls")
+    assert ran.code == 1
+    assert ran.err.count("r1") == 1
+
+
 def test_the_parent_stays_light() -> None:
     """What ``kitmsg run`` needs for its parent loads no bus and no HTTP."""
     code = (

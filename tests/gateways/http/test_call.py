@@ -50,7 +50,15 @@ ALWAYS = {
 )
 def test_the_time_a_call_may_take(headers, default, seconds):
     """The caller's word, else the endpoint's, else the gateway's; never over the cap."""
-    assert timeout_of(headers, default, OPTIONS) == seconds
+    assert timeout_of(CIMultiDict(headers), default, OPTIONS) == seconds
+
+
+@pytest.mark.parametrize("name", ["Request-Timeout", "X-Request-Timeout-Ms"])
+def test_a_time_said_twice_is_refused(name):
+    """Which of the two is meant cannot be known."""
+    headers = CIMultiDict([(name, "5"), (name.lower(), "7")])
+    with pytest.raises(InvalidArgument, match=f"{name} came more than once"):
+        timeout_of(headers, None, OPTIONS)
 
 
 def test_the_block_is_a_header_block():
