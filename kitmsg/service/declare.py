@@ -27,6 +27,7 @@ from typing import (
 from kitmsg.discovery.subject import check_version
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
+from kitmsg.transport.client import MAX_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -208,8 +209,11 @@ _ROUTE = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*")
 
 
 def _check(options: Options) -> None:
-    if options.timeout is not None and options.timeout <= 0:
-        raise ValueError(f"timeout must be positive, not {options.timeout!r}")
+    if options.timeout is not None and not 0 < options.timeout < MAX_TIMEOUT:
+        raise ValueError(
+            f"timeout must be positive seconds under {MAX_TIMEOUT:g},"
+            f" not {options.timeout!r}"
+        )
     if options.http and not _ROUTE.fullmatch(options.http):
         raise ValueError(
             f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"

@@ -30,6 +30,9 @@ __all__ = ["DEFAULT_TIMEOUT", "Client", "ErrorDecoder", "Hint"]
 
 DEFAULT_TIMEOUT: Final = 5.0
 
+MAX_TIMEOUT: Final = 1e9
+"""In seconds; what `Kit-Timeout` has digits for."""
+
 Before: TypeAlias = Callable[[Context, dict[str, str]], None]
 """May add headers; raising aborts the call."""
 
@@ -64,7 +67,7 @@ class Client(Generic[Req, Resp]):
         hint: Asked for a helpful word when nobody serves `subject`.
 
     Raises:
-        ValueError: `timeout` is not positive.
+        ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
         InvalidArgument: `subject` is malformed.
     """
 
@@ -84,8 +87,10 @@ class Client(Generic[Req, Resp]):
         finalizer: Sequence[Finalizer] = (),
         hint: Hint | None = None,
     ) -> None:
-        if timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {timeout!r}")
+        if not 0 < timeout < MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout must be positive seconds under {MAX_TIMEOUT:g}, not {timeout!r}"
+            )
         self.bus = bus
         self.subject = check_subject(subject)
         self.name = name or subject

@@ -151,7 +151,9 @@ def test_mistakes_in_a_class(
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        ({"timeout": 0}, ValueError, "timeout must be positive, not 0"),
+        ({"timeout": 0}, ValueError, "timeout must be positive .*, not 0"),
+        ({"timeout": float("nan")}, ValueError, "timeout must be positive .*, not nan"),
+        ({"timeout": float("inf")}, ValueError, "timeout must be positive .*, not inf"),
         ({"http": "FETCH /x"}, ValueError, "write a route as 'GET /orders/{id}'"),
         ({"http": "GET x"}, ValueError, "write a route"),
         ({"wire": "soap"}, ValueError, "use 'kit' or 'gokit'"),
