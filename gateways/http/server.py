@@ -19,6 +19,7 @@ from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
 from gateways.http.pages import RESERVED, Pages
 from gateways.http.problem import Problem
+from gateways.http.whole import is_simple, whole
 from kitmsg.errors import Code, FailedPrecondition
 
 if TYPE_CHECKING:
@@ -226,6 +227,23 @@ class _Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.write(_TIMED_OUT)
         self.force_close()
+
+    async def finish_response(
+        self,
+        request: web.BaseRequest,
+        resp: web.StreamResponse,
+        start_time: float | None,
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer; a simple one in one go."""
+        if not is_simple(resp, request) or self._upgraded:
+            return await super().finish_response(request, resp, start_time)
+        request._finish()  # noqa: SLF001  as aiohttp's own does
+        if self.transport is None or self.transport.is_closing():
+            return resp, True
+        self.transport.write(whole(resp))
+        resp._keep_alive = True  # noqa: SLF001  aiohttp asks it whether to go on
+        await self._drain_helper()
+        return resp, False
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """Log what aiohttp did not expect; a client's broken body is no error of ours."""
