@@ -7,6 +7,7 @@
     mount.py    the services on the bus as mounted endpoints, schemas included
     request.py  path, query and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
+    whole.py    a small answer, written in one go
     problem.py  errors as problem details (RFC 9457)
     pages.py    what the gateway itself serves: health, metrics, OpenAPI, docs
     openapi.py  the OpenAPI document of what is mounted
