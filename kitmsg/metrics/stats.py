@@ -15,6 +15,8 @@ __all__ = ["BOUNDS_NS", "BOUNDS_SECONDS", "EndpointStats", "Snapshot", "quantile
 _STEPS: Final = 4
 _SMALLEST: Final = 10  # 2**10 ns, about 1 us
 _LARGEST: Final = 37  # 2**37 ns, about 137 s
+_MAX_TEXT: Final = 1024  # of the last error, in characters
+_MAX_CALLER: Final = 128  # of a caller's name, in characters
 _MAX_CALLERS: Final = 100
 
 BOUNDS_NS: Final = tuple(
@@ -38,7 +40,7 @@ class Snapshot:
 
     Attributes:
         requests: Turns that ran, failed ones included.
-        errors: Turns that were answered with an error.
+        errors: Asks that were answered with an error, those shed and refused included.
         expired: Asks dropped unread because their deadline had passed.
         cancelled: Turns ended because their caller gave up or their time was up.
         shed: Asks refused because the mailbox was full.
@@ -102,12 +104,14 @@ class EndpointStats:
             self.buckets[(power - _SMALLEST) * _STEPS + step] += 1
 
     def failed(self, code: str, text: str) -> None:
-        """Count an error answer."""
+        """Count an error answer; of `text` is kept what any report can hold."""
         self.errors += 1
-        self.last_error = f"{code}:{text}"
+        clean = text[:_MAX_TEXT].encode(errors="replace").decode()
+        self.last_error = f"{code}:{clean}"
 
     def called_by(self, caller: str) -> None:
         """Count a caller; past 100 names the rest are counted as ``other``."""
+        caller = caller[:_MAX_CALLER]
         if caller not in self.callers and len(self.callers) >= _MAX_CALLERS:
             caller = "other"
         self.callers[caller] = self.callers.get(caller, 0) + 1

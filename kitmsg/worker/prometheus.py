@@ -19,7 +19,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _COUNTERS: Final = {
     "requests": "Turns that ran, failed ones included.",
-    "errors": "Turns that were answered with an error.",
+    "errors": "Asks that were answered with an error, refused ones too.",
     "expired": "Asks dropped unread because their deadline had passed.",
     "cancelled": "Turns ended because the caller gave up or time was up.",
     "shed": "Asks refused because the mailbox was full.",
