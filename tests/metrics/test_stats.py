@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from kitmsg.metrics.stats import BOUNDS_NS, EndpointStats, quantile
@@ -77,6 +78,15 @@ def test_callers_are_bounded() -> None:
     callers = stats.snapshot().callers
     assert len(callers) == 101
     assert (callers["c.0"], callers["other"]) == (2, 50)
+
+
+def test_any_text_can_be_reported() -> None:
+    """An endless error, half a surrogate pair or a long name spoil no report."""
+    stats = EndpointStats()
+    stats.called_by("c" * 1_000_000)
+    stats.failed("internal", "caf\udce9 " + "x" * 3_000_000)
+    assert len(msgspec.json.encode(stats.snapshot())) < 5000
+    assert stats.snapshot().last_error.startswith("internal:caf? xxx")
 
 
 def test_reset() -> None:
