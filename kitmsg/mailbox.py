@@ -111,6 +111,11 @@ class Mailbox:
         """Turns on workers."""
         return self._running
 
+    def turns(self) -> tuple[list[Turn], list[Turn]]:
+        """Return the turns that run, and those that wait."""
+        running = [worker.turn for worker in self._workers if worker.turn is not None]
+        return running, list(self._queue)
+
     def offer(self, turn: Turn) -> bool:
         """Take `turn` if there is room; False, with nothing kept, if there is none.
 

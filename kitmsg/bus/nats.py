@@ -41,6 +41,7 @@ __all__ = ["NatsBus", "NatsStats"]
 _log = logging.getLogger("kitmsg.bus")
 _FIRST_WAIT: Final = 0.25
 _REMEMBERED: Final = 1024
+_REMIND: Final = 30.0  # seconds between two lines about the same absence
 _LONGEST_WAIT: Final = 2.0
 
 
@@ -169,14 +170,19 @@ class NatsBus:
     async def open(cls, options: NatsOptions) -> NatsBus:
         """Connect as `options` say.  Raises as `connect` does."""
         delay = _FIRST_WAIT
+        waited = 0.0
         while True:
             try:
                 return await cls._first(options)
             except Unavailable as error:
                 if not options.wait:
                     raise
-                _log.warning("%s; waiting for it", error)
+                if waited >= _REMIND:
+                    waited = 0.0
+                if not waited:
+                    _log.warning("%s; waiting for it", error)
             await asyncio.sleep(delay)
+            waited += delay
             delay = min(2 * delay, _LONGEST_WAIT)
 
     @classmethod

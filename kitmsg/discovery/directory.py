@@ -122,6 +122,8 @@ class Directory:
                 count[endpoint.subject] = count.get(endpoint.subject, 0) + 1
         if subject in count:
             return "it is known, but every instance is full, leaving or gone"
+        if subject.startswith("_kit.i."):
+            return "no instance with that id is there"
         near = difflib.get_close_matches(subject, count, n=1, cutoff=0.6)
         if near:
             n = count[near[0]]

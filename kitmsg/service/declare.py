@@ -258,6 +258,8 @@ def service_name(cls: type) -> str:
     return _HUMP.sub("_", cls.__name__).lower()
 
 
+_OURS: Final = frozenset({"_kit", "_inbox"})
+
 DEFAULTS: Final = frozenset(
     {"deadline", "error_log", "limit", "metrics", "shedding", "trace"}
 )
@@ -303,7 +305,17 @@ class Service:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = service_name(cls)
+        for attribute in _SETTINGS & vars(cls).keys():
+            if hasattr(vars(cls)[attribute], _SPEC):
+                raise TypeError(
+                    f"{cls.__name__}.{attribute} is a setting of every service; call the"
+                    f" method otherwise and give @endpoint(name={attribute!r})"
+                )
         check_name(cls.name, f"the service {cls.__name__}")
+        if cls.name.lower() in _OURS:
+            raise ValueError(
+                f"{cls.__name__}: the name {cls.name!r} is the toolkit's own"
+            )
         check_version(cls.version, cls.__name__)
         unknown = sorted(set(cls.off) - DEFAULTS)
         if unknown:
@@ -318,6 +330,12 @@ class Service:
 
     async def stop(self) -> None:
         """Put away what `start` opened.  Called after the last turn."""
+
+
+# What a subclass sets, and so cannot be an endpoint.
+_SETTINGS: Final = frozenset(
+    {*Service.__annotations__, "start", "stop"} - {"__declarations__"}
+)
 
 
 def _declarations(cls: type[Service]) -> dict[str, Declaration]:

@@ -236,11 +236,12 @@ class ServiceHost:
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()
+        running, waiting = server.in_hand()
         return EndpointReport(
             name=name,
             subject=server.subject,
             queue_group=self.service.queue,
-            num_requests=seen.requests,
+            num_requests=seen.requests + seen.shed,
             num_errors=seen.errors,
             last_error=seen.last_error,
             processing_time=seen.processing_ns,
@@ -254,8 +255,8 @@ class ServiceHost:
                 "cancelled": seen.cancelled,
                 "shed": seen.shed,
                 "invalid": seen.invalid,
-                "running": self.intake.mailbox.running,
-                "waiting": self.intake.mailbox.waiting,
+                "running": running,
+                "waiting": waiting,
             },
         )
 

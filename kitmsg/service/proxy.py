@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import current
 from kitmsg.endpoint import Endpoint, Middleware, chain
+from kitmsg.message import encode_headers
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
 from kitmsg.transport.intake import DIRECT
 from kitmsg.transport.typed import decode_response, encode_request
+from kitmsg.transport.wire import CALLER, CONTENT_TYPE, TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kitmsg.bus import Bus
 
 __all__ = ["make_client"]
 
 S = TypeVar("S", bound=Service)
+
+_RESERVED: Final = {name.lower() for name in (CALLER, CONTENT_TYPE, TIMEOUT)}
 
 
 class _Proxy:
@@ -54,13 +58,16 @@ def make_client(
 
     Raises:
         TypeError: `service` is no class of a service.
-        ValueError: `timeout` is not positive.
+        ValueError: `timeout` is not positive, or `metadata` names a header that each call
+            sets itself.
+        InvalidArgument: `metadata` holds what cannot be a header.
     """
     given: object = service  # not everybody has a type checker
     if not (isinstance(given, type) and issubclass(given, Service)):
         raise TypeError(f"{service!r} is no class of a service; give a kitmsg.Service")
     proxy = _Proxy(service)
     fields = metadata or {}
+    _check_metadata(fields)
     for declaration in service.__declarations__.values():
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
@@ -85,6 +92,14 @@ def _timeout(given: float | None, declaration: Declaration) -> float:
     if given is not None:
         return given
     return declaration.options.timeout or DEFAULT_TIMEOUT
+
+
+def _check_metadata(fields: Mapping[str, str]) -> None:
+    """Refuse headers that a call writes itself, or that cannot be sent."""
+    for name in fields:
+        if name.lower() in _RESERVED or name.lower().startswith("nats-"):
+            raise ValueError(f"metadata may not set {name}: each call does that itself")
+    encode_headers(fields)
 
 
 def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:

@@ -188,6 +188,14 @@ class Server:
             self._turns.pop(message.reply, None)
             self._shed(message)
 
+    def in_hand(self) -> tuple[int, int]:
+        """Return how many of this server's turns run, and how many wait."""
+        running, waiting = (
+            sum(1 for turn in turns if isinstance(turn, _Turn) and turn.server is self)
+            for turns in self.intake.mailbox.turns()
+        )
+        return running, waiting
+
     def cancel(self, reply: str) -> bool:
         """End the turn that would answer on `reply`; False if there is none."""
         turn = self._turns.get(reply)

@@ -119,12 +119,18 @@ def encode_response(signature: Signature) -> Encode:
 
 
 def encode_request(signature: Signature, codec: Codec = MSGPACK) -> Encode:
-    """Return an encoder of requests in `codec`."""
+    """Return an encoder of requests in `codec`.
+
+    It raises `InvalidArgument` for a value that has no form on the wire.
+    """
     encoder = signature.request_encoder(codec)
 
     def encode(ctx: Context, request: Any) -> bytes:
         ctx.codec = codec
-        return encoder(request)
+        try:
+            return encoder(request)
+        except (TypeError, ValueError) as exc:
+            raise InvalidArgument(f"{ctx.endpoint}: {exc}") from exc
 
     return encode
 
