@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test lint types unit bench clean
+.PHONY: help demo test lint types unit bench guard clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ unit: $(VENV)/.develops ## the quick tests: no servers, no processes
 bench: $(VENV)/.develops ## compare speeds; takes minutes
 	@$(PIP) install --group bench
 	$(BIN)/python -m benchmarks
+
+guard: $(VENV)/.develops ## what a call costs beside a bare echo, in one short run
+	@$(BIN)/python -m benchmarks guard
 
 clean: ## remove .venv, caches and builds
 	rm -rf $(VENV) build dist *.egg-info .*_cache .hypothesis .coverage*
