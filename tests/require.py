@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
-__all__ = ["need"]
+__all__ = ["miss", "need"]
 
 
 def need(program: str) -> str:
@@ -18,7 +19,11 @@ def need(program: str) -> str:
     path = shutil.which(program)
     if path is not None:
         return path
-    sentence = f"{program} is not on PATH; install it to run this test"
+    miss(f"{program} is not on PATH; install it to run this test")
+
+
+def miss(sentence: str) -> NoReturn:
+    """Skip the test for what `sentence` says is missing, or fail it in CI."""
     if os.environ.get("KITMSG_REQUIRE_ALL") == "1":
         pytest.fail(sentence)
     pytest.skip(sentence)
