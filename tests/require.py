@@ -17,9 +17,7 @@ def need(program: str) -> str:
     CI sets ``KITMSG_REQUIRE_ALL=1``, so nothing goes untested there in silence.
     """
     path = shutil.which(program)
-    if path is not None:
-        return path
-    miss(f"{program} is not on PATH; install it to run this test")
+    return path or miss(f"{program} is not on PATH; install it to run this test")
 
 
 def miss(sentence: str) -> NoReturn:
