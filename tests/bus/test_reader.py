@@ -25,10 +25,12 @@ class Scripted:
     def __init__(self) -> None:
         self.connections: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         self.url = ""
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        self.writers.append(writer)
         writer.write(INFO)
         is_known = False
         with contextlib.suppress(ConnectionError):
@@ -48,6 +50,10 @@ async def server() -> AsyncIterator[Scripted]:
     scripted.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     yield scripted
     listener.close()
+    for writer in scripted.writers:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "plain"])

@@ -301,6 +301,7 @@ async def test_a_plain_nats_client(nats_server: EmbeddedServer) -> None:
         await kit.close()
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 async def test_a_foreign_micro_service(nats_server: EmbeddedServer) -> None:
     """A service of another library is found, called, and its errors understood."""
 
