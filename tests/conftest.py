@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,11 @@ from kitmsg.bus.nats import NatsBus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+# A shell that runs us in the background has SIGINT ignored, and so would every process
+# that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
