@@ -1,7 +1,7 @@
-"""``kitmsg gateway http``: HTTP outside, the bus inside.
+"""``kitmsg gateway KIND``: HTTP, gRPC or Thrift outside, the bus inside.
 
-Its options are the fields of `gateways.http.GatewayOptions`; their help is that class's
-documentation.
+A kind is a package ``gateways.KIND``.  Its options are the fields of its `GatewayOptions`,
+their help is that class's documentation, and its `serve` starts it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import contextlib
 import dataclasses
 import errno
 import importlib
+import importlib.util
 import inspect
 import logging
 import re
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 from kitmsg import loops
 from kitmsg.cli.output import UsageError
@@ -25,49 +26,52 @@ from kitmsg.worker.settings import add_flags
 if TYPE_CHECKING:
     from kitmsg.worker.settings import Settings
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["KINDS", "add_arguments", "options_class", "run"]
+
+KINDS: Final = {"http": "HTTP", "grpc": "gRPC", "thrift": "Thrift"}
+"""The gateways there are, and how people write them."""
 
 _OWN: Final = ("log_format", "log_level")
-_LATER: Final = ("grpc", "thrift")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    http = kinds.add_parser(
-        "http",
-        help="serve HTTP",
-        description="Serve every service found on the bus over HTTP.",
-        allow_abbrev=False,
-    )
-    _add_options(http, _options_class())
-    add_flags(http.add_argument_group("logs"), _OWN)
-    add_bus_flags(http)
-    for kind in _LATER:
-        kinds.add_parser(kind, help="not there yet", allow_abbrev=False)
+    for kind, title in KINDS.items():
+        if importlib.util.find_spec(f"gateways.{kind}") is None:
+            continue  # an installation may leave a gateway out
+        one = kinds.add_parser(
+            kind,
+            help=f"serve {title}",
+            description=f"Serve every service found on the bus over {title}.",
+            allow_abbrev=False,
+        )
+        _add_options(one, options_class(kind))
+        add_flags(one.add_argument_group("logs"), _OWN)
+        add_bus_flags(one)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg.worker import logs
 
-    if options.kind in _LATER:
-        raise UsageError(f"there is no {options.kind} gateway yet; there is http")
-    cls = _options_class()
+    cls = options_class(options.kind)
     names = [field.name for field in dataclasses.fields(cls)]
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
     try:
         chosen = cls(**given)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    return loops.run(_serve(chosen, settings))
+    return loops.run(_serve(options.kind, chosen, settings))
 
 
-def _options_class() -> Any:
+def options_class(kind: str) -> Any:
+    """Return the options of a kind of gateway; nothing heavy is imported."""
     # By name: the toolkit does not depend on the edge.
-    return importlib.import_module("gateways.http.options").GatewayOptions
+    return importlib.import_module(f"gateways.{kind}.options").GatewayOptions
 
 
 def _add_options(parser: argparse.ArgumentParser, cls: Any) -> None:
@@ -75,16 +79,20 @@ def _add_options(parser: argparse.ArgumentParser, cls: Any) -> None:
     for field in dataclasses.fields(cls):
         flag = f"--{field.name.replace('_', '-')}"
         text = texts.get(field.name, "").replace("%", "%%")
-        if types[field.name] is bool:
+        type_ = types[field.name]
+        if type_ is bool:
             action = argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, default=None, help=text)
             continue
+        is_many = get_origin(type_) is tuple
+        default = "" if field.default in ("", ()) else f" (default: {field.default})"
         parser.add_argument(
             flag,
-            type=types[field.name],
+            type=get_args(type_)[0] if is_many else type_,
+            action="append" if is_many else "store",
             default=None,
             metavar=field.name.rpartition("_")[2].upper(),
-            help=f"{text} (default: {field.default})",
+            help=f"{text}{'; may be repeated' if is_many else ''}{default}",
         )
 
 
@@ -96,22 +104,22 @@ def _texts(cls: type) -> dict[str, str]:
     return {name: " ".join(text.split()).rstrip(".") for name, text in found}
 
 
-async def _serve(chosen: Any, settings: Settings) -> int:
+async def _serve(kind: str, chosen: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    gateway = asyncio.create_task(_until_cancelled(chosen, settings))
+    gateway = asyncio.create_task(_until_cancelled(kind, chosen, settings))
     on_signals(gateway.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await gateway
     return 0
 
 
-async def _until_cancelled(chosen: Any, settings: Settings) -> None:
+async def _until_cancelled(kind: str, chosen: Any, settings: Settings) -> None:
     from kitmsg.errors import FailedPrecondition
 
     async with connected(settings, wait=True) as kit:
-        gateway = importlib.import_module("gateways.http")
+        gateway = importlib.import_module(f"gateways.{kind}")
         try:
             server = await gateway.serve(kit, chosen)
         except OSError as exc:
@@ -120,7 +128,7 @@ async def _until_cancelled(chosen: Any, settings: Settings) -> None:
             raise FailedPrecondition(
                 f"port {chosen.port} on {chosen.host} {why}; choose another --port"
             ) from exc
-        logging.getLogger("gateways.http").info("ready at %s", server.url)
+        logging.getLogger(f"gateways.{kind}").info("ready at %s", server.url)
         try:
             await asyncio.Event().wait()
         finally:
