@@ -64,6 +64,14 @@ class Bus(Protocol):
         """Longest header block and payload together, in bytes."""
         ...
 
+    @property
+    def inbox(self) -> str:
+        """What subjects begin with that reach this connection alone; ends with a dot.
+
+        A number after it is an ask's; whoever wants more takes a token of its own.
+        """
+        ...
+
     def publish(
         self, subject: str, data: bytes, reply: str = "", header_block: bytes = b""
     ) -> None:

@@ -33,6 +33,7 @@ __all__ = ["MemoryBus"]
 _log = logging.getLogger("kitmsg.bus")
 _NO_RESPONDERS: Final = b"NATS/1.0 503\r\n\r\n"
 _INBOX: Final = "_INBOX.memory."
+_TOKEN_AT: Final = len(_INBOX)
 _CACHED_SUBJECTS: Final = 1024
 
 
@@ -99,6 +100,11 @@ class MemoryBus:
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes."""
         return self._max_payload
+
+    @property
+    def inbox(self) -> str:
+        """What subjects begin with that reach this bus alone."""
+        return _INBOX
 
     @property
     def late_replies(self) -> int:
@@ -226,10 +232,11 @@ class MemoryBus:
     def _route(self, message: Message) -> bool:
         """Queue `message` for its subscribers; tell whether there was any."""
         subject = message.subject
-        to_inbox = subject.startswith(_INBOX)
+        to_inbox = subject.startswith(_INBOX) and subject[_TOKEN_AT:].isdecimal()
         if to_inbox:
             self._enqueue(self._on_reply, message)
-        interest = self._cache.get(subject) or self._find(subject, keep=not to_inbox)
+        keep = not subject.startswith(_INBOX)
+        interest = self._cache.get(subject) or self._find(subject, keep=keep)
         for subscription in interest.plain:
             self._enqueue(subscription.handler, message)
         for group in interest.groups:
@@ -247,8 +254,7 @@ class MemoryBus:
         return interest
 
     def _on_reply(self, message: Message) -> None:
-        token = message.subject[len(_INBOX) :]
-        self._asks.resolve(int(token) if token.isdecimal() else 0, message)
+        self._asks.resolve(int(message.subject[_TOKEN_AT:]), message)
 
     def _enqueue(self, handler: Handler, message: Message) -> None:
         self._queue.append((handler, message))

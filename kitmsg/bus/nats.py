@@ -218,6 +218,11 @@ class NatsBus:
         return self._connection.max_payload
 
     @property
+    def inbox(self) -> str:
+        """What subjects begin with that reach this connection alone."""
+        return self._connection.inbox
+
+    @property
     def stats(self) -> NatsStats:
         """What the connection has been through."""
         connection = self._connection

@@ -1,0 +1,105 @@
+r"""The messages that a stream is made of.
+
+Each is an ordinary message between two inboxes, and its headers say what it is:
+
+    item     ``Kit-Seq: 17``                      payload: the item; counted from 1
+    credit   ``Kit-Credit: 64``                   the peer may send items up to this number
+    open     ``Kit-Stream: open``, ``Kit-Credit``   first of all; its reply subject is where
+                                                  the sender's peer sends to from then on
+    beat     ``Kit-Stream: beat``                 still there
+    end      ``Kit-Stream: end``, ``Kit-Seq``       no more items after this many; with the
+                                                  headers of an error if there was one
+    cancel   ``Kit-Stream: cancel``               the sender gives up
+
+An item has that one header in just this form, so that it is read without parsing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.message import encode_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg.message import Headers
+
+__all__ = [
+    "BEAT",
+    "BEAT_FRAME",
+    "BODY",
+    "BODY_BYTES",
+    "CANCEL_FRAME",
+    "CREDIT",
+    "SEQ",
+    "STREAM",
+    "credit_frame",
+    "end_frame",
+    "item_frame",
+    "item_number",
+    "number",
+    "open_frame",
+    "with_fields",
+]
+
+STREAM: Final = "Kit-Stream"
+CREDIT: Final = "Kit-Credit"
+SEQ: Final = "Kit-Seq"
+BEAT: Final = "Kit-Heartbeat"
+BODY: Final = "Kit-Body"
+BODY_BYTES: Final = "Kit-Body-Bytes"
+
+BEAT_FRAME: Final = b"NATS/1.0\r\nKit-Stream: beat\r\n\r\n"
+CANCEL_FRAME: Final = b"NATS/1.0\r\nKit-Stream: cancel\r\n\r\n"
+
+_ITEM: Final = b"NATS/1.0\r\nKit-Seq: "
+_FROM: Final = len(_ITEM)
+_MAX_DIGITS: Final = 15
+
+
+def item_frame(seq: int) -> bytes:
+    """Return the header block of item number `seq`."""
+    return b"%b%d\r\n\r\n" % (_ITEM, seq)
+
+
+def item_number(block: bytes) -> int:
+    """Return the number of the item that has this header block; 0 if it is no item."""
+    if not block.startswith(_ITEM):
+        return 0
+    digits = block[_FROM:-4]
+    return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
+
+
+def credit_frame(upto: int) -> bytes:
+    """Return the header block that lets the peer send items up to number `upto`."""
+    return b"NATS/1.0\r\nKit-Credit: %d\r\n\r\n" % upto
+
+
+def open_frame(credit: int) -> bytes:
+    """Return the header block with which a service takes a stream."""
+    return b"NATS/1.0\r\nKit-Stream: open\r\nKit-Credit: %d\r\n\r\n" % credit
+
+
+def end_frame(sent: int, error_block: bytes = b"") -> bytes:
+    """Return the header block of a stream's end.
+
+    Args:
+        sent: How many items there were.
+        error_block: Header block of the error that ended it; b"" for none.
+    """
+    return with_fields(error_block, {STREAM: "end", SEQ: str(sent)})
+
+
+def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:
+    """Return a header block with more fields in front."""
+    more = encode_headers(fields)
+    rest = block.partition(b"\r\n")[2]
+    return more[:-2] + rest if rest else more
+
+
+def number(headers: Headers, name: str) -> int:
+    """Return a header's whole number; 0 where it is none."""
+    text = headers.get(name, "")
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else 0

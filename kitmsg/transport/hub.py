@@ -1,0 +1,150 @@
+"""The streams of one connection: their inbox, and the heartbeats that show who is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["Hub", "Party", "hub_of"]
+
+_TICKS: Final = 4  # to a heartbeat
+_QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
+_LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
+
+
+class Party(Protocol):
+    """Whoever takes what comes to one subject of the inbox."""
+
+    quiet: int
+    """Ticks since something was sent."""
+
+    silent: int
+    """Ticks since something came."""
+
+    def take(self, message: Message) -> None:
+        """Take one message."""
+        ...
+
+    def beat(self) -> None:
+        """Tell the peer that this side is there."""
+        ...
+
+    def lost(self, error: str) -> None:
+        """End: the peer is silent, or the bus was lost."""
+        ...
+
+
+class Hub:
+    """One inbox for all streams on a bus; made by `hub_of`.
+
+    Its messages go to the party that has their subject, by number.  A party with a
+    heartbeat is watched: silence is counted in ticks that this process really had, so
+    that one that stood still for a while does not take everybody else for dead.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.prefix = f"{bus.inbox}s."
+        self._parties: dict[str, Party] = {}
+        self._rounds: dict[float, _Round] = {}
+        self._count = itertools.count(1)
+        bus.subscribe(f"{self.prefix}*", self._take)
+        bus.watch(self._changed)
+
+    def __len__(self) -> int:
+        return len(self._parties)
+
+    def next_subject(self) -> str:
+        """Return a subject of the inbox that nobody has."""
+        return f"{self.prefix}{next(self._count)}"
+
+    def join(self, subject: str, party: Party, beat: float) -> None:
+        """Give `party` what comes to `subject`.
+
+        Args:
+            subject: From `next_subject`.
+            party: What takes it.
+            beat: Seconds between heartbeats; 0 for a party that is not watched.
+        """
+        self._parties[subject] = party
+        if beat:
+            loop = asyncio.get_running_loop()
+            round_ = self._rounds.get(beat)
+            if round_ is None or round_.loop is not loop:
+                round_ = self._rounds[beat] = _Round(loop, beat / _TICKS)
+            round_.add(party)
+
+    def leave(self, subject: str, party: Party, beat: float) -> None:
+        """Give nobody what comes to `subject` any more."""
+        self._parties.pop(subject, None)
+        round_ = self._rounds.get(beat)
+        if round_ is not None and not round_.remove(party):
+            del self._rounds[beat]
+
+    def _take(self, message: Message) -> None:
+        party = self._parties.get(message.subject)
+        if party is not None:
+            party.silent = 0
+            party.take(message)
+
+    def _changed(self, is_connected: bool) -> None:
+        if not is_connected:
+            for party in list(self._parties.values()):
+                party.lost("the connection to the bus was lost")
+
+
+class _Round:
+    """One timer for all parties with the same heartbeat."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tick: float) -> None:
+        self.loop = loop
+        self._tick = tick
+        self._parties: dict[Party, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, party: Party) -> None:
+        self._parties[party] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._tick, self._ring)
+
+    def remove(self, party: Party) -> bool:
+        """Watch `party` no more; tell whether there are others."""
+        self._parties.pop(party, None)
+        if not self._parties and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return bool(self._parties)
+
+    def _ring(self) -> None:
+        self._timer = self.loop.call_later(self._tick, self._ring)
+        for party in list(self._parties):
+            party.silent += 1
+            party.quiet += 1
+            if party.silent >= _LOST:
+                seconds = self._tick * _LOST
+                party.lost(f"nothing was heard from the peer for {seconds:g} s")
+            elif party.quiet >= _QUIET:
+                party.quiet = 0
+                party.beat()
+
+
+# A hub is kept alive by its bus, which has its handlers; so it must not be what keeps the
+# bus alive.
+_hubs: weakref.WeakKeyDictionary[Bus, Hub] = weakref.WeakKeyDictionary()
+
+
+def hub_of(bus: Bus) -> Hub:
+    """Return the hub of a bus; it is made when the first stream needs it.
+
+    Raises:
+        Disconnected: The bus is closed.
+    """
+    hub = _hubs.get(bus)
+    if hub is None:
+        hub = _hubs[bus] = Hub(bus)
+    return hub

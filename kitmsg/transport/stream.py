@@ -1,0 +1,511 @@
+"""A stream between two peers on a bus: items both ways, in bytes.
+
+The first message goes to a subject, as an ask does; the instance that takes it answers
+from its own inbox, and from then on both send to each other's.
+
+    open     -> Kit-Stream: open      the peer's inbox, and how much it takes
+    items    -> Kit-Seq: 1, 2, 3 ...  as far as the receiver's credit goes
+    end      -> Kit-Stream: end       with the status
+
+What is promised: items come once, in order and whole, or the stream ends with an error; a
+slow receiver slows its sender, and neither holds more than a window of items; a lost peer
+ends it with `Unavailable` within two heartbeats; whoever gives up ends the work of the
+other side.  `kitmsg.transport.frames` has the messages, `docs/protocol.md` the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Self
+
+from kitmsg.bus.asks import cancel_subject
+from kitmsg.codec import JSON
+from kitmsg.errors import (
+    Cancelled,
+    Code,
+    DataLoss,
+    DeadlineExceeded,
+    Disconnected,
+    FailedPrecondition,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    ResourceExhausted,
+    Unavailable,
+)
+from kitmsg.transport.frames import (
+    BEAT,
+    BEAT_FRAME,
+    CANCEL_FRAME,
+    CREDIT,
+    SEQ,
+    STREAM,
+    credit_frame,
+    end_frame,
+    item_frame,
+    item_number,
+    number,
+    open_frame,
+    with_fields,
+)
+from kitmsg.transport.hub import hub_of
+from kitmsg.transport.wire import TIMEOUT, decode_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "Stream", "accept", "open_stream"]
+
+HEARTBEAT: Final = 5.0
+"""Seconds between two signs of life."""
+
+OPEN_TIMEOUT: Final = 5.0
+"""Seconds in which somebody has to take a new stream."""
+
+_FIRST_WINDOW: Final = 16
+_LEAST_WINDOW: Final = 2
+_MOST_WINDOW: Final = 256
+_WINDOW_BYTES: Final = 4 << 20  # so many bytes of items may be on their way
+_SHORTEST_BEAT: Final = 20  # ms; a shorter one would only make work
+_NO_RESPONDERS: Final = 503
+
+
+class Stream:
+    """One end of a stream; `open_stream` and `accept` make one.
+
+    Iterate over it for the peer's items; `send` and `finish` are for one's own.  One task
+    may iterate while others send.
+
+    Attributes:
+        end: The message that ended it, for the headers and fields of an error; None while
+            it goes on, and where no message ended it.
+        error: What ended it; None while it goes on, and after a good end.
+        moved: Items sent and received so far.
+        on_cancel: Called when the peer gives up or is lost, with the code that says which.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_beat",
+        "_bus",
+        "_can_send",
+        "_consumed",
+        "_granted",
+        "_has_finished",
+        "_has_peer_finished",
+        "_hub",
+        "_is_client",
+        "_is_open",
+        "_items",
+        "_largest",
+        "_name",
+        "_peer",
+        "_received",
+        "_receivers",
+        "_senders",
+        "_sent",
+        "end",
+        "error",
+        "on_cancel",
+        "quiet",
+        "silent",
+        "subject",
+    )
+
+    def __init__(self, bus: Bus, name: str, beat: float, *, is_client: bool) -> None:
+        self.error: KitError | None = None
+        self.end: Message | None = None
+        self.on_cancel: Callable[[Code], None] | None = None
+        self.quiet = self.silent = 0
+        self._bus = bus
+        self._hub = hub_of(bus)
+        self.subject = self._hub.next_subject()
+        self._name = name
+        self._beat = beat
+        self._is_client = is_client
+        self._peer = ""
+        self._is_open = True
+        self._items: deque[Message] = deque()
+        self._received = self._consumed = self._granted = 0
+        self._largest = 1
+        self._has_peer_finished = False
+        self._receivers: list[asyncio.Future[None]] = []
+        self._sent = self._can_send = 0
+        self._has_finished = False
+        self._senders: list[asyncio.Future[None]] = []
+        self._hub.join(self.subject, self, beat)
+
+    def __repr__(self) -> str:
+        state = "open" if self._is_open else "ended"
+        return f"<{state} stream of {self._name}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on; False once both sides, or one of them, ended it."""
+        return self._is_open
+
+    @property
+    def moved(self) -> int:
+        """Items sent and received so far."""
+        return self._sent + self._received
+
+    # -- items in ------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Return the next item of the peer.
+
+        Raises:
+            StopAsyncIteration: There are no more, and all is well.
+            KitError: The stream ended otherwise: `error`.
+        """
+        while not self._items:
+            if self._has_peer_finished:
+                raise StopAsyncIteration
+            if not self._is_open:
+                raise self._ended() if self.error else StopAsyncIteration
+            await _wait(self._receivers)
+        item = self._items.popleft()
+        self._consumed += 1
+        if self._is_open and not self._has_peer_finished:
+            self._grant()
+        return item
+
+    def _grant(self) -> None:
+        """Let the peer send more, once half of the window is used up."""
+        window = min(_MOST_WINDOW, _WINDOW_BYTES // self._largest)
+        window = max(window, _LEAST_WINDOW)
+        if self._granted - self._consumed <= window // 2:
+            self._granted = self._consumed + window
+            self._tell(credit_frame(self._granted))
+
+    # -- items out -----------------------------------------------------------------
+
+    async def send(self, data: bytes) -> None:
+        """Send one item, when the peer has room for it.
+
+        Raises:
+            KitError: The stream ended, with `error` if it was one; or the bus cannot
+                carry the item: `InvalidArgument` for one over its `max_payload`.
+        """
+        while self._is_open and self._sent >= self._can_send:
+            await _wait(self._senders)
+        if self._has_finished or not self._is_open:
+            raise self._ended()
+        while True:
+            try:
+                block = item_frame(self._sent + 1)
+                self._bus.publish(self._peer, data, "", block)
+            except ResourceExhausted:  # the bus has too much to write
+                await self._bus.flush()
+                if not self._is_open:
+                    raise self._ended() from None
+            else:
+                self._sent += 1
+                self.quiet = 0
+                return
+
+    async def finish(self) -> None:
+        """Say that there are no more items from here.  The peer's may still come."""
+        self.finish_with()
+
+    def finish_with(self, data: bytes = b"", error_block: bytes = b"") -> None:
+        """Say that there are no more items from here, and why.
+
+        For the serving side this is the end of the stream.
+
+        Args:
+            data: Payload of an error.
+            error_block: Its header block; b"" for a good end.
+        """
+        if self._has_finished or not self._is_open:
+            return
+        self._has_finished = True
+        self._tell(end_frame(self._sent, error_block), data)
+        if not self._is_client:
+            self._close()
+
+    def cancel(self) -> None:
+        """Give up: the other side stops too.  Harmless when it is over."""
+        self.fail(Cancelled("the stream was cancelled"))
+
+    def fail(self, error: KitError) -> None:
+        """Give up because of `error`, which both readers and senders here will see."""
+        if self._is_open:
+            if self._peer:
+                self._tell(CANCEL_FRAME)
+            elif self._is_client:
+                self._withdraw()
+            self._close(error)
+
+    def _withdraw(self) -> None:
+        """Tell whoever may have the request that nobody waits for it."""
+        try:
+            subject = cancel_subject(self._name)
+            self._bus.publish(subject, self.subject.encode())
+        except KitError:
+            return
+
+    def _ended(self) -> KitError:
+        """Return what to say to somebody who goes on with a stream that is over."""
+        if self.error is not None:
+            return self.error
+        if self._has_finished and self._is_open:
+            return FailedPrecondition(f"no more can be sent to {self._name}: finished")
+        return FailedPrecondition(f"the stream of {self._name} is over")
+
+    def _tell(self, block: bytes, data: bytes = b"", reply: str = "") -> None:
+        self.quiet = 0
+        try:
+            self._bus.publish(self._peer, data, reply, block)
+        except KitError as error:
+            if self._is_open:
+                self._close(error)
+
+    # -- what comes in; called by the hub ---------------------------------------------
+
+    def take(self, message: Message) -> None:
+        """Take a frame from the peer."""
+        block = message.header_block
+        seq = item_number(block)
+        if seq:
+            if self._is_open and not self._has_peer_finished:
+                self._take_item(seq, message)
+        elif not block or not self._peer:
+            self._take_first(message)
+        elif message.status == _NO_RESPONDERS:
+            self.lost("the peer is gone")
+        else:
+            self._take_control(message)
+
+    def _take_item(self, seq: int, message: Message) -> None:
+        if seq != self._received + 1:
+            lost = f"item {self._received + 1} of {self._name} was lost"
+            self._end_by(DataLoss(lost))
+        elif seq > self._granted:
+            self._end_by(ResourceExhausted(f"{self._name} sends more than it may"))
+        else:
+            self._received = seq
+            self._largest = max(self._largest, len(message.data))
+            self._items.append(message)
+            _wake(self._receivers)
+
+    def _end_by(self, error: KitError) -> None:
+        """End because the peer broke a rule."""
+        self.fail(error)
+        self._stop_work(error.code)
+
+    def _take_first(self, message: Message) -> None:
+        """Take the answer to the request: the stream's opening, or one plain reply."""
+        headers = message.headers
+        if message.status == _NO_RESPONDERS:
+            self._close(NoResponders(self._name))
+        elif headers.get(STREAM) == "open" and message.reply:
+            self._peer = message.reply
+            self._can_send = number(headers, CREDIT)
+            _wake(self._senders)
+            _wake(self._receivers)
+        elif headers.get(STREAM) == "end":
+            self._take_end(message)
+        else:
+            error = self._error_in(message)
+            if error is None:  # one reply, of a service that knows no streams
+                self._items.append(message)
+            self.end = message
+            self._has_peer_finished = error is None
+            self._close(error)
+
+    def _take_control(self, message: Message) -> None:
+        headers = message.headers
+        kind = headers.get(STREAM, "")
+        if kind == "end":
+            self._take_end(message)
+        elif kind == "cancel":
+            self._close(Cancelled(f"the caller of {self._name} gave up"))
+            self._stop_work(Code.CANCELLED)
+        elif CREDIT in headers:
+            self._can_send = max(self._can_send, number(headers, CREDIT))
+            _wake(self._senders)
+
+    def _take_end(self, message: Message) -> None:
+        sent = number(message.headers, SEQ)
+        error = self._error_in(message)
+        if error is None and sent != self._received:
+            lost = f"{sent - self._received} items of {self._name} were lost"
+            self._end_by(DataLoss(lost))
+            return
+        self.end = message
+        self._has_peer_finished = error is None
+        if self._is_client:  # the service has the last word
+            self._close(error)
+        else:
+            _wake(self._receivers)
+
+    @staticmethod
+    def _error_in(message: Message) -> KitError | None:
+        try:
+            error = decode_error(message, codec=JSON, declared={})
+        except KitError as broken:
+            error = broken
+        return error if isinstance(error, KitError) else None
+
+    def beat(self) -> None:
+        """Tell the peer that this side is there; one that is gone is heard of at once."""
+        if self._peer:
+            self._tell(BEAT_FRAME, reply=self.subject)
+
+    def lost(self, why: str) -> None:
+        """End: the peer, or the bus, is gone."""
+        if not self._is_open:
+            return
+        if self._bus.is_connected:
+            self.fail(Unavailable(f"{self._name}: {why}"))
+        else:
+            self._close(Disconnected(f"{self._name}: {why}", sent=True))
+        self._stop_work(Code.UNAVAILABLE)
+
+    def _stop_work(self, code: Code) -> None:
+        if self.on_cancel is not None:
+            self.on_cancel(code)
+
+    def _close(self, error: KitError | None = None) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self.error = error
+        self._hub.leave(self.subject, self, self._beat)
+        _wake(self._receivers)
+        _wake(self._senders)
+
+    # -- opening ---------------------------------------------------------------------
+
+    async def opened(self, timeout: float) -> None:
+        """Wait until somebody took the stream.
+
+        Raises:
+            KitError: Nobody did, or it was refused.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._is_open and not self._peer:
+                    await _wait(self._receivers)
+        except TimeoutError:
+            late = DeadlineExceeded(f"nobody took {self._name!r} in {timeout:g} s")
+            self.fail(late)
+            raise late from None
+        except BaseException:
+            self.cancel()
+            raise
+        if self.error is not None:
+            raise self.error
+
+    def request(self, data: bytes, block: bytes) -> None:
+        """Send the message that asks for the stream."""
+        self._granted = _FIRST_WINDOW
+        fields = {
+            STREAM: "open",
+            CREDIT: str(_FIRST_WINDOW),
+            BEAT: str(int(self._beat * 1000)),
+        }
+        try:
+            self._bus.publish(
+                self._name, data, self.subject, with_fields(block, fields)
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def answer(self, message: Message, *, takes_items: bool) -> None:
+        """Take a stream that `message` asks for."""
+        self._peer = message.reply
+        self._can_send = number(message.headers, CREDIT)
+        self._granted = _FIRST_WINDOW if takes_items else 0
+        self._tell(open_frame(self._granted), reply=self.subject)
+
+
+async def _wait(waiters: list[asyncio.Future[None]]) -> None:
+    future = asyncio.get_running_loop().create_future()
+    waiters.append(future)
+    try:
+        await future
+    finally:
+        if not future.done() or future.cancelled():
+            waiters.remove(future)
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    woken = waiters[:]
+    waiters.clear()
+    for future in woken:
+        if not future.done():
+            future.set_result(None)
+
+
+async def open_stream(
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    block: bytes = b"",
+    *,
+    timeout: float | None = None,
+    open_timeout: float = OPEN_TIMEOUT,
+    heartbeat: float = HEARTBEAT,
+) -> Stream:
+    """Ask for a stream; returns when a service took it.
+
+    A service that knows no streams and just replies gives a stream of one item.
+
+    Args:
+        bus: What carries it.
+        subject: Where the endpoint is served.
+        data: Payload of the request.
+        block: Header block of the request, as for `Bus.request`.
+        timeout: Seconds that the whole stream may take; None for as long as it likes.
+        open_timeout: Seconds in which somebody has to take it.
+        heartbeat: Seconds between two signs of life; a peer that is silent for two of
+            them is lost.
+
+    Raises:
+        NoResponders: Nobody is subscribed to `subject`.
+        DeadlineExceeded: Nobody took it in time.
+        Disconnected: No connection, or lost while waiting.
+        KitError: The service refused; see `Bus.request` for the rest.
+    """
+    if timeout is not None:
+        if not timeout > 0:
+            raise DeadlineExceeded(f"no time left to ask {subject!r}")
+        block = with_fields(block, {TIMEOUT: str(int(timeout * 1000) or 1)})
+        open_timeout = min(open_timeout, timeout)
+    stream = Stream(bus, subject, heartbeat, is_client=True)
+    stream.request(data, block)
+    await stream.opened(open_timeout)
+    return stream
+
+
+def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Stream:
+    """Take a stream that `message` asks for, and tell the caller.
+
+    Args:
+        bus: What carries it.
+        message: The request; it has a reply subject and ``Kit-Stream: open``.
+        name: Of the endpoint, for messages.
+        takes_items: Whether the caller may send items.
+
+    Raises:
+        InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20.
+    """
+    milliseconds = number(message.headers, BEAT) if BEAT in message.headers else 5000
+    if milliseconds < _SHORTEST_BEAT:
+        raise InvalidArgument(
+            f"header {BEAT} must be whole milliseconds from {_SHORTEST_BEAT}",
+            field=BEAT,
+        )
+    stream = Stream(bus, name, milliseconds / 1000, is_client=False)
+    stream.answer(message, takes_items=takes_items)
+    return stream
