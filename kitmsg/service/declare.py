@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Middleware
+    from kitmsg.endpoint import Endpoint, Middleware
 
 __all__ = [
     "DEFAULTS",
@@ -330,6 +330,10 @@ class Service:
 
     async def stop(self) -> None:
         """Put away what `start` opened.  Called after the last turn."""
+
+    def __endpoint__(self, declaration: Declaration) -> Endpoint[Any, Any]:
+        """Return what carries out `declaration`: by default the method it was made of."""
+        return declaration.signature.adapter(getattr(self, declaration.attribute))
 
 
 # What a subclass sets, and so cannot be an endpoint.

@@ -230,9 +230,8 @@ class ServiceHost:
 
     def _endpoint(self, declaration: Declaration) -> Endpoint[Any, Any]:
         """Return the method of the present instance, in its middlewares."""
-        method = getattr(self.service, declaration.attribute)
         around = (*self.service.middleware, *declaration.options.middleware)
-        return chain(*around)(declaration.signature.adapter(method))
+        return chain(*around)(self.service.__endpoint__(declaration))
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()

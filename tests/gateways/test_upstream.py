@@ -1,0 +1,210 @@
+"""The seam of the upstreams: addresses, hooks, what goes along, endpoints on the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import kitmsg
+from gateways.upstream import (
+    CannotConnect,
+    Hooks,
+    Remote,
+    RoundRobin,
+    Upstream,
+    fixed,
+    outgoing,
+)
+from kitmsg.context import Context
+from kitmsg.errors import DeadlineExceeded, NotFound, Unavailable
+from kitmsg.message import Message, encode_headers
+from kitmsg.service.described import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kitmsg.bus.memory import MemoryBus
+
+NUMBERS = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    "required": ["a", "b"],
+}
+
+
+class Changing:
+    """Addresses that a test changes."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses: tuple[str, ...] = addresses
+        self.watchers: list[Callable[[Sequence[str]], None]] = []
+
+    def watch(self, changed: Callable[[Sequence[str]], None], /) -> Callable[[], None]:
+        self.watchers.append(changed)
+        changed(self.addresses)
+        return lambda: self.watchers.remove(changed)
+
+    def become(self, *addresses: str) -> None:
+        for changed in self.watchers:
+            changed(addresses)
+
+
+def adder() -> Upstream:
+    """An upstream whose server is a function."""
+
+    async def add(_ctx: Context, request: dict[str, Any]) -> int:
+        return int(request["a"] + request["b"])
+
+    declared = describe(
+        "adder", "sum", request=NUMBERS, response={"type": "integer"}, doc="Adds."
+    )
+    return Upstream("adder", [Remote(declared, add)], kind="test", doc="Adds numbers.")
+
+
+def test_addresses_take_turns() -> None:
+    """Each address gets as many calls as the others."""
+    pool = RoundRobin("adder", ["a", "b", "c"])
+    picked = [pool.pick() for _ in range(6)]
+    assert sorted(picked) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_one_address_may_be_plain_text() -> None:
+    """A single address needs no list."""
+    assert RoundRobin("adder", "here").addresses == ("here",)
+
+
+def test_an_address_that_failed_is_avoided_for_a_moment() -> None:
+    """It comes back when the moment is over, or when there is no other."""
+    now = 10.0
+    pool = RoundRobin("adder", fixed(["a", "b"]), clock=lambda: now)
+    pool.failed("a")
+    assert {pool.pick() for _ in range(4)} == {"b"}
+    pool.failed("b")
+    assert {pool.pick() for _ in range(4)} == {"a", "b"}
+    now = 12.0
+    assert {pool.pick() for _ in range(4)} == {"a", "b"}
+
+
+def test_who_leaves_the_list_is_told_and_picked_no_more() -> None:
+    """Changes of the instancer count for the next call."""
+    gone: list[str] = []
+    source = Changing("a", "b")
+    pool = RoundRobin("adder", source, gone=gone.append)
+    source.become("b", "c")
+    assert gone == ["a"]
+    assert {pool.pick() for _ in range(4)} == {"b", "c"}
+    pool.close()
+    assert source.watchers == []
+
+
+async def test_another_instance_gets_what_one_could_not_take() -> None:
+    """A call goes on to the next address while connecting fails."""
+    pool = RoundRobin("adder", ["a", "b", "c"])
+
+    async def send(address: str) -> str:
+        if address != "c":
+            raise CannotConnect("refused")
+        return address
+
+    assert await pool.through(send) == "c"
+    assert {pool.pick() for _ in range(4)} == {"c"}
+
+
+async def test_no_instance_at_all_is_unavailable() -> None:
+    """Each address is tried once; then the caller is told, without addresses."""
+    pool = RoundRobin("adder", ["secret-host:1", "secret-host:2"])
+    tried = []
+
+    async def send(address: str) -> None:
+        tried.append(address)
+        raise CannotConnect("refused")
+
+    with pytest.raises(Unavailable, match="adder has no instance") as caught:
+        await pool.through(send)
+    assert sorted(tried) == ["secret-host:1", "secret-host:2"]
+    assert "secret" not in str(caught.value)
+    with pytest.raises(Unavailable):
+        RoundRobin("adder", []).pick()
+
+
+async def test_finalizers_see_how_it_ended() -> None:
+    """They run last, with the error or with None."""
+    seen: list[BaseException | None] = []
+    hooks: Hooks[Any, Any] = Hooks(finalizer=[lambda _ctx, error: seen.append(error)])
+
+    async def call(_ctx: Context, request: Any) -> Any:
+        if request is None:
+            raise ValueError("no")
+        return request
+
+    run = hooks.finalized(call)
+    assert await run(Context(), 1) == 1
+    with pytest.raises(ValueError, match="no"):
+        await run(Context(), None)
+    assert seen[0] is None
+    assert isinstance(seen[1], ValueError)
+
+
+async def test_time_trace_and_id_go_along() -> None:
+    """The caller's deadline wins; authorization goes along only when told to."""
+    fields = {
+        "traceparent": "00-1-2-01",
+        "Kit-Request-Id": "r1",
+        "Authorization": "B x",
+    }
+    message = Message("s", b"", header_block=encode_headers(fields))
+    now = asyncio.get_running_loop().time()
+    ctx = Context(deadline=now + 2.0, message=message)
+    sent = outgoing(ctx, 5.0)
+    assert 0 < sent.timeout <= 2.0
+    assert sent.headers == {"traceparent": "00-1-2-01", "Kit-Request-Id": "r1"}
+    more = outgoing(ctx, 0.5, forward_authorization=True)
+    assert more.timeout == 0.5
+    assert more.headers["Authorization"] == "B x"
+    with pytest.raises(DeadlineExceeded):
+        outgoing(Context(deadline=now - 1.0), 5.0)
+
+
+async def test_an_upstream_is_served_like_any_service(memory_bus: MemoryBus) -> None:
+    """Its endpoints answer on the bus, and discovery shows their schemas."""
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        host = await kit.serve(adder())
+        assert await kit.call("adder.sum", a=1, b=2) == 3
+        assert host.info.description == "Adds numbers."
+        assert host.info.metadata == {"kit.upstream": "test"}
+        reply = await memory_bus.request("adder._schema", b"", 1.0)
+        schema = msgspec.json.decode(reply.data)["sum"]
+        assert schema["request"] == NUMBERS
+        assert schema["response"] == {"type": "integer"}
+        assert host.info.endpoints[0].metadata == {
+            "kit.schema": schema["hash"],
+            "description": "Adds.",
+        }
+
+
+async def test_a_request_that_is_no_object_is_refused(memory_bus: MemoryBus) -> None:
+    """The upstream never sees it."""
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        await kit.serve(adder())
+        reply = await memory_bus.request("adder.sum", b"{]", 1.0)
+        assert reply.headers["Kit-Code"] == "invalid_argument"
+
+
+async def test_an_upstream_works_without_a_bus() -> None:
+    """Its endpoints are endpoints, for any code."""
+    async with adder() as upstream:
+        assert await upstream.endpoint("sum")(Context(), {"a": 1, "b": 2}) == 3
+        with pytest.raises(NotFound, match="did you mean 'sum'"):
+            upstream.endpoint("sun")
+
+
+def test_endpoints_have_names_of_their_own() -> None:
+    """Two of one name, or none at all, are refused."""
+    (remote,) = adder().remotes.values()
+    with pytest.raises(ValueError, match="two endpoints are named 'sum'"):
+        Upstream("adder", [remote, Remote(remote.declaration, remote.call)], kind="x")
+    with pytest.raises(ValueError, match="without endpoints"):
+        Upstream("adder", [], kind="x")
