@@ -8,7 +8,14 @@
     Upstream     such endpoints as a service: ``kit.serve(upstream)``, or used in process
 
 A protocol brings its connections, its encoding and its errors, in a subclass of
-`Upstream`.  Left out: discovery and balancing beyond a list of addresses.
+`Upstream`.  For ``kitmsg upstream KIND ADDRESS... --as NAME`` its module
+``gateways.KIND.upstream``, which imports nothing heavy until it is used, has
+
+    UpstreamOptions   a frozen dataclass; its fields are the flags, its docstring their help
+    open_upstream     ``async (name, addresses, options) -> Upstream``; a `ValueError` or
+                      `KitError` says what is wrong with them
+
+Left out: discovery and balancing beyond a list of addresses.
 """
 
 from __future__ import annotations
