@@ -8,14 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["Adapter", "Shape", "adapt"]
+__all__ = ["Adapter", "Shape", "StreamRequest", "adapt"]
 
 Adapter: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 """Takes the context and the request; runs the method."""
+
+
+class StreamRequest(NamedTuple):
+    """What an endpoint that streams is called with.
+
+    Attributes:
+        request: The parameters that are no stream, as for any endpoint.
+        items: What the caller streams; None if nothing.
+    """
+
+    request: Any
+    items: AsyncIterator[Any] | None
 
 
 class Shape(NamedTuple):
@@ -28,6 +40,8 @@ class Shape(NamedTuple):
         context_at: Its position among all parameters; -1 without one.
         by_name: Whether there are keyword-only parameters.
         is_async: Whether the method is a coroutine function.
+        streams: Whether it takes a stream or gives one.
+        items: Name of the parameter that takes a stream; "" for none.
     """
 
     names: tuple[str, ...]
@@ -36,14 +50,18 @@ class Shape(NamedTuple):
     context_at: int
     by_name: bool
     is_async: bool
+    streams: bool = False
+    items: str = ""
 
 
 def adapt(method: Callable[..., Any], shape: Shape) -> Adapter:
     """Return a function from context and request to the awaited result of `method`.
 
     A plain ``def`` runs in the event loop's thread pool, with the context variables of
-    the caller.
+    the caller.  One that streams takes a `StreamRequest`.
     """
+    if shape.streams:
+        return _streaming(method, shape)
     call = _choose(shape)(method, shape)
     return call if shape.is_async else _threaded(call)
 
@@ -89,16 +107,30 @@ def _with_context(method: Callable[..., Any], shape: Shape) -> _Call:
     return call
 
 
-def _by_name(method: Callable[..., Any], shape: Shape) -> _Call:
+def _by_name(method: Callable[..., Any], shape: Shape) -> Callable[..., Any]:
     names, context, is_single = shape.names, shape.context, shape.is_single
 
-    def call(ctx: Any, request: Any) -> Any:
-        values = {context: ctx} if context else {}
+    def call(ctx: Any, request: Any, **values: Any) -> Any:
+        if context:
+            values[context] = ctx
         for name in names:
             values[name] = request if is_single else getattr(request, name)
         return method(**values)
 
     return call
+
+
+def _streaming(method: Callable[..., Any], shape: Shape) -> Adapter:
+    rest = _by_name(method, shape)
+    items = shape.items
+
+    async def run(ctx: Any, request: StreamRequest) -> Any:
+        given = {items: request.items} if items else {}
+        result = rest(ctx, request.request, **given)
+        # A generator function gives its iterator at once, a coroutine function awaited.
+        return await result if inspect.isawaitable(result) else result
+
+    return run
 
 
 def _threaded(call: _Call) -> Adapter:

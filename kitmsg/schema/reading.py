@@ -37,7 +37,8 @@ def signature(
 
     A single parameter that is a Struct, a dataclass or a pydantic model is the request
     itself; otherwise the parameters form one.  A parameter annotated
-    `kitmsg.context.Context` receives the context.
+    `kitmsg.context.Context` receives the context, one annotated ``AsyncIterator[T]`` the
+    items that the caller streams; a result annotated so is a stream too.
 
     Args:
         function: A method, bound or not, or a plain function; async or not.
@@ -79,13 +80,15 @@ class _Reader:
         self.parameters = parameters[1:] if skip_self else parameters
 
     def read(self) -> Signature:
-        self._refuse_streams()
+        self._refuse_blocking_streams()
         hints = types.resolve(self.function, self.where)
+        items, item = self._items(hints)
         context, wire = self._split(hints)
-        response = self._response(hints)
+        response, gives = self._response(hints)
         single = len(wire) == 1 and _is_object(hints[wire[0].name])
         python = [p.replace(annotation=_EMPTY) for p in wire]
         shape = self._shape(wire, context, single)
+        shape = shape._replace(streams=gives or bool(items), items=items)
         return Signature(
             owner=self.owner,
             name=self.name,
@@ -100,6 +103,8 @@ class _Reader:
             unknown_fields=self.unknown_fields,
             _python=inspect.Signature(python),
             _shape=shape,
+            item=item,
+            gives_items=gives,
         )
 
     def _shape(
@@ -115,12 +120,27 @@ class _Reader:
             is_async=inspect.iscoroutinefunction(self.function),
         )
 
-    def _refuse_streams(self) -> None:
-        function = inspect.unwrap(self.function)
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(
-            function
-        ):
-            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
+    def _refuse_blocking_streams(self) -> None:
+        if inspect.isgeneratorfunction(inspect.unwrap(self.function)):
+            raise TypeError(
+                f"{self.where} is a blocking generator; a stream is written as"
+                " 'async def' with AsyncIterator[...] as its result"
+            )
+
+    def _items(self, hints: dict[str, Any]) -> tuple[str, Any]:
+        """Return name and item type of the parameter that takes a stream, taken out."""
+        items, item = "", None
+        for parameter in list(self.parameters):
+            what = f"{self.where}: parameter {parameter.name!r}"
+            found = types.item_of(hints.get(parameter.name), what)
+            if found is None:
+                continue
+            if items:
+                raise self._error(parameter.name, "is a second stream; take one")
+            types.check(found, what)
+            items, item = parameter.name, types.bounded(found)
+            self._check_kind(parameter)
+        return items, item
 
     def _split(self, hints: dict[str, Any]) -> tuple[str, list[inspect.Parameter]]:
         """Return the name of the context parameter, and those of the request."""
@@ -132,6 +152,8 @@ class _Reader:
             self._check_kind(parameter)
             if parameter.name not in hints:
                 raise self._error(parameter.name, "has no type; annotate it")
+            if types.item_of(hints[parameter.name], "") is not None:
+                continue
             if hints[parameter.name] is not Context:
                 self._check_type(parameter.name, hints[parameter.name])
                 wire.append(parameter)
@@ -155,21 +177,24 @@ class _Reader:
             )
 
     def _check_type(self, name: str, annotation: Any) -> None:
-        if types.is_streaming(annotation):
-            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
         types.check(annotation, f"{self.where}: parameter {name!r}")
 
-    def _response(self, hints: dict[str, Any]) -> Any:
+    def _response(self, hints: dict[str, Any]) -> tuple[Any, bool]:
+        """Return the type of the result, or of its items, and whether it is a stream."""
         if "return" not in hints:
             raise TypeError(
                 f"{self.where}: the result has no type;"
                 " annotate it (-> None for nothing)"
             )
         response = hints["return"]
-        if types.is_streaming(response):
-            raise TypeError(f"{self.where}: streaming endpoints are not supported yet")
-        types.check(response, f"{self.where}: the result")
-        return response
+        item = types.item_of(response, f"{self.where}: the result")
+        if item is None and inspect.isasyncgenfunction(inspect.unwrap(self.function)):
+            raise TypeError(
+                f"{self.where} yields, so its result is AsyncIterator[...], not"
+                f" {types.spell(response)}"
+            )
+        types.check(response if item is None else item, f"{self.where}: the result")
+        return (response, False) if item is None else (item, True)
 
     def _struct(
         self, wire: list[inspect.Parameter], hints: dict[str, Any]

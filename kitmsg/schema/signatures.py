@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import AsyncIterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,7 +24,7 @@ from kitmsg.codec import (
 )
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema import jsonschema, strict, types
-from kitmsg.schema.calls import Adapter, Shape, adapt
+from kitmsg.schema.calls import Adapter, Shape, StreamRequest, adapt
 from kitmsg.schema.defaults import filled
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Signature:
         context_parameter: Name of the parameter that takes the context; "" for none.
         keyword_only: Whether the method has parameters that must be passed by name.
         unknown_fields: Whether a request may have fields that nobody declared.
+        item: Type of the items that the caller streams; None for none.
+        gives_items: Whether it answers with a stream; `response` is its item then.
     """
 
     owner: str
@@ -71,11 +74,53 @@ class Signature:
     unknown_fields: UnknownFields
     _python: inspect.Signature = dataclasses.field(repr=False)
     _shape: Shape = dataclasses.field(repr=False)
+    item: Any = None
+    gives_items: bool = False
 
     @property
     def where(self) -> str:
         """``Owner.method``, as messages have it."""
         return where_of(self.owner, self.name)
+
+    @property
+    def takes_items(self) -> bool:
+        """Whether the caller streams items to it."""
+        return self.item is not None
+
+    @property
+    def stream(self) -> str:
+        """``out``, ``in`` or ``both`` where items are streamed; "" for a plain call."""
+        if self.takes_items:
+            return "both" if self.gives_items else "in"
+        return "out" if self.gives_items else ""
+
+    def bind_stream(self, *args: Any, **kwargs: Any) -> StreamRequest:
+        """Return what a call with these arguments streams, beside its request.
+
+        Raises:
+            TypeError: The arguments do not fit the parameters.
+        """
+        items = None
+        if self._shape.items:
+            args, kwargs, items = self._without_items(args, kwargs)
+        return StreamRequest(self.bind(*args, **kwargs), items)
+
+    def _without_items(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        name = self._shape.items
+        positional = [item for item in args if isinstance(item, AsyncIterable)]
+        if len(positional) + (name in kwargs) != 1:
+            raise TypeError(
+                f"{self.where}() takes an asynchronous iterator as {name!r}"
+            )
+        items = kwargs.pop(name) if name in kwargs else positional[0]
+        if not isinstance(items, AsyncIterable):
+            raise TypeError(
+                f"{self.where}(): {name!r} must be an asynchronous iterator, not"
+                f" {types.spell(type(items))}"
+            )
+        return tuple(arg for arg in args if arg is not items), kwargs, items
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """Return the request for a call with these arguments.
@@ -157,6 +202,29 @@ class Signature:
         if codec.name == "raw" and self._is_blob and not self.is_single:
             return _writer(attrgetter(self.parameters[0]), self.request)
         return _writer(codec.encoder(self.request), self.request)
+
+    def item_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
+        """Return a function from bytes to an item that the caller streams.
+
+        It raises `InvalidArgument`, naming the field, for anything that does not fit.
+        """
+        info = mi.type_info(self.item)
+        decode = filled(codec.decoder(self.item), info)
+        describe = functools.partial(strict.choices_at, info)
+
+        def fail(_: bytes, error: BaseException) -> Any:
+            raise translate(error, codec.name, describe) from error
+
+        check = strict.compile_check(
+            info, forbid_unknown=self.unknown_fields == "forbid"
+        )
+        if check is None or codec.name == "raw":
+            return _guarded(decode, fail)
+        return _checked(decode, check, strict.untyped(codec.name), fail)
+
+    def item_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
+        """Return a function from an item that the caller streams to its bytes."""
+        return _writer(codec.encoder(self.item), self.item)
 
     def response_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return a function from a reply's bytes to the response, built once.
@@ -248,12 +316,31 @@ class Signature:
     @functools.cached_property
     def schema_hash(self) -> str:
         """16 hexadecimal digits that change when the request or the response does."""
-        return jsonschema.digest(*self._schemas)
+        extra = [{"stream": self.stream, **self._items_schema}] if self.stream else []
+        return jsonschema.digest(*self._schemas, *extra)
+
+    @functools.cached_property
+    def _items_schema(self) -> dict[str, Any]:
+        if not self.takes_items:
+            return {}
+        items = jsonschema.json_schema(self.item)
+        return {
+            "items": jsonschema.closed(items)
+            if self.unknown_fields == "forbid"
+            else items
+        }
 
     def describe(self) -> dict[str, Any]:
-        """Return both schemas and their hash: ``request``, ``response``, ``hash``."""
+        """Return both schemas and their hash: ``request``, ``response``, ``hash``.
+
+        Where items are streamed, ``stream`` says which way, ``response`` is the schema of
+        what comes out and ``items`` of what goes in.
+        """
         request, response = self._schemas
-        return {"request": request, "response": response, "hash": self.schema_hash}
+        found = {"request": request, "response": response, **self._items_schema}
+        if self.stream:
+            found["stream"] = self.stream
+        return {**found, "hash": self.schema_hash}
 
 
 def _guarded(

@@ -29,7 +29,7 @@ __all__ = [
     "check",
     "children",
     "hints_of",
-    "is_streaming",
+    "item_of",
     "local_names",
     "resolve",
     "spell",
@@ -39,13 +39,8 @@ INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 FLOAT_MAX: Final = sys.float_info.max
 
-_STREAMS = (
-    abc.AsyncIterable,
-    abc.AsyncIterator,
-    abc.AsyncGenerator,
-    abc.Iterator,
-    abc.Generator,
-)
+_STREAMS = (abc.AsyncIterable, abc.AsyncIterator, abc.AsyncGenerator)
+_BLOCKING_STREAMS = (abc.Iterator, abc.Generator)
 _USE = (
     "use builtins, dataclasses, msgspec.Struct, enums, datetime, Decimal, UUID, bytes,"
     " or containers, optionals and tagged unions of them"
@@ -120,10 +115,28 @@ def _closure(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def is_streaming(annotation: Any) -> bool:
-    """Tell whether `annotation` is an iterator or a generator of any kind."""
+def item_of(annotation: Any, what: str) -> Any:
+    """Return the type of the items of a stream; None for an annotation of no stream.
+
+    Args:
+        annotation: Such as ``AsyncIterator[int]``.
+        what: Begins the message, such as ``Greeter.hello: parameter 'x'``.
+
+    Raises:
+        TypeError: It is a blocking iterator, or does not say of what.
+    """
     origin = get_origin(annotation) or annotation
-    return origin in _STREAMS
+    if origin in _BLOCKING_STREAMS:
+        raise TypeError(
+            f"{what} is a blocking iterator; a stream is an AsyncIterator[...] and its"
+            " method is async"
+        )
+    if origin not in _STREAMS:
+        return None
+    args = get_args(annotation)
+    if not args:
+        raise TypeError(f"{what} does not say of what: write AsyncIterator[int]")
+    return args[0]
 
 
 def check(annotation: Any, what: str) -> mi.Type:
