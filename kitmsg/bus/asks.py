@@ -11,6 +11,8 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from kitmsg.errors import DeadlineExceeded, Disconnected, KitError, NoResponders
 
 if TYPE_CHECKING:
@@ -27,24 +29,14 @@ _NO_RESPONDERS: Final = 503
 _NEVER: Final = math.inf
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """One awaited reply: await `future`."""
 
-    __slots__ = ("expires", "future", "subject", "timeout", "token")
-
-    def __init__(
-        self,
-        token: int,
-        subject: str,
-        timeout: float,
-        expires: float,
-        future: asyncio.Future[Message],
-    ) -> None:
-        self.token = token
-        self.subject = subject
-        self.timeout = timeout
-        self.expires = expires
-        self.future = future
+    token: int
+    subject: str
+    timeout: float
+    expires: float
+    future: asyncio.Future[Message]
 
 
 class Asks:

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
+
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
 from kitmsg.errors import (
@@ -64,17 +66,12 @@ ErrorEncoder: TypeAlias = Callable[[Context, BaseException], tuple[bytes, bytes]
 """Returns payload and header block of the reply that tells of an error."""
 
 
-class _Turn:
+class _Turn(msgspec.Struct, eq=False):
     """One request on its way; see `kitmsg.mailbox.Turn`."""
 
-    __slots__ = ("deadline", "message", "server")
-
-    def __init__(
-        self, server: Server, message: Message, deadline: float | None
-    ) -> None:
-        self.server = server
-        self.message = message
-        self.deadline = deadline
+    server: Server
+    message: Message
+    deadline: float | None
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
