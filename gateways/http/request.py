@@ -1,7 +1,7 @@
-"""Path, query and body parameters to the one object that an endpoint takes.
+"""Path, query, header and body parameters to the one object that an endpoint takes.
 
-A POST without parameters in path or query is not decoded here: its bytes go on as they
-came, and the service checks them.  Parameters are text; the endpoint's JSON Schema says
+A POST without parameters in path, query or headers is not decoded here: its bytes go on as
+they came, and the service checks them.  Parameters are text; the endpoint's JSON Schema says
 what they become.  What stays unknown here is left for the service to refuse.
 """
 
@@ -11,13 +11,17 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from kitmsg.codec import DECODE_ERRORS, JSON, Codec, translate
 from kitmsg.errors import InvalidArgument
+from kitmsg.schema.places import HEADER_KEY, is_free_header
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
 
 __all__ = ["Parameters", "resolve"]
 
@@ -27,6 +31,7 @@ _Convert: TypeAlias = Callable[[str], Any]
 
 _MAX_PARAMETERS: Final = 256
 _MAX_DEPTH: Final = 16
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -55,6 +60,7 @@ class Parameters:
 
     Attributes:
         properties: Schemas of the fields.
+        headers: Names of the headers that some fields come from, by field.
         is_closed: Whether other fields are refused.
         takes_bytes: Whether the request is one field of bytes.
     """
@@ -63,15 +69,31 @@ class Parameters:
         root = schema or {}
         top = resolve(root, root)
         self.properties: dict[str, Schema] = dict(top.get("properties", {}))
+        self.headers = {
+            name: property_[HEADER_KEY]
+            for name, property_ in self.properties.items()
+            if is_free_header(_header_of(property_))
+        }
+        self._required = frozenset(map(str, top.get("required", ())))
         self.is_closed = top.get("additionalProperties") is False
         self.takes_bytes = _is_bytes(top)
         self._readers = {
             name: _reader(property_, root)
             for name, property_ in self.properties.items()
         }
+        self._lists = {
+            name
+            for name, property_ in self.properties.items()
+            if any(k.get("type") == "array" for k in _alternatives(property_, root))
+        }
 
     def build(
-        self, path: Mapping[str, str], query: str, body: bytes, codec: Codec
+        self,
+        path: Mapping[str, str],
+        query: str,
+        body: bytes,
+        codec: Codec,
+        headers: MultiMapping[str] | None = None,
     ) -> bytes:
         """Return the request, encoded.
 
@@ -80,14 +102,19 @@ class Parameters:
             query: The query as it was sent.
             body: The body; b"" for none.
             codec: How body and request are encoded; JSON or msgpack.
+            headers: Of the HTTP request; None for none.
 
         Raises:
-            InvalidArgument: A parameter does not fit, came twice or is unknown, or the
-                body is no object; the field is named.
+            InvalidArgument: A parameter does not fit, came twice or is unknown, a header
+                is missing, or the body is no object; the field is named.
         """
         values = self._values(path, query)
+        if self.headers:
+            values.update(self._from_headers(headers))
         if body:
             for name, raw in _fields(body, codec).items():
+                if name in self.headers:
+                    raise self._misplaced(name)
                 if name in values:
                     raise InvalidArgument(
                         f"{name!r} is in the body and also in the path or query",
@@ -107,7 +134,39 @@ class Parameters:
         given.update({name: [value] for name, value in path.items()})
         return {name: self._value(name, texts) for name, texts in given.items()}
 
+    def _from_headers(self, headers: MultiMapping[str] | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, header in self.headers.items():
+            texts = headers.getall(header, []) if headers is not None else []
+            if texts:
+                found[name] = self._from_header(name, header, texts)
+            elif name in self._required:
+                raise InvalidArgument(f"header {header} is missing", field=header)
+        return found
+
+    def _from_header(self, name: str, header: str, texts: list[str]) -> Any:
+        if not all(_PRINTABLE.fullmatch(text) for text in texts):
+            raise InvalidArgument(
+                f"header {header} must be printable ASCII", field=header
+            )
+        if name in self._lists:
+            texts = [part.strip() for text in texts for part in text.split(",")]
+        try:
+            return self._readers[name](header, texts)
+        except InvalidArgument as exc:
+            text = str(exc).replace("parameter", "header", 1)
+            raise InvalidArgument(text, field=header) from exc
+
+    def _misplaced(self, name: str) -> InvalidArgument:
+        header = self.headers[name]
+        return InvalidArgument(
+            f"{name!r} is taken from the header {header}, and from nowhere else",
+            field=name,
+        )
+
     def _value(self, name: str, texts: list[str]) -> Any:
+        if name in self.headers:
+            raise self._misplaced(name)
         reader = self._readers.get(name)
         if reader is not None:
             return reader(name, texts)
@@ -123,6 +182,11 @@ class Parameters:
             return f"; did you mean {near[0]!r}?"
         known = ", ".join(self.properties)
         return f"; it takes {known}" if known else "; it takes none"
+
+
+def _header_of(property_: Any) -> str:
+    named = property_.get(HEADER_KEY) if isinstance(property_, Mapping) else None
+    return named if isinstance(named, str) else ""
 
 
 def _is_bytes(request: Schema) -> bool:

@@ -8,6 +8,7 @@
     defaults.py     defaults of dataclasses that came over the wire
     strict.py       what is refused inside the user's own classes
     jsonschema.py   JSON Schema of types
+    places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
 
 Types are the schema: there is no second description to keep in step.
@@ -16,6 +17,7 @@ Types are the schema: there is no second description to keep in step.
 from kitmsg.schema.calls import Adapter
 from kitmsg.schema.errortype import error_codec, error_schema
 from kitmsg.schema.jsonschema import json_schema
+from kitmsg.schema.places import header
 from kitmsg.schema.reading import signature
 from kitmsg.schema.signatures import Signature
 
@@ -24,6 +26,7 @@ __all__ = [
     "Signature",
     "error_codec",
     "error_schema",
+    "header",
     "json_schema",
     "signature",
 ]

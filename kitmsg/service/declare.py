@@ -49,6 +49,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _SPEC: Final = "__kit_endpoint__"
+_MAX_CACHE: Final = 31_536_000  # a year; caches take more for a mistake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Options:
     wire: Literal["kit", "gokit"] = "kit"
     subject: str = ""
     unknown_fields: Literal["forbid", "ignore"] = "forbid"
+    cache: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Declaration:
             "kit.http": options.http,
             "kit.idempotent": "true" if options.idempotent else "",
             "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
+            "kit.cache": "" if options.cache is None else str(options.cache),
             "kit.wire": "" if options.wire == "kit" else options.wire,
             "description": " ".join(self.signature.doc.split()),
         }
@@ -172,6 +175,7 @@ def endpoint(
     wire: Literal["kit", "gokit"] = "kit",
     subject: str = "",
     unknown_fields: Literal["forbid", "ignore"] = "forbid",
+    cache: int | None = None,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
@@ -190,11 +194,14 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         wire: ``kit``, or ``gokit`` to speak as Go kit's NATS transport does.
         subject: Where requests arrive; ``{service}.{endpoint}`` by default.
         unknown_fields: ``forbid`` or ``ignore`` fields of a request nobody declared.
+        cache: Seconds for which an HTTP client may keep the answer of a ``GET`` route;
+            0 to have it ask each time whether it changed.
         **options: The arguments from `name` on.
 
     Raises:
         TypeError: An option is not known or does not have the right type.
-        ValueError: `timeout` is not positive, or `http` is no route.
+        ValueError: `timeout` is not positive, `http` is no route, or `cache` is no whole
+            number of seconds or goes with another route than ``GET``.
     """
     if method is not None:
         return _mark(method, Options())
@@ -218,10 +225,25 @@ def _check(options: Options) -> None:
         raise ValueError(
             f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"
         )
+    _check_cache(options)
     if options.wire not in ("kit", "gokit"):
         raise ValueError(f"wire={options.wire!r}: use 'kit' or 'gokit'")
     if options.subject:
         check_subject(options.subject)
+
+
+def _check_cache(options: Options) -> None:
+    if options.cache is None:
+        return
+    if type(options.cache) is not int or not 0 <= options.cache <= _MAX_CACHE:
+        raise ValueError(
+            f"cache must be whole seconds from 0 to {_MAX_CACHE}, not {options.cache!r}"
+        )
+    if not options.http.startswith("GET "):
+        raise ValueError(
+            f"cache={options.cache} needs a GET route, such as"
+            " http='GET /orders/{id}'; answers to other methods are not kept"
+        )
 
 
 def _mark(method: Any, options: Options) -> Any:

@@ -265,7 +265,12 @@ def test_table_of_endpoint_metadata_is_complete():
 
     class Full(kitmsg.Service):
         @kitmsg.endpoint(
-            http="GET /x", idempotent=True, timeout=1.0, wire="gokit", raises=[]
+            http="GET /x",
+            idempotent=True,
+            timeout=1.0,
+            wire="gokit",
+            raises=[],
+            cache=60,
         )
         async def everything(self) -> None:
             """Say it all."""

@@ -193,3 +193,37 @@ async def test_unknown_fields_can_be_ignored(kit: Kit) -> None:
 def test_a_service_can_be_used_without_a_bus() -> None:
     """Its methods are still its methods."""
     assert asyncio.run(Derived().first(3)) == 6
+
+
+def test_a_cache_time_is_told() -> None:
+    """INFO says it, so that the HTTP gateway knows; 0 is a time too."""
+
+    class Cached(Service):
+        @endpoint(http="GET /a", cache=60)
+        async def a(self) -> str:
+            return ""
+
+        @endpoint(http="GET /b", cache=0)
+        async def b(self) -> str:
+            return ""
+
+    a, b = Cached.__declarations__.values()
+    assert (a.metadata()["kit.cache"], b.metadata()["kit.cache"]) == ("60", "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cache": -1, "http": "GET /a"}, "whole seconds"),
+        ({"cache": 1.5, "http": "GET /a"}, "whole seconds"),
+        ({"cache": True, "http": "GET /a"}, "whole seconds"),
+        ({"cache": 60}, "needs a GET route"),
+        ({"cache": 60, "http": "POST /a"}, "needs a GET route"),
+    ],
+)
+def test_a_cache_time_that_cannot_hold_is_refused(
+    options: dict[str, Any], words: str
+) -> None:
+    """Where it is written."""
+    with pytest.raises(ValueError, match=words):
+        endpoint(**options)

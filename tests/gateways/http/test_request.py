@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from multidict import CIMultiDict
 
 from gateways.http.request import Parameters
 from kitmsg.codec import JSON, MSGPACK
@@ -197,3 +198,66 @@ def test_a_schema_that_refers_to_itself_ends():
         "$defs": {"X": {"anyOf": [{"$ref": "#/$defs/X"}, {"type": "integer"}]}},
     }
     assert json.loads(Parameters(schema).build({"x": "5"}, "", b"", JSON)) == {"x": 5}
+
+
+HEADED = Parameters(
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["tenant"],
+        "properties": {
+            "tenant": {"type": "string", "x-header": "X-Tenant"},
+            "limit": {"type": "integer", "x-header": "X-Limit"},
+            "tags": {
+                "type": "array",
+                "items": {"type": "integer"},
+                "x-header": "X-Tags",
+            },
+            "forged": {"type": "string", "x-header": "Authorization"},
+            "text": {"type": "string"},
+        },
+    }
+)
+
+
+def build_with(
+    headers: list[tuple[str, str]], query: str = "", body: bytes = b""
+) -> Any:
+    """Return the request as objects, from headers too."""
+    return json.loads(HEADED.build({}, query, body, JSON, CIMultiDict(headers)))
+
+
+def test_a_parameter_comes_from_a_header():
+    """With its type, without case; a list from one header or several."""
+    assert build_with([("x-tenant", "a")]) == {"tenant": "a"}
+    several = [("X-Tenant", "a"), ("X-Limit", "5"), ("X-Tags", "1, 2"), ("X-Tags", "3")]
+    assert build_with(several, "text=x") == {
+        "tenant": "a",
+        "limit": 5,
+        "tags": [1, 2, 3],
+        "text": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "body", "field", "words"),
+    [
+        ([], "", b"", "X-Tenant", "header X-Tenant is missing"),
+        ([("X-Tenant", "a")] * 2, "", b"", "X-Tenant", "more than once"),
+        ([("X-Tenant", "\udc80")], "", b"", "X-Tenant", "printable ASCII"),
+        ([("X-Tenant", "a"), ("X-Limit", "x")], "", b"", "X-Limit", "header 'X-Limit'"),
+        ([("X-Tenant", "a")], "limit=5", b"", "limit", "from the header X-Limit"),
+        ([("X-Tenant", "a")], "", b'{"limit":5}', "limit", "and from nowhere else"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(headers, query, body, field, words):
+    """Nobody can slip its value in elsewhere."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        build_with(headers, query, body)
+    assert caught.value.field == field
+
+
+def test_a_header_with_a_meaning_of_its_own_is_no_parameter():
+    """Whatever a service's schema says."""
+    given = [("X-Tenant", "a"), ("Authorization", "Bearer secret")]
+    assert build_with(given) == {"tenant": "a"}

@@ -120,11 +120,8 @@ def gateways_route() -> Route[Mounted]:
         name="y",
         subject="x.y",
         description="",
-        http="",
-        is_idempotent=False,
-        timeout=None,
-        is_kit=False,
-        wire="kit",
+        metadata={},
+        hash="",
         schema=None,
         parameters=Parameters(None),
     )
