@@ -21,6 +21,7 @@ from gateways.http.call import (
     response,
     timeout_of,
 )
+from gateways.http.edge import Visit
 from gateways.http.problem import Problem
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
@@ -32,6 +33,9 @@ from kitmsg.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateways.http.edge import Filter
     from gateways.http.metrics import Metrics
     from gateways.http.mount import Mounted, Mounts
     from gateways.http.options import GatewayOptions
@@ -52,7 +56,6 @@ _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _HEADER_ROOM: Final = 4096
-_UNMATCHED: Final = "(none)"
 
 
 class Api:
@@ -64,6 +67,7 @@ class Api:
         pages: What the gateway itself serves.
         metrics: Counts requests.
         options: Limits, times and switches.
+        filters: What looks at a request before it is read, in this order.
 
     Attributes:
         in_flight: Requests being answered now.
@@ -77,6 +81,7 @@ class Api:
         pages: Pages,
         metrics: Metrics,
         options: GatewayOptions,
+        filters: Sequence[Filter] = (),
     ) -> None:
         self.in_flight = 0
         self.is_draining = False
@@ -87,6 +92,7 @@ class Api:
         self._pages = pages
         self._metrics = metrics
         self._options = options
+        self._filters = tuple(filters)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
@@ -95,12 +101,14 @@ class Api:
         self.idle.clear()
         id_ = request_id(request.headers)
         path, _, query = _target(request).partition("?")
-        seen = _Seen()
+        visit = Visit(request, path, id_)
         status = _CLIENT_CLOSED
         try:
-            answer = await self._answer(request, path, query, id_, seen)
+            answer = await self._answer(visit, query)
             status = answer.status
             answer.headers["Server"] = "kitmsg"
+            if visit.headers:
+                visit.dress(answer)
             if self.is_draining:
                 answer.force_close()
             return answer
@@ -109,7 +117,7 @@ class Api:
             if not self.in_flight:
                 self.idle.set()
             took = perf_counter() - started
-            self._metrics.observe(seen.route, request.method, status, took)
+            self._metrics.observe(visit.route, request.method, status, took)
             if self._options.access_log:
                 _access.info(
                     "%s %s %d %.1f ms id=%s",
@@ -120,26 +128,14 @@ class Api:
                     id_,
                 )
 
-    async def _answer(
-        self,
-        request: web.BaseRequest,
-        path: str,
-        query: str,
-        id_: str,
-        seen: _Seen,
-    ) -> web.Response:
+    async def _answer(self, visit: Visit, query: str) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
         try:
-            page = self._pages.find(path)
-            if page is not None:  # a full gateway is still alive, and says so
-                seen.route = path
-                return page(request, id_)
-            self._admit()
-            if request.method == "OPTIONS":
-                return self._options_of(path, id_)
-            match = self._match(request.method, path)
-            seen.route = match.route.template
-            return await self.call(request, match, query, id_)
+            for look in self._filters:
+                answer = await look(visit)
+                if answer is not None:
+                    return answer
+            return await self._find(visit, query)
         except Problem as exc:
             problem = exc
         except KitError as exc:
@@ -147,8 +143,21 @@ class Api:
         except ConnectionError:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            problem = unexpected(exc, id_)
-        return problem_response(problem, path, id_)
+            problem = unexpected(exc, visit.id)
+        return problem_response(problem, visit.path, visit.id)
+
+    async def _find(self, visit: Visit, query: str) -> web.Response:
+        request, path = visit.request, visit.path
+        page = self._pages.find(path)
+        if page is not None:  # a full gateway is still alive, and says so
+            visit.route = path
+            return page(request, visit.id)
+        self._admit()
+        if request.method == "OPTIONS":
+            return self._options_of(path, visit.id)
+        match = self._match(request.method, path)
+        visit.route = match.route.template
+        return await self.call(visit, match, query)
 
     def _match(self, method: str, path: str) -> Match[Mounted]:
         try:
@@ -175,7 +184,7 @@ class Api:
             )
 
     async def call(
-        self, request: web.BaseRequest, match: Match[Mounted], query: str, id_: str
+        self, visit: Visit, match: Match[Mounted], query: str
     ) -> web.Response:
         """Call the endpoint that `match` leads to.
 
@@ -184,7 +193,7 @@ class Api:
             KitError: The call failed.
         """
         started = monotonic()
-        mounted = match.route.target
+        request, mounted = visit.request, match.route.target
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
         codec = request_codec(headers, has_body=request.body_exists)
@@ -196,13 +205,13 @@ class Api:
                 f"{request.method} takes its parameters from path and query; this one"
                 " brought a body"
             )
-        if match.values or query:
+        if match.values or query or mounted.parameters.headers:
             if codec is RAW:
                 raise InvalidArgument(
-                    "parameters in path or query go with a JSON or msgpack body,"
-                    f" not with {codec.content_type}"
+                    "parameters in path, query or headers go with a JSON or msgpack"
+                    f" body, not with {codec.content_type}"
                 )
-            data = mounted.parameters.build(match.values, query, data, codec)
+            data = mounted.parameters.build(match.values, query, data, codec, headers)
         elif not data and codec is not RAW:
             data = mounted.parameters.build({}, "", b"", codec)
         left = timeout - (monotonic() - started)
@@ -211,12 +220,13 @@ class Api:
         block = header_block(
             headers,
             timeout=left,
-            request_id=id_,
+            request_id=visit.id,
             codec=codec,
             forward_authorization=self._options.forward_authorization,
+            principal=visit.principal,
         )
         reply = await ask(self._bus, mounted, data, left, block)
-        return response(reply, mounted, codec, id_)
+        return response(reply, mounted, codec, visit.id)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         """Return the body.
@@ -262,15 +272,6 @@ def _target(request: web.BaseRequest) -> str:
     if "://" in target and not target.startswith("/"):
         return request.rel_url.raw_path_qs
     return target
-
-
-class _Seen:
-    """What is found out on the way, for metrics."""
-
-    __slots__ = ("route",)
-
-    def __init__(self) -> None:
-        self.route = _UNMATCHED
 
 
 def problem_response(problem: Problem, path: str, id_: str) -> web.Response:

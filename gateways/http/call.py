@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gateways.http.mount import Mounted
     from gateways.http.options import GatewayOptions
+    from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.message import Message
 
@@ -150,6 +151,7 @@ def header_block(
     request_id: str,
     codec: Codec,
     forward_authorization: bool,
+    principal: Principal | None = None,
 ) -> bytes:
     """Return the header block of a call.
 
@@ -159,6 +161,7 @@ def header_block(
         request_id: Checked already.
         codec: How the request is encoded.
         forward_authorization: Whether ``Authorization`` goes along.
+        principal: Who asks, as the gateway found out; None if it does not know.
 
     Raises:
         InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
@@ -184,6 +187,8 @@ def header_block(
                 field="Authorization",
             )
         lines.append(f"Authorization: {given[0]}\r\n")
+    if principal is not None:
+        lines.append(f"Kit-Principal: {principal.text}\r\n")
     lines.append("\r\n")
     return "".join(lines).encode("ascii")
 

@@ -1,0 +1,120 @@
+"""Who asks: credentials to a `Principal`, the same at every edge and in a service.
+
+    __init__.py  `Principal`, `Verifier`, `Refused`
+    header.py    `Authenticator`: an ``Authorization`` header to a principal
+    jwt.py       `JwtVerifier`: bearer tokens (RFC 7519), a fixed list of algorithms
+    keys.py      the keys of tokens: a secret, PEM or JWK Set, from a file or a variable
+    jwks.py      the keys of tokens from a URL, cached and followed
+    basic.py     `BasicVerifier`: user names and passwords (RFC 7617) from a file
+
+A gateway asks an `Authenticator` and passes the principal on as ``Kit-Principal``;
+`kitmsg.middleware.auth` does the same around an endpoint.
+
+Left out: what somebody may do (that is the service's to say), sessions, and issuing
+tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from kitmsg.errors import InvalidArgument, Unauthenticated
+
+__all__ = ["PRINCIPAL", "Principal", "Refused", "Verifier"]
+
+PRINCIPAL: Final = "Kit-Principal"
+"""The header in which a gateway passes a principal on."""
+
+_MAX_TEXT: Final = 4096
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody whose credentials were checked.
+
+    Attributes:
+        name: Who it is: the subject of a token or certificate, the name of a user.
+        method: How that is known: ``jwt``, ``basic`` or ``tls``.
+        claims: What else the credentials say.
+        text: It as the value of ``Kit-Principal``: a JSON object in ASCII.
+    """
+
+    name: str
+    method: str
+    claims: dict[str, Any] = field(default_factory=dict)
+    text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        facts: dict[str, Any] = {"name": self.name, "method": self.method}
+        if self.claims:
+            facts["claims"] = self.claims
+        text = json.dumps(facts, separators=(",", ":"))
+        if len(text) > _MAX_TEXT:
+            raise InvalidArgument(
+                f"the credentials say more than {_MAX_TEXT} bytes about their owner",
+                field="Authorization",
+            )
+        object.__setattr__(self, "text", text)
+
+    @classmethod
+    def parse(cls, text: str) -> Principal:
+        """Return the principal that a gateway wrote.
+
+        Raises:
+            ValueError: `text` is none.
+        """
+        try:
+            facts = msgspec.json.decode(text, type=_Facts)
+        except (msgspec.DecodeError, UnicodeEncodeError) as exc:
+            raise ValueError(f"this is no principal: {exc}") from exc
+        return cls(facts.name, facts.method, facts.claims)
+
+
+class _Facts(msgspec.Struct):
+    name: str
+    method: str
+    claims: dict[str, Any] = {}
+
+
+class Refused(Unauthenticated):
+    """Credentials are missing or do not hold.
+
+    Args:
+        message: For the caller; says nothing about the cause.
+        reason: For our own log; "" when none were sent.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Verifier(Protocol):
+    """Checks credentials of one scheme of ``Authorization``."""
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme, such as ``Bearer``."""
+
+    async def verify(self, credentials: str) -> Principal:
+        """Return whose credentials these are.
+
+        Args:
+            credentials: What stands after the scheme.
+
+        Raises:
+            Refused: They do not hold.
+            Unavailable: It cannot be found out now.
+        """
+
+    def challenge(self, realm: str, *, failed: bool) -> str:
+        """Return the value of ``WWW-Authenticate`` for this scheme.
+
+        Args:
+            realm: What the credentials are for, already quoted.
+            failed: Whether there were credentials that do not hold.
+        """
