@@ -10,6 +10,11 @@
     jsonschema.py   JSON Schema of types
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
+    shapes.py       what a service says, as a small tree; `KINDS`, the table of types
+    shaping.py      `shape_service`: from schemas of all endpoints to shapes
+    shapereader.py  from one schema to shapes
+    naming.py       names for generated code
+    lock.py         `Lock`: numbers of fields that no release moves
 
 Types are the schema: there is no second description to keep in step.
 """
