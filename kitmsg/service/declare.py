@@ -28,9 +28,18 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.transport.client import MAX_TIMEOUT
+from kitmsg.transport.stream_server import MAX_STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Coroutine,
+        Mapping,
+        Sequence,
+    )
 
     from kitmsg.context import Context
     from kitmsg.endpoint import Endpoint, Middleware
@@ -95,6 +104,7 @@ class Declaration:
             "kit.idempotent": "true" if options.idempotent else "",
             "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
             "kit.cache": "" if options.cache is None else str(options.cache),
+            "kit.stream": self.signature.stream,
             "kit.wire": "" if options.wire == "kit" else options.wire,
             "description": " ".join(self.signature.doc.split()),
         }
@@ -128,7 +138,12 @@ class Supervision:
 
 class _Decorator(Protocol):
     # A coroutine function keeps its type; a plain one becomes awaitable, since it runs in
-    # a thread.  A `Context` that comes first is not for the caller to give.
+    # a thread; a stream can be closed.  A `Context` that comes first is not for the caller
+    # to give.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, method: Callable[Concatenate[S, Context, P], AsyncIterator[R]], /
+    ) -> Callable[Concatenate[S, P], AsyncGenerator[R, None]]: ...
     @overload
     def __call__(
         self, method: Callable[Concatenate[S, Context, P], Coroutine[Any, Any, R]], /
@@ -137,6 +152,10 @@ class _Decorator(Protocol):
     def __call__(
         self, method: Callable[Concatenate[S, Context, P], R], /
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, method: Callable[Concatenate[S, P], AsyncIterator[R]], /
+    ) -> Callable[Concatenate[S, P], AsyncGenerator[R, None]]: ...
     @overload
     def __call__(
         self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
@@ -148,6 +167,10 @@ class _Decorator(Protocol):
 
 
 @overload
+def endpoint(  # type: ignore[overload-overlap]
+    method: Callable[Concatenate[S, Context, P], AsyncIterator[R]], /
+) -> Callable[Concatenate[S, P], AsyncGenerator[R, None]]: ...
+@overload
 def endpoint(
     method: Callable[Concatenate[S, Context, P], Coroutine[Any, Any, R]], /
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
@@ -155,6 +178,10 @@ def endpoint(
 def endpoint(
     method: Callable[Concatenate[S, Context, P], R], /
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]: ...
+@overload
+def endpoint(  # type: ignore[overload-overlap]
+    method: Callable[Concatenate[S, P], AsyncIterator[R]], /
+) -> Callable[Concatenate[S, P], AsyncGenerator[R, None]]: ...
 @overload
 def endpoint(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
@@ -181,7 +208,8 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
 
     A plain ``def`` runs in a thread, so blocking code is safe in it; it is awaited by
-    whoever calls it.
+    whoever calls it.  One whose result is ``AsyncIterator[T]`` streams its items, one with
+    such a parameter takes those of its caller.
 
     Args:
         method: The method, when used without brackets.
@@ -299,6 +327,7 @@ class Service:
         middleware: Around all endpoints; the first is outermost.
         concurrency: Turns at once.
         mailbox: Turns that may wait; more are refused at once.
+        max_streams: Streams at once, for each endpoint that streams.
         queue: Queue group in which instances share the load; "" to give every instance
             every message.
         drain_timeout: Seconds to finish what is in the mailbox when stopping.
@@ -315,6 +344,7 @@ class Service:
     middleware: Sequence[Middleware] = ()
     concurrency: int = 64
     mailbox: int = 4096
+    max_streams: int = MAX_STREAMS
     queue: str = "q"
     drain_timeout: float = 25.0
     supervision: Supervision = Supervision()
@@ -380,19 +410,22 @@ def _declarations(cls: type[Service]) -> dict[str, Declaration]:
             )
         if name in found:
             raise TypeError(f"{cls.__name__}: two endpoints are named {name!r}")
-        found[name] = Declaration(
-            name,
-            attribute,
-            options.subject or f"{cls.name}.{name}",
-            options,
-            signature(
-                method,
-                owner=cls.__name__,
-                skip_self=True,
-                unknown_fields=options.unknown_fields,
-            ),
-        )
+        subject = options.subject or f"{cls.name}.{name}"
+        read = _signature(cls, method, options)
+        found[name] = Declaration(name, attribute, subject, options, read)
     return found
+
+
+def _signature(cls: type[Service], method: Any, options: Options) -> Signature:
+    read = signature(
+        method,
+        owner=cls.__name__,
+        skip_self=True,
+        unknown_fields=options.unknown_fields,
+    )
+    if read.stream and options.wire == "gokit":
+        raise TypeError(f"{read.where}: Go kit has no streams on NATS; leave out wire=")
+    return read
 
 
 def _attributes(cls: type) -> list[str]:

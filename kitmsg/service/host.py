@@ -34,7 +34,8 @@ from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
-from kitmsg.transport.typed import decode_request, encode_response
+from kitmsg.transport.stream_server import StreamServer
+from kitmsg.transport.typed import decode_item, decode_request, encode_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,7 +217,16 @@ class ServiceHost:
                     gokit.encode_error, raises=options.raises
                 ),
             }
-        return Server(
+        make: Callable[..., Server] = Server
+        if signature.stream:
+            takes = signature.takes_items
+            make = functools.partial(
+                StreamServer,
+                decode_item=decode_item(signature) if takes else None,
+                gives_items=signature.gives_items,
+                max_streams=self.service.max_streams,
+            )
+        return make(
             self.bus,
             declaration.subject,
             self._endpoint(declaration),

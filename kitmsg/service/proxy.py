@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.codec import MSGPACK, Codec
@@ -12,7 +13,8 @@ from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
 from kitmsg.transport.intake import DIRECT
-from kitmsg.transport.typed import decode_response, encode_request
+from kitmsg.transport.stream_client import StreamCall, StreamClient
+from kitmsg.transport.typed import decode_response, encode_item, encode_request
 from kitmsg.transport.wire import CALLER, CONTENT_TYPE, TIMEOUT
 
 if TYPE_CHECKING:
@@ -73,11 +75,13 @@ def make_client(
         name = f"{service.name}.{declaration.name}"
         if instance:
             subject = f"{DIRECT}.{instance}.{subject}"
-        call: Endpoint[Any, Any] = Client(
+        make = _stream_client if declaration.signature.stream else _client
+        call: Endpoint[Any, Any] = make(
+            declaration,
             bus,
             subject,
             name=name,
-            timeout=_timeout(timeout, declaration),
+            given_timeout=timeout,
             raises=declaration.options.raises,
             hint=hint,
             **_coders(declaration, codec),
@@ -88,10 +92,28 @@ def make_client(
     return cast("S", proxy)
 
 
-def _timeout(given: float | None, declaration: Declaration) -> float:
-    if given is not None:
-        return given
-    return declaration.options.timeout or DEFAULT_TIMEOUT
+def _client(
+    declaration: Declaration, *args: Any, given_timeout: float | None, **options: Any
+) -> Client[Any, Any]:
+    timeout = given_timeout
+    if timeout is None:
+        timeout = declaration.options.timeout or DEFAULT_TIMEOUT
+    return Client(*args, timeout=timeout, **options)
+
+
+def _stream_client(
+    declaration: Declaration, *args: Any, given_timeout: float | None, **options: Any
+) -> StreamClient:
+    # What the endpoint declares is for the whole stream; what a client is given is for
+    # its asks, and so for the opening of a stream.
+    timeout = DEFAULT_TIMEOUT if given_timeout is None else given_timeout
+    return StreamClient(
+        *args,
+        timeout=timeout,
+        lifetime=declaration.options.timeout,
+        gives_items=declaration.signature.gives_items,
+        **options,
+    )
 
 
 def _check_metadata(fields: Mapping[str, str]) -> None:
@@ -110,10 +132,14 @@ def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:
             "decode": gokit.decode_response(signature),
             "error_decoder": gokit.decode_error,
         }
-    return {
+    coders: dict[str, Any] = {
         "encode": encode_request(signature, codec),
         "decode": decode_response(signature),
     }
+    if signature.stream:
+        takes = signature.takes_items
+        coders["encode_item"] = encode_item(signature, codec) if takes else None
+    return coders
 
 
 def _method(
@@ -122,7 +148,8 @@ def _method(
     name: str,
     metadata: dict[str, str],
 ) -> Callable[..., Awaitable[Any]]:
-    bind = declaration.signature.bind
+    signature = declaration.signature
+    bind = signature.bind_stream if signature.stream else signature.bind
 
     async def method(*args: Any, **kwargs: Any) -> Any:
         ctx = current().child(name)
@@ -130,7 +157,18 @@ def _method(
             ctx.metadata = {**ctx.metadata, **metadata}
         return await call(ctx, bind(*args, **kwargs))
 
+    if signature.gives_items:
+        method = _stream_method(method)
     method.__name__ = declaration.attribute
     method.__qualname__ = f"{declaration.signature.owner}.{declaration.attribute}"
     method.__doc__ = declaration.signature.doc
+    return method
+
+
+def _stream_method(open_: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """Return a method that opens its stream when that is first read."""
+
+    def method(*args: Any, **kwargs: Any) -> StreamCall[Any]:
+        return StreamCall(functools.partial(open_, *args, **kwargs))
+
     return method

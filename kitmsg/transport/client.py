@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context
 from kitmsg.endpoint import Endpoint, Req, Resp
-from kitmsg.errors import DeadlineExceeded, NoResponders
+from kitmsg.errors import DeadlineExceeded, InvalidArgument, NoResponders
 from kitmsg.message import Message, check_subject, encode_headers
+from kitmsg.transport import transfer
 from kitmsg.transport.wire import (
     CALLER,
     TIMEOUT,
@@ -127,7 +128,7 @@ class Client(Generic[Req, Resp]):
             for hook in self._finalizer:
                 hook(ctx, error)
 
-    async def _call(self, ctx: Context, request: Req) -> Resp:
+    async def _call(self, ctx: Context, request: Req) -> Resp:  # noqa: PLR0912
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
         data = self._encode(ctx, request)
@@ -143,6 +144,12 @@ class Client(Generic[Req, Resp]):
             if not hint:
                 raise
             raise NoResponders(self.subject, hint) from exc
+        except InvalidArgument:
+            if len(data) + len(block) <= self.bus.max_payload:
+                raise
+            reply = await transfer.request(self.bus, self.subject, data, left, block)
+        if transfer.is_elsewhere(reply.header_block):
+            reply = await transfer.fetch(self.bus, reply, left, "the reply")
         for hook in self._after:
             hook(ctx, reply)
         if reply.header_block or self._reads_body:

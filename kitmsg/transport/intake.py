@@ -14,6 +14,7 @@ from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
+from kitmsg.transport.transfer import Fetcher
 from kitmsg.transport.wire import CANCEL, encode_error
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Intake:
             size=_UNLIMITED if "limit" in self.off else mailbox,
             on_full=self._leave if sheds else None,
             on_room=self._join if sheds else None,
+            soon=bus.soon,
         )
+        self.fetcher = Fetcher(bus)
         self.servers: dict[str, Server] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []
@@ -124,7 +127,11 @@ class Intake:
         deadline = asyncio.get_running_loop().time() + timeout
         await self.leave(min(5.0, timeout))
         left = max(0.0, deadline - asyncio.get_running_loop().time())
-        await self.mailbox.drain(left)
+        await asyncio.gather(
+            self.mailbox.drain(left),
+            *(server.wind_down(left) for server in self.servers.values()),
+        )
+        self.fetcher.stop()
         for subscription in self._own:
             subscription.unsubscribe()
         self._own.clear()
@@ -168,6 +175,8 @@ class Intake:
 
     def _cancelled(self, message: Message) -> None:
         reply = message.data.decode("ascii", "replace")
+        if self.fetcher.cancel(reply):
+            return
         for server in self.servers.values():
             if server.cancel(reply):
                 return

@@ -32,6 +32,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
+from kitmsg.transport.transfer import MAX_BYTES, is_elsewhere, moved, offered
 from kitmsg.transport.wire import (
     CALLER,
     Declared,
@@ -161,6 +162,9 @@ class Server:
         """Stop as `Intake.drain` does."""
         await self.intake.drain(timeout)
 
+    async def wind_down(self, timeout: float) -> None:
+        """End what runs beside the mailbox; here nothing does."""
+
     def receive(self, message: Message) -> None:
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
@@ -177,6 +181,9 @@ class Server:
                 left = limit
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
+        if not message.is_plain and is_elsewhere(message.header_block):
+            self.intake.fetcher.start(message, left, self.receive, self._refuse)
+            return
         deadline = self._loop.time() + left if self._ends_late else None
         turn = _Turn(self, message, deadline)
         if message.reply:
@@ -234,8 +241,9 @@ class Server:
         except BaseException as exc:
             error = exc
             if data is not None and isinstance(exc, InvalidArgument):
-                exc = self._too_long(len(data) + len(header_block))
-            self._failed(ctx, message, exc)
+                error = await self._respond_long(message, data, header_block)
+            if error is not None:
+                self._failed(ctx, message, error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
@@ -265,11 +273,22 @@ class Server:
             hook(ctx, fields)
         return encode_headers(fields)
 
-    def _too_long(self, size: int) -> Internal:
-        limit = self.bus.max_payload
-        return Internal(
-            f"the response of {self.name} is {size} bytes; the bus carries {limit}"
-        )
+    async def _respond_long(
+        self, message: Message, data: bytes, header_block: bytes
+    ) -> KitError | None:
+        """Answer with what is too long for one message; returns what went wrong."""
+        if len(data) > MAX_BYTES:
+            return Internal(
+                f"the response of {self.name} is {len(data)} bytes; the most that can be"
+                f" sent is {MAX_BYTES}"
+            )
+        try:
+            with offered(self.bus, data) as offer:
+                self.bus.respond(message, b"", moved(header_block, offer, len(data)))
+                await offer.fetched
+        except KitError as exc:
+            return exc
+        return None
 
     def _note_caller(self, message: Message) -> None:
         caller = message.headers.get(CALLER)
@@ -332,7 +351,7 @@ class Server:
             return
         try:
             data, header_block = self._error_encoder(ctx, error)
-            self.bus.publish(message.reply, data, "", header_block)
+            self._send_error(message, data, header_block)
         except Disconnected:
             _log.debug("%s: no connection to answer on", self.name)
         except Exception:  # noqa: BLE001  a custom encoder may fail in any way
@@ -343,9 +362,12 @@ class Server:
         failed = Internal(f"{self.name} failed, and so did its error reply")
         data, header_block = self._default_error(ctx, failed)
         try:
-            self.bus.publish(message.reply, data, "", header_block)
+            self._send_error(message, data, header_block)
         except KitError as exc:
             _log.warning("%s: no answer to %s: %s", self.name, message.reply, exc)
+
+    def _send_error(self, message: Message, data: bytes, header_block: bytes) -> None:
+        self.bus.publish(message.reply, data, "", header_block)
 
     def _default_error(self, ctx: Context, error: BaseException) -> tuple[bytes, bytes]:
         return encode_error(

@@ -402,7 +402,7 @@ class Stream:
         except BaseException:
             self.cancel()
             raise
-        if self.error is not None:
+        if self.error is not None and not self._peer:
             raise self.error
 
     def request(self, data: bytes, block: bytes) -> None:

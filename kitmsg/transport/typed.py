@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Decode",
     "Encode",
+    "decode_item",
     "decode_request",
     "decode_response",
+    "encode_item",
     "encode_request",
     "encode_response",
     "reply_codec",
@@ -123,16 +125,40 @@ def encode_request(signature: Signature, codec: Codec = MSGPACK) -> Encode:
 
     It raises `InvalidArgument` for a value that has no form on the wire.
     """
-    encoder = signature.request_encoder(codec)
+    return _encode_sent(signature.request_encoder(codec), codec)
 
-    def encode(ctx: Context, request: Any) -> bytes:
+
+def _encode_sent(encoder: Callable[[Any], bytes], codec: Codec) -> Encode:
+    def encode(ctx: Context, value: Any) -> bytes:
         ctx.codec = codec
         try:
-            return encoder(request)
+            return encoder(value)
         except (TypeError, ValueError) as exc:
             raise InvalidArgument(f"{ctx.endpoint}: {exc}") from exc
 
     return encode
+
+
+def decode_item(signature: Signature) -> Decode:
+    """Return a decoder of items that a caller streams, in the codec of its request.
+
+    It raises `InvalidArgument` for one that does not fit, naming the field.
+    """
+    decoders = _for_each_codec(signature.item_decoder)
+
+    def decode(ctx: Context, message: Message) -> Any:
+        codec = ctx.codec or MSGPACK
+        return (decoders.get(codec.name) or decoders["msgpack"])(message.data)
+
+    return decode
+
+
+def encode_item(signature: Signature, codec: Codec = MSGPACK) -> Encode:
+    """Return an encoder of items that a caller streams, in `codec`.
+
+    It raises `InvalidArgument` for a value that has no form on the wire.
+    """
+    return _encode_sent(signature.item_encoder(codec), codec)
 
 
 def decode_response(signature: Signature) -> Decode:

@@ -1,0 +1,234 @@
+"""An endpoint that streams, called over the bus.
+
+The endpoint that `StreamClient` makes takes a `StreamRequest` and returns an asynchronous
+iterator of items, or the one result of an endpoint that only takes items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from kitmsg.codec import MSGPACK, Codec
+from kitmsg.errors import Cancelled, DataLoss, DeadlineExceeded, KitError, NoResponders
+from kitmsg.message import encode_headers
+from kitmsg.transport.client import Client
+from kitmsg.transport.transfer import open_large
+from kitmsg.transport.wire import CALLER, decode_error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from kitmsg.context import Context
+    from kitmsg.endpoint import Endpoint
+    from kitmsg.schema.calls import StreamRequest
+    from kitmsg.transport.stream import Stream
+    from kitmsg.transport.typed import Encode
+
+__all__ = ["StreamCall", "StreamClient"]
+
+T = TypeVar("T")
+
+
+class StreamClient(Client[Any, Any]):
+    """One remote procedure that streams, at a subject.
+
+    Args:
+        args: As for `Client`; `timeout` is for the opening alone.
+        encode_item: Makes the payload of an item; None where the caller streams nothing.
+        gives_items: Whether the answer is a stream, not one result.
+        lifetime: Seconds the whole stream may take; None for as long as it likes.  A
+            nearer deadline of the caller wins.
+        options: As for `Client`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        encode_item: Encode | None,
+        gives_items: bool,
+        lifetime: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self._encode_item = encode_item
+        self._gives_items = gives_items
+        self._lifetime = lifetime
+
+    def endpoint(self) -> Endpoint[Any, Any]:
+        """Return the call as an endpoint, ready for middleware.
+
+        It raises what `open_stream` raises; iterating raises the service's own errors.
+        """
+        return self._stream
+
+    async def _stream(self, ctx: Context, request: StreamRequest) -> Any:
+        if ctx.endpoint != self.name or ctx.message is not None:
+            ctx = ctx.child(self.name)
+        stream = await self._open(ctx, request)
+        answer = _Answer(self, ctx, stream)
+        if self._encode_item is not None and request.items is not None:
+            answer.pump(request.items, self._encode_item)
+        return answer if self._gives_items else await answer.result()
+
+    async def _open(self, ctx: Context, request: StreamRequest) -> Stream:
+        data = self._encode(ctx, request.request)
+        try:
+            return await open_large(
+                self.bus,
+                self.subject,
+                data,
+                self._fields(ctx),
+                timeout=self._time(ctx),
+                open_timeout=self.timeout,
+            )
+        except NoResponders as exc:
+            hint = await self._hint(self.subject) if self._hint else ""
+            raise NoResponders(self.subject, hint) from exc
+
+    def _time(self, ctx: Context) -> float | None:
+        """Return the seconds that the stream may take."""
+        if ctx.deadline is None:
+            return self._lifetime
+        left = ctx.deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise DeadlineExceeded(f"no time left to call {self.name}; it was not sent")
+        return left if self._lifetime is None else min(left, self._lifetime)
+
+    def _fields(self, ctx: Context) -> bytes:
+        fields = dict(ctx.metadata)
+        if ctx.caller:
+            fields[CALLER] = ctx.caller
+        for hook in self._before:
+            hook(ctx, fields)
+        return encode_headers(fields)
+
+    def error_of(self, ctx: Context, stream: Stream, error: KitError) -> Exception:
+        """Return what ended a stream: the endpoint's own error, if it was one."""
+        if stream.end is None:
+            return error
+        codec: Codec = ctx.codec or MSGPACK
+        found = decode_error(stream.end, codec=codec, declared=self._declared)
+        return found or error
+
+    def decode_item(self, ctx: Context, message: Any) -> Any:
+        """Return an item of the answer."""
+        return self._decode(ctx, message)
+
+
+class _Answer(AsyncIterator[Any]):
+    """What comes back on a stream, decoded; and the task that sends what goes out."""
+
+    def __init__(self, client: StreamClient, ctx: Context, stream: Stream) -> None:
+        self._client = client
+        self._ctx = ctx
+        self.stream = stream
+        self._pump: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None  # by the caller's own iterator
+
+    async def __anext__(self) -> Any:
+        try:
+            message = await self.stream.__anext__()
+        except StopAsyncIteration:
+            self.stop()
+            raise
+        except KitError as exc:
+            self.stop()
+            if self._broken is not None:
+                raise self._broken from None
+            error = self._client.error_of(self._ctx, self.stream, exc)
+            if error is exc:
+                raise
+            raise error from None
+        return self._client.decode_item(self._ctx, message)
+
+    async def result(self) -> Any:
+        """Return the one item."""
+        try:
+            found = await anext(self)
+            async for _ in self:
+                raise DataLoss(f"{self._client.name} gave more than one result")
+        except StopAsyncIteration:
+            raise DataLoss(f"{self._client.name} ended without a result") from None
+        finally:
+            self.stop()
+        return found
+
+    def pump(self, items: AsyncIterator[Any], encode: Encode) -> None:
+        """Send the caller's items, in a task."""
+        self._pump = asyncio.create_task(self._send(items, encode))
+
+    async def _send(self, items: AsyncIterator[Any], encode: Encode) -> None:
+        stream = self.stream
+        try:
+            async for item in items:
+                await stream.send(encode(self._ctx, item))
+                if not stream.is_open:
+                    return
+            await stream.finish()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:  # noqa: BLE001  the reader is told
+            if stream.is_open:
+                self._broken = exc
+                stream.fail(Cancelled("the caller's own stream failed"))
+
+    def stop(self) -> None:
+        """Give up what is still going on."""
+        self.stream.cancel()
+        if self._pump is not None:
+            self._pump.cancel()
+
+    async def aclose(self) -> None:
+        self.stop()
+
+
+class StreamCall(AsyncGenerator[T, None]):
+    """A stream that a client reads: iterate over it, or await it to open it first.
+
+    It is opened by the first step.  Leaving it, or closing it with `aclose`, ends the
+    work of the service.
+    """
+
+    def __init__(self, start: Callable[[], Awaitable[AsyncIterator[T]]]) -> None:
+        self._start: Callable[[], Awaitable[AsyncIterator[T]]] | None = start
+        self._items: AsyncIterator[T] | None = None
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._opened().__await__()
+
+    async def _opened(self) -> Self:
+        if self._start is not None:
+            start, self._start = self._start, None
+            self._items = await start()
+        return self
+
+    async def __anext__(self) -> T:
+        if self._items is None:
+            await self._opened()
+        if self._items is None:
+            raise StopAsyncIteration
+        return await self._items.__anext__()
+
+    async def asend(self, value: None) -> T:
+        """Return the next item, as `anext` does."""
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> T:
+        """Give up with `error`."""
+        await self.aclose()
+        raise error[0]
+
+    async def aclose(self) -> None:
+        """Give up; the service stops too."""
+        self._start = None
+        items, self._items = self._items, None
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
+
+    def __del__(self) -> None:
+        # Whoever breaks out of a loop does not close; the service must not go on.
+        if isinstance(self._items, _Answer):
+            self._items.stop()

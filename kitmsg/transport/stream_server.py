@@ -1,0 +1,295 @@
+"""A subject whose endpoint streams: items in, items out, or both.
+
+A stream runs in a task of its own, beside the mailbox: it may last for days and wait for
+most of them.  Phases, in Go kit's order: before, decode, endpoint, then decode or encode
+for each item, finalizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.context import Context, enter
+from kitmsg.errors import (
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+    Unavailable,
+)
+from kitmsg.schema.calls import StreamRequest
+from kitmsg.transport.frames import STREAM
+from kitmsg.transport.server import Server
+from kitmsg.transport.stream import accept
+from kitmsg.transport.transfer import is_elsewhere
+from kitmsg.transport.wire import timeout_ms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from kitmsg.bus import Bus
+    from kitmsg.endpoint import Endpoint
+    from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
+    from kitmsg.transport.typed import Decode, Encode
+
+__all__ = ["MAX_STREAMS", "StreamServer"]
+
+_log = logging.getLogger("kitmsg.service")
+
+MAX_STREAMS: Final = 10_000
+"""Streams of one service instance at once."""
+
+_QUIET_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.25
+_FULL_SECONDS: Final = 1.0
+_FETCH_SECONDS: Final = 10.0
+
+
+class _Run:
+    """One stream that is served."""
+
+    __slots__ = ("ctx", "cut", "message", "stream", "task")
+
+    def __init__(self, message: Message, ctx: Context) -> None:
+        self.message = message
+        self.ctx = ctx
+        self.stream: Stream | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.cut: Code | None = None  # why the task was cancelled
+
+    def cancel(self, why: Code) -> None:
+        if self.cut is None and self.task is not None:
+            self.cut = why
+            self.task.cancel()
+
+
+class StreamServer(Server):
+    """Serves `subject` by an `endpoint` that takes a `StreamRequest`.
+
+    Args:
+        bus: What carries the messages.
+        subject: Where streams are asked for.
+        endpoint: What to do with them.  One that gives items returns an asynchronous
+            iterator.
+        decode_item: Makes an item of a message; None where the caller streams nothing.
+        gives_items: Whether the endpoint gives items, not one result.
+        max_streams: Most streams at once; more are refused.
+        options: As for `Server`.  Without `timeout`, and without a word of the caller, a
+            stream may last for ever.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subject: str,
+        endpoint: Endpoint[Any, Any],
+        *,
+        decode: Decode,
+        encode: Encode,
+        decode_item: Decode | None,
+        gives_items: bool,
+        max_streams: int = MAX_STREAMS,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            bus, subject, endpoint, decode=decode, encode=encode, **options
+        )
+        self.max_streams = max_streams
+        self._decode_item = decode_item
+        self._gives_items = gives_items
+        self._runs: dict[str, _Run] = {}
+
+    def receive(self, message: Message) -> None:
+        """Begin a stream, or answer why not."""
+        try:
+            if is_elsewhere(message.header_block):
+                self._fetch(message)
+                return
+            run = self._admit(message)
+        except KitError as exc:
+            self._refuse(message, exc)
+            return
+        self._runs[message.reply] = run
+        run.task = asyncio.get_running_loop().create_task(self._run(run))
+
+    def _fetch(self, message: Message) -> None:
+        said = timeout_ms(message)
+        left = _FETCH_SECONDS if said is None else said / 1000
+        self.intake.fetcher.start(message, left, self.receive, self._refuse)
+
+    def _admit(self, message: Message) -> _Run:
+        if message.headers.get(STREAM) != "open" or not message.reply:
+            raise FailedPrecondition(
+                f"{self.name} is a stream: ask for it with the header {STREAM}: open"
+            )
+        if len(self._runs) >= self.max_streams:
+            self.stats.shed += 1
+            raise ResourceExhausted(
+                f"{self.name} is full: {self.max_streams} streams run",
+                retry_after=_FULL_SECONDS,
+            )
+        said = timeout_ms(message)
+        left = [] if said is None else [said / 1000]
+        limits = left if self.timeout is None else [*left, self.timeout]
+        ctx = Context(endpoint=self.name, message=message)
+        ctx.propagates = self._propagates
+        if limits and self._ends_late:
+            ctx.deadline = asyncio.get_running_loop().time() + min(limits)
+        return _Run(message, ctx)
+
+    def in_hand(self) -> tuple[int, int]:
+        """Return how many streams run; none ever waits."""
+        return len(self._runs), 0
+
+    def cancel(self, reply: str) -> bool:
+        """End the stream that was asked for with this reply subject."""
+        run = self._runs.get(reply)
+        if run is None:
+            return False
+        run.cancel(Code.CANCELLED)
+        return True
+
+    async def wind_down(self, timeout: float) -> None:
+        """Let streams come to their end, at most `timeout` seconds; cut off the rest.
+
+        One that gives items, and gave and took none for a second, is cut off then: it
+        waits for something to happen, and would keep its instance here for ever.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        seen: dict[_Run, tuple[int, float]] = {}
+        while self._runs and loop.time() < end:
+            await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, end - loop.time())))
+            for run in list(self._runs.values()):
+                moved = run.stream.moved if run.stream is not None else 0
+                before, since = seen.get(run, (-1, 0.0))
+                if moved != before:
+                    seen[run] = moved, loop.time()
+                elif self._gives_items and loop.time() - since >= _QUIET_SECONDS:
+                    run.cancel(Code.UNAVAILABLE)
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        for run in list(self._runs.values()):
+            run.cancel(Code.UNAVAILABLE)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_FULL_SECONDS)
+
+    async def _run(self, run: _Run) -> None:
+        """Serve one stream, from the request to the end."""
+        ctx, message = run.ctx, run.message
+        started = perf_counter_ns()
+        enter(ctx)
+        error: BaseException | None = None
+        timeout = asyncio.timeout_at(ctx.deadline)
+        try:
+            async with timeout:
+                await self._serve(run)
+        except asyncio.CancelledError as exc:
+            error = exc
+            self._cut_short(run)
+            if run.cut is None:
+                raise  # the loop ends
+        except BaseException as exc:
+            error = exc
+            self._broke(run, exc, is_late=timeout.expired())
+            if isinstance(exc, (GeneratorExit, KeyboardInterrupt)):
+                raise
+        finally:
+            self._runs.pop(message.reply, None)
+            if self._counts:
+                self.stats.observe(perf_counter_ns() - started)
+            for finalizer in self._finalizer:
+                finalizer(ctx, message, error)
+
+    def _broke(self, run: _Run, error: BaseException, *, is_late: bool) -> None:
+        """Tell the caller of a stream that ended with an error."""
+        if isinstance(error, TimeoutError) and is_late:
+            self._ended(run, DeadlineExceeded(f"{self.name} took too long"))
+        elif run.stream is None or error is not run.stream.error:
+            self._failed(run.ctx, run.message, error)
+
+    async def _serve(self, run: _Run) -> None:
+        ctx, message = run.ctx, run.message
+        for before in self._before:
+            before(ctx, message)
+        request = self._decode(ctx, message)
+        if self._counts:
+            self._note_caller(message)
+        decode_item = self._decode_item
+        stream = run.stream = accept(
+            self.bus, message, self.name, takes_items=decode_item is not None
+        )
+        stream.on_cancel = run.cancel
+        items = None if decode_item is None else _Items(ctx, stream, decode_item)
+        response = await self.endpoint(ctx, StreamRequest(request, items))
+        if not self._gives_items:
+            await self._send(run, stream, response)
+        else:
+            try:
+                async for item in response:
+                    await self._send(run, stream, item)
+            finally:
+                await _close(response)
+        stream.finish_with()
+
+    async def _send(self, run: _Run, stream: Stream, item: Any) -> None:
+        data = self._encode(run.ctx, item)
+        try:
+            await stream.send(data)
+        except InvalidArgument as exc:
+            if stream.is_open:
+                raise Internal(
+                    f"an item of {self.name} is {len(data)} bytes; the bus carries"
+                    f" {self.bus.max_payload}"
+                ) from exc
+            raise
+
+    def _cut_short(self, run: _Run) -> None:
+        """Tell the caller of a stream whose task was cancelled."""
+        if run.cut is Code.CANCELLED:
+            self._ended(run, Cancelled(f"{self.name} was cancelled"))
+        elif run.cut in (None, Code.UNAVAILABLE):
+            self._ended(run, Unavailable(f"{self.name} is stopping"))
+        else:  # the peer broke a rule, which ended the stream
+            self.stats.cancelled += 1
+
+    def _ended(self, run: _Run, error: KitError) -> None:
+        self.stats.cancelled += 1
+        self._answer(run.ctx, run.message, error)
+
+    def _send_error(self, message: Message, data: bytes, header_block: bytes) -> None:
+        """Send an error: as the end of the stream, if it was taken."""
+        run = self._runs.get(message.reply)
+        if run is None or run.stream is None:
+            super()._send_error(message, data, header_block)
+        else:
+            run.stream.finish_with(data, header_block)
+
+
+class _Items:
+    """What the caller streams, decoded."""
+
+    def __init__(self, ctx: Context, stream: Stream, decode: Decode) -> None:
+        self._ctx = ctx
+        self._stream = stream
+        self._decode = decode
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._decode(self._ctx, await self._stream.__anext__())
+
+
+async def _close(items: Any) -> None:
+    """Close an iterator that can be closed: a generator runs its ``finally`` then."""
+    close: Callable[[], Any] | None = getattr(items, "aclose", None)
+    if close is not None:
+        await close()

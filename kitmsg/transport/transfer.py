@@ -1,0 +1,320 @@
+"""Requests and replies that are longer than the bus can carry in one message.
+
+The message itself goes without its body and says where that is: ``Kit-Body`` names an
+inbox that streams it to whoever asks there, ``Kit-Body-Bytes`` says how long it is.  The
+receiver fetches it, and goes on as if it had come at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+)
+from kitmsg.message import Message, encode_headers
+from kitmsg.transport.frames import BODY, BODY_BYTES, STREAM, number, with_fields
+from kitmsg.transport.hub import hub_of
+from kitmsg.transport.stream import accept, open_stream
+from kitmsg.transport.wire import TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kitmsg.bus import Bus
+    from kitmsg.transport.stream import Stream
+
+__all__ = [
+    "MAX_BYTES",
+    "Fetcher",
+    "fetch",
+    "is_elsewhere",
+    "moved",
+    "offered",
+    "open_large",
+    "request",
+]
+
+MAX_BYTES: Final = 64 << 20
+"""Longest request or reply."""
+
+_MARK: Final = b"\r\nKit-Body: "
+_CHUNK: Final = 256 << 10
+_HEADER_ROOM: Final = 1024
+_BUSY_SECONDS: Final = 1.0
+
+
+def is_elsewhere(block: bytes) -> bool:
+    """Tell whether a message with this header block has its body elsewhere."""
+    return _MARK in block
+
+
+class _Offer:
+    """A body that waits at an inbox for somebody to fetch it.
+
+    Attributes:
+        subject: Where.
+        fetched: Done when it was sent whole, or cannot be.
+    """
+
+    def __init__(self, bus: Bus, data: bytes) -> None:
+        self.quiet = self.silent = 0
+        self._bus = bus
+        self._data = data
+        self._hub = hub_of(bus)
+        self._stream: Stream | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self.subject = self._hub.next_subject()
+        self.fetched = asyncio.get_running_loop().create_future()
+        self._hub.join(self.subject, self, 0)
+
+    def take(self, message: Message) -> None:
+        """Begin to send to whoever asks first."""
+        asks = message.headers.get(STREAM) == "open" and message.reply
+        if asks and self._stream is None:
+            stream = accept(self._bus, message, self.subject, takes_items=False)
+            self._stream = stream
+            self._sending = asyncio.create_task(self._send(stream))
+
+    async def _send(self, stream: Stream) -> None:
+        data = memoryview(self._data)
+        chunk = min(_CHUNK, self._bus.max_payload - _HEADER_ROOM)
+        try:
+            for at in range(0, len(data), chunk):
+                await stream.send(bytes(data[at : at + chunk]))
+            await stream.finish()
+        except KitError:
+            return  # whoever fetches has heard of it, or is gone
+        finally:
+            if not self.fetched.done():
+                self.fetched.set_result(None)
+
+    def beat(self) -> None:
+        """Not watched: the ask that goes with it has its own time."""
+
+    def lost(self, why: str) -> None:
+        """Give up: the bus is gone."""
+        if not self.fetched.done():
+            self.fetched.set_result(None)
+
+    def withdraw(self) -> None:
+        """Take it back; who is still fetching it is told."""
+        self._hub.leave(self.subject, self, 0)
+        if self._stream is not None:
+            self._stream.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+
+
+@contextlib.contextmanager
+def offered(bus: Bus, data: bytes) -> Iterator[_Offer]:
+    """Let `data` be fetched from an inbox as long as the context lasts."""
+    offer = _Offer(bus, data)
+    try:
+        yield offer
+    finally:
+        offer.withdraw()
+
+
+def moved(block: bytes, offer: _Offer, size: int) -> bytes:
+    """Return a header block that says where the body is."""
+    return with_fields(block, {BODY: offer.subject, BODY_BYTES: str(size)})
+
+
+async def request(
+    bus: Bus, subject: str, data: bytes, timeout: float, block: bytes = b""
+) -> Message:
+    """Ask as `Bus.request` does, with requests and replies of up to 64 MB.
+
+    Raises:
+        InvalidArgument: `data` is longer than that.
+        KitError: As `Bus.request`.
+    """
+    size = len(data) + len(block)
+    end = asyncio.get_running_loop().time() + timeout
+    if size <= bus.max_payload:
+        reply = await bus.request(subject, data, timeout, block)
+    else:
+        check_size(len(data), "the request")
+        with offered(bus, data) as offer:
+            elsewhere = moved(block, offer, len(data))
+            reply = await bus.request(subject, b"", timeout, elsewhere)
+    if is_elsewhere(reply.header_block):
+        left = end - asyncio.get_running_loop().time()
+        return await fetch(bus, reply, left, "the reply")
+    return reply
+
+
+async def open_large(
+    bus: Bus, subject: str, data: bytes, block: bytes, **options: Any
+) -> Stream:
+    """Ask for a stream as `open_stream` does, with a request of up to 64 MB."""
+    if len(data) + len(block) + _HEADER_ROOM <= bus.max_payload:
+        return await open_stream(bus, subject, data, block, **options)
+    check_size(len(data), "the request")
+    with offered(bus, data) as offer:
+        return await open_stream(
+            bus, subject, b"", moved(block, offer, len(data)), **options
+        )
+
+
+def check_size(size: int, what: str) -> None:
+    """Refuse what is over `MAX_BYTES`.
+
+    Raises:
+        InvalidArgument: It is.
+    """
+    if size > MAX_BYTES:
+        raise InvalidArgument(
+            f"{what} is {size} bytes; the most that can be sent is {MAX_BYTES}"
+        )
+
+
+async def fetch(bus: Bus, message: Message, timeout: float, what: str) -> Message:
+    """Return `message` with the body that it says is elsewhere.
+
+    Args:
+        bus: What it came over.
+        message: Whose body to fetch.
+        timeout: Longest time for it, in seconds.
+        what: ``the request`` or ``the reply``, for errors.
+
+    Raises:
+        DeadlineExceeded: It took longer.
+        DataLoss: It is not as long as was said.
+        InvalidArgument: It is too long.
+        Unavailable: Its sender is gone.
+    """
+    size = number(message.headers, BODY_BYTES)
+    check_size(size, what)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout):
+            stream = await open_stream(bus, message.headers[BODY], b"")
+            try:
+                async for part in stream:
+                    body += part.data
+                    if len(body) > size:
+                        break
+            finally:
+                stream.cancel()
+    except TimeoutError:
+        late = f"{what} of {size} bytes did not come in time"
+        raise DeadlineExceeded(late) from None
+    if len(body) != size:
+        raise DataLoss(f"{what} has {len(body)} bytes or more, not {size} as it says")
+    block = _here(message, end - loop.time())
+    return _Large(message.subject, bytes(body), message.reply, block)
+
+
+def _here(message: Message, left: float) -> bytes:
+    """Return the header block of a message whose body has come, `left` seconds to go."""
+    fields = dict(message.headers.pairs())
+    del fields[BODY], fields[BODY_BYTES]
+    if TIMEOUT in fields:
+        fields[TIMEOUT] = str(max(1, int(left * 1000)))
+    return encode_headers(fields)
+
+
+class _Large(Message, weakref=True):
+    """A message with a long body: it can be told when nobody has it any more."""
+
+
+class Fetcher:
+    """Fetches the bodies of the requests that come to a service.
+
+    Args:
+        bus: What they come over.
+        budget: Bytes of such bodies that may be here at once, being fetched or worked on;
+            whoever asks for more is refused.
+    """
+
+    def __init__(self, bus: Bus, budget: int = 4 * MAX_BYTES) -> None:
+        self._bus = bus
+        self._left = budget
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(
+        self,
+        message: Message,
+        timeout: float,
+        then: Callable[[Message], None],
+        refuse: Callable[[Message, KitError], None],
+    ) -> None:
+        """Fetch the body of a request.
+
+        Args:
+            message: The request.
+            timeout: Seconds that its caller gives.
+            then: Called with the whole request.
+            refuse: Called if it cannot be had.
+        """
+        try:
+            size = self._check(message)
+        except KitError as exc:
+            refuse(message, exc)
+            return
+        self._left -= size
+        task = asyncio.get_running_loop().create_task(
+            self._run(message, size, timeout, then, refuse)
+        )
+        self._tasks[message.reply] = task
+
+    def cancel(self, reply: str) -> bool:
+        """Stop fetching for the ask with this reply subject; False if there is none."""
+        task = self._tasks.get(reply)
+        return task is not None and task.cancel()
+
+    def stop(self) -> None:
+        """Stop fetching."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _check(self, message: Message) -> int:
+        size = number(message.headers, BODY_BYTES)
+        check_size(size, "the request")
+        # A service must not be made to speak to whomever a stranger names.
+        inbox = message.reply.rpartition(".")[0]
+        inbox = inbox.removesuffix(".s")
+        if not inbox or not message.headers[BODY].startswith(f"{inbox}.s."):
+            raise InvalidArgument(
+                f"header {BODY} must name an inbox of the caller", field=BODY
+            )
+        if size > self._left:
+            raise ResourceExhausted(
+                "too many long requests at once", retry_after=_BUSY_SECONDS
+            )
+        return size
+
+    async def _run(
+        self,
+        message: Message,
+        size: int,
+        timeout: float,
+        then: Callable[[Message], None],
+        refuse: Callable[[Message, KitError], None],
+    ) -> None:
+        try:
+            whole = await fetch(self._bus, message, timeout, "the request")
+        except BaseException as exc:
+            self._left += size
+            if isinstance(exc, KitError):
+                refuse(message, exc)
+                return
+            raise
+        finally:
+            del self._tasks[message.reply]
+        weakref.finalize(whole, self._release, size)
+        then(whole)
+
+    def _release(self, size: int) -> None:
+        self._left += size
