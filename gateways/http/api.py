@@ -11,8 +11,8 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from gateways.http.body import body_limit, read_body
 from gateways.http.call import (
     ask,
     header_block,
@@ -21,6 +21,8 @@ from gateways.http.call import (
     response,
     timeout_of,
 )
+from gateways.http.compress import compress
+from gateways.http.conditional import kept
 from gateways.http.edge import Visit
 from gateways.http.problem import Problem
 from kitmsg.codec import JSON, RAW
@@ -49,13 +51,10 @@ _log = logging.getLogger("gateways.http")
 _access = logging.getLogger("gateways.http.access")
 
 _NOT_FOUND: Final = 404
-_TIMED_OUT: Final = 408
-_TOO_LARGE: Final = 413
-_EXPECTATION: Final = 417
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_HEADER_ROOM: Final = 4096
+_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Api:
@@ -92,6 +91,7 @@ class Api:
         self._pages = pages
         self._metrics = metrics
         self._options = options
+        self._compress_from = options.compress_from_bytes
         self._filters = tuple(filters)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -106,6 +106,8 @@ class Api:
         try:
             answer = await self._answer(visit, query)
             status = answer.status
+            if isinstance(answer, web.Response) and self._is_long(answer):
+                await compress(answer, request.headers)
             answer.headers["Server"] = "kitmsg"
             if visit.headers:
                 visit.dress(answer)
@@ -197,7 +199,7 @@ class Api:
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
         codec = request_codec(headers, has_body=request.body_exists)
-        data = await self._body(request) if request.body_exists else b""
+        data = await self.body(request) if request.body_exists else b""
         if codec is RAW and not data and not mounted.parameters.takes_bytes:
             codec = JSON  # many clients say "bytes" when they send nothing
         if request.method in _BODYLESS and data:
@@ -226,38 +228,25 @@ class Api:
             principal=visit.principal,
         )
         reply = await ask(self._bus, mounted, data, left, block)
-        return response(reply, mounted, codec, visit.id)
+        answer = response(reply, mounted, codec, visit.id)
+        if mounted.cache is not None and request.method in _SAFE:
+            is_private = bool(visit.principal or "Authorization" in headers)
+            answer = kept(answer, mounted, headers, is_private=is_private)
+        return answer
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        """Return the body.
+    async def body(self, request: web.BaseRequest) -> bytes:
+        """Return the body of a request.
 
         Raises:
-            Problem: 408, 413 or 417.
+            Problem: It is too long, too slow or cannot be inflated.
             InvalidArgument: It is not framed as HTTP wants.
         """
         limit = body_limit(self._bus, self._options)
-        if (request.content_length or 0) > limit:
-            raise too_large(limit)
-        if "Expect" in request.headers:
-            await _continue(request)
-        try:
-            if request.content.is_eof():  # it came with the headers
-                data = request.content.read_nowait()
-                if len(data) > limit:
-                    raise too_large(limit)
-                return data
-            async with asyncio.timeout(self._options.body_timeout):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large(limit) from None
-        except TimeoutError:
-            raise Problem(
-                _TIMED_OUT,
-                Code.DEADLINE_EXCEEDED,
-                f"the body did not arrive in {self._options.body_timeout:g} s",
-            ) from None
-        except (web.RequestPayloadError, HttpProcessingError):
-            raise InvalidArgument("the body is not framed as HTTP wants") from None
+        return await read_body(request, limit, self._options.body_timeout)
+
+    def _is_long(self, answer: web.Response) -> bool:
+        body = answer.body
+        return type(body) is bytes and 0 < self._compress_from <= len(body)
 
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._mounts.table.router
@@ -283,34 +272,6 @@ def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
         instance=path.encode("utf-8", "replace").decode(), request_id=id_
     )
     return web.Response(status=problem.status, body=body, headers=headers)
-
-
-def body_limit(bus: Bus, options: GatewayOptions) -> int:
-    """Return the longest body, in bytes, that still fits on the bus with its headers."""
-    room = max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM)
-    return min(options.max_body_bytes, room)
-
-
-def too_large(limit: int) -> Problem:
-    """Return the problem of a body over `limit` bytes."""
-    return Problem(
-        _TOO_LARGE,
-        Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most",
-    )
-
-
-async def _continue(request: web.BaseRequest) -> None:
-    expected = request.headers["Expect"]
-    if expected.lower() != "100-continue":
-        raise Problem(
-            _EXPECTATION,
-            Code.INVALID_ARGUMENT,
-            f"Expect: {expected[:40]!r} is not understood; only 100-continue is",
-            field="Expect",
-        )
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the answer has not begun
 
 
 def unexpected(error: BaseException | None, id_: str) -> Problem:

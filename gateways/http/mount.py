@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from gateways.http.components import Components
@@ -29,6 +31,7 @@ __all__ = ["Mounted", "Mounts", "Table"]
 
 _log = logging.getLogger("gateways.http")
 
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
 _REMEMBERED: Final = 16
 _REMEMBERED_SECONDS: Final = 10.0
 
@@ -42,6 +45,12 @@ class Mounted(CatalogEndpoint):
     """
 
     parameters: Parameters
+
+    @cached_property
+    def cache(self) -> int | None:
+        """Seconds for which a client may keep an answer to GET; None if it may not."""
+        text = self.metadata.get("kit.cache", "")
+        return int(text) if _DIGITS.fullmatch(text) else None
 
     @property
     def path(self) -> str:

@@ -18,6 +18,8 @@ class GatewayOptions:
         timeout: Seconds a call may take when neither the request nor the endpoint says.
         max_timeout: Most seconds that a request can ask for.
         max_body_bytes: Longest request body; the bus's own limit counts too.
+        compress_from_bytes: Shortest answer that is sent with gzip to who takes it; 0 to
+            compress nothing.
         max_header_bytes: Longest request line, and longest header line.
         max_headers: Most header lines.
         header_timeout: Seconds for a client to send the headers it began.
@@ -38,6 +40,7 @@ class GatewayOptions:
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_body_bytes: int = 1 << 20
+    compress_from_bytes: int = 1024
     max_header_bytes: int = 8190
     max_headers: int = 128
     header_timeout: float = 10.0

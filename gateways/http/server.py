@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateways.http.api import Api, body_limit, problem_response, unexpected
+from gateways.http.api import Api, problem_response, unexpected
+from gateways.http.body import body_limit
 from gateways.http.metrics import Metrics
 from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
@@ -171,6 +172,7 @@ class _Server(web.Server):
             max_field_size=options.max_header_bytes,
             max_headers=options.max_headers,
             access_log=None,
+            auto_decompress=False,  # how much comes out has a bound here: `compress`
         )
 
     def _request(
