@@ -26,6 +26,8 @@ __all__ = [
     "Shape",
     "Struct",
     "Union",
+    "kinds_in",
+    "members_of",
     "names_in",
     "parts_of",
     "renamed_shape",
@@ -202,6 +204,8 @@ class Method:
         response: What a result is; None for nothing.  With a stream out, each item.
         items: What the items of a stream in are; None without.
         stream: ``out``, ``in``, ``both``, or "" for one request and one response.
+        codec: In which codec to call it: ``msgpack``, but ``json`` where a map goes in:
+            generated types have text for keys, and only JSON reads text as any key.
         errors: Structs of the declared errors, by the errors' names.
         doc: For people.
     """
@@ -212,6 +216,7 @@ class Method:
     response: Shape | None
     items: Shape | None = None
     stream: str = ""
+    codec: str = "msgpack"
     errors: Mapping[str, str] = field(default_factory=dict)
     doc: str = field(default="", compare=False)
 
@@ -250,10 +255,20 @@ class ServiceShapes:
 
 def parts_of(type_: Named) -> list[str]:
     """Return the names of the types that `type_` is directly made of."""
+    return [name for member in members_of(type_) for name in names_in(member.shape)]
+
+
+def members_of(type_: Named) -> tuple[Field, ...] | tuple[Option, ...]:
+    """Return the fields of a struct or the options of a union; an enum has none."""
     if isinstance(type_, Enum):
-        return []
-    members = type_.fields if isinstance(type_, Struct) else type_.options
-    return [name for member in members for name in names_in(member.shape)]
+        return ()
+    return type_.fields if isinstance(type_, Struct) else type_.options
+
+
+def kinds_in(shape: Shape) -> list[str]:
+    """Return the kind of `shape` and of what it holds."""
+    inner = [] if shape.item is None else kinds_in(shape.item)
+    return [shape.kind, *inner]
 
 
 def renamed_type(type_: Named, rename: Callable[[str], str]) -> Named:

@@ -18,6 +18,8 @@ from kitmsg.schema.shapes import (
     Named,
     ServiceShapes,
     Shape,
+    kinds_in,
+    members_of,
     parts_of,
     renamed_shape,
     renamed_type,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Described", "Description", "shape_service"]
 
 _ERROR: Final = "error "
+_IN: Final = ("request", "items")
 
 
 class Described(Protocol):
@@ -107,6 +110,7 @@ def _method(
         response=shapes.get("response"),
         items=shapes.get("items"),
         stream=endpoint.stream,
+        codec="json" if any(_has_map(parts.get(k)) for k in _IN) else "msgpack",
         errors={
             key.removeprefix(_ERROR): shape.name
             for key, shape in shapes.items()
@@ -114,6 +118,15 @@ def _method(
         },
         doc=endpoint.description,
     )
+
+
+def _has_map(part: Part | None) -> bool:
+    if part is None:
+        return False
+    waiting = [part.shape]
+    for type_ in part.types.values():
+        waiting += [member.shape for member in members_of(type_)]
+    return any("map" in kinds_in(shape) for shape in waiting)
 
 
 def _read(where: str, endpoint: Described, name: str) -> dict[str, Part]:
@@ -132,7 +145,7 @@ def _read(where: str, endpoint: Described, name: str) -> dict[str, Part]:
     response = schema.get("response", True)
     if not isinstance(response, dict) or response.get("type") != "null":
         reader = SchemaReader(where, response)
-        parts["response"] = reader.anything(f"{name}Response", "the result")
+        parts["response"] = reader.anything(f"{name}Result", "the result")
     if schema.get("items") is not None:
         reader = SchemaReader(where, schema["items"])
         parts["items"] = reader.anything(f"{name}Item", "the items")
