@@ -138,7 +138,7 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
 
 
 # A Struct, because one is made for every message: it takes a quarter of the time.
-class Message(msgspec.Struct, eq=False, gc=False):
+class Message(msgspec.Struct, eq=False):
     """One message.
 
     Args:
