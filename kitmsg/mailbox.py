@@ -1,7 +1,8 @@
 """A bounded queue in front of a service instance, and the workers that empty it.
 
 Hot path.  There is no task and no timer per message: workers are long-lived tasks, and one
-that does not suspend empties the queue without a turn of the event loop.
+that does not suspend empties the queue without a turn of the event loop.  An idle one
+starts at the end of the read that brought the turn, if the bus knows when that is.
 
 States of a turn: waiting in the queue -> running on a worker -> done.  `cancel` ends it in
 the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.
@@ -14,6 +15,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kitmsg.bus.soon import Bell
 from kitmsg.errors import Code
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Mailbox:
         size: Turns that may wait beside those that run; at least 0.
         on_full: Called when the queue passes its high-water mark (3/4 of `size`).
         on_room: Called when it is back under the low-water mark (1/4 of `size`).
+        soon: Calls back when no task runs; by default at the loop's next turn.
 
     Raises:
         ValueError: `concurrency` or `size` is too small.
@@ -79,6 +82,7 @@ class Mailbox:
         size: int = 4096,
         on_full: Callable[[], None] | None = None,
         on_room: Callable[[], None] | None = None,
+        soon: Callable[[Callable[[], object]], object] | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -91,9 +95,10 @@ class Mailbox:
         self._low = concurrency + size // 4
         self._on_full = on_full
         self._on_room = on_room
+        self._soon = soon or _next_turn
         self._is_over = False
         self._queue: deque[Turn] = deque()
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle: list[Bell] = []
         self._workers: list[_Worker] = []
         self._running = 0
         self._ticker: asyncio.TimerHandle | None = None
@@ -209,7 +214,7 @@ class Mailbox:
         """
         if self._idle:
             self._is_waking = True
-            self._idle.pop().set_result(None)
+            self._soon(self._idle.pop().ring)
         elif len(self._workers) < self.concurrency:
             self._is_waking = True
             worker = _Worker()
@@ -254,7 +259,7 @@ class Mailbox:
             self._settle()
             if _is_cancelled(worker):
                 return
-            idle: asyncio.Future[None] = loop.create_future()
+            idle = Bell(loop)
             self._idle.append(idle)
             await idle
 
@@ -266,7 +271,7 @@ class Mailbox:
         if self._is_stopping or worker not in self._workers:
             return
         self._workers.remove(worker)
-        self._idle = [idle for idle in self._idle if not idle.done()]
+        self._idle = [idle for idle in self._idle if idle.is_awaited]
         self._is_waking = False
         self._settle()
         if self._queue:
@@ -317,6 +322,10 @@ class Mailbox:
             turn = worker.turn
             if turn is not None and turn.deadline is not None and turn.deadline <= now:
                 self._cut(worker, Code.DEADLINE_EXCEEDED)
+
+
+def _next_turn(callback: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
 
 
 def _is_cancelled(worker: _Worker) -> bool:

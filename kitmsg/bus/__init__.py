@@ -2,6 +2,7 @@
 
     nats.py       `NatsBus`, over the NATS client
     connection.py the hardened client connection under it
+    soon.py       what is done at the end of a read, and how a task waits for it
     outbox.py     what waits to be written; denials.py: what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
     natspy.py     what is taken from nats-py, private parts included
@@ -131,6 +132,14 @@ class Bus(Protocol):
 
     def watch(self, on_change: Callable[[bool], None]) -> Callable[[], None]:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
+        ...
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when what came together has been handed over, no task running.
+
+        That is the best moment to begin work: the end of the read that brought a message,
+        where the bus knows when that is; else the event loop's next turn.
+        """
         ...
 
     async def flush(self, timeout: float = 5.0) -> None:

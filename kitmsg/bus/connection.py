@@ -36,6 +36,7 @@ from kitmsg.bus.natspy import (
     is_tried,
 )
 from kitmsg.bus.outbox import Outbox
+from kitmsg.bus.soon import Soon
 from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected
 
@@ -88,7 +89,9 @@ class Connection(Client):
         self._foreign: deque[tuple[Any, ...]] = deque()
         self._parser = Parser(self.inbound.deliver, self._control)
         self._is_fast = options.fast and is_tried()
-        self._out = Outbox(options.max_pending, self.asks.mark_written)
+        self._soon = Soon(self._parser.feed)
+        self.soon = self._soon.call
+        self._out = Outbox(self._soon, options.max_pending, self.asks.mark_written)
         self.send = self._out.send
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
@@ -405,7 +408,7 @@ class Connection(Client):
     async def _read_loop(self) -> None:
         if self._is_fast and isinstance(self._transport, Link):
             link = self._transport
-            link.read_with(self._parser, lambda error: self._on_lost(link, error))
+            link.read_with(self._soon.feed, lambda error: self._on_lost(link, error))
             await self._loop.create_future()  # nats-py wants a task that lives
         await self._read_plainly()
 

@@ -11,8 +11,6 @@ from kitmsg.bus.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.bus.wire import Parser
-
 __all__ = ["CLOSE_SECONDS", "Link"]
 
 CLOSE_SECONDS: Final = 1.0
@@ -33,9 +31,11 @@ class Link(TcpTransport):
         protocol.connection_made(self.wire)
 
     def read_with(
-        self, parser: Parser, on_lost: Callable[[Exception | None], None]
+        self,
+        feed: Callable[[bytes], None],
+        on_lost: Callable[[Exception | None], None],
     ) -> None:
-        """Feed `parser` with all that comes from now on; see `Reader`."""
+        """Feed all that comes from now on to the parser; see `Reader`."""
         reader = self._io_reader
         behind = self.wire.get_protocol()
         assert reader is not None  # noqa: S101  # connected by its maker
@@ -45,7 +45,7 @@ class Link(TcpTransport):
         buffered = bytes(buffer)
         buffer.clear()
         transport = cast("asyncio.Transport", self.wire)
-        Reader(parser, behind, on_lost).take_over(transport, buffered)
+        Reader(feed, behind, on_lost).take_over(transport, buffered)
         if reader.at_eof():
             on_lost(None)
 

@@ -160,6 +160,10 @@ class MemoryBus:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
         return self._watchers.add(on_change)
 
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback` at the loop's next turn.  See `Bus`."""
+        asyncio.get_running_loop().call_soon(callback)
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until all that was sent before has been delivered; takes one loop turn.
 

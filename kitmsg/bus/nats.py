@@ -299,6 +299,10 @@ class NatsBus:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
         return self._watchers.add(on_change)
 
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the present read is over, or next turn.  See `Bus`."""
+        self._connection.soon(callback)
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server knows all that was sent or subscribed before.
 

@@ -5,13 +5,15 @@ This is on the hot path of every message, so it is flat.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import ResourceExhausted
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
+
+    from kitmsg.bus.soon import Soon
 
 __all__ = ["Outbox"]
 
@@ -20,14 +22,16 @@ _BATCH: Final = 32
 
 
 class Outbox:
-    """Commands on their way to a socket.  Needs a running event loop.
+    """Commands on their way to a socket.  Used on one event loop.
 
-    While there is one command a turn it is written at once, for the latency of a lone
-    ask; as soon as there are more, they are joined, for throughput.  A batch goes out
-    without waiting for the turn's end, so that the server works while this process does:
-    32 commands gave a quarter more calls a second than all of a turn at once.
+    What a read leads to is joined and written at its end.  Outside one, while there is
+    one command a turn it is written at once, for the latency of a lone ask; as soon as
+    there are more, they are joined, for throughput.  A batch goes out without waiting for
+    the end, so that the server works while this process does: 32 commands gave a quarter
+    more calls a second than all of a turn at once.
 
     Args:
+        soon: Says when the end is.
         max_pending: Most bytes that wait, here and in the socket's own buffer.
         on_written: Called after everything so far was handed to the socket.
     """
@@ -37,17 +41,19 @@ class Outbox:
         "_commands",
         "_is_due",
         "_is_quiet",
-        "_loop",
         "_max_pending",
         "_on_written",
         "_socket_bytes",
+        "_soon",
         "_was_full",
         "wire",
     )
 
-    def __init__(self, max_pending: int, on_written: Callable[[], None]) -> None:
+    def __init__(
+        self, soon: Soon, max_pending: int, on_written: Callable[[], None]
+    ) -> None:
         self.wire: asyncio.WriteTransport | None = None
-        self._loop = asyncio.get_running_loop()
+        self._soon = soon
         self._max_pending = max_pending
         self._on_written = on_written
         self._commands: list[bytes] = []
@@ -58,7 +64,7 @@ class Outbox:
         self._is_quiet = True  # the last turn had no two commands to join
 
     def send(self, command: bytes) -> None:
-        """Have one whole command written before the next loop turn ends.
+        """Have one whole command written, before the next loop turn ends at the latest.
 
         Raises:
             ResourceExhausted: More than `max_pending` bytes are waiting already.
@@ -67,8 +73,9 @@ class Outbox:
             self._look_again()
         if not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self._end_turn)
-            if self._is_quiet and self.wire is not None:
+            soon = self._soon
+            soon.call(self._end_turn)
+            if self._is_quiet and not soon.is_reading and self.wire is not None:
                 self.wire.write(command)
                 self._on_written()
                 return

@@ -16,8 +16,6 @@ from kitmsg.bus.wire import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.bus.wire import Parser
-
 __all__ = ["Reader"]
 
 _log = logging.getLogger("kitmsg.bus")
@@ -28,18 +26,18 @@ class Reader(asyncio.Protocol):
     """The protocol of a connected socket.
 
     Args:
-        parser: Gets every byte.
+        feed: Gets every byte; raises `ProtocolError` for what it cannot parse.
         behind: The protocol that it takes the place of.
         on_lost: Called once, with the reason or None, when nothing more will come.
     """
 
     def __init__(
         self,
-        parser: Parser,
+        feed: Callable[[bytes], None],
         behind: asyncio.BaseProtocol,
         on_lost: Callable[[Exception | None], None],
     ) -> None:
-        self._feed: Callable[[bytes], None] = parser.feed
+        self._feed = feed
         self._behind = behind
         self._on_lost: Callable[[Exception | None], None] | None = on_lost
         self._transport: asyncio.Transport | None = None

@@ -1,0 +1,143 @@
+"""What is done as soon as all that came in one read has been handed over.
+
+A loop's `call_soon` costs a handle and a turn of the loop.  Messages that came together
+are worked on together, so there is a better moment than the next turn: the end of the
+read that brought them.  `Soon` knows it, and `Bell` lets a task wait for it.
+
+Hot path: both are used for every call, and are flat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from contextvars import Context
+
+__all__ = ["Bell", "Soon"]
+
+_log = logging.getLogger("kitmsg.bus")
+
+
+class Soon:
+    """Calls back at the end of the present read, or at the loop's next turn.
+
+    Args:
+        feed: Hands over what is in a chunk.
+
+    Attributes:
+        is_reading: Whether a chunk is being handed over: `call` waits for its end.
+    """
+
+    __slots__ = ("_due", "_feed", "_loop", "is_reading")
+
+    def __init__(self, feed: Callable[[bytes], None]) -> None:
+        self._feed = feed
+        self._loop = asyncio.get_running_loop()
+        self._due: list[Callable[[], object]] = []
+        self.is_reading = False
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, soon; it steps no task while another one runs."""
+        if self.is_reading:
+            self._due.append(callback)
+        else:
+            self._loop.call_soon(callback)
+
+    def feed(self, chunk: bytes) -> None:
+        """Hand over what is in `chunk`, then do what that made due.
+
+        Raises whatever handing over raises.
+        """
+        # Inside a task no other can be stepped: then it is left to the loop.
+        if self.is_reading or asyncio.current_task() is not None:
+            self._feed(chunk)
+            return
+        self.is_reading = True
+        try:
+            self._feed(chunk)
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        due = self._due
+        for callback in due:  # what these make due is appended, and comes last
+            try:
+                callback()
+            except Exception:  # noqa: BLE001  the others come all the same
+                _log.exception("what a message led to failed")
+            except BaseException as error:  # noqa: BLE001  the end of the process
+                self._loop.call_soon(_throw, error)
+        due.clear()
+        self.is_reading = False
+
+
+def _throw(error: BaseException) -> None:
+    raise error
+
+
+# Source of what a task asks of the thing it waits for: asyncio's `Task.__step`, "Yielded
+# Future must come from Future.__iter__()"; anything with these five names will do.
+
+
+class Bell(msgspec.Struct, eq=False):
+    """Something that one task waits for; `ring` steps that task, there and then.
+
+    As a future, but the task goes on within `ring`, not a turn of the loop later.  So
+    `ring` must not be called while a task runs: leave it to `Soon.call`.  A bell is good
+    for one wait.
+
+    Args:
+        loop: That of the task.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    _asyncio_future_blocking: bool = False
+    _is_cancelled: bool = False
+    _wake: Callable[[Any], object] | None = None
+    _context: Context | None = None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until it rings."""
+        self._asyncio_future_blocking = True
+        yield self
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits, which nobody has cancelled."""
+        return self._wake is not None and not self._is_cancelled
+
+    def ring(self) -> None:
+        """Wake the task that waits; nothing happens if there is none."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            self._context.run(wake, self)  # type: ignore[union-attr]  # set with `_wake`
+
+    # -- what `Task` calls
+
+    get_loop = staticmethod(asyncio.get_running_loop)
+
+    def add_done_callback(
+        self, wake: Callable[[Any], object], *, context: Context
+    ) -> None:
+        """Note who waits."""
+        self._wake = wake
+        self._context = context
+
+    def cancel(self, msg: Any = None) -> bool:
+        """End the wait with `CancelledError`, next turn; False if nobody waits."""
+        if not self.is_awaited:
+            return False
+        self._is_cancelled = True
+        self.loop.call_soon(self.ring)  # which may not be running: it may end
+        return True
+
+    def result(self) -> None:
+        """Raise `CancelledError` if the wait was cancelled."""
+        if self._is_cancelled:
+            raise asyncio.CancelledError
