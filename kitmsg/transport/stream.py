@@ -16,6 +16,7 @@ other side.  `kitmsg.transport.frames` has the messages, `docs/protocol.md` the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
@@ -93,6 +94,7 @@ class Stream:
         "_beat",
         "_bus",
         "_can_send",
+        "_catching_up",
         "_consumed",
         "_granted",
         "_has_finished",
@@ -102,6 +104,7 @@ class Stream:
         "_is_open",
         "_items",
         "_largest",
+        "_late",
         "_name",
         "_peer",
         "_received",
@@ -137,6 +140,8 @@ class Stream:
         self._sent = self._can_send = 0
         self._has_finished = False
         self._senders: list[asyncio.Future[None]] = []
+        self._late: deque[tuple[bytes, str, bytes]] = deque()
+        self._catching_up: asyncio.Task[None] | None = None
         self._hub.join(self.subject, self, beat)
 
     def __repr__(self) -> str:
@@ -194,18 +199,16 @@ class Stream:
             KitError: The stream ended, with `error` if it was one; or the bus cannot
                 carry the item: `InvalidArgument` for one over its `max_payload`.
         """
-        while self._is_open and self._sent >= self._can_send:
-            await _wait(self._senders)
-        if self._has_finished or not self._is_open:
-            raise self._ended()
         while True:
+            while self._is_open and (self._sent >= self._can_send or self._late):
+                await _wait(self._senders)
+            if self._has_finished or not self._is_open:
+                raise self._ended()
             try:
                 block = item_frame(self._sent + 1)
                 self._bus.publish(self._peer, data, "", block)
             except ResourceExhausted:  # the bus has too much to write
                 await self._bus.flush()
-                if not self._is_open:
-                    raise self._ended() from None
             else:
                 self._sent += 1
                 self.quiet = 0
@@ -263,10 +266,29 @@ class Stream:
     def _tell(self, block: bytes, data: bytes = b"", reply: str = "") -> None:
         self.quiet = 0
         try:
-            self._bus.publish(self._peer, data, reply, block)
+            if not self._late:
+                self._bus.publish(self._peer, data, reply, block)
+                return
+        except ResourceExhausted:
+            self._catching_up = asyncio.create_task(self._catch_up())
         except KitError as error:
-            if self._is_open:
-                self._close(error)
+            self._close(error)
+            return
+        self._late.append((data, reply, block))
+
+    async def _catch_up(self) -> None:
+        """Send what the bus had no room for, in order."""
+        try:
+            while self._late:
+                await self._bus.flush()
+                data, reply, block = self._late[0]
+                with contextlib.suppress(ResourceExhausted):
+                    self._bus.publish(self._peer, data, reply, block)
+                    self._late.popleft()
+        except KitError as error:
+            self._late.clear()
+            self._close(error)
+        _wake(self._senders)
 
     # -- what comes in; called by the hub ---------------------------------------------
 

@@ -17,6 +17,7 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg.transport import Intake, Server
+from kitmsg.transport.transfer import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -397,16 +398,16 @@ async def test_a_handler_may_raise_cancelled_error(kit: Kit) -> None:
     assert (await ask(kit.bus)).data == b"ann"
 
 
-async def test_a_response_over_the_limit_of_the_bus(kit: Kit) -> None:
+async def test_a_response_over_all_limits(kit: Kit) -> None:
     """The caller is told the sizes, instead of hearing nothing."""
 
     async def endpoint(_: Context, request: str) -> str:
-        return "x" * (kit.bus.max_payload + 1)
+        return "x" * (MAX_BYTES + 1)
 
     await serve(kit.bus, endpoint)
     reply = await ask(kit.bus)
     assert reply.headers["Kit-Code"] == "internal"
-    assert str(kit.bus.max_payload) in reply.headers["Nats-Service-Error"]
+    assert str(MAX_BYTES) in reply.headers["Nats-Service-Error"]
 
 
 async def test_an_exception_named_like_a_declared_one_is_not_declared(
