@@ -24,12 +24,12 @@ from gateways.http.call import (
 from gateways.http.compress import compress
 from gateways.http.conditional import kept
 from gateways.http.edge import Visit
-from gateways.http.problem import Problem
+from gateways.http.problem import Problem, unexpected
+from gateways.http.rpc import PATH, Rpc
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
     Code,
     DeadlineExceeded,
-    Internal,
     InvalidArgument,
     KitError,
 )
@@ -92,6 +92,7 @@ class Api:
         self._metrics = metrics
         self._options = options
         self._compress_from = options.compress_from_bytes
+        self._rpc = Rpc(bus, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -155,6 +156,10 @@ class Api:
             visit.route = path
             return page(request, visit.id)
         self._admit()
+        service = self._rpc.service(path)
+        if service is not None:
+            visit.route = PATH if path == PATH else f"{PATH}/{service}"
+            return await self._rpc.answer(visit, service)
         if request.method == "OPTIONS":
             return self._options_of(path, visit.id)
         match = self._match(request.method, path)
@@ -272,11 +277,3 @@ def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
         instance=path.encode("utf-8", "replace").decode(), request_id=id_
     )
     return web.Response(status=problem.status, body=body, headers=headers)
-
-
-def unexpected(error: BaseException | None, id_: str) -> Problem:
-    """Log a failure of the gateway's own, and return the problem that tells of it."""
-    _log.error("request %s failed", id_, exc_info=error)
-    return Problem.of(
-        Internal(f"internal error; the gateway's log has it under request id {id_}")
-    )

@@ -18,7 +18,7 @@ from gateways.http.problem import Problem
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
-from kitmsg.transport import gokit
+from kitmsg.transport import gokit, transfer
 from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
 
 if TYPE_CHECKING:
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
 
-__all__ = ["ask", "request_codec", "request_id", "response", "timeout_of"]
+__all__ = [
+    "ask",
+    "header_block",
+    "raise_error",
+    "request_codec",
+    "request_id",
+    "response",
+    "timeout_of",
+]
 
 _log = logging.getLogger("gateways.http")
 
@@ -138,6 +146,8 @@ async def ask(
         KitError: As `Bus.request`; `NoResponders` with a hint.
     """
     try:
+        if mounted.is_kit:
+            return await transfer.request(bus, mounted.subject, data, timeout, block)
         return await bus.request(mounted.subject, data, timeout, block)
     except NoResponders as exc:
         # Nobody is asked who is there: it would be done for each of a flood of calls.
@@ -205,17 +215,26 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
     Raises:
         Problem: The reply tells of an error.
     """
+    raise_error(reply, mounted, codec, id_)
+    headers = {"X-Request-Id": id_, **_NOSNIFF}
+    if not reply.data:
+        return web.Response(status=_NO_CONTENT, headers=headers)
+    headers[CONTENT_TYPE] = _media_type(reply, mounted, codec)
+    return web.Response(body=reply.data, headers=headers)
+
+
+def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
+    """Raise the problem that a reply tells of, if it does; arguments as `response`.
+
+    Raises:
+        Problem: The reply tells of an error.
+    """
     if reply.header_block:
         _raise_error(reply, mounted, codec, id_)
     if mounted.wire == "gokit":
         failure = gokit.decode_error(Context(), reply)
         if isinstance(failure, KitError):
             raise Problem.of(failure)
-    headers = {"X-Request-Id": id_, **_NOSNIFF}
-    if not reply.data:
-        return web.Response(status=_NO_CONTENT, headers=headers)
-    headers[CONTENT_TYPE] = _media_type(reply, mounted, codec)
-    return web.Response(body=reply.data, headers=headers)
 
 
 def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:

@@ -7,6 +7,7 @@ Plain integers while requests run; they become Prometheus text when somebody ask
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import Unimplemented
@@ -48,6 +49,7 @@ class Metrics:
         self._in_flight = in_flight
         self._mounted = mounted
         self._series: dict[tuple[str, str, int], _Series] = {}
+        self._rpc: Counter[int] = Counter()
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request.
@@ -70,9 +72,21 @@ class Metrics:
         series = self._series.get((route, method, status))
         return sum(series.buckets) if series else 0
 
+    def count_rpc(self, number: int) -> None:
+        """Count one JSON-RPC call, with the code of its error or 0."""
+        self._rpc[number] += 1
+
+    def rpc_count(self, number: int) -> int:
+        """Return how many JSON-RPC calls ended with this code."""
+        return self._rpc[number]
+
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
-        from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
 
         labels = ["route", "method", "status"]
         durations = HistogramMetricFamily(
@@ -85,6 +99,12 @@ class Metrics:
                 [route, method, str(status)], _cumulative(series), series.seconds
             )
         yield durations
+        calls = CounterMetricFamily(
+            "kitmsg_http_rpc_calls", "JSON-RPC calls, by error code.", labels=["code"]
+        )
+        for number, count in sorted(self._rpc.items()):
+            calls.add_metric([str(number)], count)
+        yield calls
         yield GaugeMetricFamily(
             "kitmsg_http_in_flight", "Requests being answered.", self._in_flight()
         )

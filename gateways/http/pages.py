@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
-from gateways.http import docs, openapi
+from gateways.http import docs, openapi, rpc
 from gateways.http.metrics import TEXT
 from gateways.http.problem import Problem
 from kitmsg.codec import JSON
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RESERVED", "Pages"]
 
-RESERVED: Final = (
+_PATHS: Final = (
     "/",
     "/docs",
     "/healthz",
@@ -37,6 +37,8 @@ RESERVED: Final = (
     "/openapi.json",
     "/readyz",
 )
+
+RESERVED: Final = (*_PATHS, rpc.PATH)
 """Paths that no service can take."""
 
 _ALLOW: Final = "GET, HEAD, OPTIONS"
@@ -65,7 +67,7 @@ class Pages:
         self._document: tuple[Table | None, bytes] = None, b""
         self._pages = dict(
             zip(
-                RESERVED,
+                _PATHS,
                 (
                     self._home,
                     self._docs,

@@ -8,6 +8,7 @@ Beside the standard members stand `code` (kitmsg's name of the kind of error),
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,9 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
-from kitmsg.errors import Code, InvalidArgument, KitError
+from kitmsg.errors import Code, Internal, InvalidArgument, KitError
 
-__all__ = ["CONTENT_TYPE", "Problem"]
+__all__ = ["CONTENT_TYPE", "Problem", "unexpected"]
+
+_log = logging.getLogger("gateways.http")
 
 CONTENT_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kitmsg:error:"
@@ -79,15 +82,18 @@ class Problem(Exception):
             "code": self.code.value,
             "request_id": request_id,
         }
-        if self.field:
-            document["field"] = self.field
-        if self.retry_after is not None:
-            document["retry_after"] = self.retry_after
-        if self.error:
-            document["error"] = self.error
-        if self.details is not None:
-            document["details"] = self.details
+        document |= self.facts()
         return msgspec.json.encode(document)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known beside code and text; members as in `body`."""
+        known = {
+            "field": self.field or None,
+            "retry_after": self.retry_after,
+            "error": self.error or None,
+            "details": self.details,
+        }
+        return {name: value for name, value in known.items() if value is not None}
 
     def all_headers(self) -> dict[str, str]:
         """Return the response headers that belong to it."""
@@ -101,3 +107,11 @@ class Problem(Exception):
 def title(status: int) -> str:
     """Return the standard phrase of a status."""
     return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
+def unexpected(error: BaseException | None, id_: str) -> Problem:
+    """Log a failure of the gateway's own, and return the problem that tells of it."""
+    _log.error("request %s failed", id_, exc_info=error)
+    return Problem.of(
+        Internal(f"internal error; the gateway's log has it under request id {id_}")
+    )

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateways.http.api import Api, problem_response, unexpected
+from gateways.http.api import Api, problem_response
 from gateways.http.body import body_limit
 from gateways.http.metrics import Metrics
 from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
 from gateways.http.pages import RESERVED, Pages
-from gateways.http.problem import Problem
+from gateways.http.problem import Problem, unexpected
 from gateways.http.whole import is_simple, whole
 from kitmsg.errors import Code, FailedPrecondition
 

@@ -1,0 +1,307 @@
+"""``POST /rpc``: JSON-RPC 2.0 to the endpoints on the bus.
+
+A method is ``service.endpoint``; or the endpoint's name alone where one service only has it
+or the options say which is meant; or, at ``/rpc/{service}``, an endpoint of that service.
+What the bytes mean is in `jsonrpc`; deadlines, headers and credentials are those of the
+HTTP request, for each call of a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from gateways.http import jsonrpc
+from gateways.http.call import ask, header_block, raise_error, timeout_of
+from gateways.http.jsonrpc import Call, RpcError
+from gateways.http.problem import Problem, unexpected
+from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
+from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from gateways.http.edge import Visit
+    from gateways.http.metrics import Metrics
+    from gateways.http.mount import Mounted, Mounts, Table
+    from gateways.http.options import GatewayOptions
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["PATH", "Rpc"]
+
+PATH: Final = "/rpc"
+_UNDER: Final = f"{PATH}/"
+_ALLOW: Final = "OPTIONS, POST"
+_NO_CONTENT: Final = 204
+_NOT_ALLOWED: Final = 405
+_UNSUPPORTED: Final = 415
+_MAX_HINT_CHARS: Final = 120
+_ALIASES: Final = ("application/json-rpc", "application/jsonrequest")
+_NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_positions = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_check_json = msgspec.json.Decoder().decode
+
+
+class Rpc:
+    """Answers JSON-RPC.
+
+    Args:
+        bus: What carries the calls.
+        mounts: The endpoints.
+        metrics: Counts the calls.
+        options: Limits, and which method names mean which endpoints.
+        read: Returns the body of a request.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        mounts: Mounts,
+        metrics: Metrics,
+        options: GatewayOptions,
+        read: Callable[[web.BaseRequest], Awaitable[bytes]],
+    ) -> None:
+        self._bus = bus
+        self._mounts = mounts
+        self._metrics = metrics
+        self._options = options
+        self._read = read
+        self._names = dict(text.split("=", 1) for text in options.rpc_methods)
+        self._methods: _Methods | None = None
+
+    def service(self, path: str) -> str | None:
+        """Return the service whose methods a path has: "" for all.
+
+        None for a path that is not JSON-RPC's.  A service that is itself called ``rpc``
+        keeps its paths.
+        """
+        if path == PATH:
+            return ""
+        if not path.startswith(_UNDER):
+            return None
+        services = self._mounts.table.services
+        name = path.removeprefix(_UNDER)
+        return name if name in services and PATH[1:] not in services else None
+
+    async def answer(self, visit: Visit, service: str) -> web.Response:
+        """Answer one request, with a call or a batch of them in its body.
+
+        Args:
+            visit: The request.
+            service: Whose methods; "" for all.
+
+        Raises:
+            Problem: It is no POST, its body is no JSON by its type, or cannot be had.
+        """
+        headers = {"X-Request-Id": visit.id, **_NO_STORE}
+        if visit.request.method == "OPTIONS":
+            return web.Response(
+                status=_NO_CONTENT, headers={**headers, "Allow": _ALLOW}
+            )
+        _check(visit.request)
+        body = await self._read(visit.request)
+        try:
+            items, is_batch = jsonrpc.parse(body, self._options.rpc_max_batch)
+        except RpcError as exc:
+            answers, is_batch = [self._failed(exc)], False
+        else:
+            answers = await self._answers(items, service, visit)
+        if not answers:  # notifications only
+            return web.Response(status=_NO_CONTENT, headers=headers)
+        # Go's encoder ends with a line break, and so does Go kit's server.
+        found = (jsonrpc.batch(answers) if is_batch else answers[0]) + b"\n"
+        headers["Content-Type"] = jsonrpc.CONTENT_TYPE
+        return web.Response(body=found, headers=headers)
+
+    async def _answers(
+        self, items: list[Call | RpcError], service: str, visit: Visit
+    ) -> list[bytes]:
+        """Return the answers, in the order of the calls; none to notifications."""
+        if len(items) == 1:
+            answers = [await self._one(items[0], service, visit)]
+        else:
+            few = asyncio.Semaphore(self._options.rpc_concurrency)
+
+            async def run(item: Call | RpcError) -> bytes:
+                async with few:
+                    return await self._one(item, service, visit)
+
+            answers = await asyncio.gather(*map(run, items))
+        return [answer for answer in answers if answer]
+
+    async def _one(self, item: Call | RpcError, service: str, visit: Visit) -> bytes:
+        """Return the answer to one call; b"" to a notification."""
+        if isinstance(item, RpcError):
+            return self._failed(item)
+        try:
+            result = await self._call(item, service, visit)
+        except RpcError as exc:
+            error = exc
+        except Problem as exc:
+            error = _error(exc, visit.id)
+        except KitError as exc:
+            error = _error(Problem.of(exc), visit.id)
+        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
+            error = _error(unexpected(exc, visit.id), visit.id)
+        else:
+            self._metrics.count_rpc(0)
+            return b"" if item.id is None else jsonrpc.success(item.id, result)
+        error.id = item.id or error.id
+        answer = self._failed(error)
+        return b"" if item.id is None else answer
+
+    def _failed(self, error: RpcError) -> bytes:
+        self._metrics.count_rpc(error.number)
+        return jsonrpc.failure(error)
+
+    async def _call(self, call: Call, service: str, visit: Visit) -> bytes:
+        mounted = self._find(call.method, service)
+        options, headers = self._options, visit.request.headers
+        timeout = timeout_of(headers, mounted.timeout, options)
+        params = _by_name(call.params, mounted)
+        if not params or mounted.parameters.headers:
+            params = mounted.parameters.build({}, "", params, JSON, headers)
+        block = header_block(
+            headers,
+            timeout=timeout,
+            request_id=visit.id,
+            codec=JSON,
+            forward_authorization=options.forward_authorization,
+            principal=visit.principal,
+        )
+        reply = await ask(self._bus, mounted, params, timeout, block)
+        raise_error(reply, mounted, JSON, visit.id)
+        return _result(reply, mounted)
+
+    def _find(self, method: str, service: str) -> Mounted:
+        table = self._mounts.table
+        if self._methods is None or self._methods.table is not table:
+            self._methods = _Methods(table, self._names)
+        return self._methods.find(method, service)
+
+
+class _Methods:
+    """The endpoints of a table by the names that methods have.
+
+    Args:
+        table: What is mounted.
+        names: Methods of other names, with the endpoints they mean.
+    """
+
+    def __init__(self, table: Table, names: Mapping[str, str]) -> None:
+        self.table = table
+        self._names = names
+        self._full = {f"{one.service}.{one.name}": one for one in table.endpoints}
+        self._bare: dict[str, list[Mounted]] = {}
+        for one in table.endpoints:
+            self._bare.setdefault(one.name, []).append(one)
+
+    def find(self, method: str, service: str) -> Mounted:
+        """Return the endpoint that a method names.
+
+        Args:
+            method: Its name.
+            service: Whose endpoints; "" for all.
+
+        Raises:
+            RpcError: There is none, there are several, or it streams.
+        """
+        name = f"{service}.{method}" if service else self._names.get(method, method)
+        found = self._full.get(name)
+        several = [] if service else self._bare.get(name, [])
+        if found is None and len(several) == 1:
+            (found,) = several
+        if found is None:
+            known = [f"{one.service}.{one.name}" for one in several]
+            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], self._full, n=1)
+            raise _not_found(method, known or near)
+        if found.stream:
+            raise RpcError(
+                jsonrpc.METHOD_NOT_FOUND,
+                f"Method {method[:_MAX_HINT_CHARS]} streams, which JSON-RPC cannot do.",
+            )
+        return found
+
+
+def _not_found(method: str, near: list[str]) -> RpcError:
+    # Go kit's words.
+    text = f"Method {method[:_MAX_HINT_CHARS]} was not found."
+    hint = {"did_you_mean": near} if near else None
+    return RpcError(jsonrpc.METHOD_NOT_FOUND, text, hint)
+
+
+def _check(request: web.BaseRequest) -> None:
+    """Check that a request is a POST of JSON.
+
+    Raises:
+        Problem: 405 or 415.  A web page of another origin cannot send JSON unasked, so
+            other types are not taken for it.
+    """
+    if request.method != "POST":
+        raise Problem(
+            _NOT_ALLOWED,
+            Code.UNIMPLEMENTED,
+            "JSON-RPC goes by POST",
+            headers={"Allow": _ALLOW},
+        )
+    named = request.headers.get("Content-Type", "")
+    try:
+        is_json = not named or by_content_type(named) is JSON
+    except InvalidArgument:
+        is_json = named.partition(";")[0].strip().lower() in _ALIASES
+    if not is_json:
+        raise Problem(
+            _UNSUPPORTED,
+            Code.INVALID_ARGUMENT,
+            f"Content-Type {named[:80]!r} is not JSON; send application/json",
+            field="Content-Type",
+            headers={"Accept": JSON.content_type},
+        )
+
+
+def _by_name(params: bytes, mounted: Mounted) -> bytes:
+    """Return params as an object: by position they are in the order of the fields.
+
+    Raises:
+        RpcError: There are more than there are fields, or those are not known.
+    """
+    if not params.startswith(b"["):
+        return params
+    values = _positions(params)
+    known = mounted.parameters
+    names = [name for name in known.properties if name not in known.headers]
+    if len(values) > len(names):
+        takes = ", ".join(names) or "none"
+        text = f"{len(values)} params by position; {mounted.service}.{mounted.name}"
+        text += f" takes {takes}" if mounted.schema else " takes them by name"
+        raise RpcError(jsonrpc.INVALID_PARAMS, text)
+    return msgspec.json.encode(dict(zip(names, values, strict=False)))
+
+
+def _result(reply: Message, mounted: Mounted) -> bytes:
+    """Return a result as JSON.
+
+    Raises:
+        DataLoss: It is something else.
+    """
+    # A kitmsg service answers in the codec it was asked in; of others nobody knows.
+    if mounted.wire == "kit" and mounted.is_kit:
+        return reply.data
+    try:
+        _check_json(reply.data or b"null")
+    except DECODE_ERRORS:
+        raise DataLoss(
+            f"the reply of {mounted.service}.{mounted.name} is not JSON"
+        ) from None
+    return reply.data
+
+
+def _error(problem: Problem, id_: str) -> RpcError:
+    """Return the error that stands for a problem."""
+    data = {"code": problem.code.value, "request_id": id_, **problem.facts()}
+    return RpcError(jsonrpc.number_of(problem), problem.detail, data)
