@@ -25,18 +25,38 @@ import difflib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Protocol,
+    Self,
+    TypeVar,
+    runtime_checkable,
+)
 
+from kitmsg.discovery.subject import check_version
+from kitmsg.endpoint import chain
 from kitmsg.errors import DeadlineExceeded, NotFound, Unavailable
+from kitmsg.message import check_name
+from kitmsg.service import Service
 from kitmsg.service.described import described_service
+from kitmsg.service.proxy import local_client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
     from types import TracebackType
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint
-    from kitmsg.service import Service
+    from kitmsg.endpoint import Endpoint, Middleware
     from kitmsg.service.declare import Declaration
 
 __all__ = [
@@ -55,12 +75,17 @@ _log = logging.getLogger("gateways.upstream")
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+S = TypeVar("S", bound=Service)
 T = TypeVar("T")
+
+CONCURRENCY: Final = 512
+"""Calls at once; they wait for a server elsewhere, so it is more than a service's own."""
 
 AVOID_SECONDS: Final = 1.0
 """How long an address is avoided after it could not be reached."""
 
 
+@runtime_checkable
 class Instancer(Protocol):
     """Knows the instances of a service, and tells when they change."""
 
@@ -121,7 +146,7 @@ class RoundRobin:
         self._clock = clock
         self._next = 0
         self._avoided: dict[str, float] = {}
-        instancer = source if hasattr(source, "watch") else fixed(source)
+        instancer = source if isinstance(source, Instancer) else fixed(source)
         self._unwatch = instancer.watch(self._changed)
 
     def _changed(self, addresses: Sequence[str]) -> None:
@@ -281,11 +306,14 @@ class Upstream:
         name: Name on the bus.
         remotes: The endpoints.
         kind: Protocol that is spoken there, such as ``http``; shown in discovery.
-        version: Semantic version.
+        version: Semantic version; "0.1.0" if empty.
         doc: Description in discovery.
+        middleware: Around each call; the first is outermost.
+        settings: Attributes of the service on the bus, such as `concurrency`.
 
     Raises:
-        ValueError: Two endpoints have one name, or there is none.
+        ValueError: `name` or `version` cannot be one on the bus, two endpoints have one
+            name, or there is none.
     """
 
     def __init__(
@@ -294,13 +322,17 @@ class Upstream:
         remotes: Iterable[Remote],
         *,
         kind: str,
-        version: str = "0.1.0",
+        version: str = "",
         doc: str = "",
+        middleware: Sequence[Middleware] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = name
+        self.name = check_name(name, "the upstream")
         self.kind = kind
-        self.version = version
+        self.version = check_version(version or "0.1.0", name)
         self.doc = doc
+        self._around = chain(*middleware)
+        self._settings = dict(settings or {})
         self.remotes: dict[str, Remote] = {}
         for remote in remotes:
             if self.remotes.setdefault(remote.declaration.name, remote) is not remote:
@@ -322,17 +354,33 @@ class Upstream:
             known = ", ".join(self.remotes)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {known}"
             raise NotFound(f"{self.name} has no endpoint {name!r}; {hint}")
-        return remote.call
+        return self._around(remote.call)
+
+    def client(self, service: type[S]) -> S:
+        """Return an object with the methods of `service`, carried out there, without a bus.
+
+        Args:
+            service: The class that this upstream was made of.
+
+        Raises:
+            NotFound: It has an endpoint that this upstream lacks.
+        """
+        calls = {name: self.endpoint(name) for name in service.__declarations__}
+        return local_client(service, calls)
 
     def __call__(self) -> Service:
         """Return the service that stands for it; so `kit.serve` takes an upstream."""
         return described_service(
             self.name,
-            {n: (r.declaration, r.call) for n, r in self.remotes.items()},
+            {n: (r.declaration, self.endpoint(n)) for n, r in self.remotes.items()},
             version=self.version,
             doc=self.doc,
-            metadata={"kit.upstream": self.kind},
             stop=self.close,
+            settings={
+                "concurrency": CONCURRENCY,
+                "metadata": {"kit.upstream": self.kind},
+                **self._settings,
+            },
         )
 
     async def close(self) -> None:

@@ -26,19 +26,27 @@ def describe(
     *,
     request: dict[str, Any],
     response: dict[str, Any],
+    items: dict[str, Any] | None = None,
+    gives_items: bool = False,
     doc: str = "",
     http: str = "",
     idempotent: bool = False,
     timeout: float | None = None,
     raises: Sequence[type[Exception]] = (),
 ) -> Declaration:
-    """Return the declaration of an endpoint that takes and gives plain objects.
+    """Return the declaration of an endpoint that takes and gives plain values.
+
+    Its endpoint is called with a dict that fits `request`, and bytes stand for base64.
+    One that streams is called with a `kitmsg.schema.calls.StreamRequest`, and returns an
+    asynchronous iterator if it gives items.
 
     Args:
         service: Name of the service.
         name: Name of the endpoint.
         request: JSON Schema of the request, an object.
-        response: JSON Schema of the response.
+        response: JSON Schema of the response, or of each item of a stream out.
+        items: JSON Schema of each item of a stream in; None without.
+        gives_items: Whether it answers with a stream.
         doc: What it does, in a sentence.
         http: Route, such as ``GET /orders/{id}``.
         idempotent: Whether doing it twice is as good as once.
@@ -46,13 +54,21 @@ def describe(
         raises: Exception classes that travel typed.
 
     Raises:
-        InvalidArgument: `name` cannot be one on the bus.
+        ValueError: `name` cannot be one on the bus.
     """
     check_name(name, f"an endpoint of {service}")
     options = Options(
         http=http, idempotent=idempotent, timeout=timeout, raises=tuple(raises)
     )
-    types = described(name, owner=service, request=request, response=response, doc=doc)
+    types = described(
+        name,
+        owner=service,
+        request=request,
+        response=response,
+        items=items,
+        gives_items=gives_items,
+        doc=doc,
+    )
     return Declaration(name, name, f"{service}.{name}", options, types)
 
 
@@ -62,8 +78,8 @@ def described_service(
     *,
     version: str = "0.1.0",
     doc: str = "",
-    metadata: Mapping[str, str] | None = None,
     stop: Callable[[], Awaitable[None]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Service:
     """Return a service of endpoints that exist already.
 
@@ -72,12 +88,11 @@ def described_service(
         endpoints: Declaration and endpoint, by name.
         version: Semantic version.
         doc: Description in discovery.
-        metadata: Text that INFO shows.
         stop: Called after the last turn.
+        settings: Other attributes of `Service`, such as `metadata` or `concurrency`.
 
     Raises:
-        InvalidArgument: `name` cannot be one on the bus.
-        ValueError: `version` is no semantic version.
+        ValueError: `name` cannot be one on the bus, or `version` is no semantic version.
     """
 
     class Made(Service):
@@ -88,9 +103,8 @@ def described_service(
             if stop is not None:
                 await stop()
 
-    body: dict[str, Any] = {"__doc__": doc, "name": name, "version": version}
+    own = {"__doc__": doc, "name": name, "version": version}
+    body: dict[str, Any] = {**(settings or {}), **own}
     cls: type[Service] = type(name, (Made,), body)
     cls.__declarations__ = {n: declared for n, (declared, _) in endpoints.items()}
-    service = cls()
-    service.metadata = dict(metadata or {})
-    return service
+    return cls()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
 
-__all__ = ["make_client"]
+__all__ = ["local_client", "make_client"]
 
 S = TypeVar("S", bound=Service)
 
@@ -88,6 +88,20 @@ def make_client(
         ).endpoint()
         call = chain(*middleware)(call)
         method = _method(call, declaration, name, fields)
+        setattr(proxy, declaration.attribute, method)
+    return cast("S", proxy)
+
+
+def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S:
+    """Return an object with the methods of `service`, carried out by endpoints at hand.
+
+    Args:
+        service: The class.
+        calls: An endpoint for each of its endpoints, by name.
+    """
+    proxy = _Proxy(service)
+    for name, declaration in service.__declarations__.items():
+        method = _method(calls[name], declaration, f"{service.name}.{name}", {})
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
 
