@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from gateways.http import accesslog
 from gateways.http.body import body_limit, read_body
 from gateways.http.call import (
     ask,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Api"]
 
 _log = logging.getLogger("gateways.http")
-_access = logging.getLogger("gateways.http.access")
 
 _NOT_FOUND: Final = 404
 _CLIENT_CLOSED: Final = 499
@@ -103,7 +103,7 @@ class Api:
         id_ = request_id(request.headers)
         path, _, query = _target(request).partition("?")
         visit = Visit(request, path, id_)
-        status = _CLIENT_CLOSED
+        status, answer = _CLIENT_CLOSED, None
         try:
             answer = await self._answer(visit, query)
             status = answer.status
@@ -122,14 +122,7 @@ class Api:
             took = perf_counter() - started
             self._metrics.observe(visit.route, request.method, status, took)
             if self._options.access_log:
-                _access.info(
-                    "%s %s %d %.1f ms id=%s",
-                    request.method,
-                    path.encode("ascii", "backslashreplace").decode(),
-                    status,
-                    took * 1000,
-                    id_,
-                )
+                accesslog.write(visit, answer, status, took)
 
     async def _answer(self, visit: Visit, query: str) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""

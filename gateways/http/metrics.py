@@ -16,6 +16,8 @@ from kitmsg.metrics.stats import BOUNDS_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gateways.http.listener import Connections
+
 __all__ = ["TEXT", "Metrics"]
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,13 +43,18 @@ class Metrics:
     Args:
         in_flight: Returns how many requests are being answered.
         mounted: Returns how many endpoints are mounted.
+        connections: Counts connections; None for those of nobody.
     """
 
     def __init__(
-        self, in_flight: Callable[[], int], mounted: Callable[[], int]
+        self,
+        in_flight: Callable[[], int],
+        mounted: Callable[[], int],
+        connections: Connections | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._mounted = mounted
+        self._connections = connections
         self._series: dict[tuple[str, str, int], _Series] = {}
         self._rpc: Counter[int] = Counter()
 
@@ -111,6 +118,8 @@ class Metrics:
         yield GaugeMetricFamily(
             "kitmsg_http_endpoints", "Endpoints mounted.", self._mounted()
         )
+        if self._connections is not None:
+            yield from _of_connections(self._connections)
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format.
@@ -127,6 +136,22 @@ class Metrics:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
+
+
+def _of_connections(connections: Connections) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    yield GaugeMetricFamily(
+        "kitmsg_http_connections", "Connections that are open.", connections.open
+    )
+    refused = CounterMetricFamily(
+        "kitmsg_http_connections_refused",
+        "Connections that did not become one.",
+        labels=["reason"],
+    )
+    refused.add_metric(["limit"], connections.refused)
+    refused.add_metric(["handshake"], connections.broken)
+    yield refused
 
 
 def _cumulative(series: _Series) -> list[tuple[str, float]]:

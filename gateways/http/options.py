@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import math
+import re
 from dataclasses import dataclass
 from typing import get_origin, get_type_hints
 

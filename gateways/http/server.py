@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateways.http.api import Api, problem_response
 from gateways.http.body import body_limit
+from gateways.http.chain import Chain
+from gateways.http.listener import Connections, Listener, bind, raise_file_limit
 from gateways.http.metrics import Metrics
 from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
@@ -24,12 +26,18 @@ from gateways.http.whole import is_simple, whole
 from kitmsg.errors import Code, FailedPrecondition
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine
+
+    from gateways.http.listener import Place
     from gateways.http.mount import Table
     from kitmsg.bus import Bus
 
 __all__ = ["GatewayServer"]
 
 _log = logging.getLogger("gateways.http")
+
+T = TypeVar("T")
 
 _BAD_REQUEST: Final = 400
 _HEADERS_TOO_LARGE: Final = 431
@@ -48,19 +56,40 @@ class GatewayServer:
     Args:
         bus: Where the services are.
         options: Limits, times and switches.
+        shared: A listening socket that other processes listen on too, instead of one of
+            its own; it is closed at the end.
+
+    Raises:
+        KitError: An option does not fit, or a file cannot be used.
     """
 
-    def __init__(self, bus: Bus, options: GatewayOptions | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        options: GatewayOptions | None = None,
+        shared: socket.socket | None = None,
+    ) -> None:
         self.options = options or GatewayOptions()
+        self._shared = shared
+        self._edge = Chain(self.options)
+        self.connections = Connections(
+            raise_file_limit(self.options.max_connections),
+            self.options.max_connections_per_address,
+            self._edge.proxies.trusts,
+        )
         self.metrics = Metrics(
-            lambda: self._api.in_flight, lambda: len(self.table.endpoints)
+            lambda: self._api.in_flight,
+            lambda: len(self.table.endpoints),
+            self.connections,
         )
         self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
         pages = Pages(bus, self._mounts, self.metrics, self.options)
-        self._api = Api(bus, self._mounts, pages, self.metrics, self.options)
+        self._api = Api(
+            bus, self._mounts, pages, self.metrics, self.options, self._edge.filters
+        )
         self._limit = body_limit(bus, self.options)
         self._web: _Server | None = None
-        self._socket: asyncio.Server | None = None
+        self._listener: Listener | None = None
 
     @property
     def table(self) -> Table:
@@ -74,15 +103,16 @@ class GatewayServer:
         Raises:
             FailedPrecondition: It is not started.
         """
-        if self._socket is None or not self._socket.sockets:
+        if self._listener is None or not self._listener.sockets:
             raise FailedPrecondition("the gateway is not started")
-        return int(self._socket.sockets[0].getsockname()[1])
+        return int(self._listener.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
         """Where it is, such as ``http://127.0.0.1:8080``."""
         host = self.options.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "http" if self._edge.tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def is_draining(self) -> bool:
@@ -96,20 +126,24 @@ class GatewayServer:
             OSError: The address cannot be had.
         """
         options = self.options
-        self._web = _Server(self._api.handle, options, self._limit)
-        self._socket = await asyncio.get_running_loop().create_server(
-            self._web,
-            options.host,
-            options.port,
-            reuse_port=options.reuse_port or None,
-            start_serving=False,
+        web_server = self._web = _Server(self._api.handle, options, self._limit)
+        tls = self._edge.tls
+        self._listener = Listener(
+            [self._shared] if self._shared else await self._bind(),
+            web_server.connection,
+            self.connections,
+            tls=tls.context if tls else None,
+            handshake_timeout=options.header_timeout,
+            is_shared=self._shared is not None,
         )
         try:
+            await self._edge.start()
             await self._mounts.start()
-            await self._socket.start_serving()
+            self._listener.start()
         except BaseException:
-            self._socket.close()
+            await self._listener.stop()
             await self._mounts.stop()
+            await self._edge.stop()
             raise
         _log.info(
             "HTTP gateway at %s, %d endpoints", self.url, len(self.table.endpoints)
@@ -120,11 +154,11 @@ class GatewayServer:
 
         What is not finished then is cancelled, and with it the services' turns.
         """
-        server, handler = self._socket, self._web
-        if server is None or handler is None:
+        listener, handler = self._listener, self._web
+        if listener is None or handler is None:
             return
-        self._socket = self._web = None
-        server.close()
+        self._listener = self._web = None
+        await listener.stop()
         self._api.is_draining = True
         close_seconds = _CLOSE_SECONDS
         try:
@@ -136,6 +170,15 @@ class GatewayServer:
         handler.pre_shutdown()
         await handler.shutdown(close_seconds)
         await self._mounts.stop()
+        await self._edge.stop()
+
+    def reload(self) -> None:
+        """Read certificates, keys and passwords again, now; connections stay."""
+        self._edge.reload()
+
+    async def _bind(self) -> list[socket.socket]:
+        options = self.options
+        return await bind(options.host, options.port, reuse_port=options.reuse_port)
 
 
 class _Server(web.Server):
@@ -161,10 +204,13 @@ class _Server(web.Server):
             if isinstance(connection, _Connection):
                 connection.expects_headers = True
 
-    def __call__(self) -> web.RequestHandler:
+    def connection(self, place: Place) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
         options = self.options
         return _Connection(
             self,
+            place,
+            send_timeout=options.send_timeout,
             loop=asyncio.get_running_loop(),
             header_timeout=options.header_timeout,
             keepalive_timeout=options.keepalive_timeout,
@@ -192,14 +238,28 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """One connection: adds a limit on the time for headers, and problems for bad HTTP."""
+    """One connection: adds limits on times, and problems for bad HTTP."""
 
-    __slots__ = ("_header_timeout", "_header_timer", "expects_headers")
+    __slots__ = (
+        "_header_timeout",
+        "_header_timer",
+        "_place",
+        "_send_timeout",
+        "expects_headers",
+    )
 
     def __init__(
-        self, manager: web.Server, *, header_timeout: float, **kwargs: Any
+        self,
+        manager: web.Server,
+        place: Place,
+        *,
+        header_timeout: float,
+        send_timeout: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(manager, **kwargs)
+        self._place = place
+        self._send_timeout = send_timeout
         self._header_timeout = header_timeout
         self.expects_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
@@ -223,6 +283,7 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Put away what belongs to the connection."""
         self.headers_arrived()
+        self._place.leave()
         super().connection_lost(exc)
 
     def _too_slow(self) -> None:
@@ -238,14 +299,29 @@ class _Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Write an answer; a simple one in one go."""
         if not is_simple(resp, request) or self._upgraded:
-            return await super().finish_response(request, resp, start_time)
+            return await self._sent(super().finish_response(request, resp, start_time))
         request._finish()  # noqa: SLF001  as aiohttp's own does
         if self.transport is None or self.transport.is_closing():
             return resp, True
         self.transport.write(whole(resp))
         resp._keep_alive = True  # noqa: SLF001  aiohttp asks it whether to go on
-        await self._drain_helper()
+        if self._paused:
+            await self._sent(self._drain_helper())
         return resp, False
+
+    async def _sent(self, sending: Coroutine[Any, Any, T]) -> T:
+        """Wait until an answer is on its way; not for ever for a client that never reads.
+
+        Raises:
+            ConnectionError: It took too long; the connection is gone.
+        """
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                return await sending
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionAbortedError("the client does not read") from None
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """Log what aiohttp did not expect; a client's broken body is no error of ours."""

@@ -20,7 +20,7 @@ _log = logging.getLogger("kitmsg.auth")
 # A scheme, spaces, token68; nothing else is used by the schemes there are here.
 _VALUE: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]{0,31}) +([A-Za-z0-9._~+/-]+=*) *")
 _NOT_PLAIN: Final = re.compile(r'[^\x20-\x7e]|["\\]')
-_WRONG: Final = "the credentials are not valid"
+WRONG: Final = "the credentials are not valid"
 
 
 def parse_authorization(value: str) -> tuple[str, str]:
@@ -31,7 +31,7 @@ def parse_authorization(value: str) -> tuple[str, str]:
     """
     found = _VALUE.fullmatch(value)
     if found is None:
-        raise Refused(_WRONG, "Authorization is not a scheme and its credentials")
+        raise Refused(WRONG, "Authorization is not a scheme and its credentials")
     return found[1].lower(), found[2]
 
 
@@ -60,11 +60,11 @@ class Authenticator:
         if not given:
             raise Refused("credentials are needed; send them in Authorization")
         if len(given) > 1:
-            raise Refused(_WRONG, "Authorization came more than once")
+            raise Refused(WRONG, "Authorization came more than once")
         scheme, credentials = parse_authorization(given[0])
         verifier = self._verifiers.get(scheme)
         if verifier is None:
-            raise Refused(_WRONG, f"scheme {scheme!r} is not taken")
+            raise Refused(WRONG, f"scheme {scheme!r} is not taken")
         try:
             return await verifier.verify(credentials)
         except Refused as exc:

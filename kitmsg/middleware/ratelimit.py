@@ -8,6 +8,7 @@ a shared store, which this is not.
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import ResourceExhausted
@@ -18,34 +19,57 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
 
-__all__ = ["rate_limit"]
+__all__ = ["Buckets", "rate_limit"]
 
 _FEW_KEYS: Final = 1024
 
 
-class _Buckets:
-    """Token buckets by key.  Invariant: a bucket that is not kept is full."""
+class Buckets:
+    """Token buckets by key.
 
-    def __init__(self, per_second: float, burst: float) -> None:
+    Invariant: a bucket that is not kept is full, or there are more than `most` that are
+    not; then those used last are kept.
+
+    Args:
+        per_second: Tokens a second; more than zero.
+        burst: Tokens in a full bucket; at least 1.
+        most: Buckets that are kept; None for all.
+    """
+
+    def __init__(
+        self, per_second: float, burst: float, most: int | None = None
+    ) -> None:
         self._interval = 1.0 / per_second
         self._slack = (burst - 1.0) / per_second
-        self._full_at: dict[Hashable, float] = {}
+        self._most = most
+        self._full_at: dict[Hashable, float] = {}  # the one used last stands last
         self._sweep_at = _FEW_KEYS
+
+    def __len__(self) -> int:
+        return len(self._full_at)
 
     def delay(self, key: Hashable, now: float) -> float:
         """Return the seconds until there is a token for `key`; 0 if there is one."""
         return max(0.0, self._full_at.get(key, now) - now - self._slack)
 
+    def fill_time(self, key: Hashable, now: float) -> float:
+        """Return the seconds until the bucket of `key` is full."""
+        return max(0.0, self._full_at.get(key, now) - now)
+
     def take(self, key: Hashable, now: float) -> None:
         """Take a token, also one that is still to come."""
-        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval
+        full_at = max(self._full_at.pop(key, now), now)
+        self._full_at[key] = full_at + self._interval
         if len(self._full_at) > self._sweep_at:
             self._sweep(now)
 
     def _sweep(self, now: float) -> None:
         """Forget full buckets; the next sweep comes when twice as many are kept."""
-        self._full_at = {key: at for key, at in self._full_at.items() if at > now}
-        self._sweep_at = max(_FEW_KEYS, 2 * len(self._full_at))
+        kept = {key: at for key, at in self._full_at.items() if at > now}
+        if self._most is not None and len(kept) > self._most // 2:
+            kept = dict(islice(kept.items(), len(kept) - self._most // 2, None))
+        self._full_at = kept
+        self._sweep_at = max(_FEW_KEYS, 2 * len(kept))
 
 
 def rate_limit(
@@ -79,7 +103,7 @@ def rate_limit(
     most = max(1.0, per_second) if burst is None else float(burst)
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
-        buckets = _Buckets(per_second, most)
+        buckets = Buckets(per_second, most)
 
         async def limited(ctx: Context, request: Req) -> Resp:
             now = asyncio.get_running_loop().time()

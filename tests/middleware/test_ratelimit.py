@@ -102,7 +102,7 @@ async def test_each_key_has_a_limit_of_its_own() -> None:
 async def test_keys_are_forgotten_when_they_are_quiet() -> None:
     """A million callers over the day do not stay in memory, and limits still hold."""
     module = sys.modules["kitmsg.middleware.ratelimit"]
-    buckets = module._Buckets(10.0, 1.0)
+    buckets = module.Buckets(10.0, 1.0)
     for second in range(200):
         for caller in range(100):
             buckets.take((second, caller), float(second))

@@ -533,13 +533,3 @@ async def test_a_foreign_refusal_is_passed_on(memory_bus, start, foreign):
     response, body = await call("POST", "/far/do")
     assert (response.status, body["detail"]) == (404, "no such thing")
     assert body["details"] == {"id": 7}
-
-
-async def test_an_access_log_line_for_each_request(hub, shop, start, caplog):
-    """When asked for; method, path, status and id."""
-    caplog.set_level("INFO", "gateways.http.access")
-    call = await start(hub, access_log=True)
-    response, _ = await call("GET", "/hello/Ann?times=1")
-    (line,) = [r.message for r in caplog.records if r.name == "gateways.http.access"]
-    assert line.startswith("GET /hello/Ann 200 ")
-    assert response.headers["X-Request-Id"] in line
