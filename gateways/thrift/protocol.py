@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateways.thrift.model import I32, STRING, Field, StructType
 
@@ -40,6 +40,8 @@ __all__ = [
     "later",
     "skip",
 ]
+
+K = TypeVar("K")
 
 Reader: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 """Takes bytes, a position and the levels left; returns the value and where it ends.
@@ -232,14 +234,14 @@ def skip(scan: Scan) -> int:
     raise Incomplete
 
 
-def later(made: Mapping[StructType, Any], type_: StructType) -> Any:
-    """Return a function that calls the one for `type_` in `made`, which may come later.
+def later(made: Mapping[K, Any], key: K) -> Any:
+    """Return a function that calls the one under `key` in `made`, which may come later.
 
     So a struct can be part of itself.
     """
 
     def call(*arguments: Any) -> Any:
-        return made[type_](*arguments)
+        return made[key](*arguments)
 
     return call
 
