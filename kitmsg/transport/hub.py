@@ -7,6 +7,8 @@ import itertools
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kitmsg.transport.frames import CANCEL_FRAME
+
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
@@ -50,6 +52,7 @@ class Hub:
 
     def __init__(self, bus: Bus) -> None:
         self.prefix = f"{bus.inbox}s."
+        self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
         self._rounds: dict[float, _Round] = {}
         self._count = itertools.count(1)
@@ -91,6 +94,10 @@ class Hub:
         if party is not None:
             party.silent = 0
             party.take(message)
+        elif message.reply:  # somebody counts on a stream that is over
+            bus = self._bus()
+            if bus is not None and bus.is_connected:
+                bus.publish(message.reply, b"", "", CANCEL_FRAME)
 
     def _changed(self, is_connected: bool) -> None:
         if not is_connected:

@@ -335,6 +335,8 @@ class Stream:
             _wake(self._receivers)
         elif headers.get(STREAM) == "end":
             self._take_end(message)
+        elif headers.get(STREAM) == "cancel":
+            self._let_go()
         else:
             error = self._error_in(message)
             if error is None:  # one reply, of a service that knows no streams
@@ -349,11 +351,18 @@ class Stream:
         if kind == "end":
             self._take_end(message)
         elif kind == "cancel":
-            self._close(Cancelled(f"the caller of {self._name} gave up"))
-            self._stop_work(Code.CANCELLED)
+            self._let_go()
         elif CREDIT in headers:
             self._can_send = max(self._can_send, number(headers, CREDIT))
             _wake(self._senders)
+
+    def _let_go(self) -> None:
+        """Take the peer's word that it does not go on."""
+        if self._is_client:
+            self._close(Unavailable(f"{self._name} has let go of the stream"))
+            return
+        self._close(Cancelled(f"the caller of {self._name} gave up"))
+        self._stop_work(Code.CANCELLED)
 
     def _take_end(self, message: Message) -> None:
         sent = number(message.headers, SEQ)

@@ -321,7 +321,7 @@ async def test_odd_frames_do_no_harm(pair: Pair) -> None:
 async def test_a_silent_peer_is_lost_within_two_heartbeats(pair: Pair) -> None:
     """A peer that says nothing, not even a heartbeat, ends the stream on this side."""
     taken = encode_headers({"Kit-Stream": "open", "Kit-Credit": "5"})
-    inbox = f"{pair.server.inbox}s.mute"
+    inbox = "test.mute"
     pair.server.subscribe(inbox, lambda _: None)
     pair.server.subscribe(
         "test.stream",
@@ -366,6 +366,21 @@ async def test_a_loop_that_stood_still_does_not_take_its_peer_for_dead(
     await asyncio.sleep(BEAT)
     go.set()
     assert len([message async for message in stream]) == 1
+
+
+async def test_a_peer_that_forgot_the_stream_says_so(pair: Pair) -> None:
+    """A heartbeat to an inbox that knows nothing of the stream ends it at once."""
+    inbox = f"{pair.server.inbox}s.forgotten"
+    await pair.serve(lambda stream: give(stream, 1))
+    await ended(await pair.open())  # so that the serving side has its inbox
+    taken = encode_headers({"Kit-Stream": "open", "Kit-Credit": "5"})
+    pair.server.subscribe(
+        "test.other", lambda m: pair.server.publish(m.reply, b"", inbox, taken)
+    )
+    await pair.server.flush()
+    stream = await open_stream(pair.client, "test.other", b"", heartbeat=BEAT)
+    with pytest.raises(Unavailable, match="has let go of the stream"):
+        await anext(stream)
 
 
 async def test_a_lost_connection_ends_both_sides(nats_server: EmbeddedServer) -> None:

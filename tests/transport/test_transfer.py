@@ -1,0 +1,237 @@
+"""Requests and replies longer than the bus carries in one message."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg import Kit, Service, endpoint
+from kitmsg.bus.memory import MemoryBus
+from kitmsg.bus.nats import NatsBus
+from kitmsg.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+)
+from kitmsg.message import encode_headers
+from kitmsg.transport.hub import hub_of
+from kitmsg.transport.transfer import MAX_BYTES, Fetcher, request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kitmsg.bus.embedded import EmbeddedServer
+    from kitmsg.message import Message
+
+LONG = 3_000_000
+
+
+class Store(Service):
+    """Takes and gives bytes."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.was_cancelled = False
+
+    @endpoint
+    async def size(self, data: bytes) -> int:
+        """Return the length."""
+        return len(data)
+
+    @endpoint
+    async def make(self, size: int) -> bytes:
+        """Return so many bytes."""
+        return b"x" * size
+
+    @endpoint
+    async def turn(self, data: bytes) -> bytes:
+        """Return them the other way round."""
+        return data[::-1]
+
+    @endpoint
+    async def wait(self, data: bytes) -> None:
+        """Take for ever."""
+        self.started.set()
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def pair(
+    request: pytest.FixtureRequest, nats_server: EmbeddedServer
+) -> AsyncIterator[tuple[Kit, Kit]]:
+    """A client's kit and a service's, with `Store` served."""
+    if request.param == "memory":
+        bus = MemoryBus(seed=1)
+        client, server = Kit(bus), Kit(bus)
+    else:
+        client = Kit(await NatsBus.connect(nats_server.url))
+        server = Kit(await NatsBus.connect(nats_server.url))
+    await server.serve(Store())
+    yield client, server
+    await server.close()
+    await client.close()
+
+
+async def test_long_both_ways(pair: tuple[Kit, Kit]) -> None:
+    """The caller sees no difference to a short call."""
+    client = pair[0].client(Store)
+    data = bytes(range(256)) * (LONG // 256)
+    assert await client.size(data) == len(data)
+    assert await client.make(LONG) == b"x" * LONG
+    assert await client.turn(data) == data[::-1]
+    assert await client.size(b"short") == 5
+    assert len(hub_of(pair[0].bus)) == 0
+
+
+async def test_several_at_once(pair: tuple[Kit, Kit]) -> None:
+    """Transfers do not mix."""
+    client = pair[0].client(Store, timeout=30)
+    bodies = [bytes([i]) * (LONG + i) for i in range(6)]
+    assert await asyncio.gather(*map(client.turn, bodies)) == bodies
+
+
+async def test_over_the_limit(pair: tuple[Kit, Kit]) -> None:
+    """64 MB is the end, on either way, and the error names it."""
+    client = pair[0].client(Store)
+    with pytest.raises(InvalidArgument, match=str(MAX_BYTES)):
+        await client.size(b"x" * (MAX_BYTES + 1))
+    with pytest.raises(KitError, match=str(MAX_BYTES)):
+        await client.make(MAX_BYTES + 1)
+
+
+async def test_cancelling_reaches_a_turn_with_a_long_request(
+    pair: tuple[Kit, Kit],
+) -> None:
+    """The body has come, the turn runs, the caller gives up: the turn is cancelled."""
+    store = pair[1].hosts[0].service
+    assert isinstance(store, Store)
+    asking = asyncio.create_task(pair[0].client(Store).wait(b"x" * LONG))
+    await asyncio.wait_for(store.started.wait(), 10)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    for _ in range(100):
+        if store.was_cancelled:
+            break
+        await asyncio.sleep(0.01)
+    assert store.was_cancelled
+    assert len(hub_of(pair[0].bus)) == 0
+
+
+async def test_time_goes_on_while_a_body_travels(memory_bus: MemoryBus) -> None:
+    """A body that never comes ends at the deadline, and its turn never begins."""
+    kit = Kit(memory_bus)
+    host = await kit.serve(Store())
+    fields = {
+        "Kit-Timeout": "50",
+        "Kit-Body": f"{memory_bus.inbox}s.no.body",
+        "Kit-Body-Bytes": "9",
+    }
+    memory_bus.subscribe(fields["Kit-Body"], lambda _: None)
+    reply = await memory_bus.request("store.size", b"", 5, encode_headers(fields))
+    assert reply.headers["Kit-Code"] == "deadline_exceeded"
+    assert host.snapshots()["store.size"].processing_ns == 0
+    await kit.close()
+
+
+async def test_a_body_of_another_length_is_refused(memory_bus: MemoryBus) -> None:
+    """The length that was said is the length that counts."""
+    from kitmsg.transport.transfer import offered
+
+    kit = Kit(memory_bus)
+    await kit.serve(Store())
+    for said in (5, 7):
+        with offered(memory_bus, b"\x81\xa1ab") as offer:
+            fields = {"Kit-Body": offer.subject, "Kit-Body-Bytes": str(said)}
+            block = encode_headers(fields)
+            reply = await memory_bus.request("store.size", b"", 5, block)
+        assert reply.headers["Kit-Code"] == "data_loss", said
+    await kit.close()
+
+
+@pytest.mark.parametrize(
+    ("subject", "size", "code"),
+    [
+        ("orders.delete", "5", "invalid_argument"),
+        ("_INBOX.other.s.1", "5", "invalid_argument"),
+        ("_INBOX.memory.s.none", "5", "unavailable"),
+        ("_INBOX.memory.s.1", str(MAX_BYTES + 1), "invalid_argument"),
+    ],
+)
+async def test_bodies_that_are_not_fetched(
+    memory_bus: MemoryBus, subject: str, size: str, code: str
+) -> None:
+    """A service speaks to its caller's own inbox only, and not for too much."""
+    heard: list[Message] = []
+    memory_bus.subscribe("orders.delete", heard.append)
+    kit = Kit(memory_bus)
+    await kit.serve(Store())
+    block = encode_headers({"Kit-Body": subject, "Kit-Body-Bytes": size})
+    reply = await memory_bus.request("store.size", b"", 5, block)
+    assert reply.headers["Kit-Code"] == code
+    assert heard == []
+    await kit.close()
+
+
+async def test_the_budget_of_long_requests(memory_bus: MemoryBus) -> None:
+    """What is being fetched and worked on counts, until nobody has it any more."""
+    fetcher = Fetcher(memory_bus, budget=LONG)
+    got: list[Message] = []
+    refused: list[KitError] = []
+
+    def receive(message: Message) -> None:
+        fetcher.start(message, 5, got.append, lambda _, error: refused.append(error))
+
+    memory_bus.subscribe("test.put", receive)
+    ask = request(memory_bus, "test.put", b"x" * (LONG - 1), 1)
+    first = asyncio.create_task(ask)
+    while not got:
+        await asyncio.sleep(0.01)
+    second = asyncio.create_task(request(memory_bus, "test.put", b"x" * LONG, 1))
+    while not refused:
+        await asyncio.sleep(0.01)
+    assert isinstance(refused[0], ResourceExhausted)
+    got.clear()
+    gc.collect()
+    third = asyncio.create_task(request(memory_bus, "test.put", b"x" * (LONG - 1), 0.5))
+    while not got:
+        await asyncio.sleep(0.01)
+    for asking in (first, second, third):
+        with pytest.raises(DeadlineExceeded):
+            await asking
+
+
+async def test_a_reply_nobody_fetches_ends_with_its_turn(
+    memory_bus: MemoryBus,
+) -> None:
+    """A caller that ignores the offer does not hold the turn past its deadline."""
+    kit = Kit(memory_bus)
+    host = await kit.serve(Store())
+    block = encode_headers({"Kit-Timeout": "100"})
+    reply = await memory_bus.request("store.make", b'{"size": 3000000}', 5, block)
+    assert int(reply.headers["Kit-Body-Bytes"]) > LONG
+    assert host.intake.mailbox.running == 1
+    await asyncio.sleep(0.2)
+    assert host.intake.mailbox.running == 0
+    assert len(hub_of(memory_bus)) == 0
+    await kit.close()
+
+
+async def test_a_reply_that_is_torn_is_data_loss(memory_bus: MemoryBus) -> None:
+    """A reply whose body is not as long as it says is not taken for one."""
+    from kitmsg.transport.transfer import offered
+
+    with offered(memory_bus, b"abc") as offer:
+        block = encode_headers({"Kit-Body": offer.subject, "Kit-Body-Bytes": "4"})
+        memory_bus.subscribe("test.get", lambda m: memory_bus.respond(m, b"", block))
+        with pytest.raises(DataLoss, match="the reply has 3 bytes"):
+            await request(memory_bus, "test.get", b"", 5)
