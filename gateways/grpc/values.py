@@ -1,0 +1,140 @@
+"""Plain values of one kind each, and what is said of one that does not fit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import math
+from typing import Any, Final
+
+import msgspec
+
+from kitmsg.codec import refusal
+
+__all__ = [
+    "Misfit",
+    "key_text",
+    "read_any",
+    "spell",
+    "write_any",
+    "write_bytes",
+    "write_text",
+]
+
+_EXACT: Final = 2**53  # a double holds every integer up to here
+
+
+class Misfit(ValueError):
+    """A value that does not fit its message, or a message its value.
+
+    Args:
+        problem: What is wrong; goes on after the name of a field.
+        path: Where, such as ``lines[2].sku``.
+    """
+
+    def __init__(self, problem: str, path: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = path
+
+    def __str__(self) -> str:
+        if self.path:
+            return str(refusal(self.path, self.problem))
+        link = " " if self.problem.startswith(("is ", "does ", "holds ")) else ": "
+        return f"the message{link}{self.problem}"
+
+    def at(self, step: str) -> Misfit:
+        """Return it as seen from one level up; `step` is a key, or ``[2]``."""
+        dot = "." if self.path and not self.path.startswith("[") else ""
+        return Misfit(self.problem, f"{step}{dot}{self.path}")
+
+
+def write_text(value: Any) -> str:
+    """Return text; msgpack has times that are none."""
+    if type(value) is str:
+        return value
+    if isinstance(value, datetime.datetime):
+        return str(msgspec.to_builtins(value))
+    raise Misfit(f"expected text, got {spell(value)}")
+
+
+def write_bytes(value: Any) -> bytes:
+    """Return bytes; in JSON they are base64 text."""
+    if type(value) is bytes:
+        return value
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error:
+            raise Misfit("is not base64") from None
+    raise Misfit(f"expected bytes, got {spell(value)}")
+
+
+def read_any(value: Any) -> Any:
+    """Return a ``google.protobuf.Value`` as a plain value; whole numbers are integers."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        fields = value.struct_value.fields
+        return {key: read_any(item) for key, item in fields.items()}
+    if kind == "list_value":
+        return [read_any(item) for item in value.list_value.values]
+    if kind == "number_value":
+        return _number(value.number_value)
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _number(value: float) -> float | int:
+    if not math.isfinite(value):
+        raise Misfit("expected a finite number")
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+
+
+def write_any(type_: type[Any], value: Any) -> Any:
+    """Return a plain value as a ``google.protobuf.Value``."""
+    message = type_()
+    try:
+        _fill(message, msgspec.to_builtins(value, str_keys=True))
+    except RecursionError:
+        raise Misfit("is nested too deeply") from None
+    return message
+
+
+def _fill(message: Any, value: Any) -> None:
+    if isinstance(value, dict):
+        message.struct_value.SetInParent()
+        fields = message.struct_value.fields
+        for key, item in value.items():
+            _fill(fields[key], item)
+    elif isinstance(value, list):
+        message.list_value.SetInParent()
+        for item in value:
+            _fill(message.list_value.values.add(), item)
+    elif value is None:
+        message.null_value = 0
+    elif isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, str):
+        message.string_value = value
+    else:
+        message.number_value = _double(value)
+
+
+def _double(value: Any) -> float:
+    if not isinstance(value, float) and abs(value) > _EXACT:
+        raise Misfit(f"{value} is not exact in a double; declare the field's type")
+    return float(value)
+
+
+def key_text(key: Any) -> str:
+    """Return a key of a map as JSON has it."""
+    try:
+        return str(next(iter(msgspec.to_builtins({key: None}, str_keys=True))))
+    except TypeError:
+        raise Misfit(f"{spell(key)} cannot be a key") from None
+
+
+def spell(value: Any) -> str:
+    """Return what a value is in JSON."""
+    names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
