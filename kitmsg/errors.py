@@ -52,7 +52,7 @@ class Code(StrEnum):
 
     Source: grpc.io, "Status codes", for names and `grpc`; google.rpc.Code for `http`;
     NATS ADR-32, "Error Handling", which wants a number in its header, for sending `http`
-    there too.
+    there too; Apache Thrift's ``TApplicationException`` for `thrift`.
     """
 
     CANCELLED = "cancelled"
@@ -82,6 +82,11 @@ class Code(StrEnum):
         """Status number in gRPC, 1 to 16; one to one."""
         return _TABLE[self][1]
 
+    @property
+    def thrift(self) -> int:
+        """Type of a ``TApplicationException``; not one to one."""
+        return _TABLE[self][2]
+
     @classmethod
     def from_http(cls, status: int) -> Code:
         """Return the code that an HTTP-like number from a foreign service means.
@@ -99,27 +104,47 @@ class Code(StrEnum):
         """Return the code of a gRPC status number; `UNKNOWN` for one gRPC does not list."""
         return _FROM_GRPC.get(number, cls.UNKNOWN)
 
+    @classmethod
+    def from_thrift(cls, number: int) -> Code:
+        """Return the code of a ``TApplicationException``; `UNKNOWN` for an unlisted type."""
+        return _FROM_THRIFT.get(number, cls.UNKNOWN)
 
-# code -> (HTTP status, gRPC number)
-_TABLE: dict[Code, tuple[int, int]] = {
-    Code.CANCELLED: (499, 1),
-    Code.UNKNOWN: (500, 2),
-    Code.INVALID_ARGUMENT: (400, 3),
-    Code.DEADLINE_EXCEEDED: (504, 4),
-    Code.NOT_FOUND: (404, 5),
-    Code.ALREADY_EXISTS: (409, 6),
-    Code.PERMISSION_DENIED: (403, 7),
-    Code.RESOURCE_EXHAUSTED: (429, 8),
-    Code.FAILED_PRECONDITION: (400, 9),
-    Code.ABORTED: (409, 10),
-    Code.OUT_OF_RANGE: (400, 11),
-    Code.UNIMPLEMENTED: (501, 12),
-    Code.INTERNAL: (500, 13),
-    Code.UNAVAILABLE: (503, 14),
-    Code.DATA_LOSS: (500, 15),
-    Code.UNAUTHENTICATED: (401, 16),
+
+# code -> (HTTP status, gRPC number, Thrift exception type)
+_TABLE: dict[Code, tuple[int, int, int]] = {
+    Code.CANCELLED: (499, 1, 6),
+    Code.UNKNOWN: (500, 2, 0),
+    Code.INVALID_ARGUMENT: (400, 3, 7),
+    Code.DEADLINE_EXCEEDED: (504, 4, 6),
+    Code.NOT_FOUND: (404, 5, 6),
+    Code.ALREADY_EXISTS: (409, 6, 6),
+    Code.PERMISSION_DENIED: (403, 7, 6),
+    Code.RESOURCE_EXHAUSTED: (429, 8, 6),
+    Code.FAILED_PRECONDITION: (400, 9, 6),
+    Code.ABORTED: (409, 10, 6),
+    Code.OUT_OF_RANGE: (400, 11, 7),
+    Code.UNIMPLEMENTED: (501, 12, 1),
+    Code.INTERNAL: (500, 13, 6),
+    Code.UNAVAILABLE: (503, 14, 6),
+    Code.DATA_LOSS: (500, 15, 6),
+    Code.UNAUTHENTICATED: (401, 16, 6),
 }
-_FROM_GRPC = {grpc: code for code, (_, grpc) in _TABLE.items()}
+_FROM_GRPC = {grpc: code for code, (_, grpc, _) in _TABLE.items()}
+# Thrift's names: unknown method, invalid message type, wrong method name, bad sequence id,
+# missing result, internal error, protocol error, invalid transform, invalid protocol,
+# unsupported client type.
+_FROM_THRIFT = {
+    1: Code.UNIMPLEMENTED,
+    2: Code.INVALID_ARGUMENT,
+    3: Code.DATA_LOSS,
+    4: Code.DATA_LOSS,
+    5: Code.DATA_LOSS,
+    6: Code.INTERNAL,
+    7: Code.INVALID_ARGUMENT,
+    8: Code.UNIMPLEMENTED,
+    9: Code.UNIMPLEMENTED,
+    10: Code.UNIMPLEMENTED,
+}
 _FROM_HTTP = {
     400: Code.INVALID_ARGUMENT,
     401: Code.UNAUTHENTICATED,

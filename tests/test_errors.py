@@ -71,6 +71,13 @@ def test_http_status_leads_back_to_a_code_with_that_status(code):
     assert Code.from_http(code.http).http == code.http
 
 
+@pytest.mark.parametrize("code", Code)
+def test_thrift_type_leads_back_to_a_code_with_that_type(code):
+    """Thrift's types are shared, so the way back keeps the type, not the name."""
+    assert Code.from_thrift(code.thrift).thrift == code.thrift
+    assert Code.from_thrift(99) is Code.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
