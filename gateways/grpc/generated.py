@@ -1,0 +1,153 @@
+"""Methods made from the schemas on the bus: no .proto is written.
+
+Each service is laid out by itself, and anew only when something of it has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateways.grpc.coders import Coders, codec_of, is_object, typed_errors
+from gateways.grpc.convert import Converters
+from gateways.grpc.layout import lay_out
+from gateways.grpc.method import Method
+from gateways.grpc.proto import descriptor, file_name
+from gateways.grpc.table import Table
+from kitmsg.errors import FailedPrecondition
+from kitmsg.schema.lock import Lock
+from kitmsg.schema.shaping import shape_service
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    from gateways.grpc.layout import Layout, Rpc
+    from gateways.grpc.options import GatewayOptions
+    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+
+__all__ = ["GeneratedSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One service, laid out."""
+
+    layout: Layout | None = None
+    file: FileDescriptorProto | None = None
+    methods: tuple[Method, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class GeneratedSource:
+    """Makes tables from schemas.
+
+    Args:
+        options: `GatewayOptions.lock` keeps the numbers of fields.
+
+    Raises:
+        FailedPrecondition: The lock cannot be read.
+    """
+
+    options: GatewayOptions
+    _lock: str = ""
+    _pieces: dict[str, tuple[tuple[CatalogEndpoint, ...], str, _Piece]] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        if self.options.lock:
+            try:
+                self._lock = Path(self.options.lock).read_text(encoding="utf-8")
+                Lock.parse(self._lock, self.options.lock)
+            except (OSError, ValueError) as exc:
+                raise FailedPrecondition(
+                    f"the lock {self.options.lock} cannot be read: {exc}"
+                ) from exc
+
+    def table(self, catalog: Catalog) -> Table:
+        """Return what can be served of `catalog`; what cannot is refused by itself."""
+        table = Table()
+        names: dict[str, str] = {}
+        pieces = {}
+        for service, grouped in groupby(catalog.endpoints, lambda each: each.service):
+            endpoints = tuple(grouped)
+            doc = catalog.services[service].description
+            known = self._pieces.get(service)
+            if known is None or known[:2] != (endpoints, doc):
+                known = endpoints, doc, self._piece(service, endpoints, doc)
+            pieces[service] = known
+            _add(table, service, known[2], names)
+        self._pieces = pieces
+        return table
+
+    def _piece(
+        self, service: str, endpoints: tuple[CatalogEndpoint, ...], doc: str
+    ) -> _Piece:
+        shapes = shape_service(service, endpoints, doc=doc)
+        refused = tuple(
+            f"{why}; it is not served over gRPC" for why in shapes.refused.values()
+        )
+        if not shapes.methods:
+            return _Piece(refused=refused)
+        try:
+            layout = lay_out(shapes, Lock.parse(self._lock, self.options.lock))
+        except ValueError as exc:
+            return _Piece(refused=(*refused, f"{exc}; {service} is not served"))
+        converters = Converters(layout)
+        by_name = {endpoint.name: endpoint for endpoint in endpoints}
+        methods = tuple(
+            make_method(layout, converters, rpc, by_name[rpc.endpoint])
+            for rpc in layout.rpcs
+        )
+        return _Piece(layout, descriptor(layout), methods, refused)
+
+
+def _add(table: Table, service: str, piece: _Piece, names: dict[str, str]) -> None:
+    """Put a service into the table, unless another has its package."""
+    table.refused += piece.refused
+    if piece.layout is None or piece.file is None:
+        return
+    owner = names.setdefault(file_name(piece.layout), service)
+    if owner != service:
+        table.refused.append(
+            f"{service} is not served: {owner} has the package"
+            f" {piece.layout.package!r} too; rename one"
+        )
+        return
+    table.services[piece.layout.full_name] = service
+    table.files.append(piece.file)
+    for method in piece.methods:
+        table.methods[method.path] = method
+
+
+def make_method(
+    layout: Layout, converters: Converters, rpc: Rpc, endpoint: CatalogEndpoint
+) -> Method:
+    """Return the method that stands for an endpoint."""
+    codec = codec_of(rpc, endpoint.wire)
+    coders = Coders(codec, endpoint.wire)
+    message = layout.messages[rpc.input]
+    item = first = None
+    if not rpc.takes_stream:
+        read = coders.read(converters.of(rpc.input))
+    elif message.form == "frame":
+        request, one = (converters.of(slot.type) for slot in message.slots)
+        first, item = coders.frames(converters.of(rpc.input).type, request, one)
+        read = first
+    else:
+        read, item = coders.nothing(), coders.read(converters.of(rpc.input))
+    return Method(
+        path=f"/{layout.full_name}/{rpc.name}",
+        endpoint=endpoint,
+        codec=codec,
+        read=read,
+        write=coders.write(
+            converters.of(rpc.output), is_object=is_object(layout, rpc.output)
+        ),
+        item=item,
+        is_framed=first is not None,
+        typed=typed_errors(converters, rpc),
+    )
