@@ -1,0 +1,253 @@
+"""A remote HTTP API as a service: its operations are endpoints on the bus, or in process.
+
+    options.py    `UpstreamOptions`: limits, times, credentials
+    offer.py      what an API offers: by routes, by a class, by a document
+    operation.py  from a request object to an HTTP request: path, query, header, body
+    client.py     the pool of connections; redirects, time and size bounded
+    reply.py      from an HTTP response to a result or an error
+    openapi.py    the operations of an OpenAPI document
+    document.py   finds and reads such a document
+
+::
+
+    users = Upstream("https://api.example/v1", {"get": "GET /users/{id}"}, name="users")
+    users = Upstream("https://api.example/v1", Users)      # a class with @endpoint(http=...)
+    users = Upstream.of_document(document, name="users")   # OpenAPI 3.0 or 3.1
+
+    await kit.serve(users)                                 # calls of users.get go there
+    await users.endpoint("get")(current(), {"id": "7"})    # or without a bus
+    await users.client(Users).get("7")                     # the same, typed
+
+Needs the extra ``http`` (aiohttp), loaded when an upstream is made.  Left out: cookies, HTTP/2,
+multipart bodies, WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from gateways.http.upstream.offer import Offer, offers
+from gateways.http.upstream.options import UpstreamOptions, check_base
+from gateways.http.upstream.reply import HttpReply, error_of
+from gateways.upstream import (
+    Hooks,
+    Instancer,
+    Remote,
+    RoundRobin,
+    Upstream as _Upstream,
+    outgoing,
+)
+from kitmsg.transport.wire import REQUEST_ID, Declared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gateways.http.upstream.client import HttpClient
+    from gateways.http.upstream.operation import HttpRequest
+    from gateways.upstream import Outgoing
+    from kitmsg.context import Context
+    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.service import Service
+
+__all__ = ["HttpReply", "Upstream", "UpstreamOptions", "open_upstream"]
+
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
+
+
+class Upstream(_Upstream):
+    """Endpoints that a remote HTTP API implements.
+
+    Args:
+        addresses: Where it is: ``https://api.example/v1``, several, or an instancer.
+        endpoints: Routes by name, as ``{"get": "GET /users/{id}"}``; or a service class
+            whose methods, by their ``@endpoint(http=...)``, are declarations.
+        name: Name on the bus; that of the class by default.
+        options: Limits, times, credentials.
+        hooks: Run around each call; they see the HTTP request and the HTTP response.
+        middleware: Around each call; the first is outermost.
+        doc: Description in discovery.
+
+    Raises:
+        ValueError: An address, a route, a name or a file is wrong, or there is no endpoint.
+        FailedPrecondition: aiohttp is not installed.
+    """
+
+    def __init__(
+        self,
+        addresses: Instancer | str | Iterable[str],
+        endpoints: Mapping[str, str] | type[Service] | Sequence[Offer],
+        *,
+        name: str = "",
+        options: UpstreamOptions | None = None,
+        hooks: Hooks[HttpRequest, HttpReply] | None = None,
+        middleware: Sequence[Middleware] = (),
+        doc: str = "",
+    ) -> None:
+        self.options = options or UpstreamOptions()
+        self._hooks = hooks or Hooks()
+        name = name or getattr(endpoints, "name", "")
+        self._pool = RoundRobin(name, _checked(addresses))
+        self._client = _client(name, self.options)
+        super().__init__(
+            name,
+            [self._remote(offer) for offer in offers(name, endpoints)],
+            kind="http",
+            middleware=middleware,
+            doc=doc,
+            version=self.options.version,
+        )
+
+    def _remote(self, offer: Offer) -> Remote:
+        call = self._hooks.finalized(self._endpoint(offer))
+        return Remote(offer.declaration, call)
+
+    def _endpoint(self, offer: Offer) -> Endpoint[Any, Any]:
+        declaration = offer.declaration
+        hooks, options = self._hooks, self.options
+        timeout = declaration.options.timeout or options.timeout
+        known = {c.__name__: Declared.of(c) for c in declaration.options.raises}
+
+        def decode_error(_ctx: Context, reply: HttpReply) -> Exception | None:
+            return error_of(reply, name=declaration.subject, declared=known)
+
+        find_error = hooks.error_decoder or decode_error
+
+        async def call(ctx: Context, request: Any) -> Any:
+            sent = offer.operation.build(offer.to_plain(request))
+            along = outgoing(
+                ctx, timeout, forward_authorization=options.forward_authorization
+            )
+            sent.headers.update(_headers(along))
+            for before in hooks.before:
+                before(ctx, sent)
+            reply = await self._send(sent, along.timeout)
+            for after in hooks.after:
+                after(ctx, reply)
+            error = find_error(ctx, reply)
+            if error is not None:
+                raise error
+            return offer.read(reply)
+
+        return call
+
+    async def _send(self, request: HttpRequest, timeout: float) -> HttpReply:
+        client = self._client
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+
+        async def send(address: str) -> HttpReply:
+            return await client.send(address, request, end - loop.time())
+
+        return await self._pool.through(send)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        await self._client.close()
+
+    @classmethod
+    def of_document(
+        cls,
+        document: Mapping[str, Any],
+        addresses: Instancer | str | Iterable[str] = (),
+        *,
+        name: str,
+        options: UpstreamOptions | None = None,
+        hooks: Hooks[HttpRequest, HttpReply] | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> Upstream:
+        """Return the upstream that an OpenAPI document describes.
+
+        An operation is named by its ``operationId``, with "_" for what a name on the bus
+        cannot have.  One that cannot be an endpoint is left out, with a warning.
+
+        Args:
+            document: OpenAPI 3.0 or 3.1, parsed.
+            addresses: Where the API is; by default the document's first server.
+            name: Name on the bus.
+            options: Limits, times, credentials; `only` chooses operations.
+            hooks: As in `Upstream`.
+            middleware: As in `Upstream`.
+
+        Raises:
+            ValueError: It is no such document, two operations have one name, or none is
+                left.
+        """
+        from gateways.http.upstream.openapi import read_document
+
+        options = options or UpstreamOptions()
+        found = read_document(document, service=name, only=options.only)
+        return cls(
+            addresses or found.servers,
+            found.offers,
+            name=name,
+            options=options.with_version(found.version),
+            hooks=hooks,
+            middleware=middleware,
+            doc=found.title,
+        )
+
+
+async def open_upstream(
+    name: str, addresses: Sequence[str], options: UpstreamOptions
+) -> Upstream:
+    """Return the upstream that a command line describes.
+
+    Args:
+        name: Name on the bus.
+        addresses: Where the API is; none for the servers that its document names.
+        options: What the flags say.
+
+    Raises:
+        ValueError: They do not fit together, or the document is wrong.
+        Unavailable: The document cannot be fetched.
+    """
+    if bool(options.openapi) == bool(options.route):
+        raise ValueError(
+            "say what the API offers, in one way: --openapi FILE, or"
+            " --route 'get=GET /users/{id}' for each endpoint"
+        )
+    if not options.openapi:
+        return Upstream(addresses, _routes(options), name=name, options=options)
+    from gateways.http.upstream.document import load_document
+
+    document = await load_document(options.openapi, options)
+    return Upstream.of_document(document, addresses, name=name, options=options)
+
+
+def _routes(options: UpstreamOptions) -> dict[str, str]:
+    pairs = [line.partition("=") for line in options.route]
+    return {name.strip(): route.strip() for name, _, route in pairs}
+
+
+def _checked(addresses: Instancer | str | Iterable[str]) -> Instancer | list[str]:
+    if isinstance(addresses, Instancer):
+        return addresses
+    given = [addresses] if isinstance(addresses, str) else list(addresses)
+    if not given:
+        raise ValueError(
+            "give the address of the API, such as 'https://api.example/v1'"
+        )
+    return [check_base(address) for address in given]
+
+
+def _client(name: str, options: UpstreamOptions) -> HttpClient:
+    from gateways.http import need_aiohttp
+
+    need_aiohttp()
+    from gateways.http.upstream.client import HttpClient
+
+    return HttpClient(name, options)
+
+
+def _headers(along: Outgoing) -> dict[str, str]:
+    """Return what goes along with a call, in HTTP's names."""
+    found = {n: v for n, v in along.headers.items() if _PRINTABLE.fullmatch(v)}
+    id_ = found.pop(REQUEST_ID, "")
+    if id_:
+        found["X-Request-Id"] = id_
+    milliseconds = max(1, int(along.timeout * 1000))
+    found["Request-Timeout"] = f"{milliseconds / 1000:.3f}"
+    found["X-Request-Timeout-Ms"] = str(milliseconds)
+    return found

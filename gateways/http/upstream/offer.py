@@ -1,0 +1,100 @@
+"""What an HTTP API offers: endpoints given by routes, by a class, or by a document."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateways.http.upstream.operation import Operation, operation, plain
+from gateways.http.upstream.reply import Reader, plain_reader
+from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.service.described import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kitmsg.service import Service
+    from kitmsg.service.declare import Declaration
+
+__all__ = ["IDEMPOTENT", "Offer", "offers"]
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""Methods that may be repeated.  Source: RFC 9110, section 9.2.2."""
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One endpoint that an API offers.
+
+    Attributes:
+        declaration: Name, schemas and options.
+        operation: How it is asked for.
+        to_plain: Makes an object of JSON's kinds of values of a request.
+        read: Reads its result.
+    """
+
+    declaration: Declaration
+    operation: Operation
+    to_plain: Callable[[Any], Any]
+    read: Reader
+
+
+def offers(
+    service: str,
+    endpoints: Mapping[str, str] | type[Service] | Sequence[Offer],
+) -> Sequence[Offer]:
+    """Return what `endpoints` stands for; see `gateways.http.upstream.Upstream`.
+
+    Args:
+        service: Name of the service on the bus.
+        endpoints: Routes by name, a class, or offers.
+
+    Raises:
+        ValueError: A name or a route is wrong.
+    """
+    if isinstance(endpoints, type):
+        return [_typed(service, d) for d in endpoints.__declarations__.values()]
+    if isinstance(endpoints, Mapping):
+        return [_by_hand(service, name, route) for name, route in endpoints.items()]
+    return endpoints
+
+
+def _by_hand(service: str, name: str, route: str) -> Offer:
+    made = operation(route)
+    declaration = describe(
+        service,
+        name,
+        request={
+            "type": "object",
+            "properties": {
+                field: {"type": ["string", "number"]} for field in made.required
+            },
+            "required": list(made.required),
+        },
+        response={},
+        doc=route,
+        idempotent=made.method in IDEMPOTENT,
+    )
+    return Offer(declaration, made, plain, plain_reader(declaration.subject, {}))
+
+
+def _typed(service: str, declaration: Declaration) -> Offer:
+    if not declaration.options.subject:
+        subject = f"{service}.{declaration.name}"
+        declaration = dataclasses.replace(declaration, subject=subject)
+    signature = declaration.signature
+    route = declaration.options.http or f"POST /{service}/{declaration.name}"
+    encode = signature.request_encoder(JSON)
+    decoders = {c.name: signature.response_decoder(c) for c in (JSON, MSGPACK)}
+    if signature.response is bytes:
+        decoders[RAW.name] = bytes
+    takes_text = signature.response is str
+    reader = Reader(declaration.subject, decoders, takes_text=takes_text)
+    made = operation(route, signature.request_schema())
+    return Offer(declaration, made, lambda request: _decode(encode(request)), reader)
