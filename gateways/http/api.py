@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from gateways.http import accesslog
-from gateways.http.body import body_limit, read_body
+from gateways.http.body import Room, body_limit, read_body, too_large
 from gateways.http.call import (
     ask,
     header_block,
@@ -91,6 +91,7 @@ class Api:
         self._pages = pages
         self._metrics = metrics
         self._options = options
+        self._room = Room()
         self._compress_from = options.compress_from_bytes
         self._rpc = Rpc(bus, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
@@ -116,6 +117,7 @@ class Api:
                 answer.force_close()
             return answer
         finally:
+            self._room.left += visit.held
             self.in_flight -= 1
             if not self.in_flight:
                 self.idle.set()
@@ -197,7 +199,9 @@ class Api:
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
         codec = request_codec(headers, has_body=request.body_exists)
-        data = await self.body(request) if request.body_exists else b""
+        data = b""
+        if request.body_exists:
+            data = await self.body(visit, is_kit=mounted.is_kit)
         if codec is RAW and not data and not mounted.parameters.takes_bytes:
             codec = JSON  # many clients say "bytes" when they send nothing
         if request.method in _BODYLESS and data:
@@ -232,14 +236,23 @@ class Api:
             answer = kept(answer, mounted, headers, is_private=is_private)
         return answer
 
-    async def body(self, request: web.BaseRequest) -> bytes:
+    async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
         """Return the body of a request.
+
+        Args:
+            visit: The request.
+            is_kit: Whether a kitmsg service takes it.
 
         Raises:
             Problem: It is too long, too slow or cannot be inflated.
             InvalidArgument: It is not framed as HTTP wants.
+            ResourceExhausted: Too many long ones are here.
         """
-        limit = body_limit(self._bus, self._options)
+        request = visit.request
+        limit = body_limit(self._bus, self._options, is_kit=is_kit)
+        if (request.content_length or 0) > limit:
+            raise too_large(limit)
+        visit.held = self._room.take(request, limit)
         return await read_body(request, limit, self._options.body_timeout)
 
     def _is_long(self, answer: web.Response) -> bool:

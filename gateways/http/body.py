@@ -10,24 +10,71 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateways.http.compress import inflate
 from gateways.http.problem import Problem
-from kitmsg.errors import Code, InvalidArgument
+from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
+from kitmsg.transport.transfer import MAX_BYTES
 
 if TYPE_CHECKING:
     from gateways.http.options import GatewayOptions
     from kitmsg.bus import Bus
 
-__all__ = ["body_limit", "read_body", "too_large"]
+__all__ = ["Room", "body_limit", "read_body", "too_large"]
 
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413
 _EXPECTATION: Final = 417
 _HEADER_ROOM: Final = 4096
+_LONG_BYTES: Final = 1 << 20
+_BUSY_SECONDS: Final = 1.0
 
 
-def body_limit(bus: Bus, options: GatewayOptions) -> int:
-    """Return the longest body, in bytes, that still fits on the bus with its headers."""
-    room = max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM)
-    return min(options.max_body_bytes, room)
+def body_limit(bus: Bus, options: GatewayOptions, *, is_kit: bool = True) -> int:
+    """Return the longest body, in bytes, that reaches a service.
+
+    Args:
+        bus: How it goes.
+        options: The gateway's own limit.
+        is_kit: Whether a kitmsg service takes it, which fetches in parts what does not
+            fit into one message; to others it must fit, with its headers.
+    """
+    most = min(options.max_body_bytes, MAX_BYTES)
+    if is_kit:
+        return most
+    return min(most, max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM))
+
+
+class Room:
+    """What long bodies may take together, so that a few callers cannot fill the memory.
+
+    Bodies of up to 1 MiB are not counted: `max_concurrent` is their bound.
+
+    Attributes:
+        left: Bytes still to be had.
+    """
+
+    def __init__(self) -> None:
+        self.left = 4 * MAX_BYTES
+
+    def take(self, request: web.BaseRequest, limit: int) -> int:
+        """Reserve what a body may need, and return how many bytes that is.
+
+        Args:
+            request: Its headers say how long it is; if they do not, it may be `limit`.
+            limit: Longest body.
+
+        Raises:
+            ResourceExhausted: There is no room now.
+        """
+        size = request.content_length
+        if size is None or "Content-Encoding" in request.headers:
+            size = limit
+        if size <= _LONG_BYTES:
+            return 0
+        if size > self.left:
+            raise ResourceExhausted(
+                "too many long requests at once", retry_after=_BUSY_SECONDS
+            )
+        self.left -= size
+        return size
 
 
 def too_large(limit: int) -> Problem:
@@ -51,8 +98,6 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
         Problem: 408, 413, 415 or 417.
         InvalidArgument: It is not framed as HTTP wants, or is not the gzip it claims.
     """
-    if (request.content_length or 0) > limit:
-        raise too_large(limit)
     if "Expect" in request.headers:
         await _continue(request)
     data = await _arrived(request, limit, seconds)
@@ -68,11 +113,9 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
     try:
         if request.content.is_eof():  # it came with the headers
             data = request.content.read_nowait()
-            if len(data) > limit:
-                raise too_large(limit)
-            return data
-        async with asyncio.timeout(seconds):
-            return await request.read()
+        else:
+            async with asyncio.timeout(seconds):
+                data = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
     except TimeoutError:
@@ -83,6 +126,9 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
         ) from None
     except (web.RequestPayloadError, HttpProcessingError):
         raise InvalidArgument("the body is not framed as HTTP wants") from None
+    if len(data) > limit:
+        raise too_large(limit)
+    return data
 
 
 async def _continue(request: web.BaseRequest) -> None:

@@ -62,9 +62,19 @@ class Visit:
         via: What a trusted proxy says; None when there is none.
         principal: Who asks; None when nobody knows.
         headers: For the answer, whatever it is; None for none.
+        held: Bytes reserved for its body.
     """
 
-    __slots__ = ("headers", "id", "path", "principal", "request", "route", "via")
+    __slots__ = (
+        "headers",
+        "held",
+        "id",
+        "path",
+        "principal",
+        "request",
+        "route",
+        "via",
+    )
 
     def __init__(self, request: web.BaseRequest, path: str, id_: str) -> None:
         self.request = request
@@ -74,6 +84,7 @@ class Visit:
         self.via: Via | None = None
         self.principal: Principal | None = None
         self.headers: dict[str, str] | None = None
+        self.held = 0
 
     @property
     def address(self) -> str:

@@ -64,7 +64,7 @@ class Rpc:
         mounts: Mounts,
         metrics: Metrics,
         options: GatewayOptions,
-        read: Callable[[web.BaseRequest], Awaitable[bytes]],
+        read: Callable[[Visit], Awaitable[bytes]],
     ) -> None:
         self._bus = bus
         self._mounts = mounts
@@ -104,7 +104,7 @@ class Rpc:
                 status=_NO_CONTENT, headers={**headers, "Allow": _ALLOW}
             )
         _check(visit.request)
-        body = await self._read(visit.request)
+        body = await self._read(visit)
         try:
             items, is_batch = jsonrpc.parse(body, self._options.rpc_max_batch)
         except RpcError as exc:
