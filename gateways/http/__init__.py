@@ -33,13 +33,14 @@ from typing import TYPE_CHECKING
 from gateways.http.options import GatewayOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Sequence
 
     from gateways.http.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "need_aiohttp", "run", "serve"]
+__all__ = ["GatewayOptions", "listen", "need_aiohttp", "run", "serve"]
 
 
 async def serve(
@@ -48,6 +49,7 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> GatewayServer:
     """Start a gateway on a bus; returns when it accepts requests.
 
@@ -58,9 +60,11 @@ async def serve(
         options: Limits, times and switches.
         host: Address to listen on, instead of the one in `options`.
         port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned, shared with other processes.
 
     Raises:
         FailedPrecondition: aiohttp is not installed.
+        KitError: An option does not fit, or a file it names cannot be used.
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
@@ -68,9 +72,26 @@ async def serve(
     from kitmsg.service import Kit
 
     bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
-    server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
+    chosen = (options or GatewayOptions()).at(host, port)
+    server = GatewayServer(bus, chosen, sockets)
     await server.start()
     return server
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return listening sockets for several processes to share; see `serve`.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: An option does not fit, or a file it names cannot be used.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_aiohttp()
+    from gateways.http.chain import Chain
+    from gateways.http.listener import bind
+
+    Chain(options)  # what is wrong is said once, not by each process
+    return bind(options.host, options.port, reuse_port=options.reuse_port)
 
 
 async def run(

@@ -147,6 +147,7 @@ class Listener:
     def start(self) -> None:
         """Accept connections."""
         for sock in self.sockets:
+            sock.setblocking(False)
             sock.listen(_BACKLOG)
             self._loop.add_reader(sock, self._accept, sock)
 
@@ -215,9 +216,7 @@ class Listener:
             raise
 
 
-async def bind(
-    host: str, port: int, *, reuse_port: bool = False
-) -> list[socket.socket]:
+def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Return sockets for every address that `host` stands for, not listening yet.
 
     Args:
@@ -228,8 +227,7 @@ async def bind(
     Raises:
         OSError: None of them can be had.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
+    found = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     sockets: list[socket.socket] = []

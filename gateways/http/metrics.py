@@ -44,6 +44,10 @@ class Metrics:
         in_flight: Returns how many requests are being answered.
         mounted: Returns how many endpoints are mounted.
         connections: Counts connections; None for those of nobody.
+
+    Attributes:
+        process: Label of the samples, where several processes answer at one address; "" for
+            none.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Metrics:
         self._in_flight = in_flight
         self._mounted = mounted
         self._connections = connections
+        self.process = ""
         self._series: dict[tuple[str, str, int], _Series] = {}
         self._rpc: Counter[int] = Counter()
 
@@ -89,6 +94,13 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
+        for family in self._families():
+            if self.process:
+                for sample in family.samples:
+                    sample.labels["process"] = self.process
+            yield family
+
+    def _families(self) -> Iterator[Any]:
         from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,

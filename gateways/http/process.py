@@ -23,17 +23,20 @@ async def run_until_signal(
     servers: str | None,
     on_ready: Callable[[GatewayServer], None] | None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; see `gateways.http.run`."""
+    """Serve until SIGTERM or SIGINT, see `gateways.http.run`; SIGHUP reads files again."""
     with _signals() as ended:
         async with kitmsg.connect(servers) as kit:
             server = GatewayServer(kit.bus, options)
             await server.start()
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, server.reload)
             try:
                 if on_ready is not None:
                     on_ready(server)
                 await ended.wait()
             finally:
                 await server.stop()
+                loop.remove_signal_handler(signal.SIGHUP)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,11 +24,11 @@ from gateways.http.options import GatewayOptions
 from gateways.http.pages import RESERVED, Pages
 from gateways.http.problem import Problem, unexpected
 from gateways.http.whole import is_simple, whole
-from kitmsg.errors import Code, FailedPrecondition
+from kitmsg.errors import Code, FailedPrecondition, Unimplemented
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from gateways.http.listener import Place
     from gateways.http.mount import Table
@@ -56,8 +57,8 @@ class GatewayServer:
     Args:
         bus: Where the services are.
         options: Limits, times and switches.
-        shared: A listening socket that other processes listen on too, instead of one of
-            its own; it is closed at the end.
+        sockets: Sockets that other processes take connections from too, instead of its
+            own; they are closed at the end.
 
     Raises:
         KitError: An option does not fit, or a file cannot be used.
@@ -67,10 +68,10 @@ class GatewayServer:
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
-        shared: socket.socket | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self.options = options or GatewayOptions()
-        self._shared = shared
+        self._shared = list(sockets)
         self._edge = Chain(self.options)
         self.connections = Connections(
             raise_file_limit(self.options.max_connections),
@@ -82,6 +83,8 @@ class GatewayServer:
             lambda: len(self.table.endpoints),
             self.connections,
         )
+        if sockets:  # or who reads /metrics would take several counters for one
+            self.metrics.process = str(os.getpid())
         self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
         pages = Pages(bus, self._mounts, self.metrics, self.options)
         self._api = Api(
@@ -129,12 +132,13 @@ class GatewayServer:
         web_server = self._web = _Server(self._api.handle, options, self._limit)
         tls = self._edge.tls
         self._listener = Listener(
-            [self._shared] if self._shared else await self._bind(),
+            self._shared
+            or bind(options.host, options.port, reuse_port=options.reuse_port),
             web_server.connection,
             self.connections,
             tls=tls.context if tls else None,
             handshake_timeout=options.header_timeout,
-            is_shared=self._shared is not None,
+            is_shared=bool(self._shared),
         )
         try:
             await self._edge.start()
@@ -176,9 +180,12 @@ class GatewayServer:
         """Read certificates, keys and passwords again, now; connections stay."""
         self._edge.reload()
 
-    async def _bind(self) -> list[socket.socket]:
-        options = self.options
-        return await bind(options.host, options.port, reuse_port=options.reuse_port)
+    def exposition(self) -> str:
+        """Return the counters in Prometheus' text format; "" if they cannot be written."""
+        try:
+            return self.metrics.exposition().decode()
+        except Unimplemented:
+            return ""
 
 
 class _Server(web.Server):

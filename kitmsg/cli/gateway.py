@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import importlib
 import importlib.util
 import inspect
 import logging
+import os
 import re
+import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 from kitmsg import loops
@@ -24,6 +26,8 @@ from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.settings import add_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.worker.settings import Settings
 
 __all__ = ["KINDS", "add_arguments", "options_class", "run"]
@@ -31,7 +35,7 @@ __all__ = ["KINDS", "add_arguments", "options_class", "run"]
 KINDS: Final = {"http": "HTTP", "grpc": "gRPC", "thrift": "Thrift"}
 """The gateways there are, and how people write them."""
 
-_OWN: Final = ("log_format", "log_level")
+_OWN: Final = ("log_format", "log_level", "health")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             allow_abbrev=False,
         )
         _add_options(one, options_class(kind))
-        add_flags(one.add_argument_group("logs"), _OWN)
+        add_flags(one.add_argument_group("logs and health"), _OWN)
         add_bus_flags(one)
 
 
@@ -65,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(exc)) from exc
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    workers = getattr(chosen, "workers", 1)
+    if workers > 1 or settings.health:
+        from kitmsg.worker.gateway import run_gateways
+
+        return run_gateways(options.kind, chosen, replace(settings, workers=workers))
     return loops.run(_serve(options.kind, chosen, settings))
 
 
@@ -116,20 +125,31 @@ async def _serve(kind: str, chosen: Any, settings: Settings) -> int:
 
 
 async def _until_cancelled(kind: str, chosen: Any, settings: Settings) -> None:
-    from kitmsg.errors import FailedPrecondition
+    from kitmsg.worker.gateway import address_error
 
     async with connected(settings, wait=True) as kit:
         gateway = importlib.import_module(f"gateways.{kind}")
         try:
             server = await gateway.serve(kit, chosen)
         except OSError as exc:
-            taken = exc.errno == errno.EADDRINUSE
-            why = "is taken" if taken else f"cannot be used: {exc.strerror}"
-            raise FailedPrecondition(
-                f"port {chosen.port} on {chosen.host} {why}; choose another --port"
-            ) from exc
+            raise address_error(chosen, exc) from exc
         logging.getLogger(f"gateways.{kind}").info("ready at %s", server.url)
+        if hasattr(server, "reload"):
+            _on_hup(server.reload)
         try:
             await asyncio.Event().wait()
         finally:
             await server.stop()
+
+
+def _on_hup(reload: Callable[[], object]) -> None:
+    """Call `reload` at each SIGHUP; end when it came because the terminal is gone."""
+    from kitmsg.worker.parent import is_hung_up
+
+    def heard() -> None:
+        if is_hung_up():
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)

@@ -70,6 +70,7 @@ class Child:
             orders: What it shall do.
             environ: Its environment; by default this process's.
         """
+        shared = orders.gateway.sockets if orders.gateway else ()
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -79,7 +80,7 @@ class Child:
                 str(theirs.fileno()),
                 *orders.targets,
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *shared),
                 env=environ,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)

@@ -28,6 +28,7 @@ __all__ = [
     "EXIT_CONFIG",
     "EXIT_FAILED",
     "MAX_LINE",
+    "GatewayOrders",
     "Orders",
     "read_line",
     "write_line",
@@ -45,6 +46,20 @@ EXIT_CONFIG: Final = 2
 MAX_LINE: Final = 16 << 20
 
 
+class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is started with that is a gateway.
+
+    Attributes:
+        kind: Package below ``gateways``, such as ``http``.
+        options: The fields of its `GatewayOptions`.
+        sockets: Descriptors of the listening sockets that the workers share.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    sockets: tuple[int, ...] = ()
+
+
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is started with.
 
@@ -53,12 +68,14 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         settings: How.
         index: Number of the worker, from 1.
         parent: Process id of the parent.
+        gateway: Which gateway to be; None for a worker that serves `targets`.
     """
 
     targets: tuple[str, ...]
     settings: Settings
     index: int
     parent: int
+    gateway: GatewayOrders | None = None
 
 
 def write_line(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:

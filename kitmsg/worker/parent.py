@@ -16,14 +16,21 @@ from kitmsg.worker.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kitmsg.worker.control import GatewayOrders
     from kitmsg.worker.settings import Settings
 
-__all__ = ["on_signals", "run_parent"]
+__all__ = ["is_hung_up", "on_signals", "run_parent"]
 
 _log = logging.getLogger("kitmsg.supervisor")
 
 
-def run_parent(targets: tuple[str, ...], settings: Settings) -> int:
+def run_parent(
+    targets: tuple[str, ...],
+    settings: Settings,
+    *,
+    gateway: GatewayOrders | None = None,
+    on_stop: Callable[[], object] = lambda: None,
+) -> int:
     """Run workers until a signal ends them; returns the exit code.
 
     SIGTERM and SIGINT drain, a second one ends all at once, SIGHUP replaces the workers.
@@ -31,15 +38,18 @@ def run_parent(targets: tuple[str, ...], settings: Settings) -> int:
     Args:
         targets: What every worker serves.
         settings: How.
+        gateway: Which gateway the workers are; None when they serve `targets`.
+        on_stop: Called when the end begins, before the workers are told.
 
     Raises:
         FailedPrecondition: The health port is taken.
     """
-    return asyncio.run(_run(targets, settings))
+    return asyncio.run(
+        _run(settings, Supervisor(targets, settings, gateway=gateway, on_stop=on_stop))
+    )
 
 
-async def _run(targets: tuple[str, ...], settings: Settings) -> int:
-    supervisor = Supervisor(targets, settings)
+async def _run(settings: Settings, supervisor: Supervisor) -> int:
     health = None
     if settings.health:
         health = HealthServer(supervisor, *parse_address(settings.health))
@@ -49,7 +59,7 @@ async def _run(targets: tuple[str, ...], settings: Settings) -> int:
     rolls: set[asyncio.Task[None]] = set()
 
     def roll() -> None:
-        if _is_hung_up():
+        if is_hung_up():
             supervisor.stop()
             return
         task = asyncio.create_task(_roll(supervisor))
@@ -92,8 +102,8 @@ async def _roll(supervisor: Supervisor) -> None:
         _log.info("all workers are replaced")
 
 
-def _is_hung_up() -> bool:
-    """Tell whether SIGHUP came because the terminal is gone."""
+def is_hung_up() -> bool:
+    """Tell whether a SIGHUP came because the terminal is gone."""
     with contextlib.suppress(OSError):
         if os.isatty(0):
             os.tcgetpgrp(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import importlib
 import io
 import logging
@@ -33,12 +34,14 @@ from kitmsg.worker.control import (
     read_line,
     write_line,
 )
-from kitmsg.worker.load import Factory, load
+from kitmsg.worker.gateway import GatewayRuntime
+from kitmsg.worker.load import load
 from kitmsg.worker.runtime import Runtime, process_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.service import ServiceHost
-    from kitmsg.worker.settings import Settings
 
 __all__ = ["describe", "main"]
 
@@ -71,11 +74,18 @@ def main(argv: list[str]) -> int:
     )
     importlib.import_module("kitmsg.bus.nats")  # slow, so before the heart beats
     try:
-        factories = load(orders.targets)
+        make = _maker(orders)
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
-    return loops.run(_serve(channel, factories, settings))
+    return loops.run(_serve(channel, make))
+
+
+def _maker(orders: Orders) -> Callable[[], Runtime]:
+    """Return what makes the runtime, once an event loop runs."""
+    if orders.gateway is not None:
+        return functools.partial(GatewayRuntime, orders)
+    return functools.partial(Runtime, load(orders.targets), orders.settings)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -90,10 +100,8 @@ def failure(error: BaseException) -> dict[str, Any]:
     }
 
 
-async def _serve(
-    channel: socket.socket, factories: list[Factory], settings: Settings
-) -> int:
-    return await _Worker(channel, Runtime(factories, settings)).run()
+async def _serve(channel: socket.socket, make: Callable[[], Runtime]) -> int:
+    return await _Worker(channel, make()).run()
 
 
 class _Worker:
@@ -171,6 +179,7 @@ class _Worker:
                 "reconnects": getattr(stats, "reconnects", 0),
             },
             "process": process_facts(),
+            "metrics": runtime.metrics(),
         }
 
 

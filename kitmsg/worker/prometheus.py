@@ -13,7 +13,7 @@ from kitmsg.metrics.stats import BOUNDS_NS, BOUNDS_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["CONTENT_TYPE", "render"]
+__all__ = ["CONTENT_TYPE", "merge", "render"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,7 +59,35 @@ def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
     lines: list[str] = []
     for name, kind, text, samples in families:
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]
+    lines += merge((worker, report.get("metrics", "")) for worker, _, report in known)
     return "\n".join(lines) + "\n"
+
+
+def merge(pages: Iterable[tuple[int, str]]) -> list[str]:
+    """Return the lines of several pages as one page, each sample with its worker.
+
+    Args:
+        pages: Number of the worker, and its page.
+    """
+    families: dict[str, list[str]] = {}
+    for worker, page in pages:
+        family: list[str] = []
+        for line in page.splitlines():
+            if line.startswith("# HELP "):
+                family = families.setdefault(line.split(" ")[2], [])
+            if not line.startswith("#"):
+                family.append(_labelled(line, worker))
+            elif line not in family:
+                family.append(line)
+    return [line for family in families.values() for line in family]
+
+
+def _labelled(sample: str, worker: int) -> str:
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f'{name}{{worker="{worker}",{rest}'
+    name, _, value = sample.partition(" ")
+    return f'{name}{{worker="{worker}"}} {value}'
 
 
 def _endpoint_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:

@@ -56,6 +56,10 @@ class Runtime:
         self.is_ready = False
         self.is_draining = False
 
+    def metrics(self) -> str:
+        """Return what else there is to count, as Prometheus reads it; "" for nothing."""
+        return ""
+
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
         self._stop.set()

@@ -19,8 +19,9 @@ from kitmsg.worker.child import Child
 from kitmsg.worker.control import EXIT_CONFIG, EXIT_FAILED, Orders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from kitmsg.worker.control import GatewayOrders
     from kitmsg.worker.settings import Settings
 
 __all__ = ["Backoff", "Supervisor"]
@@ -76,6 +77,8 @@ class Supervisor:
         targets: What every worker serves.
         settings: How, and how many workers.
         environ: Environment of the workers; by default this process's.
+        gateway: Which gateway the workers are; None when they serve `targets`.
+        on_stop: Called when the end begins, before the workers are told.
         is_patient: Keep waiting for a `reload` when no worker can start, instead of
             ending; for development.
 
@@ -90,6 +93,8 @@ class Supervisor:
         settings: Settings,
         *,
         environ: Mapping[str, str] | None = None,
+        gateway: GatewayOrders | None = None,
+        on_stop: Callable[[], object] = lambda: None,
         is_patient: bool = False,
     ) -> None:
         self.slots = [_Slot(index + 1) for index in range(settings.workers)]
@@ -101,6 +106,8 @@ class Supervisor:
             **(os.environ if environ is None else environ),
             "NATS_URL": settings.nats_url,
         }
+        self._gateway = gateway
+        self._on_stop = on_stop
         self._is_patient = is_patient
         self._code = 0
         self._was_ready = False
@@ -141,6 +148,7 @@ class Supervisor:
             return
         self._stopping.set()
         self._changed.set()
+        self._on_stop()
         for child in self._all():
             self._retire(child)
 
@@ -259,6 +267,7 @@ class Supervisor:
             settings=self._settings,
             index=slot.index,
             parent=os.getpid(),
+            gateway=self._gateway,
         )
         child = await Child.start(orders, self._environ)
         if self.is_stopping:
