@@ -45,8 +45,14 @@ def conform(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
 
     Args:
         schema: JSON Schema; its references lead into itself.
+
+    Raises:
+        ValueError: It is no schema.
     """
-    fit = _Compiler(schema).compile(schema)
+    try:
+        fit = _Compiler(schema).compile(schema)
+    except (AttributeError, TypeError, RecursionError) as exc:
+        raise ValueError(f"this is no JSON Schema: {exc}") from exc
     return lambda value: fit(value, "")
 
 
@@ -81,18 +87,16 @@ class _Compiler:
         return _each_of(steps)
 
     def _referred(self, reference: str) -> Fit:
-        """Return what a reference leads to; compiled when it is first needed.
-
-        A schema may lead back to itself.
-        """
+        """Return what a reference leads to, which may lead back to itself."""
+        if reference not in self._known:
+            self._known[reference] = _anything  # until it is known
+            self._known[reference] = self.compile(self._target(reference))
+        known = self._known
 
         def fit(value: Any, path: str) -> Any:
-            known = self._known.get(reference)
-            if known is None:
-                known = self._known[reference] = self.compile(self._target(reference))
             if path.count(".") + path.count("[") > _MAX_DEPTH:
                 raise refusal(path, "is nested too deeply")
-            return known(value, path)
+            return known[reference](value, path)
 
         return fit
 
@@ -263,7 +267,7 @@ def _bytes(value: Any, path: str) -> Any:
 
 def _number(schema: Mapping[str, Any], *, is_integer: bool) -> Fit:
     bits = _BITS.get(str(schema.get("format", ""))) if is_integer else None
-    bounds = [
+    bounds: list[tuple[Any, Callable[[Any, Any], bool], str]] = [
         (schema.get("minimum"), operator.ge, ">="),
         (schema.get("maximum"), operator.le, "<="),
         (schema.get("exclusiveMinimum"), operator.gt, ">"),

@@ -26,6 +26,7 @@ from gateways.http.upstream.operation import (
 )
 from gateways.http.upstream.reply import plain_reader
 from kitmsg.discovery.subject import check_version
+from kitmsg.schema.conform import conform
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
 
@@ -113,7 +114,7 @@ def read_document(
     left_out: dict[str, str] = {}
     for each in found:
         try:
-            offers.append(_offer(each, document, service, {f.name for f in found}))
+            offers.append(_sound(each, document, service, {f.name for f in found}))
         except Unreadable as exc:
             if only:
                 raise ValueError(f"{each.label} cannot be served: {exc}") from exc
@@ -121,7 +122,8 @@ def read_document(
             _log.warning("%s: %s is left out: %s", service, each.label, exc)
     if not offers:
         raise ValueError("the document has no operation that can be served")
-    info = document.get("info") or {}
+    info = document.get("info")
+    info = info if isinstance(info, Mapping) else {}
     return Document(
         str(info.get("title", "")),
         _version(str(info.get("version", ""))),
@@ -168,8 +170,8 @@ def _named(document: Mapping[str, Any]) -> list[_Found]:
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[_Found]:
-    paths = document.get("paths") or {}
-    for path, item in sorted(paths.items()):
+    paths = document.get("paths")
+    for path, item in paths.items() if isinstance(paths, Mapping) else ():
         if not isinstance(item, Mapping):
             continue
         for method in _METHODS:
@@ -193,7 +195,7 @@ def _chosen(found: list[_Found], only: Sequence[str]) -> list[_Found]:
     return [by_name[name] for name in only]
 
 
-def _offer(
+def _sound(
     found: _Found, document: Mapping[str, Any], service: str, names: set[str]
 ) -> Offer:
     """Return one operation as an endpoint.
@@ -201,9 +203,23 @@ def _offer(
     Raises:
         Unreadable: It cannot be one.
     """
+    try:
+        return _offer(found, document, service, names)
+    except Unreadable:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
+        # Anything may stand anywhere in a document.
+        raise Unreadable(f"it is not as OpenAPI has it: {exc}") from exc
+
+
+def _offer(
+    found: _Found, document: Mapping[str, Any], service: str, names: set[str]
+) -> Offer:
+    """Return one operation as an endpoint; any error says that it cannot be one."""
     parameters = _parameters(found, document)
     body = body_of(found.own.get("requestBody"), document, taken=set(parameters))
     request = complete(_request(parameters, body), document)
+    conform(request)
     fields = {name: _place(p, request) for name, p in parameters.items()}
     fields |= {name: Field("body", name) for name in body.fields}
     made = Operation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,18 @@ class Remote:
 
 async def _ok(_request: web.BaseRequest) -> web.StreamResponse:
     return web.json_response({"ok": True})
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a function that returns a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
 
 
 @pytest.fixture

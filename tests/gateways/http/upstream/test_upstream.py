@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -42,13 +41,6 @@ ROUTES = {"get": "GET /users/{id}", "add": "POST /users", "drop": "DELETE /users
 async def call(upstream: Upstream, name: str, /, **request: Any) -> Any:
     """Call an endpoint as code without a bus does."""
     return await upstream.endpoint(name)(Context(), request)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_fields_go_where_the_route_says(
@@ -331,7 +323,7 @@ async def test_a_caller_that_gives_up_closes_the_request(
 
 
 async def test_an_instance_that_is_down_is_passed_over(
-    remote: Remote, upstream: Callable[..., Upstream]
+    remote: Remote, upstream: Callable[..., Upstream], free_port: Callable[[], int]
 ) -> None:
     """Another one gets the call; without another it is unavailable."""
     down = f"http://127.0.0.1:{free_port()}"
