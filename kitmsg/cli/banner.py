@@ -75,7 +75,7 @@ async def _samples(kit: Kit, url: str) -> list[Sample]:
     return [
         make_sample(
             f"{service.name}.{endpoint.name}",
-            known[service.name].get(endpoint.name, {}).get("request", {}),
+            known[service.name].get(endpoint.name, {}),
             (endpoint.metadata or {}).get("kit.http", ""),
             url,
         )

@@ -1,4 +1,8 @@
-"""``kitmsg call``: one request to one endpoint, of any service on the bus."""
+"""``kitmsg call``: one request to one endpoint, of any service on the bus.
+
+What an endpoint streams is printed as it comes, a line for each item; what it takes is
+read from standard input, a line of JSON for each.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from kitmsg.cli.samples import resolve
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
 
     from kitmsg.bus import Bus
     from kitmsg.context import Context
@@ -25,10 +30,13 @@ _EPILOG: Final = """\
   kitmsg call greeter.hello name=Ann
   kitmsg call orders.place --json '{"sku": "tea", "count": 2}'
   echo '{"name": "Ann"}' | kitmsg call greeter.hello -
+  kitmsg call ticker.watch symbol=tea count=3
+  seq 100 | kitmsg call ticker.average
 
 A value is read as the endpoint's schema wants it: name=5 is text where name is a string.
 Without a schema, what is JSON is read as JSON, the rest as text.
 """
+_SECONDS: Final = 5.0
 _JSON_TYPES: Final[dict[str, Any]] = {
     "integer": int,
     "number": (int, float),
@@ -49,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="TEXT", help="the request as a JSON object")
     parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS", help="(default: 5)"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="longest wait (default: 5; none for a stream)",
     )
     parser.add_argument(
         "-o",
@@ -63,23 +74,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Call, and print the answer; returns the exit code."""
-    if not options.timeout > 0:
+    if options.timeout is not None and not options.timeout > 0:
         raise UsageError("--timeout must be more than 0")
     request = _read_object(options)
 
     pairs = [pair for pair in options.pairs if pair != "-"]
     parse_pairs(pairs, {})  # mistakes come before the connection
 
-    async def work(kit: Kit) -> Any:
+    async def work(kit: Kit) -> None:
         fields = dict(request)
         if pairs:
             fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
         endpoint = await find_endpoint(kit.bus, options.name)
-        return await _ask(kit.bus, options.name, endpoint, fields, options.timeout)
+        kind = (endpoint.metadata or {}).get("kit.stream") if endpoint else None
+        if kind and endpoint:
+            takes = kind in ("in", "both")
+            await _stream(kit.bus, options, endpoint, fields, takes_items=takes)
+            return
+        timeout = options.timeout or _SECONDS
+        answer = await _ask(kit.bus, options.name, endpoint, fields, timeout)
+        print(_shown(answer, options.output))
 
-    answer = on_bus(options, work)
-    print(_shown(answer, options.output))
+    on_bus(options, work)
     return 0
+
+
+async def _stream(
+    bus: Bus,
+    options: argparse.Namespace,
+    endpoint: EndpointInfo,
+    fields: dict[str, Any],
+    *,
+    takes_items: bool,
+) -> None:
+    """Print each item as it comes, and send those of standard input."""
+    from kitmsg.context import Context
+    from kitmsg.schema.calls import StreamRequest
+    from kitmsg.transport.stream_client import StreamClient
+
+    client = StreamClient(
+        bus,
+        endpoint.subject,
+        name=options.name,
+        encode=_encode,
+        decode=_decode,
+        encode_item=_encode if takes_items else None,
+        gives_items=True,
+        lifetime=options.timeout,
+    )
+    request = StreamRequest(fields, _lines() if takes_items else None)
+    async for item in await client.endpoint()(Context(), request):
+        print(_shown(item, options.output, is_line=True), flush=True)
+
+
+async def _lines() -> AsyncIterator[Any]:
+    """Read items from standard input, a line of JSON for each."""
+    import asyncio
+
+    number = 0
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError as exc:
+            raise UsageError(f"line {number} of the input is not JSON: {exc}") from exc
+        yield item
 
 
 async def _ask(
@@ -201,9 +262,10 @@ def _read_object(options: argparse.Namespace) -> dict[str, Any]:
     return request
 
 
-def _shown(answer: Any, output: str) -> str:
+def _shown(answer: Any, output: str, *, is_line: bool = False) -> str:
     if isinstance(answer, bytes) and output == "text":
         return answer.decode(errors="backslashreplace")
     if output == "text" and isinstance(answer, str):
         return answer
-    return to_json(answer, is_compact=output == "json" or not sys.stdout.isatty())
+    is_compact = is_line or output == "json" or not sys.stdout.isatty()
+    return to_json(answer, is_compact=is_compact)

@@ -82,8 +82,14 @@ def signature(schema: dict[str, Any]) -> str:
         f"{name}: {_type(field, defs)}" + ("" if name in needed else " = ...")
         for name, field in body.get("properties", {}).items()
     ]
+    items = schema.get("items")
+    if items:
+        parts.append(f"stream of {_type(items, items.get('$defs', {}))}")
     response = schema.get("response", {})
-    return f"({', '.join(parts)}) -> {_type(response, response.get('$defs', {}))}"
+    result = _type(response, response.get("$defs", {}))
+    if schema.get("stream") in ("out", "both"):
+        result = f"stream of {result}"
+    return f"({', '.join(parts)}) -> {result}"
 
 
 def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:

@@ -43,12 +43,22 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
 
     Args:
         name: Dotted name, such as ``greeter.hello``.
-        schema: JSON Schema of the request; {} if unknown.
+        schema: JSON Schemas of the endpoint; {} if unknown.
         route: Declared route, such as ``GET /hello/{name}``; "" for none.
         base: Address of the HTTP gateway.
     """
-    request = sample_request(schema)
-    return Sample(name, _curl(name, request, route, base), _call(name, request))
+    request = sample_request(schema.get("request", {}))
+    curl, call = _curl(name, request, route, base), _call(name, request)
+    stream = schema.get("stream")
+    if stream == "out":
+        curl = curl.replace("curl", "curl -N", 1)
+    elif stream:
+        items = schema.get("items", {})
+        item = json.dumps(_value("", items, items.get("$defs", {}), 0))
+        echo = shlex.join(["echo", item])
+        curl = f"{echo} | {_upload(name, request, base)}"
+        call = f"{echo} | {call}"
+    return Sample(name, curl, call)
 
 
 def sample_request(schema: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +138,16 @@ def _curl(name: str, request: dict[str, Any], route: str, base: str) -> str:
     parts += ["-X", method] if method != "POST" else []
     parts += ["--json", json.dumps(rest, ensure_ascii=False)]
     return shlex.join([*parts, base + path])
+
+
+def _upload(name: str, request: dict[str, Any], base: str) -> str:
+    """Return a curl command that streams its standard input, a line for each item."""
+    service, _, endpoint = name.partition(".")
+    path = f"/{service}/{endpoint}"
+    if request:
+        path += "?" + urlencode({k: _plain(v) for k, v in request.items()})
+    kind = "Content-Type: application/x-ndjson"
+    return shlex.join(["curl", "-N", "-H", kind, "--data-binary", "@-", base + path])
 
 
 def _call(name: str, request: dict[str, Any]) -> str:

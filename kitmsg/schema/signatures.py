@@ -83,6 +83,12 @@ class Signature:
         return where_of(self.owner, self.name)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters but the context: those of the request, and `items`."""
+        items = self._shape.items
+        return (*self.parameters, items) if items else self.parameters
+
+    @property
     def takes_items(self) -> bool:
         """Whether the caller streams items to it."""
         return self.item is not None

@@ -18,15 +18,23 @@ from kitmsg.codec import (
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg.schema.calls import StreamRequest
 from kitmsg.service.declare import Service
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.proxy import make_client
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client
+from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import reply_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Generator,
+        Sequence,
+    )
     from types import TracebackType
 
     from kitmsg.bus import Bus
@@ -144,6 +152,43 @@ class Kit:
             hint=self._directory.hint,
         )
         return await client.endpoint()(current(), {**(request or {}), **fields})
+
+    def stream(
+        self,
+        name: str,
+        request: dict[str, Any] | None = None,
+        /,
+        *,
+        items: AsyncIterator[Any] | None = None,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> StreamCall[Any]:
+        """Call an endpoint that streams, without its class.
+
+        Args:
+            name: Dotted name, such as ``ticker.watch``.
+            request: The request's fields; `fields` are added to it.
+            items: What to stream to it, as plain objects; None for nothing.
+            timeout: Seconds the whole stream may take; None for as long as it likes.
+            fields: More fields of the request.
+
+        Returns:
+            Its items as plain objects; one item where it gives a single result.  It is
+            opened when it is first read, and raises as the methods of `client`.
+        """
+        client = StreamClient(
+            self.bus,
+            name,
+            encode=_encode_plain,
+            decode=_decode_plain,
+            encode_item=_encode_plain if items is not None else None,
+            gives_items=True,
+            lifetime=timeout,
+            hint=self._directory.hint,
+        )
+        sent = StreamRequest({**(request or {}), **fields}, items)
+        ctx = current()
+        return StreamCall(lambda: client.endpoint()(ctx, sent))
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""

@@ -23,7 +23,7 @@ from kitmsg.transport.server import Server
 from kitmsg.transport.typed import request_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from kitmsg.message import Message
     from kitmsg.schema import Signature
@@ -89,7 +89,7 @@ class FakeEndpoint:
         return await self._say(self._choose(), arguments)
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        names = self._signature.parameters if self._signature else ()
+        names = self._signature.names if self._signature else ()
         given = {k: v for k, v in kwargs.items() if not isinstance(v, Context)}
         return {**dict(zip(names, args, strict=False)), **given}
 
@@ -112,7 +112,7 @@ class FakeEndpoint:
         if _is_error(answer):
             raise answer
         if not callable(answer):
-            return answer
+            return _each(answer) if self._streams else answer
         result = answer(**arguments)
         return await result if inspect.isawaitable(result) else result
 
@@ -121,15 +121,26 @@ class FakeEndpoint:
         if self._signature is None or _is_error(answer):
             return
         if callable(answer):
-            self._check_function(answer, self._signature.parameters)
+            self._check_function(answer, self._signature.names)
             return
+        if self._streams and not isinstance(answer, tuple):
+            raise TypeError(
+                f"{self._where}.{self.name} streams: answer with a tuple of items, or"
+                f" with an async generator, not with {answer!r}"
+            )
         encode = self._signature.response_encoder(MSGPACK)
+        decode = self._signature.response_decoder(MSGPACK)
         try:
-            self._signature.response_decoder(MSGPACK)(encode(answer))
+            for item in answer if self._streams else (answer,):
+                decode(encode(item))
         except (DataLoss, TypeError, ValueError) as exc:
             raise TypeError(
                 f"{answer!r} is no answer of {self._where}.{self.name}: {exc}"
             ) from exc
+
+    @property
+    def _streams(self) -> bool:
+        return self._signature is not None and self._signature.gives_items
 
     def _check_function(
         self, function: Callable[..., Any], names: Sequence[str]
@@ -188,7 +199,8 @@ async def fake(kit: Kit, service: type[Service], /, **answers: Any) -> Fake:
             arguments by name, ``async`` or not, that returns one; an exception or a class
             of exceptions to raise; or a list of these, one for each call.  An endpoint
             that is not named answers `Unimplemented`.  To answer with a list, wrap it in
-            a list or in a function.
+            a list or in a function.  An endpoint that streams is given a tuple of items,
+            or an async generator function.
 
     Returns:
         What was called, and how to change the answers.
@@ -257,6 +269,11 @@ def _stand_in(service: type[Service], endpoints: dict[str, FakeEndpoint]) -> Ser
 def _bare(declaration: Declaration) -> Declaration:
     options = dataclasses.replace(declaration.options, middleware=())
     return dataclasses.replace(declaration, options=options)
+
+
+async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
 
 
 def _is_error(answer: Any) -> bool:

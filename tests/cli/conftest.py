@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator  # noqa: TC003  # read when `Shop` is defined
 from datetime import date  # noqa: TC003  # read when `Shop` is defined
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,6 +63,17 @@ class Shop(Service):
     @endpoint
     async def shout(self, text: str) -> str:
         return text.upper()
+
+    @endpoint(raises=[SoldOut])
+    async def count(self, upto: int, fails: bool = False) -> AsyncIterator[int]:
+        for i in range(upto):
+            yield i
+        if fails:
+            raise SoldOut("tea")
+
+    @endpoint
+    async def add(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
 
 
 def plain(kit: kitmsg.Kit, message: Message) -> None:

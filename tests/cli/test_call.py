@@ -107,6 +107,27 @@ def test_reads_the_request_from_standard_input(
     assert cli("call", "shop.shout", "-", nats_url=shop).out == "HI\n"
 
 
+def test_prints_what_is_streamed(cli: Callable[..., Ran], shop: str) -> None:
+    """A line for each item, as they come; then the error, if one ended it."""
+    ran = cli("call", "shop.count", "upto=3", nats_url=shop)
+    assert (ran.code, ran.out) == (0, "0\n1\n2\n")
+    ran = cli("call", "shop.count", "upto=2", "fails=true", nats_url=shop)
+    assert (ran.code, ran.out) == (7, "0\n1\n")
+    assert "tea is sold out" in ran.err
+
+
+def test_streams_standard_input(
+    cli: Callable[..., Ran], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of JSON for each item; one that is none is a mistake of the user."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\n\n2\n39\n"))
+    assert cli("call", "shop.add", nats_url=shop).out == "42\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\nx\n"))
+    ran = cli("call", "shop.add", nats_url=shop)
+    assert (ran.code, ran.out) == (2, "")
+    assert "line 2 of the input is not JSON" in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

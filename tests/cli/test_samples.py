@@ -20,7 +20,7 @@ def test_a_route_takes_its_fields_from_the_request() -> None:
     """Path parameters go into the path, the rest into the query."""
     sample = make_sample(
         "shop.price",
-        schema(name={"type": "string"}, count={"type": "integer"}),
+        {"request": schema(name={"type": "string"}, count={"type": "integer"})},
         "GET /price/{name}",
         BASE,
     )
@@ -30,16 +30,31 @@ def test_a_route_takes_its_fields_from_the_request() -> None:
 
 def test_without_a_route_it_posts() -> None:
     """An endpoint without a route is reached by its name."""
-    sample = make_sample("a.b", schema(x={"type": "boolean"}), "", BASE)
+    sample = make_sample("a.b", {"request": schema(x={"type": "boolean"})}, "", BASE)
     assert sample.curl == """curl --json '{"x": true}' http://h/a/b"""
 
 
 def test_a_nested_request_is_json() -> None:
     """What key=value cannot say is said in JSON."""
     nested = schema(order=schema(sku={"type": "string"}), tags={"type": "array"})
-    sample = make_sample("a.b", nested, "", BASE)
+    sample = make_sample("a.b", {"request": nested}, "", BASE)
     assert sample.call == (
         """kitmsg call a.b --json '{"order": {"sku": "hello"}, "tags": []}'"""
+    )
+
+
+def test_streams_are_piped() -> None:
+    """What comes out is not buffered; what goes in comes from standard input."""
+    out = {"request": schema(n={"type": "integer"}), "stream": "out"}
+    sample = make_sample("a.b", out, "GET /b", BASE)
+    assert sample.curl == "curl -N 'http://h/b?n=1'"
+    assert sample.call == "kitmsg call a.b n=1"
+    both = {**out, "stream": "both", "items": {"type": "string"}}
+    sample = make_sample("a.b", both, "", BASE)
+    assert sample.call == """echo '"hello"' | kitmsg call a.b n=1"""
+    assert sample.curl == (
+        """echo '"hello"' | curl -N -H 'Content-Type: application/x-ndjson'"""
+        """ --data-binary @- 'http://h/a/b?n=1'"""
     )
 
 

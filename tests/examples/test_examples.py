@@ -34,6 +34,7 @@ SCRIPTS = (
     "examples/stringsvc/stringsvc3.py",
     "examples/addsvc/explicit.py",
     "examples/orders.py",
+    "examples/ticker.py",
 )
 
 
