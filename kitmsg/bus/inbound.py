@@ -62,11 +62,11 @@ class Inbound:
     ) -> None:
         """Hand over one message; arguments as `Parser` gives them."""
         if sid == self.inbox_sid:
-            token = subject[self._token_at :]
-            self._asks.resolve(
-                int(token) if token.isdigit() else 0,
-                Message("", data, "", header_block),
-            )
+            try:
+                token = int(subject[self._token_at :])
+            except ValueError:
+                token = 0  # nobody's
+            self._asks.resolve(token, Message("", data, "", header_block))
             return
         handler = self.handlers.get(sid)
         if handler is None:

@@ -81,7 +81,8 @@ class NatsBus:
         self._options = options
         self._watchers = Watchers()
         self._connection = Connection(options, self._watchers.tell)
-        self._checked: set[str] = set()  # subjects that are well formed
+        # Subjects that are well formed, and what a command that asks there begins with.
+        self._asked: dict[str, bytes] = {}
 
     @classmethod
     async def connect(
@@ -242,7 +243,7 @@ class NatsBus:
             raise Disconnected(connection.why_down)
         size = len(data) + len(header_block)
         check_publish(subject, reply, size, connection.max_payload)
-        connection.send(_command(subject, reply, data, header_block))
+        connection.send(_command(subject, reply.encode() + b" ", data, header_block))
 
     def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
         """Answer `message`.  See `Bus`.
@@ -255,25 +256,31 @@ class NatsBus:
         size = len(data) + len(header_block)
         if size > connection.max_payload:
             check_publish(message.reply, "", size, connection.max_payload)
-        connection.send(_command(message.reply, "", data, header_block))
+        connection.send(_command(message.reply, b"", data, header_block))
 
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
         connection = self._connection
-        size = len(data) + len(header_block)
+        head = len(header_block)
+        size = head + len(data)
+        start = self._asked.get(subject)
         if (
-            not connection.up
+            start is None
+            or not connection.up
             or connection.denials.inbox_denied
-            or subject not in self._checked
             or size > connection.max_payload
         ):
-            self._check(subject, size)
+            start = self._check(subject, size)
         ask = connection.asks.open(subject, timeout)
         try:
-            reply = f"{connection.inbox}{ask.token}"
-            connection.send(_command(subject, reply, data, header_block))
+            connection.send(
+                b"HPUB %b%d %d %d\r\n%b%b\r\n"
+                % (start, ask.token, head, size, header_block, data)
+                if head
+                else b"PUB %b%d %d\r\n%b\r\n" % (start, ask.token, size, data)
+            )
             return await ask.future
         except BaseException as error:
             if connection.asks.forget(ask) and isinstance(
@@ -323,16 +330,17 @@ class NatsBus:
         if not self._connection.is_closed:
             await self._connection.shut("the bus is closed")
 
-    def _check(self, subject: str, size: int) -> None:
+    def _check(self, subject: str, size: int) -> bytes:
         connection = self._connection
         if not connection.up:
             raise Disconnected(connection.why_down)
         if connection.denials.inbox_denied:
             raise connection.denials.inbox_error()
         check_publish(subject, "", size, self._connection.max_payload)
-        if len(self._checked) >= _REMEMBERED:
-            self._checked.clear()
-        self._checked.add(subject)
+        if len(self._asked) >= _REMEMBERED:
+            self._asked.clear()
+        start = self._asked[subject] = f"{subject} {connection.inbox}".encode()
+        return start
 
     def _cancel(self, ask: Ask) -> None:
         try:
@@ -342,19 +350,15 @@ class NatsBus:
             _log.debug("could not tell that %r is not awaited: %s", ask.subject, error)
 
 
-def _command(subject: str, reply: str, data: bytes, header_block: bytes) -> bytes:
+def _command(subject: str, reply: bytes, data: bytes, header_block: bytes) -> bytes:
+    """Return the command that publishes; `reply` may have a space at its end."""
     size = len(data)
     if not header_block:
-        return b"PUB %b %b %d\r\n%b\r\n" % (
-            subject.encode(),
-            reply.encode(),
-            size,
-            data,
-        )
+        return b"PUB %b %b%d\r\n%b\r\n" % (subject.encode(), reply, size, data)
     head = len(header_block)
-    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+    return b"HPUB %b %b%d %d\r\n%b%b\r\n" % (
         subject.encode(),
-        reply.encode(),
+        reply,
         head,
         head + size,
         header_block,

@@ -2,6 +2,7 @@ r"""Parses what a NATS server sends; no I/O here.
 
 One pass over each chunk: `find` the line's end, `split` it, `slice` the payload out.  A
 message that is not complete waits with its chunk; nothing is copied until the rest came.
+Numbers are looked up, not read: sizes and ids are nearly always those of the last message.
 
 Source: the NATS client protocol, docs.nats.io: ``MSG <subject> <sid> [reply] <bytes>`` and
 ``HMSG <subject> <sid> [reply] <header bytes> <total bytes>``, a line each, then the payload
@@ -23,6 +24,10 @@ _M: Final = ord("M")
 _H: Final = ord("H")
 _CR: Final = ord("\r")
 _MAX_LINE: Final = 1 << 20  # the INFO of a big cluster is a long line
+_MAX_NUMBERS: Final = 1024
+_MAX_DIGITS: Final = 6
+
+_numbers: Final[dict[bytes, int]] = {}
 
 
 class ProtocolError(Exception):
@@ -71,12 +76,16 @@ class Parser:
             self._held = []
         deliver = self._deliver
         find = chunk.find
+        known = _numbers.get
         at = 0
         size = len(chunk)
         needed = 0
         try:
             while at < size:
-                eol = find(b"\r\n", at)
+                # One byte is found faster than two.
+                eol = find(b"\n", at) - 1
+                if eol < at or chunk[eol] != _CR:
+                    eol = find(b"\r\n", at)
                 if eol < 0:
                     if size - at > _MAX_LINE:
                         raise ProtocolError("a line without an end")
@@ -86,16 +95,18 @@ class Parser:
                 if kind == _M:
                     parts = chunk[at + 4 : eol].split()
                     start = eol + 2
-                    stop = start + int(parts[-1])
+                    number = known(parts[-1])
+                    stop = start + (_number(parts[-1]) if number is None else number)
                     if stop + 2 > size:
                         needed = stop + 2 - at
                         break
+                    sid = known(parts[1])
+                    if sid is None:
+                        sid = _number(parts[1])
                     if len(parts) == 4:  # noqa: PLR2004
-                        deliver(
-                            int(parts[1]), parts[0], parts[2], b"", chunk[start:stop]
-                        )
+                        deliver(sid, parts[0], parts[2], b"", chunk[start:stop])
                     elif len(parts) == 3:  # noqa: PLR2004
-                        deliver(int(parts[1]), parts[0], b"", b"", chunk[start:stop])
+                        deliver(sid, parts[0], b"", b"", chunk[start:stop])
                     else:
                         raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
                     if chunk[stop] != _CR:
@@ -104,16 +115,19 @@ class Parser:
                 elif kind == _H:
                     parts = chunk[at + 5 : eol].split()
                     start = eol + 2
-                    stop = start + int(parts[-1])
+                    number = known(parts[-1])
+                    stop = start + (_number(parts[-1]) if number is None else number)
                     if stop + 2 > size:
                         needed = stop + 2 - at
                         break
-                    body = start + int(parts[-2])
+                    number = known(parts[-2])
+                    body = start + (_number(parts[-2]) if number is None else number)
                     reply = parts[2] if len(parts) == 5 else b""  # noqa: PLR2004
                     if body > stop or len(parts) < 4:  # noqa: PLR2004
                         raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
+                    sid = known(parts[1])
                     deliver(
-                        int(parts[1]),
+                        _number(parts[1]) if sid is None else sid,
                         parts[0],
                         reply,
                         chunk[start:body],
@@ -129,3 +143,15 @@ class Parser:
             self._held = [chunk[at:]]
             self._held_bytes = size - at
             self._needed = needed
+
+
+def _number(text: bytes) -> int:
+    """Return the number that `text` is, and remember it if it is a usual one.
+
+    Raises:
+        ValueError: It is none.
+    """
+    number = int(text)
+    if len(_numbers) < _MAX_NUMBERS and len(text) <= _MAX_DIGITS:
+        _numbers[text] = number
+    return number

@@ -148,7 +148,7 @@ class Client(Generic[Req, Resp]):
             if len(data) + len(block) <= self.bus.max_payload:
                 raise
             reply = await transfer.request(self.bus, self.subject, data, left, block)
-        if transfer.is_elsewhere(reply.header_block):
+        if reply.header_block and transfer.is_elsewhere(reply.header_block):
             reply = await transfer.fetch(self.bus, reply, left, "the reply")
         for hook in self._after:
             hook(ctx, reply)
