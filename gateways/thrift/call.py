@@ -1,0 +1,287 @@
+"""One call over the bus: parameters in, the bytes of an answer out.
+
+Hot path: `Calls.answer` runs for every call.  Thrift has no headers, so the time limit is
+the endpoint's or the gateway's, and there is no trace to pass on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateways.thrift.metrics import UNKNOWN_METHOD, Metrics
+from gateways.thrift.outward import UNFIT
+from gateways.thrift.protocol import FAILURE, Begin, Kind
+from kitmsg.codec import DECODE_ERRORS, ENCODE_ERRORS, JSON, MSGPACK
+from kitmsg.context import Context, new_request_id
+from kitmsg.errors import (
+    Code,
+    Internal,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    ResourceExhausted,
+)
+from kitmsg.transport import gokit, transfer
+from kitmsg.transport.wire import CODE, ERROR, decode_error, reply_codec
+
+if TYPE_CHECKING:
+    from gateways.thrift.options import GatewayOptions
+    from gateways.thrift.protocol import ThriftProtocol
+    from gateways.thrift.table import Served
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["Calls", "failure"]
+
+_log = logging.getLogger("gateways.thrift")
+_access = logging.getLogger("gateways.thrift.access")
+
+_CALLER: Final = "gateway.thrift"
+_GONE: Final = "it is known, but every instance is full, leaving or gone"
+_OK: Final = "ok"
+_BUSY_SECONDS: Final = 0.1
+_encoders: Final = {codec.name: codec.encoder() for codec in (JSON, MSGPACK)}
+_decoders: Final = {
+    JSON.name: msgspec.json.Decoder().decode,
+    MSGPACK.name: msgspec.msgpack.Decoder().decode,
+}
+
+
+class _Declared(Exception):
+    """An endpoint's answer is an error that the method has a place for.
+
+    Args:
+        code: Kind of error.
+        fields: Of the method's result.
+    """
+
+    def __init__(self, code: Code, fields: dict[str, Any]) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields = fields
+
+
+class Calls:
+    """Answers calls.
+
+    Args:
+        bus: What carries them.
+        options: Limits, times and switches.
+        metrics: Counts them.
+    """
+
+    def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
+        self._bus = bus
+        self._options = options
+        self._metrics = metrics
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more calls are taken now."""
+        return self._metrics.in_flight >= self._options.max_concurrent
+
+    async def answer(
+        self,
+        served: Served,
+        protocol: ThriftProtocol,
+        begin: Begin,
+        args: Any,
+        who: str,
+    ) -> bytes:
+        """Return the answer to one call, be it an error; never raises a `KitError`.
+
+        Args:
+            served: The method.
+            protocol: How the client speaks.
+            begin: How its message began.
+            args: The parameters.
+            who: The client's address, for the access log.
+        """
+        started = perf_counter()
+        code, metrics = _OK, self._metrics
+        metrics.in_flight += 1
+        try:
+            out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
+            fields, code = await self._fields(served, args)
+            served.coder(protocol)[1](out, fields)
+        except asyncio.CancelledError:
+            code = Code.CANCELLED.value
+            raise
+        except KitError as exc:
+            code = exc.code.value
+            return failure(protocol, begin, exc)
+        except UNFIT as exc:
+            code = Code.INTERNAL.value
+            return failure(protocol, begin, _unfit(served, exc))
+        finally:
+            seconds = perf_counter() - started
+            metrics.in_flight -= 1
+            metrics.observe(served.name, code, seconds)
+            if self._options.access_log:
+                _access.info("%s %s %s %.1f ms", who, served.name, code, seconds * 1000)
+        return out  # type: ignore[return-value]  # a bytearray, which nobody changes
+
+    async def _fields(self, served: Served, args: Any) -> tuple[dict[str, Any], str]:
+        """Return the fields of a method's result, and what to count the call as."""
+        reply = await self._ask(served, args)
+        try:
+            return served.plan.result(_value(served, reply)), _OK
+        except _Declared as exc:
+            return exc.fields, exc.code.value
+
+    async def _ask(self, served: Served, args: Any) -> Message:
+        if self.is_full:
+            raise ResourceExhausted(
+                f"{self._options.max_concurrent} calls are in flight at this gateway",
+                retry_after=_BUSY_SECONDS,
+            )
+        endpoint = served.endpoint
+        timeout = endpoint.timeout or self._options.timeout
+        data = _encode(served, args)
+        block = _block(timeout, served)
+        try:
+            if endpoint.is_kit:
+                return await transfer.request(
+                    self._bus, endpoint.subject, data, timeout, block
+                )
+            return await self._bus.request(endpoint.subject, data, timeout, block)
+        except NoResponders as exc:
+            # Nobody is asked who is there: it would be done for each of a flood of calls.
+            raise NoResponders(endpoint.subject, _GONE) from exc
+
+    def tell(self, served: Served, args: Any) -> None:
+        """Send a call that nobody waits for; what goes wrong is counted and logged."""
+        code = _OK
+        started = perf_counter()
+        try:
+            block = _block(served.endpoint.timeout or self._options.timeout, served)
+            data = _encode(served, args)
+            self._bus.publish(served.endpoint.subject, data, "", block)
+        except KitError as exc:
+            code = exc.code.value
+            _log.debug("%s was not told: %s", served.name, exc)
+        self._metrics.observe(served.name, code, perf_counter() - started)
+
+    def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
+        """Return the answer to a call that is not carried out, and count it."""
+        self._metrics.observe(UNKNOWN_METHOD, error.code.value, 0.0)
+        return failure(protocol, begin, error)
+
+
+def failure(protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
+    """Return the message that tells of an error: a ``TApplicationException``.
+
+    Its text begins with the code, of which its type is only a part.
+    """
+    out = bytearray(protocol.head(begin.name, Kind.EXCEPTION, begin.seqid))
+    text = f"{error.code.value}: {error}"
+    protocol.writer(FAILURE)(out, {"message": text, "type": error.code.thrift})
+    return bytes(out)
+
+
+def _encode(served: Served, args: Any) -> bytes:
+    convert = served.plan.request
+    try:
+        request = args if convert is None else convert(args)
+        return _encoders[served.codec.name](request)
+    except ENCODE_ERRORS as exc:
+        raise InvalidArgument(f"the request of {served.name} cannot be sent") from exc
+
+
+def _block(timeout: float, served: Served) -> bytes:
+    return (
+        f"NATS/1.0\r\nKit-Timeout: {math.ceil(timeout * 1000)}\r\n"
+        f"Kit-Caller: {_CALLER}\r\nContent-Type: {served.codec.content_type}\r\n\r\n"
+    ).encode("ascii")
+
+
+def _value(served: Served, reply: Message) -> Any:
+    """Return what a reply holds.
+
+    Raises:
+        KitError: It tells of an error.
+        _Declared: Of one that the method has a place for.
+    """
+    codec = served.codec
+    if reply.header_block:
+        _raise_error(served, reply)
+        codec = reply_codec(reply, codec)
+    elif served.endpoint.wire == "gokit":
+        _raise_gokit(served, reply)
+    if not reply.data:
+        return None
+    decode = _decoders.get(codec.name)
+    if decode is None:
+        return reply.data
+    try:
+        value = decode(reply.data)
+    except DECODE_ERRORS as exc:
+        raise _unfit(served, exc) from exc
+    if (
+        served.endpoint.wire == "gokit"
+        and served.is_wrapped
+        and isinstance(value, dict)
+    ):
+        return next((v for k, v in value.items() if k.lower() == "v"), None)
+    return value
+
+
+def _raise_gokit(served: Served, reply: Message) -> None:
+    error = gokit.decode_error(Context(), reply)
+    if error is None:
+        return
+    refusal = served.plan.refusal
+    if refusal is not None:
+        raise _Declared(Code.UNKNOWN, refusal(str(error)))
+    raise error
+
+
+def _raise_error(served: Served, reply: Message) -> None:
+    """Raise the error that a reply's headers tell of, if they do."""
+    error = decode_error(reply, codec=served.codec, declared={})
+    if not isinstance(error, KitError):
+        return
+    headers = reply.headers
+    name = headers.get(ERROR, "")
+    if name:
+        _raise_declared(served, reply, name, error)
+    if CODE not in headers and error.code is Code.INTERNAL:
+        # A foreign service often sends the text of its exception, which is not for
+        # everybody.
+        id_ = new_request_id()
+        _log.warning("%s failed: %s (request id %s)", served.name, error, id_)
+        raise Internal(f"{served.name} failed; the gateway's log says more under {id_}")
+    raise error
+
+
+def _raise_declared(served: Served, reply: Message, name: str, error: KitError) -> None:
+    plan = served.plan
+    make = plan.errors.get(name)
+    if make is not None:
+        decode = _decoders.get(reply_codec(reply, served.codec).name)
+        try:
+            fields = decode(reply.data) if decode and reply.data else None
+            raise _Declared(error.code, make(fields, str(error)))
+        except (*DECODE_ERRORS, *UNFIT) as exc:
+            raise _unfit(served, exc) from exc
+    if plan.refusal is not None:
+        raise _Declared(error.code, plan.refusal(str(error)))
+
+
+def _unfit(served: Served, why: BaseException) -> KitError:
+    """Return the error of a reply that does not fit; what it held goes to the log only."""
+    id_ = new_request_id()
+    _log.warning(
+        "%s answered what does not fit: %s: %s (request id %s)",
+        *(served.name, type(why).__name__, why, id_),
+    )
+    return Internal(
+        f"{served.name} answered what does not fit its types; the gateway's log says"
+        f" more under {id_}"
+    )

@@ -1,0 +1,245 @@
+"""`GatewayServer`: the port, the methods that come and go, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from gateways.thrift.call import Calls
+from gateways.thrift.connection import Connection
+from gateways.thrift.framing import Inbox
+from gateways.thrift.metrics import Metrics, serve_metrics
+from gateways.thrift.options import GatewayOptions
+from gateways.thrift.protocol import Limits
+from gateways.thrift.table import Table
+from gateways.thrift.tls import server_context
+from kitmsg.discovery.catalog import Catalog
+from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateways.thrift.table import Source
+    from kitmsg.bus import Bus
+
+__all__ = ["GatewayServer"]
+
+_log = logging.getLogger("gateways.thrift")
+
+_REMEMBERED_SECONDS: Final = 10.0
+_SHOWN: Final = 100
+_SWEEPS: Final = 4  # in the shortest time that is watched for
+
+
+class GatewayServer:
+    """One Thrift gateway on a bus, which it does not close.
+
+    Args:
+        bus: Where the services are.
+        options: Limits, times and switches.
+        source: What is served of it; by default as `options` say.
+
+    Attributes:
+        table: What is served now.
+        calls: Answers them.
+        metrics: Counters of calls and connections.
+
+    Raises:
+        ValueError: An option does not fit.
+        FailedPrecondition: A file that an option names cannot be used.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        options: GatewayOptions | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.options = chosen = options or GatewayOptions()
+        self.metrics = Metrics()
+        self.table = Table()
+        self.calls = Calls(bus, chosen, self.metrics)
+        self.limits = Limits(
+            chosen.max_message_bytes, chosen.max_items, chosen.max_depth
+        )
+        self._source = source or _source(chosen, self.limits)
+        self._catalog = Catalog(
+            bus, interval=chosen.discovery_interval, on_change=self._update
+        )
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._former: dict[bytes, tuple[str, float]] = {}
+        self._server: asyncio.Server | None = None
+        self._undo: list[Callable[[], object]] = []
+
+    @property
+    def port(self) -> int:
+        """The port it listens on.
+
+        Raises:
+            FailedPrecondition: It is not started.
+        """
+        if self._server is None or not self._server.sockets:
+            raise FailedPrecondition("the gateway is not started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``thrift://127.0.0.1:8083``; ``thrifts`` with TLS."""
+        host = self.options.host
+        scheme = "thrifts" if self.options.tls_cert else "thrift"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def start(self) -> None:
+        """Find the services, then accept connections.
+
+        Raises:
+            OSError: The address cannot be had.
+            FailedPrecondition: A file for TLS cannot be read, or a service on the bus does
+                not fit the .thrift that was given.
+        """
+        options = self.options
+        context = server_context(options)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self),
+            options.host,
+            options.port,
+            ssl=context,
+            ssl_handshake_timeout=options.handshake_timeout if context else None,
+            reuse_port=options.reuse_port or None,
+            start_serving=False,
+        )
+        try:
+            if options.metrics_port:
+                undo = serve_metrics(self.metrics, options.host, options.metrics_port)
+                self._undo.append(undo)
+            await self._catalog.start()
+            self._update()
+            self._check()
+            self._undo.append(asyncio.create_task(self._sweep()).cancel)
+            self._server = server
+            await server.start_serving()
+        except BaseException:
+            self._server = None
+            server.close()
+            await self._put_away()
+            raise
+        count = len({id(served) for served in self.table.methods.values()})
+        _log.info("Thrift gateway at %s, %d methods", self.url, count)
+
+    async def stop(self) -> None:
+        """Accept no more, finish what is in flight in `drain_timeout`, close.
+
+        What is not finished then is cancelled, and with it the services' turns.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for connection in list(self._connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(self.options.drain_timeout):
+                await self._empty.wait()
+        except TimeoutError:
+            _log.warning("%d calls did not finish in time", self.metrics.in_flight)
+            for connection in list(self._connections):
+                connection.abort("stopped")
+            await self._empty.wait()
+        await self._put_away()
+
+    async def _put_away(self) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        await self._catalog.stop()
+
+    def inbox(self) -> Inbox:
+        """Return what reads the bytes of a new connection."""
+        protocol, transport = self.options.protocol, self.options.transport
+        return Inbox(
+            self.limits,
+            "" if protocol == "auto" else protocol,
+            None if transport == "auto" else transport == "framed",
+        )
+
+    def joined(self, connection: Connection) -> bool:
+        """Note a new connection; tell whether there is room for it."""
+        self._connections.add(connection)
+        self._empty.clear()
+        self.metrics.connections = len(self._connections)
+        return (
+            self._server is not None
+            and len(self._connections) <= self.options.max_connections
+        )
+
+    def left(self, connection: Connection) -> None:
+        """Note that a connection has ended."""
+        self._connections.discard(connection)
+        self.metrics.connections = len(self._connections)
+        if not self._connections:
+            self._empty.set()
+
+    def missing(self, name: bytes) -> KitError:
+        """Return the error of a call to what is not served."""
+        table, shown = self.table, name[:_SHOWN].decode(errors="replace")
+        if name in table.waiting:
+            return Unavailable(table.waiting[name])
+        if name in table.unclear:
+            return Unimplemented(f"{shown!r} is not clear: {table.unclear[name]}")
+        service, when = self._former.get(name, ("", 0.0))
+        now = asyncio.get_running_loop().time()
+        if service and now - when <= _REMEMBERED_SECONDS:
+            return Unavailable(
+                f"the last instance of {service!r} has just left the bus"
+            )
+        return Unimplemented(f"there is no method {shown!r} here")
+
+    async def _sweep(self) -> None:
+        """Close connections whose clients are too slow."""
+        options = self.options
+        times = (options.idle_timeout, options.message_timeout, options.write_timeout)
+        pause = min(1.0, min(times) / _SWEEPS)
+        while True:
+            await asyncio.sleep(pause)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._connections):
+                connection.check(now)
+
+    def _check(self) -> None:
+        """Refuse to start where what was asked for cannot be served.
+
+        Raises:
+            FailedPrecondition: The sentences of the table.
+        """
+        if self.options.thrift and self.table.refused:
+            raise FailedPrecondition("\n".join(self.table.refused))
+
+    def _update(self) -> None:
+        """Serve what is on the bus now."""
+        before, self.table = self.table, self._source.table(self._catalog)
+        now = asyncio.get_running_loop().time()
+        for name, served in before.methods.items():
+            if name not in self.table.methods:
+                self._former[name] = served.endpoint.service, now
+        self._former = {
+            name: (service, when)
+            for name, (service, when) in self._former.items()
+            if now - when <= _REMEMBERED_SECONDS and name not in self.table.methods
+        }
+        for sentence in self.table.refused:
+            if sentence not in before.refused:
+                _log.warning("%s", sentence)
+
+
+def _source(options: GatewayOptions, limits: Limits) -> Source:
+    """Return what is served: the user's .thrift, or what the schemas say."""
+    if options.thrift:
+        from gateways.thrift.user import UserSource
+
+        return UserSource(options, limits)
+    from gateways.thrift.generated import GeneratedSource
+
+    return GeneratedSource(options, limits)

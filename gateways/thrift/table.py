@@ -1,0 +1,162 @@
+"""What is served at one time: methods by the names that clients call them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from gateways.thrift.binary import BinaryProtocol
+from gateways.thrift.compact import CompactProtocol
+from gateways.thrift.plan import make_plan
+from gateways.thrift.protocol import Limits
+from kitmsg.codec import JSON, MSGPACK
+from kitmsg.schema.shapes import Shape, Struct, Union
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gateways.thrift.model import Method
+    from gateways.thrift.plan import Plan
+    from gateways.thrift.protocol import Reader, ThriftProtocol, Writer
+    from kitmsg.codec import Codec
+    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.schema import shapes
+
+__all__ = ["SEPARATOR", "Served", "Source", "Table", "serve_method"]
+
+SEPARATOR = ":"
+"""Between service and method, as Thrift's multiplexed protocol has it."""
+
+
+@dataclass(eq=False, slots=True)
+class Served:
+    """One method, and what is behind it.
+
+    Attributes:
+        name: ``service.endpoint``, for people.
+        endpoint: Where its calls go.
+        plan: How values pass.
+        codec: Of its requests on the bus.
+        is_wrapped: Whether its result is no object, which Go kit mode puts into one.
+        coders: What reads parameters and writes results, by protocol.
+    """
+
+    name: str
+    endpoint: CatalogEndpoint
+    plan: Plan
+    codec: Codec
+    is_wrapped: bool = False
+    coders: dict[str, tuple[Reader, Writer]] = field(default_factory=dict)
+
+    def coder(self, protocol: ThriftProtocol) -> tuple[Reader, Writer]:
+        """Return what reads its parameters and writes its results."""
+        found = self.coders.get(protocol.name)
+        if found is None:
+            method = self.plan.method
+            found = protocol.reader(method.args), protocol.writer(method.result)
+            self.coders[protocol.name] = found
+        return found
+
+
+@dataclass(slots=True)
+class Table:
+    """What is served.
+
+    Attributes:
+        methods: By name as bytes: ``Service:method``, and ``method`` where that is clear.
+        unclear: Why a name cannot be called as it is, by name.
+        waiting: Why a method that is known cannot be called now, by name.
+        refused: Sentences about what cannot be served.
+        protocols: By name; they remember readers and writers, so each table has its own.
+    """
+
+    methods: dict[bytes, Served] = field(default_factory=dict)
+    unclear: dict[bytes, str] = field(default_factory=dict)
+    waiting: dict[bytes, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    protocols: Mapping[str, ThriftProtocol] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.protocols:
+            self.protocols = protocols(Limits())
+
+    def add(self, services: Iterable[str], method: str, served: Served) -> None:
+        """Serve a method under each of its service's names."""
+        for service in services:
+            self.methods[f"{service}{SEPARATOR}{method}".encode()] = served
+
+    def add_plain(self, service: str = "") -> None:
+        """Serve methods without a service's name in front, where that is clear.
+
+        Args:
+            service: Name of the service on the bus that is meant; "" for any.
+        """
+        found: dict[bytes, list[Served]] = {}
+        for name, served in self.methods.items():
+            if service and served.endpoint.service != service:
+                continue
+            alike = found.setdefault(name.rpartition(SEPARATOR.encode())[2], [])
+            if served not in alike:
+                alike.append(served)
+        for name, alike in found.items():
+            if len(alike) == 1:
+                self.methods[name] = alike[0]
+            else:
+                listed = ", ".join(sorted(served.name for served in alike))
+                self.unclear[name] = (
+                    f"it may be {listed}: use the multiplexed protocol, or choose one"
+                    " with --service"
+                )
+
+
+class Source(Protocol):
+    """Makes tables: from the schemas on the bus, or from a .thrift of the user's own."""
+
+    def table(self, catalog: Catalog) -> Table:
+        """Return what can be served of `catalog` now."""
+        ...
+
+
+def protocols(limits: Limits) -> dict[str, ThriftProtocol]:
+    """Return the protocols there are, by name."""
+    return {"binary": BinaryProtocol(limits), "compact": CompactProtocol(limits)}
+
+
+def serve_method(
+    method: Method, endpoint: CatalogEndpoint, types: shapes.ServiceShapes | None
+) -> Served:
+    """Return a method with an endpoint behind it.
+
+    Args:
+        method: Of the IDL.
+        endpoint: On the bus.
+        types: What its service says of its types; None if nothing.
+
+    Raises:
+        Mismatch: They do not fit; the message names the field.
+    """
+    name = f"{endpoint.service}.{endpoint.name}"
+    known = {each.endpoint: each for each in types.methods} if types else {}
+    shape = known.get(endpoint.name)
+    as_json = endpoint.wire == "gokit" or not endpoint.is_kit or _has_map(types)
+    plan = make_plan(method, types, shape, name, as_json=as_json)
+    result = shape.response if shape else None
+    is_wrapped = result is None or result.kind not in ("struct", "map")
+    return Served(name, endpoint, plan, JSON if as_json else MSGPACK, is_wrapped)
+
+
+def _has_map(types: shapes.ServiceShapes | None) -> bool:
+    """Tell whether a service has maps: their keys are texts in JSON, whatever they are."""
+    if types is None:
+        return False
+    found = [method.response for method in types.methods]
+    for type_ in types.types.values():
+        if isinstance(type_, Struct):
+            found += [field.shape for field in type_.fields]
+        elif isinstance(type_, Union):
+            found += [option.shape for option in type_.options]
+    return any(_is_map(shape) for shape in found)
+
+
+def _is_map(shape: Shape | None) -> bool:
+    return shape is not None and (shape.kind == "map" or _is_map(shape.item))
