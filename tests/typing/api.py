@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, assert_type
 
@@ -60,6 +61,43 @@ class Shop(Service):
     @endpoint(timeout=1.0)
     def blocking_with_context(self, ctx: Context) -> float:
         return 1.0
+
+
+class Feed(Service):
+    @endpoint
+    async def watch(self, id: str) -> AsyncIterator[Order]:  # noqa: A002
+        yield Order(id)
+
+    @endpoint(timeout=5.0)
+    async def watch_too(self, ctx: Context, n: int) -> AsyncIterator[int]:
+        yield n
+
+    @endpoint
+    async def returned(self) -> AsyncIterator[int]:
+        return self.watch_too(1)
+
+    @endpoint
+    async def put(self, name: str, parts: AsyncIterator[bytes]) -> int:
+        return sum([len(part) async for part in parts])
+
+    @endpoint(raises=[OutOfStock])
+    async def talk(self, words: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for word in words:
+            yield word
+
+
+async def streams(kit: kitmsg.Kit, parts: AsyncIterator[bytes]) -> None:
+    """A stream is iterated over, and can be closed."""
+    feed = kit.client(Feed)
+    async for order in feed.watch("a"):
+        assert_type(order, Order)
+    async with aclosing(feed.watch_too(1)) as numbers:
+        assert_type(await anext(numbers), int)
+    async for number in await feed.returned():
+        assert_type(number, int)
+    assert_type(await feed.put("a", parts), int)
+    async for item in kit.stream("feed.watch", id="a"):
+        assert_type(item, Any)
 
 
 async def typed_client(kit: kitmsg.Kit) -> None:

@@ -39,8 +39,10 @@ def mypy(path: Path) -> list[tuple[int, str]]:
 
 def pyright(path: Path) -> list[tuple[int, str]]:
     """Return line and rule of each complaint."""
+    # Without it, whatever python is first on the PATH says what is installed.
+    options = ["--pythonpath", sys.executable, "--outputjson"]
     done = subprocess.run(
-        [sys.executable, "-m", "pyright", "--outputjson", str(path)],
+        [sys.executable, "-m", "pyright", *options, str(path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
