@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from google.protobuf.message import DecodeError
 
 from gateways.grpc.convert import Misfit, reply_error, request_error
+from gateways.grpc.method import Method
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
-from kitmsg.errors import DataLoss, InvalidArgument, Unknown
+from kitmsg.errors import DataLoss, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from gateways.grpc.convert import Converter, Converters
     from gateways.grpc.layout import Layout, Rpc
     from gateways.grpc.method import Recode, Typed
+    from kitmsg.discovery.catalog import CatalogEndpoint
 
-__all__ = ["Coders", "codec_of", "is_object", "typed_errors"]
+__all__ = ["Coders", "make_method"]
 
 _packs: Final[dict[str, Callable[[Any], bytes]]] = {
     MSGPACK.name: msgspec.msgpack.Encoder().encode,
@@ -33,11 +34,6 @@ _unpacks: Final[dict[str, Callable[[bytes], Any]]] = {
     MSGPACK.name: msgspec.msgpack.Decoder().decode,
     JSON.name: msgspec.json.Decoder().decode,
 }
-
-
-def codec_of(rpc: Rpc, wire: str) -> Codec:
-    """Return the codec in which an endpoint is called."""
-    return JSON if wire == "gokit" or rpc.codec == JSON.name else MSGPACK
 
 
 class Coders:
@@ -87,41 +83,6 @@ class Coders:
         empty = self._pack({})
         return lambda _: empty
 
-    def frames(
-        self, frame: type[Proto], request: Converter, item: Converter
-    ) -> tuple[Recode, Recode]:
-        """Return what reads the first message of a stream, and what reads the others.
-
-        Args:
-            frame: Message with a field ``request`` and a field ``item``, one of them set.
-            request: Of the request in it.
-            item: Of an item in it.
-        """
-        return (
-            self._framed(frame, "request", request, "the first message of the stream"),
-            self._framed(frame, "item", item, "each message after the first"),
-        )
-
-    def _framed(
-        self, frame: type[Proto], name: str, converter: Converter, which: str
-    ) -> Recode:
-        parse, read, pack = frame.FromString, converter.read, self._pack
-
-        def decode(data: bytes) -> bytes:
-            try:
-                message = parse(data)
-                if not message.HasField(name):
-                    raise InvalidArgument(f"{which} has to have {name!r}", field=name)
-                return pack(read(getattr(message, name)))
-            except Misfit as exc:
-                raise request_error(str(exc), f"{name}.{exc.path}") from exc
-            except (DecodeError, RecursionError) as exc:
-                raise InvalidArgument(
-                    f"{which} is no {frame.DESCRIPTOR.name}, or cut short"
-                ) from exc
-
-        return decode
-
 
 def _gokit_reader(
     unpack: Callable[[bytes], Any], *, is_object: bool
@@ -155,6 +116,45 @@ def typed_errors(converters: Converters, rpc: Rpc) -> Typed:
     return typed
 
 
-def is_object(layout: Layout, name: str) -> bool:
-    """Tell whether a message stands for an object, not for a value in a box."""
-    return layout.messages[name].form in ("struct", "union")
+def make_method(
+    path: str,
+    layout: Layout,
+    converters: Converters,
+    rpc: Rpc,
+    endpoint: CatalogEndpoint,
+) -> Method:
+    """Return the method that stands for an endpoint.
+
+    Args:
+        path: ``/package.Service/Method``.
+        layout: What its messages are.
+        converters: Of those messages.
+        rpc: It, in that layout.
+        endpoint: Where its calls go.
+    """
+    codec = JSON if endpoint.wire == "gokit" or rpc.codec == JSON.name else MSGPACK
+    coders = Coders(codec, endpoint.wire)
+    input_, output = converters.of(rpc.input), converters.of(rpc.output)
+    form = layout.messages[rpc.input].form
+    item = None
+    if not rpc.takes_stream:
+        read = coders.read(input_)
+    elif form == "frame":
+        request, one = (
+            input_.part(slot.name, converters.of(slot.type))
+            for slot in layout.messages[rpc.input].slots
+        )
+        read, item = coders.read(request), coders.read(one)
+    else:
+        read, item = coders.nothing(), coders.read(input_)
+    is_object = layout.messages[rpc.output].form in ("struct", "union")
+    return Method(
+        path=path,
+        endpoint=endpoint,
+        codec=codec,
+        read=read,
+        write=coders.write(output, is_object=is_object),
+        item=item,
+        is_framed=rpc.takes_stream and form == "frame",
+        typed=typed_errors(converters, rpc),
+    )

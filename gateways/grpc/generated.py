@@ -10,10 +10,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateways.grpc.coders import Coders, codec_of, is_object, typed_errors
+from gateways.grpc.coders import make_method
 from gateways.grpc.convert import Converters
 from gateways.grpc.layout import lay_out
-from gateways.grpc.method import Method
 from gateways.grpc.proto import descriptor, file_name
 from gateways.grpc.table import Table
 from kitmsg.errors import FailedPrecondition
@@ -23,7 +22,8 @@ from kitmsg.schema.shaping import shape_service
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-    from gateways.grpc.layout import Layout, Rpc
+    from gateways.grpc.layout import Layout
+    from gateways.grpc.method import Method
     from gateways.grpc.options import GatewayOptions
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
 
@@ -99,7 +99,13 @@ class GeneratedSource:
         converters = Converters(layout)
         by_name = {endpoint.name: endpoint for endpoint in endpoints}
         methods = tuple(
-            make_method(layout, converters, rpc, by_name[rpc.endpoint])
+            make_method(
+                f"/{layout.full_name}/{rpc.name}",
+                layout,
+                converters,
+                rpc,
+                by_name[rpc.endpoint],
+            )
             for rpc in layout.rpcs
         )
         return _Piece(layout, descriptor(layout), methods, refused)
@@ -121,33 +127,3 @@ def _add(table: Table, service: str, piece: _Piece, names: dict[str, str]) -> No
     table.files.append(piece.file)
     for method in piece.methods:
         table.methods[method.path] = method
-
-
-def make_method(
-    layout: Layout, converters: Converters, rpc: Rpc, endpoint: CatalogEndpoint
-) -> Method:
-    """Return the method that stands for an endpoint."""
-    codec = codec_of(rpc, endpoint.wire)
-    coders = Coders(codec, endpoint.wire)
-    message = layout.messages[rpc.input]
-    item = first = None
-    if not rpc.takes_stream:
-        read = coders.read(converters.of(rpc.input))
-    elif message.form == "frame":
-        request, one = (converters.of(slot.type) for slot in message.slots)
-        first, item = coders.frames(converters.of(rpc.input).type, request, one)
-        read = first
-    else:
-        read, item = coders.nothing(), coders.read(converters.of(rpc.input))
-    return Method(
-        path=f"/{layout.full_name}/{rpc.name}",
-        endpoint=endpoint,
-        codec=codec,
-        read=read,
-        write=coders.write(
-            converters.of(rpc.output), is_object=is_object(layout, rpc.output)
-        ),
-        item=item,
-        is_framed=first is not None,
-        typed=typed_errors(converters, rpc),
-    )
