@@ -5,18 +5,21 @@
     breaker      stops calling a peer that keeps failing            (extra: breaker)
     rate_limit   so many calls a second, at once or by waiting
     bulkhead     so many calls at once, with a bounded queue
+    auth         only from somebody who is known                    (extra: auth)
     log          one structured line for each call
     metrics      counts and times calls for Prometheus              (extra: prometheus)
 
 Each is a function that takes options and returns a `kitmsg.endpoint.Middleware`; each
-works on both sides, around a server's endpoint or a client's.  `kitmsg.endpoint.chain`
-composes them, the outermost first.  None of them knows another.
+works on both sides, around a server's endpoint or a client's (`auth` on the server's
+only).  `kitmsg.endpoint.chain` composes them, the outermost first.  None of them knows
+another.
 
 State (a bucket, a circuit, a queue) belongs to one wrapped endpoint: `rate_limit(100)`
 on a service allows each endpoint of each instance 100 calls a second.  Only the budget
 of `retry` is shared by all that one `retry` wraps.
 """
 
+from kitmsg.middleware.auth import auth
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
 from kitmsg.middleware.log import log
@@ -27,6 +30,7 @@ from kitmsg.middleware.timeout import timeout
 
 __all__ = [
     "RetryBudget",
+    "auth",
     "breaker",
     "bulkhead",
     "log",
