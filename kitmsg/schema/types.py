@@ -51,8 +51,8 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
     """Return the annotations of `function` as types, ``Annotated`` kept.
 
     Names are looked up in the function's module; for a function inside another also in
-    its closure and in the calls that are defining it.  ``Context`` is known even where
-    it is imported for type checkers only.
+    its closure and in the calls that are defining it.  ``Context`` and ``AsyncIterator``
+    are known even where they are imported for type checkers only.
 
     Raises:
         TypeError: A name in an annotation cannot be found; it says which.
@@ -62,8 +62,9 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
     plain = inspect.unwrap(function)
     module = getattr(plain, "__globals__", {})
     local = {**local_names(plain, module), **_closure(plain)}
-    if "Context" not in module:
-        local.setdefault("Context", Context)
+    for known in (Context, *_STREAMS):
+        if known.__name__ not in module:
+            local.setdefault(known.__name__, known)
     return hints_of(plain, local, where)
 
 

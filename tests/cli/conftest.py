@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator  # noqa: TC003  # read when `Shop` is defined
 from datetime import date  # noqa: TC003  # read when `Shop` is defined
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from kitmsg import BusinessError, Service, endpoint
 from kitmsg.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from kitmsg.bus.embedded import EmbeddedServer
     from kitmsg.message import Message

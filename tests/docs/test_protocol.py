@@ -22,6 +22,7 @@ from examples.addsvc.service import AddService
 from examples.greeter import Greeter
 from examples.orders import Inventory, Orders
 from examples.stringsvc import stringsvc1
+from examples.ticker import Ticker
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import Code
 
@@ -164,6 +165,7 @@ def full_inventory() -> Inventory:
 SERVED: dict[str, Callable[[kitmsg.Kit], kitmsg.Service]] = {
     "greeter": lambda _: Greeter(),
     "addsvc": lambda _: AddService(),
+    "ticker": lambda _: Ticker(),
     "inventory": lambda _: Inventory({"teapot": 5}),
     "inventory with room for one": lambda _: full_inventory(),
     "orders": lambda kit: Orders(kit.client(Inventory)),
@@ -275,7 +277,12 @@ def test_table_of_endpoint_metadata_is_complete():
         async def everything(self) -> None:
             """Say it all."""
 
-    keys = Full.__declarations__["everything"].metadata()
+        @kitmsg.endpoint
+        async def rest(self) -> AsyncIterator[int]:
+            """Stream."""
+            yield 1
+
+    keys = [key for d in Full.__declarations__.values() for key in d.metadata()]
     table = PAGE.partition("| key | meaning |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == set(keys)
 
