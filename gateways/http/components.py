@@ -24,7 +24,7 @@ _MAPS: Final = ("properties", "patternProperties", "dependentSchemas")
 _DATA: Final = ("default", "enum", "const", "examples", "example")
 _BAD: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_DEPTH: Final = 16
-_FORBIDDEN: Final = frozenset({"Problem"})
+_FORBIDDEN: Final = frozenset({"Problem", "RpcRequest", "RpcResponse"})
 
 
 class Components:

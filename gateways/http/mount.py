@@ -66,12 +66,14 @@ class Table:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
         router: Their routes.
+        schemas: Their JSON Schemas by hash.
         conflicts: Sentences about routes that could not be mounted.
     """
 
     services: dict[str, ServiceInfo] = field(default_factory=dict)
     endpoints: list[Mounted] = field(default_factory=list)
     router: Router[Mounted] = field(default_factory=Router)
+    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -136,6 +138,7 @@ class Mounts:
         catalog = self._catalog
         table = Table(services=catalog.services, conflicts=[*catalog.refused])
         table.endpoints = [self._mounted(endpoint) for endpoint in catalog.endpoints]
+        table.schemas = {e.hash: e.schema for e in table.endpoints if e.schema}
         for endpoint in table.endpoints:  # so `POST /service/endpoint` always works
             self._add(table, f"POST {endpoint.path}", endpoint)
         for endpoint in table.endpoints:

@@ -10,9 +10,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
-from gateways.http import problem
+from gateways.http import rpc, rpcdoc
 from gateways.http.components import Components
+from gateways.http.responses import PROBLEM, Responses, error, with_example
+from gateways.http.samples import Samples
 from kitmsg.codec import JSON
+from kitmsg.schema.places import HEADER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,45 +23,20 @@ if TYPE_CHECKING:
     from gateways.http.mount import Mounted, Table
     from gateways.http.router import Route
 
-__all__ = ["document"]
+__all__ = ["SCHEMAS", "document"]
+
+SCHEMAS: Final = "/schemas/"
+"""Where the schemas of an endpoint are, by their hash."""
 
 _TEXT: Final = {"type": "string"}
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}
 _TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
 
-_PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "Problem details (RFC 9457).",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string", "description": "Kind of problem, as a URN."},
-        "title": {"type": "string", "description": "The status in words."},
-        "status": {"type": "integer", "description": "HTTP status."},
-        "detail": {"type": "string", "description": "What was wrong, for people."},
-        "instance": {"type": "string", "description": "Path of the request."},
-        "code": {
-            "enum": [code.value for code in kitmsg.Code],
-            "description": "Kind of error, in gRPC's names.",
-        },
-        "request_id": {"type": "string", "description": "As in the logs."},
-        "field": {"type": "string", "description": "What is to blame."},
-        "retry_after": {"type": "number", "description": "Seconds to wait."},
-        "error": {"type": "string", "description": "The service's own error type."},
-        "details": {"description": "The fields of that error."},
-    },
-}
 _TIMEOUT: Final[dict[str, Any]] = {
     "name": "Request-Timeout",
     "in": "header",
     "description": "Seconds that the call may take.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
-}
-_STATUSES: Final = {
-    "400": "The request does not fit; `field` says where.",
-    "429": "The service is full; `retry_after` says when to come back.",
-    "503": "Nobody can do it now.",
-    "504": "It took too long.",
 }
 
 
@@ -78,9 +56,13 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
         ],
         "paths": _paths(table, components),
         "components": {
-            "schemas": {"Problem": _PROBLEM, **components.schemas},
+            "schemas": {
+                "Problem": PROBLEM,
+                **rpcdoc.SCHEMAS,
+                **components.schemas,
+            },
             "parameters": {"RequestTimeout": _TIMEOUT},
-            "responses": {"Problem": _response("Any other error.", _PROBLEM_REF)},
+            "responses": {"Problem": error("Any other error.")},
         },
     }
     if table.conflicts:
@@ -89,14 +71,15 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
 
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:
-    paths: dict[str, dict[str, Any]] = {}
+    paths: dict[str, dict[str, Any]] = {rpc.PATH: {"post": rpcdoc.OPERATION}}
+    operations = _Operations(components)
     spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
         spellings.setdefault(_shape(route.template), Counter())[route.template] += 1
     for route in table.router.routes:
         # OpenAPI lets a path be spelled in one way only: as most of its routes do.
         ((path, _),) = spellings[_shape(route.template)].most_common(1)
-        operation = _operation(route, _names(path), components)
+        operation = operations.of(route, _names(path))
         paths.setdefault(path, {})[route.method.lower()] = operation
     return dict(sorted(paths.items()))
 
@@ -109,145 +92,109 @@ def _names(template: str) -> list[str]:
     return [s[1:-1] for s in template.split("/") if s.startswith("{")]
 
 
-def _operation(
-    route: Route[Mounted], names: list[str], components: Components
-) -> dict[str, Any]:
-    mounted = route.target
-    own = f"{mounted.service}.{mounted.name}"
-    is_own = route.template == mounted.path
-    summary, _, _ = mounted.description.partition(". ")
-    request = components.request(mounted)
-    operation: dict[str, Any] = {
-        "operationId": own if is_own else f"{own}.{route.method.lower()}",
-        "tags": [mounted.service],
-        "summary": summary.rstrip(".") or own,
-        "description": mounted.description,
-        "parameters": _parameters(route, names, request, components),
-        "responses": _responses(mounted, components),
-        "x-subject": mounted.subject,
-    }
-    if mounted.timeout is not None:
-        operation["x-timeout"] = mounted.timeout
-    if mounted.is_idempotent:
-        operation["x-idempotent"] = True
-    if route.method not in _BODYLESS:
-        operation["requestBody"] = _body(request, route.names, components)
-    return operation
+class _Operations:
+    """Describes routes.
 
+    Args:
+        components: Where named schemas are.
+    """
 
-def _parameters(
-    route: Route[Mounted],
-    names: list[str],
-    request: Mapping[str, Any] | None,
-    components: Components,
-) -> list[dict[str, Any]]:
-    properties, required = _fields(request, components)
-    found = [
-        _parameter(spelled, "path", properties.get(name, _TEXT), True, components)
-        for name, spelled in zip(route.names, names, strict=True)
-    ]
-    if route.method in _BODYLESS:
-        found += [
-            _parameter(name, "query", schema, name in required, components)
-            for name, schema in properties.items()
-            if name not in route.names
-        ]
-    return [*found, _TIMEOUT_REF]
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._responses = Responses(components)
+        self._samples = Samples(components.resolve)
 
+    def of(self, route: Route[Mounted], names: list[str]) -> dict[str, Any]:
+        """Return the operation of a route.
 
-def _parameter(
-    name: str,
-    where: str,
-    schema: Any,
-    is_required: bool,
-    components: Components,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": name, "in": where, "required": is_required}
-    if isinstance(schema, dict) and "description" in schema:
-        found["description"] = schema["description"]
-    if components.resolve(schema).get("type") == "object":
-        found["content"] = {JSON.content_type: {"schema": schema}}
-    else:
-        found["schema"] = schema
-    return found
-
-
-def _fields(
-    request: Mapping[str, Any] | None, components: Components
-) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the properties of a request and the names of those that must be there."""
-    plain = components.resolve(request or {})
-    properties, required = plain.get("properties"), plain.get("required")
-    return (
-        properties if isinstance(properties, dict) else {},
-        frozenset(
-            name
-            for name in (required if isinstance(required, list) else ())
-            if isinstance(name, str)
-        ),
-    )
-
-
-def _body(
-    request: Mapping[str, Any] | None, taken: tuple[str, ...], components: Components
-) -> dict[str, Any]:
-    """Return the body: the request without what the path has taken."""
-    if request is None:
-        schema: Any = {"type": "object", "additionalProperties": True}
-        return {"content": {JSON.content_type: {"schema": schema}}}
-    _, required = _fields(request, components)
-    left = required - {*taken}
-    schema = request
-    if taken:
-        plain = components.resolve(request)
-        properties = {
-            name: value
-            for name, value in plain.get("properties", {}).items()
-            if name not in taken
+        Args:
+            route: Where an endpoint is mounted.
+            names: How its path's parameters are spelled in the document.
+        """
+        mounted = route.target
+        own = f"{mounted.service}.{mounted.name}"
+        is_own = route.template == mounted.path
+        summary, _, _ = mounted.description.partition(". ")
+        request = self._components.request(mounted)
+        facts = {
+            "x-schema": f"{SCHEMAS}{mounted.hash}" if mounted.schema else None,
+            "x-timeout": mounted.timeout,
+            "x-idempotent": mounted.is_idempotent or None,
+            "x-stream": mounted.stream or None,
         }
-        schema = {**plain, "properties": properties, "required": sorted(left)}
-        schema.pop("title", None)
-    return {
-        "required": bool(left),
-        "content": {JSON.content_type: {"schema": schema}},
-    }
+        operation: dict[str, Any] = {
+            "operationId": own if is_own else f"{own}.{route.method.lower()}",
+            "tags": [mounted.service],
+            "summary": summary.rstrip(".") or own,
+            "description": mounted.description,
+            "parameters": self._parameters(route, names, request),
+            "responses": self._responses.of(mounted, route.method),
+            "x-subject": mounted.subject,
+            **{name: fact for name, fact in facts.items() if fact is not None},
+        }
+        if route.method not in _BODYLESS:
+            taken = (*route.names, *mounted.parameters.headers)
+            operation["requestBody"] = self._body(request, taken)
+        return operation
 
-
-def _responses(mounted: Mounted, components: Components) -> dict[str, Any]:
-    success = {
-        "description": "The result.",
-        "content": {JSON.content_type: {"schema": components.response(mounted)}},
-    }
-    known = {
-        status: _response(text, _PROBLEM_REF) for status, text in _STATUSES.items()
-    }
-    typed = components.errors(mounted)
-    other: dict[str, Any] = {"$ref": "#/components/responses/Problem"}
-    if typed:
-        variants = [_typed(name, schema) for name, schema in typed.items()]
-        names = ", ".join(typed)
-        other = _response(
-            f"Any other error; {names} among them.",
-            {"anyOf": [*variants, _PROBLEM_REF]},
-        )
-    return {"200": success, **known, "default": other}
-
-
-def _response(description: str, schema: Any) -> dict[str, Any]:
-    content = {problem.CONTENT_TYPE: {"schema": schema}}
-    return {"description": description, "content": content}
-
-
-def _typed(name: str, schema: Any) -> dict[str, Any]:
-    """Return the schema of a problem that carries one of a service's own errors."""
-    properties = {"error": {"const": name}, "details": schema}
-    return {
-        "allOf": [
-            _PROBLEM_REF,
-            {
-                "type": "object",
-                "required": ["error", "details"],
-                "properties": properties,
-            },
+    def _parameters(
+        self,
+        route: Route[Mounted],
+        names: list[str],
+        request: Mapping[str, Any] | None,
+    ) -> list[dict[str, Any]]:
+        properties, required = self._fields(request)
+        headers = route.target.parameters.headers
+        found = [
+            self._parameter(spelled, "path", properties.get(name, _TEXT), True)
+            for name, spelled in zip(route.names, names, strict=True)
         ]
-    }
+        for name, schema in properties.items():
+            if name in headers:
+                is_needed = name in required
+                bare = {k: v for k, v in schema.items() if k != HEADER_KEY}
+                found.append(self._parameter(headers[name], "header", bare, is_needed))
+            elif route.method in _BODYLESS and name not in route.names:
+                found.append(self._parameter(name, "query", schema, name in required))
+        return [*found, _TIMEOUT_REF]
+
+    def _parameter(
+        self, name: str, where: str, schema: Any, is_required: bool
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": name, "in": where, "required": is_required}
+        if isinstance(schema, dict) and "description" in schema:
+            found["description"] = schema["description"]
+        content = with_example({"schema": schema}, self._samples)
+        if self._components.resolve(schema).get("type") == "object":
+            return {**found, "content": {JSON.content_type: content}}
+        return {**found, **content}
+
+    def _fields(
+        self, request: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return a request's properties and the names of those that must be there."""
+        plain = self._components.resolve(request or {})
+        properties, required = plain.get("properties"), plain.get("required")
+        names = required if isinstance(required, list) else ()
+        return (
+            properties if isinstance(properties, dict) else {},
+            frozenset(name for name in names if isinstance(name, str)),
+        )
+
+    def _body(
+        self, request: Mapping[str, Any] | None, taken: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Return the body: the request without what path and headers have taken."""
+        if request is None:
+            schema: Any = {"type": "object", "additionalProperties": True}
+            return {"content": {JSON.content_type: {"schema": schema}}}
+        properties, required = self._fields(request)
+        left = required - {*taken}
+        schema = request
+        if taken:
+            plain = self._components.resolve(request)
+            kept = {n: value for n, value in properties.items() if n not in taken}
+            schema = {**plain, "properties": kept, "required": sorted(left)}
+            schema.pop("title", None)
+        content = with_example({"schema": schema}, self._samples)
+        return {"required": bool(left), "content": {JSON.content_type: content}}

@@ -1,4 +1,4 @@
-"""What the gateway itself serves: health, readiness, metrics, OpenAPI and docs.
+"""What the gateway itself serves: health, readiness, metrics, OpenAPI, schemas and docs.
 
 These paths are the gateway's own; no service can take them.
 """
@@ -41,6 +41,7 @@ _PATHS: Final = (
 RESERVED: Final = (*_PATHS, rpc.PATH)
 """Paths that no service can take."""
 
+_FOR_EVER: Final = "max-age=31536000, immutable"  # another schema has another hash
 _ALLOW: Final = "GET, HEAD, OPTIONS"
 _FOUND: Final = 302
 _NO_CONTENT: Final = 204
@@ -83,9 +84,20 @@ class Pages:
     def find(self, path: str) -> Page | None:
         """Return what serves a path; None if it is not the gateway's own."""
         page = self._pages.get(path)
+        if page is None and path.startswith(openapi.SCHEMAS):
+            page = self._schema(path.removeprefix(openapi.SCHEMAS))
         if page is None:
             return None
         return lambda request, id_: _serve(page, request, id_)
+
+    def _schema(self, hash_: str) -> Callable[[], web.Response] | None:
+        """Return the page of the schemas with a hash; None if there are none."""
+        schema = self._mounts.table.schemas.get(hash_)
+        if schema is None:
+            return None
+        response = _json(msgspec.json.encode(schema))
+        response.headers["Cache-Control"] = _FOR_EVER
+        return lambda: response
 
     def _home(self) -> web.Response:
         return web.Response(status=_FOUND, headers={"Location": "/docs"})

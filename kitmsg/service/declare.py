@@ -25,6 +25,7 @@ from typing import (
 )
 
 from kitmsg.discovery.subject import check_version
+from kitmsg.errors import Code, code_of
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.transport.client import MAX_TIMEOUT
@@ -111,11 +112,21 @@ class Declaration:
         return {name: text for name, text in facts.items() if text}
 
     def describe(self) -> dict[str, Any]:
-        """Return its JSON Schemas: request, response, errors by class name, and hash."""
+        """Return its JSON Schemas: request, response, errors by class name, and hash.
+
+        An error's schema has its code under ``x-code``.
+        """
         return {
             **self.signature.describe(),
-            "errors": {cls.__name__: error_schema(cls) for cls in self.options.raises},
+            "errors": {cls.__name__: _described(cls) for cls in self.options.raises},
         }
+
+
+def _described(error: type[Exception]) -> dict[str, Any]:
+    """Return the JSON Schema of a declared error, and its code as ``x-code``."""
+    known: Any = error  # a class has the code of its instances
+    code = code_of(known) if hasattr(error, "code") else Code.FAILED_PRECONDITION
+    return {**error_schema(error), "x-code": code.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from kitmsg import BusinessError, Kit, Service, endpoint
+from kitmsg import BusinessError, Code, Kit, Service, endpoint
+from kitmsg.schema import header
 
 
 class Colour(enum.Enum):
@@ -36,6 +37,7 @@ class Order:
 class OutOfStock(BusinessError):
     """Nothing left."""
 
+    code = Code.ALREADY_EXISTS
     sku: str
 
 
@@ -65,6 +67,12 @@ class Shop(Service):
 
     @endpoint(http="DELETE /orders/{order_id}")
     async def drop(self, order_id: str) -> None:
+        raise NotImplementedError
+
+    @endpoint(http="GET /prices/{sku}", cache=60)
+    async def price(
+        self, sku: str, currency: Annotated[str, header("X-Currency")] = "EUR"
+    ) -> int:
         raise NotImplementedError
 
     @endpoint(wire="gokit")
@@ -109,8 +117,11 @@ async def test_it_is_valid_and_complete(document):
         ("post", "/shop/put"),
         ("post", "/shop/drop"),
         ("post", "/shop/sum"),
+        ("get", "/prices/{sku}"),
+        ("post", "/shop/price"),
         ("post", "/other/order"),
         ("post", "/far/do"),
+        ("post", "/rpc"),
     }
 
 
@@ -172,12 +183,68 @@ async def test_references_lead_somewhere(document):
 
 
 async def test_own_errors_are_described(document):
-    """By name, with their fields."""
-    default = document["paths"]["/shop/put"]["post"]["responses"]["default"]
-    variants = default["content"]["application/problem+json"]["schema"]["anyOf"]
-    own = variants[0]["allOf"][1]["properties"]
+    """By name, with their fields, under the status that they have."""
+    responses = document["paths"]["/shop/put"]["post"]["responses"]
+    conflict = responses["409"]["content"]["application/problem+json"]["schema"][
+        "anyOf"
+    ]
+    own = conflict[0]["allOf"][1]["properties"]
     assert own["error"] == {"const": "OutOfStock"}
     assert own["details"] == {"$ref": "#/components/schemas/OutOfStock"}
+    assert {"200", "400", "413", "415", "429", "503", "504", "default"} < {*responses}
+    bodyless = document["paths"]["/orders/{id}"]["get"]["responses"]
+    assert "413" not in bodyless
+
+
+async def test_examples_are_given(document):
+    """For bodies, results and parameters, and they fit."""
+    get = document["paths"]["/orders/{id}"]["get"]
+    examples = {p["name"]: p.get("example") for p in get["parameters"] if "name" in p}
+    assert examples == {
+        "id": "text",
+        "colour": "red",
+        "tags": ["text"],
+        "limit": {},
+        "full": False,
+    }
+    body = document["paths"]["/shop/put"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["example"]["lines"] == [{"sku": "text"}]
+    result = get["responses"]["200"]["content"]["application/json"]["example"]
+    assert result["id"] == "text"
+
+
+async def test_what_a_client_may_keep_is_described(document):
+    """The headers, and 304; only where a time is declared, and only for GET."""
+    kept = document["paths"]["/prices/{sku}"]["get"]["responses"]
+    assert set(kept["200"]["headers"]) == {"ETag", "Cache-Control"}
+    assert "304" in kept
+    assert "304" not in document["paths"]["/shop/price"]["post"]["responses"]
+    assert "304" not in document["paths"]["/orders/{id}"]["get"]["responses"]
+
+
+async def test_a_header_is_a_parameter(document):
+    """And neither in the query nor in the body."""
+    get = document["paths"]["/prices/{sku}"]["get"]
+    found = {p["name"]: p["in"] for p in get["parameters"] if "name" in p}
+    assert found == {"sku": "path", "X-Currency": "header"}
+    post = document["paths"]["/shop/price"]["post"]
+    found = {p["name"]: p["in"] for p in post["parameters"] if "name" in p}
+    assert found == {"X-Currency": "header"}
+    schema = post["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"sku"}
+
+
+async def test_each_schema_has_a_place(document, hub, start):
+    """The operation says where, and it is there to stay."""
+    call = await start(hub)
+    place = document["paths"]["/shop/put"]["post"]["x-schema"]
+    response, body = await call("GET", place)
+    assert response.status == 200
+    assert set(body) == {"request", "response", "errors", "hash"}
+    assert place == f"/schemas/{body['hash']}"
+    assert "immutable" in response.headers["Cache-Control"]
+    assert (await call("POST", place))[0].status == 405
+    assert (await call("GET", "/schemas/0000"))[0].status == 404
 
 
 async def test_go_kits_wire_and_foreign_services(document):
