@@ -31,6 +31,8 @@ from kitmsg.transport import gokit, transfer
 from kitmsg.transport.wire import CODE, ERROR, decode_error, reply_codec
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from gateways.thrift.options import GatewayOptions
     from gateways.thrift.protocol import ThriftProtocol
     from gateways.thrift.table import Served
@@ -81,11 +83,6 @@ class Calls:
         self._options = options
         self._metrics = metrics
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more calls are taken now."""
-        return self._metrics.in_flight >= self._options.max_concurrent
-
     async def answer(
         self,
         served: Served,
@@ -105,62 +102,65 @@ class Calls:
         """
         started = perf_counter()
         code, metrics = _OK, self._metrics
-        metrics.in_flight += 1
         try:
+            awaited = self._ask(served, args)
+            metrics.in_flight += 1
+            try:
+                reply = await awaited
+                if reply.header_block and transfer.is_elsewhere(reply.header_block):
+                    reply = await transfer.fetch(
+                        self._bus, reply, self._timeout(served), "the reply"
+                    )
+            finally:
+                metrics.in_flight -= 1
+            fields, code = _fields(served, reply)
             out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
-            fields, code = await self._fields(served, args)
             served.coder(protocol)[1](out, fields)
         except asyncio.CancelledError:
             code = Code.CANCELLED.value
             raise
         except KitError as exc:
             code = exc.code.value
-            return failure(protocol, begin, exc)
+            return failure(protocol, begin, _explained(exc))
         except UNFIT as exc:
             code = Code.INTERNAL.value
             return failure(protocol, begin, _unfit(served, exc))
         finally:
             seconds = perf_counter() - started
-            metrics.in_flight -= 1
             metrics.observe(served.name, code, seconds)
             if self._options.access_log:
                 _access.info("%s %s %s %.1f ms", who, served.name, code, seconds * 1000)
-        return out  # type: ignore[return-value]  # a bytearray, which nobody changes
+        return bytes(out)
 
-    async def _fields(self, served: Served, args: Any) -> tuple[dict[str, Any], str]:
-        """Return the fields of a method's result, and what to count the call as."""
-        reply = await self._ask(served, args)
-        try:
-            return served.plan.result(_value(served, reply)), _OK
-        except _Declared as exc:
-            return exc.fields, exc.code.value
+    def _timeout(self, served: Served) -> float:
+        return served.endpoint.timeout or self._options.timeout
 
-    async def _ask(self, served: Served, args: Any) -> Message:
-        if self.is_full:
+    def _ask(self, served: Served, args: Any) -> Awaitable[Message]:
+        """Return the wait for a reply.
+
+        Raises:
+            ResourceExhausted: Too many calls are in flight.
+            InvalidArgument: The parameters cannot be sent.
+        """
+        if self._metrics.in_flight >= self._options.max_concurrent:
             raise ResourceExhausted(
                 f"{self._options.max_concurrent} calls are in flight at this gateway",
                 retry_after=_BUSY_SECONDS,
             )
-        endpoint = served.endpoint
-        timeout = endpoint.timeout or self._options.timeout
+        bus, subject = self._bus, served.endpoint.subject
         data = _encode(served, args)
-        block = _block(timeout, served)
-        try:
-            if endpoint.is_kit:
-                return await transfer.request(
-                    self._bus, endpoint.subject, data, timeout, block
-                )
-            return await self._bus.request(endpoint.subject, data, timeout, block)
-        except NoResponders as exc:
-            # Nobody is asked who is there: it would be done for each of a flood of calls.
-            raise NoResponders(endpoint.subject, _GONE) from exc
+        timeout = self._timeout(served)
+        block = served.block or _block(timeout, served)
+        if len(data) + len(block) > bus.max_payload and served.endpoint.is_kit:
+            return transfer.request(bus, subject, data, timeout, block)
+        return bus.request(subject, data, timeout, block)
 
     def tell(self, served: Served, args: Any) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
         code = _OK
         started = perf_counter()
         try:
-            block = _block(served.endpoint.timeout or self._options.timeout, served)
+            block = _block(self._timeout(served), served)
             data = _encode(served, args)
             self._bus.publish(served.endpoint.subject, data, "", block)
         except KitError as exc:
@@ -195,10 +195,28 @@ def _encode(served: Served, args: Any) -> bytes:
 
 
 def _block(timeout: float, served: Served) -> bytes:
-    return (
-        f"NATS/1.0\r\nKit-Timeout: {math.ceil(timeout * 1000)}\r\n"
-        f"Kit-Caller: {_CALLER}\r\nContent-Type: {served.codec.content_type}\r\n\r\n"
-    ).encode("ascii")
+    """Return the header block of a method's calls, made once."""
+    text = f"NATS/1.0\r\nKit-Timeout: {math.ceil(timeout * 1000)}\r\nKit-Caller: {_CALLER}\r\n"
+    if served.codec is not MSGPACK:  # which a map in it tells
+        text += f"Content-Type: {served.codec.content_type}\r\n"
+    served.block = f"{text}\r\n".encode("ascii")
+    return served.block
+
+
+def _fields(served: Served, reply: Message) -> tuple[dict[str, Any], str]:
+    """Return the fields of a method's result, and what to count the call as."""
+    try:
+        return served.plan.result(_value(served, reply)), _OK
+    except _Declared as exc:
+        return exc.fields, exc.code.value
+
+
+def _explained(error: KitError) -> KitError:
+    """Return `error` with what a caller can do about it."""
+    if isinstance(error, NoResponders):
+        # Nobody is asked who is there: it would be done for each of a flood of calls.
+        return NoResponders(error.subject, _GONE)
+    return error
 
 
 def _value(served: Served, reply: Message) -> Any:
