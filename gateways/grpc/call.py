@@ -18,23 +18,38 @@ from grpc.aio import EOF, BaseError  # type: ignore[attr-defined]  # not in the 
 from gateways.grpc.metadata import REQUEST_ID, Forwarding, timeout_of
 from gateways.grpc.metrics import UNKNOWN_METHOD, Metrics
 from gateways.grpc.status import Failure
-from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, by_content_type
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    JSON,
+    MSGPACK,
+    RAW,
+    by_content_type,
+)
 from kitmsg.errors import (
     Code,
+    DataLoss,
     Internal,
     InvalidArgument,
     KitError,
     NoResponders,
     ResourceExhausted,
 )
-from kitmsg.transport.stream import Stream, open_stream
-from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
+from kitmsg.transport import transfer
+from kitmsg.transport.wire import (
+    CODE,
+    CONTENT_TYPE,
+    ERROR,
+    decode_error,
+    reply_codec,
+)
 
 if TYPE_CHECKING:
     from gateways.grpc.method import Handler, Method
     from gateways.grpc.options import GatewayOptions
     from kitmsg.bus import Bus
     from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
 
 __all__ = ["Calls"]
 
@@ -136,14 +151,15 @@ class Calls:
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, request_id),))
             try:
-                reply = await bus.request(subject, payload, left, block)
-                if reply.header_block:
-                    failure = failure_in(reply, method)
-                    if failure is not None:
-                        if failure.name and method.confess is not None:
-                            return method.confess(failure.error)
-                        raise failure
-                return write(reply.data)
+                if len(payload) + len(block) > bus.max_payload:
+                    reply = await transfer.request(bus, subject, payload, left, block)
+                else:
+                    reply = await bus.request(subject, payload, left, block)
+                if not reply.header_block:
+                    return write(reply.data)
+                if transfer.is_elsewhere(reply.header_block):
+                    reply = await transfer.fetch(bus, reply, left, "the reply")
+                return _answer(reply, method)
             except KitError as exc:
                 raise _known(exc, subject, request_id) from exc
 
@@ -193,10 +209,39 @@ class Calls:
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
         subject = method.endpoint.subject
         try:
-            stream = await open_stream(self._bus, subject, payload, block, timeout=left)
+            stream = await transfer.open_large(
+                self._bus, subject, payload, block, timeout=left
+            )
         except KitError as exc:
             raise _known(exc, subject, request_id) from exc
         return stream, request_id
+
+
+def _answer(reply: Message, method: Method) -> bytes:
+    """Return the message that a reply with headers stands for.
+
+    Raises:
+        Failure: It tells of one, and the message has no place for that.
+        DataLoss: It cannot be read.
+    """
+    failure = failure_in(reply, method)
+    if failure is None:
+        return method.write(_payload(reply, method))
+    if failure.name and method.confess is not None:
+        return method.confess(failure.error)
+    raise failure
+
+
+def _payload(reply: Message, method: Method) -> bytes:
+    """Return the payload of a reply in the method's own codec."""
+    codec = reply_codec(reply, method.codec)
+    if codec is method.codec:
+        return reply.data
+    try:
+        value = codec.decoder(bytes if codec is RAW else Any)(reply.data)
+        return method.codec.encoder(Any)(value)
+    except (*DECODE_ERRORS, *ENCODE_ERRORS) as exc:
+        raise DataLoss(f"the reply of {method.path} cannot be read") from exc
 
 
 async def _opening(method: Method, context: _ServicerContext) -> bytes:

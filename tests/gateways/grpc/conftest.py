@@ -1,0 +1,108 @@
+"""A gateway on an in-memory bus, and grpcio's own client on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+
+import gateways.grpc
+import kitmsg
+from gateways.grpc import GatewayOptions
+from gateways.grpc.reflection import make_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from google.protobuf.descriptor import MethodDescriptor
+
+    from gateways.grpc.server import GatewayServer
+    from kitmsg.bus import Bus
+    from kitmsg.bus.memory import MemoryBus
+
+
+class Outside:
+    """What a gRPC caller has: a gateway's address and a channel."""
+
+    def __init__(self, server: GatewayServer, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.channel = channel
+
+    def method(self, path: str) -> MethodDescriptor:
+        """Return the descriptor of a method that is served now."""
+        service, _, name = path.partition("/")
+        pool = make_pool(self.server._reflection._own + self.server.table.files)
+        return pool.FindServiceByName(service).methods_by_name[name]
+
+    def stub(self, path: str) -> Any:
+        """Return what calls ``package.Service/Method``, as generated stubs do."""
+        method = self.method(path)
+        make = {
+            (False, False): self.channel.unary_unary,
+            (False, True): self.channel.unary_stream,
+            (True, False): self.channel.stream_unary,
+            (True, True): self.channel.stream_stream,
+        }[method.client_streaming, method.server_streaming]
+        return make(
+            f"/{path}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+
+    def request(self, path: str, **fields: Any) -> Any:
+        """Return a message that the method takes."""
+        return GetMessageClass(self.method(path).input_type)(**fields)
+
+    async def __call__(self, path: str, *, with_: Any = None, **fields: Any) -> Any:
+        """Call a unary method; `with_` are options of the call."""
+        return await self.stub(path)(
+            self.request(path, **fields), **{"timeout": 10, **(with_ or {})}
+        )
+
+    async def failure(
+        self, path: str, *, with_: Any = None, **fields: Any
+    ) -> grpc.aio.AioRpcError:
+        """Return what a unary call fails with."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self(path, with_=with_, **fields)
+        return caught.value
+
+
+async def _until(predicate: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not predicate():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
+    """Give a function that waits until something is so, and fails after 10 s."""
+    return _until
+
+
+@pytest.fixture
+async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
+    """A kit on the in-memory bus, on the real clock."""
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        yield kit
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Give a function that starts a gateway, with options, and returns an `Outside`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
+            chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
+            server = await gateways.grpc.serve(on, chosen)
+            stack.push_async_callback(server.stop)
+            channel = grpc.aio.insecure_channel(server.address)
+            await stack.enter_async_context(channel)
+            return Outside(server, channel)
+
+        yield begin
