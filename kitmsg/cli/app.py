@@ -20,11 +20,13 @@ VERBS: Final = {
     "dev": "try services here: a bus, a worker, HTTP and reload, nothing to install",
     "run": "serve in production: worker processes that restart, drain and report",
     "gateway": "let others in: HTTP outside, the bus inside",
+    "upstream": "put an API elsewhere on the bus: kitmsg upstream http URL --openapi FILE",
     "call": "call an endpoint: kitmsg call greeter.hello name=Ann",
     "ls": "list the services on the bus",
     "info": "show a service: its instances, endpoints and routes",
     "stats": "show what happened: requests, errors, latency",
     "ping": "ask who is there, and how far away",
+    "export": "write services as .proto or .thrift files",
     "new": "create a small project that runs and passes its tests",
 }
 """The verbs and their help; each is a module beside this one."""

@@ -1,0 +1,318 @@
+"""``kitmsg export proto|thrift``: services as files that other languages compile.
+
+A kind is a module that has ``LOCK_FILE``, the usual name of its lock, and
+``generate(services, lock)``, which gives the text of one file, or texts by file name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
+
+from kitmsg.cli.output import UsageError, fail, usage
+from kitmsg.cli.remote import add_bus_flags, on_bus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from kitmsg.schema.lock import Lock
+    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.service import Kit, Service
+
+__all__ = ["add_arguments", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One format.
+
+    Attributes:
+        module: What generates it.
+        extra: What to install for that.
+        title: For people.
+        lock: Usual name of the lock.
+        suffix: Of its files; a path that ends so is a file, any other a folder.
+    """
+
+    module: str
+    extra: str
+    title: str
+    lock: str
+    suffix: str
+
+
+_KINDS: Final = {
+    "proto": _Kind(
+        "gateways.grpc.proto", "grpc", "protobuf", "kitmsg.proto.lock", ".proto"
+    ),
+    "thrift": _Kind(
+        "gateways.thrift.idl", "thrift", "Thrift", "kitmsg.thrift.lock", ".thrift"
+    ),
+}
+_EXAMPLES: Final = """\
+examples:
+  kitmsg export {kind} greeter.py
+  kitmsg export {kind} greeter:Greeter --out idl/
+  kitmsg export {kind} greeter:Greeter --out idl/ --check    in CI
+  kitmsg export {kind} --bus orders inventory
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, kind in _KINDS.items():
+        one = kinds.add_parser(
+            name,
+            help=f"write {kind.title} files",
+            description=f"Write services as {kind.title} files.",
+            epilog=_EXAMPLES.format(kind=name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        one.add_argument(
+            "targets",
+            nargs="*",
+            metavar="TARGET",
+            help="module:Class, file.py or a folder; with --bus, names of services",
+        )
+        one.set_defaults(rest="targets")
+        one.add_argument(
+            "--bus",
+            action="store_true",
+            dest="from_bus",
+            help="take the services that are on the bus now",
+        )
+        one.add_argument(
+            "--out",
+            metavar="PATH",
+            help=f"a {kind.suffix} file or a folder; standard output by default",
+        )
+        one.add_argument(
+            "--lock",
+            metavar="FILE",
+            help=f"the numbers that clients rely on (default: {kind.lock}); written along"
+            " with --out",
+        )
+        one.add_argument(
+            "--check",
+            action="store_true",
+            help="write nothing; exit with 1 if something would change",
+        )
+        add_bus_flags(one)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export; returns the exit code.
+
+    Raises:
+        UsageError: A target, a path or the lock is wrong, or the services have no form in
+            this format or have changed in a way that would break clients.
+    """
+    kind = _KINDS[options.kind]
+    generate = _generator(kind)
+    found = _from_bus(options) if options.from_bus else _from_code(options.targets)
+    lock_path = Path(options.lock or kind.lock)
+    lock = _read_lock(lock_path)
+    try:
+        made = generate(found, lock)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    by_name = {f"services{kind.suffix}": made} if isinstance(made, str) else made
+    files = _placed(by_name, options.out, kind) if options.out else {}
+    if options.out or options.lock:
+        files[lock_path] = lock.dump()
+    if options.check:
+        return _check(files, options, lock_path, lock)
+    if not options.out:
+        _print(by_name)
+    _write(files)
+    return 0
+
+
+def _generator(kind: _Kind) -> Callable[[Sequence[ServiceShapes], Lock], Any]:
+    # By name: the toolkit does not depend on the edge.
+    try:
+        module = importlib.import_module(kind.module)
+    except ImportError as error:
+        raise UsageError(
+            f"{kind.title} needs more packages ({error}):"
+            f" pip install 'kitmsg[{kind.extra}]'"
+        ) from error
+    generate: Callable[[Sequence[ServiceShapes], Lock], Any] = module.generate
+    return generate
+
+
+def _from_code(targets: Sequence[str]) -> list[ServiceShapes]:
+    """Return the services that targets define."""
+    from kitmsg.schema.shaping import Description, shape_service
+    from kitmsg.worker.load import load
+
+    if not targets:
+        raise UsageError(
+            "nothing to export: name a target such as greeter:Greeter, or give --bus"
+        )
+    with usage():
+        classes = [_class_of(factory) for factory in load(targets)]
+    found: dict[str, ServiceShapes] = {}
+    for cls in classes:
+        if cls.name in found:
+            raise UsageError(f"two of the targets are services named {cls.name!r}")
+        endpoints = [
+            Description(
+                declared.name,
+                declared.describe(),
+                declared.signature.doc,
+                declared.signature.stream,
+            )
+            for declared in cls.__declarations__.values()
+        ]
+        shapes = shape_service(cls.name, endpoints, doc=_first_line(cls))
+        if shapes.refused:
+            raise UsageError("; ".join(shapes.refused.values()))
+        found[cls.name] = shapes
+    return list(found.values())
+
+
+def _class_of(factory: Any) -> type[Service]:
+    """Return the class of what a target makes, without making it where possible."""
+    from kitmsg.service import Service
+
+    if inspect.isclass(factory):
+        return cast("type[Service]", factory)
+    try:
+        result = get_type_hints(factory).get("return")
+    except (NameError, TypeError):
+        result = None
+    if inspect.isclass(result) and issubclass(result, Service) and result != Service:
+        return result
+    try:
+        return type(factory())
+    except TypeError as error:
+        name = getattr(factory, "__name__", "the target")
+        raise UsageError(
+            f"{name}() cannot be called to see what it makes ({error}); annotate its result,"
+            " or name the class"
+        ) from error
+
+
+def _from_bus(options: argparse.Namespace) -> list[ServiceShapes]:
+    """Return the services on the bus; what they have no form for is told."""
+    found = on_bus(options, lambda kit: _ask(kit, options.targets))
+    for shapes in found:
+        for sentence in shapes.refused.values():
+            fail(f"left out {sentence}")
+    return [shapes for shapes in found if shapes.methods]
+
+
+async def _ask(kit: Kit, names: Sequence[str]) -> list[ServiceShapes]:
+    from kitmsg.discovery.catalog import Catalog
+    from kitmsg.errors import NotFound
+    from kitmsg.schema.shaping import shape_service
+
+    catalog = Catalog(kit.bus)
+    await catalog.start()
+    await catalog.stop()
+    there = sorted(catalog.services)
+    for name in names:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else _listed(there)
+            raise NotFound(f"there is no service {name!r} on the bus; {hint}")
+    if not there:
+        raise NotFound("there is no service on the bus")
+    return [
+        shape_service(
+            name,
+            [each for each in catalog.endpoints if each.service == name],
+            doc=catalog.services[name].description,
+        )
+        for name in there
+        if not names or name in names
+    ]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"there are: {', '.join(names)}" if names else "there is none"
+
+
+def _read_lock(path: Path) -> Lock:
+    from kitmsg.schema.lock import Lock
+
+    try:
+        return Lock.parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return Lock(str(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _placed(files: Mapping[str, str], out: str, kind: _Kind) -> dict[Path, str]:
+    """Return texts by where they go."""
+    path = Path(out)
+    if path.suffix != kind.suffix or path.is_dir():
+        return {path / name: text for name, text in files.items()}
+    if len(files) > 1:
+        raise UsageError(
+            f"there are {len(files)} files to write, {', '.join(files)}; give a folder:"
+            f" --out {path.parent}/"
+        )
+    (text,) = files.values()
+    return {path: text}
+
+
+def _check(
+    files: Mapping[Path, str], options: argparse.Namespace, lock_path: Path, lock: Lock
+) -> int:
+    """Tell what would change, as a diff; returns the exit code."""
+    wanted = {**files, lock_path: lock.dump()}
+    stale = {path: text for path, text in wanted.items() if _text(path) != text}
+    for path, text in stale.items():
+        before = _text(path).splitlines(keepends=True)
+        after = text.splitlines(keepends=True)
+        sys.stdout.writelines(
+            difflib.unified_diff(before, after, str(path), f"{path} (now)")
+        )
+    if stale:
+        names = ", ".join(str(path) for path in stale)
+        fail(
+            f"out of date: {names}; run kitmsg export {options.kind} without --check,"
+            " with --out, and commit what it writes"
+        )
+    return 1 if stale else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _print(files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        if len(files) > 1:
+            print(f"// {name}\n")
+        print(text)
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def _first_line(cls: type) -> str:
+    """Return what discovery says of a service of this class."""
+    doc = inspect.cleandoc(cls.__doc__ or "") if "__doc__" in vars(cls) else ""
+    return doc.partition("\n")[0]
