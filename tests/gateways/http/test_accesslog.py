@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from kitmsg import Kit, Service, endpoint
+from kitmsg import Service, endpoint
 
 
 class Greeter(Service):
@@ -16,7 +18,7 @@ class Greeter(Service):
 
 
 @pytest.fixture
-async def hello(hub: Kit, start, caplog):
+async def hello(hub, start, caplog):
     """A gateway that writes a line for each request."""
     caplog.set_level("INFO", "gateways.http.access")
     await hub.serve(Greeter())
@@ -27,7 +29,7 @@ async def hello(hub: Kit, start, caplog):
     return begin
 
 
-def lines(caplog):
+def lines(caplog: pytest.LogCaptureFixture) -> list[Any]:
     """Return the records of requests."""
     return [one for one in caplog.records if one.name == "gateways.http.access"]
 
