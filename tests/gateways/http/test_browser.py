@@ -1,0 +1,118 @@
+"""The docs page in a real browser: it shows what is there, and calls it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated
+
+import pytest
+
+from kitmsg import BusinessError, Code, Service, endpoint
+from kitmsg.schema import header
+from tests.gateways.http.browser import open_tab
+from tests.require import miss
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class TooLoud(BusinessError):
+    """Not so loud."""
+
+    code = Code.OUT_OF_RANGE
+    times: int
+
+
+class Greeter(Service):
+    """Says <b>hello</b>."""
+
+    @endpoint(http="GET /hello/{name}", raises=[TooLoud])
+    async def hello(
+        self,
+        name: str,
+        times: int = 1,
+        mark: Annotated[str, header("X-Mark")] = "!",
+    ) -> str:
+        """Say hello."""
+        if times > 3:
+            raise TooLoud(times)
+        return f"Hello, {name}{mark}" * times
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of a browser."""
+    found = [path for path in map(shutil.which, PROGRAMS) if path]
+    return (
+        found[0] if found else miss("chromium is not on PATH; install it to run this")
+    )
+
+
+FILL = """
+const form = document.querySelector("details.endpoint form");
+for (const [name, value] of Object.entries(%s)) {
+  const labels = [...form.querySelectorAll("label")];
+  const label = labels.find((one) => one.textContent.startsWith(name));
+  document.getElementById(label.htmlFor).value = value;
+}
+form.dispatchEvent(new Event("input"));
+form.requestSubmit();
+"""
+ANSWER = "document.querySelector('details.endpoint form [aria-live] strong')"
+FORM = "const form = document.querySelector('details.endpoint form');"
+
+
+async def test_a_call_is_made_from_the_page(hub, start, chromium, tmp_path):
+    """It lists the endpoint, sends the request and shows the answer, good or bad."""
+    await hub.serve(Greeter())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.querySelector('details.endpoint summary')")
+        assert "greeter" in await tab.run(
+            "return document.querySelector('nav').innerText"
+        )
+        assert "Says <b>hello</b>" in await tab.run("return document.body.innerText")
+        await tab.run("document.getElementById('greeter.hello').open = true")
+        await tab.until("document.querySelector('details.endpoint form')")
+        await tab.run(FILL % '{name: "Ann", times: "2", "X-Mark": "?"}')
+        await tab.until(ANSWER)
+        shown = await tab.run(
+            FORM + "return form.querySelector('[aria-live]').innerText"
+        )
+        assert shown.startswith("200 OK")
+        assert "Hello, Ann?Hello, Ann?" in shown
+        command = await tab.run(FORM + "return form.querySelector('pre').innerText")
+        assert command.startswith("curl -H 'X-Mark: ?' 'http://127.0.0.1:")
+        assert "400 TooLoud" in await tab.run(FORM + "return form.innerText")
+        assert tab.faults == []
+        await tab.run(FILL % '{times: "9"}')
+        await tab.until(f"{ANSWER}?.innerText.startsWith('400')")
+        shown = await tab.run(
+            FORM + "return form.querySelector('[aria-live]').innerText"
+        )
+        assert '"error": "TooLoud"' in shown
+    assert call.server.metrics.count("/hello/{name}", "GET", 200) == 1
+    assert call.server.metrics.count("/hello/{name}", "GET", 400) == 1
+
+
+async def test_json_rpc_is_called_from_the_page(hub, start, chromium, tmp_path):
+    """By the form at its end; the page needs nothing from outside."""
+    await hub.serve(Greeter())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.getElementById('json-rpc')")
+        script = """
+        const rpc = document.getElementById("json-rpc");
+        rpc.open = true;
+        rpc.querySelector("textarea").value = JSON.stringify(
+          { jsonrpc: "2.0", method: "hello", params: ["Bob"], id: 1 });
+        rpc.querySelector("form").requestSubmit();
+        const find = () => rpc.querySelector("[aria-live] pre");
+        while (!find()) await new Promise((go) => setTimeout(go, 20));
+        return JSON.parse(find().innerText);
+        """
+        assert await tab.run(script) == {
+            "jsonrpc": "2.0",
+            "result": "Hello, Bob!",
+            "id": 1,
+        }
+        assert tab.faults == []
