@@ -27,6 +27,7 @@ from gateways.http.conditional import kept
 from gateways.http.edge import Visit
 from gateways.http.problem import Problem, unexpected
 from gateways.http.rpc import PATH, Rpc
+from gateways.http.streams.serve import Streams
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
     Code,
@@ -95,6 +96,13 @@ class Api:
         self._compress_from = options.compress_from_bytes
         self._rpc = Rpc(bus, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
+        self._streams = Streams(bus, options, self.body)
+        metrics.streams = self._streams.live
+
+    def drain(self) -> None:
+        """Let connections close after their request, and streams come to an end."""
+        self.is_draining = True
+        self._streams.live.drain()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
@@ -144,7 +152,7 @@ class Api:
             problem = unexpected(exc, visit.id)
         return problem_response(problem, visit.path, visit.id)
 
-    async def _find(self, visit: Visit, query: str) -> web.Response:
+    async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
         request, path = visit.request, visit.path
         page = self._pages.find(path)
         if page is not None:  # a full gateway is still alive, and says so
@@ -159,6 +167,8 @@ class Api:
             return self._options_of(path, visit.id)
         match = self._match(request.method, path)
         visit.route = match.route.template
+        if match.route.target.stream:
+            return await self._streams.answer(visit, match, query)
         return await self.call(visit, match, query)
 
     def _match(self, method: str, path: str) -> Match[Mounted]:
@@ -177,7 +187,9 @@ class Api:
 
     def _admit(self) -> None:
         limit = self._options.max_concurrent
-        if self.in_flight > limit:
+        if (
+            self.in_flight - len(self._streams.live) > limit
+        ):  # they have their own limit
             raise Problem(
                 _UNAVAILABLE,
                 Code.UNAVAILABLE,

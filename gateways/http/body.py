@@ -99,7 +99,7 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
         InvalidArgument: It is not framed as HTTP wants, or is not the gzip it claims.
     """
     if "Expect" in request.headers:
-        await _continue(request)
+        await go_ahead(request)
     data = await _arrived(request, limit, seconds)
     if "Content-Encoding" not in request.headers:
         return data
@@ -131,7 +131,12 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
     return data
 
 
-async def _continue(request: web.BaseRequest) -> None:
+async def go_ahead(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body.
+
+    Raises:
+        Problem: 417; it waits for something else.
+    """
     expected = request.headers["Expect"]
     if expected.lower() != "100-continue":
         raise Problem(

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
 
 __all__ = [
+    "GONE",
     "ask",
+    "asked_timeout",
     "header_block",
     "raise_error",
     "request_codec",
@@ -55,7 +57,7 @@ _UNSUPPORTED: Final = 415
 _NO_CONTENT: Final = 204
 _OCTETS: Final = RAW.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_GONE: Final = "it is known, but every instance is full, leaving or gone"
+GONE: Final = "it is known, but every instance is full, leaving or gone"
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -109,6 +111,16 @@ def timeout_of(
     Raises:
         InvalidArgument: A header is no positive number, or came twice; it is named.
     """
+    asked = asked_timeout(headers) or default or options.timeout
+    return min(asked, options.max_timeout)
+
+
+def asked_timeout(headers: MultiMapping[str]) -> float | None:
+    """Return the seconds that a caller gives, if it says; see `timeout_of`.
+
+    Raises:
+        InvalidArgument: A header is no positive number, or came twice; it is named.
+    """
     asked = [
         _positive(headers.getall(name), name, pattern) / unit
         for name, pattern, unit in (
@@ -117,7 +129,7 @@ def timeout_of(
         )
         if name in headers
     ]
-    return min([*(asked or [default or options.timeout]), options.max_timeout])
+    return min(asked, default=None)
 
 
 def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
@@ -151,13 +163,13 @@ async def ask(
         return await bus.request(mounted.subject, data, timeout, block)
     except NoResponders as exc:
         # Nobody is asked who is there: it would be done for each of a flood of calls.
-        raise NoResponders(mounted.subject, _GONE) from exc
+        raise NoResponders(mounted.subject, GONE) from exc
 
 
 def header_block(
     headers: CIMultiDictProxy[str],
     *,
-    timeout: float,
+    timeout: float | None,
     request_id: str,
     codec: Codec,
     forward_authorization: bool,
@@ -167,7 +179,7 @@ def header_block(
 
     Args:
         headers: Of the HTTP request.
-        timeout: Seconds that are left.
+        timeout: Seconds that are left; None for a stream, which has no limit of ours.
         request_id: Checked already.
         codec: How the request is encoded.
         forward_authorization: Whether ``Authorization`` goes along.
@@ -176,8 +188,9 @@ def header_block(
     Raises:
         InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
     """
+    limit = "" if timeout is None else f"Kit-Timeout: {math.ceil(timeout * 1000)}\r\n"
     lines = [
-        f"NATS/1.0\r\nKit-Timeout: {math.ceil(timeout * 1000)}\r\n"
+        f"NATS/1.0\r\n{limit}"
         f"Kit-Request-Id: {request_id}\r\nKit-Caller: {CALLER}\r\n"
         f"Content-Type: {codec.content_type}\r\n"
     ]

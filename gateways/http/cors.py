@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gateways.http.edge import Visit
 
-__all__ = ["ANY", "Cors", "origin_pattern"]
+__all__ = ["ANY", "Cors", "is_own", "origin_pattern"]
 
 ANY: Final = "*"
 
@@ -95,7 +95,7 @@ class Cors:
         if not given:
             return None
         if len(given) > 1 or not self.allows(given[0]):
-            if self._is_strict and not _is_own(given, visit):
+            if self._is_strict and not is_own(given, visit):
                 raise Problem(
                     _FORBIDDEN,
                     Code.PERMISSION_DENIED,
@@ -145,7 +145,7 @@ def _names(headers: Sequence[str]) -> Sequence[str]:
     return headers
 
 
-def _is_own(given: Sequence[str], visit: Visit) -> bool:
+def is_own(given: Sequence[str], visit: Visit) -> bool:
     """Tell whether a page is one that this gateway served itself."""
     own = f"{visit.scheme}://{visit.host.lower()}"
     return len(given) == 1 and given[0] == own.removesuffix(_USUAL[visit.scheme])

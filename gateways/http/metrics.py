@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gateways.http.listener import Connections
+    from gateways.http.streams.live import Live
 
 __all__ = ["TEXT", "Metrics"]
 
@@ -48,6 +49,7 @@ class Metrics:
     Attributes:
         process: Label of the samples, where several processes answer at one address; "" for
             none.
+        streams: Counts streams; None for those of nobody.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Metrics:
         self._in_flight = in_flight
         self._mounted = mounted
         self._connections = connections
+        self.streams: Live | None = None
         self.process = ""
         self._series: dict[tuple[str, str, int], _Series] = {}
         self._rpc: Counter[int] = Counter()
@@ -132,6 +135,8 @@ class Metrics:
         )
         if self._connections is not None:
             yield from _of_connections(self._connections)
+        if self.streams is not None:
+            yield from self.streams.collect()
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format.

@@ -144,6 +144,9 @@ class Mounts:
         for endpoint in table.endpoints:
             if endpoint.http and endpoint.http != f"POST {endpoint.path}":
                 self._add(table, endpoint.http, endpoint)
+        for route in [r for r in table.router.routes if r.target.stream]:
+            # A browser's EventSource and WebSocket begin with GET; a declared one wins.
+            table.router.add(dataclasses.replace(route, method="GET"))
         return table
 
     def _mounted(self, endpoint: CatalogEndpoint) -> Mounted:

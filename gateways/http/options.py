@@ -36,6 +36,9 @@ class GatewayOptions:
         max_connections_per_address: Connections at once from one address, but for trusted
             proxies; 0 for no limit.
         max_concurrent: Requests in flight at once; more are refused with 503.
+        max_streams: Streams and WebSockets open at once; more are refused with 503.
+        stream_heartbeat: Seconds between two signs of life on a stream where nothing
+            happens; a WebSocket whose client is silent for two of them is closed.
         drain_timeout: Seconds for the requests in flight when stopping.
         forward_authorization: Whether services get the ``Authorization`` header.
         access_log: Whether to log a line for each request.
@@ -96,6 +99,8 @@ class GatewayOptions:
     max_connections: int = 20_000
     max_connections_per_address: int = 0
     max_concurrent: int = 10_000
+    max_streams: int = 10_000
+    stream_heartbeat: float = 15.0
     drain_timeout: float = 25.0
     forward_authorization: bool = False
     access_log: bool = False
@@ -196,6 +201,8 @@ _POSITIVE = (
     "keepalive_timeout",
     "max_concurrent",
     "max_connections",
+    "max_streams",
+    "stream_heartbeat",
     "drain_timeout",
     "discovery_interval",
     "reload_interval",

@@ -163,7 +163,7 @@ class GatewayServer:
             return
         self._listener = self._web = None
         await listener.stop()
-        self._api.is_draining = True
+        self._api.drain()
         close_seconds = _CLOSE_SECONDS
         try:
             async with asyncio.timeout(self.options.drain_timeout):

@@ -1,0 +1,212 @@
+"""WebSocket frames, read and written.  Source: RFC 6455, section 5.  No I/O here.
+
+Left out: extensions, compression among them.
+
+Hot path: a frame that came whole is one slice and one mask.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "CloseCode",
+    "FrameReader",
+    "Opcode",
+    "ProtocolError",
+    "close_payload",
+    "frame",
+    "plainly_unmasked",
+    "unmasked",
+]
+
+_MASKED: Final = 0x80
+_FINAL: Final = 0x80
+_LENGTH_2: Final = 126
+_MAX_CONTROL: Final = 125
+_SHORTEST: Final = 2  # of what says anything about a frame
+
+
+class Opcode(IntEnum):
+    """What a frame is."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class CloseCode(IntEnum):
+    """Why a connection is closed; from 4000 on they are ours."""
+
+    OK = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
+    NO_STATUS = 1005
+    ABNORMAL = 1006
+    INVALID_DATA = 1007
+    TOO_BIG = 1009
+
+
+class ProtocolError(Exception):
+    """A client does not keep the protocol.
+
+    Attributes:
+        code: To close with.
+    """
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+_KNOWN: Final = frozenset(Opcode)
+_CONTROL: Final = frozenset({Opcode.CLOSE, Opcode.PING, Opcode.PONG})
+
+
+class FrameReader:
+    """Reads what a client sends: all of it is masked.
+
+    Args:
+        limit: Longest message, in bytes.
+    """
+
+    __slots__ = ("_kind", "_limit", "_needed", "_parts", "_parts_bytes", "_rest")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._needed = 0  # bytes of rest before the next frame can be whole
+        self._kind = 0  # of the message whose frames are coming in
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+
+    def read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the messages and control frames that `data` completes: opcode, payload.
+
+        The rest is kept only when the iterator comes to its end.
+
+        Raises:
+            ProtocolError: It breaks a rule, or is too long.
+        """
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        self._needed = at = 0
+        while (bounds := self._bounds(data, at)) is not None:
+            start, stop = bounds
+            first = data[at]
+            payload = unmasked(data[start:stop], data[start - 4 : start])
+            at = stop
+            if first & _FINAL and (first & 0x0F) and not self._kind:
+                yield first & 0x0F, payload  # as nearly always
+            else:
+                yield from self._part(first, payload)
+        self._rest += data[at:]
+
+    def _bounds(self, data: bytes, at: int) -> tuple[int, int] | None:
+        """Return where the payload of the frame at `at` begins and ends; None: not yet."""
+        have = len(data) - at
+        if have < _SHORTEST:
+            return None
+        first, second = data[at], data[at + 1]
+        length, start = second & 0x7F, at + 2
+        size = 0 if length < _LENGTH_2 else 2 if length == _LENGTH_2 else 8
+        is_known = have >= _SHORTEST + size
+        if size and is_known:
+            length = int.from_bytes(data[start : start + size])
+        start += size
+        self._check(first, second, length)
+        stop = start + 4 + length
+        if stop > len(data):
+            self._needed = stop - at if is_known else 0
+            return None
+        return start + 4, stop
+
+    def _check(self, first: int, second: int, length: int) -> None:
+        """Look at a frame's first two bytes, and at its length as far as it is known."""
+        opcode = first & 0x0F
+        if not second & _MASKED:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a frame is not masked")
+        if first & 0x70:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
+        if opcode not in _KNOWN:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is unknown")
+        if opcode in _CONTROL:
+            if second & 0x7F > _MAX_CONTROL or not first & _FINAL:
+                raise ProtocolError(
+                    CloseCode.PROTOCOL_ERROR, "a control frame is long or in parts"
+                )
+        elif (opcode == Opcode.CONTINUATION) != bool(self._kind):
+            what = (
+                "nothing to continue" if not self._kind else "a message is unfinished"
+            )
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, what)
+        elif self._parts_bytes + length > self._limit:
+            raise ProtocolError(
+                CloseCode.TOO_BIG, f"a message has at most {self._limit} bytes"
+            )
+
+    def _part(self, first: int, payload: bytes) -> Iterator[tuple[int, bytes]]:
+        """Take a frame that is not a whole message, or comes between such."""
+        opcode = first & 0x0F
+        if opcode in _CONTROL:
+            yield opcode, payload
+            return
+        self._kind = self._kind or opcode
+        if payload:  # or there is no end to empty ones
+            self._parts.append(payload)
+            self._parts_bytes += len(payload)
+        if first & _FINAL:
+            whole = self._kind, b"".join(self._parts)
+            self._kind, self._parts, self._parts_bytes = 0, [], 0
+            yield whole
+
+
+def plainly_unmasked(data: bytes, mask: bytes) -> bytes:
+    """Return what a client has masked."""
+    size = len(data)
+    pad = mask * (size // 4 + 1)
+    return (int.from_bytes(data) ^ int.from_bytes(pad[:size])).to_bytes(size)
+
+
+try:
+    from aiohttp._websocket.helpers import websocket_mask
+except ImportError:  # it is aiohttp's own, and may move
+    unmasked = plainly_unmasked
+else:
+
+    def unmasked(data: bytes, mask: bytes) -> bytes:
+        """Return what a client has masked; as `plainly_unmasked`, but in C."""
+        found = bytearray(data)
+        websocket_mask(mask, found)
+        return bytes(found)
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """Return a whole frame, as a server sends it."""
+    size = len(payload)
+    if size < _LENGTH_2:
+        head = bytes((_FINAL | opcode, size))
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", _FINAL | opcode, _LENGTH_2, size)
+    else:
+        head = struct.pack("!BBQ", _FINAL | opcode, _LENGTH_2 + 1, size)
+    return head + payload
+
+
+def close_payload(code: int, reason: str) -> bytes:
+    """Return the payload of a close frame; a long reason is cut."""
+    text = reason.encode("utf-8", "replace")[: _MAX_CONTROL - 2]
+    return code.to_bytes(2) + text.decode("utf-8", "ignore").encode()

@@ -1,0 +1,132 @@
+"""The streams that are open at a gateway: how many, since when quiet, and their end.
+
+One `Live` belongs to a gateway.  Each stream enters it, and gets its heartbeats from it;
+when the gateway stops, each is told so and then has `drain_timeout` to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from gateways.http.problem import Problem
+from kitmsg.errors import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Live", "Party"]
+
+_SLOTS: Final = 64
+_UNAVAILABLE: Final = 503
+
+
+class Party(Protocol):
+    """One open stream."""
+
+    kind: str
+    """How its client sees it: ``sse``, ``ndjson``, ``bytes``, ``upload``, ``websocket``."""
+
+    def beat(self) -> None:
+        """Show the client that we are there, and find out whether it is."""
+        ...
+
+    def leave(self) -> None:
+        """End, soon: the gateway stops."""
+        ...
+
+
+class Live:
+    """The open streams.
+
+    Args:
+        most: How many there may be; more are refused.
+        beat_seconds: Time between two heartbeats of each.
+
+    Attributes:
+        is_draining: Whether the gateway stops.
+        ended: How many ended, by kind and outcome: ``ok``, the code of an error, or
+            ``client`` for those whose client did not keep the protocol or went away.
+    """
+
+    def __init__(self, most: int, beat_seconds: float) -> None:
+        self.is_draining = False
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self._most = most
+        self._open: dict[Party, int] = {}
+        self._tick = beat_seconds / _SLOTS
+        # All at once would hold up the loop; each slot has its own moment.
+        self._slots: list[dict[Party, None]] = [{} for _ in range(_SLOTS)]
+        self._next_slot = itertools.cycle(range(_SLOTS))
+        self._ringing = itertools.cycle(range(_SLOTS))
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self) -> None:
+        """Make sure that there is room for one more.
+
+        Raises:
+            Problem: There is none, or the gateway stops.
+        """
+        why = ""
+        if self.is_draining:
+            why = "the gateway is stopping"
+        elif len(self._open) >= self._most:
+            why = f"the gateway is full: {self._most} streams are open"
+        if why:
+            raise Problem(_UNAVAILABLE, Code.UNAVAILABLE, why, retry_after=1.0)
+
+    def enter(self, party: Party) -> None:
+        """Count a stream, and give it heartbeats."""
+        slot = self._open[party] = next(self._next_slot)
+        self._slots[slot][party] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._ring)
+        if self.is_draining:
+            party.leave()
+
+    def exit(self, party: Party, outcome: str) -> None:
+        """Count a stream that is over; see `ended`."""
+        slot = self._open.pop(party, None)
+        if slot is None:
+            return
+        del self._slots[slot][party]
+        self.ended[party.kind, outcome] += 1
+        if not self._open and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def drain(self) -> None:
+        """Take no more, and tell each that the gateway stops."""
+        self.is_draining = True
+        for party in list(self._open):
+            party.leave()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield metric families, as a Prometheus collector does."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        now = Counter(party.kind for party in self._open)
+        present = GaugeMetricFamily(
+            "kitmsg_http_streams", "Streams that are open.", labels=["kind"]
+        )
+        for kind, count in sorted(now.items()):
+            present.add_metric([kind], count)
+        yield present
+        past = CounterMetricFamily(
+            "kitmsg_http_streams_ended",
+            "Streams that ended: well, with an error, or by their client.",
+            labels=["kind", "outcome"],
+        )
+        for (kind, outcome), count in sorted(self.ended.items()):
+            past.add_metric([kind, outcome], count)
+        yield past
+
+    def _ring(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick, self._ring)
+        for party in list(self._slots[next(self._ringing)]):
+            party.beat()

@@ -1,0 +1,187 @@
+"""A stream of items as the body of an answer, written bit by bit.
+
+A client that does not read makes us wait, and so the service: nothing piles up between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from gateways.http.problem import Problem
+from kitmsg.errors import KitError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from gateways.http.streams.forms import Form
+    from gateways.http.streams.live import Live
+    from gateways.http.streams.opening import Opening
+    from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
+
+__all__ = ["Download", "head"]
+
+GRACE_SECONDS: Final = 0.1
+"""Time in which an error of the service is still the answer's own status."""
+
+_FULL_BYTES: Final = 1 << 16
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Accel-Buffering": "no",  # a word to nginx
+    "Server": "kitmsg",
+}
+
+
+def head(opening: Opening, form: Form) -> dict[str, str]:
+    """Return the headers of an answer that streams."""
+    return {
+        "Content-Type": form.media_type,
+        "X-Request-Id": opening.visit.id,
+        **_HEADERS,
+    }
+
+
+class Download:
+    """One answer that streams; a `gateways.http.streams.live.Party`.
+
+    Args:
+        live: What it is one of.
+        opening: The request.
+        form: How items are written.
+        stream: Where they come from.
+    """
+
+    __slots__ = (
+        "_form",
+        "_has_written",
+        "_is_cut",
+        "_live",
+        "_opening",
+        "_response",
+        "_stream",
+        "kind",
+    )
+
+    def __init__(
+        self, live: Live, opening: Opening, form: Form, stream: Stream
+    ) -> None:
+        self.kind = form.kind
+        self._live = live
+        self._opening = opening
+        self._form = form
+        self._stream = stream
+        self._response = web.StreamResponse(headers=head(opening, form))
+        self._has_written = True
+        self._is_cut = False
+
+    async def run(self) -> web.StreamResponse:
+        """Write items until there are no more.
+
+        Raises:
+            Problem: There was an error before anything was written.
+            ConnectionError: The client went away, does not read, or has to be told of an
+                error that way.
+        """
+        outcome = "client"
+        self._live.enter(self)
+        try:
+            first = await self._first()
+            await self._begin()
+            outcome = await self._go_on(first)
+        except Problem as exc:
+            outcome = exc.code.value
+            raise
+        finally:
+            self._live.exit(self, outcome)
+        return self._response
+
+    def beat(self) -> None:
+        """Write a sign of life, if nothing was written since the last one."""
+        has_written, self._has_written = self._has_written, False
+        transport = self._opening.request.transport
+        if has_written or not self._form.beat or transport is None:
+            return
+        if transport.get_write_buffer_size() < _FULL_BYTES:
+            data = self._form.beat
+            framed = b"%x\r\n%b\r\n" % (len(data), data)
+            transport.write(framed if self._response.chunked else data)
+
+    def leave(self) -> None:
+        """End it, if its client will come back; else it may end by itself."""
+        if self._form.is_resumed:
+            self.cut()
+
+    def cut(self) -> None:
+        """End it now: the gateway stops."""
+        self._is_cut = True
+        self._stream.fail(Unavailable("the gateway is stopping; come back"))
+
+    async def _first(self) -> Message | None:
+        """Return the first item; None if it does not come at once, or there is none.
+
+        Raises:
+            Problem: An error came instead.
+        """
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                return await anext(self._stream, None)
+        except TimeoutError:
+            return None
+        except KitError as exc:
+            raise self._opening.problem(exc, self._stream) from exc
+
+    async def _begin(self) -> None:
+        self._opening.visit.dress(self._response)
+        await self._response.prepare(self._opening.request)
+        start = self._form.start()
+        if start:
+            await self._write(start)
+
+    async def _go_on(self, first: Message | None) -> str:
+        """Write all items, and what is to say at the end; return the outcome."""
+        item = self._form.item
+        try:
+            if first is not None:
+                await self._write(item(first.data))
+            async for message in self._stream:
+                await self._write(item(message.data))
+        except KitError as exc:
+            if self._is_cut and self._form.is_resumed:
+                await self._write(self._form.pause())
+                return "drained"
+            return await self._fail(exc)
+        last = self._form.end()
+        if last:
+            await self._write(last)
+        return "ok"
+
+    async def _fail(self, error: KitError) -> str:
+        problem = self._opening.problem(error, self._stream)
+        said = self._form.failure(self._opening.problem_body(problem))
+        if said is not None:
+            await self._write(said)
+        else:
+            self._break_off()
+        return problem.code.value
+
+    async def _write(self, data: bytes) -> None:
+        self._has_written = True
+        await self._in_time(self._response.write(data))
+
+    async def _in_time(self, writing: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._opening.options.send_timeout):
+                await writing
+        except TimeoutError:
+            self._break_off()
+            raise ConnectionAbortedError("the client does not read") from None
+
+    def _break_off(self) -> None:
+        """Close the connection before the body is whole."""
+        transport = self._opening.request.transport
+        if transport is not None:
+            transport.abort()
