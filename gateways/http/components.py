@@ -75,6 +75,11 @@ class Components:
             return {"type": "object", "properties": {"v": placed}}
         return placed
 
+    def items(self, mounted: Mounted) -> dict[str, Any]:
+        """Return the schema of the items that go in; ``{}`` for anything."""
+        schema = _part(mounted, "items")
+        return {} if schema is None else self._placed(mounted.service, schema)
+
     def errors(self, mounted: Mounted) -> dict[str, Any]:
         """Return the schemas of an endpoint's own errors, by name."""
         errors = (mounted.schema or {}).get("errors")
@@ -122,7 +127,7 @@ class Components:
 def _documents(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield an endpoint's schemas, each with its ``$defs``."""
     errors = schema.get("errors")
-    parts = [schema.get("request"), schema.get("response")]
+    parts = [schema.get("request"), schema.get("response"), schema.get("items")]
     parts += errors.values() if isinstance(errors, dict) else ()
     for part in parts:
         if isinstance(part, dict):

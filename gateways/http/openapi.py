@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
-from gateways.http import rpc, rpcdoc
+from gateways.http import rpc, rpcdoc, streamdoc
 from gateways.http.components import Components
 from gateways.http.responses import PROBLEM, Responses, error, with_example
 from gateways.http.samples import Samples
@@ -36,7 +36,7 @@ _TIMEOUT: Final[dict[str, Any]] = {
     "name": "Request-Timeout",
     "in": "header",
     "description": "Seconds that the call may take.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "schema": {"type": "number", "minimum": 0.001, "maximum": 1_000_000},
 }
 
 
@@ -92,6 +92,10 @@ def _names(template: str) -> list[str]:
     return [s[1:-1] for s in template.split("/") if s.startswith("{")]
 
 
+def _takes_items(mounted: Mounted) -> bool:
+    return mounted.stream in ("in", "both")
+
+
 class _Operations:
     """Describes routes.
 
@@ -132,9 +136,11 @@ class _Operations:
             "x-subject": mounted.subject,
             **{name: fact for name, fact in facts.items() if fact is not None},
         }
+        if mounted.stream:
+            note = streamdoc.NOTES.get(mounted.stream, "")
+            operation["description"] = f"{mounted.description} {note}".strip()
         if route.method not in _BODYLESS:
-            taken = (*route.names, *mounted.parameters.headers)
-            operation["requestBody"] = self._body(request, taken)
+            operation["requestBody"] = self._body(route, request)
         return operation
 
     def _parameters(
@@ -144,6 +150,7 @@ class _Operations:
         request: Mapping[str, Any] | None,
     ) -> list[dict[str, Any]]:
         properties, required = self._fields(request)
+        is_bodyless = route.method in _BODYLESS or _takes_items(route.target)
         headers = route.target.parameters.headers
         found = [
             self._parameter(spelled, "path", properties.get(name, _TEXT), True)
@@ -154,7 +161,7 @@ class _Operations:
                 is_needed = name in required
                 bare = {k: v for k, v in schema.items() if k != HEADER_KEY}
                 found.append(self._parameter(headers[name], "header", bare, is_needed))
-            elif route.method in _BODYLESS and name not in route.names:
+            elif is_bodyless and name not in route.names:
                 found.append(self._parameter(name, "query", schema, name in required))
         return [*found, _TIMEOUT_REF]
 
@@ -182,12 +189,16 @@ class _Operations:
         )
 
     def _body(
-        self, request: Mapping[str, Any] | None, taken: tuple[str, ...]
+        self, route: Route[Mounted], request: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """Return the body: the request without what path and headers have taken."""
+        """Return the body: items, or the request without what path and headers took."""
+        mounted = route.target
+        if _takes_items(mounted):
+            return streamdoc.body(self._components.items(mounted), self._samples)
         if request is None:
             schema: Any = {"type": "object", "additionalProperties": True}
             return {"content": {JSON.content_type: {"schema": schema}}}
+        taken = (*route.names, *mounted.parameters.headers)
         properties, required = self._fields(request)
         left = required - {*taken}
         schema = request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
-from gateways.http import problem
+from gateways.http import problem, streamdoc
 from gateways.http.samples import NONE, Samples
 from kitmsg.codec import JSON
 
@@ -70,14 +70,7 @@ class Responses:
 
     def of(self, mounted: Mounted, method: str) -> dict[str, Any]:
         """Return the responses of an endpoint to one HTTP method, by status."""
-        schema = self._components.response(mounted)
-        content = {"schema": schema}
-        found: dict[str, Any] = {
-            "200": {
-                "description": "The result.",
-                "content": {JSON.content_type: with_example(content, self._samples)},
-            }
-        }
+        found: dict[str, Any] = {"200": self._success(mounted)}
         if mounted.cache is not None and method == "GET":
             found["200"]["headers"] = _KEPT
             found["304"] = {"description": "It has not changed.", "headers": _KEPT}
@@ -89,6 +82,16 @@ class Responses:
         if "default" in own:
             found["default"] = self._error("Any other error.", own["default"])
         return found
+
+    def _success(self, mounted: Mounted) -> dict[str, Any]:
+        schema = self._components.response(mounted)
+        if mounted.stream in ("out", "both"):
+            return streamdoc.answer(schema, self._samples)
+        content = with_example({"schema": schema}, self._samples)
+        return {
+            "description": "The result.",
+            "content": {JSON.content_type: content},
+        }
 
     def _own(self, mounted: Mounted) -> dict[str, dict[str, Any]]:
         """Return the endpoint's own errors by status, each with their schemas by name."""
