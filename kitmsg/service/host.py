@@ -314,14 +314,17 @@ class ServiceHost:
             self._restarting = asyncio.create_task(self._restart())
 
     async def _restart(self) -> None:
-        """Replace the instance; turns that still run keep the old one until they end."""
+        """Replace the instance; turns that still run keep the old one until they end.
+
+        Streams might never end, so they are cut off.
+        """
         old = self.service
         try:
             fresh = _make(self._factory) if self._factory else old
             await fresh.start()
             self.service = fresh
             for name, declaration in fresh.__declarations__.items():
-                self._servers[name].endpoint = self._endpoint(declaration)
+                self._servers[name].replace(self._endpoint(declaration))
             _log.warning("%s %s was restarted", fresh.name, self.id)
             await self.intake.mailbox.turned_over()
             await self._put_away(old)

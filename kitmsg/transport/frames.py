@@ -81,21 +81,22 @@ def open_frame(credit: int) -> bytes:
     return b"NATS/1.0\r\nKit-Stream: open\r\nKit-Credit: %d\r\n\r\n" % credit
 
 
-def end_frame(sent: int, error_block: bytes = b"") -> bytes:
+def end_frame(sent: int, block: bytes = b"") -> bytes:
     """Return the header block of a stream's end.
 
     Args:
         sent: How many items there were.
-        error_block: Header block of the error that ended it; b"" for none.
+        block: Header block of the error that ended it, or of other headers.
     """
-    return with_fields(error_block, {STREAM: "end", SEQ: str(sent)})
+    return with_fields(block, {STREAM: "end", SEQ: str(sent)})
 
 
 def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:
     """Return a header block with more fields in front."""
-    more = encode_headers(fields)
     rest = block.partition(b"\r\n")[2]
-    return more[:-2] + rest if rest else more
+    if not rest or not fields:
+        return block or encode_headers(fields)
+    return encode_headers(fields)[:-2] + rest
 
 
 def number(headers: Headers, name: str) -> int:

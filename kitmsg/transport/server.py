@@ -162,6 +162,10 @@ class Server:
         """Stop as `Intake.drain` does."""
         await self.intake.drain(timeout)
 
+    def replace(self, endpoint: Endpoint[Any, Any]) -> None:
+        """Serve by another endpoint from now on; turns that run keep the old one."""
+        self.endpoint = endpoint
+
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 

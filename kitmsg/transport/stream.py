@@ -38,6 +38,7 @@ from kitmsg.errors import (
 from kitmsg.transport.frames import (
     BEAT,
     BEAT_FRAME,
+    BODY,
     CANCEL_FRAME,
     CREDIT,
     SEQ,
@@ -87,6 +88,8 @@ class Stream:
         error: What ended it; None while it goes on, and after a good end.
         moved: Items sent and received so far.
         on_cancel: Called when the peer gives up or is lost, with the code that says which.
+        on_item: Called with an item at once as it comes; True if it took it.  Those it
+            does not take, and those behind them, wait to be iterated over.
     """
 
     __slots__ = (
@@ -114,6 +117,7 @@ class Stream:
         "end",
         "error",
         "on_cancel",
+        "on_item",
         "quiet",
         "silent",
         "subject",
@@ -123,6 +127,7 @@ class Stream:
         self.error: KitError | None = None
         self.end: Message | None = None
         self.on_cancel: Callable[[Code], None] | None = None
+        self.on_item: Callable[[Message], bool] | None = None
         self.quiet = self.silent = 0
         self._bus = bus
         self._hub = hub_of(bus)
@@ -199,38 +204,50 @@ class Stream:
             KitError: The stream ended, with `error` if it was one; or the bus cannot
                 carry the item: `InvalidArgument` for one over its `max_payload`.
         """
-        while True:
-            while self._is_open and (self._sent >= self._can_send or self._late):
-                await _wait(self._senders)
-            if self._has_finished or not self._is_open:
-                raise self._ended()
-            try:
-                block = item_frame(self._sent + 1)
-                self._bus.publish(self._peer, data, "", block)
-            except ResourceExhausted:  # the bus has too much to write
-                await self._bus.flush()
+        while not self.push(data):
+            if self._sent < self._can_send and not self._late:
+                await self._bus.flush()  # the bus has too much to write
             else:
-                self._sent += 1
-                self.quiet = 0
-                return
+                await _wait(self._senders)
+
+    def push(self, data: bytes) -> bool:
+        """Send one item at once, if the peer and the bus have room for it.
+
+        Returns:
+            False if they have not: `send` would wait.
+
+        Raises:
+            KitError: As `send`.
+        """
+        if self._has_finished or not self._is_open:
+            raise self._ended()
+        if self._sent >= self._can_send or self._late:
+            return False
+        try:
+            self._bus.publish(self._peer, data, "", item_frame(self._sent + 1))
+        except ResourceExhausted:
+            return False
+        self._sent += 1
+        self.quiet = 0
+        return True
 
     async def finish(self) -> None:
         """Say that there are no more items from here.  The peer's may still come."""
         self.finish_with()
 
-    def finish_with(self, data: bytes = b"", error_block: bytes = b"") -> None:
+    def finish_with(self, data: bytes = b"", block: bytes = b"") -> None:
         """Say that there are no more items from here, and why.
 
         For the serving side this is the end of the stream.
 
         Args:
             data: Payload of an error.
-            error_block: Its header block; b"" for a good end.
+            block: Its header block, or that of a good end; b"" for no headers.
         """
         if self._has_finished or not self._is_open:
             return
         self._has_finished = True
-        self._tell(end_frame(self._sent, error_block), data)
+        self._tell(end_frame(self._sent, block), data)
         if not self._is_client:
             self._close()
 
@@ -315,8 +332,12 @@ class Stream:
         else:
             self._received = seq
             self._largest = max(self._largest, len(message.data))
-            self._items.append(message)
-            _wake(self._receivers)
+            if self.on_item is None or self._items or not self.on_item(message):
+                self._items.append(message)
+                _wake(self._receivers)
+            else:
+                self._consumed += 1
+                self._grant()
 
     def _end_by(self, error: KitError) -> None:
         """End because the peer broke a rule."""
@@ -339,7 +360,11 @@ class Stream:
             self._let_go()
         else:
             error = self._error_in(message)
-            if error is None:  # one reply, of a service that knows no streams
+            if BODY in headers:
+                error = FailedPrecondition(
+                    f"{self._name} answers with one long reply: ask, instead of streaming"
+                )
+            elif error is None:  # one reply, of a service that knows no streams
                 self._items.append(message)
             self.end = message
             self._has_peer_finished = error is None

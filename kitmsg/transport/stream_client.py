@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.errors import Cancelled, DataLoss, DeadlineExceeded, KitError, NoResponders
 from kitmsg.message import encode_headers
-from kitmsg.transport.client import Client
+from kitmsg.transport.client import Before, Client, Hint
+from kitmsg.transport.stream import OPEN_TIMEOUT
 from kitmsg.transport.transfer import open_large
 from kitmsg.transport.wire import CALLER, decode_error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
+    from kitmsg.bus import Bus
     from kitmsg.context import Context
     from kitmsg.endpoint import Endpoint
     from kitmsg.schema.calls import StreamRequest
     from kitmsg.transport.stream import Stream
-    from kitmsg.transport.typed import Encode
+    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["StreamCall", "StreamClient"]
 
@@ -35,23 +37,48 @@ class StreamClient(Client[Any, Any]):
     """One remote procedure that streams, at a subject.
 
     Args:
-        args: As for `Client`; `timeout` is for the opening alone.
+        bus: What carries the messages.
+        subject: Where streams are asked for.
+        encode: Makes the payload of a request.
+        decode: Reads an item, or the result, out of a message.
         encode_item: Makes the payload of an item; None where the caller streams nothing.
         gives_items: Whether the answer is a stream, not one result.
+        name: As for `Client`.
+        timeout: Longest wait for somebody to take the stream, in seconds.
         lifetime: Seconds the whole stream may take; None for as long as it likes.  A
             nearer deadline of the caller wins.
-        options: As for `Client`.
+        raises: As for `Client`.
+        before: As for `Client`.
+        hint: As for `Client`.
     """
 
     def __init__(
         self,
-        *args: Any,
+        bus: Bus,
+        subject: str,
+        *,
+        encode: Encode,
+        decode: Decode,
         encode_item: Encode | None,
         gives_items: bool,
+        name: str = "",
+        timeout: float = OPEN_TIMEOUT,
         lifetime: float | None = None,
-        **options: Any,
+        raises: Sequence[type[Exception]] = (),
+        before: Sequence[Before] = (),
+        hint: Hint | None = None,
     ) -> None:
-        super().__init__(*args, **options)
+        super().__init__(
+            bus,
+            subject,
+            encode=encode,
+            decode=decode,
+            name=name,
+            timeout=timeout,
+            raises=raises,
+            before=before,
+            hint=hint,
+        )
         self._encode_item = encode_item
         self._gives_items = gives_items
         self._lifetime = lifetime
@@ -125,6 +152,7 @@ class _Answer(AsyncIterator[Any]):
         self._ctx = ctx
         self.stream = stream
         self._pump: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
         self._broken: BaseException | None = None  # by the caller's own iterator
 
     async def __anext__(self) -> Any:
@@ -180,6 +208,20 @@ class _Answer(AsyncIterator[Any]):
         if self._pump is not None:
             self._pump.cancel()
 
+    def abandon(self) -> None:
+        """Do as `stop`, wherever the garbage collector happens to run."""
+        loop = self._loop
+        if not self.stream.is_open or loop.is_closed():
+            return
+        try:
+            is_here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_here = False
+        if is_here:
+            self.stop()
+        else:
+            loop.call_soon_threadsafe(self.stop)
+
     async def aclose(self) -> None:
         self.stop()
 
@@ -231,4 +273,4 @@ class StreamCall(AsyncGenerator[T, None]):
     def __del__(self) -> None:
         # Whoever breaks out of a loop does not close; the service must not go on.
         if isinstance(self._items, _Answer):
-            self._items.stop()
+            self._items.abandon()

@@ -82,8 +82,8 @@ class StreamServer(Server):
         decode_item: Makes an item of a message; None where the caller streams nothing.
         gives_items: Whether the endpoint gives items, not one result.
         max_streams: Most streams at once; more are refused.
-        options: As for `Server`.  Without `timeout`, and without a word of the caller, a
-            stream may last for ever.
+        options: As for `Server`; `after` may add headers to the end.  Without `timeout`,
+            and without a word of the caller, a stream may last for ever.
     """
 
     def __init__(
@@ -156,6 +156,12 @@ class StreamServer(Server):
             return False
         run.cancel(Code.CANCELLED)
         return True
+
+    def replace(self, endpoint: Endpoint[Any, Any]) -> None:
+        """Serve by another endpoint from now on, and cut off the streams that run."""
+        super().replace(endpoint)
+        for run in list(self._runs.values()):
+            run.cancel(Code.UNAVAILABLE)
 
     async def wind_down(self, timeout: float) -> None:
         """Let streams come to their end, at most `timeout` seconds; cut off the rest.
@@ -237,7 +243,7 @@ class StreamServer(Server):
                     await self._send(run, stream, item)
             finally:
                 await _close(response)
-        stream.finish_with()
+        stream.finish_with(b"", self._reply_headers(ctx) if self._after else b"")
 
     async def _send(self, run: _Run, stream: Stream, item: Any) -> None:
         data = self._encode(run.ctx, item)

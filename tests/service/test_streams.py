@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from kitmsg import BusinessError, Context, Kit, Service, current, endpoint
+from kitmsg import (
+    BusinessError,
+    Context,
+    Kit,
+    Service,
+    Supervision,
+    current,
+    endpoint,
+)
 from kitmsg.codec import JSON
 from kitmsg.errors import (
     Cancelled,
@@ -441,6 +449,43 @@ async def test_what_discovery_says(kit: Kit, meter: Meter) -> None:
     assert schema["response"] == {"type": "number"}
     assert schema["stream"] == "in"
     assert found["count"].describe()["response"]["$ref"] == "#/$defs/Reading"
+
+
+async def test_a_restarted_instance_lets_its_streams_go(kit: Kit) -> None:
+    """They would hold the old one for ever; a caller may ask the new one at once."""
+
+    class Fragile(Service):
+        supervision = Supervision(policy="restart")
+
+        @endpoint
+        async def ticks(self) -> AsyncIterator[int]:
+            yield id(self)
+            await asyncio.sleep(1000)
+
+        @endpoint
+        async def fail(self) -> None:
+            raise RuntimeError("oh")
+
+    await kit.serve(Fragile)
+    client = kit.client(Fragile)
+    ticks = client.ticks()
+    old = await anext(ticks)
+    with pytest.raises(Internal):
+        await client.fail()
+    with pytest.raises(Unavailable):
+        await anext(ticks)
+    assert await anext(client.ticks()) != old
+
+
+async def test_a_stream_that_another_thread_collects(kit: Kit, meter: Meter) -> None:
+    """The garbage collector may run anywhere; the service's work still ends."""
+    ticks = kit.client(Meter).ticks()
+    await anext(ticks)
+    holder = [ticks]
+    del ticks
+    await asyncio.to_thread(holder.clear)
+    await asyncio.sleep(0.1)
+    assert meter.closed == ["ticks"]
 
 
 async def test_streams_over_nats(kit_nats: Kit) -> None:
