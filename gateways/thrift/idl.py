@@ -7,7 +7,8 @@
 Field numbers come from a lock.  What is not required, or may be null, is optional; where
 null has a place of its own (items of a list, a result) a struct with one optional field
 stands around the value.  Names that Thrift does not allow are changed and annotated with
-``kit.name``.  Streams have no form in Thrift and are left out.
+``kit.name``; ``kit.null`` says that a field which is absent is null, not left out.  Streams
+have no form in Thrift and are left out.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class _Service:
         by_name = {field.name: field for field in struct.fields}
         lines = [
             f"{numbers[key]}: {_word(by_name[key])}{type_} {names[key]}"
-            f"{_note(key, names[key])}"
+            f"{_note(key, names[key], is_null=_is_null(by_name[key]))}"
             for key, type_ in types.items()
         ]
         if is_error and not has_message:
@@ -339,17 +340,23 @@ def _reserved() -> frozenset[str]:
     return _KEYWORDS.union(thrift_reserved_keywords)
 
 
-def _note(key: str, name: str) -> str:
-    """Return the annotation that tells the name on the bus, if it is another.
+def _is_null(field: Field) -> bool:
+    """Tell whether a field that is left out is null on the bus."""
+    return field.is_required and field.shape.is_nullable and field.shape.kind != "any"
+
+
+def _note(key: str, name: str, *, is_null: bool = False) -> str:
+    """Return the annotations of something: its name on the bus, if it is another.
 
     Raises:
         ValueError: The name cannot be written.
     """
-    if key == name:
-        return ""
-    if not _QUOTABLE.fullmatch(key):
-        raise ValueError(f"the name {key!r} cannot be written in a Thrift IDL")
-    return f' (kit.name = "{key}")'
+    notes = ['kit.null = "true"'] if is_null else []
+    if key != name:
+        if not _QUOTABLE.fullmatch(key):
+            raise ValueError(f"the name {key!r} cannot be written in a Thrift IDL")
+        notes.append(f'kit.name = "{key}"')
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _one_line(text: str) -> str:

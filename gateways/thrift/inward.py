@@ -96,7 +96,8 @@ class Inward(Converters):
         fields: _Fields = []
         for field in type_.fields:
             convert = self.value(field.type, None, f"{where}: {field.name!r}")
-            fields.append((field.name, field.alias or field.name, convert, False))
+            key = field.alias or field.name
+            fields.append((field.name, key, convert, field.is_nullable))
         return _object({}, fields)
 
     def union(self, type_: StructType, union: Union, where: str) -> Convert:

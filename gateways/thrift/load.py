@@ -43,6 +43,7 @@ _BASIC: Final[dict[int, ThriftType]] = {
 _SET, _MAP = 14, 13
 _NAME: Final = "kit.name"
 _WRAPPER: Final = "kit.optional"
+_NULL: Final = "kit.null"
 _WITH_SPEC: Final = 4  # fields of a thriftpy2 field: wire type, name, spec, required
 _counter: Final = itertools.count()
 
@@ -162,9 +163,17 @@ class _Reader:
             name = item[1]
             detail = item[2] if len(item) == _WITH_SPEC else None
             type_ = self._type(item[0], detail, f"{cls.__name__}.{name}")
-            alias = (notes.get(name) or {}).get(_NAME) or ""
+            noted = notes.get(name) or {}
             fields.append(
-                Field(id_, name, type_, bool(item[-1]), defaults.get(name), alias)
+                Field(
+                    id_,
+                    name,
+                    type_,
+                    is_required=bool(item[-1]),
+                    default=defaults.get(name),
+                    alias=noted.get(_NAME) or "",
+                    is_nullable=_NULL in noted,
+                )
             )
         return tuple(fields)
 

@@ -124,6 +124,7 @@ class Field:
         is_required: Whether a message without it is refused.
         default: What stands for it where it is absent; None for nothing.
         alias: Its name on the bus, where that is annotated.
+        is_nullable: Whether its absence is null on the bus, by annotation.
     """
 
     id: int
@@ -132,6 +133,7 @@ class Field:
     is_required: bool = False
     default: Any = None
     alias: str = ""
+    is_nullable: bool = False
 
 
 @dataclass(eq=False)
