@@ -1,0 +1,75 @@
+"""Items sent and taken without waiting: what a gateway does with each of thousands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kitmsg.errors import FailedPrecondition
+from kitmsg.message import Message
+from kitmsg.transport.stream import Stream, accept, open_stream
+
+if TYPE_CHECKING:
+    from kitmsg.bus.memory import MemoryBus
+
+
+@pytest.fixture
+async def ends(memory_bus: MemoryBus) -> tuple[Stream, Stream]:
+    """Both ends of a stream: the caller's and the service's."""
+    taken: list[Stream] = []
+
+    def receive(message: Message) -> None:
+        taken.append(accept(memory_bus, message, "test.stream", takes_items=True))
+
+    memory_bus.subscribe("test.stream", receive)
+    return await open_stream(memory_bus, "test.stream", b""), taken[0]
+
+
+async def test_push_sends_as_far_as_there_is_credit(ends: tuple[Stream, Stream]) -> None:
+    """It is False when `send` would wait, and what it refused was not sent."""
+    ours, theirs = ends
+    pushed = 0
+    while ours.push(b"%d" % pushed):
+        pushed += 1
+    await ours.finish()
+    assert [message.data async for message in theirs] == [b"%d" % i for i in range(pushed)]
+    assert pushed
+
+
+async def test_push_on_a_stream_that_is_over(ends: tuple[Stream, Stream]) -> None:
+    """It says so, as `send` does."""
+    ours, _ = ends
+    await ours.finish()
+    with pytest.raises(FailedPrecondition, match="finished"):
+        ours.push(b"x")
+    ours.cancel()
+
+
+async def test_on_item_takes_items_as_they_come(ends: tuple[Stream, Stream]) -> None:
+    """They count as read, so that many more than one window of them can come."""
+    ours, theirs = ends
+    found: list[bytes] = []
+
+    def take(message: Message) -> bool:
+        found.append(message.data)
+        return True
+
+    theirs.on_item = take
+    for i in range(1000):
+        await ours.send(b"%d" % i)
+    await ours.finish()
+    assert [message async for message in theirs] == []
+    assert found == [b"%d" % i for i in range(1000)]
+
+
+async def test_items_that_on_item_leaves_wait_in_order(
+    ends: tuple[Stream, Stream],
+) -> None:
+    """Behind one that was left nothing overtakes, and all of them can be iterated over."""
+    ours, theirs = ends
+    theirs.on_item = lambda message: message.data != b"2"
+    for i in range(5):
+        await ours.send(b"%d" % i)
+    await ours.finish()
+    assert [message.data async for message in theirs] == [b"2", b"3", b"4"]
