@@ -6,26 +6,23 @@ their help is that class's documentation, and its `serve` starts it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import dataclasses
 import importlib
 import importlib.util
-import inspect
 import logging
 import os
-import re
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg import loops
-from kitmsg.cli.output import UsageError
+from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.settings import add_flags
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from kitmsg.worker.settings import Settings
@@ -50,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             description=f"Serve every service found on the bus over {title}.",
             allow_abbrev=False,
         )
-        _add_options(one, options_class(kind))
+        add_fields(one, options_class(kind))
         add_flags(one.add_argument_group("logs and health"), _OWN)
         add_bus_flags(one)
 
@@ -59,22 +56,15 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg.worker import logs
 
-    cls = options_class(options.kind)
-    names = [field.name for field in dataclasses.fields(cls)]
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
-    try:
-        chosen = cls(**given)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
+    given = chosen(options_class(options.kind), options)
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    workers = getattr(chosen, "workers", 1)
+    workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
 
-        return run_gateways(options.kind, chosen, replace(settings, workers=workers))
-    return loops.run(_serve(options.kind, chosen, settings))
+        return run_gateways(options.kind, given, replace(settings, workers=workers))
+    return loops.run(_serve(options.kind, given, settings))
 
 
 def options_class(kind: str) -> Any:
@@ -83,56 +73,26 @@ def options_class(kind: str) -> Any:
     return importlib.import_module(f"gateways.{kind}.options").GatewayOptions
 
 
-def _add_options(parser: argparse.ArgumentParser, cls: Any) -> None:
-    types, texts = get_type_hints(cls), _texts(cls)
-    for field in dataclasses.fields(cls):
-        flag = f"--{field.name.replace('_', '-')}"
-        text = texts.get(field.name, "").replace("%", "%%")
-        type_ = types[field.name]
-        if type_ is bool:
-            action = argparse.BooleanOptionalAction
-            parser.add_argument(flag, action=action, default=None, help=text)
-            continue
-        is_many = get_origin(type_) is tuple
-        default = "" if field.default in ("", ()) else f" (default: {field.default})"
-        parser.add_argument(
-            flag,
-            type=get_args(type_)[0] if is_many else type_,
-            action="append" if is_many else "store",
-            default=None,
-            metavar=field.name.rpartition("_")[2].upper(),
-            help=f"{text}{'; may be repeated' if is_many else ''}{default}",
-        )
-
-
-def _texts(cls: type) -> dict[str, str]:
-    """Return what a class's docstring says of its attributes, by name."""
-    doc = inspect.getdoc(cls) or ""
-    _, _, listed = doc.partition("Attributes:\n")
-    found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()).rstrip(".") for name, text in found}
-
-
-async def _serve(kind: str, chosen: Any, settings: Settings) -> int:
+async def _serve(kind: str, options: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    gateway = asyncio.create_task(_until_cancelled(kind, chosen, settings))
+    gateway = asyncio.create_task(_until_cancelled(kind, options, settings))
     on_signals(gateway.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await gateway
     return 0
 
 
-async def _until_cancelled(kind: str, chosen: Any, settings: Settings) -> None:
+async def _until_cancelled(kind: str, options: Any, settings: Settings) -> None:
     from kitmsg.worker.gateway import address_error
 
     async with connected(settings, wait=True) as kit:
         gateway = importlib.import_module(f"gateways.{kind}")
         try:
-            server = await gateway.serve(kit, chosen)
+            server = await gateway.serve(kit, options)
         except OSError as exc:
-            raise address_error(chosen, exc) from exc
+            raise address_error(options, exc) from exc
         logging.getLogger(f"gateways.{kind}").info("ready at %s", server.url)
         if hasattr(server, "reload"):
             _on_hup(server.reload)

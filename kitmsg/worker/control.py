@@ -47,17 +47,21 @@ MAX_LINE: Final = 16 << 20
 
 
 class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with that is a gateway.
+    """What a worker is started with that is a gateway, or an upstream.
 
     Attributes:
         kind: Package below ``gateways``, such as ``http``.
-        options: The fields of its `GatewayOptions`.
+        options: The fields of its `GatewayOptions`, or `UpstreamOptions`.
         sockets: Descriptors of the listening sockets that the workers share.
+        upstream: Name on the bus of an upstream; "" for a gateway.
+        addresses: Where the upstream's server is.
     """
 
     kind: str
     options: dict[str, Any]
     sockets: tuple[int, ...] = ()
+    upstream: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from kitmsg.worker.control import (
 from kitmsg.worker.gateway import GatewayRuntime
 from kitmsg.worker.load import load
 from kitmsg.worker.runtime import Runtime, process_facts
+from kitmsg.worker.upstream import UpstreamRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,8 @@ def main(argv: list[str]) -> int:
 
 def _maker(orders: Orders) -> Callable[[], Runtime]:
     """Return what makes the runtime, once an event loop runs."""
+    if orders.gateway is not None and orders.gateway.upstream:
+        return functools.partial(UpstreamRuntime, orders.gateway, orders.settings)
     if orders.gateway is not None:
         return functools.partial(GatewayRuntime, orders)
     return functools.partial(Runtime, load(orders.targets), orders.settings)

@@ -46,15 +46,21 @@ class Runtime:
     def __init__(
         self, services: Sequence[Service | Factory], settings: Settings
     ) -> None:
-        self._services = [
-            _logged(service) if settings.access_log else service for service in services
-        ]
+        self._services: list[Service | Factory] = []
         self._settings = settings
+        for service in services:
+            self.add(service)
         self._stop = asyncio.Event()
         self.kit: Kit | None = None
         self.hosts: list[ServiceHost] = []
         self.is_ready = False
         self.is_draining = False
+
+    def add(self, service: Service | Factory) -> None:
+        """Serve `service` too; before `serve` has begun to."""
+        self._services.append(
+            _logged(service) if self._settings.access_log else service
+        )
 
     def metrics(self) -> str:
         """Return what else there is to count, as Prometheus reads it; "" for nothing."""

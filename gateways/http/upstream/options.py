@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 __all__ = ["UpstreamOptions", "check_base"]
@@ -24,7 +25,8 @@ class UpstreamOptions:
         max_connections: Connections to one server at once; more calls wait.
         max_response_bytes: Longest response, unpacked.
         max_redirects: Redirects to follow, on the same host only.
-        header: Header to send with each call, such as 'X-Api-Key: secret'.
+        header: Header to send with each call, such as 'X-Api-Key: secret'; a value
+            '@/run/secrets/key' is read from that file.
         forward_authorization: Whether the caller's ``Authorization`` goes along.
         ca_file: Certificates to trust, PEM; those of the system by default.
         cert_file: Our own certificate, PEM.
@@ -68,9 +70,9 @@ class UpstreamOptions:
         """
         found = {}
         for line in self.header:
-            name, colon, value = line.partition(":")
-            name, value = name.strip(), value.strip()
-            if not (colon and name and value and (name + value).isprintable()):
+            name, _, value = line.partition(":")
+            name, value = name.strip(), _value(value.strip())
+            if not (name and value and (name + value).isprintable()):
                 # The line may hold a secret, so it is not told.
                 raise ValueError("a header is not of the form 'Name: value'")
             found[name] = value
@@ -79,6 +81,16 @@ class UpstreamOptions:
     def with_version(self, version: str) -> UpstreamOptions:
         """Return these options with `version` where they say none."""
         return self if self.version else dataclasses.replace(self, version=version)
+
+
+def _value(text: str) -> str:
+    """Return the value of a header, from its file if it names one."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text().strip()
+    except OSError as exc:
+        raise ValueError(f"cannot read {text[1:]}: {exc.strerror}") from exc
 
 
 def check_base(address: str) -> str:

@@ -1,0 +1,85 @@
+"""``kitmsg upstream KIND``: what an HTTP, gRPC or Thrift server does, served on the bus.
+
+A kind is a module ``gateways.KIND.upstream``: the fields of its `UpstreamOptions` are the
+flags, and its `open_upstream` makes what is served.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from kitmsg.cli.fields import add_fields, chosen
+from kitmsg.cli.gateway import KINDS
+from kitmsg.cli.output import UsageError, usage
+from kitmsg.worker.settings import NATS_NAMES, WORKER_NAMES, add_flags, load_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG = """\
+examples:
+  kitmsg upstream http https://api.example/v1 --openapi spec.json --as payments
+  kitmsg upstream http http://users.internal --route 'get=GET /users/{id}' --as users
+
+Several ADDRESSes take turns; one that cannot be reached is passed over.
+
+SIGTERM or Ctrl-C drains; SIGHUP replaces the workers one after the other, which reads the
+document anew.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for kind, title in KINDS.items():
+        if importlib.util.find_spec(f"gateways.{kind}.upstream") is None:
+            continue  # an installation may leave a gateway out
+        one = kinds.add_parser(
+            kind,
+            help=f"call a server that speaks {title}",
+            description=f"Serve on the bus what a server offers over {title}.",
+            epilog=_EPILOG,
+            formatter_class=parser.formatter_class,
+            allow_abbrev=False,
+        )
+        one.set_defaults(rest="addresses")
+        one.add_argument(
+            "addresses", nargs="*", metavar="ADDRESS", help="where the server is"
+        )
+        one.add_argument(
+            "--as", dest="name", metavar="NAME", help="name of the service on the bus"
+        )
+        add_fields(one, _options_class(kind))
+        add_flags(one.add_argument_group("workers"), WORKER_NAMES)
+        add_flags(one.add_argument_group("bus"), NATS_NAMES)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal; returns the exit code."""
+    from kitmsg.message import check_name
+    from kitmsg.worker import logs
+    from kitmsg.worker.upstream import run_upstream
+
+    if not options.name:
+        raise UsageError("say what to call it on the bus: --as payments")
+    try:
+        check_name(options.name, "the service")
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    given = chosen(_options_class(options.kind), options)
+    flags = {
+        n: v for n, v in vars(options).items() if n in (*WORKER_NAMES, *NATS_NAMES)
+    }
+    with usage():
+        settings = load_settings(flags)
+    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    return run_upstream(options.kind, options.name, options.addresses, given, settings)
+
+
+def _options_class(kind: str) -> Any:
+    # By name: the toolkit does not depend on the edge.
+    return importlib.import_module(f"gateways.{kind}.upstream").UpstreamOptions
