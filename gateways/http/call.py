@@ -50,6 +50,8 @@ CALLER: Final = "gateway.http"
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,30})?", re.ASCII)
+MIN_SECONDS: Final = 0.001
+MAX_SECONDS: Final = 999_999_999_999
 _MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
 _TRACE: Final = ("traceparent", "tracestate", "baggage")
@@ -137,8 +139,9 @@ def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
         raise InvalidArgument(f"header {name} came more than once", field=name)
     text = given[0]
     value = float(text) if pattern.fullmatch(text) else 0.0
-    if value <= 0:
-        kind = "seconds" if pattern is _SECONDS else "whole milliseconds"
+    is_seconds = pattern is _SECONDS
+    if not (MIN_SECONDS if is_seconds else 1) <= value <= MAX_SECONDS:
+        kind = f"seconds, {MIN_SECONDS} or more" if is_seconds else "whole milliseconds"
         raise InvalidArgument(
             f"header {name} must be positive {kind}, not {text[:40]!r}", field=name
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
 from gateways.http import rpc, rpcdoc, streamdoc
+from gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from gateways.http.components import Components
 from gateways.http.responses import PROBLEM, Responses, error, with_example
 from gateways.http.samples import Samples
@@ -36,7 +37,7 @@ _TIMEOUT: Final[dict[str, Any]] = {
     "name": "Request-Timeout",
     "in": "header",
     "description": "Seconds that the call may take.",
-    "schema": {"type": "number", "minimum": 0.001, "maximum": 1_000_000},
+    "schema": {"type": "number", "minimum": MIN_SECONDS, "maximum": MAX_SECONDS},
 }
 
 
