@@ -74,8 +74,10 @@ class Files:
                 _reload(reader)
 
     def _look_again(self) -> None:
-        self.look()
-        self.start()
+        try:
+            self.look()
+        finally:
+            self.start()
 
 
 def _reload(reader: Reloadable) -> None:

@@ -113,7 +113,7 @@ class GatewayServer:
     @property
     def url(self) -> str:
         """Where it is, such as ``http://127.0.0.1:8080``."""
-        host = self.options.host
+        host = self.options.host or "localhost"
         scheme = "http" if self._edge.tls is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
