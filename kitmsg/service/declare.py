@@ -30,6 +30,7 @@ from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.transport.client import MAX_TIMEOUT
 from kitmsg.transport.stream_server import MAX_STREAMS
+from kitmsg.transport.transfer import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -339,6 +340,7 @@ class Service:
         concurrency: Turns at once.
         mailbox: Turns that may wait; more are refused at once.
         max_streams: Streams at once, for each endpoint that streams.
+        max_bytes: Longest request, and longest reply, in bytes.
         queue: Queue group in which instances share the load; "" to give every instance
             every message.
         drain_timeout: Seconds to finish what is in the mailbox when stopping.
@@ -356,6 +358,7 @@ class Service:
     concurrency: int = 64
     mailbox: int = 4096
     max_streams: int = MAX_STREAMS
+    max_bytes: int = MAX_BYTES
     queue: str = "q"
     drain_timeout: float = 25.0
     supervision: Supervision = Supervision()

@@ -98,6 +98,7 @@ class ServiceHost:
             queue=self.service.queue,
             concurrency=self.service.concurrency,
             mailbox=self.service.mailbox,
+            max_bytes=self.service.max_bytes,
             off=self.service.off,
             instance=self.id,
         )

@@ -66,6 +66,7 @@ class Client(Generic[Req, Resp]):
         error_decoder: Finds the error in a reply; by default as `docs/protocol.md` says.
         finalizer: Run last, with the error or None.
         hint: Asked for a helpful word when nobody serves `subject`.
+        max_bytes: Longest request, and longest reply.
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -87,6 +88,7 @@ class Client(Generic[Req, Resp]):
         error_decoder: ErrorDecoder | None = None,
         finalizer: Sequence[Finalizer] = (),
         hint: Hint | None = None,
+        max_bytes: int = transfer.MAX_BYTES,
     ) -> None:
         if not 0 < timeout < MAX_TIMEOUT:
             raise ValueError(
@@ -96,6 +98,7 @@ class Client(Generic[Req, Resp]):
         self.subject = check_subject(subject)
         self.name = name or subject
         self.timeout = timeout
+        self.max_bytes = max_bytes
         self._encode = encode
         self._decode = decode
         self._before = tuple(before)
@@ -147,9 +150,13 @@ class Client(Generic[Req, Resp]):
         except InvalidArgument:
             if len(data) + len(block) <= self.bus.max_payload:
                 raise
-            reply = await transfer.request(self.bus, self.subject, data, left, block)
+            reply = await transfer.request(
+                self.bus, self.subject, data, left, block, max_bytes=self.max_bytes
+            )
         if reply.header_block and transfer.is_elsewhere(reply.header_block):
-            reply = await transfer.fetch(self.bus, reply, left, "the reply")
+            reply = await transfer.fetch(
+                self.bus, reply, left, "the reply", self.max_bytes
+            )
         for hook in self._after:
             hook(ctx, reply)
         if reply.header_block or self._reads_body:

@@ -14,7 +14,7 @@ from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
-from kitmsg.transport.transfer import Fetcher
+from kitmsg.transport.transfer import MAX_BYTES, Fetcher
 from kitmsg.transport.wire import CANCEL, encode_error
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Intake:
         queue: Queue group; "" to receive every message on every instance.
         concurrency: Turns at once.
         mailbox: Turns that may wait.
+        max_bytes: Longest request, and longest reply.
         instance: Unique name of this instance; "" to be reachable through the group only.
         off: Which defaults to do without; see `kitmsg.service.declare.DEFAULTS`.
     """
@@ -56,6 +57,7 @@ class Intake:
         queue: str = "q",
         concurrency: int = 64,
         mailbox: int = 4096,
+        max_bytes: int = MAX_BYTES,
         instance: str = "",
         off: Collection[str] = (),
     ) -> None:
@@ -72,7 +74,8 @@ class Intake:
             on_room=self._join if sheds else None,
             soon=bus.soon,
         )
-        self.fetcher = Fetcher(bus)
+        self.max_bytes = max_bytes
+        self.fetcher = Fetcher(bus, max_bytes=max_bytes)
         self.servers: dict[str, Server] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []

@@ -32,7 +32,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
-from kitmsg.transport.transfer import MAX_BYTES, is_elsewhere, moved, offered
+from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.wire import (
     CALLER,
     Declared,
@@ -281,10 +281,10 @@ class Server:
         self, message: Message, data: bytes, header_block: bytes
     ) -> KitError | None:
         """Answer with what is too long for one message; returns what went wrong."""
-        if len(data) > MAX_BYTES:
+        most = self.intake.max_bytes
+        if len(data) > most:
             return Internal(
-                f"the response of {self.name} is {len(data)} bytes; the most that can be"
-                f" sent is {MAX_BYTES}"
+                f"the response of {self.name} is {len(data)} bytes; at most {most} are sent"
             )
         try:
             with offered(self.bus, data) as offer:

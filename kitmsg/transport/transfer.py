@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 MAX_BYTES: Final = 64 << 20
-"""Longest request or reply."""
+"""Longest request or reply, unless a service or a client says otherwise."""
 
 _MARK: Final = b"\r\nKit-Body: "
 _CHUNK: Final = 256 << 10
@@ -129,12 +129,18 @@ def moved(block: bytes, offer: _Offer, size: int) -> bytes:
 
 
 async def request(
-    bus: Bus, subject: str, data: bytes, timeout: float, block: bytes = b""
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    timeout: float,
+    block: bytes = b"",
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Message:
-    """Ask as `Bus.request` does, with requests and replies of up to 64 MB.
+    """Ask as `Bus.request` does, with requests and replies of up to `max_bytes`.
 
     Raises:
-        InvalidArgument: `data` is longer than that.
+        InvalidArgument: `data`, or the reply, is longer than that.
         KitError: As `Bus.request`.
     """
     size = len(data) + len(block)
@@ -142,13 +148,13 @@ async def request(
     if size <= bus.max_payload:
         reply = await bus.request(subject, data, timeout, block)
     else:
-        check_size(len(data), "the request")
+        check_size(len(data), "the request", max_bytes)
         with offered(bus, data) as offer:
             elsewhere = moved(block, offer, len(data))
             reply = await bus.request(subject, b"", timeout, elsewhere)
     if is_elsewhere(reply.header_block):
         left = end - asyncio.get_running_loop().time()
-        return await fetch(bus, reply, left, "the reply")
+        return await fetch(bus, reply, left, "the reply", max_bytes)
     return reply
 
 
@@ -158,26 +164,26 @@ async def open_large(
     """Ask for a stream as `open_stream` does, with a request of up to 64 MB."""
     if len(data) + len(block) + _HEADER_ROOM <= bus.max_payload:
         return await open_stream(bus, subject, data, block, **options)
-    check_size(len(data), "the request")
+    check_size(len(data), "the request", MAX_BYTES)
     with offered(bus, data) as offer:
         return await open_stream(
             bus, subject, b"", moved(block, offer, len(data)), **options
         )
 
 
-def check_size(size: int, what: str) -> None:
-    """Refuse what is over `MAX_BYTES`.
+def check_size(size: int, what: str, most: int) -> None:
+    """Refuse what is over `most` bytes.
 
     Raises:
         InvalidArgument: It is.
     """
-    if size > MAX_BYTES:
-        raise InvalidArgument(
-            f"{what} is {size} bytes; the most that can be sent is {MAX_BYTES}"
-        )
+    if size > most:
+        raise InvalidArgument(f"{what} is {size} bytes; at most {most} are taken")
 
 
-async def fetch(bus: Bus, message: Message, timeout: float, what: str) -> Message:
+async def fetch(
+    bus: Bus, message: Message, timeout: float, what: str, max_bytes: int
+) -> Message:
     """Return `message` with the body that it says is elsewhere.
 
     Args:
@@ -185,6 +191,7 @@ async def fetch(bus: Bus, message: Message, timeout: float, what: str) -> Messag
         message: Whose body to fetch.
         timeout: Longest time for it, in seconds.
         what: ``the request`` or ``the reply``, for errors.
+        max_bytes: Longest body.
 
     Raises:
         DeadlineExceeded: It took longer.
@@ -193,7 +200,7 @@ async def fetch(bus: Bus, message: Message, timeout: float, what: str) -> Messag
         Unavailable: Its sender is gone.
     """
     size = number(message.headers, BODY_BYTES)
-    check_size(size, what)
+    check_size(size, what, max_bytes)
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     body = bytearray()
@@ -234,13 +241,17 @@ class Fetcher:
 
     Args:
         bus: What they come over.
+        max_bytes: Longest body.
         budget: Bytes of such bodies that may be here at once, being fetched or worked on;
-            whoever asks for more is refused.
+            whoever asks for more is refused.  By default four of the longest.
     """
 
-    def __init__(self, bus: Bus, budget: int = 4 * MAX_BYTES) -> None:
+    def __init__(
+        self, bus: Bus, *, max_bytes: int = MAX_BYTES, budget: int = 0
+    ) -> None:
         self._bus = bus
-        self._left = budget
+        self._max_bytes = max_bytes
+        self._left = budget or 4 * max_bytes
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(
@@ -281,7 +292,7 @@ class Fetcher:
 
     def _check(self, message: Message) -> int:
         size = number(message.headers, BODY_BYTES)
-        check_size(size, "the request")
+        check_size(size, "the request", self._max_bytes)
         # A service must not be made to speak to whomever a stranger names.
         inbox = message.reply.rpartition(".")[0]
         inbox = inbox.removesuffix(".s")
@@ -304,7 +315,9 @@ class Fetcher:
         refuse: Callable[[Message, KitError], None],
     ) -> None:
         try:
-            whole = await fetch(self._bus, message, timeout, "the request")
+            whole = await fetch(
+                self._bus, message, timeout, "the request", self._max_bytes
+            )
         except BaseException as exc:
             self._left += size
             if isinstance(exc, KitError):

@@ -14,6 +14,7 @@ from kitmsg.bus.nats import NatsBus
 from kitmsg.errors import (
     DataLoss,
     DeadlineExceeded,
+    Internal,
     InvalidArgument,
     KitError,
     ResourceExhausted,
@@ -102,10 +103,32 @@ async def test_several_at_once(pair: tuple[Kit, Kit]) -> None:
 async def test_over_the_limit(pair: tuple[Kit, Kit]) -> None:
     """64 MB is the end, on either way, and the error names it."""
     client = pair[0].client(Store)
-    with pytest.raises(InvalidArgument, match=str(MAX_BYTES)):
+    with pytest.raises(InvalidArgument, match=f"at most {MAX_BYTES} are"):
         await client.size(b"x" * (MAX_BYTES + 1))
-    with pytest.raises(KitError, match=str(MAX_BYTES)):
+    with pytest.raises(KitError, match=f"at most {MAX_BYTES} are"):
         await client.make(MAX_BYTES + 1)
+
+
+async def test_a_limit_of_ones_own(memory_bus: MemoryBus) -> None:
+    """A service says what it takes and gives; so does a client."""
+
+    class Small(Store):
+        name = "small"
+        max_bytes = 2_000_000
+
+    kit = Kit(memory_bus)
+    await kit.serve(Small())
+    client = kit.client(Small)
+    assert await client.size(b"x" * 1_900_000) == 1_900_000
+    with pytest.raises(InvalidArgument, match="at most 2000000 are taken"):
+        await client.size(b"x" * 2_000_001)
+    with pytest.raises(Internal, match="at most 2000000 are sent"):
+        await client.make(2_000_001)
+    with pytest.raises(InvalidArgument, match="at most 1500000 are taken"):
+        await request(
+            memory_bus, "small.make", b'{"size": 1200000}', 5, max_bytes=1_500_000
+        )
+    await kit.close()
 
 
 async def test_cancelling_reaches_a_turn_with_a_long_request(
