@@ -225,10 +225,16 @@ def _rebuilt(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
     if origin is Annotated:
         return Annotated[(bounded(args[0]), *args[1:])]
     if origin in (Union, types.UnionType):
-        return Union[tuple(bounded(arg) for arg in args)]  # noqa: UP007
+        # msgspec reads past memory where bounds stand beside a tuple; `strict` has them.
+        kept = map(_is_fixed_tuple, args)
+        return Union[tuple(args if any(kept) else map(bounded, args))]  # noqa: UP007
     if not args or not _is_container(origin):
         return annotation
     return origin[tuple(arg if arg is ... else bounded(arg) for arg in args)]
+
+
+def _is_fixed_tuple(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple and ... not in get_args(annotation)
 
 
 def _is_container(origin: Any) -> bool:
