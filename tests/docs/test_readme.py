@@ -35,7 +35,7 @@ PAGES = [
 README = PAGES[0].read_text()
 BIN = Path(sys.executable).parent
 SERVES = re.compile(r"kitmsg (dev|run|gateway)\b")
-SECONDS = 20.0
+SECONDS = 45.0
 
 
 def blocks(text: str, language: str) -> list[str]:
