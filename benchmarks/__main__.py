@@ -21,10 +21,12 @@ __all__ = ["main"]
 _COMPARED: Final = {
     "rpc": (compare.RPC, "1,64,512"),
     "http": (compare.HTTP, "32"),
+    "websocket": (compare.WEBSOCKET, "32,256"),
     "layers": (compare.LAYERS, "64"),
 }
 _ALONE: Final = ("mailbox", "codec", "idle", "guard", "figures")
-_USUAL: Final = ("rpc", "http", "mailbox", "codec", "idle")
+_USUAL: Final = ("rpc", "http", "websocket", "mailbox", "codec", "idle")
+_JSON_ONLY: Final = ("http", "websocket")
 _CHARTED: Final = 64
 
 
@@ -64,7 +66,7 @@ def _compare(verb: str, options: argparse.Namespace) -> tuple[dict[str, Any], st
     peers = compare.available(known, wanted, go=go)
     samples = [
         sample
-        for codec in (options.codec if verb != "http" else ["json"])
+        for codec in (["json"] if verb in _JSON_ONLY else options.codec)
         for sample in compare.compare(
             peers,
             codec=codec,

@@ -26,6 +26,7 @@ __all__ = [
     "HTTP",
     "LAYERS",
     "RPC",
+    "WEBSOCKET",
     "Peer",
     "Sample",
     "available",
@@ -160,6 +161,27 @@ HTTP: Final = (
     ),
 )
 """Peers of `http`."""
+
+WEBSOCKET: Final = (
+    Peer(
+        "kitmsg",
+        "websocket kit",
+        "websocket /echoer/echo",
+        "gateway",
+        codecs=_JSON,
+        needs=("aiohttp",),
+        label="kitmsg",
+    ),
+    Peer(
+        "aiohttp-no-bus",
+        "websocket plain",
+        "websocket /echo",
+        codecs=_JSON,
+        needs=("aiohttp",),
+        label="aiohttp, no bus",
+    ),
+)
+"""Peers of `websocket`."""
 
 
 def available(

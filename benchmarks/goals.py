@@ -47,6 +47,7 @@ _GOALS: Final = (
     Goal("http", "kitmsg", "fastapi-faststream", "rate", 32, 4.5),
     Goal("http", "kitmsg", "aiohttp-no-bus", "rate", 32, 0.85),
     Goal("http", "kitmsg", "gokit", "rate", 32, 0.75),
+    Goal("websocket", "kitmsg", "aiohttp-no-bus", "rate", 256, 0.6),
     *(
         Goal("layers", "kitmsg", f"without-{name}", "server CPU", 64, 1.08)
         for name in sorted(DEFAULTS)

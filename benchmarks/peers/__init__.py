@@ -9,6 +9,7 @@
     gateway.py    kitmsg's HTTP gateway
     fast.py       FastAPI in front of FastStream
     plain.py      aiohttp without a bus
+    websocket.py  echo over WebSockets, with the bus and without
     gokit/        Go kit's NATS and HTTP transports, and a load generator for HTTP
 
 A module has ``serve(setting)``, which returns when calls are answered, ``connect(setting)``,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateways.http.options import GatewayOptions
     from kitmsg.bus import Bus
 
-__all__ = ["Room", "body_limit", "read_body", "too_large"]
+__all__ = ["Room", "body_limit", "go_ahead", "read_body", "too_large"]
 
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413

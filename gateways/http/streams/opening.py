@@ -11,7 +11,7 @@ from gateways.http.call import GONE, asked_timeout, header_block, raise_error
 from gateways.http.problem import Problem, unexpected
 from kitmsg.codec import JSON
 from kitmsg.errors import KitError, NoResponders
-from kitmsg.transport import transfer
+from kitmsg.transport.stream import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ class Opening:
             principal=self.visit.principal,
         )
         try:
-            stream = await transfer.open_large(
+            stream = await open_stream(
                 self.bus, mounted.subject, data, block, timeout=timeout
             )
         except NoResponders as exc:

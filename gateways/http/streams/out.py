@@ -14,8 +14,6 @@ from gateways.http.problem import Problem
 from kitmsg.errors import KitError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from gateways.http.streams.forms import Form
     from gateways.http.streams.live import Live
     from gateways.http.streams.opening import Opening
@@ -58,6 +56,7 @@ class Download:
     __slots__ = (
         "_form",
         "_has_written",
+        "_is_chunked",
         "_is_cut",
         "_live",
         "_opening",
@@ -76,6 +75,7 @@ class Download:
         self._stream = stream
         self._response = web.StreamResponse(headers=head(opening, form))
         self._has_written = True
+        self._is_chunked = False
         self._is_cut = False
 
     async def run(self) -> web.StreamResponse:
@@ -102,13 +102,8 @@ class Download:
     def beat(self) -> None:
         """Write a sign of life, if nothing was written since the last one."""
         has_written, self._has_written = self._has_written, False
-        transport = self._opening.request.transport
-        if has_written or not self._form.beat or transport is None:
-            return
-        if transport.get_write_buffer_size() < _FULL_BYTES:
-            data = self._form.beat
-            framed = b"%x\r\n%b\r\n" % (len(data), data)
-            transport.write(framed if self._response.chunked else data)
+        if not has_written and self._form.beat:
+            self._put(self._form.beat)
 
     def leave(self) -> None:
         """End it, if its client will come back; else it may end by itself."""
@@ -137,6 +132,7 @@ class Download:
     async def _begin(self) -> None:
         self._opening.visit.dress(self._response)
         await self._response.prepare(self._opening.request)
+        self._is_chunked = "Transfer-Encoding" in self._response.headers
         start = self._form.start()
         if start:
             await self._write(start)
@@ -144,6 +140,7 @@ class Download:
     async def _go_on(self, first: Message | None) -> str:
         """Write all items, and what is to say at the end; return the outcome."""
         item = self._form.item
+        self._stream.on_item = self._pass_on
         try:
             if first is not None:
                 await self._write(item(first.data))
@@ -168,14 +165,40 @@ class Download:
             self._break_off()
         return problem.code.value
 
-    async def _write(self, data: bytes) -> None:
+    def _pass_on(self, message: Message) -> bool:
+        """Write an item as soon as it comes, if the client keeps up."""
+        try:
+            data = self._form.item(message.data)
+        except KitError:
+            return False  # it is raised again where somebody can take it
         self._has_written = True
-        await self._in_time(self._response.write(data))
+        return self._put(data)
 
-    async def _in_time(self, writing: Awaitable[None]) -> None:
+    def _put(self, data: bytes) -> bool:
+        """Write at once, if there is room; tell whether it was done."""
+        request = self._opening.request
+        transport = request.transport
+        if transport is None or transport.get_write_buffer_size() > _FULL_BYTES:
+            return False
+        request.writer.output_size += len(data)
+        if self._is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        transport.write(data)
+        return True
+
+    async def _write(self, data: bytes) -> None:
+        """Write when there is room.
+
+        Raises:
+            ConnectionError: The client does not read, or went away.
+        """
+        self._has_written = True
+        if self._put(data):
+            return
         try:
             async with asyncio.timeout(self._opening.options.send_timeout):
-                await writing
+                await self._response.write(data)
+                await self._opening.request.writer.drain()
         except TimeoutError:
             self._break_off()
             raise ConnectionAbortedError("the client does not read") from None

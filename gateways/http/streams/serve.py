@@ -43,7 +43,7 @@ class Streams:
     Args:
         bus: What carries them.
         options: Limits and times.
-        read: Returns the body of a request.
+        read: Returns the body of a request, as `Api.body` does.
 
     Attributes:
         live: The streams that are open.
@@ -53,13 +53,13 @@ class Streams:
         self,
         bus: Bus,
         options: GatewayOptions,
-        read: Callable[[Visit], Awaitable[bytes]],
+        read: Callable[..., Awaitable[bytes]],
     ) -> None:
         self.live = Live(options.max_streams, options.stream_heartbeat)
         self._bus = bus
         self._options = options
         self._read = read
-        self._limit = body_limit(bus, options)
+        self._limit = body_limit(bus, options, is_kit=False)
         self._cors = Cors(options.cors_origins)
 
     async def answer(
@@ -102,7 +102,7 @@ class Streams:
 
     async def _parameters(self, visit: Visit) -> bytes:
         request = visit.request
-        body = await self._read(visit)
+        body = await self._read(visit, is_kit=False)
         if body and request.method in _BODYLESS:
             raise InvalidArgument(
                 f"{request.method} takes its parameters from path and query; this one"

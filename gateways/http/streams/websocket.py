@@ -31,13 +31,14 @@ from gateways.http.streams.frames import (
 )
 from gateways.http.streams.handshake import PROTOCOLS, accept_headers, protocol_of
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import Code, InvalidArgument, Unavailable
+from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateways.http.streams.live import Live
     from gateways.http.streams.opening import Opening
+    from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
 
 __all__ = ["Socket"]
@@ -64,6 +65,7 @@ class Socket:
     kind = "websocket"
 
     __slots__ = (
+        "_awaits_first",
         "_closed",
         "_control",
         "_frames",
@@ -94,7 +96,9 @@ class Socket:
         self._closed: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
-        self._is_paused = self._has_finished = False
+        self._awaits_first = _has_parameters(opening)
+        self._has_finished = opening.mounted.stream == "out"
+        self._is_paused = False
         self._is_closing = self._is_cut = False
         self._is_heard = True
         self._outcome = "client"
@@ -138,12 +142,12 @@ class Socket:
         """Carry items; return the code and reason to close with."""
         opening = self._opening
         try:
-            first = await self._parameters()
-            self._has_finished = self._has_finished or opening.mounted.stream == "out"
+            first = await self._parameters() if self._awaits_first else b""
             async with opening.stream(first) as stream:
                 self._stream = stream
-                if self._is_cut:
-                    self.leave()
+                stream.on_item = self._pass_on
+                if self._is_cut or opening.broken:
+                    stream.cancel()
                 async with pumping(opening, stream, self):
                     async for message in stream:
                         await self._send(self._opcode, message.data)
@@ -161,19 +165,13 @@ class Socket:
         return CloseCode.OK, ""
 
     async def _parameters(self) -> bytes:
-        """Return the parameters; b"" if they are all in the URL and the headers.
+        """Return the first message.
 
         Raises:
-            Problem: 408; they do not come.
+            Problem: 408; it does not come.
             Unavailable: The gateway stops.
         """
         opening = self._opening
-        parameters = opening.mounted.parameters
-        takes_some = parameters.properties.keys() - parameters.headers.keys()
-        if opening.match.values or opening.query:
-            return b""
-        if opening.mounted.schema and not takes_some:
-            return b""
         seconds = opening.options.body_timeout
         try:
             async with asyncio.timeout(seconds):
@@ -231,8 +229,14 @@ class Socket:
                 raise ProtocolError(
                     CloseCode.INVALID_DATA, "a text message is not UTF-8"
                 ) from None
-        if self._has_finished and payload:
+        if self._awaits_first:
+            self._awaits_first = False
+        elif self._has_finished and payload:
             self._refuse(InvalidArgument("an item came, and none was to come any more"))
+            return
+        elif not payload:
+            self._has_finished = True
+        elif self._push(payload):
             return
         self._inbox.append(payload)
         self._inbox_bytes += len(payload)
@@ -242,10 +246,20 @@ class Socket:
             self._is_paused = True
             self._opening.request.protocol.pause_reading()
 
+    def _push(self, item: bytes) -> bool:
+        """Send an item at once, if all before it are sent; False if it has to wait."""
+        stream = self._stream
+        if stream is None or self._inbox or self._waiter is None:
+            return False
+        try:
+            return stream.push(item)
+        except KitError:
+            return False  # it is raised again where somebody can take it
+
     def _refuse(self, error: InvalidArgument) -> None:
         """End the stream because of what the client sent."""
-        if self._stream is not None and self._stream.is_open:
-            self._opening.broken = error
+        self._opening.broken = error
+        if self._stream is not None:
             self._stream.fail(error)
 
     def _take_close(self, payload: bytes) -> None:
@@ -280,8 +294,6 @@ class Socket:
         if self._is_paused and len(self._inbox) <= _FULL_ITEMS // 2:
             self._is_paused = False
             self._opening.request.protocol.resume_reading()
-        if not data:
-            self._has_finished = True
         return data
 
     def _wake(self) -> None:
@@ -290,6 +302,14 @@ class Socket:
             waiter.set_result(None)
 
     # -- out -----------------------------------------------------------------------
+
+    def _pass_on(self, message: Message) -> bool:
+        """Write an item as soon as it comes, if the client keeps up."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or not self._room():
+            return False
+        transport.write(frame(self._opcode, message.data))
+        return True
 
     async def _send(self, opcode: int, data: bytes) -> None:
         self._write(frame(opcode, data))
@@ -361,6 +381,17 @@ class Socket:
         self._wake()
         if self._stream is not None:
             self._stream.fail(Unavailable("the gateway is stopping"))
+
+
+def _has_parameters(opening: Opening) -> bool:
+    """Tell whether the first message has parameters: those that are not in the URL."""
+    mounted = opening.mounted
+    if opening.match.values or opening.query:
+        return False
+    parameters = mounted.parameters
+    return not mounted.schema or bool(
+        parameters.properties.keys() - parameters.headers.keys()
+    )
 
 
 def _is_close(payload: bytes) -> bool:
