@@ -72,9 +72,6 @@ class Calls:
         options: Limits, times and switches.
         metrics: Counts them.
 
-    Attributes:
-        idle: Set while no call is in flight.
-
     Raises:
         ValueError: An option names metadata that cannot be forwarded.
     """
@@ -84,6 +81,7 @@ class Calls:
         self._options = options
         self._metrics = metrics
         self._forwarding = Forwarding(options)
+        self._feeders: set[asyncio.Task[None]] = set()
 
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
@@ -119,8 +117,8 @@ class Calls:
             try:
                 _admit(metrics.in_flight, options.max_concurrent)
                 answer = await work(request, context)
-            except BaseError:
-                raise  # the call is over: the client is gone, or the server
+            except BaseError as exc:  # the call is over: the client is gone
+                raise asyncio.CancelledError from exc
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
                 failure = _failure(exc, path)
                 code = failure.error.code
@@ -176,11 +174,8 @@ class Calls:
         async def work(_: Any, context: _ServicerContext) -> bytes:
             payload = await _opening(method, context)
             stream, request_id = await self._open(method, payload, context)
-            feeder = asyncio.create_task(_feed(stream, method, context))
-            try:
-                return await _guarded(_only(stream, method), stream, method, request_id)
-            finally:
-                feeder.cancel()
+            self._start_feeding(stream, method, context)
+            return await _guarded(_only(stream, method), stream, method, request_id)
 
         return work
 
@@ -188,14 +183,20 @@ class Calls:
         async def work(_: Any, context: _ServicerContext) -> None:
             payload = await _opening(method, context)
             stream, request_id = await self._open(method, payload, context)
-            feeder = asyncio.create_task(_feed(stream, method, context))
-            try:
-                pump = _pump(stream, method, context)
-                await _guarded(pump, stream, method, request_id)
-            finally:
-                feeder.cancel()
+            self._start_feeding(stream, method, context)
+            await _guarded(_pump(stream, method, context), stream, method, request_id)
 
         return work
+
+    def _start_feeding(
+        self, stream: Stream, method: Method, context: _ServicerContext
+    ) -> None:
+        """Send the client's messages to the service while its answers are awaited."""
+        # It ends with the call: a read that waits ends then too.  Cancelling it would
+        # leave that read behind in gRPC's core.
+        feeder = asyncio.create_task(_feed(stream, method, context))
+        self._feeders.add(feeder)
+        feeder.add_done_callback(self._feeders.discard)
 
     async def _open(
         self, method: Method, payload: bytes, context: _ServicerContext

@@ -11,13 +11,13 @@ tells of declared errors, as in Go kit's services.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
-from kitmsg.schema.naming import plain
 from kitmsg.schema.shapes import (
     KINDS,
     Enum as EnumShape,
@@ -40,6 +40,7 @@ ERROR_FIELD: Final = "err"
 """Field of a reply that tells of a declared error, as Go kit's examples name it."""
 
 _ONEOF: Final = "kind"
+_MARKS: Final = re.compile(r"[^A-Za-z0-9]")
 _Way: TypeAlias = Literal["in", "out"]
 _F: Final = FieldDescriptor
 _INTEGERS: Final = {
@@ -164,7 +165,7 @@ class _Fitter:
             return self._struct(message, request, "in")
         if not request.fields:
             return self._body(message, items, "in")
-        names = {plain(fd.name): fd for fd in message.fields}
+        names = {_flat(fd.name): fd for fd in message.fields}
         parts = {key: fd.message_type for key, fd in names.items()}
         if parts.keys() != {"request", "item"} or None in parts.values():
             self._problem(
@@ -236,10 +237,10 @@ class _Fitter:
         form: Literal["array", "struct"] = "array" if struct.is_array else "struct"
         message = Message(descriptor.full_name, form, constants=struct.constants)
         name = self._known[key] = self._keep(descriptor, message)
-        by_name = {plain(fd.name): fd for fd in descriptor.fields}
+        by_name = {_flat(fd.name): fd for fd in descriptor.fields}
         slots, used = [], []
         for source in struct.fields:
-            fd = by_name.get(plain(source.name))
+            fd = by_name.get(_flat(source.name))
             if fd is not None:
                 used.append(fd)
                 slots.append(self._slot(fd, source, way))
@@ -278,10 +279,10 @@ class _Fitter:
                 f" so it needs a oneof named {_ONEOF!r}"
             )
             return name
-        by_name = {plain(fd.name): fd for fd in oneof.fields}
+        by_name = {_flat(fd.name): fd for fd in oneof.fields}
         slots = []
         for option in union.options:
-            fd = by_name.pop(plain(option.name), None)
+            fd = by_name.pop(_flat(option.name), None)
             if fd is not None:
                 type_ = self._single(fd, option.shape, way)
                 slot = _slot(
@@ -390,19 +391,24 @@ class _Fitter:
 
 def _values(descriptor: EnumDescriptor, enum: EnumShape) -> dict[int, str | int | None]:
     """Return the plain values of an enum's numbers, by number or by name."""
-    prefix = plain(descriptor.name)
-    texts = {plain(str(value)): value for value in enum.values}
+    prefix = _flat(descriptor.name)
+    texts = {_flat(str(value)): value for value in enum.values}
     numbers = {value for value in enum.values if isinstance(value, int)}
     found: dict[int, str | int | None] = {}
     for value in descriptor.values:
         if value.number in numbers:
             found[value.number] = value.number
             continue
-        name = plain(value.name)
+        name = _flat(value.name)
         for spelling in (name, name.removeprefix(prefix)):
             if spelling in texts:
                 found.setdefault(value.number, texts[spelling])
     return found
+
+
+def _flat(name: str) -> str:
+    """Return what two spellings of a name have in common."""
+    return _MARKS.sub("", name).lower()
 
 
 def _slot(

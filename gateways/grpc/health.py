@@ -90,11 +90,12 @@ class Health:
         """Tell the status now and whenever it changes, until the gateway stops."""
         last = None
         while True:
-            changed = self._changed  # before looking, so that no change is missed
+            # Before looking, so that no change is missed.
+            changed, is_over = self._changed, self._is_over
             status = self.status(request.service)
             if status != last:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
                 last = status
-            if self._is_over:
+            if is_over:
                 return
             await changed.wait()

@@ -55,6 +55,7 @@ class Reflection:
         """Tell of these services from now on; questions asked later see them."""
         pool = make_pool([*self._own, *files])
         names = (*services, *self._always)
+        self._pool = pool
         self._servicer = ReflectionServicer(names, pool)
 
     def handlers(self) -> dict[str, Handler]:
@@ -69,10 +70,23 @@ class Reflection:
     ) -> AsyncIterator[Any]:
         """Answer each question out of what is served when it is asked."""
         async for request in requests:
+            question = self._answerable(request)
             async for response in self._servicer.ServerReflectionInfo(
-                _one(request), context
+                _one(question), context
             ):
+                response.original_request.CopyFrom(request)
                 yield response
+
+    def _answerable(self, request: Any) -> Any:
+        """Return a question that the pool can answer: it finds services, not methods."""
+        service, _, method = request.file_containing_symbol.rpartition(".")
+        try:
+            known = self._pool.FindServiceByName(service).methods_by_name
+        except KeyError:
+            return request
+        if method not in known:
+            return request
+        return reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
 
 
 def make_pool(files: Iterable[FileDescriptorProto]) -> DescriptorPool:

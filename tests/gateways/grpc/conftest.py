@@ -32,6 +32,19 @@ class Outside:
     def __init__(self, server: GatewayServer, channel: grpc.aio.Channel) -> None:
         self.server = server
         self.channel = channel
+        self._calls: list[Any] = []
+
+    def keep(self, call: Any) -> Any:
+        """Return a call that is over when the test is, whatever comes."""
+        self._calls.append(call)
+        return call
+
+    async def end(self) -> None:
+        """End every call: what gRPC's core still has would end in another test's loop."""
+        for call in self._calls:
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await call.code()
 
     def method(self, path: str) -> MethodDescriptor:
         """Return the descriptor of a method that is served now."""
@@ -48,11 +61,12 @@ class Outside:
             (True, False): self.channel.stream_unary,
             (True, True): self.channel.stream_stream,
         }[method.client_streaming, method.server_streaming]
-        return make(
+        begin = make(
             f"/{path}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
+        return lambda *args, **options: self.keep(begin(*args, **options))
 
     def request(self, path: str, **fields: Any) -> Any:
         """Return a message that the method takes."""
@@ -103,6 +117,8 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
             stack.push_async_callback(server.stop)
             channel = grpc.aio.insecure_channel(server.address)
             await stack.enter_async_context(channel)
-            return Outside(server, channel)
+            outside = Outside(server, channel)
+            stack.push_async_callback(outside.end)
+            return outside
 
         yield begin
