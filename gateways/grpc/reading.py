@@ -114,7 +114,7 @@ class Readers:
             return start
 
         def read(proto: Any) -> dict[str, Any]:
-            value = start(proto)
+            value: dict[str, Any] = start(proto)
             key = ""
             try:
                 for key, take in rest:
@@ -135,6 +135,11 @@ class Readers:
         readers = [
             (_place(slot.key), self._slot_reader(slot)) for slot in message.slots
         ]
+        nullable = {
+            _place(slot.key)
+            for slot in message.slots
+            if slot.source.shape.is_nullable and not slot.source.has_three_states
+        }
 
         def read(proto: Any) -> list[Any]:
             found = dict(constants)
@@ -146,11 +151,10 @@ class Readers:
                         found[place] = item
             except Misfit as error:
                 raise error.at(f"item_{place + 1}") from None
-            if found and max(found) >= len(found):
-                raise Misfit(
-                    "is missing, and one behind it is there", _first_gap(found)
-                )
-            return [found[place] for place in range(len(found))]
+            last = max(found, default=-1)
+            if last >= len(found):
+                _fill_gaps(found, last, nullable)
+            return [found[place] for place in range(last + 1)]
 
         return read
 
@@ -245,6 +249,12 @@ def _place(key: str) -> int:
     return int(key.rpartition("_")[2]) - 1
 
 
-def _first_gap(found: dict[int, Any]) -> str:
-    gap = next(place for place in range(len(found) + 1) if place not in found)
-    return f"item_{gap + 1}"
+def _fill_gaps(found: dict[int, Any], last: int, nullable: set[int]) -> None:
+    """Put null where an item is left out and one behind it is there."""
+    for place in range(last):
+        if place not in found:
+            if place not in nullable:
+                raise Misfit(
+                    "is missing, and one behind it is there", f"item_{place + 1}"
+                )
+            found[place] = None

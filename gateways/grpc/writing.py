@@ -179,7 +179,12 @@ class Writers:
     def _chooser(self, message: Message) -> Callable[[Any], str]:
         """Return what finds the option that a value is."""
         tag_field = message.tag_field
-        tagged = {slot.tag: slot.name for slot in message.slots if slot.tag is not None}
+        in_objects: dict[Any, str] = {}
+        in_arrays: dict[Any, str] = {}
+        for slot in message.slots:
+            if slot.tag is not None:
+                is_array = self._layout.messages[slot.type].form == "array"
+                (in_arrays if is_array else in_objects)[slot.tag] = slot.name
         by_type: dict[type, str] = {}
         for slot in message.slots:
             for type_ in self._types(slot) if slot.tag is None else ():
@@ -191,9 +196,9 @@ class Writers:
             kind = type(value)
             name = by_type.get(kind)
             if name is None and kind is dict:
-                name = tagged.get(_hashable(value.get(tag_field)))
+                name = in_objects.get(_hashable(value.get(tag_field)))
             elif name is None and kind is list:
-                name = tagged.get(_hashable(value[0])) if value else None
+                name = in_arrays.get(_hashable(value[0])) if value else None
             if name is None:
                 raise Misfit(f"expected another type than {spell(value)}")
             return name

@@ -40,6 +40,7 @@ _FORMATS: Final = {
 _LEAVES: Final = {"boolean": "bool", "integer": "int", "number": "float"}
 _UNREAD: Final = frozenset({"allOf", "not", "if", "items", "prefixItems"})
 _STEP: Final = ", "
+_FIRST: Final = "item_1"
 _WIRE: Final = {
     "bool": "boolean",
     "int": "integer",
@@ -325,16 +326,19 @@ class SchemaReader:
         flat = list(dict.fromkeys(flat))
         if any(shape.kind == "any" for shape in flat):
             return None
-        tag_field, tags = self._tags([s for s in flat if s.kind == "struct"], what)
-        seen: dict[str, Shape] = {}
+        alike: dict[str, list[Shape]] = {}
         for shape in flat:
-            wire = self._wire(shape)
-            if shape.name not in tags and seen.setdefault(wire, shape) != shape:
-                raise self._refuse(
-                    what, f"two of its options are {wire}s; give them a tag"
-                )
-        if tags and self._wire(Shape("struct", next(iter(tags)))) in seen:
-            raise self._refuse(what, "an option without a tag is beside some with one")
+            alike.setdefault(self._wire(shape, what), []).append(shape)
+        tag_field, tags = "", dict[str, str | int]()
+        for wire, several in alike.items():
+            if len(several) > 1:
+                key, found = self._tags(several)
+                if not key:
+                    raise self._refuse(
+                        what, f"two of its options are {wire}s; give each a tag"
+                    )
+                tag_field = key if wire == "object" or not tag_field else tag_field
+                tags |= found
         taken: set[str] = set()
         made: list[Option] = []
         for shape in flat:
@@ -350,28 +354,32 @@ class SchemaReader:
             return [shape]
         return [option.shape for option in union.options]
 
-    def _wire(self, shape: Shape) -> str:
+    def _wire(self, shape: Shape, what: str) -> str:
         """Return what a shape is in JSON."""
         type_ = self._types.get(shape.name)
         if isinstance(type_, Struct):
             return "array" if type_.is_array else "object"
         if isinstance(type_, Enum):
             kinds = {type(value) for value in type_.values}
-            return (
-                "string" if kinds == {str} else "integer" if kinds == {int} else "any"
-            )
+            if len(kinds) > 1:
+                raise self._refuse(
+                    what, "one of its options is an enum of texts and integers"
+                )
+            return "string" if kinds == {str} else "integer"
         return _WIRE.get(shape.kind, "string")
 
-    def _tags(self, shapes: list[Shape], what: str) -> tuple[str, dict[str, str | int]]:
-        """Return the key that tells structs apart, and its value by their names."""
-        if len(shapes) < len("ab"):
-            return "", {}
+    def _tags(self, shapes: list[Shape]) -> tuple[str, dict[str, str | int]]:
+        """Return the key that tells structs apart, and its value by their names.
+
+        The key is "" if they are not all structs, or none tells them apart.
+        """
         structs = [self._types.get(shape.name) for shape in shapes]
         found = [
             dict(struct.constants) if isinstance(struct, Struct) else {}
             for struct in structs
         ]
-        for key in found[0]:
+        is_array = self._wire(shapes[0], "") == "array"
+        for key in (_FIRST,) if is_array else found[0]:
             values = {each.get(key) for each in found}
             if None not in values and len(values) == len(shapes):
                 return key, {
