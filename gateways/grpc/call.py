@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import grpc
 import msgspec
-from grpc.aio import EOF, BaseError  # type: ignore[attr-defined]  # not in the stubs
+from grpc.aio import EOF, BaseError
 
 from gateways.grpc.metadata import REQUEST_ID, Forwarding, timeout_of
 from gateways.grpc.metrics import UNKNOWN_METHOD, Metrics
@@ -156,7 +156,9 @@ class Calls:
                 if not reply.header_block:
                     return write(reply.data)
                 if transfer.is_elsewhere(reply.header_block):
-                    reply = await transfer.fetch(bus, reply, left, "the reply")
+                    reply = await transfer.fetch(
+                        bus, reply, left, "the reply", transfer.MAX_BYTES
+                    )
                 return _answer(reply, method)
             except KitError as exc:
                 raise _known(exc, subject, request_id) from exc

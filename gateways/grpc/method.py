@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    import grpc
     from google.protobuf.message import Message
 
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.errors import KitError
 
-    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+    Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
 
 __all__ = ["Handler", "Method", "Recode", "Typed"]
 

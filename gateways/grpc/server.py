@@ -44,7 +44,7 @@ _COMPRESSIONS: Final = {
 _REMEMBERED_SECONDS: Final = 10.0
 
 
-class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # as it runs
+class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is untyped
     """One gRPC gateway on a bus, which it does not close.
 
     Args:

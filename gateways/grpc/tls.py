@@ -32,7 +32,7 @@ def credentials(options: GatewayOptions) -> grpc.ServerCredentials | None:
     files = _Files(options)
     return grpc.dynamic_ssl_server_credentials(
         files.read(),
-        files.renewed,  # type: ignore[arg-type]  # None is "as before"
+        files.renewed,
         bool(options.tls_client_ca),
     )
 
