@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -19,6 +18,8 @@ import kitmsg
 from kitmsg import Service, endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from benchmarks.peers import Call, Setting
 
 __all__ = ["connect", "serve"]
@@ -67,7 +68,7 @@ class _Connection:
         self._reading = asyncio.create_task(self._read())
 
     async def ask(self) -> int:
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await self._socket.send_str("3")
         return await future
