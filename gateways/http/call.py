@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 
-from gateways.http.problem import Problem
+from gateways.http.problem import GOKIT_TYPE, Problem
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
@@ -236,7 +236,9 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
     if not reply.data:
         return web.Response(status=_NO_CONTENT, headers=headers)
     headers[CONTENT_TYPE] = _media_type(reply, mounted, codec)
-    return web.Response(body=reply.data, headers=headers)
+    # Go's encoder ends what it writes with a line end.
+    tail = b"\n" if mounted.wire == "gokit" else b""
+    return web.Response(body=reply.data + tail, headers=headers)
 
 
 def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
@@ -245,12 +247,14 @@ def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> Non
     Raises:
         Problem: The reply tells of an error.
     """
-    if reply.header_block:
-        _raise_error(reply, mounted, codec, id_)
     if mounted.wire == "gokit":
         failure = gokit.decode_error(Context(), reply)
         if isinstance(failure, KitError):
-            raise Problem.of(failure)
+            problem = Problem.of(failure)
+            problem.is_gokit = True
+            raise problem
+    if reply.header_block:
+        _raise_error(reply, mounted, codec, id_)
 
 
 def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
@@ -259,7 +263,7 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
         if named:
             return named if _MEDIA_TYPE.fullmatch(named) else _OCTETS
     if mounted.wire == "gokit":
-        return JSON.content_type
+        return GOKIT_TYPE
     if mounted.is_kit:
         # What is no bytes cannot be raw: `kitmsg.transport.typed` sends msgpack then.
         is_packed = codec is RAW and not _gives_bytes(mounted)

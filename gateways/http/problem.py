@@ -18,11 +18,12 @@ import msgspec
 
 from kitmsg.errors import Code, Internal, InvalidArgument, KitError
 
-__all__ = ["CONTENT_TYPE", "Problem", "unexpected"]
+__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "unexpected"]
 
 _log = logging.getLogger("gateways.http")
 
 CONTENT_TYPE: Final = "application/problem+json"
+GOKIT_TYPE: Final = "application/json; charset=utf-8"
 _TYPE: Final = "urn:kitmsg:error:"
 _CLIENT_CLOSED: Final = 499  # nginx's number; not registered, so it has no phrase
 _PHRASES: Final = {_CLIENT_CLOSED: "Client Closed Request"}
@@ -41,6 +42,7 @@ class Problem(Exception):
         error: Name of the service's own error type; "" for none.
         details: The fields of that error, or what else a service says; None for nothing.
         headers: More response headers, such as ``Allow``.
+        is_gokit: Whether it is told as Go kit's examples do: ``{"error": detail}``.
     """
 
     status: int
@@ -51,6 +53,7 @@ class Problem(Exception):
     error: str = ""
     details: Any = None
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    is_gokit: bool = False
 
     def __post_init__(self) -> None:
         super().__init__(self.detail)
@@ -73,6 +76,8 @@ class Problem(Exception):
             instance: Path of the request.
             request_id: As in the logs of the gateway and the service.
         """
+        if self.is_gokit:
+            return msgspec.json.encode({"error": self.detail}) + b"\n"
         document: dict[str, Any] = {
             "type": _TYPE + (self.error or self.code.value),
             "title": title(self.status),
@@ -97,7 +102,8 @@ class Problem(Exception):
 
     def all_headers(self) -> dict[str, str]:
         """Return the response headers that belong to it."""
-        found = {"Content-Type": CONTENT_TYPE, **self.headers}
+        content_type = GOKIT_TYPE if self.is_gokit else CONTENT_TYPE
+        found = {"Content-Type": content_type, **self.headers}
         if self.retry_after is not None:
             # Whole seconds only (RFC 9110, section 10.2.3); zero would mean "hammer on".
             found["Retry-After"] = str(max(1, math.ceil(self.retry_after)))

@@ -20,8 +20,16 @@ import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import DECODE_ERRORS, JSON, translate
-from kitmsg.errors import DataLoss, KitError, Unknown
+from kitmsg.errors import Code, DataLoss, KitError, code_of, error_for
+from kitmsg.message import encode_headers
 from kitmsg.schema.defaults import filled
+from kitmsg.transport.wire import (
+    CODE,
+    ERROR,
+    SERVICE_ERROR,
+    SERVICE_ERROR_CODE,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +86,10 @@ def encode_response(signature: Signature) -> Encode:
 def encode_error(
     ctx: Context, error: BaseException, *, raises: Sequence[type[Exception]] = ()
 ) -> tuple[bytes, bytes]:
-    """Return ``{"err": text}``, without headers; what is internal says only its id.
+    """Return ``{"err": text}``; what is internal says only its id.
+
+    A caller that sent headers, which Go kit's cannot, is a gateway or a client of ours: it
+    gets code and name of the error in headers beside.
 
     Args:
         ctx: The turn's.
@@ -88,7 +99,26 @@ def encode_error(
     text = str(error) or type(error).__name__  # "" would mean success
     if not isinstance(error, (KitError, *raises)):
         text = f"internal error (request id {ctx.request_id})"
-    return _to_json({_ERROR: text}), b""
+    block = b""
+    if ctx.message is not None and ctx.message.header_block:
+        block = encode_headers(_headers(error, text, raises))
+    return _to_json({_ERROR: text}), block
+
+
+def _headers(
+    error: BaseException, text: str, raises: Sequence[type[Exception]]
+) -> dict[str, str]:
+    is_declared = type(error) in raises
+    is_plain = is_declared and not hasattr(error, "code")
+    code = Code.FAILED_PRECONDITION if is_plain else code_of(error)
+    if not is_declared and not isinstance(error, KitError):
+        code = Code.INTERNAL
+    headers = {
+        CODE: code.value,
+        SERVICE_ERROR: one_line(text),
+        SERVICE_ERROR_CODE: str(code.http),
+    }
+    return headers | ({ERROR: type(error).__name__} if is_declared else {})
 
 
 def encode_request(signature: Signature) -> Encode:
@@ -127,7 +157,10 @@ def decode_response(signature: Signature) -> Decode:
 
 
 def decode_error(_ctx: Context, message: Message) -> Exception | None:
-    """Return the failure that a reply tells of: a non-empty text under ``err``."""
+    """Return the failure that a reply tells of: a non-empty text under ``err``.
+
+    Its code is `Unknown`, unless a header tells it.
+    """
     if b'"' + _ERROR.encode() not in message.data.lower():
         return None
     try:
@@ -135,7 +168,11 @@ def decode_error(_ctx: Context, message: Message) -> Exception | None:
     except DECODE_ERRORS:
         return None  # `decode_response` says what is wrong
     text = _folded(value).get(_ERROR) if isinstance(value, dict) else None
-    return Unknown(text) if isinstance(text, str) and text else None
+    if not isinstance(text, str) or not text:
+        return None
+    named = message.headers.get(CODE, "") if message.header_block else ""
+    known = named in Code.__members__.values()
+    return error_for(Code(named) if known else Code.UNKNOWN, text)
 
 
 def _folded(value: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ __all__ = [
     "decode_error",
     "encode_error",
     "error_code",
+    "one_line",
     "plain_headers",
     "reply_codec",
     "reply_headers",
@@ -177,10 +178,10 @@ def encode_error(
         fields[CONTENT_TYPE] = body.content_type
     elif not isinstance(error, KitError):
         text = f"internal error; the service's log has it under request id {request_id}"
-    fields[SERVICE_ERROR] = _one_line(text) or code.value
+    fields[SERVICE_ERROR] = one_line(text) or code.value
     fields[SERVICE_ERROR_CODE] = str(code.http)
     fields[CODE] = code.value
-    fields[REQUEST_ID] = _one_line(request_id)
+    fields[REQUEST_ID] = one_line(request_id)
     fields.update(_facts(error))
     return data, encode_headers(fields)
 
@@ -192,11 +193,11 @@ def _facts(error: BaseException) -> dict[str, str]:
     if isinstance(error, KitError) and retry_after is not None:
         facts[RETRY_AFTER] = str(max(0, math.ceil(retry_after * 1000)))
     if isinstance(error, InvalidArgument) and error.field:
-        facts[FIELD] = _one_line(error.field)
+        facts[FIELD] = one_line(error.field)
     return facts
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return `text` fit for a header value: no line breaks, not endless."""
     clean = text.encode(errors="replace").decode().replace("\0", " ")
     return " ".join(clean.split())[:_MAX_TEXT]

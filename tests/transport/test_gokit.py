@@ -13,10 +13,12 @@ from kitmsg import BusinessError, Kit, Service, endpoint
 from kitmsg.errors import (
     DataLoss,
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidArgument,
     NoResponders,
     Unknown,
 )
+from kitmsg.message import encode_headers
 
 if TYPE_CHECKING:
     from kitmsg.message import Message
@@ -171,6 +173,21 @@ async def test_bad_requests_are_errors_in_the_body(
     assert host.snapshots()["stringsvc.sum"].invalid == 1
 
 
+async def test_a_caller_with_headers_learns_the_code(kit: Kit) -> None:
+    """A gateway needs it; Go kit's publishers send no headers and get none."""
+    await kit.serve(Stringsvc())
+    block = encode_headers({"Kit-Request-Id": "r1"})
+    got = await kit.bus.request("stringsvc.sum", b"[]", 1.0, block)
+    assert list(msgspec.json.decode(got.data)) == ["err"]
+    assert got.headers["Kit-Code"] == "invalid_argument"
+    assert got.headers["Nats-Service-Error-Code"] == "400"
+    with pytest.raises(InvalidArgument):
+        await kit.client(Stringsvc).sum("x", 1)  # type: ignore[arg-type]
+    got = await kit.bus.request("stringsvc.uppercase", b'{"s":"bug"}', 1.0, block)
+    assert got.headers["Kit-Code"] == "internal"
+    assert b"hunter2" not in got.data + got.header_block
+
+
 async def test_an_internal_error_says_only_its_id(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,7 +302,7 @@ async def test_both_ends_are_ours(kit: Kit) -> None:
     client = kit.client(Stringsvc)
     assert await client.uppercase("hi") == "HI"
     assert await client.pair() == Pair("one", 2)
-    with pytest.raises(Unknown, match="empty string"):
+    with pytest.raises(FailedPrecondition, match="empty string"):
         await client.uppercase("")
-    with pytest.raises((InvalidArgument, Unknown), match="expected int"):
+    with pytest.raises(InvalidArgument, match="expected int"):
         await client.sum("one", 2)  # type: ignore[arg-type]

@@ -57,6 +57,6 @@ async def test_go_kits_jsonrpc_client_is_served(hub, start, client):
     assert done.stdout.splitlines() == [
         "sum 3",
         "concat ab",
-        "sum -32603 two zeroes are not worth a call",
+        "sum -32602 two zeroes are not worth a call",
         "nothing -32601 Method nothing was not found.",
     ], done.stderr
