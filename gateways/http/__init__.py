@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "listen", "need_aiohttp", "run", "serve"]
+__all__ = ["GatewayOptions", "check", "listen", "need_aiohttp", "run", "serve"]
 
 
 async def serve(
@@ -78,19 +78,29 @@ async def serve(
     return server
 
 
+def check(options: GatewayOptions) -> None:
+    """Read what the options name, and throw it away: `serve` would find it wrong too.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: An option does not fit, or a file it names cannot be used.
+    """
+    need_aiohttp()
+    from gateways.http.chain import Chain
+
+    Chain(options)
+
+
 def listen(options: GatewayOptions) -> list[socket.socket]:
     """Return listening sockets for several processes to share; see `serve`.
 
     Raises:
         FailedPrecondition: aiohttp is not installed.
-        KitError: An option does not fit, or a file it names cannot be used.
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
-    from gateways.http.chain import Chain
     from gateways.http.listener import bind
 
-    Chain(options)  # what is wrong is said once, not by each process
     return bind(options.host, options.port, reuse_port=options.reuse_port)
 
 

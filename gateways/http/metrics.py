@@ -47,8 +47,8 @@ class Metrics:
         connections: Counts connections; None for those of nobody.
 
     Attributes:
-        process: Label of the samples, where several processes answer at one address; "" for
-            none.
+        process: Label of the samples on ``/metrics``, where several processes answer at one
+            address; "" for none.
         streams: Counts streams; None for those of nobody.
     """
 
@@ -97,13 +97,6 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
-        for family in self._families():
-            if self.process:
-                for sample in family.samples:
-                    sample.labels["process"] = self.process
-            yield family
-
-    def _families(self) -> Iterator[Any]:
         from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,
@@ -138,8 +131,11 @@ class Metrics:
         if self.streams is not None:
             yield from self.streams.collect()
 
-    def exposition(self) -> bytes:
+    def exposition(self, *, is_page: bool = True) -> bytes:
         """Return all of it in Prometheus' text format.
+
+        Args:
+            is_page: Whether it is what the gateway's own ``/metrics`` shows.
 
         Raises:
             Unimplemented: prometheus-client is not installed.
@@ -151,8 +147,21 @@ class Metrics:
                 "/metrics needs prometheus-client: pip install 'kitmsg[prometheus]'"
             ) from exc
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
+        registry.register(_Labelled(self) if is_page and self.process else self)
         return generate_latest(registry)
+
+
+class _Labelled:
+    """Metrics whose samples say which process they are of."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Any]:
+        for family in self._metrics.collect():
+            for sample in family.samples:
+                sample.labels["process"] = self._metrics.process
+            yield family
 
 
 def _of_connections(connections: Connections) -> Iterator[Any]:

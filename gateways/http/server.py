@@ -12,6 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateways.http.api import Api, problem_response
@@ -23,6 +24,7 @@ from gateways.http.mount import Mounts
 from gateways.http.options import GatewayOptions
 from gateways.http.pages import RESERVED, Pages
 from gateways.http.problem import Problem, unexpected
+from gateways.http.straight import Straight
 from gateways.http.whole import is_simple, whole
 from kitmsg.errors import Code, FailedPrecondition, Unimplemented
 
@@ -43,6 +45,9 @@ T = TypeVar("T")
 _BAD_REQUEST: Final = 400
 _HEADERS_TOO_LARGE: Final = 431
 _INTERNAL: Final = 500
+_BAD_VERSION: Final = 505
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
+_MALFORMED: Final = "(malformed)"
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -129,7 +134,9 @@ class GatewayServer:
             OSError: The address cannot be had.
         """
         options = self.options
-        web_server = self._web = _Server(self._api.handle, options, self._limit)
+        web_server = self._web = _Server(
+            self._api.handle, options, self._limit, self.metrics
+        )
         tls = self._edge.tls
         self._listener = Listener(
             self._shared
@@ -183,7 +190,7 @@ class GatewayServer:
     def exposition(self) -> str:
         """Return the counters in Prometheus' text format; "" if they cannot be written."""
         try:
-            return self.metrics.exposition().decode()
+            return self.metrics.exposition(is_page=False).decode()
         except Unimplemented:
             return ""
 
@@ -191,7 +198,9 @@ class GatewayServer:
 class _Server(web.Server):
     """Makes our connections and requests instead of aiohttp's own."""
 
-    def __init__(self, handler: Any, options: GatewayOptions, limit: int) -> None:
+    def __init__(
+        self, handler: Any, options: GatewayOptions, limit: int, metrics: Metrics
+    ) -> None:
         # A client that goes away cancels its handler, and so the turn in the service.
         self._answer = handler
         super().__init__(
@@ -201,9 +210,12 @@ class _Server(web.Server):
         )
         self.options = options
         self.limit = limit
+        self.metrics = metrics
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            if isinstance(request, _OtherVersion):
+                return request.protocol.handle_error(request, _BAD_VERSION)
             response: web.StreamResponse = await self._answer(request)
             return response
         finally:
@@ -233,7 +245,11 @@ class _Server(web.Server):
     ) -> web.BaseRequest:
         protocol.headers_arrived()
         protocol.expects_headers = False
-        return web.BaseRequest(
+        kind = web.BaseRequest
+        if message.version not in _VERSIONS:  # the answer is one of ours all the same
+            message = message._replace(version=HttpVersion11, should_close=True)
+            kind = _OtherVersion
+        return kind(
             message,
             payload,
             protocol,
@@ -244,7 +260,11 @@ class _Server(web.Server):
         )
 
 
-class _Connection(web.RequestHandler):
+class _OtherVersion(web.BaseRequest):
+    """A request in a version of HTTP that is not spoken here, such as 0.9."""
+
+
+class _Connection(Straight):
     """One connection: adds limits on times, and problems for bad HTTP."""
 
     __slots__ = (
@@ -353,7 +373,11 @@ class _Connection(web.RequestHandler):
         problem = Problem(
             _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
         )
-        if status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
+        if status == _BAD_VERSION:
+            problem = Problem(
+                _BAD_VERSION, Code.UNIMPLEMENTED, "HTTP/1.1 and 1.0 are spoken here"
+            )
+        elif status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
             problem = unexpected(exc, id_)
         elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
             problem = Problem(
@@ -362,6 +386,8 @@ class _Connection(web.RequestHandler):
                 "the request line or a header is too long, or there are too many",
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
+        if isinstance(self._manager, _Server):
+            self._manager.metrics.observe(_MALFORMED, "", problem.status, 0.0)
         response = problem_response(problem, "", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()

@@ -9,6 +9,8 @@ import socket
 import urllib.request
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gateways.http.options import GatewayOptions
 from tests.worker.commands import Command
 
@@ -66,3 +68,23 @@ def test_a_wrong_option_is_a_sentence(cli: Callable[..., Ran]) -> None:
     ran = cli("gateway", "http", "--timeout", "0")
     assert ran.code == 2
     assert "timeout must be positive" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (
+            ["--tls-cert", "/nowhere.pem"],
+            3,
+            "cannot use the certificate in /nowhere.pem",
+        ),
+        (["--jwt-key", "env:NO_SUCH"], 3, "NO_SUCH is not set"),
+    ],
+)
+def test_a_wrong_option_is_said_once(
+    cli: Callable[..., Ran], words: list[str], code: int, said: str
+) -> None:
+    """By the parent, before it starts anybody."""
+    ran = cli("gateway", "http", "--workers", "2", *words)
+    assert ran.code == code
+    assert ran.err.count(said) == 1
