@@ -160,6 +160,10 @@ class Calls:
                         bus, reply, left, "the reply", transfer.MAX_BYTES
                     )
                 return _answer(reply, method)
+            except Failure as failure:
+                if failure.is_business and method.confess is not None:
+                    return method.confess(failure.error)
+                raise
             except KitError as exc:
                 raise _known(exc, subject, request_id) from exc
 
@@ -224,15 +228,13 @@ def _answer(reply: Message, method: Method) -> bytes:
     """Return the message that a reply with headers stands for.
 
     Raises:
-        Failure: It tells of one, and the message has no place for that.
+        Failure: It tells of one.
         DataLoss: It cannot be read.
     """
     failure = failure_in(reply, method)
-    if failure is None:
-        return method.write(_payload(reply, method))
-    if failure.name and method.confess is not None:
-        return method.confess(failure.error)
-    raise failure
+    if failure is not None:
+        raise failure
+    return method.write(_payload(reply, method))
 
 
 def _payload(reply: Message, method: Method) -> bytes:
@@ -313,9 +315,11 @@ def failure_in(reply: Message, method: Method) -> Failure | None:
     headers = reply.headers
     name = headers.get(ERROR, "")
     if name:
-        fields = _fields(reply, method)
+        is_bare = method.endpoint.wire == "gokit"  # its body is the text again
+        fields = {} if is_bare else _fields(reply, method)
         typed = method.typed(name, fields) if method.typed is not None else None
-        return Failure(error, name, method.endpoint.service, fields, typed)
+        service = method.endpoint.service
+        return Failure(error, name, service, fields, typed, is_business=True)
     if CODE not in headers and error.code is Code.INTERNAL:
         # A foreign service often sends the text of its exception, which is not for
         # everybody.

@@ -11,6 +11,7 @@ import msgspec
 
 from gateways.grpc.convert import Misfit, reply_error, request_error
 from gateways.grpc.method import Method
+from gateways.grpc.status import Failure
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
 from kitmsg.errors import DataLoss, Unknown
 
@@ -94,7 +95,7 @@ def _gokit_reader(
         if isinstance(value, dict):
             failure = value.get("err")
             if isinstance(failure, str) and failure:
-                raise Unknown(failure)
+                raise Failure(Unknown(failure), is_business=True)
             return value if is_object else value.get("v")
         return value
 

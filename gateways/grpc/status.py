@@ -49,6 +49,7 @@ class Failure(Exception):
     Attributes:
         error: Code, text and facts.
         name: Class name of the declared error that it is; "" for none.
+        is_business: Whether it is the service's own word, and no failure of the call.
         service: Name of the service that declares it.
         fields: What the declared error knows, as plain values by name.
         typed: The declared error as a message of the service's .proto; None for none.
@@ -59,6 +60,7 @@ class Failure(Exception):
     service: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     typed: Message | None = None
+    is_business: bool = False
 
     def __post_init__(self) -> None:
         super().__init__(str(self.error))

@@ -52,7 +52,7 @@ async def test_calls_endpoints_that_speak_as_go_kit_does(
     outside: Outside = await start(hub)
     assert (await outside("shop.Shop/Shout", s="hey")).value == "HEY"
     failure = await outside.failure("shop.Shop/Shout", s="")
-    assert failure.code() is grpc.StatusCode.UNKNOWN
+    assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.details() == "empty string"
 
 
