@@ -7,9 +7,8 @@ import datetime as dt
 import enum
 import itertools
 import typing
-from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Optional, TypeAlias, Union
+from typing import Any, Literal, NamedTuple, TypeAlias, Union
 from uuid import UUID
 
 import msgspec
@@ -18,6 +17,9 @@ from msgspec import Struct
 
 from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.schema import Signature, signature
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Case", "bytes_of", "cases", "codecs"]
 
@@ -62,8 +64,8 @@ class Tree(Struct, rename="camel"):
     """A type that holds itself."""
 
     own_name: str
-    left_part: Optional["Tree"] = None
-    kids: list["Tree"] = []
+    left_part: Tree | None = None
+    kids: list[Tree] = []
 
 
 Typed: TypeAlias = tuple[Any, st.SearchStrategy[Any]]
@@ -73,7 +75,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 INT = st.integers(-(2**63), 2**63 - 1)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 _OFFSETS = st.integers(-839, 839).map(lambda m: dt.timezone(dt.timedelta(minutes=m)))
-_AWARE = st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=_OFFSETS)  # noqa: DTZ001
+_AWARE = st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=_OFFSETS)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | FLOAT | TEXT,
     lambda inner: (
@@ -131,7 +133,7 @@ def codecs() -> st.SearchStrategy[Codec]:
 
 def bytes_of(codec: Codec) -> Callable[[bytes], Any]:
     """Return what makes plain values of a payload, without knowing its type."""
-    return (msgspec.json if codec is JSON else msgspec.msgpack).decode
+    return msgspec.json.decode if codec is JSON else msgspec.msgpack.decode
 
 
 @st.composite
@@ -153,7 +155,17 @@ def _typed(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     if depth == 0 or draw(st.integers(0, 2)) == 0:
         return draw(st.sampled_from(_LEAVES))
     make = draw(st.sampled_from(_MAKERS))
-    return draw(make(numbers, depth - 1))
+    made: Typed = draw(make(numbers, depth - 1))
+    return made
+
+
+def _of(generic: Any, *parts: Any) -> Any:
+    """Return a generic type of these parts."""
+    return generic[parts if len(parts) > 1 else parts[0]]
+
+
+def _giver(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 @st.composite
@@ -161,28 +173,28 @@ def _list(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     item, values = draw(_typed(numbers, depth))
     many = st.lists(values, max_size=3)
     if draw(st.booleans()):
-        return tuple[item, ...], many.map(tuple)
-    return list[item], many
+        return _of(tuple, item, ...), many.map(tuple)
+    return _of(list, item), many
 
 
 @st.composite
 def _set(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     item, values = draw(st.sampled_from(_KEYS))
     kind = draw(st.sampled_from([set, frozenset]))
-    return kind[item], st.sets(values, max_size=3).map(kind)
+    return _of(kind, item), st.sets(values, max_size=3).map(kind)
 
 
 @st.composite
 def _dict(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     key, keys = draw(st.sampled_from(_KEYS))
     item, values = draw(_typed(numbers, depth))
-    return dict[key, item], st.dictionaries(keys, values, max_size=3)
+    return _of(dict, key, item), st.dictionaries(keys, values, max_size=3)
 
 
 @st.composite
 def _tuple(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     items = draw(st.lists(_typed(numbers, depth), min_size=1, max_size=3))
-    return tuple[*(type_ for type_, _ in items)], st.tuples(
+    return _of(tuple, *(type_ for type_, _ in items)), st.tuples(
         *(each for _, each in items)
     )
 
@@ -190,7 +202,7 @@ def _tuple(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
 @st.composite
 def _optional(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     type_, values = draw(_typed(numbers, depth))
-    return Optional[type_], st.none() | values
+    return type_ | None, st.none() | values
 
 
 @st.composite
@@ -255,7 +267,7 @@ def _struct(
             cls: Any = NamedTuple(name, list(hints.items()))  # type: ignore[misc]
             return cls, st.builds(cls, *made)
         total = draw(st.booleans())
-        cls = typing.TypedDict(name, hints, total=total)  # type: ignore[misc, operator]
+        cls = typing.TypedDict(name, hints, total=total)  # type: ignore[misc, no-redef]
         keys = dict(zip(hints, made, strict=True))
         if total:
             return cls, st.fixed_dictionaries(keys)
@@ -280,7 +292,7 @@ def _fields(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> list[_FieldO
         default: tuple[Any, ...] = ()
         if draw(st.booleans()):
             if draw(st.booleans()):
-                type_, values = Optional[type_], st.none() | values
+                type_, values = type_ | None, st.none() | values
             default = (draw(values),)
         fields.append((name, type_, values, default))
     return sorted(fields, key=lambda field: len(field[3]))
@@ -291,7 +303,7 @@ def _struct_of(number: int, fields: list[_FieldOf], **options: Any) -> Typed:
     declared: list[Any] = []
     for name, type_, _, default in fields:
         if default:
-            made = msgspec.field(default_factory=lambda value=default[0]: value)
+            made = msgspec.field(default_factory=_giver(default[0]))
             if isinstance(default[0], (int, str, float, bytes, type(None))):
                 made = default[0]
             declared.append((name, type_, made))
@@ -305,7 +317,7 @@ def _dataclass_of(name: str, fields: list[_FieldOf]) -> Typed:
     declared: list[Any] = []
     for key, type_, _, default in fields:
         if default:
-            made = dataclasses.field(default_factory=lambda value=default[0]: value)
+            made = dataclasses.field(default_factory=_giver(default[0]))
             declared.append((key, type_, made))
         else:
             declared.append((key, type_))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random  # noqa: TC003  # hypothesis reads it
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -122,7 +124,9 @@ def test_the_text_is_for_people(lock: Lock) -> None:
     ),
     st.randoms(use_true_random=False),
 )
-def test_a_lock_comes_back_equal(sections, random) -> None:
+def test_a_lock_comes_back_equal(
+    sections: dict[tuple[str, str], dict[str, str]], random: Random
+) -> None:
     """Whatever names there are, what is written is read; order makes no difference."""
     lock, other = Lock(), Lock()
     for (service, section), wanted in sections.items():
