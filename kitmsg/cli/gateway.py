@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
     given = chosen(options_class(options.kind), options)
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    check = getattr(importlib.import_module(f"gateways.{options.kind}"), "check", None)
+    if check is not None:
+        check(given)  # before the wait for a bus, and once for all workers
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
