@@ -27,6 +27,7 @@ from gateways.http.conditional import kept
 from gateways.http.edge import Visit
 from gateways.http.problem import Problem, unexpected
 from gateways.http.rpc import PATH, Rpc
+from gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from gateways.http.streams.serve import Streams
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
@@ -243,9 +244,8 @@ class Api:
         )
         reply = await ask(self._bus, mounted, data, left, block)
         answer = response(reply, mounted, codec, visit.id)
-        if mounted.cache is not None and request.method in _SAFE:
-            is_private = bool(visit.principal or "Authorization" in headers)
-            answer = kept(answer, mounted, headers, is_private=is_private)
+        if mounted.gives_bytes or mounted.cache is not None:
+            return _kept(answer, visit, mounted)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -280,6 +280,22 @@ class Api:
 
 def _target(request: web.BaseRequest) -> str:
     """Return path and query as they were sent; a proxy may send a whole URL."""
+def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
+    """Return an answer that is a file, or that clients may keep, as they want it."""
+    request = visit.request
+    headers = request.headers
+    is_file = mounted.gives_bytes and wants_bytes(request)
+    if is_file:
+        answer = as_bytes(answer, request)
+    if request.method in _SAFE and (is_file or mounted.cache is not None):
+        is_private = bool(visit.principal or "Authorization" in headers)
+        answer = kept(answer, mounted, headers, is_private=is_private)
+    if mounted.gives_bytes:
+        vary = answer.headers.get("Vary")
+        answer.headers["Vary"] = f"{vary}, Accept" if vary else "Accept"
+    return part_of(answer, headers) if is_file and request.method == "GET" else answer
+
+
     target = request.raw_path
     if "://" in target and not target.startswith("/"):
         return request.rel_url.raw_path_qs

@@ -266,18 +266,13 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
         return GOKIT_TYPE
     if mounted.is_kit:
         # What is no bytes cannot be raw: `kitmsg.transport.typed` sends msgpack then.
-        is_packed = codec is RAW and not _gives_bytes(mounted)
+        is_packed = codec is RAW and not mounted.gives_bytes
         return MSGPACK.content_type if is_packed else codec.content_type
     try:
         _is_json(reply.data)
     except DECODE_ERRORS:
         return _OCTETS
     return JSON.content_type
-
-
-def _gives_bytes(mounted: Mounted) -> bool:
-    response = (mounted.schema or {}).get("response")
-    return isinstance(response, dict) and "contentEncoding" in response
 
 
 def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:

@@ -52,6 +52,16 @@ class Mounted(CatalogEndpoint):
         text = self.metadata.get("kit.cache", "")
         return int(text) if _DIGITS.fullmatch(text) else None
 
+    @cached_property
+    def gives_bytes(self) -> bool:
+        """Whether its result, or each item of it, is bytes."""
+        return _is_bytes(self.schema, "response")
+
+    @cached_property
+    def takes_bytes(self) -> bool:
+        """Whether the items that it takes are bytes."""
+        return _is_bytes(self.schema, "items")
+
     @property
     def path(self) -> str:
         """Where it is served whatever it declares."""
@@ -179,6 +189,11 @@ class Mounts:
             table.conflicts.append(
                 f"{owner} is not mounted at {text!r}: {kept} has that route"
             )
+
+
+def _is_bytes(schema: dict[str, Any] | None, part: str) -> bool:
+    found = (schema or {}).get(part)
+    return isinstance(found, dict) and "contentEncoding" in found
 
 
 def _readable(

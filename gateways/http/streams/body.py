@@ -71,9 +71,9 @@ async def source_of(opening: Opening, limit: int) -> Source:
     """
     request = opening.request
     named = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if not named:
-        named = OCTETS if opening.takes_bytes else NDJSON
-    offers = [NDJSON, *((OCTETS, FORM) if opening.takes_bytes else ())]
+    if not named or not request.body_exists:
+        named = OCTETS if opening.mounted.takes_bytes else NDJSON
+    offers = [NDJSON, *((OCTETS, FORM) if opening.mounted.takes_bytes else ())]
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise _unsupported(
             "a stream of items cannot come compressed", "Content-Encoding"

@@ -74,7 +74,7 @@ def form_of(opening: Opening) -> Form:
         Problem: 406; it wants none that we have.
     """
     headers = opening.request.headers
-    offers = forms_of(opening.gives_bytes)
+    offers = forms_of(opening.mounted.gives_bytes)
     accept = ",".join(headers.getall("Accept", []))
     chosen = choose(accept, offers)
     if chosen is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateways.http.call import GONE, asked_timeout, header_block, raise_error
 from gateways.http.problem import Problem, unexpected
@@ -26,12 +25,7 @@ if TYPE_CHECKING:
     from kitmsg.codec import Codec
     from kitmsg.transport.stream import Stream
 
-__all__ = ["Opening", "is_bytes"]
-
-
-def is_bytes(schema: Any) -> bool:
-    """Tell whether a JSON Schema describes bytes."""
-    return isinstance(schema, dict) and "contentEncoding" in schema
+__all__ = ["Opening"]
 
 
 @dataclass(kw_only=True)
@@ -65,16 +59,6 @@ class Opening:
     def request(self) -> web.BaseRequest:
         """The request."""
         return self.visit.request
-
-    @cached_property
-    def gives_bytes(self) -> bool:
-        """Whether the items that come out, or the result, are bytes."""
-        return is_bytes((self.mounted.schema or {}).get("response"))
-
-    @cached_property
-    def takes_bytes(self) -> bool:
-        """Whether the items that go in are bytes."""
-        return is_bytes((self.mounted.schema or {}).get("items"))
 
     @contextlib.asynccontextmanager
     async def stream(self, body: bytes = b"") -> AsyncIterator[Stream]:

@@ -53,7 +53,7 @@ class Sse:
 
     kind = "sse"
     media_type = SSE
-    beat = b":\n\n"
+    beat = b":\n"
     is_resumed = True
 
     def __init__(self, opening: Opening) -> None:
@@ -67,7 +67,7 @@ class Sse:
 
     def start(self) -> bytes:
         """Return how long to wait before coming back."""
-        return b"retry: %d\n\n" % _RETRY_MS
+        return b"retry: %d\n" % _RETRY_MS  # some take it with a blank line for an event
 
     def item(self, data: bytes) -> bytes:
         """Return an event."""
@@ -83,7 +83,7 @@ class Sse:
 
     def pause(self) -> bytes:
         """Return when to come back; not all at the same moment."""
-        return b"retry: %d\n\n" % random.randint(_RETRY_MS // 4, _RETRY_MS)  # noqa: S311
+        return b"retry: %d\n" % random.randint(_RETRY_MS // 4, _RETRY_MS)  # noqa: S311
 
     def failure(self, problem: bytes) -> bytes:
         """Return the event of an error."""
