@@ -278,8 +278,6 @@ class Api:
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
 
 
-def _target(request: web.BaseRequest) -> str:
-    """Return path and query as they were sent; a proxy may send a whole URL."""
 def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
     """Return an answer that is a file, or that clients may keep, as they want it."""
     request = visit.request
@@ -296,6 +294,8 @@ def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
     return part_of(answer, headers) if is_file and request.method == "GET" else answer
 
 
+def _target(request: web.BaseRequest) -> str:
+    """Return path and query as they were sent; a proxy may send a whole URL."""
     target = request.raw_path
     if "://" in target and not target.startswith("/"):
         return request.rel_url.raw_path_qs
