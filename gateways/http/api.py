@@ -211,7 +211,12 @@ class Api:
         request, mounted = visit.request, match.route.target
         headers = request.headers
         timeout = timeout_of(headers, mounted.timeout, self._options)
-        codec = request_codec(headers, has_body=request.body_exists)
+        # Go's servers take what comes for JSON, whatever its Content-Type.
+        codec = (
+            JSON
+            if mounted.wire == "gokit"
+            else request_codec(headers, has_body=request.body_exists)
+        )
         data = b""
         if request.body_exists:
             data = await self.body(visit, is_kit=mounted.is_kit)
