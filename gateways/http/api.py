@@ -29,6 +29,7 @@ from gateways.http.problem import Problem, unexpected
 from gateways.http.rpc import PATH, Rpc
 from gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from gateways.http.streams.serve import Streams
+from gateways.http.whole import Brief
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
     Code,
@@ -119,7 +120,8 @@ class Api:
             status = answer.status
             if isinstance(answer, web.Response) and self._is_long(answer):
                 await compress(answer, request.headers)
-            answer.headers["Server"] = "kitmsg"
+            if type(answer) is not Brief:  # which says so itself
+                answer.headers["Server"] = "kitmsg"
             if visit.headers:
                 visit.dress(answer)
             if self.is_draining:

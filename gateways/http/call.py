@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from gateways.http.problem import GOKIT_TYPE, Problem
+from gateways.http.whole import Brief
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
@@ -232,13 +233,12 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         Problem: The reply tells of an error.
     """
     raise_error(reply, mounted, codec, id_)
-    headers = {"X-Request-Id": id_, **_NOSNIFF}
     if not reply.data:
+        headers = {"X-Request-Id": id_, **_NOSNIFF}
         return web.Response(status=_NO_CONTENT, headers=headers)
-    headers[CONTENT_TYPE] = _media_type(reply, mounted, codec)
     # Go's encoder ends what it writes with a line end.
     tail = b"\n" if mounted.wire == "gokit" else b""
-    return web.Response(body=reply.data + tail, headers=headers)
+    return Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
 
 
 def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
