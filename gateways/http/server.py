@@ -386,7 +386,7 @@ class _Connection(Straight):
                 "the request line or a header is too long, or there are too many",
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
-        if isinstance(self._manager, _Server):
+        if problem.status != _INTERNAL and isinstance(self._manager, _Server):
             self._manager.metrics.observe(_MALFORMED, "", problem.status, 0.0)
         response = problem_response(problem, "", id_)
         response.headers["Server"] = "kitmsg"

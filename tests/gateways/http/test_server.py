@@ -400,3 +400,21 @@ def test_options_are_checked(name):
     options: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be positive"):
         GatewayOptions(**options)
+
+
+@pytest.mark.parametrize("line", [b"GET /healthz", b"GET /healthz HTTP/2.0"])
+async def test_another_version_of_http_is_refused(memory_bus, start, line):
+    """In ours, and the connection ends."""
+    call = await start(memory_bus)
+    reply = await call.raw(line + b"\r\nHost: x\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 505 ")
+    assert b"Connection: close" in reply
+    assert call.server.metrics.count("(malformed)", "other", 505) == 1
+
+
+async def test_what_is_no_http_is_counted(memory_bus, start):
+    """Beside the requests, under a name of its own."""
+    call = await start(memory_bus)
+    reply = await call.raw(b"nonsense\r\n\r\n")
+    assert b" 400 " in reply.partition(b"\r\n")[0]
+    assert call.server.metrics.count("(malformed)", "other", 400) == 1
