@@ -132,11 +132,18 @@ class Writers:
         if slot.label == "repeated":
             return _list_writer(write), "refuse"
         if slot.label == "map":
-            return _map_writer(write), "refuse"
+            return _map_writer(self._whole(slot.type, write)), "refuse"
         shape = slot.source.shape
         if shape.kind == "any" or slot.source.has_three_states:
             return write, "write"
         return write, "skip" if shape.is_nullable else "refuse"
+
+    def _whole(self, type_: str, write: Write | None) -> Write | None:
+        """Return what writes one value of a type whole: protobuf's maps want messages."""
+        if write is None or type_ not in self._layout.messages:
+            return write
+        class_ = self._classes(type_)
+        return lambda value: class_(**write(value))
 
     def _box(self, slot: Slot) -> Write:
         write, null = self._slot_writer(slot)
