@@ -118,6 +118,8 @@ def run(options: argparse.Namespace) -> int:
     kind = _KINDS[options.kind]
     generate = _generator(kind)
     found = _from_bus(options) if options.from_bus else _from_code(options.targets)
+    if not found:
+        raise UsageError("nothing to export: no service tells its types")
     lock_path = Path(options.lock or kind.lock)
     lock = _read_lock(lock_path)
     try:
