@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
-from gateways.http.whole import whole
+from gateways.http.whole import Brief, whole
+from kitmsg import Service, endpoint
+
+if TYPE_CHECKING:
+    from kitmsg import Kit
+
+
+class Echo(Service):
+    """Tells how long a text is."""
+
+    @endpoint
+    async def size(self, text: str) -> int:
+        """Return the length of `text`."""
+        return len(text)
+
+
+@pytest.fixture
+async def echo(hub: Kit) -> Echo:
+    """An echo on the bus."""
+    echo = Echo()
+    await hub.serve(echo)
+    return echo
 
 
 def test_joins_status_headers_and_body() -> None:
@@ -54,3 +75,36 @@ async def test_what_is_not_simple_is_as_before(hub: Any, start: Any, way: str) -
     head, _, body = reply.partition(b"\r\n\r\n")
     assert b" 200 OK" in head
     assert (body == b"") is (way == "HEAD")
+
+
+def test_a_brief_answer_is_written_as_a_full_one() -> None:
+    """Whether somebody looked at its headers makes no difference to what is sent."""
+    brief = Brief(b'{"a":1}', "application/json", "id-1")
+    assert brief.is_brief
+    short = whole(brief)
+    assert brief.headers["X-Request-Id"] == "id-1"
+    assert not brief.is_brief
+    full = whole(brief)
+    assert sorted(short.split(b"\r\n")) == sorted(full.split(b"\r\n"))
+
+
+def test_a_brief_answer_takes_other_headers() -> None:
+    """What is added or changed is sent."""
+    brief = Brief(b"1", "application/json", "id-1")
+    brief.headers["Vary"] = "Origin"
+    brief.body = b"22"
+    assert b"\r\nVary: Origin\r\n" in whole(brief)
+    assert whole(brief).endswith(b"\r\n\r\n22")
+
+
+async def test_a_brief_answer_over_an_older_http(hub: Any, echo: Any, start: Any):
+    """What is not written in one go is written by aiohttp, as any other answer."""
+    call = await start(hub)
+    reply = await call.raw(
+        b"POST /echo/size HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 14\r\n\r\n{"text":"abc"}'
+    )
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert b" 200 OK" in head
+    assert b"Server: kitmsg" in head
+    assert body == b"3"
