@@ -45,6 +45,7 @@ T = TypeVar("T")
 _BAD_REQUEST: Final = 400
 _HEADERS_TOO_LARGE: Final = 431
 _INTERNAL: Final = 500
+_LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
 _BAD_VERSION: Final = 505
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _MALFORMED: Final = "(malformed)"
@@ -237,6 +238,7 @@ class _Server(web.Server):
             max_field_size=options.max_header_bytes,
             max_headers=options.max_headers,
             access_log=None,
+            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
             auto_decompress=False,  # how much comes out has a bound here: `compress`
         )
 

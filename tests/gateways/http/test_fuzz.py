@@ -21,7 +21,7 @@ from kitmsg.errors import KitError
 from kitmsg.schema import header
 
 INPUTS = 20_000 if os.environ.get("KITMSG_LONG") else 300
-AT_ONCE = 30
+AT_ONCE = 100
 
 BODY = b'{"name":"Ann","times":2}'
 CALLS = (
@@ -138,14 +138,16 @@ def tasks() -> list[str]:
 
 @pytest.fixture
 async def call(hub, start):
-    """A client of a gateway that gives up on the slow at once."""
+    """A client of a gateway."""
     await hub.serve(Greeter())
-    return await start(hub, header_timeout=0.1, body_timeout=0.1, keepalive_timeout=0.1)
+    return await start(hub)
 
 
 @pytest.mark.timeout(600)
-async def test_no_bytes_on_a_connection_break_the_gateway(call, caplog, until):
+async def test_no_bytes_on_a_connection_break_the_gateway(hub, start, caplog, until):
     """Every answer is one of HTTP's; then all is as it was before."""
+    await hub.serve(Greeter())
+    call = await start(hub, header_timeout=0.1, body_timeout=0.1, keepalive_timeout=0.1)
     caplog.set_level(logging.WARNING)
     assert (await call("GET", "/hello/Ann"))[1] == "Hello, Ann!"
     await call.session.close()
@@ -168,8 +170,7 @@ async def test_no_bytes_on_a_connection_break_the_gateway(call, caplog, until):
     await each(inputs, check)
     print(f"{INPUTS} mutated requests: {dict(seen)}")
     assert not any(code.startswith(b"50") and code != b"505" for code in seen), seen
-    assert seen[b"200"]
-    assert seen[b"400"]
+    assert {b"200", b"400"} <= {*seen}
     await until(lambda: not server._web.connections)
     await until(lambda: len(tasks()) <= before)
     assert server._api.in_flight == 0
@@ -227,6 +228,7 @@ async def test_no_body_breaks_an_endpoint(call):
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
 )
 MEMBERS = st.fixed_dictionaries(
     {},
@@ -260,8 +262,8 @@ def test_any_bytes_have_a_json_rpc_answer(body):
     checked(body)
 
 
-@settings(max_examples=300)
-@given(MEMBERS | st.lists(MEMBERS | JSON) | JSON)
+@settings(max_examples=100)
+@given(MEMBERS | st.lists(MEMBERS | JSON, max_size=5) | JSON)
 def test_any_json_has_a_json_rpc_answer(value):
     """Also what is nearly a call."""
     checked(json.dumps(value).encode("utf-8", "surrogatepass"))
