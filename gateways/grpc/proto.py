@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from kitmsg.schema.lock import Lock
     from kitmsg.schema.shapes import ServiceShapes
 
-__all__ = ["IMPORT", "LOCK_FILE", "descriptor", "generate", "text"]
-
-LOCK_FILE: Final = "kitmsg.proto.lock"
-"""Where the command line keeps the numbers of fields."""
+__all__ = ["IMPORT", "descriptor", "file_name", "generate", "text"]
 
 IMPORT: Final = "google/protobuf/struct.proto"
 """What a file imports that has fields of any type."""

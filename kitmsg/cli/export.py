@@ -1,7 +1,7 @@
 """``kitmsg export proto|thrift``: services as files that other languages compile.
 
-A kind is a module that has ``LOCK_FILE``, the usual name of its lock, and
-``generate(services, lock)``, which gives the text of one file, or texts by file name.
+What makes the files is ``generate(services, lock)`` of a gateway's module: it gives the
+text of one file, or texts by file name.
 """
 
 from __future__ import annotations

@@ -272,7 +272,8 @@ class SchemaReader:
         constants = tuple(
             (key, constant)
             for key, property_ in properties
-            if key in required and (constant := _constant(property_)) is not None
+            if (constant := _constant(property_)) is not None
+            and (key in required or property_.get("default") == constant)
         )
         struct = Struct(name, (), constants, is_array, _doc(schema))
         self._keep(struct)  # its fields may hold it
