@@ -1,7 +1,14 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
     options.py  `GatewayOptions`: limits, times, switches
-    server.py   `GatewayServer`: sockets, limits, start and stop
+    server.py   `GatewayServer`: connections, limits, start and stop
+    listener.py  the listening sockets: who is let in, before anything is read
+    tls.py      TLS and mutual TLS, with certificates that change
+    edge.py     what looks at a request before it is read: a chain of filters
+    chain.py    the filters that the options ask for:
+                proxies.py cors.py auth.py ratelimit.py
+    files.py    certificates, keys and passwords, read again when they change
+    accesslog.py  one line for each request
     api.py      one request: find the endpoint, call it over the bus, answer
     router.py   methods and path templates to routes
     mount.py    the services on the bus as mounted endpoints, schemas included
@@ -22,8 +29,8 @@
         ...
         await server.stop()
 
-Needs the extra ``http`` (aiohttp), loaded when a gateway is made.  Left out so far:
-streams, WebSocket, authentication, CORS.
+Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also need
+``auth`` (PyJWT).  Left out: HTTP/2 and HTTP/3, which a proxy in front speaks.
 """
 
 from __future__ import annotations

@@ -1,0 +1,42 @@
+"""docs/edge.md names what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from gateways.http import GatewayOptions
+from gateways.http.listener import Connections
+from gateways.http.metrics import Metrics
+
+PAGE = (Path(__file__).parents[2] / "docs" / "edge.md").read_text()
+EDGE = ("tls_", "jwt_", "jwks_", "basic_", "auth_", "cors_", "rate_", "principal_")
+MORE = {"trusted_proxies", "proxy_header", "workers", "access_log", "reload_interval"}
+
+
+def flags() -> dict[str, str]:
+    """Return each option's flag, by name."""
+    names = [field.name for field in dataclasses.fields(GatewayOptions)]
+    return {name: f"--{name.replace('_', '-')}" for name in names}
+
+
+def test_every_option_of_the_edge_is_there() -> None:
+    """By its flag."""
+    known = flags()
+    ours = {name for name in known if name.startswith(EDGE)} | MORE
+    missing = [known[name] for name in sorted(ours) if f"{known[name]}" not in PAGE]
+    assert not missing
+
+
+def test_it_names_no_option_that_is_none() -> None:
+    """Nor any that has gone."""
+    named = set(re.findall(r"--[a-z][a-z-]+", PAGE))
+    assert named - set(flags().values()) == {"--health", "--log-format"}
+
+
+def test_its_metrics_are_those_of_the_code() -> None:
+    """Each name in the table is on the page that Prometheus reads."""
+    page = Metrics(lambda: 0, lambda: 0, Connections(1)).exposition().decode()
+    for name in re.findall(r"^\| `(kitmsg_\w+)`", PAGE, re.MULTILINE):
+        assert name in page
