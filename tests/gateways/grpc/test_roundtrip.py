@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import given, settings
 
 from gateways.grpc.convert import Converters, reply_error, request_error
 from gateways.grpc.layout import Layout, lay_out
@@ -19,7 +19,7 @@ def laid_out(case: Case) -> Layout:
     return lay_out(shapes)
 
 
-@settings(max_examples=200, deadline=None, phases=[Phase.generate])
+@settings(max_examples=100, deadline=None)
 @given(cases(), codecs())
 def test_requests_arrive_equal(case: Case, codec: Codec) -> None:
     """What a client writes into its messages is what the method gets."""
@@ -36,7 +36,7 @@ def test_requests_arrive_equal(case: Case, codec: Codec) -> None:
         assert case.signature.request_decoder(bus)(payload) == request
 
 
-@settings(max_examples=200, deadline=None, phases=[Phase.generate])
+@settings(max_examples=100, deadline=None)
 @given(cases(), codecs(), codecs())
 def test_responses_arrive_equal(case: Case, codec: Codec, upstream: Codec) -> None:
     """What a method gives is what a client reads out of its message."""
