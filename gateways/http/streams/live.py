@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import select
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,10 +18,24 @@ from kitmsg.errors import Code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Live", "Party"]
+__all__ = ["Live", "Party", "drop_if_gone"]
 
 _SLOTS: Final = 64
 _UNAVAILABLE: Final = 503
+
+
+def drop_if_gone(transport: asyncio.BaseTransport | None) -> None:
+    """End a connection that the other side has left.
+
+    One that is not read from, because nobody takes what comes, does not notice.
+    """
+    socket = transport.get_extra_info("socket") if transport is not None else None
+    if socket is None or not isinstance(transport, asyncio.WriteTransport):
+        return
+    poll = select.poll()
+    poll.register(socket.fileno(), getattr(select, "POLLRDHUP", 0))
+    if poll.poll(0):
+        transport.abort()
 
 
 class Party(Protocol):

@@ -13,7 +13,7 @@ from gateways.http.problem import Problem
 from gateways.http.streams.body import pumping, source_of
 from gateways.http.streams.forms import form_of
 from gateways.http.streams.handshake import check_origin, is_upgrade
-from gateways.http.streams.live import Live
+from gateways.http.streams.live import Live, drop_if_gone
 from gateways.http.streams.opening import Opening
 from gateways.http.streams.out import Download, head
 from gateways.http.streams.websocket import Socket
@@ -129,7 +129,7 @@ class Streams:
             return await self._result(opening, stream)
 
     async def _result(self, opening: Opening, stream: Stream) -> web.Response:
-        party = _Upload(stream)
+        party = _Upload(opening.request)
         outcome = "client"
         self.live.enter(party)
         try:
@@ -153,13 +153,14 @@ class _Upload:
 
     kind = "upload"
 
-    __slots__ = ("stream",)
+    __slots__ = ("_request",)
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
 
     def beat(self) -> None:
-        """Do nothing: the answer has not begun."""
+        """Find out whether the client is there: nothing can be said to it yet."""
+        drop_if_gone(self._request.transport)
 
     def leave(self) -> None:
         """Do nothing: the client may finish."""

@@ -30,6 +30,7 @@ from gateways.http.streams.frames import (
     frame,
 )
 from gateways.http.streams.handshake import PROTOCOLS, accept_headers, protocol_of
+from gateways.http.streams.live import drop_if_gone
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
 
@@ -366,9 +367,11 @@ class Socket:
 
     def beat(self) -> None:
         """Ping a client that is quiet; end the connection of one that stays so."""
-        if self._transport is None or self._is_paused:
+        if self._transport is None:
             return
-        if self._is_heard:
+        if self._is_paused:  # we do not listen
+            drop_if_gone(self._transport)
+        elif self._is_heard:
             self._is_heard = False
             if self._room() and not self._transport.is_closing():
                 self._transport.write(frame(Opcode.PING, b""))
