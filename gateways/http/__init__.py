@@ -12,12 +12,17 @@
     api.py      one request: find the endpoint, call it over the bus, answer
     router.py   methods and path templates to routes
     mount.py    the services on the bus as mounted endpoints, schemas included
-    request.py  path, query and body parameters to one request object
+    body.py     the body of a request: limits, time, gzip
+    request.py  path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
     whole.py    a small answer, written in one go
     problem.py  errors as problem details (RFC 9457)
-    pages.py    what the gateway itself serves: health, metrics, OpenAPI, docs
-    openapi.py  the OpenAPI document of what is mounted
+    conditional.py  answers that clients may keep: cache time, tag, 304
+    compress.py  gzip, both ways
+    rpc.py      JSON-RPC: from methods to endpoints; jsonrpc.py is the protocol itself
+    pages.py    what the gateway itself serves: health, metrics, OpenAPI, schemas, docs
+    openapi.py  the OpenAPI document of what is mounted:
+                components.py responses.py samples.py rpcdoc.py streamdoc.py
     docs.py     the docs page, which needs no internet
     metrics.py  counts and times of requests
     process.py  `run`: one gateway in this process until a signal
