@@ -107,10 +107,6 @@ class Calls:
             metrics.in_flight += 1
             try:
                 reply = await awaited
-                if reply.header_block and transfer.is_elsewhere(reply.header_block):
-                    reply = await transfer.fetch(
-                        self._bus, reply, self._timeout(served), "the reply"
-                    )
             finally:
                 metrics.in_flight -= 1
             fields, code = _fields(served, reply)
@@ -151,7 +147,7 @@ class Calls:
         data = _encode(served, args)
         timeout = self._timeout(served)
         block = served.block or _block(timeout, served)
-        if len(data) + len(block) > bus.max_payload and served.endpoint.is_kit:
+        if served.endpoint.is_kit:
             return transfer.request(bus, subject, data, timeout, block)
         return bus.request(subject, data, timeout, block)
 

@@ -77,15 +77,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
-        if not self._inbox.is_partial:  # a message that drips does not move on
-            self._moved = self._loop.time()
+        was_partial = self._inbox.is_partial
         self._inbox.feed(data)
-        self._read()
-
-    def eof_received(self) -> bool:
-        """Answer what was asked, then close; a client may close its half early."""
-        self._is_ending = True
-        return bool(self._slots)
+        if self._read() or not was_partial:  # a message that drips does not move on
+            self._moved = self._loop.time()
 
     def pause_writing(self) -> None:
         """Read no more until the client takes its answers."""
@@ -123,17 +118,20 @@ class Connection(asyncio.Protocol):
             self._gateway.metrics.closed[reason] += 1
             self._transport.abort()
 
-    def _read(self) -> None:
-        """Begin the calls that came."""
+    def _read(self) -> bool:
+        """Begin the calls that came; tell whether there was one."""
+        has_read = False
         while self._may_read():
             try:
                 taken = self._inbox.take(self._gateway.table.protocols, self._message)
             except Malformed as exc:
                 self._give_up(exc)
-                return
+                break
             if taken is None:
-                return
+                break
             self._begin(*taken)
+            has_read = True
+        return has_read
 
     def _may_read(self) -> bool:
         if self._is_choked or self._is_ending or self._transport is None:
