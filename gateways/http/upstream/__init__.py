@@ -5,6 +5,7 @@
     operation.py  from a request object to an HTTP request: path, query, header, body
     client.py     the pool of connections; redirects, time and size bounded
     reply.py      from an HTTP response to a result or an error
+    streams.py    responses that are streams, as items
     openapi.py    the operations of an OpenAPI document
     document.py   finds and reads such a document
 
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateways.http.upstream.offer import Offer, offers
 from gateways.http.upstream.options import UpstreamOptions, check_base
 from gateways.http.upstream.reply import HttpReply, error_of
+from gateways.http.upstream.streams import ACCEPT, items_of
 from gateways.upstream import (
     Hooks,
     Instancer,
@@ -42,17 +44,22 @@ from gateways.upstream import (
 from kitmsg.transport.wire import REQUEST_ID, Declared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from gateways.http.upstream.client import HttpClient
+    from gateways.http.upstream.client import HttpClient, HttpStream
     from gateways.http.upstream.operation import HttpRequest
     from gateways.upstream import Outgoing
     from kitmsg.context import Context
     from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.schema.calls import StreamRequest
     from kitmsg.service import Service
+
+    _FindError = Callable[[Context, HttpReply], Exception | None]
 
 __all__ = ["HttpReply", "Upstream", "UpstreamOptions", "open_upstream"]
 
+NDJSON: Final = "application/x-ndjson"
+_OK: Final = range(200, 300)
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 
 
@@ -104,33 +111,96 @@ class Upstream(_Upstream):
         return Remote(offer.declaration, call)
 
     def _endpoint(self, offer: Offer) -> Endpoint[Any, Any]:
-        declaration = offer.declaration
-        hooks, options = self._hooks, self.options
-        timeout = declaration.options.timeout or options.timeout
-        known = {c.__name__: Declared.of(c) for c in declaration.options.raises}
+        return self._streaming(offer) if offer.stream else self._plain(offer)
 
-        def decode_error(_ctx: Context, reply: HttpReply) -> Exception | None:
-            return error_of(reply, name=declaration.subject, declared=known)
-
-        find_error = hooks.error_decoder or decode_error
+    def _plain(self, offer: Offer) -> Endpoint[Any, Any]:
+        find_error = self._error_decoder(offer)
 
         async def call(ctx: Context, request: Any) -> Any:
-            sent = offer.operation.build(offer.to_plain(request))
-            along = outgoing(
-                ctx, timeout, forward_authorization=options.forward_authorization
-            )
-            sent.headers.update(_headers(along))
-            for before in hooks.before:
-                before(ctx, sent)
+            sent, along = self._request(offer, ctx, request)
             reply = await self._send(sent, along.timeout)
-            for after in hooks.after:
-                after(ctx, reply)
-            error = find_error(ctx, reply)
-            if error is not None:
-                raise error
-            return offer.read(reply)
+            return self._result(offer, ctx, reply, find_error)
 
         return call
+
+    def _streaming(self, offer: Offer) -> Endpoint[Any, Any]:
+        """Return the endpoint of an operation that takes items, or gives them."""
+        find_error = self._error_decoder(offer)
+        gives = offer.declaration.signature.gives_items
+
+        async def call(ctx: Context, request: StreamRequest) -> Any:
+            sent, along = self._request(offer, ctx, request.request)
+            body = None
+            if request.items is not None:
+                sent.headers["Content-Type"] = NDJSON
+                body = _lines(request.items, offer.encode_item)
+            stream = await self._open(sent, along.timeout, body)
+            if gives and stream.head.status in _OK:
+                for after in self._hooks.after:
+                    after(ctx, stream.head)
+                return self._items(offer, ctx, stream, find_error)
+            try:
+                reply = await stream.whole()
+            finally:
+                stream.close()
+            return self._result(offer, ctx, reply, find_error)
+
+        return call
+
+    def _error_decoder(self, offer: Offer) -> _FindError:
+        raises = offer.declaration.options.raises
+        known = {cls.__name__: Declared.of(cls) for cls in raises}
+        name = offer.declaration.subject
+
+        def find(_ctx: Context, reply: HttpReply) -> Exception | None:
+            return error_of(reply, name=name, declared=known)
+
+        return self._hooks.error_decoder or find
+
+    def _request(
+        self, offer: Offer, ctx: Context, request: Any
+    ) -> tuple[HttpRequest, Outgoing]:
+        """Return what is sent, and the time for it."""
+        options = self.options
+        timeout = offer.declaration.options.timeout or options.timeout
+        sent = offer.operation.build(offer.to_plain(request))
+        along = outgoing(
+            ctx, timeout, forward_authorization=options.forward_authorization
+        )
+        sent.headers.update(_headers(along))
+        if offer.stream:
+            sent.headers["Accept"] = ACCEPT
+        if not offer.stream or ctx.deadline is not None:
+            sent.headers.update(_times(along.timeout))
+        for before in self._hooks.before:
+            before(ctx, sent)
+        return sent, along
+
+    def _result(
+        self, offer: Offer, ctx: Context, reply: HttpReply, find_error: _FindError
+    ) -> Any:
+        for after in self._hooks.after:
+            after(ctx, reply)
+        error = find_error(ctx, reply)
+        if error is not None:
+            raise error
+        return offer.read(reply)
+
+    async def _items(
+        self, offer: Offer, ctx: Context, stream: HttpStream, find_error: _FindError
+    ) -> AsyncIterator[Any]:
+        items = items_of(
+            stream.head.content_type,
+            stream.chunks(),
+            read=offer.read,
+            error_of=lambda reply: find_error(ctx, reply),
+            limit=self.options.max_response_bytes,
+        )
+        try:
+            async for item in items:
+                yield item
+        finally:
+            stream.close()
 
     async def _send(self, request: HttpRequest, timeout: float) -> HttpReply:
         client = self._client
@@ -139,6 +209,16 @@ class Upstream(_Upstream):
 
         async def send(address: str) -> HttpReply:
             return await client.send(address, request, end - loop.time())
+
+        return await self._pool.through(send)
+
+    async def _open(
+        self, request: HttpRequest, timeout: float, body: AsyncIterator[bytes] | None
+    ) -> HttpStream:
+        client = self._client
+
+        async def send(address: str) -> HttpStream:
+            return await client.stream(address, request, timeout, body)
 
         return await self._pool.through(send)
 
@@ -247,7 +327,20 @@ def _headers(along: Outgoing) -> dict[str, str]:
     id_ = found.pop(REQUEST_ID, "")
     if id_:
         found["X-Request-Id"] = id_
-    milliseconds = max(1, int(along.timeout * 1000))
-    found["Request-Timeout"] = f"{milliseconds / 1000:.3f}"
-    found["X-Request-Timeout-Ms"] = str(milliseconds)
     return found
+
+
+def _times(timeout: float) -> dict[str, str]:
+    """Return the headers that tell the server how many seconds are left."""
+    milliseconds = max(1, int(timeout * 1000))
+    return {
+        "Request-Timeout": f"{milliseconds / 1000:.3f}",
+        "X-Request-Timeout-Ms": str(milliseconds),
+    }
+
+
+async def _lines(
+    items: AsyncIterator[Any], encode: Callable[[Any], bytes]
+) -> AsyncIterator[bytes]:
+    async for item in items:
+        yield encode(item) + b"\n"

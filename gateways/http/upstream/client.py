@@ -6,6 +6,7 @@ Bounded on every side: time, connections, redirects, and the bytes of a response
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -19,10 +20,12 @@ from gateways.upstream import CannotConnect
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
     from gateways.http.upstream.operation import HttpRequest
     from gateways.http.upstream.options import UpstreamOptions
 
-__all__ = ["HttpClient"]
+__all__ = ["HttpClient", "HttpStream"]
 
 _CHUNK: Final = 1 << 16
 _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
@@ -91,17 +94,8 @@ class HttpClient:
             Unavailable: The connection broke; the server may have done the work.
             ResourceExhausted: The response is longer than allowed.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._follow(base + request.target, request)
-        except TimeoutError as exc:
-            raise DeadlineExceeded(
-                f"{self._name}: the server did not answer in time"
-            ) from exc
-        except aiohttp.ClientError as exc:
-            raise Unavailable(
-                f"{self._name}: the connection to the server broke"
-            ) from exc
+        async with self._told(), asyncio.timeout(timeout):
+            return await self._follow(base + request.target, request)
 
     async def _follow(self, url: str, request: HttpRequest) -> HttpReply:
         method, body = request.method, request.body
@@ -125,20 +119,69 @@ class HttpClient:
     async def _once(
         self, url: str, method: str, request: HttpRequest, body: bytes | None
     ) -> HttpReply:
-        headers = {**self._fixed, **request.headers}
+        async with await self._ask(url, method, request.headers, body) as response:
+            data = await self._read(response)
+            return HttpReply(response.status, response.headers, data)
+
+    async def _ask(
+        self, url: str, method: str, headers: Mapping[str, str], body: Any
+    ) -> aiohttp.ClientResponse:
+        """Return a response whose headers are there.
+
+        Raises:
+            CannotConnect: There is no connection, so nothing was sent.
+        """
         try:
-            sending = await self._open().request(
+            return await self._open().request(
                 method,
                 URL(url, encoded=True),
                 data=body,
-                headers=headers,
+                headers={**self._fixed, **headers},
                 allow_redirects=False,
             )
         except _UNREACHED as exc:
             raise CannotConnect(f"{type(exc).__name__}: {exc}") from exc
-        async with sending as response:
-            data = await self._read(response)
-            return HttpReply(response.status, response.headers, data)
+
+    async def stream(
+        self,
+        base: str,
+        request: HttpRequest,
+        timeout: float,
+        body: AsyncIterator[bytes] | None,
+    ) -> HttpStream:
+        """Return a response that is read bit by bit; redirects are not followed.
+
+        Args:
+            base: Address of the server.
+            request: What to send.
+            timeout: Seconds until the response begins.
+            body: Sent bit by bit instead of the request's own; None without.
+
+        Raises:
+            CannotConnect: There is no connection, so nothing was sent.
+            DeadlineExceeded: Time ran out.
+            Unavailable: The connection broke.
+        """
+        url = base + request.target
+        data = request.body if body is None else body
+        async with self._told():
+            async with asyncio.timeout(timeout):
+                response = await self._ask(url, request.method, request.headers, data)
+        return HttpStream(self, response)
+
+    @contextlib.asynccontextmanager
+    async def _told(self) -> AsyncIterator[None]:
+        """Make what aiohttp raises a `KitError`."""
+        try:
+            yield
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                f"{self._name}: the server did not answer in time"
+            ) from exc
+        except aiohttp.ClientError as exc:
+            raise Unavailable(
+                f"{self._name}: the connection to the server broke"
+            ) from exc
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._options.max_response_bytes
@@ -157,6 +200,44 @@ class HttpClient:
                 raise too_long
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+class HttpStream:
+    """A response that is read bit by bit.
+
+    Attributes:
+        head: Status and headers; the body is not in it.
+    """
+
+    def __init__(self, client: HttpClient, response: aiohttp.ClientResponse) -> None:
+        self.head = HttpReply(response.status, response.headers, b"")
+        self._client = client
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            Unavailable: The connection broke.
+        """
+        async with self._client._told():  # noqa: SLF001  two halves of one thing
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+
+    async def whole(self) -> HttpReply:
+        """Return the response with all of its body, which has a bound.
+
+        Raises:
+            ResourceExhausted: It is longer than allowed.
+            Unavailable: The connection broke.
+        """
+        async with self._client._told():  # noqa: SLF001
+            body = await self._client._read(self._response)  # noqa: SLF001
+        return HttpReply(self.head.status, self.head.headers, body)
+
+    def close(self) -> None:
+        """Close the connection; what is still to come is not wanted."""
+        self._response.close()
 
 
 def _is_same_host(url: str, target: str) -> bool:

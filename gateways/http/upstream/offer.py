@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gateways.http.upstream.operation import Operation, operation, plain
+from gateways.http.upstream.operation import Operation, Rest, operation, plain
 from gateways.http.upstream.reply import Reader, plain_reader
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.service.described import describe
@@ -25,6 +25,7 @@ __all__ = ["IDEMPOTENT", "Offer", "offers"]
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Methods that may be repeated.  Source: RFC 9110, section 9.2.2."""
 
+_encode: Final = JSON.encoder(Any)
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -36,13 +37,20 @@ class Offer:
         declaration: Name, schemas and options.
         operation: How it is asked for.
         to_plain: Makes an object of JSON's kinds of values of a request.
-        read: Reads its result.
+        read: Reads its result, or one item of it.
+        encode_item: Makes JSON of an item that the caller streams.
     """
 
     declaration: Declaration
     operation: Operation
     to_plain: Callable[[Any], Any]
     read: Reader
+    encode_item: Callable[[Any], bytes] = _encode
+
+    @property
+    def stream(self) -> str:
+        """``out``, ``in`` or "" as in `kitmsg.schema.signatures.Signature`."""
+        return self.declaration.signature.stream
 
 
 def offers(
@@ -89,6 +97,10 @@ def _typed(service: str, declaration: Declaration) -> Offer:
         subject = f"{service}.{declaration.name}"
         declaration = dataclasses.replace(declaration, subject=subject)
     signature = declaration.signature
+    if signature.stream == "both":
+        raise ValueError(
+            f"{signature.where} streams both ways at once, which HTTP cannot carry here"
+        )
     route = declaration.options.http or f"POST /{service}/{declaration.name}"
     encode = signature.request_encoder(JSON)
     decoders = {c.name: signature.response_decoder(c) for c in (JSON, MSGPACK)}
@@ -96,5 +108,10 @@ def _typed(service: str, declaration: Declaration) -> Offer:
         decoders[RAW.name] = bytes
     takes_text = signature.response is str
     reader = Reader(declaration.subject, decoders, takes_text=takes_text)
-    made = operation(route, signature.request_schema())
-    return Offer(declaration, made, lambda request: _decode(encode(request)), reader)
+    # The body is taken by what is streamed.
+    rest: Rest = "query" if signature.takes_items else ""
+    made = operation(route, signature.request_schema(), rest=rest)
+    offer = Offer(declaration, made, lambda request: _decode(encode(request)), reader)
+    if not signature.takes_items:
+        return offer
+    return dataclasses.replace(offer, encode_item=signature.item_encoder(JSON))

@@ -26,6 +26,7 @@ __all__ = [
     "Field",
     "HttpRequest",
     "Operation",
+    "Rest",
     "Style",
     "operation",
     "plain",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 Place: TypeAlias = Literal["path", "query", "header", "body"]
+Rest: TypeAlias = Literal["query", "body", ""]
 Style: TypeAlias = Literal["repeat", "comma", "space", "pipe", "json", "deep"]
 
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
@@ -143,7 +145,7 @@ class Operation:
     method: str
     path: str
     fields: Mapping[str, Field] = field(default_factory=dict)
-    rest: Literal["query", "body", ""] = ""
+    rest: Rest = ""
     required: tuple[str, ...] = ()
     body: str = ""
     content_type: str = JSON.content_type
@@ -208,7 +210,9 @@ class Operation:
             made.body = _raw(self.body, value, self.content_type)
 
 
-def operation(route: str, schema: Mapping[str, Any] | None = None) -> Operation:
+def operation(
+    route: str, schema: Mapping[str, Any] | None = None, *, rest: Rest = ""
+) -> Operation:
     """Return the operation of a route such as ``GET /users/{id}``.
 
     What is not in the path goes into the query of a GET, HEAD or DELETE, and into a JSON
@@ -217,6 +221,7 @@ def operation(route: str, schema: Mapping[str, Any] | None = None) -> Operation:
     Args:
         route: Method and path template.
         schema: JSON Schema of the request, if it is known.
+        rest: Where what is not in the path goes, if it is not as above.
 
     Raises:
         ValueError: It is no route.
@@ -226,7 +231,7 @@ def operation(route: str, schema: Mapping[str, Any] | None = None) -> Operation:
         raise ValueError(f"{route!r} is not a route such as 'GET /users/{{id}}'")
     method, path = matched.groups()
     names = _NAME.findall(path)
-    rest: Literal["query", "body"] = "query" if method in _BODYLESS else "body"
+    rest = rest or ("query" if method in _BODYLESS else "body")
     root = schema or {}
     top = resolve(root, root)
     properties = top.get("properties", {})

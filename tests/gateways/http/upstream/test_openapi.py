@@ -395,7 +395,9 @@ def test_only_what_is_wanted_is_served() -> None:
     """By the names of endpoints; one that is not there is an error."""
     found = read_document(PETS, service="pets", only=["photo"])
     assert [o.declaration.name for o in found.offers] == ["photo"]
-    with pytest.raises(ValueError, match="no operation 'foto'; it has pets_get, pets_put"):
+    with pytest.raises(
+        ValueError, match="no operation 'foto'; it has pets_get, pets_put"
+    ):
         read_document(PETS, service="pets", only=["foto"])
 
 
