@@ -31,16 +31,20 @@ when a gateway is made.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from gateways.grpc.options import GatewayOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateways.grpc.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "need_grpc", "serve"]
+__all__ = ["GatewayOptions", "check", "listen", "need_grpc", "serve"]
 
 _NEEDED: Final = (
     "grpc.aio",
@@ -56,6 +60,7 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> GatewayServer:
     """Start a gateway on a bus; returns when it accepts calls.
 
@@ -66,6 +71,7 @@ async def serve(
         options: Limits, times and switches.
         host: Address to listen on, instead of the one in `options`.
         port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned: listen where they are bound, beside others.
 
     Raises:
         FailedPrecondition: grpcio is not installed, a file cannot be used, or a service
@@ -78,9 +84,63 @@ async def serve(
     from kitmsg.service import Kit
 
     bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
-    server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
+    chosen = (options or GatewayOptions()).at(host, port)
+    for sock in sockets:
+        chosen = replace(chosen, port=sock.getsockname()[1], reuse_port=True)
+        sock.close()  # the parent's keeps the port
+    server = GatewayServer(bus, chosen)
     await server.start()
     return server
+
+
+def check(options: GatewayOptions) -> None:
+    """Look at what a gateway can be seen to lack before there is a bus.
+
+    Raises:
+        FailedPrecondition: grpcio is not installed, or a file cannot be used.
+        InvalidArgument: An option does not fit the others or a file.
+    """
+    need_grpc()
+    from gateways.grpc.metadata import Forwarding
+    from gateways.grpc.server import choose_source
+    from gateways.grpc.tls import credentials
+    from kitmsg.errors import InvalidArgument
+
+    try:
+        Forwarding(options)
+        choose_source(options)
+    except ValueError as exc:
+        raise InvalidArgument(str(exc)) from exc
+    credentials(options)
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return a socket that keeps the port for several processes; see `serve`.
+
+    It is bound and does not listen: gRPC opens sockets of its own, and the system shares
+    connections out among those that listen.
+
+    Raises:
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    family, kind, proto, _, where = found[0]
+    _check_free(family, where)
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return [sock]
+
+
+def _check_free(family: int, where: Any) -> None:
+    """Refuse an address that another program shares too: calls would end there."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
 
 
 def need_grpc() -> None:

@@ -77,30 +77,45 @@ class Metrics:
             "kitmsg_grpc_in_flight", "Calls being answered.", self.in_flight
         )
 
+    def exposition(self) -> bytes:
+        """Return all of it in Prometheus' text format.
 
-def serve_metrics(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
-    """Serve the page that Prometheus reads; returns what ends that.
+        Raises:
+            FailedPrecondition: prometheus-client is not installed.
+        """
+        from prometheus_client import generate_latest
 
-    Raises:
-        FailedPrecondition: prometheus-client is not installed.
-        OSError: The address cannot be had.
-    """
-    try:
-        from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError as exc:
-        raise FailedPrecondition(
-            "--metrics-port needs prometheus-client: pip install 'kitmsg[prometheus]'"
-        ) from exc
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
-    server, thread = start_http_server(port, host, registry)
+        return generate_latest(self._registry())
 
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    def _registry(self) -> Any:
+        try:
+            from prometheus_client import CollectorRegistry
+        except ImportError as exc:
+            raise FailedPrecondition(
+                "metrics need prometheus-client: pip install 'kitmsg[prometheus]'"
+            ) from exc
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
 
-    return stop
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Serve the page that Prometheus reads; returns what ends that.
+
+        Raises:
+            FailedPrecondition: prometheus-client is not installed.
+            OSError: The address cannot be had.
+        """
+        registry = self._registry()
+        from prometheus_client import start_http_server
+
+        server, thread = start_http_server(port, host, registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop
 
 
 def _cumulative(series: _Series) -> list[tuple[str, float]]:

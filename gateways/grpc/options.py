@@ -50,6 +50,7 @@ class GatewayOptions:
         discovery_interval: Seconds between two rounds of asking who is there; kitmsg
             services are seen at once anyway.
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
+        workers: Processes that share the port; more than 1 from the command line only.
         reuse_port: Whether other processes may listen on the same port.
     """
 
@@ -81,6 +82,7 @@ class GatewayOptions:
     access_log: bool = False
     discovery_interval: float = 2.0
     metrics_port: int = 0
+    workers: int = 1
     reuse_port: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +90,10 @@ class GatewayOptions:
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
+        if self.metrics_port and self.workers > 1:
+            raise ValueError(
+                "metrics_port is for one process; the page of --health adds up workers"
+            )
         if self.compression not in _COMPRESSIONS:
             raise ValueError(
                 f"compression must be one of {', '.join(_COMPRESSIONS)},"
@@ -123,4 +129,5 @@ _POSITIVE = (
     "max_idle",
     "drain_timeout",
     "discovery_interval",
+    "workers",
 )

@@ -17,7 +17,7 @@ import grpc.aio
 
 from gateways.grpc.call import Calls
 from gateways.grpc.health import SERVICE as HEALTH, Health
-from gateways.grpc.metrics import Metrics, serve_metrics
+from gateways.grpc.metrics import Metrics
 from gateways.grpc.options import GatewayOptions
 from gateways.grpc.reflection import Reflection
 from gateways.grpc.table import Table
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateways.grpc.table import Source
     from kitmsg.bus import Bus
 
-__all__ = ["GatewayServer"]
+__all__ = ["GatewayServer", "choose_source"]
 
 _log = logging.getLogger("gateways.grpc")
 
@@ -72,7 +72,7 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         self.table = Table()
         self.is_draining = False
         self._bus = bus
-        self._source = source or _source(self.options)
+        self._source = source or choose_source(self.options)
         self._calls = Calls(bus, self.options, self.metrics)
         self._catalog = Catalog(
             bus, interval=self.options.discovery_interval, on_change=self._update
@@ -110,6 +110,13 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         """Where it is, such as ``grpc://127.0.0.1:50051``; ``grpcs`` with TLS."""
         return f"{'grpcs' if self.options.tls_cert else 'grpc'}://{self.address}"
 
+    def exposition(self) -> str:
+        """Return the counters as Prometheus reads them; "" where that is not installed."""
+        try:
+            return self.metrics.exposition().decode()
+        except FailedPrecondition:
+            return ""
+
     async def start(self) -> None:
         """Find the services, then accept calls.
 
@@ -121,7 +128,8 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         server = self._bind()
         try:
             if self.options.metrics_port:
-                self._undo.append(self._serve_metrics())
+                page = self.metrics.serve(self.options.host, self.options.metrics_port)
+                self._undo.append(page)
             await self._catalog.start()
             self._update()
             self._check()
@@ -170,9 +178,6 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         except RuntimeError as exc:
             raise _cannot_bind(options) from exc
         return server
-
-    def _serve_metrics(self) -> Callable[[], None]:
-        return serve_metrics(self.metrics, self.options.host, self.options.metrics_port)
 
     async def _put_away(self) -> None:
         for undo in reversed(self._undo):
@@ -254,7 +259,7 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         return False if service in self._known else None
 
 
-def _source(options: GatewayOptions) -> Source:
+def choose_source(options: GatewayOptions) -> Source:
     """Return what is served: the user's .proto, or what the schemas say."""
     if options.proto:
         from gateways.grpc.user import UserSource

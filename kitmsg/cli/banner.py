@@ -24,13 +24,18 @@ _DEFAULT: Final = "nats://127.0.0.1:4222"
 
 
 async def banner(
-    kit: Kit, *, url: str, nats: str, is_embedded: bool, folders: list[str]
+    kit: Kit,
+    *,
+    urls: dict[str, str],
+    nats: str,
+    is_embedded: bool,
+    folders: list[str],
 ) -> str:
     """Return the table.
 
     Args:
         kit: Connected, to ask what is served.
-        url: Address of the HTTP gateway; "" for none.
+        urls: Addresses of the gateways by title: ``HTTP``, ``gRPC``, ``Thrift``.
         nats: Address of the bus.
         is_embedded: Whether the bus is our own.
         folders: What is watched for changes.
@@ -38,11 +43,13 @@ async def banner(
     from kitmsg.bus.options import mask_url
 
     rows = []
+    url = urls.get("HTTP", "")
     if url:
         rows.append(("HTTP", url))
         rows.append(("docs", f"{url}/docs"))
         rows.append(("OpenAPI", f"{url}/openapi.json"))
         rows.append(("health", f"{url}/readyz"))
+    rows += [(title, address) for title, address in urls.items() if address != url]
     own = "  (started here, JetStream on)" if is_embedded else ""
     rows.append(("NATS", mask_url(nats) + own))
     if folders:

@@ -1,6 +1,7 @@
 """``kitmsg dev``: everything on this machine, until Ctrl-C.
 
-An embedded NATS server, one worker process, and the HTTP gateway in this process.  A
+An embedded NATS server, one worker process, and the gateways in this process: HTTP, and
+gRPC and Thrift where they are asked for.  A
 changed file replaces the worker: the new one is ready before the old one drains, so no
 call fails; one that cannot start leaves the old one serving.
 """
@@ -56,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     port: dict[str, Any] = {"type": _number, "metavar": "PORT"}
     parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
-    parser.add_argument("--grpc", help="gRPC gateway (not there yet)", **port)
-    parser.add_argument("--thrift", help="Thrift gateway (not there yet)", **port)
+    parser.add_argument("--grpc", help="gRPC gateway (none)", **port)
+    parser.add_argument("--thrift", help="Thrift gateway (none)", **port)
     parser.add_argument("--no-http", action="store_true", help="no HTTP gateway")
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
@@ -69,9 +70,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
     from kitmsg.worker import logs
 
-    for edge in ("grpc", "thrift"):
-        if getattr(options, edge) is not None:
-            raise UsageError(f"there is no {edge} gateway yet: leave out --{edge}")
     with usage():
         settings = load_settings(vars(options))
         targets = tuple(options.targets) or settings.services
@@ -81,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     settings = dataclasses.replace(settings, services=targets)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     if settings.log_level == "info":
-        for part in ("gateways.http", "kitmsg.bus"):  # the table says it
+        for part in ("gateways", "kitmsg.bus"):  # the table says it
             logging.getLogger(part).setLevel(logging.WARNING)
     return asyncio.run(_Dev(options, settings, paths).run())
 
@@ -134,8 +132,8 @@ class _Dev:
             keeper = asyncio.create_task(supervisor.run())
             stack.push_async_callback(_stopped, supervisor, keeper)
             await asyncio.sleep(0.01)  # the worker's process starts beside what follows
-            kit, url = await stack.enter_async_context(self._edge())
-            watcher = asyncio.create_task(self._watch(supervisor, kit, url, embedded))
+            kit, urls = await stack.enter_async_context(self._edge())
+            watcher = asyncio.create_task(self._watch(supervisor, kit, urls, embedded))
             stack.callback(watcher.cancel)
             ended = asyncio.create_task(self._end.wait())
             await asyncio.wait(
@@ -162,32 +160,39 @@ class _Dev:
             yield server
 
     @contextlib.asynccontextmanager
-    async def _edge(self) -> AsyncIterator[tuple[Any, str]]:
-        """Connect, and open the HTTP gateway; gives the kit and the gateway's address."""
+    async def _edge(self) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+        """Connect, and open the gateways; gives the kit and their addresses by title."""
+        from kitmsg.cli.gateway import KINDS
         from kitmsg.cli.remote import connected
 
-        async with connected(self._settings) as kit:
-            if self._options.no_http:
-                yield kit, ""
-                return
-            gateway = importlib.import_module("gateways.http")
-            options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
-            port = _port(self._options.http, "HTTP")
-            server = await gateway.serve(kit, options, port=port)
-            try:
-                yield kit, server.url
-            finally:
-                await server.stop()
+        wanted = {kind: getattr(self._options, kind) for kind in KINDS}
+        if self._options.no_http:
+            wanted["http"] = None
+        async with (
+            connected(self._settings) as kit,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            urls = {}
+            for kind, title in KINDS.items():
+                if wanted[kind] is None:
+                    continue
+                gateway = importlib.import_module(f"gateways.{kind}")
+                options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
+                port = _port(wanted[kind], title)
+                server = await gateway.serve(kit, options, port=port)
+                stack.push_async_callback(server.stop)
+                urls[title] = server.url
+            yield kit, urls
 
     async def _watch(
         self,
         supervisor: Supervisor,
         kit: Any,
-        url: str,
+        urls: dict[str, str],
         embedded: EmbeddedServer | None,
     ) -> None:
         """Show the table once a worker serves, and replace it after each change."""
-        show = self._show(kit, url, embedded)
+        show = self._show(kit, urls, embedded)
         if await supervisor.wait_ready():
             await show()
         elif not supervisor.is_stopping:
@@ -225,7 +230,7 @@ class _Dev:
             _say(paint(str(group.exceptions[0]), "33"))
 
     def _show(
-        self, kit: Any, url: str, embedded: EmbeddedServer | None
+        self, kit: Any, urls: dict[str, str], embedded: EmbeddedServer | None
     ) -> Callable[[], Awaitable[None]]:
         async def show() -> None:
             from kitmsg.cli.banner import banner
@@ -233,7 +238,7 @@ class _Dev:
             self._has_table = True
             lines = await banner(
                 kit,
-                url=url,
+                urls=urls,
                 nats=self._settings.nats_url,
                 is_embedded=embedded is not None,
                 folders=[] if self._options.no_reload else relative(self._paths),

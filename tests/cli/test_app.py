@@ -66,8 +66,7 @@ def test_version(cli: Callable[..., Ran]) -> None:
         (["run", "a:A", "--workers", "x"], "--workers is 'x'; write a whole number"),
         (["dev"], "nothing to serve: write kitmsg dev greeter.py"),
         (["dev", "no_such.py"], "there is no file 'no_such.py'"),
-        (["dev", "x.py", "--grpc", "1"], "there is no grpc gateway yet"),
-        (["gateway", "thrift"], "there is no thrift gateway yet"),
+        (["dev", "x.py", "--grpc", "x"], "'x' is not a port"),
         (["new", "1 project"], "'1 project' cannot name a project"),
     ],
 )

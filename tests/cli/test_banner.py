@@ -29,7 +29,7 @@ async def test_lines_to_try_name_the_program(
     monkeypatch.setattr(sys, "argv", [".venv/bin/kitmsg", "dev"])
     kit = Kit(MemoryBus())
     await kit.serve(Shop())
-    text = await banner(kit, url="", nats="", is_embedded=False, folders=[])
+    text = await banner(kit, urls={}, nats="", is_embedded=False, folders=[])
     wanted = "    kitmsg call" if is_on_path else "    .venv/bin/kitmsg call"
     assert f"{wanted} shop.price name=" in text
     await kit.drain(0.0)

@@ -13,7 +13,9 @@ import urllib.request
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.worker.commands import Command, until
 
@@ -103,6 +105,22 @@ def test_serves_and_leaves_nothing(dev: Callable[..., Command], folder: Path) ->
     command.leaves_nothing()
     assert not list((folder / "tmp").iterdir())
     assert "Traceback" not in command.output
+
+
+def test_opens_the_other_gateways_where_asked(dev: Callable[..., Command]) -> None:
+    """gRPC and Thrift are in the table too, and answer."""
+    command = dev("code/greeter.py", "--grpc", str(free()), "--thrift", str(free()))
+    http_of(command)
+    found = re.search(r"gRPC\s+grpc://(\S+)", command.output)
+    assert found
+    assert re.search(r"Thrift\s+thrift://\S+", command.output)
+    with grpc.insecure_channel(found[1]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="greeter.Greeter")
+        answer = stub.Check(request, timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    command.interrupt()
+    assert command.ends() == 0
 
 
 def test_a_change_replaces_the_worker_unnoticed(
