@@ -108,7 +108,7 @@ def test_serves_and_leaves_nothing(dev: Callable[..., Command], folder: Path) ->
 
 
 def test_opens_the_other_gateways_where_asked(dev: Callable[..., Command]) -> None:
-    """gRPC and Thrift are in the table too, and answer."""
+    """The table has gRPC and Thrift too, and they answer."""
     command = dev("code/greeter.py", "--grpc", str(free()), "--thrift", str(free()))
     http_of(command)
     found = re.search(r"gRPC\s+grpc://(\S+)", command.output)
