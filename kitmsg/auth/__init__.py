@@ -5,6 +5,7 @@
     jwt.py       `JwtVerifier`: bearer tokens (RFC 7519), a fixed list of algorithms
     keys.py      the keys of tokens: a secret, PEM or JWK Set, from a file or a variable
     jwks.py      the keys of tokens from a URL, cached and followed
+    recent.py    what was checked a moment ago
     basic.py     `BasicVerifier`: user names and passwords (RFC 7617) from a file
 
 A gateway asks an `Authenticator` and passes the principal on as ``Kit-Principal``;

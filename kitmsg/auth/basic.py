@@ -20,13 +20,13 @@ import os
 import re
 import secrets
 import sys
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.auth import Principal, Refused
 from kitmsg.auth.header import WRONG
+from kitmsg.auth.recent import Recent
 from kitmsg.errors import InvalidArgument, ResourceExhausted
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _USER: Final = re.compile(r"[^:\x00-\x1f\x7f]{1,128}")
 _MAX_MEMORY: Final = 256 << 20
 _AT_ONCE: Final = 2
 _WAITING: Final = 32
-_REMEMBERED: Final = 1024
 _REMEMBER_SECONDS: Final = 60.0
 
 
@@ -125,7 +124,7 @@ class BasicVerifier:
         self._path = path
         self._users = _read(path)
         self._key = secrets.token_bytes(32)
-        self._held: OrderedDict[bytes, float] = OrderedDict()
+        self._held: Recent[bytes, bool] = Recent()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
 
@@ -148,13 +147,13 @@ class BasicVerifier:
         user, password = _split(credentials)
         known = self._users.get(user)
         mark = hmac.digest(self._key, user.encode() + b"\0" + password, "sha256")
-        if known is None or not self._is_held(mark):
+        if known is None or not self._held.get(mark):
             # Who is not there takes as long as who is.
             decoy = next(iter(self._users.values()))
             if not await self._check(known or decoy, password) or known is None:
                 raise Refused(WRONG, f"no such user and password: {user!r}")
             if self._users.get(user) is known:  # not reloaded meanwhile
-                self._hold(mark)
+                self._held.put(mark, True, _REMEMBER_SECONDS)
         return Principal(user, "basic")
 
     def challenge(self, realm: str, *, failed: bool) -> str:
@@ -171,17 +170,6 @@ class BasicVerifier:
                 return await asyncio.to_thread(known.holds, password)
         finally:
             self._waiting -= 1
-
-    def _is_held(self, mark: bytes) -> bool:
-        until = self._held.get(mark, 0.0)
-        return asyncio.get_running_loop().time() < until
-
-    def _hold(self, mark: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        self._held[mark] = now + _REMEMBER_SECONDS
-        self._held.move_to_end(mark)
-        if len(self._held) > _REMEMBERED:
-            self._held.popitem(last=False)
 
 
 def _split(credentials: str) -> tuple[str, bytes]:

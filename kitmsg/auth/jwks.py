@@ -42,6 +42,9 @@ class UrlKeys:
         min_interval: Seconds between two fetches at least, for unknown keys and after
             failures.
 
+    Attributes:
+        generation: How often there were others.
+
     Raises:
         InvalidArgument: The URL or the algorithms do not fit.
     """
@@ -65,7 +68,9 @@ class UrlKeys:
         self._algorithms = frozenset(algorithms)
         self._max_age = max_age
         self._min_interval = min_interval
+        self.generation = 0
         self._keys = KeySet(())
+        self._data = b""
         self._fetched_at: float | None = None  # successfully, on the loop's clock
         self._tried_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
@@ -123,6 +128,8 @@ class UrlKeys:
         else:
             if keys:
                 self._keys = keys
+                self.generation += data != self._data
+                self._data = data
                 self._fetched_at = asyncio.get_running_loop().time()
             else:
                 _log.warning("no usable key at %s", self._url)

@@ -2,16 +2,20 @@
 
 The algorithms are the operator's, not the token's: `Keys` gives only keys that fit the
 algorithm, so a public key is never taken for a shared secret, and ``none`` does not exist.
+A token that held is remembered for a minute at most, and not longer than it or the keys
+last.
 
 Sources: RFC 7519 (JWT), RFC 8725 (best practice), RFC 6750 (bearer tokens).
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kitmsg.auth import Principal, Refused
 from kitmsg.auth.header import WRONG
+from kitmsg.auth.recent import Recent
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
@@ -28,11 +32,17 @@ PUBLIC: Final = (
 )
 """Algorithms with a public key."""
 
+_REMEMBER_SECONDS: Final = 60.0
+
 ALGORITHMS: Final = SECRET + PUBLIC
 
 
 class Keys(Protocol):
     """Where the keys of tokens come from."""
+
+    @property
+    def generation(self) -> int:
+        """A number that changes when the keys do."""
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[Any]:
         """Return the keys that may have signed a token, as PyJWT takes them.
@@ -86,9 +96,26 @@ class JwtVerifier:
         self._leeway = leeway
         self._required = sorted({"exp", "sub", *required, *(["iss"] if issuer else [])})
         self._claims = tuple(claims)
+        self._recent: Recent[str, tuple[int, Principal]] = Recent()
 
     async def verify(self, credentials: str) -> Principal:
         """Return who the token says it is; see `kitmsg.auth.Verifier`."""
+        # A signature takes longer to check than all the rest of a request.
+        generation = self._keys.generation
+        known = self._recent.get(credentials)
+        if known is not None and known[0] == generation:
+            return known[1]
+        claims = await self._check(credentials)
+        kept = {name: claims[name] for name in self._claims if name in claims}
+        principal = Principal(claims["sub"], "jwt", kept)
+        left = int(claims["exp"]) + self._leeway - time.time()
+        self._recent.put(
+            credentials, (generation, principal), min(_REMEMBER_SECONDS, left)
+        )
+        return principal
+
+    async def _check(self, credentials: str) -> dict[str, Any]:
+        """Return the claims of a token that holds."""
         header = _header(credentials)
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
@@ -96,9 +123,7 @@ class JwtVerifier:
         if "crit" in header:  # RFC 7515, section 4.1.11: understand it or refuse
             raise Refused(WRONG, "the token has critical headers")
         keys = await self._keys.find(kid if isinstance(kid, str) else None, algorithm)
-        claims = self._decode(credentials, algorithm, keys)
-        kept = {name: claims[name] for name in self._claims if name in claims}
-        return Principal(claims["sub"], "jwt", kept)
+        return self._decode(credentials, algorithm, keys)
 
     def challenge(self, realm: str, *, failed: bool) -> str:
         """Return the value of ``WWW-Authenticate``; see `kitmsg.auth.Verifier`."""

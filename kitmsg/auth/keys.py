@@ -45,7 +45,12 @@ class KeySet:
 
     Args:
         keys: Them.
+
+    Attributes:
+        generation: Always 0, as they stay what they are.
     """
+
+    generation = 0
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
@@ -73,6 +78,9 @@ class FileKeys:
             certificate; several are fine), a JWK Set, or else a shared secret.
         algorithms: What may sign; a key that fits none is a mistake.
 
+    Attributes:
+        generation: How often they were read again.
+
     Raises:
         InvalidArgument: There is no key in it, or one that does not fit.
     """
@@ -82,6 +90,7 @@ class FileKeys:
         check_algorithms(algorithms)
         self._source = source
         self._algorithms = frozenset(algorithms)
+        self.generation = 0
         self._keys = self._read()
 
     @property
@@ -96,6 +105,7 @@ class FileKeys:
             InvalidArgument: As when it was made.
         """
         self._keys = self._read()
+        self.generation += 1
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[Any]:
         """Return the keys that may have signed; see `kitmsg.auth.jwt.Keys`."""

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import sys
 import time
+from typing import Any
 
 import jwt
 import pytest
@@ -157,6 +158,44 @@ async def test_critical_headers_are_not_understood(verifier, rsa_pair):
 async def test_broken_tokens(verifier, token):
     """Anything that is no token is refused like one that is wrong."""
     assert await refused(verifier(), token)
+
+
+async def test_a_token_that_held_is_remembered(rsa_pair, ed_pair, keep, monkeypatch):
+    """Its signature is checked once; new keys, and its own end, are heeded at once."""
+    keys = FileKeys(keep(rsa_pair.pem), ["RS256", "EdDSA"])
+    verifier, checked = JwtVerifier(keys, algorithms=["RS256", "EdDSA"]), []
+    decode = jwt.decode
+
+    def count(*args, **kwargs):
+        checked.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", count)
+    token = rsa_pair.token()
+    for _ in range(3):
+        assert (await verifier.verify(token)).name == "ann"
+    assert len(checked) == 1
+    keep(ed_pair.pem)
+    keys.reload()
+    assert "no key of ours" in await refused(verifier, token)
+
+
+async def test_it_is_not_remembered_longer_than_it_lasts(
+    verifier, rsa_pair, monkeypatch
+):
+    """A clock that jumps over its end shows it."""
+    now = [1000.0]
+    monkeypatch.setattr("kitmsg.auth.recent.monotonic", lambda: now[0])
+    one, token = verifier(), rsa_pair.token(exp=int(time.time()) + 5)
+    assert (await one.verify(token)).name == "ann"
+    now[0] += 6
+    monkeypatch.setattr(one, "_check", _no)
+    with pytest.raises(LookupError):
+        await one.verify(token)
+
+
+async def _no(_token: str) -> dict[str, Any]:
+    raise LookupError
 
 
 async def test_every_change_is_noticed(verifier, rsa_pair):
