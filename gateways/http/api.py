@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from gateways.http import accesslog
-from gateways.http.body import Room, body_limit, read_body, too_large
+from gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from gateways.http.call import (
     ask,
     header_block,
@@ -54,6 +54,7 @@ __all__ = ["Api"]
 _log = logging.getLogger("gateways.http")
 
 _NOT_FOUND: Final = 404
+_SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
@@ -95,6 +96,7 @@ class Api:
         self._metrics = metrics
         self._options = options
         self._room = Room()
+        self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
         self._rpc = Rpc(bus, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
@@ -200,7 +202,7 @@ class Api:
                 retry_after=1.0,
             )
 
-    async def call(
+    async def call(  # noqa: PLR0912
         self, visit: Visit, match: Match[Mounted], query: str
     ) -> web.Response:
         """Call the endpoint that `match` leads to.
@@ -221,7 +223,10 @@ class Api:
         )
         data = b""
         if request.body_exists:
-            data = await self.body(visit, is_kit=mounted.is_kit)
+            here = arrived(request, min(self._short, self._bus.max_payload // 2))
+            if here is None:
+                here = await self.body(visit, is_kit=mounted.is_kit)
+            data = here
         if codec is RAW and not data and not mounted.parameters.takes_bytes:
             codec = JSON  # many clients say "bytes" when they send nothing
         if request.method in _BODYLESS and data:
