@@ -71,7 +71,7 @@ async def source_of(opening: Opening, limit: int) -> Source:
     """
     request = opening.request
     named = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if not named or not request.body_exists:
+    if not named or not (request.body_exists or named == FORM):
         named = OCTETS if opening.mounted.takes_bytes else NDJSON
     offers = [NDJSON, *((OCTETS, FORM) if opening.mounted.takes_bytes else ())]
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
