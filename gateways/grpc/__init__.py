@@ -5,8 +5,13 @@
     table.py      what is served at one time
     method.py     one method: where its calls go, how its messages are read
     generated.py  methods made from the schemas on the bus
-    proto.py      schemas to protobuf descriptors and .proto text
-    convert.py    messages to plain values and back
+    layout.py     services as messages with fields and numbers
+    proto.py      layouts as protobuf descriptors and .proto text
+    convert.py    messages to plain values and back, out of:
+    reading.py      messages to values
+    writing.py      values to messages
+    values.py       values of one kind each
+    coders.py     payloads on the bus to messages and back
     user.py       methods of a .proto of the user's own
     call.py       one call: over the bus and back, streams too
     metadata.py   what crosses beside the request: headers, deadline, request id
