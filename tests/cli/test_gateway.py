@@ -6,10 +6,12 @@ import dataclasses
 import re
 import signal
 import socket
+import ssl
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from gateways.http.options import GatewayOptions
 from tests.worker.commands import Command
@@ -85,3 +87,28 @@ def test_a_wrong_option_is_said_once(
     ran = cli("gateway", "http", *words)
     assert ran.code == 5
     assert ran.err.count(said) == 1
+
+
+def test_a_hang_up_signal_reads_certificates_again(shop: str, tmp_path: Path) -> None:
+    """SIGHUP: the next connection sees the new one, and the gateway goes on."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    cert = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
+        str(cert)
+    )
+    words = ["-m", "kitmsg.cli", "gateway", "http", "--port", "0"]
+    words += ["--tls-cert", str(cert), "--reload-interval", "3600"]
+    with Command(words, tmp_path, nats_url=shop) as command:
+        command.says("ready at https://")
+        found = re.search(r"ready at https://127.0.0.1:(\d+)", command.output)
+        assert found
+        address = "127.0.0.1", int(found[1])
+        before = ssl.get_server_certificate(address)
+        newer = authority.issue_cert("localhost")
+        newer.private_key_and_cert_chain_pem.write_to_path(str(cert))
+        assert ssl.get_server_certificate(address) == before
+        command.send(signal.SIGHUP)
+        command.says("read again")
+        assert ssl.get_server_certificate(address) != before
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
