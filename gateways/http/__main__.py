@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import TYPE_CHECKING
 
 from gateways.http import GatewayOptions, run
 from kitmsg import loops
 from kitmsg.errors import KitError
+from kitmsg.worker import logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 with a sentence when it could not start.
     """
     said = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logs.set_up()
     options = GatewayOptions(
         host=said.host,
         port=said.port,

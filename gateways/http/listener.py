@@ -29,6 +29,7 @@ _BACKLOG: Final = 4096
 _AT_ONCE: Final = 64
 _SPARE_FILES: Final = 256
 _WAIT_SECONDS: Final = 0.5
+_GOODBYE_SECONDS: Final = 3.0  # for the other side's end of TLS
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _FULL: Final = (
@@ -137,7 +138,13 @@ class Listener:
         self._connections = connections
         self._tls = tls
         self._handshake: dict[str, Any] = (
-            {"ssl": tls, "ssl_handshake_timeout": handshake_timeout} if tls else {}
+            {
+                "ssl": tls,
+                "ssl_handshake_timeout": handshake_timeout,
+                "ssl_shutdown_timeout": _GOODBYE_SECONDS,
+            }
+            if tls
+            else {}
         )
         self._at_once = 1 if is_shared else _AT_ONCE
         self._loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ from gateways.http.pages import RESERVED, Pages
 from gateways.http.problem import Problem, unexpected
 from gateways.http.straight import Straight
 from gateways.http.whole import is_simple, whole
-from kitmsg.errors import Code, FailedPrecondition, Unimplemented
+from kitmsg.errors import Code, FailedPrecondition, InvalidArgument, Unimplemented
 
 if TYPE_CHECKING:
     import socket
@@ -78,6 +78,10 @@ class GatewayServer:
     ) -> None:
         self.options = options or GatewayOptions()
         self._shared = list(sockets)
+        if self.options.workers > 1 and not sockets:
+            raise InvalidArgument(
+                "workers: this is one process; kitmsg gateway http --workers starts more"
+            )
         self._edge = Chain(self.options)
         self.connections = Connections(
             raise_file_limit(self.options.max_connections),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kitmsg import Context, Service, endpoint
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
 from tests.auth.tokens import SECRET, Pair, sign
+from tests.require import need
 
 
 class Mirror(Service):
@@ -166,6 +169,21 @@ async def test_names_and_passwords(guarded, tmp_path):
     bearer_, basic = response.headers["WWW-Authenticate"].split(", Basic ")
     assert bearer_.startswith("Bearer realm=")
     assert basic == 'realm="Services", charset="UTF-8"'
+
+
+async def test_curl_asks_with_a_password(guarded, tmp_path):
+    """A client that we did not write."""
+    users = tmp_path / "users"
+    users.write_text(f"ann:{make_hash('sesame')}\n")
+    call = await guarded(basic_file=str(users))
+    url = f"{call.server.url}/me"
+    for password, status in (("sesame", "200"), ("sesamo", "401")):
+        words = [need("curl"), "-s", "-o", "-", "-w", " %{http_code}", url]
+        words += ["-u", f"ann:{password}"]
+        done = await asyncio.to_thread(
+            subprocess.run, words, capture_output=True, check=True, timeout=20
+        )
+        assert done.stdout.decode().endswith(status)
 
 
 async def test_foreign_pages_cannot_use_what_a_browser_knows(guarded, tmp_path):

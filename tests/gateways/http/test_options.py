@@ -67,6 +67,12 @@ async def test_files_and_words_that_do_not_fit(memory_bus, options, said):
         await gateways.http.serve(memory_bus, GatewayOptions(port=0, **options))
 
 
+async def test_one_process_is_not_several(memory_bus):
+    """The command starts workers; a server in a process of somebody's cannot."""
+    with pytest.raises(InvalidArgument, match="kitmsg gateway http --workers"):
+        await gateways.http.serve(memory_bus, GatewayOptions(port=0, workers=2))
+
+
 def test_everything_is_off_by_default() -> None:
     """A gateway without options has none of it in the way of a request."""
     from gateways.http.chain import Chain
