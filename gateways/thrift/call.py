@@ -223,11 +223,11 @@ def _value(served: Served, reply: Message) -> Any:
         _Declared: Of one that the method has a place for.
     """
     codec = served.codec
+    if served.endpoint.wire == "gokit":
+        _raise_gokit(served, reply)
     if reply.header_block:
         _raise_error(served, reply)
         codec = reply_codec(reply, codec)
-    elif served.endpoint.wire == "gokit":
-        _raise_gokit(served, reply)
     if not reply.data:
         return None
     decode = _decoders.get(codec.name)
@@ -247,13 +247,15 @@ def _value(served: Served, reply: Message) -> Any:
 
 
 def _raise_gokit(served: Served, reply: Message) -> None:
+    """Raise the error that a reply in Go kit mode tells of, if it does."""
     error = gokit.decode_error(Context(), reply)
     if error is None:
         return
     refusal = served.plan.refusal
     if refusal is not None:
         raise _Declared(Code.UNKNOWN, refusal(str(error)))
-    raise error
+    if not reply.header_block:  # which would tell more
+        raise error
 
 
 def _raise_error(served: Served, reply: Message) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from thriftpy2.parser.parser import parse_fp
 from thriftpy2.protocol import TBinaryProtocol, TCompactProtocol
-from thriftpy2.transport import TMemoryBuffer
+from thriftpy2.transport import TMemoryBuffer as _TMemoryBuffer
 
 from gateways.thrift.binary import BinaryProtocol
 from gateways.thrift.compact import CompactProtocol
@@ -41,6 +41,7 @@ METHODS = parse(IDL, "test").services["S"].methods
 ALL = METHODS["f"].success
 NONE = METHODS["g"].success
 THEIRS: Any = parse_fp(io.StringIO(IDL), "protocols_thrift")  # type: ignore[no-untyped-call]
+TMemoryBuffer: Any = _TMemoryBuffer  # it has no types
 LIMITS = Limits(max_bytes=1 << 16, max_items=1000, max_depth=16)
 PAIRS = [
     pytest.param(BinaryProtocol(LIMITS), TBinaryProtocol, id="binary"),
