@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gateways.grpc.layout import VALUE
-from gateways.grpc.values import Misfit, read_any
+from gateways.grpc.values import Misfit, located, read_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,10 +64,13 @@ class Readers:
 
     def _late(self, name: str) -> Callable[[Any], Any]:
         """Return what calls the reader of a message, which may be in the making."""
-        made = self._made
+        made: Read | None = None
 
         def convert(value: Any) -> Any:
-            return (made.get(name) or self.of(name))(value)
+            nonlocal made
+            if made is None:
+                made = self.of(name)
+            return made(value)
 
         return convert
 
@@ -201,13 +204,11 @@ def _list_reader(get: Read, read: Read | None) -> Read:
         return lambda message: list(get(message))
 
     def convert(message: Any) -> list[Any]:
-        found: list[Any] = []
+        items = get(message)
         try:
-            for item in get(message):
-                found.append(read(item))  # noqa: PERF401  # its length says where it failed
-        except Misfit as error:
-            raise error.at(f"[{len(found)}]") from None
-        return found
+            return [read(item) for item in items]
+        except Misfit:
+            raise located(read, items) from None
 
     return convert
 

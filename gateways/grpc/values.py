@@ -6,15 +6,19 @@ import base64
 import binascii
 import datetime
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from kitmsg.codec import refusal
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 __all__ = [
     "Misfit",
     "key_text",
+    "located",
     "read_any",
     "spell",
     "write_any",
@@ -48,6 +52,16 @@ class Misfit(ValueError):
         """Return it as seen from one level up; `step` is a key, or ``[2]``."""
         dot = "." if self.path and not self.path.startswith("[") else ""
         return Misfit(self.problem, f"{step}{dot}{self.path}")
+
+
+def located(convert: Callable[[Any], Any], items: Iterable[Any]) -> Misfit:
+    """Return the misfit of the first item that `convert` refuses, with its place."""
+    for index, item in enumerate(items):
+        try:
+            convert(item)
+        except Misfit as error:
+            return error.at(f"[{index}]")
+    return Misfit("does not fit")
 
 
 def write_text(value: Any) -> str:

@@ -14,6 +14,7 @@ from gateways.grpc.layout import VALUE
 from gateways.grpc.values import (
     Misfit,
     key_text,
+    located,
     spell,
     write_any,
     write_bytes,
@@ -91,10 +92,13 @@ class Writers:
 
     def _late(self, name: str) -> Callable[[Any], Any]:
         """Return what calls the writer of a message, which may be in the making."""
-        made = self._made
+        made: Write | None = None
 
         def convert(value: Any) -> Any:
-            return (made.get(name) or self.of(name))(value)
+            nonlocal made
+            if made is None:
+                made = self.of(name)
+            return made(value)
 
         return convert
 
@@ -235,13 +239,10 @@ def _list_writer(write: Write | None) -> Write:
             raise Misfit(f"expected an array, got {spell(value)}")
         if write is None:
             return value
-        made: list[Any] = []
         try:
-            for item in value:
-                made.append(write(item))  # noqa: PERF401  # its length says where it failed
-        except Misfit as error:
-            raise error.at(f"[{len(made)}]") from None
-        return made
+            return [write(item) for item in value]
+        except Misfit:
+            raise located(write, value) from None
 
     return convert
 
