@@ -7,6 +7,12 @@
     typed.py    encoders and decoders made from a method's signature
     gokit.py    the same, as Go kit's NATS transport speaks them
 
+    stream.py         a stream between two peers, in bytes
+    frames.py         its messages; windows.py: its flow; hub.py: its inbox, heartbeats
+    stream_server.py  StreamServer: a subject whose endpoint streams
+    stream_client.py  StreamClient: such an endpoint, called over the bus
+    transfer.py       requests and replies too long for one message
+
 Decode, endpoint and encode are given from outside, with hooks around them in Go kit's
 order.  Server: before, decode, endpoint, after, encode, finalizer.  Client: encode, before,
 send, after, decode, finalizer.
@@ -17,9 +23,14 @@ from __future__ import annotations
 from kitmsg.transport.client import Client
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
+from kitmsg.transport.stream import Stream, open_stream
+from kitmsg.transport.stream_client import StreamCall, StreamClient
+from kitmsg.transport.stream_server import StreamServer
 from kitmsg.transport.typed import (
+    decode_item,
     decode_request,
     decode_response,
+    encode_item,
     encode_request,
     encode_response,
 )
@@ -28,8 +39,15 @@ __all__ = [
     "Client",
     "Intake",
     "Server",
+    "Stream",
+    "StreamCall",
+    "StreamClient",
+    "StreamServer",
+    "decode_item",
     "decode_request",
     "decode_response",
+    "encode_item",
     "encode_request",
     "encode_response",
+    "open_stream",
 ]

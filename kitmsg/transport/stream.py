@@ -52,6 +52,7 @@ from kitmsg.transport.frames import (
     with_fields,
 )
 from kitmsg.transport.hub import hub_of
+from kitmsg.transport.windows import FIRST_WINDOW, Incoming, Outgoing
 from kitmsg.transport.wire import TIMEOUT, decode_error
 
 if TYPE_CHECKING:
@@ -68,10 +69,6 @@ HEARTBEAT: Final = 5.0
 OPEN_TIMEOUT: Final = 5.0
 """Seconds in which somebody has to take a new stream."""
 
-_FIRST_WINDOW: Final = 16
-_LEAST_WINDOW: Final = 2
-_MOST_WINDOW: Final = 256
-_WINDOW_BYTES: Final = 4 << 20  # so many bytes of items may be on their way
 _SHORTEST_BEAT: Final = 20  # ms; a shorter one would only make work
 _NO_RESPONDERS: Final = 503
 
@@ -96,24 +93,15 @@ class Stream:
         "__weakref__",
         "_beat",
         "_bus",
-        "_can_send",
         "_catching_up",
-        "_consumed",
-        "_granted",
-        "_has_finished",
-        "_has_peer_finished",
         "_hub",
+        "_in",
         "_is_client",
         "_is_open",
-        "_items",
-        "_largest",
         "_late",
         "_name",
+        "_out",
         "_peer",
-        "_received",
-        "_receivers",
-        "_senders",
-        "_sent",
         "end",
         "error",
         "on_cancel",
@@ -137,14 +125,8 @@ class Stream:
         self._is_client = is_client
         self._peer = ""
         self._is_open = True
-        self._items: deque[Message] = deque()
-        self._received = self._consumed = self._granted = 0
-        self._largest = 1
-        self._has_peer_finished = False
-        self._receivers: list[asyncio.Future[None]] = []
-        self._sent = self._can_send = 0
-        self._has_finished = False
-        self._senders: list[asyncio.Future[None]] = []
+        self._in = Incoming()
+        self._out = Outgoing()
         self._late: deque[tuple[bytes, str, bytes]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
         self._hub.join(self.subject, self, beat)
@@ -161,7 +143,7 @@ class Stream:
     @property
     def moved(self) -> int:
         """Items sent and received so far."""
-        return self._sent + self._received
+        return self._out.sent + self._in.received
 
     # -- items in ------------------------------------------------------------------
 
@@ -175,25 +157,22 @@ class Stream:
             StopAsyncIteration: There are no more, and all is well.
             KitError: The stream ended otherwise: `error`.
         """
-        while not self._items:
-            if self._has_peer_finished:
+        incoming = self._in
+        while not incoming.items:
+            if incoming.has_ended:
                 raise StopAsyncIteration
             if not self._is_open:
                 raise self._ended() if self.error else StopAsyncIteration
-            await _wait(self._receivers)
-        item = self._items.popleft()
-        self._consumed += 1
-        if self._is_open and not self._has_peer_finished:
-            self._grant()
+            await incoming.waiters.wait()
+        item = incoming.items.popleft()
+        self._read()
         return item
 
-    def _grant(self) -> None:
-        """Let the peer send more, once half of the window is used up."""
-        window = min(_MOST_WINDOW, _WINDOW_BYTES // self._largest)
-        window = max(window, _LEAST_WINDOW)
-        if self._granted - self._consumed <= window // 2:
-            self._granted = self._consumed + window
-            self._tell(credit_frame(self._granted))
+    def _read(self) -> None:
+        """Let the peer send more, if there is room now."""
+        credit = self._in.read()
+        if credit and self._is_open:
+            self._tell(credit_frame(credit))
 
     # -- items out -----------------------------------------------------------------
 
@@ -205,10 +184,10 @@ class Stream:
                 carry the item: `InvalidArgument` for one over its `max_payload`.
         """
         while not self.push(data):
-            if self._sent < self._can_send and not self._late:
-                await self._bus.flush()  # the bus has too much to write
+            if self._out.is_full or self._late:
+                await self._out.waiters.wait()
             else:
-                await _wait(self._senders)
+                await self._bus.flush()  # the bus has too much to write
 
     def push(self, data: bytes) -> bool:
         """Send one item at once, if the peer and the bus have room for it.
@@ -219,15 +198,16 @@ class Stream:
         Raises:
             KitError: As `send`.
         """
-        if self._has_finished or not self._is_open:
+        out = self._out
+        if out.has_ended or not self._is_open:
             raise self._ended()
-        if self._sent >= self._can_send or self._late:
+        if out.is_full or self._late:
             return False
         try:
-            self._bus.publish(self._peer, data, "", item_frame(self._sent + 1))
+            self._bus.publish(self._peer, data, "", item_frame(out.sent + 1))
         except ResourceExhausted:
             return False
-        self._sent += 1
+        out.sent += 1
         self.quiet = 0
         return True
 
@@ -244,10 +224,10 @@ class Stream:
             data: Payload of an error.
             block: Its header block, or that of a good end; b"" for no headers.
         """
-        if self._has_finished or not self._is_open:
+        if self._out.has_ended or not self._is_open:
             return
-        self._has_finished = True
-        self._tell(end_frame(self._sent, block), data)
+        self._out.has_ended = True
+        self._tell(end_frame(self._out.sent, block), data)
         if not self._is_client:
             self._close()
 
@@ -276,7 +256,7 @@ class Stream:
         """Return what to say to somebody who goes on with a stream that is over."""
         if self.error is not None:
             return self.error
-        if self._has_finished and self._is_open:
+        if self._out.has_ended and self._is_open:
             return FailedPrecondition(f"no more can be sent to {self._name}: finished")
         return FailedPrecondition(f"the stream of {self._name} is over")
 
@@ -305,7 +285,7 @@ class Stream:
         except KitError as error:
             self._late.clear()
             self._close(error)
-        _wake(self._senders)
+        self._out.waiters.wake()
 
     # -- what comes in; called by the hub ---------------------------------------------
 
@@ -314,7 +294,7 @@ class Stream:
         block = message.header_block
         seq = item_number(block)
         if seq:
-            if self._is_open and not self._has_peer_finished:
+            if self._is_open and not self._in.has_ended:
                 self._take_item(seq, message)
         elif not block or not self._peer:
             self._take_first(message)
@@ -324,20 +304,16 @@ class Stream:
             self._take_control(message)
 
     def _take_item(self, seq: int, message: Message) -> None:
-        if seq != self._received + 1:
-            lost = f"item {self._received + 1} of {self._name} was lost"
-            self._end_by(DataLoss(lost))
-        elif seq > self._granted:
-            self._end_by(ResourceExhausted(f"{self._name} sends more than it may"))
+        incoming = self._in
+        try:
+            incoming.count(seq, len(message.data), self._name)
+        except KitError as broken:
+            self._end_by(broken)
+            return
+        if self.on_item is None or incoming.items or not self.on_item(message):
+            incoming.put(message)
         else:
-            self._received = seq
-            self._largest = max(self._largest, len(message.data))
-            if self.on_item is None or self._items or not self.on_item(message):
-                self._items.append(message)
-                _wake(self._receivers)
-            else:
-                self._consumed += 1
-                self._grant()
+            self._read()
 
     def _end_by(self, error: KitError) -> None:
         """End because the peer broke a rule."""
@@ -351,9 +327,8 @@ class Stream:
             self._close(NoResponders(self._name))
         elif headers.get(STREAM) == "open" and message.reply:
             self._peer = message.reply
-            self._can_send = number(headers, CREDIT)
-            _wake(self._senders)
-            _wake(self._receivers)
+            self._out.grant(number(headers, CREDIT))
+            self._in.waiters.wake()
         elif headers.get(STREAM) == "end":
             self._take_end(message)
         elif headers.get(STREAM) == "cancel":
@@ -365,9 +340,9 @@ class Stream:
                     f"{self._name} answers with one long reply: ask, instead of streaming"
                 )
             elif error is None:  # one reply, of a service that knows no streams
-                self._items.append(message)
+                self._in.put(message)
             self.end = message
-            self._has_peer_finished = error is None
+            self._in.has_ended = error is None
             self._close(error)
 
     def _take_control(self, message: Message) -> None:
@@ -378,8 +353,7 @@ class Stream:
         elif kind == "cancel":
             self._let_go()
         elif CREDIT in headers:
-            self._can_send = max(self._can_send, number(headers, CREDIT))
-            _wake(self._senders)
+            self._out.grant(number(headers, CREDIT))
 
     def _let_go(self) -> None:
         """Take the peer's word that it does not go on."""
@@ -392,16 +366,17 @@ class Stream:
     def _take_end(self, message: Message) -> None:
         sent = number(message.headers, SEQ)
         error = self._error_in(message)
-        if error is None and sent != self._received:
-            lost = f"{sent - self._received} items of {self._name} were lost"
+        received = self._in.received
+        if error is None and sent != received:
+            lost = f"{sent - received} items of {self._name} were lost"
             self._end_by(DataLoss(lost))
             return
         self.end = message
-        self._has_peer_finished = error is None
+        self._in.has_ended = error is None
         if self._is_client:  # the service has the last word
             self._close(error)
         else:
-            _wake(self._receivers)
+            self._in.waiters.wake()
 
     @staticmethod
     def _error_in(message: Message) -> KitError | None:
@@ -436,8 +411,8 @@ class Stream:
         self._is_open = False
         self.error = error
         self._hub.leave(self.subject, self, self._beat)
-        _wake(self._receivers)
-        _wake(self._senders)
+        self._in.waiters.wake()
+        self._out.waiters.wake()
 
     # -- opening ---------------------------------------------------------------------
 
@@ -450,7 +425,7 @@ class Stream:
         try:
             async with asyncio.timeout(timeout):
                 while self._is_open and not self._peer:
-                    await _wait(self._receivers)
+                    await self._in.waiters.wait()
         except TimeoutError:
             late = DeadlineExceeded(f"nobody took {self._name!r} in {timeout:g} s")
             self.fail(late)
@@ -463,10 +438,10 @@ class Stream:
 
     def request(self, data: bytes, block: bytes) -> None:
         """Send the message that asks for the stream."""
-        self._granted = _FIRST_WINDOW
+        self._in.granted = FIRST_WINDOW
         fields = {
             STREAM: "open",
-            CREDIT: str(_FIRST_WINDOW),
+            CREDIT: str(FIRST_WINDOW),
             BEAT: str(int(self._beat * 1000)),
         }
         try:
@@ -480,27 +455,9 @@ class Stream:
     def answer(self, message: Message, *, takes_items: bool) -> None:
         """Take a stream that `message` asks for."""
         self._peer = message.reply
-        self._can_send = number(message.headers, CREDIT)
-        self._granted = _FIRST_WINDOW if takes_items else 0
-        self._tell(open_frame(self._granted), reply=self.subject)
-
-
-async def _wait(waiters: list[asyncio.Future[None]]) -> None:
-    future = asyncio.get_running_loop().create_future()
-    waiters.append(future)
-    try:
-        await future
-    finally:
-        if not future.done() or future.cancelled():
-            waiters.remove(future)
-
-
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    woken = waiters[:]
-    waiters.clear()
-    for future in woken:
-        if not future.done():
-            future.set_result(None)
+        self._out.grant(number(message.headers, CREDIT))
+        self._in.granted = FIRST_WINDOW if takes_items else 0
+        self._tell(open_frame(self._in.granted), reply=self.subject)
 
 
 async def open_stream(

@@ -1,0 +1,138 @@
+"""The two directions of a stream: what came and may come, what was sent and may be.
+
+A receiver lets its sender go so far ahead as a window reaches, and moves it on when half of
+it is used up, so that neither waits for the other while both are quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.errors import DataLoss, ResourceExhausted
+
+if TYPE_CHECKING:
+    from kitmsg.message import Message
+
+__all__ = ["FIRST_WINDOW", "Incoming", "Outgoing", "Waiters"]
+
+FIRST_WINDOW: Final = 16
+"""Items that a peer may send before it has heard anything more."""
+
+_LEAST_WINDOW: Final = 2
+_MOST_WINDOW: Final = 256
+_WINDOW_BYTES: Final = 4 << 20  # so many bytes of items may be on their way
+
+
+class Waiters:
+    """Tasks that wait until something changes."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`."""
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        try:
+            await future
+        finally:
+            if future.cancelled():
+                self._futures.remove(future)
+
+    def wake(self) -> None:
+        """Let everybody go on who waits now."""
+        woken, self._futures = self._futures, []
+        for future in woken:
+            if not future.done():
+                future.set_result(None)
+
+
+class Incoming:
+    """What the peer sends.
+
+    Attributes:
+        items: Those that came and were not read.
+        received: How many came.
+        granted: Number of the last item that may come.
+        has_ended: Whether the peer said that there are no more.
+        waiters: Who waits for one.
+    """
+
+    __slots__ = (
+        "_largest",
+        "_read",
+        "granted",
+        "has_ended",
+        "items",
+        "received",
+        "waiters",
+    )
+
+    def __init__(self) -> None:
+        self.items: deque[Message] = deque()
+        self.received = self.granted = 0
+        self.has_ended = False
+        self.waiters = Waiters()
+        self._read = 0
+        self._largest = 1
+
+    def count(self, seq: int, size: int, name: str) -> None:
+        """Note that item `seq` of `size` bytes came.
+
+        Raises:
+            DataLoss: One before it is missing.
+            ResourceExhausted: It may not come yet.
+        """
+        if seq != self.received + 1:
+            raise DataLoss(f"item {self.received + 1} of {name} was lost")
+        if seq > self.granted:
+            raise ResourceExhausted(f"{name} sends more than it may")
+        self.received = seq
+        self._largest = max(self._largest, size)
+
+    def put(self, item: Message) -> None:
+        """Keep an item until it is read."""
+        self.items.append(item)
+        self.waiters.wake()
+
+    def read(self) -> int:
+        """Note that one more was read; returns new credit for the peer, 0 for none."""
+        self._read += 1
+        window = min(_MOST_WINDOW, _WINDOW_BYTES // self._largest)
+        window = max(window, _LEAST_WINDOW)
+        if self.has_ended or self.granted - self._read > window // 2:
+            return 0
+        self.granted = self._read + window
+        return self.granted
+
+
+class Outgoing:
+    """What is sent to the peer.
+
+    Attributes:
+        sent: How many items were.
+        granted: Number of the last that may be.
+        has_ended: Whether the peer was told that there are no more.
+        waiters: Who waits to send.
+    """
+
+    __slots__ = ("granted", "has_ended", "sent", "waiters")
+
+    def __init__(self) -> None:
+        self.sent = self.granted = 0
+        self.has_ended = False
+        self.waiters = Waiters()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no item may be sent now."""
+        return self.sent >= self.granted
+
+    def grant(self, upto: int) -> None:
+        """Take the peer's word that items up to number `upto` may be sent."""
+        self.granted = max(self.granted, upto)
+        self.waiters.wake()
