@@ -138,6 +138,28 @@ def test_a_lock_comes_back_equal(
     assert Lock.parse(lock.dump()).dump() == lock.dump() == other.dump()
 
 
+@given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xy"))))
+def test_no_history_moves_a_number(releases: list[dict[str, str]]) -> None:
+    """Whatever comes and goes, a name keeps its number and type, a number its name."""
+    text, numbers, types = "", dict[str, int](), dict[str, str]()
+    for wanted in releases:
+        lock = Lock.parse(text)
+        clash = any(types.get(name, type_) != type_ for name, type_ in wanted.items())
+        try:
+            given_ = lock.assign("s", "M", wanted)
+        except BreakingChange:
+            assert clash
+            assert lock.dump() == (text or Lock().dump())
+            continue
+        assert not clash
+        assert all(numbers.get(name, n) == n for name, n in given_.items())
+        numbers |= given_
+        types |= wanted
+        assert len(set(numbers.values())) == len(numbers)
+        assert lock.removed("s", "M").keys() == numbers.keys() - wanted.keys()
+        text = lock.dump()
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
