@@ -6,6 +6,7 @@
     method.py     one method: where its calls go, how its messages are read
     generated.py  methods made from the schemas on the bus
     layout.py     services as messages with fields and numbers
+    spelling.py     names in protobuf, made of any text
     proto.py      layouts as protobuf descriptors and .proto text
     convert.py    messages to plain values and back, out of:
     reading.py      messages to values

@@ -12,10 +12,10 @@ out.  Boxes are named by what is in them: ``StringList``, ``Int64OrNull``.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from gateways.grpc.spelling import field_name, package_name, spelled, value_name
 from kitmsg.schema.lock import Lock
 from kitmsg.schema.naming import camel, plain, snake, unique
 from kitmsg.schema.shapes import (
@@ -30,7 +30,7 @@ from kitmsg.schema.shapes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["VALUE", "Enum", "Form", "Layout", "Message", "Rpc", "Slot", "lay_out"]
 
@@ -38,7 +38,6 @@ VALUE: Final = "google.protobuf.Value"
 _SKIPPED: Final = range(19_000, 20_000)  # protobuf's own
 _METHODS: Final = "methods"
 _INT32: Final = range(-(2**31), 2**31)
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Form: TypeAlias = Literal["struct", "array", "union", "box", "nothing", "frame"]
 Label: TypeAlias = Literal["", "optional", "repeated", "map", "oneof"]
@@ -207,7 +206,7 @@ class _Layer:
         self._lock.assign(shapes.service, _METHODS, signatures)
         return Layout(
             service=shapes.service,
-            package=_package(shapes.service),
+            package=package_name(shapes.service),
             name=shapes.name,
             messages=dict(sorted(self._messages.items())),
             enums=dict(sorted(self._enums.items())),
@@ -247,7 +246,7 @@ class _Layer:
         service, name = self._shapes.service, message.name
         types = {slot.key: _lock_type(slot) for slot in slots}
         numbers = self._lock.assign(service, name, types, skip=_SKIPPED)
-        names = _names(numbers, _field_name)
+        names = spelled(numbers, field_name)
         kept = tuple(
             replace(slot, name=names[slot.key], number=numbers[slot.key])
             for slot in slots
@@ -256,7 +255,7 @@ class _Layer:
         self._messages[name] = replace(
             message,
             slots=kept,
-            removed=tuple(sorted((_field_name(k), n) for k, n in removed.items())),
+            removed=tuple(sorted((field_name(k), n) for k, n in removed.items())),
         )
         return name
 
@@ -282,8 +281,8 @@ class _Layer:
             most=2**31 - 1,
         )
         prefix = snake(enum.name).upper()
-        names = _names(
-            numbers, lambda key: f"{prefix}_{_value_name(key)}", self._values
+        names = spelled(
+            numbers, lambda key: f"{prefix}_{value_name(key)}", self._values
         )
         values = [(names[key], number, keys[key]) for key, number in numbers.items()]
         values.sort(key=lambda each: (each[1] != 0, each[1]))
@@ -427,55 +426,7 @@ def _bare(shape: Shape) -> Shape:
     return Shape(kind, shape.name, item, shape.is_nullable and kind != "any")
 
 
-def _package(service: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9_]", "_", service)
-    return name if _IDENTIFIER.fullmatch(name) else f"x_{name}"
-
-
 def _lock_type(slot: Slot) -> str:
     if slot.label == "map":
         return f"map<string, {slot.type}>"
     return f"repeated {slot.type}" if slot.label == "repeated" else slot.type
-
-
-def _names(
-    numbers: Mapping[str, int],
-    name_of: Callable[[str], str],
-    taken: set[str] | None = None,
-) -> dict[str, str]:
-    """Return a name for each key; of two alike, the lower number has it.
-
-    Args:
-        numbers: Numbers by key: they do not change, so names do not.
-        name_of: Makes a name.
-        taken: Names that are gone; gets these.
-    """
-    gone = set() if taken is None else taken
-    names: dict[str, str] = {}
-    for key, number in sorted(numbers.items(), key=lambda item: abs(item[1])):
-        name = name_of(key)
-        if plain(name) in gone:
-            name = unique(f"{name}_{abs(number)}", gone)
-        gone.add(plain(name))
-        names[key] = name
-    return names
-
-
-def _field_name(key: str) -> str:
-    """Return a key as an identifier: itself, if it is one."""
-    if _IDENTIFIER.fullmatch(key) and plain(key):
-        return key
-    name = re.sub(r"[^A-Za-z0-9_]", "_", key)
-    return f"x{name}" if not name[:1].isalpha() else name
-
-
-def _value_name(key: str) -> str:
-    """Return an enum's value as a part of an identifier."""
-    text = re.sub(r"^-(?=\d)", "MINUS_", key)
-    text = re.sub(r"[^A-Za-z0-9]", _spelled, text)
-    return text.upper() or "EMPTY"
-
-
-def _spelled(match: re.Match[str]) -> str:
-    char = match[0]
-    return "_" if char in "_-./: " else f"U{ord(char):X}"
