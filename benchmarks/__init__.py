@@ -6,6 +6,7 @@
     goals.py     what is wanted of them
     table.py     tables for people, ratios with their spread
     chart.py     the bar chart of the README
+    layers.py    what each default costs a server
     mailbox.py codec.py idle.py   parts of kitmsg alone
     guard.py     a quick look at the cost of the layers, for CI to print
     figures/     promises with a number in them, each measured

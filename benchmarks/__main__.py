@@ -22,9 +22,8 @@ _COMPARED: Final = {
     "rpc": (compare.RPC, "1,64,512"),
     "http": (compare.HTTP, "32"),
     "websocket": (compare.WEBSOCKET, "32,256"),
-    "layers": (compare.LAYERS, "64"),
 }
-_ALONE: Final = ("mailbox", "codec", "idle", "guard", "figures")
+_ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures")
 _USUAL: Final = ("rpc", "http", "websocket", "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "websocket")
 _CHARTED: Final = 64

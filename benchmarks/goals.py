@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks import table
-from kitmsg.service.declare import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,10 +47,6 @@ _GOALS: Final = (
     Goal("http", "kitmsg", "aiohttp-no-bus", "rate", 32, 0.85),
     Goal("http", "kitmsg", "gokit", "rate", 32, 0.75),
     Goal("websocket", "kitmsg", "aiohttp-no-bus", "rate", 256, 0.6),
-    *(
-        Goal("layers", "kitmsg", f"without-{name}", "server CPU", 64, 1.08)
-        for name in sorted(DEFAULTS)
-    ),
 )
 
 _METRICS: Final[dict[str, Callable[[Sample], float]]] = {

@@ -1,12 +1,13 @@
 """kitmsg as its users write it.
 
 The variant names the defaults to do without, joined by ``+``; ``bare`` is all of them;
-``gokit`` answers as Go kit's transport on its subject.
+``gokit`` answers as Go kit's transport on its subject; ``layers`` is one process with a
+service for each default to do without.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import kitmsg
 from kitmsg import Service, endpoint
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from benchmarks.peers import Call, Setting
     from kitmsg import Kit
 
-__all__ = ["connect", "serve"]
+__all__ = ["LAYERS", "connect", "serve"]
+
+LAYERS: Final = "layers"
+"""The variant that serves the others."""
 
 
 class Calculator(Service):
@@ -41,6 +45,10 @@ class GoCalculator(Service):
 async def serve(setting: Setting) -> Kit:
     """Serve sum."""
     kit = await kitmsg.connect(setting.url)
+    if setting.variant == LAYERS:
+        for variant in ("", *sorted(DEFAULTS), "bare"):
+            await kit.serve(_class(setting._replace(variant=variant))())
+        return kit
     service = GoCalculator() if setting.variant == "gokit" else _class(setting)()
     await kit.serve(service)
     return kit

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import chart, compare, goals, guard, table
+from benchmarks import chart, compare, goals, guard, layers, table
 from benchmarks.__main__ import main
 from benchmarks.compare import Peer, Sample
 from benchmarks.figures import report as report_figures
 from benchmarks.figures.offered import Outcome, endings
+from kitmsg.service.declare import DEFAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,19 @@ def test_parts_alone_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     codecs = run(capsys, "codec", "--calls", "10", "--rounds", "1")
     assert {row["message"] for row in codecs["rows"]} == {"small", "medium"}
     assert all(row["write_ns"] > 0 < row["read_ns"] for row in codecs["rows"])
+
+
+@pytest.mark.slow
+def test_each_default_is_measured_beside_all_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One process serves a variant without each; what it adds has a sign and a spread."""
+    found = run(capsys, "layers", "--calls", "100", "--rounds", "1")
+    full, *rows = found["rows"]
+    assert full["seconds"] > 0
+    assert {row["layer"] for row in rows} == {*DEFAULTS, "all together"}
+    assert all(row["low"] <= row["added"] <= row["high"] for row in rows)
+    assert "metrics" in layers.report(found["rows"])
 
 
 @pytest.mark.slow
