@@ -313,7 +313,7 @@ def test_types_are_read_once_and_may_hold_themselves():
         """
         struct Node { 1: required i64 value = 5, 2: optional Node rest }
         service Base { void ping() }
-        service Tree extends Base { Node get(1: Node from) }
+        service Tree extends Base { Node get(1: Node root) }
         """,
         "tree",
     )
