@@ -61,9 +61,19 @@ class Components:
         self.schemas = dict(sorted(found.items()))
 
     def request(self, mounted: Mounted) -> dict[str, Any] | None:
-        """Return the schema of a request; None if it is not known."""
+        """Return the schema of a request, as it is on the wire; None if it is not known.
+
+        Go kit ignores fields that nobody knows, and those that are missing are zero.
+        """
         schema = _part(mounted, "request")
-        return None if schema is None else self._placed(mounted.service, schema)
+        if schema is None:
+            return None
+        placed = self._placed(mounted.service, schema)
+        if mounted.wire != "gokit":
+            return placed
+        loose = {"required", "additionalProperties"}
+        plain = self.resolve(placed)
+        return {key: value for key, value in plain.items() if key not in loose}
 
     def response(self, mounted: Mounted) -> dict[str, Any]:
         """Return the schema of a result, as it is on the wire; ``{}`` for anything."""

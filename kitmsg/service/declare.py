@@ -28,6 +28,7 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
+from kitmsg.schema.jsonschema import digest
 from kitmsg.transport.client import MAX_TIMEOUT
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
@@ -101,7 +102,7 @@ class Declaration:
         """Return what INFO says of it beside name and subject: text by name."""
         options = self.options
         facts = {
-            "kit.schema": self.signature.schema_hash,
+            "kit.schema": self.describe()["hash"],
             "kit.http": options.http,
             "kit.idempotent": "true" if options.idempotent else "",
             "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
@@ -115,12 +116,13 @@ class Declaration:
     def describe(self) -> dict[str, Any]:
         """Return its JSON Schemas: request, response, errors by class name, and hash.
 
-        An error's schema has its code under ``x-code``.
+        An error's schema has its code under ``x-code``; the hash tells of errors too.
         """
-        return {
-            **self.signature.describe(),
-            "errors": {cls.__name__: _described(cls) for cls in self.options.raises},
-        }
+        found = self.signature.describe()
+        errors = {cls.__name__: _described(cls) for cls in self.options.raises}
+        if errors:
+            found["hash"] = digest(found, errors)
+        return {**found, "errors": errors}
 
 
 def _described(error: type[Exception]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kitmsg import Context, Kit, Service, endpoint
+from kitmsg import BusinessError, Code, Context, Kit, Service, endpoint
 from kitmsg.errors import InvalidArgument
 from kitmsg.service.declare import service_name
 
@@ -193,6 +193,35 @@ async def test_unknown_fields_can_be_ignored(kit: Kit) -> None:
 def test_a_service_can_be_used_without_a_bus() -> None:
     """Its methods are still its methods."""
     assert asyncio.run(Derived().first(3)) == 6
+
+
+class Gone(BusinessError):
+    code = Code.NOT_FOUND
+
+
+class Odd(Exception):
+    pass
+
+
+def test_declared_errors_are_described() -> None:
+    """With their codes; a change of them is a change of the hash."""
+
+    class Failing(Service):
+        @endpoint(raises=[Gone, Odd])
+        async def a(self) -> None: ...
+
+        @endpoint(raises=[Gone])
+        async def b(self) -> None: ...
+
+        @endpoint
+        async def c(self) -> None: ...
+
+    described = [d.describe() for d in Failing.__declarations__.values()]
+    codes = {name: error["x-code"] for name, error in described[0]["errors"].items()}
+    assert codes == {"Gone": "not_found", "Odd": "failed_precondition"}
+    shown = [d.metadata()["kit.schema"] for d in Failing.__declarations__.values()]
+    assert shown == [schema["hash"] for schema in described]
+    assert len(set(shown)) == 3
 
 
 def test_a_cache_time_is_told() -> None:

@@ -457,13 +457,13 @@ class Old(Service):
         return a + b
 
 
-async def test_gokit_errors_are_problems(hub, start):
-    """`{"err": text}` is not passed off as a success."""
+async def test_gokit_errors_are_errors(hub, start):
+    """`{"err": text}` is not passed off as a success; it is told as Go kit's examples do."""
     await hub.serve(Old())
     call = await start(hub)
     assert (await call("POST", "/old/sum", json={"a": 1, "b": 2}))[1] == {"v": 3}
     response, body = await call("POST", "/old/sum", json={"a": 1, "b": 0})
-    assert (response.status, body["detail"]) == (500, "b is zero")
+    assert (response.status, body) == (400, {"error": "b is zero"})
 
 
 def answer(

@@ -255,6 +255,9 @@ async def test_go_kits_wire_and_foreign_services(document):
         return ok["content"]["application/json"]["schema"]
 
     assert success("/shop/sum")["properties"]["v"]["type"] == "integer"
+    body = document["paths"]["/shop/sum"]["post"]["requestBody"]
+    assert not body["required"]
+    assert "required" not in body["content"]["application/json"]["schema"]
     assert success("/far/do") == {}
     body = document["paths"]["/far/do"]["post"]["requestBody"]
     assert body["content"]["application/json"]["schema"]["type"] == "object"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from examples.addsvc.service import AddService
+from examples.ticker import Ticker
 from gateways.http import GatewayOptions
 from kitmsg import Service, endpoint
 from kitmsg.errors import ResourceExhausted
@@ -130,10 +131,10 @@ async def test_the_answer_is_as_go_kit_sends_it(rpc):
     assert body == b'{"jsonrpc":"2.0","result":{"v":8},"id":0}\n'
 
 
-async def test_a_go_kit_error_is_the_default_one(rpc):
-    """What Go kit's own server says of an error without a code."""
+async def test_an_error_of_an_endpoint_in_go_kits_way_has_its_code(rpc):
+    """As Go kit's server gives errors that know theirs."""
     error = await rpc("calc.double", {"n": 500})
-    assert (error["code"], error["message"]) == (-32603, "too much")
+    assert (error["code"], error["message"]) == (-32008, "too much")
 
 
 @pytest.mark.parametrize(
@@ -296,10 +297,19 @@ class Rpc(Service):
 async def test_a_service_named_rpc_keeps_its_paths(rpc, hub, until):
     """Then methods go by their full names only."""
     await hub.serve(Rpc())
-    table = lambda: rpc.call.server.table  # noqa: E731
-    await until(lambda: any(e.service == "rpc" for e in table().endpoints))
+    server = rpc.call.server
+    await until(lambda: any(e.service == "rpc" for e in server.table.endpoints))
     assert (await rpc.call("POST", "/rpc/calc"))[1] == "mine"
     assert await rpc("rpc.calc") == "mine"
+
+
+async def test_a_stream_is_no_method(rpc, hub, until):
+    """JSON-RPC has one answer to one call, and says so."""
+    await hub.serve(Ticker())
+    server = rpc.call.server
+    await until(lambda: any(e.service == "ticker" for e in server.table.endpoints))
+    error = await rpc("ticker.watch", ["tea"])
+    assert (error["code"], "streams" in error["message"]) == (-32601, True)
 
 
 async def test_the_deadline_holds_for_each_call(hub, start):
