@@ -13,6 +13,7 @@
     writing.py      values to messages
     values.py       values of one kind each
     coders.py     payloads on the bus to messages and back
+    times.py      Timestamp and Duration, for a .proto that has them
     user.py       methods of a .proto of the user's own
     call.py       one call: over the bus and back, streams too
     metadata.py   what crosses beside the request: headers, deadline, request id
@@ -21,7 +22,7 @@
     reflection.py server reflection, v1 and v1alpha
     tls.py        credentials from files
     metrics.py    counts and times of calls
-    upstream.py   the other direction: a gRPC service elsewhere, served on the bus
+    upstream/     the other direction: a gRPC service elsewhere, served on the bus
 
 ::
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
+from gateways.grpc.times import DURATION, TIMESTAMP
 from kitmsg.schema.shapes import (
     KINDS,
     Enum as EnumShape,
@@ -63,12 +64,14 @@ _SCALARS: Final = {
     _F.TYPE_STRING: "string",
     _F.TYPE_BYTES: "bytes",
 }
+_TIMES: Final = {"datetime": [TIMESTAMP], "str": [TIMESTAMP], "duration": [DURATION]}
 _TAKES: Final = {
     "bool": {"bool"},
     "int64": set(_INTEGERS.values()),
     "double": {"double", "float"},
     "string": {"string"},
     "bytes": {"bytes"},
+    VALUE: {VALUE},
 }
 
 
@@ -336,23 +339,23 @@ class _Fitter:
 
     def _single(self, fd: FieldDescriptor, shape: Shape, way: _Way) -> str:
         """Return the type of a field that holds one value of `shape`."""
-        type_ = self._shapes.types.get(shape.name)
-        message = fd.message_type
+        type_, message = self._shapes.types.get(shape.name), fd.message_type
         if isinstance(type_, EnumShape) and fd.enum_type is not None:
             return self._enum(fd.enum_type, type_, way)
-        if isinstance(type_, EnumShape):
-            texts = {"string" if isinstance(v, str) else "int64" for v in type_.values}
-            kind = texts.pop() if len(texts) == 1 else ""
-        elif isinstance(type_, Struct) and message is not None:
+        if isinstance(type_, Struct) and message is not None:
             return self._struct(message, type_, way)
-        elif isinstance(type_, Union) and message is not None:
+        if isinstance(type_, Union) and message is not None:
             return self._union(message, type_, way)
-        else:
-            kind = KINDS[shape.kind].protobuf
-        given = _SCALARS.get(fd.type, "")
-        if kind == VALUE and message is not None and message.full_name == VALUE:
+        return self._leaf(fd, shape, KINDS[shape.kind].protobuf or _enum_kind(type_))
+
+    def _leaf(self, fd: FieldDescriptor, shape: Shape, kind: str) -> str:
+        """Return the type of a field that holds no message of the user's own."""
+        message = fd.message_type
+        given = _SCALARS.get(fd.type, "") if message is None else message.full_name
+        if given == VALUE and message is not None:
             self._classes[VALUE] = message
-            return VALUE
+        if given in _TIMES.get(shape.kind, ()):
+            return given
         if given not in _TAKES.get(kind, ()):
             self._mismatch(fd, shape)
         return kind
@@ -387,6 +390,13 @@ class _Fitter:
             self._problem(f"{name}.{extra[0]}: {self._endpoint} does not take it")
         self._enums[name] = Enum(name, listed)
         return name
+
+
+def _enum_kind(type_: object) -> str:
+    """Return the type of an enum's values, where the user's field is no enum."""
+    values = type_.values if isinstance(type_, EnumShape) else ()
+    kinds = {"string" if isinstance(value, str) else "int64" for value in values}
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
 def _values(descriptor: EnumDescriptor, enum: EnumShape) -> dict[int, str | int | None]:

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gateways.grpc.layout import VALUE
+from gateways.grpc.times import READERS
 from gateways.grpc.values import Misfit, located, read_any
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Readers:
             return _enum_reader(enum)
         if type_ == VALUE:
             return read_any
+        if type_ in READERS:
+            return READERS[type_]
         return self._late(type_) if type_ in self._layout.messages else None
 
     def _late(self, name: str) -> Callable[[Any], Any]:
@@ -81,7 +84,8 @@ class Readers:
             return _list_reader(get, read)
         if slot.label == "map":
             return _map_reader(get, read)
-        is_message = slot.type in self._layout.messages or slot.type == VALUE
+        is_known = slot.type == VALUE or slot.type in READERS
+        is_message = is_known or slot.type in self._layout.messages
         if slot.label != "optional" and not is_message:
             return get if read is None else lambda message: read(get(message))
         return self._present(slot, get, read)

@@ -11,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from gateways.grpc.layout import VALUE
+from gateways.grpc.times import WRITERS
 from gateways.grpc.values import (
     Misfit,
     key_text,
@@ -88,6 +89,8 @@ class Writers:
             return functools.partial(write_any, self._classes(VALUE))
         if type_ in self._layout.messages:
             return self._late(type_)
+        if type_ in WRITERS:
+            return WRITERS[type_]
         return {"string": write_text, "bytes": write_bytes}.get(type_)
 
     def _late(self, name: str) -> Callable[[Any], Any]:

@@ -2,8 +2,9 @@
 
 A message is an object with its fields by their own names.  An enum is the name of its
 value, 64-bit integers are numbers, bytes are base64 in JSON, ``google.protobuf.Value`` is
-anything.  Fields that a message may leave out are left out; others are always there in
-what the server says, and zero when a caller does not give them.
+anything, a ``Timestamp`` or ``Duration`` text.  Fields that a message may leave out are
+left out; others are always there in what the server says, and zero when a caller does not
+give them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Slot
+from gateways.grpc.times import DURATION, TIMESTAMP
 from kitmsg.schema.shapes import Field, Shape
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ _INT64: Final = {"type": "integer", "format": "int64"}
 _UINT32: Final = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 _UINT64: Final = {"type": "integer", "minimum": 0}
 _NUMBER: Final = {"type": "number"}
+
+# full name -> (kind of shape, format in JSON Schema)
+_TIMES: Final = {
+    TIMESTAMP: ("datetime", "date-time"),
+    DURATION: ("duration", "duration"),
+}
 
 # protobuf type -> (kind of shape, type in a layout, JSON Schema)
 _SCALARS: Final[dict[int, tuple[str, str, dict[str, Any]]]] = {
@@ -153,6 +161,9 @@ class _Reader:
         if fd.message_type is not None:
             if fd.type == _F.TYPE_GROUP:
                 raise ValueError(f"{fd.full_name}: it is a group")
+            known = _TIMES.get(fd.message_type.full_name)
+            if known is not None:
+                return known[0], fd.message_type.full_name
             name = self.message(fd.message_type)
             return ("any" if name == VALUE else "struct"), name
         if fd.enum_type is not None:
@@ -222,6 +233,9 @@ class _Schema:
 
     def _single(self, fd: FieldDescriptor) -> dict[str, Any]:
         if fd.message_type is not None:
+            known = _TIMES.get(fd.message_type.full_name)
+            if known is not None:
+                return {"type": "string", "format": known[1]}
             return self._message(fd.message_type)
         if fd.enum_type is not None:
             return {"enum": [value.name for value in fd.enum_type.values]}

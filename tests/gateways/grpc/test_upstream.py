@@ -40,13 +40,19 @@ if TYPE_CHECKING:
 PROTO = """
 syntax = "proto3";
 package users;
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/duration.proto";
 service Users {
   rpc GetUser(GetUserRequest) returns (User);
   rpc ListUsers(GetUserRequest) returns (stream User);
   rpc CountAll(stream User) returns (Count);
   rpc Chat(stream User) returns (stream User);
 }
-message GetUserRequest { int64 id = 1; }
+message GetUserRequest {
+  int64 id = 1;
+  google.protobuf.Timestamp at = 2;
+  google.protobuf.Duration within = 3;
+}
 enum Role { GUEST = 0; ADMIN = 1; }
 message User {
   int64 id = 1;
@@ -55,6 +61,8 @@ message User {
   repeated string tags = 4;
   map<string, User> friends = 5;
   bytes photo = 6;
+  google.protobuf.Timestamp at = 9;
+  google.protobuf.Duration within = 10;
   oneof contact { string mail = 7; int32 phone = 8; }
 }
 message Count { uint32 n = 1; }
@@ -120,7 +128,11 @@ class Remote:
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        return self.user(id=request.id, role="ADMIN", tags=["a"], mail="x@y.z")
+        user = self.user(id=request.id, role="ADMIN", tags=["a"], mail="x@y.z")
+        if request.HasField("at"):
+            user.at.CopyFrom(request.at)
+            user.within.CopyFrom(request.within)
+        return user
 
     async def ListUsers(self, request: Any, _: Any) -> AsyncIterator[Any]:  # noqa: N802
         for number in range(request.id):
@@ -159,6 +171,12 @@ async def test_a_proto_becomes_endpoints_on_the_bus(
             "photo": b"",
             "mail": "x@y.z",
         }
+        times = {"at": "2026-01-02T05:04:05.25+02:00", "within": "-PT1M30.5S"}
+        user = await hub.call("users.get_user", id=7, **times)
+        assert user["at"] == "2026-01-02T03:04:05.250Z"
+        assert user["within"] == "-PT90.5S"
+        with pytest.raises(InvalidArgument, match="RFC 3339"):
+            await hub.call("users.get_user", at="yesterday")
         with pytest.raises(InvalidArgument) as caught:
             await hub.call("users.get_user", id="seven")
         assert caught.value.field == "id"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime, timedelta  # noqa: TC003  # read with the types
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,8 @@ class Order(msgspec.Struct):
     ratio: float
     is_new: bool
     best: Part | None = None
+    since: datetime | None = None
+    lasts: timedelta | None = None
 
 
 class Factory(Service):
@@ -187,6 +190,8 @@ class Factory(Service):
 
 FACTORY = """
 import "google/protobuf/empty.proto";
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/duration.proto";
 service FactoryService {
   rpc EchoOrder(Order) returns (Order);
   rpc Nothing(google.protobuf.Empty) returns (google.protobuf.Empty);
@@ -201,6 +206,8 @@ message Order {
   float ratio = 12;
   bool isNew = 13;
   Part best = 14;
+  google.protobuf.Timestamp since = 15;
+  google.protobuf.Duration lasts = 16;
 }
 """
 
@@ -220,6 +227,8 @@ async def test_messages_of_any_shape_go_through(
         ratio=0.5,
         isNew=True,
         best={"id": 4},
+        since={"seconds": 1_767_323_045, "nanos": 120_000_000},
+        lasts={"seconds": -90, "nanos": -500_000_000},
     )
     echoed = await outside.stub("api.FactoryService/EchoOrder")(order)
     assert str(echoed) == str(order)
