@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import msgspec.inspect as mi
 
+from gateways.http.request import resolve
 from gateways.http.upstream.operation import Operation, Rest, operation, plain
 from gateways.http.upstream.reply import Reader, plain_reader
 from kitmsg.codec import JSON, MSGPACK, RAW
@@ -17,6 +19,7 @@ from kitmsg.service.described import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kitmsg.schema import Signature
     from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
 
@@ -110,8 +113,21 @@ def _typed(service: str, declaration: Declaration) -> Offer:
     reader = Reader(declaration.subject, decoders, takes_text=takes_text)
     # The body is taken by what is streamed.
     rest: Rest = "query" if signature.takes_items else ""
-    made = operation(route, signature.request_schema(), rest=rest)
+    made = operation(route, _with_defaults(signature), rest=rest)
     offer = Offer(declaration, made, lambda request: _decode(encode(request)), reader)
     if not signature.takes_items:
         return offer
     return dataclasses.replace(offer, encode_item=signature.item_encoder(JSON))
+
+
+def _with_defaults(signature: Signature) -> dict[str, Any]:
+    """Return the schema of a request with the defaults that only its class knows."""
+    schema = signature.request_schema()
+    top = resolve(schema, schema)
+    properties = dict(top.get("properties", {}))
+    for field in getattr(mi.type_info(signature.request), "fields", ()):
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = msgspec.to_builtins(field.default_factory())
+            own = properties.get(field.encode_name, {})
+            properties[field.encode_name] = {**own, "default": default}
+    return {**top, "properties": properties, "$defs": schema.get("$defs", {})}
