@@ -93,7 +93,8 @@ def generate(services: Sequence[ServiceShapes], lock: Lock | None = None) -> str
         for name in {each.name, *each.types}:
             counts[plain(name)] = counts.get(plain(name), 0) + 1
     shared = {name for name, count in counts.items() if count > 1}
-    parts = [_Service(each, lock, shared).text() for each in ordered]
+    is_alone = len(ordered) == 1
+    parts = [_Service(each, lock, shared, is_alone).text() for each in ordered]
     return "\n".join([_HEAD, *parts])
 
 
@@ -111,7 +112,10 @@ def left_out(service: ServiceShapes) -> dict[str, str]:
 class _Service:
     """Writes one service and its types."""
 
-    def __init__(self, service: ServiceShapes, lock: Lock, shared: set[str]) -> None:
+    def __init__(
+        self, service: ServiceShapes, lock: Lock, shared: set[str], is_alone: bool
+    ) -> None:
+        self._is_alone = is_alone
         self._service = service
         self._lock = lock
         self._shared = shared
@@ -208,7 +212,7 @@ class _Service:
             self._wrappers[inner] = name
             wanted = {_VALUE: inner}
             (number,) = self._lock.assign(self._service.service, name, wanted).values()
-            named = f"{camel(self._service.service)}{name}" if self._shared else name
+            named = name if self._is_alone else f"{camel(self._service.service)}{name}"
             self._wrappers[inner] = named
             self._blocks[named] = (
                 f"struct {named} {{\n  {number}: optional {inner} {_VALUE}\n}}"
