@@ -19,7 +19,7 @@ from gateways.grpc.status import read_status
 from gateways.upstream import CannotConnect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterable
 
     from gateways.grpc.status import Told
     from gateways.grpc.upstream.options import UpstreamOptions
@@ -189,9 +189,9 @@ async def unary(
 async def stream(
     channel: Any,
     request: GrpcRequest,
-    items: AsyncIterator[bytes] | None,
+    items: AsyncIterable[bytes] | None,
     timeout: float | None,
-) -> AsyncIterator[GrpcReply]:
+) -> AsyncGenerator[GrpcReply, None]:
     """Send a call that streams; yields what comes back, a failure last.
 
     Args:

@@ -287,6 +287,22 @@ async def test_half_of_a_message_is_refused(
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_megabyte_of_metadata_is_refused(
+    hub: kitmsg.Kit, start: Callable[..., Any]
+) -> None:
+    """It ends the call, not the gateway; what is a little too long as well."""
+    await hub.serve(Shop())
+    outside: Outside = await start(hub)
+    for size in (20_000, 1_000_000):
+        metadata = (("x-big", "v" * size),)
+        failure = await outside.failure(PRICE, name="tea", with_={"metadata": metadata})
+        assert failure.code() in (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.UNAVAILABLE,
+        )
+    assert (await outside(PRICE, name="tea")).value == 2.5
+
+
 async def test_strangers_on_the_port_harm_nobody(
     hub: kitmsg.Kit, start: Callable[..., Any], until: Callable[..., Any]
 ) -> None:

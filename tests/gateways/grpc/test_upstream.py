@@ -172,7 +172,7 @@ async def test_a_proto_becomes_endpoints_on_the_bus(
             "mail": "x@y.z",
         }
         times = {"at": "2026-01-02T05:04:05.25+02:00", "within": "-PT1M30.5S"}
-        user = await hub.call("users.get_user", id=7, **times)
+        user = await hub.call("users.get_user", {"id": 7, **times})
         assert user["at"] == "2026-01-02T03:04:05.250Z"
         assert user["within"] == "-PT90.5S"
         with pytest.raises(InvalidArgument, match="RFC 3339"):
@@ -250,6 +250,24 @@ async def test_streams_of_all_kinds(remote: Remote, protos: Protos) -> None:
         assert count == {"n": 3}
         chat = await users.endpoint("chat")(Context(), StreamRequest({}, _ids(1, 2)))
         assert [user["id"] async for user in chat] == [-1, -2]
+
+
+async def test_a_stream_that_fails_here_says_why(
+    remote: Remote, protos: Protos
+) -> None:
+    """What the caller's own items end with is what the call ends with."""
+    from kitmsg.schema.calls import StreamRequest
+
+    async def broken() -> AsyncIterator[dict[str, Any]]:
+        yield {"id": 1}
+        raise KeyError("mine")
+
+    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+        with pytest.raises(KeyError, match="mine"):
+            await users.endpoint("count_all")(Context(), StreamRequest({}, broken()))
+        large = StreamRequest({}, _ids(1 << 70))
+        with pytest.raises(InvalidArgument, match="does not fit"):
+            await users.endpoint("count_all")(Context(), large)
 
 
 async def test_the_next_address_has_the_call_where_one_is_dead(
