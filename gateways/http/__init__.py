@@ -26,6 +26,7 @@
     docs.py     the docs page, which needs no internet
     metrics.py  counts and times of requests
     process.py  `run`: one gateway in this process until a signal
+    upstream/   the other direction: `Upstream`, a remote HTTP API as a service
 
 ::
 
@@ -40,7 +41,7 @@ Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateways.http.options import GatewayOptions
 
@@ -49,10 +50,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateways.http.server import GatewayServer
+    from gateways.http.upstream import Upstream
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "check", "listen", "need_aiohttp", "run", "serve"]
+__all__ = [
+    "GatewayOptions",
+    "Upstream",
+    "check",
+    "listen",
+    "need_aiohttp",
+    "run",
+    "serve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Upstream":  # a gateway need not load it
+        from gateways.http.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def serve(

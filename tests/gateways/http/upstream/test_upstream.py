@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import pytest
+import trustme
 from aiohttp import web
 
+import gateways.http
 import kitmsg
 from gateways.http.upstream import Upstream, UpstreamOptions
 from gateways.upstream import Hooks
@@ -31,6 +36,7 @@ from kitmsg.schema import header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kitmsg.bus.memory import MemoryBus
     from tests.gateways.http.upstream.conftest import Remote
@@ -523,3 +529,45 @@ async def test_its_connections_open_again_after_a_close(
     await users.close()
     await users.close()
     assert await call(users, "get", id="1") == {"ok": True}
+
+
+def test_it_goes_by_its_short_name() -> None:
+    """As the gateway's own class, without being loaded for a gateway."""
+    assert gateways.http.Upstream is Upstream
+    code = "import sys, gateways.http; print('gateways.http.upstream' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "False\n"
+
+
+async def test_tls_is_checked_against_the_given_authority(tmp_path: Path) -> None:
+    """A server whose authority is not trusted is not called; with it, and our own, it is."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ca.issue_cert("client@x").private_key_and_cert_chain_pem.write_to_path(
+        str(tmp_path / "own.pem")
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def answer(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response("in")
+
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    files: Any = {
+        "ca_file": str(tmp_path / "ca.pem"),
+        "cert_file": str(tmp_path / "own.pem"),
+    }
+    trusting = UpstreamOptions(**files)
+    async with Upstream(url, ROUTES, name="users", options=trusting) as users:
+        assert await call(users, "get", id="1") == "in"
+    async with Upstream(url, ROUTES, name="users") as users:
+        with pytest.raises(Unavailable, match="no instance that can be reached"):
+            await call(users, "get", id="1")
+    await runner.cleanup()
