@@ -61,7 +61,7 @@ async def test_messages_of_any_bytes_get_a_fair_status(
     await hub.serve(Streams())
     outside: Outside = await start(hub)
     cup = {"name": "mug", "size": "SIZE_LARGE", "price": 2.0, "tags": ["a", "b"]}
-    seeds = {
+    seeds: dict[str, dict[str, Any]] = {
         "shop.Shop/Make": {"cup": cup, "when": "2026-01-02T03:04:05Z"},
         "shop.Shop/Price": {"name": "tea", "count": 3},
         "shop.Shop/Buy": {"name": "tea"},

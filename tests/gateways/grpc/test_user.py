@@ -309,7 +309,7 @@ def test_files_that_cannot_be_used_are_named(
         return str(caught.value)
 
     assert problem("/no/such.proto") == "there is no file /no/such.proto"
-    assert "api.proto:3" in problem(write("message A { strin a = 1; }"))
+    assert "api.proto:3" in problem(write("message A { Nothing a = 1; }"))
     assert "defines no service" in problem(write("message A { string a = 1; }"))
     assert "is no descriptor set" in problem(write("?", "api.pb"))
     monkeypatch.setattr(protofile, "find_spec", lambda _: None)
