@@ -21,11 +21,14 @@ __all__ = ["main"]
 _COMPARED: Final = {
     "rpc": (compare.RPC, "1,64,512"),
     "http": (compare.HTTP, "32"),
+    "grpc": (compare.GRPC, "64"),
+    "thrift": (compare.THRIFT, "64"),
+    "stream": (compare.STREAM, "1,8"),
     "websocket": (compare.WEBSOCKET, "32,256"),
 }
 _ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures")
-_USUAL: Final = ("rpc", "http", "websocket", "mailbox", "codec", "idle")
-_JSON_ONLY: Final = ("http", "websocket")
+_USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
+_JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
 _CHARTED: Final = 64
 
 

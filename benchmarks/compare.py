@@ -1,4 +1,4 @@
-"""Peers measured in turns, in one run: `rpc` and `http`.
+"""Peers measured in turns, in one run: `rpc`, `http` and the other protocols.
 
 Every process of every peer is there from the beginning.  After a warm-up, round 1 measures
 each peer, round 2 each again, and so on: what disturbs the machine disturbs all of them.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks import table
 from benchmarks.fleet import Load, Process, cpu_seconds, free_port, gokit, python_peer
 from benchmarks.peers import Setting
+from benchmarks.peers.tape import ITEMS
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.service.declare import DEFAULTS
 
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = [
+    "GRPC",
     "HTTP",
     "LAYERS",
     "RPC",
+    "STREAM",
+    "THRIFT",
     "WEBSOCKET",
     "Peer",
     "Sample",
@@ -54,6 +58,7 @@ class Peer:
         codecs: What it can speak.
         needs: Modules that must be installed.
         label: In charts; "" to stay out of them.
+        items: How many things one call brings, which are what is counted.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Peer:
     codecs: tuple[str, ...] = ("json", "msgpack")
     needs: tuple[str, ...] = ()
     label: str = ""
+    items: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,10 @@ class Sample:
         peer: Name.
         codec: What the payload was written in.
         in_flight: Calls at once.
-        rate: Calls per second.
+        rate: Calls per second, or items where a call brings many.
         p50: Half of the calls took no longer.
         p99: Nor did 99 of 100 take longer than this.
-        cpu: CPU per call, by role.
+        cpu: CPU per call or item, by role.
     """
 
     peer: str
@@ -184,6 +190,62 @@ WEBSOCKET: Final = (
 """Peers of `websocket`."""
 
 
+GRPC: Final = (
+    Peer(
+        "kitmsg",
+        "kit",
+        "grpcio unary",
+        "gateway grpc",
+        codecs=_JSON,
+        needs=("grpc",),
+        label="kitmsg",
+    ),
+    Peer(
+        "grpcio-no-bus",
+        "grpcio unary",
+        "grpcio unary",
+        codecs=_JSON,
+        needs=("grpc",),
+        label="grpcio, no bus",
+    ),
+)
+"""Peers of `grpc`."""
+
+THRIFT: Final = (
+    Peer(
+        "kitmsg",
+        "kit",
+        "thriftpy",
+        "gateway thrift",
+        codecs=_JSON,
+        needs=("thriftpy2",),
+        label="kitmsg",
+    ),
+    Peer(
+        "thriftpy2-no-bus",
+        "thriftpy",
+        "thriftpy",
+        codecs=_JSON,
+        needs=("thriftpy2",),
+        label="thriftpy2, no bus",
+    ),
+)
+"""Peers of `thrift`."""
+
+STREAM: Final = (
+    Peer("kitmsg", "tape", "tape", label="kitmsg", items=ITEMS),
+    Peer(
+        "grpcio",
+        "grpcio items",
+        "grpcio items",
+        needs=("grpc",),
+        label="grpcio",
+        items=ITEMS,
+    ),
+)
+"""Peers of `stream`, in items of 1 kB; one stream is a call."""
+
+
 def available(
     peers: Sequence[Peer], wanted: Sequence[str] = (), *, go: str
 ) -> list[Peer]:
@@ -222,7 +284,7 @@ class _Team:
         self, peer: Peer, setting: Setting, go: str, stack: contextlib.ExitStack
     ) -> None:
         self.peer = peer
-        self._setting = setting._replace(port=free_port() if _is_http(peer) else 0)
+        self._setting = setting._replace(port=free_port())
         self._go = go
         self._pids: dict[str, int] = {}
         for role, side in (("server", peer.server), ("gateway", peer.gateway)):
@@ -237,19 +299,21 @@ class _Team:
         """Measure once; `bus` is the process id of the NATS server."""
         pids = {**self._pids, "bus": bus}
         before = {role: cpu_seconds(pid) for role, pid in pids.items()}
-        measured = self.load.measure(in_flight, calls)
+        items = self.peer.items
+        measured = self.load.measure(in_flight, max(in_flight, calls // items))
+        count = measured["calls"] * items
         cpu = {
-            role: (cpu_seconds(pid) - before[role]) / measured["calls"]
+            role: (cpu_seconds(pid) - before[role]) / count
             for role, pid in pids.items()
         }
         return Sample(
             self.peer.name,
             self._setting.codec,
             in_flight,
-            measured["rate"],
+            measured["rate"] * items,
             measured["p50"],
             measured["p99"],
-            {"client": measured["cpu"], **cpu},
+            {"client": measured["cpu"] / items, **cpu},
         )
 
     def _command(self, side: str, what: str) -> list[str]:
@@ -263,10 +327,6 @@ class _Team:
         module = "sockets" if module == "web" else module
         setting = self._setting._replace(variant=" ".join(words))
         return python_peer(module, what, setting)
-
-
-def _is_http(peer: Peer) -> bool:
-    return peer.load.startswith("web")
 
 
 def compare(
@@ -298,7 +358,7 @@ def compare(
         for number in in_flight:
             count = max(number, calls if number > 1 else calls // _LATENCY_SHARE)
             for team in teams:
-                team.load.measure(number, max(number, count // _WARM_UP_SHARE))
+                team.measure(number, max(number, count // _WARM_UP_SHARE), bus.pid)
             for team in _in_turns(teams, rounds):
                 _progress(f"{number} in flight, {codec}: {team.peer.name}")
                 samples.append(team.measure(number, count, bus.pid))

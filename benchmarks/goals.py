@@ -46,6 +46,10 @@ _GOALS: Final = (
     Goal("http", "kitmsg", "fastapi-faststream", "rate", 32, 4.5),
     Goal("http", "kitmsg", "aiohttp-no-bus", "rate", 32, 0.85),
     Goal("http", "kitmsg", "gokit", "rate", 32, 0.75),
+    Goal("grpc", "kitmsg", "grpcio-no-bus", "rate", 64, 0.75),
+    Goal("thrift", "kitmsg", "thriftpy2-no-bus", "rate", 64, 0.75),
+    Goal("stream", "kitmsg", "grpcio", "rate", 1, 2.0),
+    Goal("stream", "kitmsg", "grpcio", "rate", 8, 2.0),
     Goal("websocket", "kitmsg", "aiohttp-no-bus", "rate", 256, 0.6),
 )
 

@@ -6,7 +6,10 @@
     natspy.py     nats-py, a plain callback
     micro.py      nats-py's `nats.micro`
     stream.py     FastStream's request and reply
-    gateway.py    kitmsg's HTTP gateway
+    tape.py       kitmsg's streams
+    gateway.py    kitmsg's gateways
+    grpcio.py     grpcio without a bus, and the client for gRPC
+    thriftpy.py   thriftpy2 without a bus, and the client for Thrift
     fast.py       FastAPI in front of FastStream
     plain.py      aiohttp without a bus
     websocket.py  echo over WebSockets, with the bus and without

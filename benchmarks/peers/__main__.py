@@ -51,7 +51,8 @@ async def _serve(module: ModuleType, setting: Setting) -> None:
     served = await module.serve(setting)
     print("ready", flush=True)
     await ended.wait()
-    del served  # what must not be collected before
+    if hasattr(served, "stop"):
+        await served.stop()
 
 
 async def _load(module: ModuleType, setting: Setting) -> None:

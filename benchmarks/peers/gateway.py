@@ -1,20 +1,23 @@
-"""kitmsg's HTTP gateway: HTTP outside, the bus inside; the service is `kit`'s."""
+"""kitmsg's gateways: another protocol outside, the bus inside; the service is `kit`'s.
+
+The variant is ``http``, which is the usual, ``grpc`` or ``thrift``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import gateways.http
 import kitmsg
 
 if TYPE_CHECKING:
     from benchmarks.peers import Setting
-    from gateways.http.server import GatewayServer
 
 __all__ = ["serve"]
 
 
-async def serve(setting: Setting) -> GatewayServer:
-    """Serve POST /calculator/sum."""
+async def serve(setting: Setting) -> Any:
+    """Serve what is on the bus."""
     kit = await kitmsg.connect(setting.url)
-    return await gateways.http.serve(kit, port=setting.port)
+    gateway = importlib.import_module(f"gateways.{setting.variant or 'http'}")
+    return await gateway.serve(kit, port=setting.port)

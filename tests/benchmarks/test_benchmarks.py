@@ -13,6 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.compare import Peer, Sample
 from benchmarks.figures import report as report_figures
 from benchmarks.figures.offered import Outcome, endings
+from benchmarks.peers.tape import ITEMS
 from kitmsg.service.declare import DEFAULTS
 
 if TYPE_CHECKING:
@@ -84,6 +85,23 @@ def test_parts_alone_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     codecs = run(capsys, "codec", "--calls", "10", "--rounds", "1")
     assert {row["message"] for row in codecs["rows"]} == {"small", "medium"}
     assert all(row["write_ns"] > 0 < row["read_ns"] for row in codecs["rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["grpc", "thrift", "stream"])
+def test_each_protocol_is_measured_beside_its_own(
+    capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """The same client asks kitmsg and a server without a bus."""
+    found = run(capsys, verb, "--calls", "40", "--rounds", "1", "--in-flight", "2")
+    assert len(found["rows"]) == 2
+    assert all(row["rate"] > 0 < row["cpu"]["server"] for row in found["rows"])
+
+
+def test_items_are_counted_not_streams() -> None:
+    """A stream of many items counts as so many."""
+    assert {peer.items for peer in compare.STREAM} == {ITEMS}
+    assert {peer.items for peer in compare.RPC} == {1}
 
 
 @pytest.mark.slow
