@@ -1,6 +1,8 @@
 """The edge: processes that speak another protocol outside and the bus inside.
 
     http/        every service on the bus, of any language, as HTTP and JSON
+    grpc/        the same over gRPC, with messages made from the schemas
+    thrift/      the same over Thrift
     upstream.py  the other direction: what a server elsewhere does, as a service on the bus
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each

@@ -48,10 +48,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateways.grpc.server import GatewayServer
+    from gateways.grpc.upstream import Upstream
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "check", "listen", "need_grpc", "serve"]
+__all__ = ["GatewayOptions", "Upstream", "check", "listen", "need_grpc", "serve"]
 
 _NEEDED: Final = (
     "grpc.aio",
@@ -59,6 +60,14 @@ _NEEDED: Final = (
     "grpc_reflection",
     "google.rpc.status_pb2",
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Upstream":  # a gateway need not load it
+        from gateways.grpc.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def serve(

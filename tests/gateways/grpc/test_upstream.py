@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import pytest
+import trustme
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+import gateways.grpc
 import kitmsg
 from examples.addsvc.service import AddService
 from gateways.grpc.protofile import Protos, load
@@ -380,6 +382,47 @@ async def test_reflection_tells_what_a_server_offers(
         assert list(sums.remotes) == ["sum"]
         with pytest.raises(InvalidArgument, match="two zeroes"):
             await hub.call("sums.sum", a=0, b=0)
+
+
+def test_has_a_short_name() -> None:
+    """`gateways.grpc.Upstream` is it; a gateway need not load it."""
+    assert gateways.grpc.Upstream is Upstream
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        gateways.grpc.__getattr__("Nothing")
+
+
+async def test_tls_and_forwarded_credentials(
+    hub: kitmsg.Kit, far: kitmsg.Kit, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With a client's own certificate, and the caller's Authorization passed on."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("127.0.0.1", "client"):
+        cert = authority.issue_cert(name)
+        cert.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        cert.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+    files = {n: str(tmp_path / n) for n in ("127.0.0.1.pem", "127.0.0.1.key", "ca.pem")}
+    shop = Shop()
+    await far.serve(shop)
+    outside: Outside = await start(
+        far,
+        tls_cert=files["127.0.0.1.pem"],
+        tls_key=files["127.0.0.1.key"],
+        tls_client_ca=files["ca.pem"],
+        forward_authorization=True,
+    )
+    options = UpstreamOptions(
+        ca_file=files["ca.pem"],
+        cert_file=str(tmp_path / "client.pem"),
+        key_file=str(tmp_path / "client.key"),
+        forward_authorization=True,
+    )
+    upstream = Upstream(outside.server.url, Shop, options=options)
+    async with upstream:
+        await hub.serve(upstream)
+        client = hub.client(Shop, metadata={"Authorization": "Bearer x"})
+        await client.look()
+    assert shop.seen["Authorization"] == "Bearer x"
 
 
 async def test_a_server_without_reflection_is_a_sentence(remote: Remote) -> None:
