@@ -17,7 +17,12 @@ from yarl import URL
 import kitmsg
 from gateways.http.upstream.reply import HttpReply
 from gateways.upstream import CannotConnect
-from kitmsg.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from kitmsg.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -104,9 +109,9 @@ class HttpClient:
             to = reply.headers.get("Location", "")
             if reply.status not in _FOLLOWED or not to:
                 return reply
-            target = urljoin(url, to)
-            if not _is_same_host(url, target):
-                return reply  # our headers may hold secrets
+            target = _target(url, to)
+            if not target:
+                return reply
             if reply.status == _SEE_OTHER:
                 method, body = ("HEAD" if method == "HEAD" else "GET"), None
             elif reply.status not in _KEPT and method not in ("GET", "HEAD"):
@@ -130,6 +135,7 @@ class HttpClient:
 
         Raises:
             CannotConnect: There is no connection, so nothing was sent.
+            InvalidArgument: A header holds what HTTP cannot carry.
         """
         try:
             return await self._open().request(
@@ -141,6 +147,8 @@ class HttpClient:
             )
         except _UNREACHED as exc:
             raise CannotConnect(f"{type(exc).__name__}: {exc}") from exc
+        except ValueError as exc:  # aiohttp checks what hooks may have put in
+            raise InvalidArgument(f"the request cannot be sent: {exc}") from exc
 
     async def stream(
         self,
@@ -240,8 +248,22 @@ class HttpStream:
         self._response.close()
 
 
+def _target(url: str, location: str) -> str:
+    """Return where a redirect leads; "" for elsewhere: our headers may hold secrets."""
+    try:
+        target = urljoin(url, location)
+        is_sound = target.isascii() and target.isprintable() and " " not in target
+        return target if is_sound and _is_same_host(url, target) else ""
+    except ValueError:
+        return ""
+
+
 def _is_same_host(url: str, target: str) -> bool:
-    """Tell whether `target` may have what `url` had: same host, no step down from TLS."""
+    """Tell whether `target` may have what `url` had: same host, no step down from TLS.
+
+    Raises:
+        ValueError: One is no URL.
+    """
     old, new = urlsplit(url), urlsplit(target)
     if old.hostname != new.hostname or new.scheme not in _PORTS:
         return False
