@@ -6,6 +6,7 @@ the same servicer with a renamed descriptor.  Source: grpc/doc/server-reflection
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -13,7 +14,7 @@ from google.protobuf import descriptor_pb2, struct_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
+from grpc_reflection.v1alpha.reflection import aio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gateways.grpc.method import Handler
 
 __all__ = ["SERVICES", "Reflection", "make_pool"]
+
+_log = logging.getLogger("gateways.grpc")
 
 SERVICES: Final = (
     "grpc.reflection.v1.ServerReflection",
@@ -46,17 +49,22 @@ class Reflection:
             _file(reflection_pb2),
             _v1(),
         ]
-        self._servicer = ReflectionServicer(self._always)
+        self._pool = DescriptorPool()
+        self._servicer: Any = None
         self.show((), ())
 
     def show(
         self, services: Iterable[str], files: Iterable[FileDescriptorProto]
     ) -> None:
         """Tell of these services from now on; questions asked later see them."""
-        pool = make_pool([*self._own, *files])
-        names = (*services, *self._always)
+        pool = make_pool(self._own)
+        for file in files:
+            try:
+                add_file(pool, file)
+            except TypeError as exc:  # it is served all the same
+                _log.warning("reflection cannot show %s: %s", file.name, exc)
         self._pool = pool
-        self._servicer = ReflectionServicer(names, pool)
+        self._servicer = aio.ReflectionServicer((*services, *self._always), pool)
 
     def handlers(self) -> dict[str, Handler]:
         """Return what gRPC calls, by path."""
@@ -92,12 +100,21 @@ class Reflection:
 def make_pool(files: Iterable[FileDescriptorProto]) -> DescriptorPool:
     """Return a pool with `files`, each after those it imports; doubles are left out."""
     pool = DescriptorPool()
-    seen: set[str] = set()
     for file in files:
-        if file.name not in seen:
-            seen.add(file.name)
-            pool.Add(file)
+        add_file(pool, file)
     return pool
+
+
+def add_file(pool: DescriptorPool, file: FileDescriptorProto) -> None:
+    """Put a file into a pool, unless one of its name is there.
+
+    Raises:
+        TypeError: It does not fit what is there.
+    """
+    try:
+        pool.FindFileByName(file.name)
+    except KeyError:
+        pool.Add(file)
 
 
 async def _one(request: Any) -> AsyncIterator[Any]:

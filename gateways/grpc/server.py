@@ -70,7 +70,6 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         self.options = options or GatewayOptions()
         self.metrics = Metrics()
         self.table = Table()
-        self.is_draining = False
         self._bus = bus
         self._source = source or choose_source(self.options)
         self._calls = Calls(bus, self.options, self.metrics)
@@ -150,7 +149,6 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         server, self._server = self._server, None
         if server is None:
             return
-        self.is_draining = True
         self._health.end()
         await server.stop(self.options.drain_timeout)
         await self._put_away()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
@@ -14,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from gateways.grpc.reflection import Reflection
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:
@@ -100,3 +102,17 @@ async def test_reflection_can_be_turned_off(
         outside.channel.stream_stream(f"/{name}/ServerReflectionInfo")()
     )
     assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_file_that_fits_no_other_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What cannot be described hides nothing else."""
+    good = FileDescriptorProto(name="good.proto", package="good", syntax="proto3")
+    good.service.add(name="Good")
+    bad = FileDescriptorProto(name="bad.proto", package="bad", syntax="proto3")
+    bad.dependency.append("missing.proto")
+    reflection = Reflection([])
+    reflection.show(["good.Good"], [bad, good])
+    assert "cannot show bad.proto" in caplog.text
+    assert reflection._pool.FindServiceByName("good.Good").name == "Good"
