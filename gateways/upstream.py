@@ -146,8 +146,13 @@ class RoundRobin:
         self._clock = clock
         self._next = 0
         self._avoided: dict[str, float] = {}
-        instancer = source if isinstance(source, Instancer) else fixed(source)
-        self._unwatch = instancer.watch(self._changed)
+        self._source = source if isinstance(source, Instancer) else fixed(source)
+        self._unwatch: Callable[[], None] | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._unwatch is None:
+            self._unwatch = self._source.watch(self._changed)
 
     def _changed(self, addresses: Sequence[str]) -> None:
         before, self.addresses = self.addresses, tuple(dict.fromkeys(addresses))
@@ -165,6 +170,7 @@ class RoundRobin:
         Raises:
             Unavailable: There is none.
         """
+        self._watch()
         left = [address for address in self.addresses if address not in tried]
         if not left:
             raise Unavailable(f"{self.name} has no instance that can be reached")
@@ -196,8 +202,10 @@ class RoundRobin:
                 _log.warning("%s: cannot connect to %s: %s", self.name, address, exc)
 
     def close(self) -> None:
-        """Stop watching; what connections there are is the caller's to know."""
-        self._unwatch()
+        """Stop watching, until the next `pick`; connections are their maker's to close."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,8 +386,11 @@ class Upstream:
             stop=self.close,
             settings={
                 "concurrency": CONCURRENCY,
-                "metadata": {"kit.upstream": self.kind},
                 **self._settings,
+                "metadata": {
+                    **self._settings.get("metadata", {}),
+                    "kit.upstream": self.kind,
+                },
             },
         )
 

@@ -97,7 +97,10 @@ def test_who_leaves_the_list_is_told_and_picked_no_more() -> None:
     assert gone == ["a"]
     assert {pool.pick() for _ in range(4)} == {"b", "c"}
     pool.close()
+    pool.close()
     assert source.watchers == []
+    source.addresses = ("d",)
+    assert pool.pick() == "d"
 
 
 async def test_another_instance_gets_what_one_could_not_take() -> None:

@@ -29,7 +29,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from gateways.http.upstream.offer import Offer, offers
+from gateways.http.upstream.offer import Offer, offers, settings_of
 from gateways.http.upstream.options import UpstreamOptions, check_base
 from gateways.http.upstream.reply import HttpReply, error_of
 from gateways.http.upstream.streams import ACCEPT, items_of
@@ -76,6 +76,9 @@ class Upstream(_Upstream):
         middleware: Around each call; the first is outermost.
         doc: Description in discovery.
 
+    What a class says of itself beside (version, concurrency, middleware ...) counts on the
+    bus.
+
     Raises:
         ValueError: An address, a route, a name or a file is wrong, or there is no endpoint.
         FailedPrecondition: aiohttp is not installed.
@@ -94,7 +97,8 @@ class Upstream(_Upstream):
     ) -> None:
         self.options = options or UpstreamOptions()
         self._hooks = hooks or Hooks()
-        name = name or getattr(endpoints, "name", "")
+        settings = settings_of(endpoints) if isinstance(endpoints, type) else {}
+        name = name or settings.pop("name", "")
         self._pool = RoundRobin(name, _checked(addresses))
         self._client = _client(name, self.options)
         super().__init__(
@@ -102,8 +106,9 @@ class Upstream(_Upstream):
             [self._remote(offer) for offer in offers(name, endpoints)],
             kind="http",
             middleware=middleware,
-            doc=doc,
-            version=self.options.version,
+            doc=doc or settings.pop("doc", ""),
+            version=self.options.version or settings.pop("version", ""),
+            settings=settings,
         )
 
     def _remote(self, offer: Offer) -> Remote:
@@ -224,6 +229,7 @@ class Upstream(_Upstream):
 
     async def close(self) -> None:
         """Close the connections; a later call opens them again."""
+        self._pool.close()
         await self._client.close()
 
     @classmethod

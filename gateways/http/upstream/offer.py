@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,16 +15,16 @@ from gateways.http.request import resolve
 from gateways.http.upstream.operation import Operation, Rest, operation, plain
 from gateways.http.upstream.reply import Reader, plain_reader
 from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.service import Service
 from kitmsg.service.described import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kitmsg.schema import Signature
-    from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
 
-__all__ = ["IDEMPOTENT", "Offer", "offers"]
+__all__ = ["IDEMPOTENT", "Offer", "offers", "settings_of"]
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Methods that may be repeated.  Source: RFC 9110, section 9.2.2."""
@@ -74,6 +75,19 @@ def offers(
     if isinstance(endpoints, Mapping):
         return [_by_hand(service, name, route) for name, route in endpoints.items()]
     return endpoints
+
+
+def settings_of(service: type[Service]) -> dict[str, Any]:
+    """Return what a class says of itself: `name`, `doc`, and the settings it changes."""
+    names = (*Service.__annotations__, "version")
+    changed = {
+        name: getattr(service, name)
+        for name in names
+        if getattr(service, name) is not getattr(Service, name, None)
+        and not name.startswith("_")
+    }
+    doc = inspect.cleandoc(service.__dict__.get("__doc__") or "")
+    return {**changed, "name": service.name, "doc": doc.partition("\n")[0]}
 
 
 def _by_hand(service: str, name: str, route: str) -> Offer:

@@ -218,6 +218,9 @@ async def test_path_query_and_header_or_a_refusal(
     if not unfit:
         answer = await path.typed.query(**sent)
         assert answer == msgspec.to_builtins([sent[name] for name in _NAMES])
+        request = msgspec.to_builtins(sent, builtin_types=(bytes,))
+        request["X-Mark"] = request.pop("mark")  # as the document calls it
+        assert await path.plain.call("plain.echo_query_get", request) == answer
         return
     with pytest.raises(InvalidArgument) as caught:
         await path.typed.query(**sent)

@@ -476,6 +476,9 @@ class User(msgspec.Struct):
 class Users(Service):
     """Declarations of an API elsewhere."""
 
+    version = "3.2.1"
+    concurrency = 7
+
     @endpoint(http="GET /users/{user_id}", idempotent=True)
     async def get(
         self, user_id: int, tenant: Annotated[str, header("X-Tenant")]
@@ -500,7 +503,10 @@ async def test_a_class_of_declarations_is_typed_end_to_end(
     assert remote.seen[0].target == "/users/7"
     assert remote.seen[0].headers["X-Tenant"] == "acme"
     async with kitmsg.connect(bus=memory_bus) as kit:
-        await kit.serve(users)
+        host = await kit.serve(users)
+        assert host.info.version == "3.2.1"
+        assert host.info.description == "Declarations of an API elsewhere."
+        assert host.intake.mailbox.concurrency == 7
         client = kit.client(Users)
         assert await client.get(8, "acme") == User(8 - 1, "Ann", b"hi")
         remote.says(
