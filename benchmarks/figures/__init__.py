@@ -3,6 +3,7 @@
     starts.py    import time, the first answer of ``kitmsg dev``, a worker's memory
     asks.py      many at once, many one after the other, far too many
     failures.py  workers replaced, a worker killed, the NATS server killed
+    events.py    a slow reader of a stream over HTTP, many idle ones
     offered.py   asks at a steady rate, and how each ended
     services.py  what they ask
     sequence.py  a client whose memory is watched
@@ -16,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import table
-from benchmarks.figures import asks, failures, starts
+from benchmarks.figures import asks, events, failures, starts
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +37,8 @@ _ALL: Final[dict[str, Callable[[bool], Iterator[Figure]]]] = {
     "rolling": failures.rolling_restart,
     "kill": failures.killed_worker,
     "outage": failures.outage,
+    "sse-memory": events.slow_reader,
+    "sse-idle": events.idle_readers,
 }
 
 

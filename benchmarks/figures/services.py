@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 from kitmsg import Service, endpoint
 
-__all__ = ["JOURNAL", "Crowd", "Narrow", "Recorder"]
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["EVENT", "JOURNAL", "Broadcast", "Crowd", "Narrow", "Recorder"]
+
+EVENT = "x" * 16_384
+"""An item of `Broadcast.flood`."""
 
 JOURNAL = "KITMSG_BENCHMARK_JOURNAL"
 """Environment variable: the file that `Recorder` writes to."""
@@ -62,3 +69,19 @@ class Recorder(Service):
     async def stop(self) -> None:
         """Close the journal."""
         os.close(self._journal)
+
+
+class Broadcast(Service):
+    """Streams to whoever listens."""
+
+    @endpoint(http="GET /flood/{count}")
+    async def flood(self, count: int) -> AsyncIterator[str]:
+        """Give so many items, as fast as they are taken."""
+        for _ in range(count):
+            yield EVENT
+
+    @endpoint(http="GET /silence")
+    async def silence(self) -> AsyncIterator[str]:
+        """Give nothing, for ever."""
+        await asyncio.Event().wait()
+        yield ""

@@ -127,6 +127,17 @@ def test_a_figure_says_what_was_wanted(capsys: pytest.CaptureFixture[str]) -> No
     assert row["measured"] in report_figures(found["rows"])
 
 
+@pytest.mark.slow
+def test_streams_over_http_have_their_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A slow reader gets every byte, and idle ones are held, in so much memory."""
+    found = run(capsys, "figures", "--quick", "--only", "sse-memory,sse-idle")
+    held = [row for row in found["rows"] if "resident" in row["wanted"]]
+    assert len(held) == 5
+    assert all(0 < row["value"] < 250e6 for row in held)
+
+
 def test_peers_that_cannot_run_are_left_out_with_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
