@@ -31,8 +31,8 @@
         ...
         await server.stop()
 
-Needs the extra ``grpc`` (grpcio and its health, reflection and status packages), loaded
-when a gateway is made.
+Needs the extra ``grpc`` (grpcio, its health and reflection packages, Google's common
+messages), loaded when a gateway is made.
 """
 
 from __future__ import annotations

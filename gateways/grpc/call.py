@@ -58,6 +58,7 @@ _access = logging.getLogger("gateways.grpc.access")
 
 _GONE: Final = "it is known, but every instance is full, leaving or gone"
 _OK: Final = "ok"
+_ENDLESS: Final = 1e8  # seconds: three years; `Kit-Timeout` has no room for much more
 _ServicerContext: TypeAlias = Any
 _Work: TypeAlias = Callable[[Any, _ServicerContext], Awaitable[Any]]
 
@@ -161,9 +162,7 @@ class Calls:
                     )
                 return _answer(reply, method)
             except Failure as failure:
-                if failure.is_business and method.confess is not None:
-                    return method.confess(failure.error)
-                raise
+                return _confessed(failure, method)
             except KitError as exc:
                 raise _known(exc, subject, request_id) from exc
 
@@ -181,7 +180,10 @@ class Calls:
             payload = await _opening(method, context)
             stream, request_id = await self._open(method, payload, context)
             self._start_feeding(stream, method, context)
-            return await _guarded(_only(stream, method), stream, method, request_id)
+            try:
+                return await _guarded(_only(stream, method), stream, method, request_id)
+            except Failure as failure:
+                return _confessed(failure, method)
 
         return work
 
@@ -209,6 +211,8 @@ class Calls:
     ) -> tuple[Stream, str]:
         """Open a stream on the bus; returns it and the request id."""
         left = context.time_remaining()
+        if left is not None and left > _ENDLESS:
+            left = None
         block, request_id, is_given = self._forwarding.block(
             context.invocation_metadata(), None, method.codec.content_type
         )
@@ -222,6 +226,17 @@ class Calls:
         except KitError as exc:
             raise _known(exc, subject, request_id) from exc
         return stream, request_id
+
+
+def _confessed(failure: Failure, method: Method) -> bytes:
+    """Return the message that tells of a business error, where the .proto has a place.
+
+    Raises:
+        Failure: `failure`, where it has none.
+    """
+    if failure.is_business and method.confess is not None:
+        return method.confess(failure.error)
+    raise failure
 
 
 def _answer(reply: Message, method: Method) -> bytes:

@@ -127,7 +127,7 @@ class Channels:
             ("grpc.keepalive_time_ms", int(self._options.keepalive_interval * 1000)),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 5000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         target = address.removeprefix(_SECURE).removeprefix(_PLAIN)
         if address.startswith(_SECURE) or self._options.tls:

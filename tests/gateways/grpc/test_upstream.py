@@ -82,7 +82,7 @@ def protos(tmp_path: Path) -> Protos:
 class Remote:
     """A gRPC server that knows nothing of kitmsg."""
 
-    def __init__(self, protos: Protos) -> None:
+    def __init__(self, protos: Protos, port: int = 0) -> None:
         (self.service,) = protos.services
         self.metadata: dict[str, str] = {}
         self.left = 0.0
@@ -106,7 +106,7 @@ class Remote:
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("users.Users", handlers),)
         )
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
 
     @property
     def address(self) -> str:
@@ -288,6 +288,28 @@ async def test_the_next_address_has_the_call_where_one_is_dead(
     async with Upstream.of_protos(protos, dead, name="users") as users:
         with pytest.raises(Unavailable, match="no instance that can be reached"):
             await users.endpoint("get_user")(Context(), {"id": 1})
+
+
+async def test_a_server_that_comes_back_is_found_again(
+    remote: Remote, protos: Protos
+) -> None:
+    """Calls fail fast while it is gone, and work again soon after it returns."""
+    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+        call = users.endpoint("get_user")
+        await call(Context(), {"id": 1})
+        await remote.server.stop(None)
+        with pytest.raises(Unavailable):
+            await call(Context(), {"id": 1})
+        again = Remote(protos, remote.port)
+        await again.server.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert (await call(Context(), {"id": 2}))["id"] == 2
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+        await again.server.stop(None)
 
 
 async def test_hooks_run_in_go_kits_order(remote: Remote, protos: Protos) -> None:

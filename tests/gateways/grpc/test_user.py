@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator  # noqa: TC003  # read with the signature
 from datetime import datetime, timedelta  # noqa: TC003  # read with the types
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import pytest
 import gateways.grpc
 from examples.addsvc.service import AddService
 from gateways.grpc import GatewayOptions, protofile
-from kitmsg import Service, endpoint
+from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
 from tests.gateways.grpc.services import Shop, Streams
 
@@ -233,6 +234,48 @@ async def test_messages_of_any_shape_go_through(
     echoed = await outside.stub("api.FactoryService/EchoOrder")(order)
     assert str(echoed) == str(order)
     await outside("api.FactoryService/Nothing")
+
+
+ADDER = """
+service Adder { rpc Add(stream Number) returns (Sum); }
+message Number { int64 n = 1; }
+message Sum { int64 v = 1; string err = 2; }
+"""
+
+
+class Refused(BusinessError):
+    """It is not added."""
+
+    template = "{number} is not added"
+    number: int
+
+
+class Adder(Service):
+    """Adds what it is sent."""
+
+    @endpoint(raises=[Refused])
+    async def add(self, numbers: AsyncIterator[int]) -> int:
+        total = 0
+        async for number in numbers:
+            if number < 0:
+                raise Refused(number)
+            total += number
+        return total
+
+
+async def test_a_stream_that_is_refused_is_told_in_err(
+    hub: kitmsg.Kit, write: Callable[..., str], start: Callable[..., Any]
+) -> None:
+    """As for a plain call, where the reply has a place for it."""
+    await hub.serve(Adder())
+    outside: Outside = await start(hub, proto=(write(ADDER),))
+
+    async def add(*numbers: int) -> Any:
+        items = [outside.request("api.Adder/Add", n=n) for n in numbers]
+        return await outside.stub("api.Adder/Add")(iter(items))
+
+    assert (await add(1, 2, 3)).v == 6
+    assert (await add(1, -2)).err == "-2 is not added"
 
 
 STREAMS = """
