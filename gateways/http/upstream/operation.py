@@ -108,15 +108,15 @@ class Field:
                 field=name,
             )
         if self.style in _BETWEEN:
-            return [(self.wire, _BETWEEN[self.style].join(map(_text, items)))]
+            return [(self.wire, _joined(name, items, _BETWEEN[self.style]))]
         return [(self.wire, self._told(name, item)) for item in items]
 
     def _told(self, name: str, value: Any) -> str:
         """Return the text of a value; it must not read as another one."""
         text = _text(value)
         if self.reading is not None:
-            query = urlencode({name: text}, quote_via=quote)
-            read = _decode(self.reading.build({}, query, b"", JSON))[name]
+            query = urlencode({self.wire: text}, quote_via=quote)
+            read = _decode(self.reading.build({}, query, b"", JSON))[self.wire]
             read = read[0] if isinstance(read, list) else read
             if read != value or type(read) is not type(value):
                 raise InvalidArgument(
@@ -294,20 +294,34 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else _encode(value).decode()
 
 
+def _joined(name: str, items: list[Any], between: str) -> str:
+    """Return the items of a list as one text.
+
+    Raises:
+        InvalidArgument: It would read as other items.
+    """
+    texts = [_text(item) for item in items]
+    if any(between in text for text in texts):
+        raise InvalidArgument(
+            f"field {name!r} cannot have {between!r} in an item: it stands between them",
+            field=name,
+        )
+    return between.join(texts)
+
+
 def _segment(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        value = ",".join(map(_text, value))
-    text = _text(value)
-    if value is None or text in ("", ".", ".."):
+    texts = [_text(item) for item in (value if isinstance(value, list) else [value])]
+    whole = ",".join(texts)
+    if value is None or whole in ("", ".", ".."):
         # Such a path would lead elsewhere.
         raise InvalidArgument(
-            f"field {name!r} is part of a path and cannot be {text!r}", field=name
+            f"field {name!r} is part of a path and cannot be {whole!r}", field=name
         )
-    return quote(text, safe="")
+    return ",".join(quote(text, safe="") for text in texts)
 
 
 def _header(name: str, value: Any) -> str:
-    text = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+    text = _joined(name, value, ",") if isinstance(value, list) else _text(value)
     if not _HEADER.fullmatch(text) or text != text.strip():
         raise InvalidArgument(
             f"field {name!r} goes into a header and must be printable ASCII without"

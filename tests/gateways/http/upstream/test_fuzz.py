@@ -19,7 +19,7 @@ from tests.gateways.http.upstream.test_streams import Ticker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-INPUTS = 400
+INPUTS = 250
 HEADS = [
     b"HTTP/1.1 200 OK\r\n",
     b"HTTP/1.1 404 Not Found\r\n",
@@ -103,7 +103,7 @@ def _answer(chance: random.Random) -> bytes:
 async def test_whatever_a_server_sends_the_call_ends(
     liar: tuple[str, Callable[[bytes], None]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Answers of all kinds, cut and damaged: 400 of them, each to a call and to a stream."""
+    """Answers of all kinds, cut and damaged: 250 of them, each to a call and to a stream."""
     caplog.set_level("CRITICAL")
     url, say = liar
     chance = random.Random(7)
