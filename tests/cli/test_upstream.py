@@ -96,6 +96,25 @@ def test_an_api_is_called_like_any_service(
         command.says("is drained")
 
 
+def test_a_changed_document_counts_after_sighup(
+    api: str, nats_server: EmbeddedServer, tmp_path: Path, cli: Callable[..., Ran]
+) -> None:
+    """The worker is replaced by one that reads the document anew."""
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(SPEC))
+    words = ["-m", "kitmsg.cli", "upstream", "http", api, "--openapi", "spec.json"]
+    words += ["--as", "changing"]
+    with Command(words, tmp_path, nats_url=nats_server.url) as command:
+        command.says("changing 2.0.0 is serving")
+        spec.write_text(
+            json.dumps(SPEC).replace('"get", "parameters', '"find", "parameters')
+        )
+        command.send(signal.SIGHUP)
+        command.says("is drained")
+        assert cli("call", "changing.find", "id=7", nats_url=nats_server.url).code == 0
+        assert cli("call", "changing.get", "id=7", nats_url=nats_server.url).code == 3
+
+
 def test_a_file_that_is_no_document_ends_it_with_a_sentence(
     nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
