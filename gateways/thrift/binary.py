@@ -31,6 +31,7 @@ from gateways.thrift.protocol import (
     Writer,
     later,
     skip,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ class BinaryProtocol:
         (first,) = _unsigned(data, position)
         position += 4
         if data[position - 4] & _HIGH_BIT:
-            if first & _VERSION_MASK != _VERSION:
-                raise Malformed("this is no version of the binary protocol that exists")
+            _check_version(first)
             (first_size,) = _int(data, position)
             end = position + 4 + self.limits.length(first_size)
             (seqid,) = _int(data, end)
@@ -268,6 +268,7 @@ class BinaryProtocol:
         start = yield from cursor.take(4)
         (first,) = _unsigned(cursor.data, start)
         if first >> 24 & _HIGH_BIT:
+            _check_version(first)
             yield from self._scan_text(cursor)
         else:
             yield from cursor.take(self.limits.length(first) + 1)
@@ -318,6 +319,11 @@ class BinaryProtocol:
         return cursor.position
 
 
+def _check_version(first: int) -> None:
+    if first & _VERSION_MASK != _VERSION:
+        raise Malformed("this is no version of the binary protocol that exists")
+
+
 def _number_reader(type_: Basic | EnumType) -> Reader:
     unpack = struct.Struct(f">{_FORMATS[type_.wire]}").unpack_from
     width = _WIDTHS[type_.wire]
@@ -347,6 +353,6 @@ def _write_bytes(out: bytearray, value: Any) -> None:
 
 
 def _write_text(out: bytearray, value: Any) -> None:
-    data = value.encode()
+    data = value.encode() if type(value) is str else text_of(value)
     out += _pack_int(len(data))
     out += data

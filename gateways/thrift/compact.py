@@ -22,6 +22,7 @@ from gateways.thrift.protocol import (
     Writer,
     later,
     skip,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ class CompactProtocol:
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins; see the seam."""
         second = data[position + 1]
-        if data[position] != _ID or second & 0x1F != _VERSION:
-            raise Malformed("this is no version of the compact protocol that exists")
+        _check_version(data[position], second)
         seqid, position = _varint(data, position + 2)
         size, position = _varint(data, position)
         end = position + self.limits.length(size)
@@ -287,7 +287,8 @@ class CompactProtocol:
 
     def scan(self, cursor: Cursor) -> Scan:
         """Scan one message."""
-        yield from cursor.take(2)
+        start = yield from cursor.take(2)
+        _check_version(cursor.data[start], cursor.data[start + 1])
         yield from _scan_varint(cursor)
         yield from self._scan_bytes(cursor)
         return (yield from self.scan_struct(cursor, self.limits.max_depth))
@@ -343,6 +344,11 @@ class CompactProtocol:
     def _scan_bytes(self, cursor: Cursor) -> Scan:
         size = yield from _scan_varint(cursor)
         return (yield from cursor.take(self.limits.length(size)))
+
+
+def _check_version(first: int, second: int) -> None:
+    if first != _ID or second & 0x1F != _VERSION:
+        raise Malformed("this is no version of the compact protocol that exists")
 
 
 def _is_same(kind: int, wanted: int) -> bool:
@@ -459,4 +465,4 @@ def _write_bytes(out: bytearray, value: Any) -> None:
 
 
 def _write_text(out: bytearray, value: Any) -> None:
-    _write_bytes(out, value.encode())
+    _write_bytes(out, value.encode() if type(value) is str else text_of(value))

@@ -136,9 +136,9 @@ class Converters(ABC):
 
     def _key(self, type_: ThriftType, where: str) -> Convert:
         if type_ is model.STRING:
-            return None
+            return self.text_key
         if type_ in (model.I8, model.I16, model.I32, model.I64):
-            return self.key
+            return self.number_key
         raise Mismatch(
             f"{where}: keys of a map are texts on the bus; the IDL has"
             f" {model.spell(type_)}"
@@ -161,9 +161,12 @@ class Converters(ABC):
             self._made[key] = self.any_fields(type_, where)
         return self._made[key]
 
+    text_key: Convert
+    """For a map's key that is a text in the IDL."""
+
     @staticmethod
     @abstractmethod
-    def key(key: Any) -> Any:
+    def number_key(key: Any) -> Any:
         """Return the other form of a map's key that is a number in the IDL."""
 
     @abstractmethod

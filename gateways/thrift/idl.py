@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from gateways.thrift.match import check_numbers
 from kitmsg.schema.lock import Lock
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["generate", "left_out"]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_QUOTABLE: Final = re.compile(r'[^"\\\x00-\x1f]+')
+_UNQUOTABLE: Final = re.compile(r'["\\%\x00-\x1f]')
 _MAX_ID: Final = 2**15 - 1
 _MESSAGE: Final = "message"
 _VALUE: Final = "value"
@@ -350,17 +351,16 @@ def _is_null(field: Field) -> bool:
 
 
 def _note(key: str, name: str, *, is_null: bool = False) -> str:
-    """Return the annotations of something: its name on the bus, if it is another.
-
-    Raises:
-        ValueError: The name cannot be written.
-    """
+    """Return the annotations of something: its name on the bus, if it is another."""
     notes = ['kit.null = "true"'] if is_null else []
     if key != name:
-        if not _QUOTABLE.fullmatch(key):
-            raise ValueError(f"the name {key!r} cannot be written in a Thrift IDL")
-        notes.append(f'kit.name = "{key}"')
+        notes.append(f'kit.name = "{_escaped(key)}"')
     return f" ({', '.join(notes)})" if notes else ""
+
+
+def _escaped(name: str) -> str:
+    """Return a name as it can stand between quotes; "%" for none."""
+    return _UNQUOTABLE.sub(lambda found: quote(found[0], safe=""), name) or "%"
 
 
 def _one_line(text: str) -> str:

@@ -31,9 +31,11 @@ class Inward(Converters):
     """Makes functions from Thrift's values to the bus's."""
 
     @staticmethod
-    def key(key: Any) -> Any:
+    def number_key(key: Any) -> Any:
         """Return the text that a number is as a key."""
         return str(key)
+
+    text_key = None
 
     def leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
         """Return the function for a value without parts."""
@@ -96,8 +98,7 @@ class Inward(Converters):
         fields: _Fields = []
         for field in type_.fields:
             convert = self.value(field.type, None, f"{where}: {field.name!r}")
-            key = field.alias or field.name
-            fields.append((field.name, key, convert, field.is_nullable))
+            fields.append((field.name, field.key, convert, field.is_nullable))
         return _object({}, fields)
 
     def union(self, type_: StructType, union: Union, where: str) -> Convert:

@@ -10,6 +10,7 @@ import io
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from gateways.thrift import model
 from gateways.thrift.model import (
@@ -138,7 +139,7 @@ class _Reader:
                 args,
                 result,
                 bool(result_class.oneway),
-                _inherited(cls, name).get(_NAME) or "",
+                _unescaped(_inherited(cls, name).get(_NAME)),
             )
         return ServiceType(cls.__name__, methods, _alias(cls))
 
@@ -171,7 +172,7 @@ class _Reader:
                     type_,
                     is_required=bool(item[-1]),
                     default=defaults.get(name),
-                    alias=noted.get(_NAME) or "",
+                    alias=_unescaped(noted.get(_NAME)),
                     is_nullable=_NULL in noted,
                 )
             )
@@ -199,15 +200,23 @@ class _Reader:
     def _enum(self, cls: Any) -> EnumType:
         if cls not in self._made:
             notes = getattr(cls, "__thrift_item_annotations__", {})
-            aliases = {k: v[_NAME] for k, v in notes.items() if v and v.get(_NAME)}
+            found = {k: _unescaped((v or {}).get(_NAME)) for k, v in notes.items()}
+            aliases = {k: v for k, v in found.items() if v is not None}
             numbers = dict(cls._NAMES_TO_VALUES)
             self._made[cls] = EnumType(cls.__name__, numbers, aliases)
         enum: EnumType = self._made[cls]
         return enum
 
 
-def _alias(cls: type) -> str:
-    return getattr(cls, "__thrift_annotations__", {}).get(_NAME) or ""
+def _alias(cls: type) -> str | None:
+    return _unescaped(getattr(cls, "__thrift_annotations__", {}).get(_NAME))
+
+
+def _unescaped(text: str | None) -> str | None:
+    """Return a name as it was before `gateways.thrift.idl` wrote it; "%" is no text."""
+    if text is None:
+        return None
+    return "" if text == "%" else unquote(text)
 
 
 def _inherited(cls: type, method: str) -> dict[str, str]:

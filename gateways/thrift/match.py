@@ -70,7 +70,7 @@ class Aliased(Protocol):
         ...
 
     @property
-    def alias(self) -> str:
+    def alias(self) -> str | None:
         """Its name on the bus, where that is annotated."""
         ...
 
@@ -80,7 +80,7 @@ T = TypeVar("T")
 
 def find(item: Aliased, known: Mapping[str, T]) -> T | None:
     """Return what `item` is among `known`, by their names on the bus; None if nothing."""
-    if item.alias:
+    if item.alias is not None:
         return known.get(item.alias)
     if item.name in known:
         return known[item.name]
@@ -180,7 +180,7 @@ def match_enum(type_: EnumType, enum: shapes.Enum, where: str) -> dict[int, str 
         known = {str(value): value for value in enum.values}
         found = {}
         for name, number in type_.numbers.items():
-            item = Field(number, name, model.I32, alias=type_.aliases.get(name, ""))
+            item = Field(number, name, model.I32, alias=type_.aliases.get(name))
             value = find(item, known)
             if value is None:
                 raise Mismatch(

@@ -132,8 +132,13 @@ class Field:
     type: ThriftType
     is_required: bool = False
     default: Any = None
-    alias: str = ""
+    alias: str | None = None
     is_nullable: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name on the bus."""
+        return self.name if self.alias is None else self.alias
 
 
 @dataclass(eq=False)
@@ -152,7 +157,7 @@ class StructType:
     fields: tuple[Field, ...] = ()
     is_union: bool = False
     is_wrapper: bool = False
-    alias: str = ""
+    alias: str | None = None
     wire: Wire = field(default=Wire.STRUCT, repr=False)
 
     def __getitem__(self, name: str) -> Field:
@@ -182,7 +187,7 @@ class Method:
     args: StructType
     result: StructType
     is_oneway: bool = False
-    alias: str = ""
+    alias: str | None = None
 
     @property
     def success(self) -> ThriftType | None:
@@ -208,7 +213,7 @@ class ServiceType:
 
     name: str
     methods: Mapping[str, Method]
-    alias: str = ""
+    alias: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -47,9 +47,6 @@ UNFIT: Final = (
 )
 """What a value raises that is not of its type."""
 
-_MAYBE_TYPED: Final = frozenset(
-    {"datetime", "date", "time", "duration", "decimal", "uuid"}
-)
 _Fields: TypeAlias = list[tuple[str, str, Convert, bool]]
 _Test: TypeAlias = Callable[[Any], bool]
 
@@ -58,16 +55,19 @@ class Outward(Converters):
     """Makes functions from the bus's values to Thrift's."""
 
     @staticmethod
-    def key(key: Any) -> Any:
+    def number_key(key: Any) -> Any:
         """Return the number that a text is as a key."""
         return int(key)
+
+    @staticmethod
+    def text_key(key: Any) -> Any:
+        """Return the text of a key, which msgpack may have as what it is."""
+        return key if isinstance(key, str) else str(msgspec.to_builtins(key))
 
     def leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
         """Return the function for a value without parts."""
         if shape is not None and shape.kind == "any":
             return _to_json
-        if shape is not None and shape.kind in _MAYBE_TYPED:
-            return _text
         return base64.b64decode if type_ is model.BINARY and self.as_json else None
 
     def wrapper(self, name: str, inner: Convert) -> Convert:
@@ -113,7 +113,7 @@ class Outward(Converters):
         fields = {}
         for field in type_.fields:
             convert = self.value(field.type, None, f"{where}: {field.name!r}")
-            fields[fold(field.alias or field.name)] = field.name, convert
+            fields[fold(field.key)] = field.name, convert
 
         def build(value: Any) -> Any:
             made = {}
@@ -205,7 +205,7 @@ def _tag(value: Any, tag_field: str) -> Any:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, (str, bytes, datetime, date, time))
+    return isinstance(value, (str, bytes, datetime))
 
 
 def _is_list(value: Any) -> bool:
@@ -227,11 +227,6 @@ _TESTS: Final[dict[str, _Test]] = {
     "list": _is_list,
     "map": _is_object,
 }
-
-
-def _text(value: Any) -> Any:
-    """Return the text of a time, which msgpack has a type for."""
-    return value if isinstance(value, str) else msgspec.to_builtins(value)
 
 
 def _to_json(value: Any) -> Any:

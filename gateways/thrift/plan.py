@@ -144,7 +144,7 @@ class _Reply:
         if not isinstance(type_, StructType) or type_.is_union or type_.is_wrapper:
             return None
         for field in type_.fields:
-            is_named = fold(field.alias or field.name) in _ERROR_FIELDS
+            is_named = fold(field.key) in _ERROR_FIELDS
             if is_named and field.type is model.STRING and self._is_known:
                 return field if fold(field.name) not in self._names else None
         return None

@@ -14,8 +14,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import msgspec
 
 from gateways.thrift.model import I32, STRING, Field, StructType
 
@@ -39,6 +42,7 @@ __all__ = [
     "Writer",
     "later",
     "skip",
+    "text_of",
 ]
 
 K = TypeVar("K")
@@ -232,6 +236,19 @@ def skip(scan: Scan) -> int:
         end: int = done.value
         return end
     raise Incomplete
+
+
+def text_of(value: Any) -> bytes:
+    """Return a text as bytes; a time, which msgpack has a type for, as JSON writes it.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(value, datetime):
+        value = msgspec.to_builtins(value)
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value.encode()
 
 
 def later(made: Mapping[K, Any], key: K) -> Any:

@@ -10,7 +10,6 @@ from gateways.thrift.compact import CompactProtocol
 from gateways.thrift.plan import make_plan
 from gateways.thrift.protocol import Limits
 from kitmsg.codec import JSON, MSGPACK
-from kitmsg.schema.shapes import Shape, Struct, Union
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -140,25 +139,9 @@ def serve_method(
     name = f"{endpoint.service}.{endpoint.name}"
     known = {each.endpoint: each for each in types.methods} if types else {}
     shape = known.get(endpoint.name)
-    as_json = endpoint.wire == "gokit" or not endpoint.is_kit or _has_map(types)
+    is_plain = shape is not None and shape.codec == "msgpack"
+    as_json = endpoint.wire == "gokit" or not endpoint.is_kit or not is_plain
     plan = make_plan(method, types, shape, name, as_json=as_json)
     result = shape.response if shape else None
     is_wrapped = result is None or result.kind not in ("struct", "map")
     return Served(name, endpoint, plan, JSON if as_json else MSGPACK, is_wrapped)
-
-
-def _has_map(types: shapes.ServiceShapes | None) -> bool:
-    """Tell whether a service has maps: their keys are texts in JSON, whatever they are."""
-    if types is None:
-        return False
-    found = [method.response for method in types.methods]
-    for type_ in types.types.values():
-        if isinstance(type_, Struct):
-            found += [field.shape for field in type_.fields]
-        elif isinstance(type_, Union):
-            found += [option.shape for option in type_.options]
-    return any(_is_map(shape) for shape in found)
-
-
-def _is_map(shape: Shape | None) -> bool:
-    return shape is not None and (shape.kind == "map" or _is_map(shape.item))

@@ -100,7 +100,7 @@ class UserSource:
         """Return the name of the service that an IDL's service is."""
         mapped = self._map.get(declared.name)
         if mapped is not None or declared.alias:
-            return mapped or declared.alias
+            return mapped or declared.alias or ""
         known = {name: name for name in by_service}
         found = find(declared, known)
         if found is None and len(idl.services) == 1:

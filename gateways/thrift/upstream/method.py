@@ -135,7 +135,7 @@ class RemoteMethod:
         method = self._offer.method
         for field in method.throws:
             if field.name in reply.fields:
-                values = _applied(self._result, reply.fields)[field.alias or field.name]
+                values = _applied(self._result, reply.fields)[field.key]
                 return _thrown(self._offer.errors[field.name], values)
         if method.success is None:
             return None
@@ -149,7 +149,7 @@ class RemoteMethod:
         value = _applied(self._result, reply.fields).get(_SUCCESS)
         if self._beside is None:
             return value
-        names = [field.alias or field.name for field in self._beside]
+        names = [field.key for field in self._beside]
         found = {name: value[name] for name in names if name in value}
         return found if len(names) > 1 else next(iter(found.values()), None)
 

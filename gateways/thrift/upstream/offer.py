@@ -166,10 +166,8 @@ class _Schemas:
         """Return the schema of an object with a struct's fields."""
         made: dict[str, Any] = {
             "type": "object",
-            "properties": {
-                field.alias or field.name: self._field(field) for field in type_.fields
-            },
-            "required": [f.alias or f.name for f in type_.fields if f.is_required],
+            "properties": {field.key: self._field(field) for field in type_.fields},
+            "required": [f.key for f in type_.fields if f.is_required],
             "additionalProperties": False,
         }
         if type_.is_union:

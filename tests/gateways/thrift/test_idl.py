@@ -325,15 +325,15 @@ def test_names_that_thrift_does_not_allow_are_changed_and_noted():
     }
     text = generate([simple(**properties)])
     (service,) = parse(text, "svc")
-    assert [
-        field.alias or field.name for field in service.methods["ask"].args.fields
-    ] == [*properties]
+    assert [field.key for field in service.methods["ask"].args.fields] == [*properties]
 
 
-def test_a_name_that_cannot_be_written_is_refused():
-    """With the name."""
-    with pytest.raises(ValueError, match="cannot be written in a Thrift IDL"):
-        generate([simple(**{'a"b': "string"})])
+def test_any_name_can_be_written():
+    """What has no place in a literal is escaped."""
+    properties = {'a"b': "string", "": "string", "%": "string", "\n\\": "string"}
+    (service,) = parse(generate([simple(**properties)]), "svc")
+    fields = service.methods["ask"].args.fields
+    assert [field.key for field in fields] == [*properties]
 
 
 def test_what_is_left_out_is_told():
