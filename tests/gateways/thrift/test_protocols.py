@@ -31,7 +31,7 @@ IDL = """
 enum Color { RED = 1, BLUE = 3 }
 struct All {
   1: i64 a, 2: string b, 3: Color c, 4: map<string, list<i32>> m, 5: set<i16> s,
-  6: binary bin, 8: bool t, 10: i8 q, 11: double d, 30: list<All> alls,
+  6: binary bin, 8: bool t, 10: i8 q, 11: double d, 30: list<All> nest,
   31: list<bool> bools, 32: map<i32, bool> flags, 200: bool z, 201: i32 w, -1: i16 neg
 }
 struct None { 7: i32 unknown }
@@ -75,7 +75,7 @@ def structs() -> st.SearchStrategy[dict[str, Any]]:
     return st.recursive(
         st.fixed_dictionaries({}, optional=leaves),
         lambda inner: st.fixed_dictionaries(
-            {"alls": st.lists(inner, max_size=2)}, optional=leaves
+            {"nest": st.lists(inner, max_size=2)}, optional=leaves
         ),
         max_leaves=3,
     )
@@ -85,7 +85,7 @@ def theirs(value: dict[str, Any]) -> Any:
     """Return thriftpy2's form of a value."""
     return THEIRS.All(
         **{
-            name: [theirs(one) for one in item] if name == "alls" else item
+            name: [theirs(one) for one in item] if name == "nest" else item
             for name, item in value.items()
         }
     )
@@ -191,7 +191,7 @@ def test_nesting_is_bounded(ours, _):
     """What is read, what is passed over, and what is scanned."""
     deep: dict[str, Any] = {}
     for _level in range(12):
-        deep = {"alls": [deep]}
+        deep = {"nest": [deep]}
     out = bytearray()
     ours.writer(ALL)(out, deep)
     data = bytes(out)
@@ -214,7 +214,7 @@ def test_nesting_is_bounded(ours, _):
         {"b": 5},
         {"bin": "text"},
         {"d": "x"},
-        {"alls": [5]},
+        {"nest": [5]},
         {"m": [1]},
     ],
 )

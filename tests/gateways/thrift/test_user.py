@@ -114,7 +114,7 @@ async def test_an_enum_number_that_does_not_exist_is_refused(hub, start, write):
         (", BLUE = 9", "", "does not have the service's values"),
         ("Count count", "i64 count", "the result may be null, for which Thrift needs"),
         ("list<Count> whole", "list<i64> whole", "items may be null, for which Thrift"),
-        ("Rude { 1: string message, 5: string name", "Rude { 5: string nome", "'nome'"),
+        ("Rude { 1: string message, 5: string name", "Rude { 5: string nano", "'nano'"),
         ("exception Rude", "exception Cross", "Cross"),
         (
             "Line placeOrder",
@@ -320,5 +320,5 @@ def test_types_are_read_once_and_may_hold_themselves():
     tree = idl.services["Tree"]
     assert sorted(tree.methods) == ["get", "ping"]
     node: Any = tree.methods["get"].success
-    assert node["next"].type is node
+    assert node["rest"].type is node
     assert (node["value"].is_required, node["value"].default) == (True, 5)
