@@ -31,21 +31,26 @@ class Waiters:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
+        self._futures: dict[asyncio.Future[None], None] = {}  # in order
+
+    def __len__(self) -> int:
+        return len(self._futures)
 
     async def wait(self) -> None:
         """Wait for the next `wake`."""
         future = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
+        self._futures[future] = None
         try:
             await future
         finally:
-            if future.cancelled():
-                self._futures.remove(future)
+            # `wake` may have taken it out since it was cancelled.
+            self._futures.pop(future, None)
 
     def wake(self) -> None:
         """Let everybody go on who waits now."""
-        woken, self._futures = self._futures, []
+        if not self._futures:
+            return
+        woken, self._futures = self._futures, {}
         for future in woken:
             if not future.done():
                 future.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,14 +27,18 @@ async def ends(memory_bus: MemoryBus) -> tuple[Stream, Stream]:
     return await open_stream(memory_bus, "test.stream", b""), taken[0]
 
 
-async def test_push_sends_as_far_as_there_is_credit(ends: tuple[Stream, Stream]) -> None:
+async def test_push_sends_as_far_as_there_is_credit(
+    ends: tuple[Stream, Stream],
+) -> None:
     """It is False when `send` would wait, and what it refused was not sent."""
     ours, theirs = ends
     pushed = 0
     while ours.push(b"%d" % pushed):
         pushed += 1
     await ours.finish()
-    assert [message.data async for message in theirs] == [b"%d" % i for i in range(pushed)]
+    assert [message.data async for message in theirs] == [
+        b"%d" % i for i in range(pushed)
+    ]
     assert pushed
 
 
@@ -73,3 +78,24 @@ async def test_items_that_on_item_leaves_wait_in_order(
         await ours.send(b"%d" % i)
     await ours.finish()
     assert [message.data async for message in theirs] == [b"2", b"3", b"4"]
+
+
+async def test_a_reader_that_is_cancelled_as_an_item_comes(
+    ends: tuple[Stream, Stream],
+) -> None:
+    """It ends as cancelled, and the item waits for the next one."""
+    ours, theirs = ends
+    reading = asyncio.create_task(anext(theirs))
+    await asyncio.sleep(0)
+    ours.push(b"1")
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert (await anext(theirs)).data == b"1"
+    reading = asyncio.create_task(anext(theirs))
+    await asyncio.sleep(0)
+    reading.cancel()
+    ours.push(b"2")
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+    assert (await anext(theirs)).data == b"2"
