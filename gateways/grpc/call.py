@@ -15,9 +15,9 @@ import grpc
 import msgspec
 from grpc.aio import EOF, BaseError
 
-from gateways.grpc.metadata import REQUEST_ID, Forwarding, timeout_of
+from gateways.grpc.metadata import Forwarding, timeout_of
 from gateways.grpc.metrics import UNKNOWN_METHOD, Metrics
-from gateways.grpc.status import Failure
+from gateways.grpc.status import REQUEST_ID, Failure
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
@@ -143,13 +143,13 @@ class Calls:
         read, write = method.read, method.write
 
         async def ask(data: bytes, context: _ServicerContext) -> bytes:
-            payload = read(data)
             left = timeout_of(context.time_remaining(), default, options)
             given = context.invocation_metadata()
             block, request_id, is_given = forwarding.block(given, left, codec)
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, request_id),))
             try:
+                payload = read(data)
                 if len(payload) + len(block) > bus.max_payload:
                     reply = await transfer.request(bus, subject, payload, left, block)
                 else:

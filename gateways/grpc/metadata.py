@@ -10,6 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from gateways.grpc.status import REQUEST_ID
 from kitmsg.context import new_request_id
 from kitmsg.errors import DeadlineExceeded, InvalidArgument
 
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 
     from gateways.grpc.options import GatewayOptions
 
-__all__ = ["CALLER", "REQUEST_ID", "Forwarding", "timeout_of"]
+__all__ = ["CALLER", "Forwarding", "timeout_of"]
 
 CALLER: Final = "gateway.grpc"
-REQUEST_ID: Final = "x-request-id"
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")

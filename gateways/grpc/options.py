@@ -34,7 +34,7 @@ class GatewayOptions:
         compression: How replies are compressed for clients that can read it: none, gzip
             or deflate.
         tls_cert: File with the certificate chain, in PEM; read again when it changes.
-        tls_key: File with the private key of that certificate, in PEM.
+        tls_key: File with its private key, in PEM; by default in the same file.
         tls_client_ca: File with the authorities that clients' certificates must be from,
             in PEM; without it clients need none.
         proto: Your own .proto file to serve, instead of one made from the schemas.
@@ -99,10 +99,9 @@ class GatewayOptions:
                 f"compression must be one of {', '.join(_COMPRESSIONS)},"
                 f" not {self.compression!r}"
             )
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError("tls_cert and tls_key go together: give both or none")
-        if self.tls_client_ca and not self.tls_cert:
-            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(self, name) and not self.tls_cert:
+                raise ValueError(f"{name} needs tls_cert")
         if (self.map or self.proto_path) and not self.proto:
             raise ValueError("map and proto_path are about your own proto: give it too")
 

@@ -6,7 +6,7 @@ The details are a ``google.rpc.Status`` in ``grpc-status-details-bin``:
     Any          the same typed, where the service's .proto has a message for it
     BadRequest   the field that was wrong
     RetryInfo    when trying again may help, also as ``grpc-retry-pushback-ms``
-    RequestInfo  the request id, as in the service's log
+    RequestInfo  the request id, as in the service's log, also as ``x-request-id``
 
 Sources: google/rpc/error_details.proto; grpc.io, "Error handling"; gRPC proposal A6 for the
 pushback.
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-__all__ = ["DETAILS", "Failure", "read_status", "status_code"]
+__all__ = ["DETAILS", "REQUEST_ID", "Failure", "read_status", "status_code"]
 
 DETAILS: Final = "grpc-status-details-bin"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
+REQUEST_ID: Final = "x-request-id"
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _MOST_BYTES: Final = 4096  # of details: clients refuse metadata over 8 KiB or so
 _MOST_TEXT: Final = 512
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -73,6 +75,8 @@ class Failure(Exception):
     def trailers(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the trailing metadata that goes with the status."""
         found: list[tuple[str, str | bytes]] = []
+        if _ID.fullmatch(self.error.request_id):
+            found.append((REQUEST_ID, self.error.request_id))
         if self.error.retry_after is not None:
             found.append((PUSHBACK, str(_milliseconds(self.error.retry_after))))
         details = list(self._details())
@@ -156,6 +160,8 @@ def read_status(
     for key, value in trailers:
         if key == PUSHBACK and isinstance(value, str) and value.isdecimal():
             error.retry_after = int(value[:12]) / 1000
+        elif key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
+            error.request_id = value
         elif key == DETAILS and isinstance(value, bytes):
             try:
                 status.ParseFromString(value)

@@ -42,7 +42,7 @@ class _Files:
 
     def __init__(self, options: GatewayOptions) -> None:
         self._cert = Path(options.tls_cert)
-        self._key = Path(options.tls_key)
+        self._key = Path(options.tls_key or options.tls_cert)
         self._ca = Path(options.tls_client_ca) if options.tls_client_ca else None
         self._seen: tuple[object, ...] = ()
 

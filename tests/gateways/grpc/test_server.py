@@ -159,8 +159,9 @@ async def test_what_is_missing_is_named_with_its_extra(
     ("options", "text"),
     [
         ({"timeout": 0}, "timeout must be positive"),
+        ({"metrics_port": 1, "workers": 2}, "metrics_port is for one process"),
         ({"compression": "zip"}, "compression must be one of"),
-        ({"tls_cert": "a"}, "go together"),
+        ({"tls_key": "a"}, "tls_key needs tls_cert"),
         ({"tls_client_ca": "a"}, "needs tls_cert"),
         ({"map": ("a=b",)}, "give it too"),
     ],
@@ -186,6 +187,7 @@ def pems(tmp_path: Path) -> tuple[trustme.CA, dict[str, str]]:
 def _issue(authority: trustme.CA, folder: Path) -> None:
     cert = authority.issue_cert("localhost", "127.0.0.1")
     folder.joinpath("key.pem").write_bytes(cert.private_key_pem.bytes())
+    cert.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
     folder.joinpath("cert.pem").write_bytes(
         b"".join(pem.bytes() for pem in cert.cert_chain_pems)
     )
@@ -210,6 +212,8 @@ async def test_tls_and_a_renewed_certificate(
             return float((await outside(PRICE, name="tea")).value)
 
     assert await call(authority.cert_pem.bytes()) == 2.5
+    both: Outside = await start(hub, tls_cert=str(tmp_path / "both.pem"))
+    assert both.server.url.startswith("grpcs://")
     other = trustme.CA()
     _issue(other, tmp_path)
     assert await call(other.cert_pem.bytes()) == 2.5

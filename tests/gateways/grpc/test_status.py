@@ -80,6 +80,10 @@ async def test_what_went_wrong_inside_stays_inside(
     assert "1234" not in str(failure)
     assert "web-1" in str(failure.details())
     assert details(failure)["RequestInfo"].request_id == "web-1"
+    assert dict(failure.trailing_metadata() or ())["x-request-id"] == "web-1"
+    failure = await outside.failure("shop.Shop/Make", with_=given)
+    assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(failure)["RequestInfo"].request_id == "web-1"
 
 
 async def test_says_when_to_come_back(
