@@ -7,6 +7,7 @@
     reply.py      from an HTTP response to a result or an error
     streams.py    responses that are streams, as items
     openapi.py    the operations of an OpenAPI document
+                  body.py, errors.py, dialect.py: its bodies, typed errors, schemas
     document.py   finds and reads such a document
 
 ::

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gateways.http.upstream.body import Body, body_of, response_of
 from gateways.http.upstream.dialect import Unreadable, complete, follow, modern
+from gateways.http.upstream.errors import errors_of
 from gateways.http.upstream.offer import IDEMPOTENT, Offer
 from gateways.http.upstream.operation import (
     UNSAID,
@@ -242,6 +243,7 @@ def _offer(
         doc=_doc(found.own),
         http=_route(found, service, names),
         idempotent=found.method in IDEMPOTENT,
+        raises=errors_of(found.own.get("responses"), document),
     )
     return Offer(declaration, made, plain, plain_reader(declaration.subject, response))
 

@@ -24,7 +24,7 @@ from kitmsg.schema.conform import conform
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kitmsg.transport.wire import ErrorTypes
+    from kitmsg.transport.wire import Declared, ErrorTypes
 
 __all__ = ["HttpReply", "Reader", "error_of", "plain_reader"]
 
@@ -73,10 +73,9 @@ def error_of(reply: HttpReply, *, name: str, declared: ErrorTypes) -> Exception 
         return None
     document = _document(reply)
     known = declared.get(str(document.get("error", "")))
-    if known is not None and "details" in document:
-        details: bytes = JSON.encoder()(document["details"])
-        return known.decode[JSON.name](details)
     code = _code(reply, document)
+    if known is not None and "details" in document:
+        return _typed(known, document, code)
     given = reply.headers.get("X-Request-Id", "")
     error = error_for(
         code,
@@ -93,6 +92,19 @@ def error_of(reply: HttpReply, *, name: str, declared: ErrorTypes) -> Exception 
     if reply.status >= _SERVER:
         text = reply.body[:_MAX_TEXT]
         _log.warning("%s: the server answered %d: %r", name, reply.status, text)
+    return error
+
+
+def _typed(known: Declared, document: Mapping[str, Any], code: Code) -> Exception:
+    """Return a declared error, with the code and text that it came with.
+
+    Raises:
+        DataLoss: Its fields do not fit.
+    """
+    error = known.decode[JSON.name](JSON.encoder()(document["details"]))
+    if isinstance(error, KitError):
+        error.code = code  # type: ignore[misc]  # of its class, unless it came with another
+        error.message = _words(document.get("detail")) or error.message
     return error
 
 

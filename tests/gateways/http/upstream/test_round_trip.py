@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 import gateways.http
 import kitmsg
 from gateways.http.upstream import Upstream
-from kitmsg import Service, endpoint
+from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
-from kitmsg.errors import InvalidArgument
+from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.schema import header
 
 if TYPE_CHECKING:
@@ -248,3 +248,63 @@ def _is_int(text: str) -> bool:
     except ValueError:
         return False
     return text.isascii() and "_" not in text and text == text.strip()
+
+
+class OutOfStock(BusinessError):
+    """It is sold out."""
+
+    code = Code.OUT_OF_RANGE
+    template = "only {left} of {sku} left"
+    sku: str
+    left: int
+    blob: bytes
+    note: str | None = None
+
+
+class Shop(Service):
+    """Refuses everything."""
+
+    @endpoint(raises=[OutOfStock])
+    async def buy(self, sku: str) -> None:
+        raise OutOfStock(sku, 3, b"\xff")
+
+
+class Far(Service):
+    """The shop, as an upstream made of its gateway's document calls it."""
+
+    @endpoint(raises=[OutOfStock])
+    async def shop_buy(self, sku: str) -> None:
+        raise NotImplementedError
+
+
+async def test_typed_errors_of_a_document_are_typed_on_the_bus() -> None:
+    """Name, fields, code and text go from one bus to the other, and into INFO's schemas."""
+    async with (
+        kitmsg.connect(bus=MemoryBus()) as there,
+        kitmsg.connect(bus=MemoryBus()) as here,
+    ):
+        await there.serve(Shop())
+        server = await gateways.http.serve(there, port=0)
+        async with (
+            aiohttp.ClientSession(server.url) as session,
+            session.get("/openapi.json") as response,
+        ):
+            document = await response.json()
+        await here.serve(Upstream.of_document(document, server.url, name="far"))
+        with pytest.raises(OutOfStock, match="only 3 of tea left") as caught:
+            await here.client(Far).shop_buy("tea")
+        error = caught.value
+        assert (error.sku, error.left, error.blob, error.note) == (
+            "tea",
+            3,
+            b"\xff",
+            None,
+        )
+        with pytest.raises(KitError) as plain:
+            await here.call("far.shop_buy", sku="tea")
+        assert plain.value.code is Code.OUT_OF_RANGE
+        assert str(plain.value) == "only 3 of tea left"
+        reply = await here.bus.request("far._schema", b"", 1.0)
+        described = msgspec.json.decode(reply.data)["shop_buy"]["errors"]["OutOfStock"]
+        assert described["$defs"]["OutOfStock"]["required"] == ["sku", "left", "blob"]
+        await server.stop()
