@@ -57,7 +57,9 @@ _MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
 _TRACE: Final = ("traceparent", "tracestate", "baggage")
 _UNSUPPORTED: Final = 415
+_OK: Final = 200
 _NO_CONTENT: Final = 204
+_NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 GONE: Final = "it is known, but every instance is full, leaving or gone"
@@ -233,12 +235,18 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         Problem: The reply tells of an error.
     """
     raise_error(reply, mounted, codec, id_)
-    if not reply.data:
+    status = mounted.status
+    if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
-        return web.Response(status=_NO_CONTENT, headers=headers)
+        status = _NO_CONTENT if status == _OK else status
+        return web.Response(status=status, headers=headers)
     # Go's encoder ends what it writes with a line end.
     tail = b"\n" if mounted.wire == "gokit" else b""
-    return Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
+    answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
+    if status != _OK:
+        headers = {**answer.headers}
+        return web.Response(status=status, headers=headers, body=answer.body)
+    return answer
 
 
 def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Mounted", "Mounts", "Table"]
 
 _log = logging.getLogger("gateways.http")
 
+_SUCCESS: Final = re.compile(r"20[01237]|208|226")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 _REMEMBERED: Final = 16
 _REMEMBERED_SECONDS: Final = 10.0
@@ -61,6 +62,17 @@ class Mounted(CatalogEndpoint):
     def takes_bytes(self) -> bool:
         """Whether the items that it takes are bytes."""
         return _is_bytes(self.schema, "items")
+
+    @cached_property
+    def status(self) -> int:
+        """HTTP status of a result; one of nothing is 204 if this is 200."""
+        text = self.metadata.get("kit.status", "")
+        return int(text) if _SUCCESS.fullmatch(text) else 200
+
+    @cached_property
+    def gives_nothing(self) -> bool:
+        """Whether the only result is None."""
+        return (self.schema or {}).get("response") == {"type": "null"}
 
     @property
     def path(self) -> str:

@@ -70,9 +70,12 @@ class Responses:
 
     def of(self, mounted: Mounted, method: str) -> dict[str, Any]:
         """Return the responses of an endpoint to one HTTP method, by status."""
-        found: dict[str, Any] = {"200": self._success(mounted)}
+        status = str(mounted.status)
+        if mounted.gives_nothing and status == "200":
+            status = "204"
+        found: dict[str, Any] = {status: self._success(mounted)}
         if mounted.cache is not None and method == "GET":
-            found["200"]["headers"] = _KEPT
+            found[status]["headers"] = _KEPT
             found["304"] = {"description": "It has not changed.", "headers": _KEPT}
         texts = _STATUSES | (_OF_BODIES if method in ("POST", "PUT", "PATCH") else {})
         own = self._own(mounted)
@@ -87,6 +90,8 @@ class Responses:
         schema = self._components.response(mounted)
         if mounted.stream in ("out", "both"):
             return streamdoc.answer(schema, self._samples)
+        if mounted.gives_nothing:
+            return {"description": "It is done."}
         content = with_example({"schema": schema}, self._samples)
         return {
             "description": "The result.",

@@ -61,6 +61,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _SPEC: Final = "__kit_endpoint__"
+_OK: Final = 200
+_STATUSES: Final = frozenset({200, 201, 202, 203, 207, 208, 226})
 _MAX_CACHE: Final = 31_536_000  # a year; caches take more for a mistake
 
 
@@ -78,6 +80,7 @@ class Options:
     subject: str = ""
     unknown_fields: Literal["forbid", "ignore"] = "forbid"
     cache: int | None = None
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Declaration:
             "kit.idempotent": "true" if options.idempotent else "",
             "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
             "kit.cache": "" if options.cache is None else str(options.cache),
+            "kit.status": "" if options.status == _OK else str(options.status),
             "kit.stream": self.signature.stream,
             "kit.wire": "" if options.wire == "kit" else options.wire,
             "description": " ".join(self.signature.doc.split()),
@@ -217,6 +221,7 @@ def endpoint(
     subject: str = "",
     unknown_fields: Literal["forbid", "ignore"] = "forbid",
     cache: int | None = None,
+    status: int = 200,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
@@ -238,12 +243,14 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         unknown_fields: ``forbid`` or ``ignore`` fields of a request nobody declared.
         cache: Seconds for which an HTTP client may keep the answer of a ``GET`` route;
             0 to have it ask each time whether it changed.
+        status: HTTP status of a result, such as 201; one of None is 204 if this is 200.
         **options: The arguments from `name` on.
 
     Raises:
         TypeError: An option is not known or does not have the right type.
-        ValueError: `timeout` is not positive, `http` is no route, or `cache` is no whole
-            number of seconds or goes with another route than ``GET``.
+        ValueError: `timeout` is not positive, `http` is no route, `status` is none of a
+            success, or `cache` is no whole number of seconds or goes with another route
+            than ``GET``.
     """
     if method is not None:
         return _mark(method, Options())
@@ -268,6 +275,11 @@ def _check(options: Options) -> None:
             f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"
         )
     _check_cache(options)
+    if options.status not in _STATUSES:
+        raise ValueError(
+            f"status must be a success such as 201, not {options.status!r}; errors have"
+            " codes, and what returns None is 204 by itself"
+        )
     if options.wire not in ("kit", "gokit"):
         raise ValueError(f"wire={options.wire!r}: use 'kit' or 'gokit'")
     if options.subject:

@@ -273,6 +273,7 @@ def test_table_of_endpoint_metadata_is_complete():
             wire="gokit",
             raises=[],
             cache=60,
+            status=201,
         )
         async def everything(self) -> None:
             """Say it all."""

@@ -246,11 +246,13 @@ def test_a_cache_time_is_told() -> None:
         ({"cache": -1, "http": "GET /a"}, "whole seconds"),
         ({"cache": 1.5, "http": "GET /a"}, "whole seconds"),
         ({"cache": True, "http": "GET /a"}, "whole seconds"),
+        ({"status": 404}, "status must be a success"),
+        ({"status": 204}, "204 by itself"),
         ({"cache": 60}, "needs a GET route"),
         ({"cache": 60, "http": "POST /a"}, "needs a GET route"),
     ],
 )
-def test_a_cache_time_that_cannot_hold_is_refused(
+def test_what_http_cannot_be_told_is_refused(
     options: dict[str, Any], words: str
 ) -> None:
     """Where it is written."""

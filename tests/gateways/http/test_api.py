@@ -153,7 +153,8 @@ async def test_put_merges_path_and_body(call):
 
 async def test_delete_takes_no_body(call):
     """What has no meaning is refused, not dropped."""
-    assert (await call("DELETE", "/orders/7"))[1] is None
+    response, body = await call("DELETE", "/orders/7")
+    assert (response.status, body) == (204, b"")
     response, body = await call("DELETE", "/orders/7", json={"id": "8"})
     assert response.status == 400
     assert "brought a body" in body["detail"]
@@ -165,6 +166,39 @@ async def test_an_empty_body_is_an_empty_request(call, kwargs):
     kwargs.setdefault("headers", {"Content-Type": "application/json"})
     _, body = await call("POST", "/shop/hello", **kwargs)
     assert (body["code"], body["field"]) == ("invalid_argument", "name")
+
+
+class Clerk(Service):
+    """Answers with other statuses than 200."""
+
+    @endpoint(http="POST /files", status=201)
+    async def create(self, name: str) -> str:
+        return name
+
+    @endpoint(status=202)
+    async def later(self) -> None:
+        return None
+
+    @endpoint
+    async def find(self, name: str) -> str | None:
+        return name or None
+
+
+async def test_a_result_has_the_status_that_is_declared(hub, start):
+    """What is nothing is 204 without a body; what may be nothing says so in JSON."""
+    await hub.serve(Clerk())
+    call = await start(hub)
+    for path in ("/files", "/clerk/create"):
+        response, body = await call("POST", path, json={"name": "x"})
+        assert (response.status, body) == (201, "x")
+        assert response.headers["Cache-Control"] == "no-store"
+    response, body = await call("POST", "/clerk/later")
+    assert (response.status, body) == (202, b"")
+    response, body = await call("POST", "/clerk/find", json={"name": ""})
+    assert (response.status, body) == (200, None)
+    document = (await call("GET", "/openapi.json"))[1]["paths"]
+    assert "201" in document["/files"]["post"]["responses"]
+    assert "content" not in document["/clerk/later"]["post"]["responses"]["202"]
 
 
 async def test_every_code_has_its_status(call):
