@@ -27,7 +27,18 @@ _MAX_LINE: Final = 1 << 20  # the INFO of a big cluster is a long line
 _MAX_NUMBERS: Final = 1024
 _MAX_DIGITS: Final = 6
 
-_numbers: Final[dict[bytes, int]] = {}
+
+class _Numbers(dict[bytes, int]):
+    """Numbers as they stand on the wire; one that is missing is read."""
+
+    def __missing__(self, text: bytes) -> int:
+        number = int(text)
+        if len(self) < _MAX_NUMBERS and len(text) <= _MAX_DIGITS:
+            self[text] = number
+        return number
+
+
+_numbers: Final = _Numbers()
 
 
 class ProtocolError(Exception):
@@ -76,16 +87,13 @@ class Parser:
             self._held = []
         deliver = self._deliver
         find = chunk.find
-        known = _numbers.get
+        numbers = _numbers
         at = 0
         size = len(chunk)
         needed = 0
         try:
             while at < size:
-                # One byte is found faster than two.
-                eol = find(b"\n", at) - 1
-                if eol < at or chunk[eol] != _CR:
-                    eol = find(b"\r\n", at)
+                eol = find(b"\r\n", at)
                 if eol < 0:
                     if size - at > _MAX_LINE:
                         raise ProtocolError("a line without an end")
@@ -93,43 +101,44 @@ class Parser:
                     break
                 kind = chunk[at]
                 if kind == _M:
-                    parts = chunk[at + 4 : eol].split()
+                    parts = chunk[at:eol].split()
                     start = eol + 2
-                    number = known(parts[-1])
-                    stop = start + (_number(parts[-1]) if number is None else number)
+                    stop = start + numbers[parts[-1]]
                     if stop + 2 > size:
                         needed = stop + 2 - at
                         break
-                    sid = known(parts[1])
-                    if sid is None:
-                        sid = _number(parts[1])
-                    if len(parts) == 4:  # noqa: PLR2004
-                        deliver(sid, parts[0], parts[2], b"", chunk[start:stop])
-                    elif len(parts) == 3:  # noqa: PLR2004
-                        deliver(sid, parts[0], b"", b"", chunk[start:stop])
+                    if len(parts) == 5:  # noqa: PLR2004
+                        deliver(
+                            numbers[parts[2]],
+                            parts[1],
+                            parts[3],
+                            b"",
+                            chunk[start:stop],
+                        )
+                    elif len(parts) == 4:  # noqa: PLR2004
+                        deliver(
+                            numbers[parts[2]], parts[1], b"", b"", chunk[start:stop]
+                        )
                     else:
                         raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
                     if chunk[stop] != _CR:
                         raise ProtocolError("a payload does not end where it should")
                     at = stop + 2
                 elif kind == _H:
-                    parts = chunk[at + 5 : eol].split()
+                    parts = chunk[at:eol].split()
                     start = eol + 2
-                    number = known(parts[-1])
-                    stop = start + (_number(parts[-1]) if number is None else number)
+                    stop = start + numbers[parts[-1]]
                     if stop + 2 > size:
                         needed = stop + 2 - at
                         break
-                    number = known(parts[-2])
-                    body = start + (_number(parts[-2]) if number is None else number)
-                    reply = parts[2] if len(parts) == 5 else b""  # noqa: PLR2004
-                    if body > stop or len(parts) < 4:  # noqa: PLR2004
+                    body = start + numbers[parts[-2]]
+                    count = len(parts)
+                    if body > stop or count < 5:  # noqa: PLR2004
                         raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
-                    sid = known(parts[1])
                     deliver(
-                        _number(parts[1]) if sid is None else sid,
-                        parts[0],
-                        reply,
+                        numbers[parts[2]],
+                        parts[1],
+                        parts[3] if count == 6 else b"",  # noqa: PLR2004
                         chunk[start:body],
                         chunk[body:stop],
                     )
@@ -143,15 +152,3 @@ class Parser:
             self._held = [chunk[at:]]
             self._held_bytes = size - at
             self._needed = needed
-
-
-def _number(text: bytes) -> int:
-    """Return the number that `text` is, and remember it if it is a usual one.
-
-    Raises:
-        ValueError: It is none.
-    """
-    number = int(text)
-    if len(_numbers) < _MAX_NUMBERS and len(text) <= _MAX_DIGITS:
-        _numbers[text] = number
-    return number
