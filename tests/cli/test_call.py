@@ -137,7 +137,7 @@ def test_streams_standard_input(
         (["shop.wait", "--timeout", "0.2"], 4, "shop.wait"),
         (["shop.price"], 5, "name"),
         (["shop.price", "name=tea", "count=many"], 5, "count"),
-        (["shop.go", "s="], 1, "empty string"),
+        (["shop.go", "s="], 5, "empty string"),
         (["not a name"], 5, "'not a name'"),
     ],
 )

@@ -87,7 +87,7 @@ def _made(
             name, (BusinessError,), exec_body=lambda ns: ns.update(body)
         )
     except (TypeError, ValueError):
-        return None  # a field is named as what every error has, or has a default to share
+        return None  # a field has the name of what every error has
 
 
 def _is_name(text: str) -> bool:
