@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kitmsg.errors import KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
 
 __all__ = ["Hub", "Party", "hub_of"]
+
+_log = logging.getLogger("kitmsg.transport")
 
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
@@ -45,9 +49,12 @@ class Party(Protocol):
 class Hub:
     """One inbox for all streams on a bus; made by `hub_of`.
 
-    Its messages go to the party that has their subject, by number.  A party with a
-    heartbeat is watched: silence is counted in ticks that this process really had, so
+    Its messages go to the party that has their subject, by number.  Those that are
+    watched have a heartbeat: silence is counted in ticks that this process really had, so
     that one that stood still for a while does not take everybody else for dead.
+
+    A bus in memory may outlive its event loop; the parties of a loop that was before are
+    forgotten with it.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -56,6 +63,7 @@ class Hub:
         self._parties: dict[str, Party] = {}
         self._rounds: dict[float, _Round] = {}
         self._count = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
         bus.watch(self._changed)
 
@@ -66,38 +74,47 @@ class Hub:
         """Return a subject of the inbox that nobody has."""
         return f"{self.prefix}{next(self._count)}"
 
-    def join(self, subject: str, party: Party, beat: float) -> None:
-        """Give `party` what comes to `subject`.
-
-        Args:
-            subject: From `next_subject`.
-            party: What takes it.
-            beat: Seconds between heartbeats; 0 for a party that is not watched.
-        """
+    def join(self, subject: str, party: Party) -> None:
+        """Give `party` what comes to `subject`, which is from `next_subject`."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._parties.clear()
+            self._rounds.clear()
+            self._loop = loop
         self._parties[subject] = party
-        if beat:
-            loop = asyncio.get_running_loop()
-            round_ = self._rounds.get(beat)
-            if round_ is None or round_.loop is not loop:
-                round_ = self._rounds[beat] = _Round(loop, beat / _TICKS)
-            round_.add(party)
 
-    def leave(self, subject: str, party: Party, beat: float) -> None:
-        """Give nobody what comes to `subject` any more."""
+    def watch(self, party: Party, beat: float) -> None:
+        """Have `party` send a heartbeat every `beat` seconds, and hear of silence."""
+        round_ = self._rounds.get(beat)
+        if round_ is None:
+            loop = asyncio.get_running_loop()
+            round_ = self._rounds[beat] = _Round(loop, beat / _TICKS)
+        round_.add(party)
+
+    def leave(self, subject: str, party: Party, beat: float = 0) -> None:
+        """Give nobody what comes to `subject` any more, and watch `party` no more."""
         self._parties.pop(subject, None)
         round_ = self._rounds.get(beat)
         if round_ is not None and not round_.remove(party):
             del self._rounds[beat]
+
+    def refuse(self, message: Message) -> None:
+        """Tell whoever sent `message`, and hopes for more, that nobody is here."""
+        bus = self._bus()
+        if not message.reply or bus is None:
+            return
+        try:
+            bus.publish(message.reply, b"", "", CANCEL_FRAME)
+        except KitError as exc:
+            _log.debug("%s cannot be told: %s", message.reply, exc)
 
     def _take(self, message: Message) -> None:
         party = self._parties.get(message.subject)
         if party is not None:
             party.silent = 0
             party.take(message)
-        elif message.reply:  # somebody counts on a stream that is over
-            bus = self._bus()
-            if bus is not None and bus.is_connected:
-                bus.publish(message.reply, b"", "", CANCEL_FRAME)
+        else:  # somebody may count on a stream that is over
+            self.refuse(message)
 
     def _changed(self, is_connected: bool) -> None:
         if not is_connected:
@@ -109,7 +126,7 @@ class _Round:
     """One timer for all parties with the same heartbeat."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float) -> None:
-        self.loop = loop
+        self._loop = loop
         self._tick = tick
         self._parties: dict[Party, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -117,7 +134,7 @@ class _Round:
     def add(self, party: Party) -> None:
         self._parties[party] = None
         if self._timer is None:
-            self._timer = self.loop.call_later(self._tick, self._ring)
+            self._timer = self._loop.call_later(self._tick, self._ring)
 
     def remove(self, party: Party) -> bool:
         """Watch `party` no more; tell whether there are others."""
@@ -128,7 +145,7 @@ class _Round:
         return bool(self._parties)
 
     def _ring(self) -> None:
-        self._timer = self.loop.call_later(self._tick, self._ring)
+        self._timer = self._loop.call_later(self._tick, self._ring)
         for party in list(self._parties):
             party.silent += 1
             party.quiet += 1

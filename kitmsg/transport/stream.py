@@ -102,6 +102,7 @@ class Stream:
         "_name",
         "_out",
         "_peer",
+        "_timer",
         "end",
         "error",
         "on_cancel",
@@ -129,7 +130,8 @@ class Stream:
         self._out = Outgoing()
         self._late: deque[tuple[bytes, str, bytes]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
-        self._hub.join(self.subject, self, beat)
+        self._timer: asyncio.TimerHandle | None = None
+        self._hub.join(self.subject, self)
 
     def __repr__(self) -> str:
         state = "open" if self._is_open else "ended"
@@ -215,7 +217,9 @@ class Stream:
         """Say that there are no more items from here.  The peer's may still come."""
         self.finish_with()
 
-    def finish_with(self, data: bytes = b"", block: bytes = b"") -> None:
+    def finish_with(
+        self, data: bytes = b"", block: bytes = b"", error: KitError | None = None
+    ) -> None:
         """Say that there are no more items from here, and why.
 
         For the serving side this is the end of the stream.
@@ -223,13 +227,25 @@ class Stream:
         Args:
             data: Payload of an error.
             block: Its header block, or that of a good end; b"" for no headers.
+            error: What readers and senders on this side see from now on, if it is one.
+
+        Raises:
+            InvalidArgument: It is longer than the bus carries; nothing was sent.
         """
         if self._out.has_ended or not self._is_open:
             return
+        frame = end_frame(self._out.sent, block)
+        size, most = len(frame) + len(data), self._bus.max_payload
+        if size > most:
+            raise InvalidArgument(
+                f"the end of {self._name} is {size} bytes; the bus carries {most}"
+            )
         self._out.has_ended = True
-        self._tell(end_frame(self._out.sent, block), data)
-        if not self._is_client:
-            self._close()
+        self._tell(frame, data)
+        if self._is_client:
+            self._out.waiters.wake()
+        else:
+            self._close(error)
 
     def cancel(self) -> None:
         """Give up: the other side stops too.  Harmless when it is over."""
@@ -237,12 +253,13 @@ class Stream:
 
     def fail(self, error: KitError) -> None:
         """Give up because of `error`, which both readers and senders here will see."""
-        if self._is_open:
-            if self._peer:
-                self._tell(CANCEL_FRAME)
-            elif self._is_client:
-                self._withdraw()
-            self._close(error)
+        if not self._is_open:
+            return
+        self._close(error)
+        if self._peer:
+            self._tell(CANCEL_FRAME)
+        elif self._is_client:
+            self._withdraw()
 
     def _withdraw(self) -> None:
         """Tell whoever may have the request that nobody waits for it."""
@@ -269,7 +286,7 @@ class Stream:
         except ResourceExhausted:
             self._catching_up = asyncio.create_task(self._catch_up())
         except KitError as error:
-            self._close(error)
+            self._break(error)
             return
         self._late.append((data, reply, block))
 
@@ -284,24 +301,28 @@ class Stream:
                     self._late.popleft()
         except KitError as error:
             self._late.clear()
-            self._close(error)
+            self._break(error)
         self._out.waiters.wake()
 
     # -- what comes in; called by the hub ---------------------------------------------
 
     def take(self, message: Message) -> None:
-        """Take a frame from the peer."""
-        block = message.header_block
-        seq = item_number(block)
-        if seq:
-            if self._is_open and not self._in.has_ended:
-                self._take_item(seq, message)
-        elif not block or not self._peer:
-            self._take_first(message)
-        elif message.status == _NO_RESPONDERS:
-            self.lost("the peer is gone")
-        else:
-            self._take_control(message)
+        """Take a frame from the peer, whatever it is."""
+        seq = item_number(message.header_block)
+        if not self._is_open or (seq and self._in.has_ended):
+            return
+        if seq and self._peer:
+            self._take_item(seq, message)
+            return
+        try:
+            if not self._peer:
+                self._take_first(message)
+            elif message.status == _NO_RESPONDERS:
+                self.lost("the peer is gone")
+            else:
+                self._take_control(message)
+        except InvalidArgument as exc:  # its headers are malformed
+            self._end_by(DataLoss(f"{self._name} sends what is no frame: {exc}"))
 
     def _take_item(self, seq: int, message: Message) -> None:
         incoming = self._in
@@ -320,6 +341,12 @@ class Stream:
         self.fail(error)
         self._stop_work(error.code)
 
+    def _break(self, error: KitError) -> None:
+        """End because nothing can be sent any more, not even that."""
+        if self._is_open:
+            self._close(error)
+            self._stop_work(error.code)
+
     def _take_first(self, message: Message) -> None:
         """Take the answer to the request: the stream's opening, or one plain reply."""
         headers = message.headers
@@ -327,12 +354,15 @@ class Stream:
             self._close(NoResponders(self._name))
         elif headers.get(STREAM) == "open" and message.reply:
             self._peer = message.reply
+            self._hub.watch(self, self._beat)
             self._out.grant(number(headers, CREDIT))
             self._in.waiters.wake()
         elif headers.get(STREAM) == "end":
             self._take_end(message)
         elif headers.get(STREAM) == "cancel":
             self._let_go()
+        elif SEQ in headers:
+            self._end_by(DataLoss(f"{self._name} sends items before it takes a stream"))
         else:
             error = self._error_in(message)
             if BODY in headers:
@@ -352,6 +382,11 @@ class Stream:
             self._take_end(message)
         elif kind == "cancel":
             self._let_go()
+        elif kind == "open" and message.reply != self._peer:
+            self._hub.refuse(message)
+            self._end_by(FailedPrecondition(f"several peers took {self._name}"))
+        elif not message.header_block:
+            self._end_by(DataLoss(f"{self._name} sends a message without headers"))
         elif CREDIT in headers:
             self._out.grant(number(headers, CREDIT))
 
@@ -369,7 +404,12 @@ class Stream:
         received = self._in.received
         if error is None and sent != received:
             lost = f"{sent - received} items of {self._name} were lost"
+            if sent < received:
+                lost = f"{self._name} sent {received} items and says {sent}"
             self._end_by(DataLoss(lost))
+            return
+        if error is not None and not self._is_client:  # a caller has no such word
+            self._let_go()
             return
         self.end = message
         self._in.has_ended = error is None
@@ -410,6 +450,9 @@ class Stream:
             return
         self._is_open = False
         self.error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._hub.leave(self.subject, self, self._beat)
         self._in.waiters.wake()
         self._out.waiters.wake()
@@ -436,6 +479,13 @@ class Stream:
         if self.error is not None and not self._peer:
             raise self.error
 
+    def end_at(self, deadline: float) -> None:
+        """Give up when the loop's clock shows `deadline`, whatever the peer does."""
+        if self._is_open:
+            loop = asyncio.get_running_loop()
+            late = DeadlineExceeded(f"{self._name} took too long")
+            self._timer = loop.call_at(deadline, self.fail, late)
+
     def request(self, data: bytes, block: bytes) -> None:
         """Send the message that asks for the stream."""
         self._in.granted = FIRST_WINDOW
@@ -455,9 +505,12 @@ class Stream:
     def answer(self, message: Message, *, takes_items: bool) -> None:
         """Take a stream that `message` asks for."""
         self._peer = message.reply
+        self._hub.watch(self, self._beat)
         self._out.grant(number(message.headers, CREDIT))
         self._in.granted = FIRST_WINDOW if takes_items else 0
         self._tell(open_frame(self._in.granted), reply=self.subject)
+        if self.error is not None:
+            raise self.error
 
 
 async def open_stream(
@@ -480,6 +533,7 @@ async def open_stream(
         data: Payload of the request.
         block: Header block of the request, as for `Bus.request`.
         timeout: Seconds that the whole stream may take; None for as long as it likes.
+            It ends then with `DeadlineExceeded`, whether the service keeps it or not.
         open_timeout: Seconds in which somebody has to take it.
         heartbeat: Seconds between two signs of life; a peer that is silent for two of
             them is lost.
@@ -490,7 +544,9 @@ async def open_stream(
         Disconnected: No connection, or lost while waiting.
         KitError: The service refused; see `Bus.request` for the rest.
     """
+    end = 0.0
     if timeout is not None:
+        end = asyncio.get_running_loop().time() + timeout
         if not timeout > 0:
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
         block = with_fields(block, {TIMEOUT: str(int(timeout * 1000) or 1)})
@@ -498,6 +554,8 @@ async def open_stream(
     stream = Stream(bus, subject, heartbeat, is_client=True)
     stream.request(data, block)
     await stream.opened(open_timeout)
+    if timeout is not None:
+        stream.end_at(end)
     return stream
 
 
@@ -511,7 +569,9 @@ def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Strea
         takes_items: Whether the caller may send items.
 
     Raises:
-        InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20.
+        InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20,
+            or the reply subject is malformed.
+        Disconnected: There is no connection.
     """
     milliseconds = number(message.headers, BEAT) if BEAT in message.headers else 5000
     if milliseconds < _SHORTEST_BEAT:

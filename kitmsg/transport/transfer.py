@@ -73,7 +73,7 @@ class _Offer:
         self._sending: asyncio.Task[None] | None = None
         self.subject = self._hub.next_subject()
         self.fetched = asyncio.get_running_loop().create_future()
-        self._hub.join(self.subject, self, 0)
+        self._hub.join(self.subject, self)
 
     def take(self, message: Message) -> None:
         """Begin to send to whoever asks first."""
@@ -106,7 +106,7 @@ class _Offer:
 
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
-        self._hub.leave(self.subject, self, 0)
+        self._hub.leave(self.subject, self)
         if self._stream is not None:
             self._stream.cancel()
         if self._sending is not None:
