@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg.message import Message
 from kitmsg.transport.stream import Stream, accept, open_stream
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg.message import Message
 
 
 @pytest.fixture
