@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import shutil
 import struct
 import subprocess
@@ -187,6 +188,30 @@ async def test_subjects_may_be_others(memory_bus: Any) -> None:
         assert got.data == b'{"v":3}'
         server = await gateways.http.serve(kit, port=0)
         await server.stop()
+
+
+async def test_what_goes_out_of_a_door_comes_back_in(doors: Doors) -> None:
+    """Each protocol's upstream calls that protocol's gateway, as one calls Go kit's own."""
+    spec = f"{doors.servers['http'].url}/openapi.json"
+    for kind, flags, name, result in (
+        ("http", {"openapi": spec}, "addsvc_sum", {"v": 3}),
+        (
+            "grpc",
+            {"proto": (str(IDL.with_suffix(".proto")),)},
+            "sum",
+            {"v": 3, "err": ""},
+        ),
+        ("thrift", {"thrift": str(IDL)}, "sum", 3),
+    ):
+        module = importlib.import_module(f"gateways.{kind}.upstream")
+        address = doors.servers[kind].url
+        if kind != "http":
+            address = address.partition("://")[2]
+        options = module.UpstreamOptions(**flags)
+        upstream = await module.open_upstream(f"far_{kind}", [address], options)
+        async with upstream:
+            await doors.kit.serve(upstream)
+            assert await doors.kit.call(f"far_{kind}.{name}", a=1, b=2) == result
 
 
 async def test_one_command_opens_all_doors(nats_server: EmbeddedServer) -> None:
