@@ -141,7 +141,8 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
     """
     found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
     family, kind, proto, _, where = found[0]
-    _check_free(family, where)
+    if not options.reuse_port:
+        _check_free(family, where)
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -146,6 +146,24 @@ async def test_a_taken_port_is_an_os_error(
     assert caught.value.errno == errno.EADDRINUSE
 
 
+async def test_several_gateways_can_share_a_port(hub: kitmsg.Kit) -> None:
+    """A socket that is bound keeps the port, and each gateway listens there."""
+    await hub.serve(Shop())
+    (kept,) = gateways.grpc.listen(GatewayOptions(port=0))
+    with kept:
+        port = kept.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            gateways.grpc.listen(GatewayOptions(port=port))
+        servers = [
+            await gateways.grpc.serve(hub, sockets=[kept.dup()]) for _ in range(2)
+        ]
+        assert {server.port for server in servers} == {port}
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert await channel.unary_unary(f"/{PRICE}")(b"\x0a\x03tea")
+        for server in servers:
+            await server.stop()
+
+
 async def test_what_is_missing_is_named_with_its_extra(
     hub: kitmsg.Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
