@@ -82,7 +82,7 @@ async def test_a_file_in_a_form(call):
         (form(("note", "n"), file=None), "the form has no file"),
         (form(after="note"), "the file must be the last part"),
         (form(("name", "b")), "'name' is in the path and also in the query"),
-        (form(("nmae", "b")), "unknown parameter 'nmae'"),
+        (form(("nam", "b")), "unknown parameter 'nam'"),
     ],
 )
 async def test_a_form_that_does_not_fit(call, body, detail, nothing_left):
