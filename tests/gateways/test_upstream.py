@@ -19,14 +19,16 @@ from gateways.upstream import (
     outgoing,
 )
 from kitmsg.context import Context
-from kitmsg.errors import DeadlineExceeded, NotFound, Unavailable
+from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from kitmsg.message import Message, encode_headers
 from kitmsg.service.described import describe
+from kitmsg.transport.stream import open_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg.schema.calls import StreamRequest
 
 NUMBERS = {
     "type": "object",
@@ -194,6 +196,45 @@ async def test_a_request_that_is_no_object_is_refused(memory_bus: MemoryBus) -> 
         await kit.serve(adder())
         reply = await memory_bus.request("adder.sum", b"{]", 1.0)
         assert reply.headers["Kit-Code"] == "invalid_argument"
+
+
+async def test_items_both_ways_are_described_too(memory_bus: MemoryBus) -> None:
+    """What streams in is checked as a request is, and INFO says which way."""
+
+    async def total(_ctx: Context, request: StreamRequest) -> AsyncIterator[int]:
+        assert request.items is not None
+        items, start = request.items, request.request["start"]
+
+        async def sums() -> AsyncIterator[int]:
+            so_far = start
+            async for item in items:
+                so_far += item
+                yield so_far
+
+        return sums()
+
+    declared = describe(
+        "adder",
+        "total",
+        request={"type": "object", "required": ["start"], "properties": {}},
+        response={"type": "integer"},
+        items={"type": "integer"},
+        gives_items=True,
+    )
+    upstream = Upstream("adder", [Remote(declared, total)], kind="test")
+    block = encode_headers({"Content-Type": "application/json"})
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        host = await kit.serve(upstream)
+        assert (host.info.endpoints[0].metadata or {})["kit.stream"] == "both"
+        stream = await open_stream(memory_bus, "adder.total", b'{"start":5}', block)
+        for item in (b"1", b"2"):
+            await stream.send(item)
+        await stream.finish()
+        assert [message.data async for message in stream] == [b"6", b"8"]
+        stream = await open_stream(memory_bus, "adder.total", b'{"start":5}', block)
+        await stream.send(b'"x"')
+        with pytest.raises(InvalidArgument, match="expected integer, got string"):
+            await anext(stream)
 
 
 async def test_an_upstream_works_without_a_bus() -> None:
