@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator  # noqa: TC003  # read when `Greeter` is defined
+
 import pytest
 
 from gateways.http.cors import Cors, origin_pattern
@@ -17,6 +19,11 @@ class Greeter(Service):
     @endpoint(http="GET /hello/{name}")
     async def hello(self, name: str) -> str:
         return f"Hello, {name}!"
+
+    @endpoint(http="GET /count")
+    async def count(self) -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
 
 
 @pytest.fixture
@@ -61,6 +68,18 @@ async def test_a_page_that_may_sees_the_answer(shop):
         exposed = response.headers["Access-Control-Expose-Headers"]
         assert "X-Request-Id" in exposed
         assert "Access-Control-Allow-Credentials" not in response.headers
+
+
+async def test_a_stream_is_an_answer_too(shop):
+    """Its headers leave before its end is known."""
+    call = await shop(SHOP, rate_limit=100.0)
+    headers = {"Origin": SHOP, "Accept": "text/event-stream"}
+    response, body = await call("GET", "/count", headers=headers)
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    assert body.count(b"data: ") >= 3
+    assert response.headers["Access-Control-Allow-Origin"] == SHOP
+    assert response.headers["Vary"].count("Origin") == 1
+    assert response.headers["RateLimit"].startswith('"address";r=99')
 
 
 @pytest.mark.parametrize(
