@@ -29,6 +29,7 @@ from kitmsg.errors import Code, code_of
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.schema.jsonschema import digest
+from kitmsg.schema.places import HEADER_KEY
 from kitmsg.transport.client import MAX_TIMEOUT
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
@@ -453,7 +454,28 @@ def _signature(cls: type[Service], method: Any, options: Options) -> Signature:
     )
     if read.stream and options.wire == "gokit":
         raise TypeError(f"{read.where}: Go kit has no streams on NATS; leave out wire=")
+    if options.unknown_fields == "forbid":
+        _check_route(options.http, read)
     return read
+
+
+def _check_route(route: str, read: Signature) -> None:
+    """Check that what a route takes from the path is a parameter, and free to be taken."""
+    schema = read.request_schema()
+    named = schema.get("$ref", "").rpartition("/")[2]
+    fields = schema.get("$defs", {}).get(named, schema).get("properties", {})
+    for name in re.findall(r"\{(\w+)\}", route):
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            raise ValueError(
+                f"{read.where}: the route {route!r} has {{{name}}}, which is no"
+                f" parameter; there is {known}"
+            )
+        if HEADER_KEY in fields[name]:
+            raise ValueError(
+                f"{read.where}: {name!r} is in the route {route!r} and also comes from a"
+                " header"
+            )
 
 
 def _attributes(cls: type) -> list[str]:

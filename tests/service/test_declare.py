@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from kitmsg import BusinessError, Code, Context, Kit, Service, endpoint
 from kitmsg.errors import InvalidArgument
+from kitmsg.schema import header
 from kitmsg.service.declare import service_name
 
 
@@ -258,3 +259,24 @@ def test_what_http_cannot_be_told_is_refused(
     """Where it is written."""
     with pytest.raises(ValueError, match=words):
         endpoint(**options)
+
+
+def test_a_route_takes_what_there_is_to_take() -> None:
+    """A name in braces is a parameter, and not one that comes from a header."""
+    with pytest.raises(ValueError, match=r"has \{idd\}, which is no parameter.* id, n"):
+
+        class Misspelled(Service):
+            @endpoint(http="GET /things/{idd}")
+            async def get(self, id: str, n: int = 1) -> None: ...  # noqa: A002
+
+    with pytest.raises(
+        ValueError, match=r"'who' is in the route .* and also .* header"
+    ):
+
+        class Twice(Service):
+            @endpoint(http="GET /things/{who}")
+            async def get(self, who: Annotated[str, header("X-Who")]) -> None: ...
+
+    class Loose(Service):
+        @endpoint(http="GET /things/{any}", unknown_fields="ignore")
+        async def get(self) -> None: ...
