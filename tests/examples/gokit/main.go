@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/go-kit/kit/endpoint"
@@ -72,7 +73,7 @@ func show(name string, call endpoint.Endpoint, request any) {
 		fmt.Println(name, request, "error", err)
 	default:
 		r := got.(response)
-		fmt.Println(name, request, "->", r.V, r.Err)
+		fmt.Println(strings.TrimRight(fmt.Sprintln(name, request, "->", r.V, r.Err), " \n"))
 	}
 }
 
