@@ -24,6 +24,7 @@
     openapi.py  the OpenAPI document of what is mounted:
                 components.py responses.py samples.py rpcdoc.py streamdoc.py
     docs.py     the docs page, which needs no internet
+    streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
     metrics.py  counts and times of requests
     process.py  `run`: one gateway in this process until a signal
     upstream/   the other direction: `Upstream`, a remote HTTP API as a service
