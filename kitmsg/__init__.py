@@ -10,8 +10,8 @@ The words, from your class down to the wire:
     bus         subjects, queue groups, request and reply     kitmsg.bus
 
 Beside them: errors, context, codec, schema, discovery, metrics; worker (processes), cli,
-testing.  The gateways, which speak HTTP outside and the bus inside, are the package
-`gateways`.
+testing.  The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are
+the package `gateways`.
 """
 
 from __future__ import annotations
