@@ -19,7 +19,7 @@
     problem.py  errors as problem details (RFC 9457)
     conditional.py  answers that clients may keep: cache time, tag, 304
     compress.py  gzip, both ways
-    rpc.py      JSON-RPC: from methods to endpoints; jsonrpc.py is the protocol itself
+    rpc.py      JSON-RPC; methods.py finds the endpoint, jsonrpc.py is the protocol itself
     pages.py    what the gateway itself serves: health, metrics, OpenAPI, schemas, docs
     openapi.py  the OpenAPI document of what is mounted:
                 components.py responses.py samples.py rpcdoc.py streamdoc.py

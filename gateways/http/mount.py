@@ -160,6 +160,10 @@ class Mounts:
         catalog = self._catalog
         table = Table(services=catalog.services, conflicts=[*catalog.refused])
         table.endpoints = [self._mounted(endpoint) for endpoint in catalog.endpoints]
+        shown = {endpoint.hash for endpoint in table.endpoints}
+        self._read = {
+            hash_: read for hash_, read in self._read.items() if hash_ in shown
+        }
         table.schemas = {e.hash: e.schema for e in table.endpoints if e.schema}
         for endpoint in table.endpoints:  # so `POST /service/endpoint` always works
             self._add(table, f"POST {endpoint.path}", endpoint)

@@ -33,6 +33,7 @@ _log = logging.getLogger("kitmsg.discovery")
 
 _FETCH_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 2.0
+_MAX_SCHEMAS: Final = 1024  # those that left stay so long, as most come back
 _SCHEMA: Final = "_kit.schema"
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
@@ -177,6 +178,8 @@ class Catalog:
         """List what is known now, and tell of it if it is something new."""
         before = self.services, self.endpoints, self.refused
         self.services, self.endpoints, self.refused = self._build()
+        if len(self._schemas) > _MAX_SCHEMAS:
+            self._forget()
         after = self.services, self.endpoints, self.refused
         if self._on_change is None or after == before:
             return
@@ -184,6 +187,16 @@ class Catalog:
             self._on_change()
         except Exception:  # noqa: BLE001  # logged; the next change comes anyway
             _log.exception("a change of what is on the bus could not be followed")
+
+    def _forget(self) -> None:
+        """Drop the schemas that no instance shows: services change for years."""
+        shown = {
+            _hash(endpoint)
+            for info in self._directory.instances
+            for endpoint in info.endpoints
+        }
+        self._schemas = {h: schema for h, schema in self._schemas.items() if h in shown}
+        self._asked &= shown
 
     def _fetch_missing(self) -> None:
         missing = {

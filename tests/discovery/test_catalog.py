@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.bus import Subscription
+    from kitmsg.message import Message
 
 
 class Greeter(Service):
@@ -43,11 +44,11 @@ def changes() -> list[list[str]]:
 @pytest.fixture
 async def catalog(kit: Kit, changes: list[list[str]]) -> AsyncIterator[Catalog]:
     def note() -> None:
-        changes.append([f"{e.service} {e.version}" for e in catalog.endpoints])
+        changes.append([f"{e.service} {e.version}" for e in found.endpoints])
 
-    catalog = Catalog(kit.bus, interval=2.0, on_change=note)
-    yield catalog
-    await catalog.stop()
+    found = Catalog(kit.bus, interval=2.0, on_change=note)
+    yield found
+    await found.stop()
 
 
 def announce(kit: Kit, name: str, **options: Any) -> Subscription:
@@ -92,7 +93,7 @@ async def test_an_endpoint_is_listed_with_its_facts_and_schema(
 
 async def test_schemas_are_asked_for_once(kit: Kit, catalog: Catalog) -> None:
     """A hash that is known is not asked for again, whoever shows it."""
-    asked = []
+    asked: list[Message] = []
     await kit.serve(Greeter())
     kit.bus.subscribe("greeter._schema", asked.append)
     await catalog.start()
@@ -184,3 +185,20 @@ async def test_a_service_without_an_answer_about_schemas_is_listed_without(
     )
     await asyncio.sleep(10)
     assert [e.schema for e in catalog.endpoints] == [{"hash": "h1", "request": {}}]
+
+
+async def test_schemas_of_those_that_left_are_not_kept_for_ever(
+    kit: Kit, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only so many; those that are shown stay."""
+    monkeypatch.setattr("kitmsg.discovery.catalog._MAX_SCHEMAS", 1)
+    await catalog.start()
+    first = await kit.serve(Greeter())
+    await asyncio.sleep(1)
+    await kit.serve(Next())
+    await first.drain()
+    kit.hosts.remove(first)
+    await asyncio.sleep(10)
+    (shown,) = catalog.endpoints
+    assert shown.schema is not None
+    assert catalog._schemas.keys() == {shown.hash}

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from multidict import CIMultiDict
@@ -16,6 +16,9 @@ from gateways.http.body import Room
 from kitmsg import Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -46,7 +49,7 @@ async def small():
     await bus.close()
 
 
-async def send(call, data, headers):
+async def send(call: Any, data: bytes, headers: dict[str, str]) -> Any:
     """Post a body without the client's warning for long ones; return what comes back."""
     return await call("POST", "/files/digest", data=io.BytesIO(data), headers=headers)
 
@@ -85,7 +88,7 @@ async def test_a_body_over_the_limit_is_refused(small, start):
     call = await start(small, max_body_bytes=100_000)
     assert (await send(call, bytes(100_001), OCTETS))[0].status == 413
 
-    async def parts():
+    async def parts() -> AsyncIterator[bytes]:
         for _ in range(11):
             yield bytes(10_000)
 

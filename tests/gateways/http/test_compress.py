@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
@@ -12,6 +13,11 @@ from hypothesis import given, strategies as st
 from gateways.http.compress import accepts_gzip, inflate
 from kitmsg import Service, endpoint
 from kitmsg.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tests.gateways.http.conftest import Outside
 
 
 class Long(Service):
@@ -39,9 +45,11 @@ async def call(hub, start):
     return call
 
 
-async def get(call, path, *, method="GET", accept="gzip", **headers):
+async def get(
+    call: Outside, path: str, *, method: str = "GET", accept: str = "gzip", **more: str
+) -> tuple[aiohttp.ClientResponse, bytes]:
     """Return the response and its body as it came."""
-    headers = {"Accept-Encoding": accept, **headers}
+    headers = {"Accept-Encoding": accept, **more}
     async with call.session.request(method, path, headers=headers) as response:
         return response, await response.read()
 

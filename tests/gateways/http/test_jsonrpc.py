@@ -48,9 +48,7 @@ def test_an_id_comes_back_as_it_was(id_):
     (call,), _ = parse(body, 10)
     assert isinstance(call, Call)
     assert call.id == id_
-    assert jsonrpc.success(call.id, b"3") == (
-        b'{"jsonrpc":"2.0","result":3,"id":%b}' % id_
-    )
+    assert jsonrpc.success(id_, b"3") == (b'{"jsonrpc":"2.0","result":3,"id":%b}' % id_)
 
 
 def test_without_an_id_it_is_a_notification():
