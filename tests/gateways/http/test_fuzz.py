@@ -64,7 +64,7 @@ SEEDS = (
     posted(b"/greeter/hello", BODY, b"Content-Encoding: gzip"),
     posted(b"/rpc", CALLS),
     b"POST /greeter/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b'5\r\n{"nam\r\n9\r\ne":"Ann"}\r\n0\r\n\r\n',
+    b'3\r\n{"n\r\nb\r\name":"Ann"}\r\n0\r\n\r\n',
     b"POST /rpc HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
     b"Content-Length: 2\r\n\r\n{}",
 )

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
+from openapi_spec_validator import validate
 
 from examples.addsvc.service import AddService
 from examples.greeter import Greeter
@@ -105,6 +106,13 @@ async def gateway(hub: Any, start: Any) -> Any:
     for service in (Greeter(), AddService(), inventory, Orders, Ticker(), Rest()):
         await hub.serve(service)
     return await start(hub, max_timeout=2.0)
+
+
+async def test_the_document_of_the_examples_is_valid(gateway):
+    """By the specification's own schema."""
+    _, document = await gateway("GET", "/openapi.json")
+    validate(document)
+    assert len(document["paths"]) > 15
 
 
 @pytest.mark.slow
