@@ -7,6 +7,7 @@ Ports are replaced by free ones, so that nothing on this machine is in the way.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import os
@@ -34,7 +35,7 @@ PAGES = [
 ]
 README = PAGES[0].read_text()
 BIN = Path(sys.executable).parent
-SERVES = re.compile(r"kitmsg (dev|run|gateway)\b")
+SERVES = re.compile(r"kitmsg (dev|run|gateway|upstream)\b|python -m examples\.addsvc$")
 SECONDS = 45.0
 
 
@@ -61,7 +62,8 @@ class Session:
 
     def __init__(self, folder: Path, nats_url: str) -> None:
         self._folder = folder
-        self._ports = {8080: free_port(), 9090: free_port(), 4222: free_port()}
+        known = (8080, 9090, 4222, 8081, 8082, 8083)
+        self._ports = {port: free_port() for port in known}
         self._environ = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -112,6 +114,9 @@ class Session:
         if "--http" not in command and command.startswith("kitmsg dev"):
             command += f" --http {self._ports[8080]} --nats {self._ports[4222]}"
             self._environ["NATS_URL"] = f"nats://127.0.0.1:{self._ports[4222]}"
+        if command == "python -m examples.addsvc":
+            ports = {"http": 8081, "grpc": 8082, "thrift": 8083}
+            command += "".join(f" --{k} {self._ports[p]}" for k, p in ports.items())
         if "--port" not in command and command.startswith("kitmsg gateway http"):
             command += f" --port {self._ports[8080]}"
         return command
@@ -202,10 +207,10 @@ def test_tests_of_a_page_pass(folder, count):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_of_every_page_compiles(page):
-    """No snippet has a syntax error, and one that is no file runs by itself."""
+    """No snippet has a syntax error; one that is no file, and no part of a coroutine, runs."""
     for block in blocks(page.read_text(), "python"):
-        code = compile(block, page.name, "exec")
-        if not re.match(r"# \w+\.py\n", block):
+        code = compile(block, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if not re.match(r"# \w+\.py\n|# in a coroutine\n", block):
             exec(code, {"__name__": "snippet"})
 
 
