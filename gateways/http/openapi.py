@@ -118,7 +118,7 @@ class _Operations:
         """
         mounted = route.target
         own = f"{mounted.service}.{mounted.name}"
-        is_own = route.template == mounted.path
+        is_own = (route.method, route.template) == ("POST", mounted.path)
         summary, _, _ = mounted.description.partition(". ")
         request = self._components.request(mounted)
         facts = {
