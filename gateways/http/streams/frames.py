@@ -30,6 +30,7 @@ _FINAL: Final = 0x80
 _LENGTH_2: Final = 126
 _MAX_CONTROL: Final = 125
 _SHORTEST: Final = 2  # of what says anything about a frame
+_HEAD: Final = 6  # of a short frame, with its mask
 
 
 class Opcode(IntEnum):
@@ -88,6 +89,25 @@ class FrameReader:
         self._kind = 0  # of the message whose frames are coming in
         self._parts: list[bytes] = []
         self._parts_bytes = 0
+
+    def whole(self, first: int, data: bytes) -> bytes | None:
+        """Return the payload of `data`, if that is one short frame and nothing else.
+
+        Args:
+            first: The first byte that the frame must have.
+            data: What came; None is returned for all but the usual, which `read` takes.
+        """
+        size = len(data) - _HEAD
+        if (
+            0 <= size < _LENGTH_2
+            and data[0] == first
+            and data[1] == _MASKED | size
+            and not self._rest
+            and not self._kind
+            and size <= self._limit
+        ):
+            return unmasked(data[_HEAD:], data[2:_HEAD])
+        return None
 
     def read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the messages and control frames that `data` completes: opcode, payload.
@@ -194,11 +214,15 @@ else:
         return bytes(found)
 
 
+_HEADS: Final = [bytes([_FINAL | opcode]) for opcode in range(16)]
+_SIZES: Final = [bytes([size]) for size in range(_LENGTH_2)]
+
+
 def frame(opcode: int, payload: bytes) -> bytes:
     """Return a whole frame, as a server sends it."""
     size = len(payload)
     if size < _LENGTH_2:
-        head = bytes((_FINAL | opcode, size))
+        head = _HEADS[opcode] + _SIZES[size]
     elif size < 1 << 16:
         head = struct.pack("!BBH", _FINAL | opcode, _LENGTH_2, size)
     else:

@@ -52,6 +52,8 @@ _FULL_ITEMS: Final = 64
 _CLOSE_SECONDS: Final = 2.0
 _REGISTERED: Final = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _FREE: Final = range(3000, 5000)
+_FINAL: Final = 0x80
+_GO_ON: Final = (False, b"")
 
 
 class Socket:
@@ -81,6 +83,7 @@ class Socket:
         "_opcode",
         "_opening",
         "_outcome",
+        "_protocol",
         "_stream",
         "_transport",
         "_waiter",
@@ -95,6 +98,7 @@ class Socket:
         self._inbox_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._protocol = opening.request.protocol
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
         self._awaits_first = _has_parameters(opening)
@@ -134,7 +138,7 @@ class Socket:
         opening.visit.dress(response)
         await response.prepare(request)
         self._transport = request.transport
-        request.protocol.set_parser(self)  # type: ignore[arg-type]  # it feeds us bytes
+        self._protocol.set_parser(self)  # type: ignore[arg-type]  # it feeds us bytes
         return response
 
     # -- the stream ----------------------------------------------------------------
@@ -199,11 +203,15 @@ class Socket:
         """Take bytes from the connection; part of aiohttp's protocol for parsers."""
         self._is_heard = True
         try:
+            item = self._frames.whole(_FINAL | self._opcode, data)
+            if item is not None and not self._is_closing:
+                self._take_item(item)
+                return _GO_ON
             for opcode, payload in self._frames.read(data):
                 self._take(opcode, payload)
         except ProtocolError as exc:
             self._break_off(exc.code, str(exc))
-        return False, b""
+        return _GO_ON
 
     def feed_eof(self) -> None:
         """Take the end of the connection: our task is cancelled, nothing is to do."""
@@ -223,7 +231,7 @@ class Socket:
             )
 
     def _take_item(self, payload: bytes) -> None:
-        if self._opcode == Opcode.TEXT:
+        if self._opcode == Opcode.TEXT and not payload.isascii():
             try:
                 payload.decode()
             except UnicodeDecodeError:
@@ -245,7 +253,7 @@ class Socket:
         is_full = self._inbox_bytes > _FULL_BYTES or len(self._inbox) > _FULL_ITEMS
         if is_full and not self._is_paused:
             self._is_paused = True
-            self._opening.request.protocol.pause_reading()
+            self._protocol.pause_reading()
 
     def _push(self, item: bytes) -> bool:
         """Send an item at once, if all before it are sent; False if it has to wait."""
@@ -294,7 +302,7 @@ class Socket:
         self._inbox_bytes -= len(data)
         if self._is_paused and len(self._inbox) <= _FULL_ITEMS // 2:
             self._is_paused = False
-            self._opening.request.protocol.resume_reading()
+            self._protocol.resume_reading()
         return data
 
     def _wake(self) -> None:
@@ -307,7 +315,7 @@ class Socket:
     def _pass_on(self, message: Message) -> bool:
         """Write an item as soon as it comes, if the client keeps up."""
         transport = self._transport
-        if transport is None or transport.is_closing() or not self._room():
+        if transport is None or self._protocol.writing_paused or transport.is_closing():
             return False
         transport.write(frame(self._opcode, message.data))
         return True
@@ -351,7 +359,7 @@ class Socket:
         self._closed = asyncio.get_running_loop().create_future()
         self._write(frame(Opcode.CLOSE, close_payload(code, reason)))
         if self._is_paused:
-            self._opening.request.protocol.resume_reading()
+            self._protocol.resume_reading()
         await asyncio.wait([self._closed], timeout=_CLOSE_SECONDS)
 
     def _break_off(self, code: int, reason: str) -> None:

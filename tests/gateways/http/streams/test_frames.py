@@ -157,3 +157,26 @@ def test_a_long_reason_is_cut_between_characters():
     assert len(payload) <= 125
     assert payload[:2] == (4400).to_bytes(2)
     assert payload[2:].decode() == "ü" * 61
+
+
+@given(st.binary(max_size=130), st.sampled_from(list(Opcode)), st.booleans())
+def test_the_short_way_and_the_long_way_agree(payload, opcode, final):
+    """One whole short message is found at once; all else is left to `read`."""
+    data = masked(opcode, payload, final=final)
+    found = FrameReader(1000).whole(0x81, data)
+    is_usual = opcode == Opcode.TEXT and final and len(payload) < 126
+    assert found == (payload if is_usual else None)
+
+
+def test_the_short_way_is_not_taken_in_the_middle_of_a_message():
+    """Nor for one that is too long, or a piece of one."""
+    text = masked(Opcode.TEXT, b"abc")
+    reader = FrameReader(1000)
+    list(reader.read(masked(Opcode.TEXT, b"a", final=False)))
+    assert reader.whole(0x81, text) is None
+    reader = FrameReader(1000)
+    list(reader.read(text[:3]))
+    assert reader.whole(0x81, text) is None
+    assert FrameReader(2).whole(0x81, text) is None
+    assert all(FrameReader(9).whole(0x81, text[:at]) is None for at in range(len(text)))
+    assert FrameReader(9).whole(0x81, text + text) is None
