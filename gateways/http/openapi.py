@@ -93,6 +93,15 @@ def _names(template: str) -> list[str]:
     return [s[1:-1] for s in template.split("/") if s.startswith("{")]
 
 
+def _operation_id(route: Route[Mounted]) -> str:
+    """Return the name of an operation; an endpoint has up to three routes."""
+    mounted, method = route.target, route.method.lower()
+    own = f"{mounted.service}.{mounted.name}"
+    if route.template != mounted.path:
+        return f"{own}.{method}"
+    return own if method == "post" else f"{own}.own-{method}"
+
+
 def _takes_items(mounted: Mounted) -> bool:
     return mounted.stream in ("in", "both")
 
@@ -118,7 +127,6 @@ class _Operations:
         """
         mounted = route.target
         own = f"{mounted.service}.{mounted.name}"
-        is_own = (route.method, route.template) == ("POST", mounted.path)
         summary, _, _ = mounted.description.partition(". ")
         request = self._components.request(mounted)
         facts = {
@@ -128,7 +136,7 @@ class _Operations:
             "x-stream": mounted.stream or None,
         }
         operation: dict[str, Any] = {
-            "operationId": own if is_own else f"{own}.{route.method.lower()}",
+            "operationId": _operation_id(route),
             "tags": [mounted.service],
             "summary": summary.rstrip(".") or own,
             "description": mounted.description,
