@@ -23,7 +23,7 @@ __all__ = ["kept", "tag_of"]
 # What of a request changes the answer beside its URL: the codec, see `request_codec`.
 _VARY: Final = "Content-Type"
 _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_OK: Final = 200
+_CACHEABLE: Final = frozenset({200, 203})
 _NOT_MODIFIED: Final = 304
 
 
@@ -42,7 +42,7 @@ def kept(
         headers: Of the request.
         is_private: Whether the answer is for this caller only.
     """
-    if response.status != _OK or not isinstance(response.body, bytes):
+    if response.status not in _CACHEABLE or not isinstance(response.body, bytes):
         return response
     tag = tag_of(response.body)
     seconds = mounted.cache or 0

@@ -22,7 +22,8 @@ class GatewayOptions:
         port: Port to listen on; 0 for a free one.
         timeout: Seconds a call may take when neither the request nor the endpoint says.
         max_timeout: Most seconds that a request can ask for.
-        max_body_bytes: Longest request body; the bus's own limit counts too.
+        max_body_bytes: Longest request body, 64 MiB at most; services that are not
+            kitmsg's get no more than fits into one message of the bus.
         compress_from_bytes: Shortest answer that is sent with gzip to who takes it; 0 to
             compress nothing.
         max_header_bytes: Longest request line, and longest header line.

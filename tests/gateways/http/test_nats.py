@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ class Greeter(Service):
         return " ".join([f"Hello, {name}!"] * times)
 
     @endpoint
+    async def echo(self, data: bytes) -> bytes:
+        return data
+
+    @endpoint
     async def wait(self) -> None:
         self.entered.set()
         try:
@@ -42,6 +47,14 @@ class Greeter(Service):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+
+FACTS = {
+    "kit.http": "GET /http-far/{n}",
+    "kit.cache": "60",
+    "kit.status": "203",
+    "description": "Doubles.",
+}
 
 
 @pytest.fixture
@@ -113,6 +126,20 @@ async def test_a_server_that_dies_and_comes_back(start, until):
         assert body == "Hello, Ann!"
 
 
+async def test_long_bodies_on_nats(nats_bus, nats_server, start):
+    """Three times what the server carries in one message, there and back."""
+    async with kitmsg.connect(nats_server.url) as kit:
+        await kit.serve(Greeter())
+        call = await start(nats_bus, max_body_bytes=4 << 20)
+        assert nats_bus.max_payload < 3 << 20
+        data = bytes(range(256)) * (3 << 12)
+        headers = {"Content-Type": "application/octet-stream"}
+        response, body = await call(
+            "POST", "/http_greeter/echo", data=io.BytesIO(data), headers=headers
+        )
+    assert (response.status, body == data) == (200, True)
+
+
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 async def test_a_plain_micro_service(nats_bus, other, start, until):
     """Mounted by rounds, with the keys of its metadata; errors become problems."""
@@ -131,13 +158,17 @@ async def test_a_plain_micro_service(nats_bus, other, start, until):
     service = await micro(
         other,
         "http_far",
-        double=(double, {"kit.http": "GET /http-far/{n}", "description": "Doubles."}),
+        double=(double, FACTS),
         fail=(fail, None),
         refuse=(refuse, None),
     )
     await until(lambda: "http_far" in call.server.table.services)
     assert (await call("POST", "/http_far/double", json={"n": 4}))[1] == {"twice": 8}
-    assert (await call("GET", "/http-far/5"))[1] == {"twice": 10}
+    response, body = await call("GET", "/http-far/5")
+    assert (response.status, body) == (203, {"twice": 10})
+    assert response.headers["Cache-Control"] == "max-age=60"
+    asked = {"jsonrpc": "2.0", "method": "double", "params": {"n": 6}, "id": 1}
+    assert (await call("POST", "/rpc", json=asked))[1]["result"] == {"twice": 12}
     response, body = await call("POST", "/http_far/fail")
     assert (response.status, "secret" in json.dumps(body)) == (500, False)
     response, body = await call("POST", "/http_far/refuse")
