@@ -34,16 +34,21 @@ Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateways.thrift.options import GatewayOptions
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
     from gateways.thrift.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
 
-__all__ = ["GatewayOptions", "need_thriftpy2", "serve"]
+__all__ = ["GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+
+_BACKLOG: Final = 4096
 
 
 async def serve(
@@ -52,6 +57,7 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> GatewayServer:
     """Start a gateway on a bus; returns when it accepts calls.
 
@@ -62,6 +68,7 @@ async def serve(
         options: Limits, times and switches.
         host: Address to listen on, instead of the one in `options`.
         port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned, shared with other processes.
 
     Raises:
         FailedPrecondition: thriftpy2 is not installed, a file cannot be used, or a service
@@ -75,8 +82,49 @@ async def serve(
 
     bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
     server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
-    await server.start()
+    await server.start(sockets)
     return server
+
+
+def check(options: GatewayOptions) -> None:
+    """Check what can be checked without a bus: files, and that thriftpy2 is there.
+
+    Raises:
+        FailedPrecondition: Something cannot be used; the message says what.
+        InvalidArgument: An option does not fit the others or a file.
+    """
+    need_thriftpy2()
+    from gateways.thrift.protocol import Limits
+    from gateways.thrift.server import make_source
+    from gateways.thrift.tls import server_context
+    from kitmsg.errors import InvalidArgument
+
+    try:
+        make_source(options, Limits())
+    except ValueError as exc:
+        raise InvalidArgument(str(exc)) from exc
+    server_context(options)
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return listening sockets for several processes to share; see `serve`.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    import socket
+
+    family, _, _, _, where = socket.getaddrinfo(
+        options.host, options.port, type=socket.SOCK_STREAM
+    )[0]
+    return [
+        socket.create_server(
+            where[:2],
+            family=family,
+            backlog=_BACKLOG,
+            reuse_port=options.reuse_port,
+        )
+    ]
 
 
 def need_thriftpy2() -> None:

@@ -67,6 +67,17 @@ class Metrics:
         series = self._series.get((method, code))
         return sum(series.buckets) if series else 0
 
+    def exposition(self) -> str:
+        """Return all of it in Prometheus' text format.
+
+        Raises:
+            FailedPrecondition: prometheus-client is not installed.
+        """
+        registry = _registry(self)
+        from prometheus_client import generate_latest
+
+        return generate_latest(registry).decode()
+
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
         from prometheus_client.core import (
@@ -99,6 +110,23 @@ class Metrics:
         yield closed
 
 
+def _registry(metrics: Metrics) -> Any:
+    """Return a registry of these counters.
+
+    Raises:
+        FailedPrecondition: prometheus-client is not installed.
+    """
+    try:
+        from prometheus_client import CollectorRegistry
+    except ImportError as exc:
+        raise FailedPrecondition(
+            "metrics need prometheus-client: pip install 'kitmsg[prometheus]'"
+        ) from exc
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    return registry
+
+
 def serve_metrics(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
     """Serve the page that Prometheus reads; returns what ends that.
 
@@ -106,14 +134,9 @@ def serve_metrics(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
         FailedPrecondition: prometheus-client is not installed.
         OSError: The address cannot be had.
     """
-    try:
-        from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError as exc:
-        raise FailedPrecondition(
-            "--metrics-port needs prometheus-client: pip install 'kitmsg[prometheus]'"
-        ) from exc
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
+    registry = _registry(metrics)
+    from prometheus_client import start_http_server
+
     server, thread = start_http_server(port, host, registry)
 
     def stop() -> None:

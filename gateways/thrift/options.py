@@ -50,6 +50,7 @@ class GatewayOptions:
         discovery_interval: Seconds between two rounds of asking who is there; kitmsg
             services are seen at once anyway.
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
+        workers: Processes that share the port; more than 1 from the command line only.
         reuse_port: Whether other processes may listen on the same port.
     """
 
@@ -80,6 +81,7 @@ class GatewayOptions:
     access_log: bool = False
     discovery_interval: float = 2.0
     metrics_port: int = 0
+    workers: int = 1
     reuse_port: bool = False
 
     def __post_init__(self) -> None:
@@ -89,6 +91,10 @@ class GatewayOptions:
                 raise ValueError(f"{name} must be positive, not {value!r}")
         _check_choice("protocol", self.protocol, _PROTOCOLS)
         _check_choice("transport", self.transport, _TRANSPORTS)
+        if self.metrics_port and self.workers > 1:
+            raise ValueError(
+                "metrics_port is for one process; the page of --health adds up workers"
+            )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key go together: give both or none")
         if self.tls_client_ca and not self.tls_cert:
@@ -126,4 +132,5 @@ _POSITIVE = (
     "handshake_timeout",
     "drain_timeout",
     "discovery_interval",
+    "workers",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -18,12 +19,13 @@ from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Sequence
 
     from gateways.thrift.table import Source
     from kitmsg.bus import Bus
 
-__all__ = ["GatewayServer"]
+__all__ = ["GatewayServer", "make_source"]
 
 _log = logging.getLogger("gateways.thrift")
 
@@ -63,7 +65,7 @@ class GatewayServer:
         self.limits = Limits(
             chosen.max_message_bytes, chosen.max_items, chosen.max_depth
         )
-        self._source = source or _source(chosen, self.limits)
+        self._source = source or make_source(chosen, self.limits)
         self._catalog = Catalog(
             bus, interval=chosen.discovery_interval, on_change=self._update
         )
@@ -71,7 +73,7 @@ class GatewayServer:
         self._empty = asyncio.Event()
         self._empty.set()
         self._former: dict[bytes, tuple[str, float]] = {}
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._undo: list[Callable[[], object]] = []
 
     @property
@@ -81,9 +83,9 @@ class GatewayServer:
         Raises:
             FailedPrecondition: It is not started.
         """
-        if self._server is None or not self._server.sockets:
+        if not self._servers or not self._servers[0].sockets:
             raise FailedPrecondition("the gateway is not started")
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -92,8 +94,12 @@ class GatewayServer:
         scheme = "thrifts" if self.options.tls_cert else "thrift"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    async def start(self) -> None:
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
         """Find the services, then accept connections.
+
+        Args:
+            sockets: Listen on these, which may be shared with other processes, instead
+                of the address in the options.
 
         Raises:
             OSError: The address cannot be had.
@@ -101,16 +107,7 @@ class GatewayServer:
                 not fit the .thrift that was given.
         """
         options = self.options
-        context = server_context(options)
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self),
-            options.host,
-            options.port,
-            ssl=context,
-            ssl_handshake_timeout=options.handshake_timeout if context else None,
-            reuse_port=options.reuse_port or None,
-            start_serving=False,
-        )
+        servers = await self._bind(sockets)
         try:
             if options.metrics_port:
                 undo = serve_metrics(self.metrics, options.host, options.metrics_port)
@@ -119,11 +116,13 @@ class GatewayServer:
             self._update()
             self._check()
             self._undo.append(asyncio.create_task(self._sweep()).cancel)
-            self._server = server
-            await server.start_serving()
+            self._servers = servers
+            for server in servers:
+                await server.start_serving()
         except BaseException:
-            self._server = None
-            server.close()
+            self._servers = []
+            for server in servers:
+                server.close()
             await self._put_away()
             raise
         count = len({id(served) for served in self.table.methods.values()})
@@ -134,10 +133,11 @@ class GatewayServer:
 
         What is not finished then is cancelled, and with it the services' turns.
         """
-        server, self._server = self._server, None
-        if server is None:
+        servers, self._servers = self._servers, []
+        if not servers:
             return
-        server.close()
+        for server in servers:
+            server.close()
         for connection in list(self._connections):
             connection.drain()
         try:
@@ -149,6 +149,28 @@ class GatewayServer:
                 connection.abort("stopped")
             await self._empty.wait()
         await self._put_away()
+
+    async def _bind(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+        options = self.options
+        context = server_context(options)
+        create = functools.partial(
+            asyncio.get_running_loop().create_server,
+            lambda: Connection(self),
+            ssl=context,
+            ssl_handshake_timeout=options.handshake_timeout if context else None,
+            start_serving=False,
+        )
+        if sockets:
+            return [await create(sock=sock) for sock in sockets]
+        port, reuse = options.port, options.reuse_port or None
+        return [await create(options.host, port, reuse_port=reuse)]
+
+    def exposition(self) -> str:
+        """Return the counters as Prometheus reads them; "" where that is not installed."""
+        try:
+            return self.metrics.exposition()
+        except FailedPrecondition:
+            return ""
 
     async def _put_away(self) -> None:
         for undo in reversed(self._undo):
@@ -171,7 +193,7 @@ class GatewayServer:
         self._empty.clear()
         self.metrics.connections = len(self._connections)
         return (
-            self._server is not None
+            bool(self._servers)
             and len(self._connections) <= self.options.max_connections
         )
 
@@ -220,6 +242,7 @@ class GatewayServer:
     def _update(self) -> None:
         """Serve what is on the bus now."""
         before, self.table = self.table, self._source.table(self._catalog)
+        self.table.keep_plain(before)
         now = asyncio.get_running_loop().time()
         for name, served in before.methods.items():
             if name not in self.table.methods:
@@ -234,8 +257,13 @@ class GatewayServer:
                 _log.warning("%s", sentence)
 
 
-def _source(options: GatewayOptions, limits: Limits) -> Source:
-    """Return what is served: the user's .thrift, or what the schemas say."""
+def make_source(options: GatewayOptions, limits: Limits) -> Source:
+    """Return what is served: the user's .thrift, or what the schemas say.
+
+    Raises:
+        FailedPrecondition: A file that an option names cannot be used.
+        ValueError: An option does not fit.
+    """
     if options.thrift:
         from gateways.thrift.user import UserSource
 

@@ -109,6 +109,25 @@ class Table:
                     " with --service"
                 )
 
+    def keep_plain(self, before: Table) -> None:
+        """Let names that were clear before mean what they meant.
+
+        So a service that comes with a method of the same name takes no client's calls
+        away; it is said, because after a restart nobody knows.
+        """
+        for name in list(self.unclear):
+            former = before.methods.get(name)
+            if former is None:
+                continue
+            service = former.endpoint.service.encode()
+            served = self.methods.get(service + SEPARATOR.encode() + name)
+            if served is not None:
+                self.methods[name] = served
+                self.refused.append(
+                    f"{name.decode()!r} still means {served.name}, but"
+                    f" {self.unclear.pop(name)}"
+                )
+
 
 class Source(Protocol):
     """Makes tables: from the schemas on the bus, or from a .thrift of the user's own."""

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from thriftpy2.thrift import TApplicationException
 
+import gateways.thrift
 from examples.addsvc.service import AddService
 from gateways.thrift import GatewayOptions
 from kitmsg import Service, endpoint
@@ -175,6 +176,45 @@ async def test_a_service_can_be_meant_without_its_name(hub, start):
     await hub.serve(Other())
     outside = await start(hub, service="greeter")
     assert b"Hello, Ann!" in await outside.raw(call(b"hello", 1, text("Ann") + b"\0"))
+
+
+async def test_a_newcomer_takes_no_name_away(hub, start, until, caplog):
+    """A name that was clear means what it meant; the log says what to do."""
+
+    class Another(Service):
+        name = "another"
+
+        @endpoint
+        async def hello(self, name: str) -> str:
+            return "another"
+
+    await hub.serve(Greeter())
+    outside = await start(hub)
+    await hub.serve(Another())
+    await until(lambda: b"another:hello" in outside.server.table.methods)
+    assert b"Hello, Ann!" in await outside.raw(call(b"hello", 1, text("Ann") + b"\0"))
+    assert any("'hello' still means greeter.hello" in line for line in caplog.messages)
+
+
+async def test_several_gateways_share_a_socket(hub, start):
+    """As the processes of `--workers` do."""
+    await hub.serve(Greeter())
+    options = GatewayOptions(port=0, drain_timeout=0.5)
+    gateways.thrift.check(options)
+    sockets = gateways.thrift.listen(options)
+    first = await gateways.thrift.serve(hub, options, sockets=sockets)
+    assert first.port == sockets[0].getsockname()[1]
+    second = await gateways.thrift.serve(
+        hub, options, sockets=[sock.dup() for sock in sockets]
+    )
+    await first.stop()
+    reader, writer = await asyncio.open_connection("127.0.0.1", second.port)
+    writer.write(call(b"hello", 1, text("Ann") + b"\0"))
+    assert b"Hello" in await reader.read(100)
+    writer.close()
+    await writer.wait_closed()
+    await second.stop()
+    assert 'method="greeter.hello"' in second.exposition()
 
 
 async def test_answers_come_in_the_order_of_the_calls(hub, start, until):
