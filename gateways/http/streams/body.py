@@ -89,7 +89,7 @@ async def source_of(opening: Opening, limit: int) -> Source:
     if named == FORM:
         return Upload(request, opening.options.body_timeout, limit)
     if named == OCTETS:
-        return _Plain(chunks(arriving(request, opening.options.body_timeout)))
+        return _Plain(chunks(arriving(request, opening.options.body_timeout), limit))
     return _Plain(lines(arriving(request, None), limit))
 
 

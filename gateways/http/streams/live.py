@@ -32,6 +32,8 @@ def drop_if_gone(transport: asyncio.BaseTransport | None) -> None:
     socket = transport.get_extra_info("socket") if transport is not None else None
     if socket is None or not isinstance(transport, asyncio.WriteTransport):
         return
+    if not hasattr(select, "poll"):  # Windows
+        return
     poll = select.poll()
     poll.register(socket.fileno(), getattr(select, "POLLRDHUP", 0))
     if poll.poll(0):

@@ -24,6 +24,8 @@ OCTETS: Final = RAW.content_type
 CHUNK: Final = 64 << 10
 """Most bytes of one item that a body is cut to."""
 
+_QUOTES: Final = 4  # and what base64 fills up with
+
 _decode: Final = msgspec.json.Decoder(bytes).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -72,8 +74,14 @@ def plain(data: bytes) -> bytes:
         raise DataLoss(f"what should be bytes is none: {exc}") from exc
 
 
-async def chunks(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a body as items of bytes, in JSON."""
+async def chunks(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """Yield a body as items of bytes, in JSON.
+
+    Args:
+        body: As it comes.
+        limit: Most bytes of an item, in JSON.
+    """
+    size = max(1, min(CHUNK, limit * 3 // 4 - _QUOTES))
     async for chunk in body:
-        for at in range(0, len(chunk), CHUNK):
-            yield _encode(chunk[at : at + CHUNK])
+        for at in range(0, len(chunk), size):
+            yield _encode(chunk[at : at + size])

@@ -25,6 +25,9 @@ __all__ = ["Download", "head"]
 GRACE_SECONDS: Final = 0.1
 """Time in which an error of the service is still the answer's own status."""
 
+QUIET_SECONDS: Final = 1.0
+"""Time after which a stream where nothing moves is cut off when the gateway stops."""
+
 _FULL_BYTES: Final = 1 << 16
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -106,11 +109,23 @@ class Download:
             self._put(self._form.beat)
 
     def leave(self) -> None:
-        """End it, if its client will come back; else it may end by itself."""
+        """End it, if its client will come back; else let it end, as long as it moves."""
         if self._form.is_resumed:
-            self.cut()
+            self._cut()
+        else:
+            self._look_again()
 
-    def cut(self) -> None:
+    def _look_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(QUIET_SECONDS, self._cut_if_quiet, self._stream.moved)
+
+    def _cut_if_quiet(self, moved: int) -> None:
+        if self._stream.moved == moved:
+            self._cut()
+        elif self._stream.is_open:
+            self._look_again()
+
+    def _cut(self) -> None:
         """End it now: the gateway stops."""
         self._is_cut = True
         self._stream.fail(Unavailable("the gateway is stopping; come back"))

@@ -73,7 +73,7 @@ class Upload:
             InvalidArgument: The form breaks off, or goes on after the file.
             Problem: 408.
         """
-        async for item in chunks(self._pieces()):
+        async for item in chunks(self._pieces(), self._limit):
             yield item
         if await self._within(self._parts.next()) is not None:
             raise InvalidArgument("the file must be the last part of the form")

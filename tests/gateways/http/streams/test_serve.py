@@ -169,6 +169,20 @@ async def test_a_download_that_does_not_end_is_cut_off(hub, feed, start, nothing
     await nothing_left()
 
 
+async def test_a_quiet_stream_does_not_hold_up_a_gateway_that_stops(
+    hub, feed, start, monkeypatch
+):
+    """It is cut off, with a problem that says why."""
+    monkeypatch.setattr("gateways.http.streams.out.QUIET_SECONDS", 0.05)
+    call = await start(hub, drain_timeout=60)
+    async with call.session.get("/wait?items=1") as response:
+        assert await response.content.readline() == b"0\n"
+        stopping = asyncio.create_task(call.server.stop())
+        problem = json.loads(await response.content.read())
+        await stopping
+    assert (problem["status"], problem["code"]) == (503, "unavailable")
+
+
 async def test_a_service_that_stops_ends_its_streams(hub, feed, call, nothing_left):
     """As an error that says so."""
     async with call.session.get("/wait?items=1") as response:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from gateways.http.streams.octets import OCTETS
+from gateways.http.streams.octets import OCTETS, chunks, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -178,3 +178,15 @@ async def test_a_client_that_vanishes_in_an_upload(call, feed, nothing_left):
     writer.transport.abort()
     await asyncio.wait_for(feed.ended.wait(), 5)
     await nothing_left()
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100, 1000])
+async def test_items_are_no_longer_than_they_may_be(limit):
+    """In base64, quotes included; together they are the body."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 5000
+
+    items = [item async for item in chunks(body(), limit)]
+    assert b"".join(map(plain, items)) == b"x" * 5000
+    assert max(map(len, items)) <= max(limit, len(b'"AA=="'))
