@@ -2,16 +2,17 @@
 
 Backoff is exponential with full jitter (Marc Brooker, "Exponential Backoff And Jitter",
 AWS Architecture Blog); the budget is gRPC's retry throttling (gRFC A6).  No hedging here,
-and a stream that broke after its first item is not started again.
+and a stream of which an item went, either way, is not started again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import Code, Disconnected, KitError
+from kitmsg.schema.calls import StreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -113,9 +114,11 @@ def retry(
         ceiling = min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
         return (error.retry_after or 0.0) + jitter(ceiling)
 
-    def is_worth_it(error: KitError) -> bool:
+    def is_worth_it(error: KitError, request: Any) -> bool:
         if isinstance(error, Disconnected) and error.sent and not idempotent:
             return False
+        if isinstance(request, StreamRequest) and request.has_begun:
+            return False  # items that went cannot be had again
         return error.code in codes and purse.failed()
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
@@ -128,7 +131,7 @@ def retry(
                     past.append(error)
                     wait = delay(len(past), error)
                     if (
-                        not is_worth_it(error)
+                        not is_worth_it(error, request)
                         or len(past) >= attempts
                         or not _is_in_time(ctx, wait)
                     ):

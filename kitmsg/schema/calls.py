@@ -18,16 +18,25 @@ Adapter: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 """Takes the context and the request; runs the method."""
 
 
-class StreamRequest(NamedTuple):
+class StreamRequest:
     """What an endpoint that streams is called with.
 
     Attributes:
         request: The parameters that are no stream, as for any endpoint.
         items: What the caller streams; None if nothing.
+        send: Sends all of an iterator to the caller, where the endpoint does that itself;
+            None where it returns the iterator.
+        has_begun: Whether an item was sent or taken, so that a call with this request
+            cannot be made again.
     """
 
-    request: Any
-    items: AsyncIterator[Any] | None
+    __slots__ = ("has_begun", "items", "request", "send")
+
+    def __init__(self, request: Any, items: AsyncIterator[Any] | None) -> None:
+        self.request = request
+        self.items = items
+        self.send: Callable[[AsyncIterator[Any]], Awaitable[None]] | None = None
+        self.has_begun = False
 
 
 class Shape(NamedTuple):

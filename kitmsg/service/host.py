@@ -34,7 +34,7 @@ from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
-from kitmsg.transport.stream_server import StreamServer
+from kitmsg.transport.stream_server import StreamServer, sending
 from kitmsg.transport.typed import decode_item, decode_request, encode_response
 
 if TYPE_CHECKING:
@@ -242,7 +242,10 @@ class ServiceHost:
     def _endpoint(self, declaration: Declaration) -> Endpoint[Any, Any]:
         """Return the method of the present instance, in its middlewares."""
         around = (*self.service.middleware, *declaration.options.middleware)
-        return chain(*around)(self.service.__endpoint__(declaration))
+        inner = self.service.__endpoint__(declaration)
+        if declaration.signature.gives_items:
+            inner = sending(inner)
+        return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()

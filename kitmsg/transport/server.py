@@ -301,12 +301,16 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Log what is the service's fault, and answer."""
+        self._note_failure(ctx, error)
+        self._answer(ctx, message, error)
+
+    def _note_failure(self, ctx: Context, error: BaseException) -> None:
+        """Log what is the service's fault, and tell the supervision."""
         if not self._is_told(error):
             if self._logs:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
                 self._on_failure(error)
-        self._answer(ctx, message, error)
 
     def _is_told(self, error: BaseException) -> bool:
         """Tell whether the text of `error` is meant for others than the log."""

@@ -7,11 +7,19 @@ iterator of items, or the one result of an endpoint that only takes items.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kitmsg.codec import MSGPACK, Codec
-from kitmsg.errors import Cancelled, DataLoss, DeadlineExceeded, KitError, NoResponders
+from kitmsg.errors import (
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    KitError,
+    NoResponders,
+)
 from kitmsg.message import encode_headers
 from kitmsg.transport.client import Before, Client, Hint
 from kitmsg.transport.stream import OPEN_TIMEOUT
@@ -93,9 +101,14 @@ class StreamClient(Client[Any, Any]):
     async def _stream(self, ctx: Context, request: StreamRequest) -> Any:
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
+        if request.has_begun:
+            raise FailedPrecondition(
+                f"items of this call of {self.name} went already; make a new one"
+            )
         stream = await self._open(ctx, request)
         answer = _Answer(self, ctx, stream)
         if self._encode_item is not None and request.items is not None:
+            request.has_begun = True
             answer.pump(request.items, self._encode_item)
         return answer if self._gives_items else await answer.result()
 
@@ -169,7 +182,11 @@ class _Answer(AsyncIterator[Any]):
             if error is exc:
                 raise
             raise error from None
-        return self._client.decode_item(self._ctx, message)
+        try:
+            return self._client.decode_item(self._ctx, message)
+        except BaseException:
+            self.stop()
+            raise
 
     async def result(self) -> Any:
         """Return the one item."""
@@ -211,7 +228,8 @@ class _Answer(AsyncIterator[Any]):
     def abandon(self) -> None:
         """Do as `stop`, wherever the garbage collector happens to run."""
         loop = self._loop
-        if not self.stream.is_open or loop.is_closed():
+        is_sending = self._pump is not None and not self._pump.done()
+        if loop.is_closed() or not (self.stream.is_open or is_sending):
             return
         try:
             is_here = asyncio.get_running_loop() is loop
@@ -219,7 +237,8 @@ class _Answer(AsyncIterator[Any]):
             is_here = False
         if is_here:
             self.stop()
-        else:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
             loop.call_soon_threadsafe(self.stop)
 
     async def aclose(self) -> None:
@@ -230,25 +249,33 @@ class StreamCall(AsyncGenerator[T, None]):
     """A stream that a client reads: iterate over it, or await it to open it first.
 
     It is opened by the first step.  Leaving it, or closing it with `aclose`, ends the
-    work of the service.
+    work of the service.  Several tasks may read it; each item goes to one of them.
     """
 
     def __init__(self, start: Callable[[], Awaitable[AsyncIterator[T]]]) -> None:
         self._start: Callable[[], Awaitable[AsyncIterator[T]]] | None = start
         self._items: AsyncIterator[T] | None = None
+        self._opening = asyncio.Lock()
+        self._is_closed = False
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._opened().__await__()
 
     async def _opened(self) -> Self:
-        if self._start is not None:
-            start, self._start = self._start, None
-            self._items = await start()
+        async with self._opening:
+            if self._start is not None and not self._is_closed:
+                start, self._start = self._start, None
+                self._items = await start()
+        if self._is_closed:
+            await self.aclose()
         return self
 
-    async def __anext__(self) -> T:
-        if self._items is None:
-            await self._opened()
+    def __anext__(self) -> Awaitable[T]:  # type: ignore[override]  # one layer less
+        """Return the next item, awaited."""
+        return self._first() if self._items is None else self._items.__anext__()
+
+    async def _first(self) -> T:
+        await self._opened()
         if self._items is None:
             raise StopAsyncIteration
         return await self._items.__anext__()
@@ -260,11 +287,12 @@ class StreamCall(AsyncGenerator[T, None]):
     async def athrow(self, *error: Any) -> T:
         """Give up with `error`."""
         await self.aclose()
-        raise error[0]
+        kind, value, *_ = *error, None
+        raise kind if value is None else value
 
     async def aclose(self) -> None:
         """Give up; the service stops too."""
-        self._start = None
+        self._is_closed = True
         items, self._items = self._items, None
         close = getattr(items, "aclose", None)
         if close is not None:

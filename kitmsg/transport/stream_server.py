@@ -8,6 +8,7 @@ for each item, finalizer.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from kitmsg.transport.stream import Stream
     from kitmsg.transport.typed import Decode, Encode
 
-__all__ = ["MAX_STREAMS", "StreamServer"]
+__all__ = ["MAX_STREAMS", "StreamServer", "sending"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -56,18 +57,30 @@ _FETCH_SECONDS: Final = 10.0
 class _Run:
     """One stream that is served."""
 
-    __slots__ = ("ctx", "cut", "message", "stream", "task")
+    __slots__ = ("ctx", "cut", "has_begun", "message", "stream", "task", "timer")
 
     def __init__(self, message: Message, ctx: Context) -> None:
         self.message = message
         self.ctx = ctx
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.cut: Code | None = None  # why the task was cancelled
+        self.timer: asyncio.TimerHandle | None = None
+        self.has_begun = False
+        self.cut: Code | None = None  # why it was cut off
 
-    def cancel(self, why: Code) -> None:
-        if self.cut is None and self.task is not None:
-            self.cut = why
+    def begin(self) -> None:
+        """Note that the task runs.
+
+        Raises:
+            CancelledError: The stream was cut off before.
+        """
+        self.has_begun = True
+        if self.cut is not None:
+            raise asyncio.CancelledError
+
+    def stop(self) -> None:
+        """Cancel the task.  One that did not begin yet would never know; see `begin`."""
+        if self.has_begun and self.task is not None:
             self.task.cancel()
 
 
@@ -78,7 +91,7 @@ class StreamServer(Server):
         bus: What carries the messages.
         subject: Where streams are asked for.
         endpoint: What to do with them.  One that gives items returns an asynchronous
-            iterator.
+            iterator, or has sent them; see `sending`.
         decode_item: Makes an item of a message; None where the caller streams nothing.
         gives_items: Whether the endpoint gives items, not one result.
         max_streams: Most streams at once; more are refused.
@@ -106,6 +119,7 @@ class StreamServer(Server):
         self._decode_item = decode_item
         self._gives_items = gives_items
         self._runs: dict[str, _Run] = {}
+        self._is_closing = False
 
     def receive(self, message: Message) -> None:
         """Begin a stream, or answer why not."""
@@ -117,8 +131,12 @@ class StreamServer(Server):
         except KitError as exc:
             self._refuse(message, exc)
             return
+        loop = asyncio.get_running_loop()
         self._runs[message.reply] = run
-        run.task = asyncio.get_running_loop().create_task(self._run(run))
+        run.task = loop.create_task(self._run(run))
+        if run.ctx.deadline is not None:
+            late = Code.DEADLINE_EXCEEDED
+            run.timer = loop.call_at(run.ctx.deadline, self._cut, run, late)
 
     def _fetch(self, message: Message) -> None:
         said = timeout_ms(message)
@@ -129,6 +147,12 @@ class StreamServer(Server):
         if message.headers.get(STREAM) != "open" or not message.reply:
             raise FailedPrecondition(
                 f"{self.name} is a stream: ask for it with the header {STREAM}: open"
+            )
+        if self._is_closing:
+            raise Unavailable(f"{self.name} is stopping")
+        if message.reply in self._runs:
+            raise FailedPrecondition(
+                f"{self.name} has a stream with this reply subject; take another"
             )
         if len(self._runs) >= self.max_streams:
             self.stats.shed += 1
@@ -154,21 +178,22 @@ class StreamServer(Server):
         run = self._runs.get(reply)
         if run is None:
             return False
-        run.cancel(Code.CANCELLED)
+        self._cut(run, Code.CANCELLED)
         return True
 
     def replace(self, endpoint: Endpoint[Any, Any]) -> None:
         """Serve by another endpoint from now on, and cut off the streams that run."""
         super().replace(endpoint)
         for run in list(self._runs.values()):
-            run.cancel(Code.UNAVAILABLE)
+            self._cut(run, Code.UNAVAILABLE)
 
     async def wind_down(self, timeout: float) -> None:
-        """Let streams come to their end, at most `timeout` seconds; cut off the rest.
+        """Take no more, and let streams come to their end in `timeout` s; cut off the rest.
 
         One that gives items, and gave and took none for a second, is cut off then: it
         waits for something to happen, and would keep its instance here for ever.
         """
+        self._is_closing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         seen: dict[_Run, tuple[int, float]] = {}
@@ -180,12 +205,14 @@ class StreamServer(Server):
                 if moved != before:
                     seen[run] = moved, loop.time()
                 elif self._gives_items and loop.time() - since >= _QUIET_SECONDS:
-                    run.cancel(Code.UNAVAILABLE)
+                    self._cut(run, Code.UNAVAILABLE)
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for run in list(self._runs.values()):
-            run.cancel(Code.UNAVAILABLE)
+            self._cut(run, Code.UNAVAILABLE)
         if tasks:
             await asyncio.wait(tasks, timeout=_FULL_SECONDS)
+        for run in self._runs.values():
+            _log.error("%s swallows CancelledError and goes on", run.ctx.endpoint)
 
     async def _run(self, run: _Run) -> None:
         """Serve one stream, from the request to the end."""
@@ -193,33 +220,41 @@ class StreamServer(Server):
         started = perf_counter_ns()
         enter(ctx)
         error: BaseException | None = None
-        timeout = asyncio.timeout_at(ctx.deadline)
         try:
-            async with timeout:
-                await self._serve(run)
-        except asyncio.CancelledError as exc:
-            error = exc
-            self._cut_short(run)
-            if run.cut is None:
-                raise  # the loop ends
+            run.begin()
+            await self._serve(run)
         except BaseException as exc:
             error = exc
-            self._broke(run, exc, is_late=timeout.expired())
-            if isinstance(exc, (GeneratorExit, KeyboardInterrupt)):
+            if self._broke(run, exc):
                 raise
         finally:
+            if run.timer is not None:
+                run.timer.cancel()
             self._runs.pop(message.reply, None)
             if self._counts:
                 self.stats.observe(perf_counter_ns() - started)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
 
-    def _broke(self, run: _Run, error: BaseException, *, is_late: bool) -> None:
-        """Tell the caller of a stream that ended with an error."""
-        if isinstance(error, TimeoutError) and is_late:
-            self._ended(run, DeadlineExceeded(f"{self.name} took too long"))
-        elif run.stream is None or error is not run.stream.error:
+    def _broke(self, run: _Run, error: BaseException) -> bool:
+        """Tell the caller of a stream that ended with an error.
+
+        One that was cut off has been told of.
+
+        Returns:
+            Whether the error is meant for the task, or the process, too.
+        """
+        if isinstance(error, asyncio.CancelledError):
+            if run.cut is not None:
+                return False
+            loop_ends = _is_cancelled()  # else it is the endpoint's own
+            self._end(run, Code.UNAVAILABLE if loop_ends else Code.CANCELLED)
+            return loop_ends
+        if run.cut is None:
             self._failed(run.ctx, run.message, error)
+        else:
+            self._note_failure(run.ctx, error)
+        return isinstance(error, (GeneratorExit, KeyboardInterrupt))
 
     async def _serve(self, run: _Run) -> None:
         ctx, message = run.ctx, run.message
@@ -232,21 +267,36 @@ class StreamServer(Server):
         stream = run.stream = accept(
             self.bus, message, self.name, takes_items=decode_item is not None
         )
-        stream.on_cancel = run.cancel
-        items = None if decode_item is None else _Items(ctx, stream, decode_item)
-        response = await self.endpoint(ctx, StreamRequest(request, items))
+        stream.on_cancel = functools.partial(self._cut, run)
+        asked = StreamRequest(request, None)
+        if decode_item is not None:
+            asked.items = _Items(ctx, stream, decode_item, asked)
+        if self._gives_items:
+            asked.send = functools.partial(self._send_all, run, stream, asked)
+        response = await self.endpoint(ctx, asked)
         if not self._gives_items:
-            await self._send(run, stream, response)
-        else:
-            try:
-                async for item in response:
-                    await self._send(run, stream, item)
-            finally:
-                await _close(response)
+            await self._send(stream, self._encode(ctx, response))
+        elif response is not None:
+            await self._send_all(run, stream, asked, response)
         stream.finish_with(b"", self._reply_headers(ctx) if self._after else b"")
 
-    async def _send(self, run: _Run, stream: Stream, item: Any) -> None:
-        data = self._encode(run.ctx, item)
+    async def _send_all(
+        self,
+        run: _Run,
+        stream: Stream,
+        asked: StreamRequest,
+        items: AsyncIterator[Any],
+    ) -> None:
+        """Send what the endpoint gives, to its end.  Hot path: runs for every item."""
+        ctx, encode = run.ctx, self._encode
+        try:
+            async for item in items:
+                asked.has_begun = True
+                await self._send(stream, encode(ctx, item))
+        finally:
+            await _close(items)
+
+    async def _send(self, stream: Stream, data: bytes) -> None:
         try:
             await stream.send(data)
         except InvalidArgument as exc:
@@ -257,32 +307,42 @@ class StreamServer(Server):
                 ) from exc
             raise
 
-    def _cut_short(self, run: _Run) -> None:
-        """Tell the caller of a stream whose task was cancelled."""
-        if run.cut is Code.CANCELLED:
-            self._ended(run, Cancelled(f"{self.name} was cancelled"))
-        elif run.cut in (None, Code.UNAVAILABLE):
-            self._ended(run, Unavailable(f"{self.name} is stopping"))
-        else:  # the peer broke a rule, which ended the stream
-            self.stats.cancelled += 1
+    def _cut(self, run: _Run, why: Code) -> None:
+        """End a stream from outside: the caller is told at once, then the endpoint."""
+        if run.cut is None:
+            self._end(run, why)
+            run.stop()
 
-    def _ended(self, run: _Run, error: KitError) -> None:
+    def _end(self, run: _Run, why: Code) -> None:
+        """Tell the caller of a stream that it is over, unless it knows."""
+        run.cut = why
         self.stats.cancelled += 1
+        error: KitError = Cancelled(f"{self.name} was cancelled")
+        if run.stream is not None and run.stream.error is not None:
+            error = run.stream.error
+        elif why is Code.UNAVAILABLE:
+            error = Unavailable(f"{self.name} is stopping")
+        elif why is Code.DEADLINE_EXCEEDED:
+            error = DeadlineExceeded(f"{self.name} took too long")
         self._answer(run.ctx, run.message, error)
 
     def _send_error(self, message: Message, data: bytes, header_block: bytes) -> None:
         """Send an error: as the end of the stream, if it was taken."""
         run = self._runs.get(message.reply)
-        if run is None or run.stream is None:
+        if run is None or run.message is not message or run.stream is None:
             super()._send_error(message, data, header_block)
         else:
-            run.stream.finish_with(data, header_block)
+            over = Cancelled(f"the stream of {self.name} is over")
+            run.stream.finish_with(data, header_block, over)
 
 
 class _Items:
     """What the caller streams, decoded."""
 
-    def __init__(self, ctx: Context, stream: Stream, decode: Decode) -> None:
+    def __init__(
+        self, ctx: Context, stream: Stream, decode: Decode, asked: StreamRequest
+    ) -> None:
+        self._asked = asked
         self._ctx = ctx
         self._stream = stream
         self._decode = decode
@@ -291,7 +351,28 @@ class _Items:
         return self
 
     async def __anext__(self) -> Any:
-        return self._decode(self._ctx, await self._stream.__anext__())
+        message = await self._stream.__anext__()
+        self._asked.has_begun = True
+        return self._decode(self._ctx, message)
+
+
+def sending(call: Endpoint[Any, Any]) -> Endpoint[Any, Any]:
+    """Have an endpoint that gives items send them before it returns, and return None.
+
+    So the middlewares around it see the whole stream: how long it takes and how it ends.
+    """
+
+    async def send(ctx: Context, request: StreamRequest) -> Any:
+        items = await call(ctx, request)
+        return items if request.send is None else await request.send(items)
+
+    return send
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody cancelled the task that runs."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _close(items: Any) -> None:
