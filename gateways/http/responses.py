@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import kitmsg
 from gateways.http import problem, streamdoc
 from gateways.http.samples import NONE, Samples
-from kitmsg.codec import JSON
+from kitmsg.codec import JSON, RAW
 
 if TYPE_CHECKING:
     from gateways.http.components import Components
@@ -57,6 +57,19 @@ _KEPT: Final = {
 }
 
 
+def error(text: str, schema: Any = _REF) -> dict[str, Any]:
+    """Return the response that carries a problem."""
+    content = {problem.CONTENT_TYPE: {"schema": schema}}
+    return {"description": text, "content": content}
+
+
+_SOCKET: Final = {
+    "101": {"description": "It becomes a WebSocket."},
+    "426": error("It did not ask to become a WebSocket."),
+    "default": _OTHER,
+}
+
+
 class Responses:
     """Describes answers.
 
@@ -70,13 +83,22 @@ class Responses:
 
     def of(self, mounted: Mounted, method: str) -> dict[str, Any]:
         """Return the responses of an endpoint to one HTTP method, by status."""
+        if method == "GET" and mounted.stream in ("in", "both"):
+            return _SOCKET
         status = str(mounted.status)
         if mounted.gives_nothing and status == "200":
             status = "204"
         found: dict[str, Any] = {status: self._success(mounted)}
-        if mounted.cache is not None and method == "GET":
+        is_file = mounted.gives_bytes and not mounted.stream
+        if (mounted.cache is not None or is_file) and method == "GET":
             found[status]["headers"] = _KEPT
             found["304"] = {"description": "It has not changed.", "headers": _KEPT}
+        if is_file and method == "GET":
+            found["206"] = {
+                "description": "The part that `Range` asks for.",
+                "content": {RAW.content_type: _TEXT},
+            }
+            found["416"] = error("There is no such part.")
         texts = _STATUSES | (_OF_BODIES if method in ("POST", "PUT", "PATCH") else {})
         own = self._own(mounted)
         for status in sorted({*texts, *own} - {"default"}):
@@ -92,11 +114,10 @@ class Responses:
             return streamdoc.answer(schema, self._samples)
         if mounted.gives_nothing:
             return {"description": "It is done."}
-        content = with_example({"schema": schema}, self._samples)
-        return {
-            "description": "The result.",
-            "content": {JSON.content_type: content},
-        }
+        content = {JSON.content_type: with_example({"schema": schema}, self._samples)}
+        if mounted.gives_bytes:
+            content[RAW.content_type] = _TEXT
+        return {"description": "The result.", "content": content}
 
     def _own(self, mounted: Mounted) -> dict[str, dict[str, Any]]:
         """Return the endpoint's own errors by status, each with their schemas by name."""
@@ -113,12 +134,6 @@ class Responses:
         told = f"{text} {names} among them." if text else f"{names}."
         variants = [_typed(name, schema) for name, schema in own.items()]
         return error(told, {"anyOf": [*variants, _REF]})
-
-
-def error(text: str, schema: Any = _REF) -> dict[str, Any]:
-    """Return the response that carries a problem."""
-    content = {problem.CONTENT_TYPE: {"schema": schema}}
-    return {"description": text, "content": content}
 
 
 def with_example(content: dict[str, Any], samples: Samples) -> dict[str, Any]:
