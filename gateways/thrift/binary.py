@@ -26,6 +26,7 @@ from gateways.thrift.protocol import (
     Kind,
     Limits,
     Malformed,
+    OverLimit,
     Reader,
     Scan,
     Writer,
@@ -136,7 +137,7 @@ class BinaryProtocol:
         return read
 
     def _too_deep(self) -> Malformed:
-        return Malformed(f"nested deeper than {self.limits.max_depth} levels")
+        return OverLimit(f"nested deeper than {self.limits.max_depth} levels")
 
     def _list_reader(self, type_: ListType) -> Reader:
         wire, read_item = type_.item.wire, self.reader(type_.item)

@@ -121,6 +121,9 @@ class Calls:
         except UNFIT as exc:
             code = Code.INTERNAL.value
             return failure(protocol, begin, _unfit(served, exc))
+        except Exception:  # noqa: BLE001  # logged; the client must not wait for ever
+            code = Code.INTERNAL.value
+            return failure(protocol, begin, _broken(served))
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
@@ -288,6 +291,13 @@ def _raise_declared(served: Served, reply: Message, name: str, error: KitError) 
             raise _unfit(served, exc) from exc
     if plan.refusal is not None:
         raise _Declared(error.code, plan.refusal(str(error)))
+
+
+def _broken(served: Served) -> KitError:
+    """Return the error of a failure of the gateway itself, which goes to its log."""
+    id_ = new_request_id()
+    _log.exception("a call of %s failed here (request id %s)", served.name, id_)
+    return Internal(f"the gateway failed; its log says more under request id {id_}")
 
 
 def _unfit(served: Served, why: BaseException) -> KitError:

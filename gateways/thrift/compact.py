@@ -17,6 +17,7 @@ from gateways.thrift.protocol import (
     Kind,
     Limits,
     Malformed,
+    OverLimit,
     Reader,
     Scan,
     Writer,
@@ -151,7 +152,7 @@ class CompactProtocol:
         return read
 
     def _too_deep(self) -> Malformed:
-        return Malformed(f"nested deeper than {self.limits.max_depth} levels")
+        return OverLimit(f"nested deeper than {self.limits.max_depth} levels")
 
     def _list_reader(self, type_: ListType) -> Reader:
         wanted, read_item = _KINDS[type_.item.wire], self.reader(type_.item)

@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._inbox = gateway.inbox()
         self._slots: deque[_Slot] = deque()
         self._transport: asyncio.Transport | None = None
-        self._is_choked = self._is_ending = False
+        self._is_choked = self._is_ending = self._is_paused = False
         # What the sweep looks at: when the client was last seen to move on.
         self._moved = self._loop.time()
         self._who = ""
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if self._is_ending:
             self._close_if_done()
-        elif not transport.is_reading():
+        elif self._is_paused:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -224,11 +224,13 @@ class Connection(asyncio.Protocol):
         if self._is_choked or self._is_ending or len(self._slots) > room:
             return
         if self._transport is not None:
+            self._is_paused = False
             self._transport.resume_reading()
             self._read()
 
     def _pause(self) -> None:
         if self._transport is not None:
+            self._is_paused = True
             self._transport.pause_reading()
 
     def _close_if_done(self) -> None:

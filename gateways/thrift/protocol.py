@@ -36,6 +36,7 @@ __all__ = [
     "Kind",
     "Limits",
     "Malformed",
+    "OverLimit",
     "Reader",
     "Scan",
     "ThriftProtocol",
@@ -62,6 +63,10 @@ Scan: TypeAlias = Generator[None, None, int]
 
 class Malformed(Exception):
     """The bytes are no Thrift, or over a limit; the text says which."""
+
+
+class OverLimit(Malformed):
+    """The bytes may be Thrift, but more of it than is taken."""
 
 
 class Incomplete(Exception):
@@ -119,7 +124,7 @@ class Limits:
         """
         if 0 <= size <= self.max_bytes:
             return size
-        raise Malformed(f"a length of {size} bytes; at most {self.max_bytes} are taken")
+        raise OverLimit(f"a length of {size} bytes; at most {self.max_bytes} are taken")
 
     def count(self, items: int) -> int:
         """Return the length of a container, checked.
@@ -129,7 +134,7 @@ class Limits:
         """
         if 0 <= items <= self.max_items:
             return items
-        raise Malformed(
+        raise OverLimit(
             f"a container of {items} items; at most {self.max_items} are taken"
         )
 
@@ -201,7 +206,7 @@ class Cursor:
         start = self.position
         end = start + size
         if end > self._last:
-            raise Malformed(f"a message of over {self.limits.max_bytes} bytes")
+            raise OverLimit(f"a message of over {self.limits.max_bytes} bytes")
         while len(self.data) < end:
             yield
         self.position = end
@@ -219,7 +224,7 @@ class Cursor:
             Malformed: There are none.
         """
         if depth <= 0:
-            raise Malformed(f"nested deeper than {self.limits.max_depth} levels")
+            raise OverLimit(f"nested deeper than {self.limits.max_depth} levels")
         return depth - 1
 
 

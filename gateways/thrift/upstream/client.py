@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateways.thrift.framing import Inbox, Speech, framed
-from gateways.thrift.protocol import Malformed
+from gateways.thrift.protocol import Malformed, OverLimit
 from gateways.thrift.table import protocols
 from gateways.thrift.upstream.options import check_address
 from gateways.upstream import CannotConnect
@@ -90,8 +90,7 @@ class Client:
                 f"{self._name}: the connection to the server broke"
             ) from exc
         except Malformed as exc:
-            too_long = "bytes" in str(exc)
-            error = ResourceExhausted if too_long else DataLoss
+            error = ResourceExhausted if isinstance(exc, OverLimit) else DataLoss
             raise error(f"{self._name}: the answer cannot be read: {exc}") from exc
 
     async def _exchange(self, pool: _Pool, message: bytes, read: Read | None) -> Any:

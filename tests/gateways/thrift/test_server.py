@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import ssl
 import struct
@@ -101,6 +102,18 @@ async def test_an_unknown_method_is_said(hub, start):
     assert b"unimplemented: there is no method 'helo' here" in answer
     assert answer.count(b"crash") == 1
     assert outside.server.metrics.count("(none)", "unimplemented") == 1
+
+
+async def test_a_failure_of_the_gateway_itself_is_answered(hub, start, caplog):
+    """It is logged, the client is told where to look, and the connection goes on."""
+    await hub.serve(Greeter())
+    outside = await start(hub)
+    served = outside.server.table.methods[b"hello"]
+    broken = dataclasses.replace(served.plan, request=lambda _: 1 / 0)
+    served.plan = broken
+    answer = await outside.raw(call(b"hello", 1, b"\0") + call(b"tell", 2, b"\0"), 2)
+    assert b"internal: the gateway failed; its log says more under" in answer
+    assert any("a call of greeter.hello failed here" in m for m in caplog.messages)
 
 
 async def test_void_is_answered(hub, start):

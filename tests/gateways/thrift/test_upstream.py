@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,37 @@ async def test_what_goes_there_comes_back(connect, protocol, transport):
         upstream = connect(to=running.address, protocol=protocol, transport=transport)
         same = upstream.endpoint("same")
         assert await same(Context(), {"item": ITEM}) == ITEM
+
+
+def an_item(rng: random.Random, depth: int = 2) -> dict[str, Any]:
+    """Return a random item."""
+    item: dict[str, Any] = {
+        "name": "".join(rng.choices("aé€😀\0", k=rng.randint(0, 5))),
+        "count": rng.choice([0, -1, 2**31 - 1, -(2**31)]),
+        "color": rng.choice(["RED", "BLUE"]),
+        "data": rng.randbytes(rng.randint(0, 300)),
+        "sizes": {
+            str(rng.randint(-(2**31), 2**31 - 1)): rng.randint(-(2**63), 2**63 - 1)
+        },
+        "parts": [an_item(rng, depth - 1) for _ in range(rng.randint(0, depth))],
+        "price": rng.choice([0.0, -1.5, 1e300, 5e-324]),
+        "sold": rng.random() < 0.5,
+    }
+    left_out = rng.sample(
+        [name for name in item if name != "name"], k=rng.randint(0, 4)
+    )
+    return {name: value for name, value in item.items() if name not in left_out}
+
+
+@pytest.mark.parametrize("protocol", ["binary", "compact"])
+async def test_random_values_come_back_equal(hub, connect, protocol):
+    """200 of them: from the bus, to thriftpy2's server, and back."""
+    rng = random.Random(protocol)
+    async with Server(protocol) as running:
+        await hub.serve(connect(to=running.address, protocol=protocol))
+        for _ in range(100):
+            item = an_item(rng)
+            assert await hub.call("store.same", {"item": item}) == item
 
 
 async def test_on_the_bus_it_is_a_service_like_any_other(connect):
