@@ -82,7 +82,8 @@ def form_of(opening: Opening) -> Form:
             _NOT_ACCEPTABLE,
             Code.INVALID_ARGUMENT,
             f"{opening.mounted.service}.{opening.mounted.name} is a stream; it comes as"
-            f" {' or '.join(offers)}, or over a WebSocket",
+            f" {' or '.join(offers)}, or over a WebSocket; 'Accept: */*' takes the first"
+            " (curl --json asks for application/json alone)",
             field="Accept",
         )
     if chosen == SSE:

@@ -97,9 +97,10 @@ def _bounds(asked: str, size: int) -> tuple[int, int] | None:
     if found is None or not (found[1] or found[2]):
         return None
     if found[1]:
-        start, stop = int(found[1]), int(found[2] or size) + 1
-        if stop <= start:  # no range at all
+        start, last = int(found[1]), int(found[2] or max(size, int(found[1])))
+        if last < start:  # no range at all
             return None
+        stop = last + 1
     else:
         start, stop = size - int(found[2]), size
     start, stop = max(0, start), min(stop, size)
