@@ -19,7 +19,7 @@ __all__ = ["VERBS", "build_parser", "main"]
 VERBS: Final = {
     "dev": "try services here: a bus, a worker, HTTP and reload, nothing to install",
     "run": "serve in production: worker processes that restart, drain and report",
-    "gateway": "let others in: HTTP outside, the bus inside",
+    "gateway": "let others in: HTTP, gRPC or Thrift outside, the bus inside",
     "upstream": "put an API elsewhere on the bus: kitmsg upstream http URL --openapi FILE",
     "call": "call an endpoint: kitmsg call greeter.hello name=Ann",
     "ls": "list the services on the bus",
