@@ -76,7 +76,9 @@ class Download:
         self._opening = opening
         self._form = form
         self._stream = stream
-        self._response = web.StreamResponse(headers=head(opening, form))
+        self._response = web.StreamResponse(
+            status=opening.mounted.status, headers=head(opening, form)
+        )
         self._has_written = True
         self._is_chunked = False
         self._is_cut = False

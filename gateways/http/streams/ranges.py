@@ -54,7 +54,7 @@ def as_bytes(answer: web.Response, request: web.BaseRequest) -> web.Response:
     if not isinstance(body, bytes) or answer.content_type != JSON.content_type:
         return answer
     data = plain(body)
-    found = web.Response(body=data, headers=answer.headers)
+    found = web.Response(status=answer.status, body=data, headers=answer.headers)
     found.headers["Content-Type"] = OCTETS
     if request.method in _SAFE:
         found.headers["ETag"] = tag_of(data)

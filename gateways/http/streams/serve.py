@@ -96,7 +96,9 @@ class Streams:
         form = form_of(opening)
         body = await self._parameters(opening.visit) if request.body_exists else b""
         if request.method == "HEAD":
-            return web.Response(headers=head(opening, form))
+            return web.Response(
+                status=opening.mounted.status, headers=head(opening, form)
+            )
         async with opening.stream(body) as stream:
             return await Download(self.live, opening, form, stream).run()
 

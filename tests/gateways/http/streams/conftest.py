@@ -110,6 +110,15 @@ class Feed(Service):
         if fails:
             raise NotFound("torn")
 
+    @endpoint(status=202)
+    async def later(self) -> AsyncIterator[int]:
+        yield 1
+
+    @endpoint(status=201)
+    async def sink(self, items: AsyncIterator[int]) -> None:
+        async for _ in items:
+            pass
+
     @endpoint(http="GET /whole/{name}")
     async def whole(self, name: str) -> bytes:
         """Give a file at once."""

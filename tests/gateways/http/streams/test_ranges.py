@@ -54,7 +54,9 @@ async def test_a_part(read, asked, first, last):
     assert response.headers["Content-Range"] == f"bytes {first}-{last}/20"
 
 
-@pytest.mark.parametrize("asked", ["bytes=20-", "bytes=99-", "bytes=99-100", "bytes=-0"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=20-", "bytes=99-", "bytes=99-100", "bytes=-0"]
+)
 async def test_a_part_that_is_not_there(call, asked):
     """416 says how much there is."""
     response, problem = await call("GET", PATH, headers={"Range": asked})

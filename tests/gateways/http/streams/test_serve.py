@@ -28,6 +28,16 @@ async def test_a_form_that_we_do_not_have(call):
     assert problem["field"] == "Accept"
     assert NDJSON in problem["detail"]
     assert SSE in problem["detail"]
+    assert "'Accept: */*'" in problem["detail"]
+
+
+async def test_the_status_is_the_one_that_the_endpoint_declares(read):
+    """For streams as for any other answer."""
+    for method in ("GET", "HEAD"):
+        response, _ = await read(method, "/feed/later")
+        assert response.status == 202
+    response, body = await read("POST", "/feed/sink", data=b"1\n", headers=LINES)
+    assert (response.status, body) == (201, b"")
 
 
 async def test_head_opens_no_stream(read, feed):
