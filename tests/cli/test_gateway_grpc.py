@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +64,21 @@ def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
 
 def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
     """With workers, health and metrics are the supervisor's, and add up."""
-    words = [*GATEWAY, "--workers", "2", "--health", "127.0.0.1:0"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        health = f"127.0.0.1:{probe.getsockname()[1]}"
+    words = [*GATEWAY, "--workers", "2", "--health", health]
     with Command(words, tmp_path, nats_url=shop) as command:
         address = address_of(command)
         command.says("ready at", 2)
         for _ in range(6):
             assert price(address, "tea") == 2.5
-        found = re.search(r"health\D+(http://\S+)", command.output)
-        if found:
-            with urllib.request.urlopen(f"{found[1]}/healthz", timeout=5) as page:
-                assert len(json.load(page)["workers"]) == 2
+        with urllib.request.urlopen(f"http://{health}/healthz", timeout=5) as page:
+            assert len(json.load(page)["workers"]) == 2
+        with urllib.request.urlopen(f"http://{health}/metrics", timeout=5) as page:
+            text = page.read().decode()
+        counts = re.findall(r"_call_duration_seconds_count\{(.*)\} (\d+)", text)
+        assert sum(int(n) for at, n in counts if "shop.Shop/Price" in at) == 6
         command.send(signal.SIGTERM)
         assert command.ends() == 0
 
