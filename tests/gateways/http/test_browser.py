@@ -7,6 +7,7 @@ from typing import Annotated
 
 import pytest
 
+from examples.ticker import Ticker
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.schema import header
 from tests.gateways.http.browser import open_tab
@@ -115,4 +116,27 @@ async def test_json_rpc_is_called_from_the_page(hub, start, chromium, tmp_path):
             "result": "Hello, Bob!",
             "id": 1,
         }
+        assert tab.faults == []
+
+
+async def test_items_are_sent_from_the_page(hub, start, chromium, tmp_path):
+    """Line by line in the form's body; the result is shown."""
+    await hub.serve(Ticker())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.getElementById('ticker.average')")
+        script = """
+        const place = document.getElementById("ticker.average");
+        place.open = true;
+        const pause = () => new Promise((go) => setTimeout(go, 20));
+        while (!place.querySelector("form")) await pause();
+        for (const tab of place.querySelectorAll("button.quiet"))
+          if (tab.innerText.startsWith("POST")) tab.click();
+        place.querySelector("textarea").value = "1\\n2\\n";
+        place.querySelector("form").requestSubmit();
+        const find = () => place.querySelector("[aria-live] pre");
+        while (!find()) await pause();
+        return find().innerText;
+        """
+        assert await tab.run(script) == "1.5"
         assert tab.faults == []
