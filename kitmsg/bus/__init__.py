@@ -61,6 +61,11 @@ class Bus(Protocol):
         ...
 
     @property
+    def is_busy(self) -> bool:
+        """Whether much waits to be written: what can wait should, and leave the room."""
+        ...
+
+    @property
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes."""
         ...

@@ -93,6 +93,7 @@ class Connection(Client):
         self.soon = self._soon.call
         self._out = Outbox(self._soon, options.max_pending, self.asks.mark_written)
         self.send = self._out.send
+        self.is_busy = self._out.is_busy
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()

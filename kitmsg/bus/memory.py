@@ -97,6 +97,11 @@ class MemoryBus:
         return not self._down
 
     @property
+    def is_busy(self) -> bool:
+        """Whether much waits to be written: here nothing does."""
+        return False
+
+    @property
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes."""
         return self._max_payload

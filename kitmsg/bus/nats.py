@@ -214,6 +214,11 @@ class NatsBus:
         return self._connection.up
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a quarter of `max_pending` waits to be written."""
+        return self._connection.is_busy()
+
+    @property
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes; the server's limit."""
         return self._connection.max_payload

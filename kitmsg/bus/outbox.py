@@ -63,6 +63,12 @@ class Outbox:
         self._was_full = False
         self._is_quiet = True  # the last turn had no two commands to join
 
+    def is_busy(self) -> bool:
+        """Whether a quarter of `max_pending` waits already."""
+        if self._bytes + self._socket_bytes <= self._max_pending >> 2:
+            return False
+        return self._waiting() > self._max_pending >> 2
+
     def send(self, command: bytes) -> None:
         """Have one whole command written, before the next loop turn ends at the latest.
 
@@ -116,10 +122,14 @@ class Outbox:
         self.wire = None
         return lost
 
-    def _look_again(self) -> None:
+    def _waiting(self) -> int:
+        """Return the bytes that wait, here and in the socket's own buffer."""
         if self.wire is not None:
             self._socket_bytes = self.wire.get_write_buffer_size()
-        waiting = self._bytes + self._socket_bytes
+        return self._bytes + self._socket_bytes
+
+    def _look_again(self) -> None:
+        waiting = self._waiting()
         if waiting > self._max_pending:
             raise ResourceExhausted(
                 f"{waiting} bytes wait to be written to NATS;"

@@ -129,12 +129,12 @@ class Intake:
         """Leave, finish what is in the mailbox within `timeout` seconds, answer the rest."""
         deadline = asyncio.get_running_loop().time() + timeout
         await self.leave(min(5.0, timeout))
+        await self.fetcher.drain(max(0.0, deadline - asyncio.get_running_loop().time()))
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.gather(
             self.mailbox.drain(left),
             *(server.wind_down(left) for server in self.servers.values()),
         )
-        self.fetcher.stop()
         for subscription in self._own:
             subscription.unsubscribe()
         self._own.clear()

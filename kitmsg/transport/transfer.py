@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import (
+    Cancelled,
     DataLoss,
     DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
     InvalidArgument,
     KitError,
     ResourceExhausted,
+    Unavailable,
 )
 from kitmsg.message import Message, encode_headers
-from kitmsg.transport.frames import BODY, BODY_BYTES, STREAM, number, with_fields
+from kitmsg.transport.frames import (
+    BODY,
+    BODY_BYTES,
+    CANCEL_FRAME,
+    STREAM,
+    number,
+    with_fields,
+)
 from kitmsg.transport.hub import hub_of
 from kitmsg.transport.stream import accept, open_stream
 from kitmsg.transport.wire import TIMEOUT
@@ -45,15 +58,19 @@ __all__ = [
 MAX_BYTES: Final = 64 << 20
 """Longest request or reply, unless a service or a client says otherwise."""
 
-_MARK: Final = b"\r\nKit-Body: "
+_log = logging.getLogger("kitmsg.transport")
+
+_MARK: Final = b"\r\nkit-body:"
 _CHUNK: Final = 256 << 10
+_ITEM_ROOM: Final = 64  # for the header of an item
 _HEADER_ROOM: Final = 1024
 _BUSY_SECONDS: Final = 1.0
+_CLAIM_SECONDS: Final = 10.0  # for whoever is offered a body to ask for it
 
 
 def is_elsewhere(block: bytes) -> bool:
     """Tell whether a message with this header block has its body elsewhere."""
-    return _MARK in block
+    return _MARK in block.lower()
 
 
 class _Offer:
@@ -72,20 +89,31 @@ class _Offer:
         self._stream: Stream | None = None
         self._sending: asyncio.Task[None] | None = None
         self.subject = self._hub.next_subject()
-        self.fetched = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.fetched = loop.create_future()
+        self._unclaimed = loop.call_later(_CLAIM_SECONDS, self.lost, "")
         self._hub.join(self.subject, self)
 
     def take(self, message: Message) -> None:
         """Begin to send to whoever asks first."""
-        asks = message.headers.get(STREAM) == "open" and message.reply
-        if asks and self._stream is None:
-            stream = accept(self._bus, message, self.subject, takes_items=False)
-            self._stream = stream
-            self._sending = asyncio.create_task(self._send(stream))
+        try:
+            kind = message.headers.get(STREAM)
+            if kind == "cancel":
+                self.lost("")
+                return
+            if self._stream is None and kind == "open":
+                stream = accept(self._bus, message, self.subject, takes_items=False)
+                self._stream = stream
+                self._unclaimed.cancel()
+                self._sending = asyncio.create_task(self._send(stream))
+                return
+        except KitError as exc:
+            _log.debug("%s was asked for in no good way: %s", self.subject, exc)
+        self._hub.refuse(message)
 
     async def _send(self, stream: Stream) -> None:
         data = memoryview(self._data)
-        chunk = min(_CHUNK, self._bus.max_payload - _HEADER_ROOM)
+        chunk = max(1, min(_CHUNK, self._bus.max_payload - _ITEM_ROOM))
         try:
             for at in range(0, len(data), chunk):
                 await stream.send(bytes(data[at : at + chunk]))
@@ -100,13 +128,14 @@ class _Offer:
         """Not watched: the ask that goes with it has its own time."""
 
     def lost(self, why: str) -> None:
-        """Give up: the bus is gone."""
+        """Give up: the bus is gone, or nobody came."""
         if not self.fetched.done():
             self.fetched.set_result(None)
 
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
         self._hub.leave(self.subject, self)
+        self._unclaimed.cancel()
         if self._stream is not None:
             self._stream.cancel()
         if self._sending is not None:
@@ -200,13 +229,17 @@ async def fetch(
         Unavailable: Its sender is gone.
     """
     size = number(message.headers, BODY_BYTES)
+    where = message.headers.get(BODY, "")
+    if size > max_bytes:
+        with contextlib.suppress(KitError):  # whoever offers it need not wait
+            bus.publish(where, b"", "", CANCEL_FRAME)
     check_size(size, what, max_bytes)
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     body = bytearray()
     try:
         async with asyncio.timeout(timeout):
-            stream = await open_stream(bus, message.headers[BODY], b"")
+            stream = await open_stream(bus, where, b"")
             try:
                 async for part in stream:
                     body += part.data
@@ -225,9 +258,9 @@ async def fetch(
 
 def _here(message: Message, left: float) -> bytes:
     """Return the header block of a message whose body has come, `left` seconds to go."""
-    fields = dict(message.headers.pairs())
-    del fields[BODY], fields[BODY_BYTES]
-    if TIMEOUT in fields:
+    taken = {BODY.lower(), BODY_BYTES.lower(), TIMEOUT.lower()}
+    fields = {n: v for n, v in message.headers.pairs() if n.lower() not in taken}
+    if TIMEOUT in message.headers:
         fields[TIMEOUT] = str(max(1, int(left * 1000)))
     return encode_headers(fields)
 
@@ -252,7 +285,8 @@ class Fetcher:
         self._bus = bus
         self._max_bytes = max_bytes
         self._left = budget or 4 * max_bytes
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[Message]] = {}
+        self._is_stopping = False
 
     def start(
         self,
@@ -276,27 +310,39 @@ class Fetcher:
             return
         self._left -= size
         task = asyncio.get_running_loop().create_task(
-            self._run(message, size, timeout, then, refuse)
+            fetch(self._bus, message, timeout, "the request", self._max_bytes)
         )
         self._tasks[message.reply] = task
+        # Not at the end of the task: one that is cancelled at once never begins.
+        done = functools.partial(self._fetched, message, size, then, refuse)
+        task.add_done_callback(done)
 
     def cancel(self, reply: str) -> bool:
         """Stop fetching for the ask with this reply subject; False if there is none."""
         task = self._tasks.get(reply)
         return task is not None and task.cancel()
 
-    def stop(self) -> None:
-        """Stop fetching."""
+    async def drain(self, timeout: float) -> None:
+        """Take no more, wait at most `timeout` seconds for the rest, and refuse that."""
+        self._is_stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
         for task in self._tasks.values():
             task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
 
     def _check(self, message: Message) -> int:
         size = number(message.headers, BODY_BYTES)
         check_size(size, "the request", self._max_bytes)
+        if self._is_stopping:
+            raise Unavailable("the service is stopping")
+        if message.reply in self._tasks:
+            raise FailedPrecondition("the body of this request is on its way already")
         # A service must not be made to speak to whomever a stranger names.
         inbox = message.reply.rpartition(".")[0]
         inbox = inbox.removesuffix(".s")
-        if not inbox or not message.headers[BODY].startswith(f"{inbox}.s."):
+        if not inbox or not message.headers.get(BODY, "").startswith(f"{inbox}.s."):
             raise InvalidArgument(
                 f"header {BODY} must name an inbox of the caller", field=BODY
             )
@@ -306,28 +352,31 @@ class Fetcher:
             )
         return size
 
-    async def _run(
+    def _fetched(
         self,
         message: Message,
         size: int,
-        timeout: float,
         then: Callable[[Message], None],
         refuse: Callable[[Message, KitError], None],
+        task: asyncio.Task[Message],
     ) -> None:
-        try:
-            whole = await fetch(
-                self._bus, message, timeout, "the request", self._max_bytes
-            )
-        except BaseException as exc:
-            self._left += size
-            if isinstance(exc, KitError):
-                refuse(message, exc)
-                return
-            raise
-        finally:
-            del self._tasks[message.reply]
-        weakref.finalize(whole, self._release, size)
-        then(whole)
+        del self._tasks[message.reply]
+        if not task.cancelled() and task.exception() is None:
+            whole = task.result()
+            weakref.finalize(whole, self._release, size)
+            then(whole)
+            return
+        self._left += size
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, KitError):
+            refuse(message, error)
+        elif error is not None:
+            _log.error("the body of a request was not fetched", exc_info=error)
+            refuse(message, Internal("the body of the request could not be fetched"))
+        elif self._is_stopping:
+            refuse(message, Unavailable("the service is stopping"))
+        else:
+            refuse(message, Cancelled("the request was cancelled"))
 
     def _release(self, size: int) -> None:
         self._left += size

@@ -788,3 +788,19 @@ async def test_an_untried_nats_py_is_read_by_its_own_reader(
     assert (await bus.request("it", b"", 5)).data == b"yes"
     assert not bus._connection._is_fast
     await bus.close()
+
+
+async def test_is_busy_long_before_it_is_full(nats_server: EmbeddedServer) -> None:
+    """What can wait hears it at a quarter, so that the rest is left for what cannot."""
+    bus = await NatsBus.connect(nats_server.url, max_pending=4 << 20)
+    assert not bus.is_busy
+    for _ in range(40):
+        if bus.is_busy:
+            break
+        bus.publish("test.nobody", b"x" * 500_000)
+    else:
+        pytest.fail("the bus was never busy")
+    bus.publish("test.nobody", b"x" * 500_000)
+    await bus.flush()
+    assert not bus.is_busy
+    await bus.close()

@@ -466,3 +466,21 @@ async def test_a_bus_that_is_full_slows_a_stream(nats_server: EmbeddedServer) ->
     assert await asyncio.gather(*map(count, streams)) == [40] * 4
     await client.close()
     await server.close()
+
+
+async def test_streams_leave_room_for_answers(nats_server: EmbeddedServer) -> None:
+    """While much waits to be written, items do too, and what cannot wait is taken."""
+    bus = await NatsBus.connect(nats_server.url, max_pending=4 << 20)
+    pair = Pair(bus, bus)
+    await pair.serve(ended)
+    stream = await pair.open()
+    serving = await pair.accepted.get()
+    while not bus.is_busy:
+        bus.publish("test.nobody", b"x" * 500_000)
+    assert not serving.push(b"item")
+    bus.publish("test.nobody", b"answer")
+    sending = asyncio.create_task(serving.send(b"item"))
+    assert (await anext(stream)).data == b"item"
+    await sending
+    stream.cancel()
+    await bus.close()

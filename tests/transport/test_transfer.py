@@ -19,7 +19,7 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
 )
-from kitmsg.message import encode_headers
+from kitmsg.message import Message, encode_headers
 from kitmsg.transport.hub import hub_of
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher, request
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.bus.embedded import EmbeddedServer
-    from kitmsg.message import Message
+
 
 LONG = 3_000_000
 
@@ -258,3 +258,185 @@ async def test_a_reply_that_is_torn_is_data_loss(memory_bus: MemoryBus) -> None:
         memory_bus.subscribe("test.get", lambda m: memory_bus.respond(m, b"", block))
         with pytest.raises(DataLoss, match="the reply has 3 bytes"):
             await request(memory_bus, "test.get", b"", 5)
+
+
+def body_at(bus: MemoryBus, inbox: str, size: int = 9, **more: str) -> bytes:
+    """Return the headers of a request whose body is somewhere in an inbox."""
+    fields = {"Kit-Body": f"{inbox}.s.1", "Kit-Body-Bytes": str(size), **more}
+    return encode_headers(fields)
+
+
+async def test_sizes_around_the_limit_of_the_bus() -> None:
+    """Header and payload together decide; no length falls between the two ways."""
+    bus = MemoryBus(seed=1, max_payload=4096)
+    kit = Kit(bus)
+    await kit.serve(Store())
+    client = kit.client(Store, metadata={"X-Some": "header"})
+    for size in range(3960, 4110):
+        data = b"x" * size
+        assert await client.turn(data) == data
+    assert await client.turn(b"") == b""
+    assert len(hub_of(bus)) == 0
+    await kit.close()
+
+
+async def test_sixty_four_megabytes_exactly(pair: tuple[Kit, Kit]) -> None:
+    """The longest there is goes, both ways; its parameters are beside it in 64 MB."""
+    kit, _ = pair
+    reply = await request(
+        kit.bus,
+        "store.size",
+        b"x" * MAX_BYTES,
+        30,
+        encode_headers({"Content-Type": "application/octet-stream"}),
+    )
+    assert reply.data == b"\xce" + MAX_BYTES.to_bytes(4, "big")
+    made = await kit.client(Store, timeout=30).make(MAX_BYTES - 5)  # and its length
+    assert len(made) == MAX_BYTES - 5
+
+
+async def test_a_bus_that_carries_little() -> None:
+    """Even where a header hardly fits."""
+    bus = MemoryBus(seed=1, max_payload=300)
+    kit = Kit(bus)
+    await kit.serve(Store())
+    assert await kit.client(Store).turn(b"ab" * 1000) == b"ba" * 1000
+    await kit.close()
+
+
+async def test_names_of_headers_have_no_case(memory_bus: MemoryBus) -> None:
+    """A client that writes ``kit-body`` has its body fetched."""
+    from kitmsg.transport.transfer import offered
+
+    kit = Kit(memory_bus)
+    await kit.serve(Store())
+    with offered(memory_bus, b'{"data":"YWI="}') as offer:
+        fields = {
+            "kit-timeout": "5000",
+            "kit-body": offer.subject,
+            "kit-body-bytes": "15",
+        }
+        reply = await memory_bus.request("store.size", b"", 5, encode_headers(fields))
+    assert reply.data == b"2"
+    await kit.close()
+
+
+async def test_a_body_without_its_length(memory_bus: MemoryBus) -> None:
+    """The caller hears that what came is longer than nothing."""
+    from kitmsg.transport.transfer import offered
+
+    kit = Kit(memory_bus)
+    await kit.serve(Store())
+    with offered(memory_bus, b"abc") as offer:
+        block = encode_headers({"Kit-Body": offer.subject})
+        reply = await memory_bus.request("store.size", b"", 5, block)
+    assert reply.headers["Kit-Code"] == "data_loss"
+    await kit.close()
+
+
+async def test_long_requests_with_one_reply_subject(memory_bus: MemoryBus) -> None:
+    """The second is refused, and the budget is whole afterwards."""
+    fetcher = Fetcher(memory_bus, budget=20)
+    refused: list[str] = []
+
+    def receive(message: Message) -> None:
+        fetcher.start(
+            message, 0.1, lambda _: None, lambda _, error: refused.append(error.code)
+        )
+
+    memory_bus.subscribe("test.put", receive)
+    memory_bus.subscribe("test.inbox.s.1", lambda _: None)
+    for _ in range(2):
+        memory_bus.publish(
+            "test.put", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+        )
+    await asyncio.sleep(0.3)
+    assert refused == ["failed_precondition", "deadline_exceeded"]
+    assert fetcher._left == 20
+
+
+async def test_a_long_request_cancelled_before_it_is_fetched(
+    memory_bus: MemoryBus,
+) -> None:
+    """Request and cancellation in one read: nothing of the budget is lost."""
+    kit = Kit(memory_bus)
+    host = await kit.serve(Store())
+    fetcher = host.intake.fetcher
+    whole = fetcher._left
+    answers: list[Message] = []
+    memory_bus.subscribe("test.inbox.1", answers.append)
+    memory_bus.publish(
+        "store.size", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+    )
+    memory_bus.publish("_kit.cancel.store", b"test.inbox.1")
+    for _ in range(5):
+        await memory_bus.flush()
+    assert fetcher._left == whole
+    assert fetcher._tasks == {}
+    assert [a.headers["Kit-Code"] for a in answers] == ["cancelled"]
+    await kit.close()
+
+
+async def test_draining_finishes_long_requests(memory_bus: MemoryBus) -> None:
+    """One whose body is under way is worked on; one whose body does not come is told."""
+    kit = Kit(memory_bus)
+    host = await kit.serve(Store())
+    data = b"x" * LONG
+    asking = asyncio.create_task(kit.client(Store).size(data))
+    answers: list[Message] = []
+    memory_bus.subscribe("test.inbox.1", answers.append)
+    memory_bus.subscribe("test.inbox.s.1", lambda _: None)
+    memory_bus.publish(
+        "store.size", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+    )
+    await memory_bus.flush()
+    await memory_bus.flush()
+    await host.drain(0.5)
+    assert await asking == LONG
+    assert [a.headers["Kit-Code"] for a in answers] == ["unavailable"]
+    await kit.close()
+
+
+async def test_a_long_reply_that_nobody_asks_for(kit: Kit) -> None:
+    """Even without deadlines it does not hold its turn for ever."""
+
+    class Endless(Store):
+        name = "endless"
+        off = {"deadline"}  # noqa: RUF012
+
+    host = await kit.serve(Endless())
+    heard: list[Message] = []
+    kit.bus.subscribe("test.inbox", heard.append)
+    kit.bus.publish("endless.make", b'{"size": 3000000}', "test.inbox")
+    await asyncio.sleep(1)
+    assert host.intake.mailbox.running == 1
+    await asyncio.sleep(30)  # of virtual time
+    assert host.intake.mailbox.running == 0
+    assert int(heard[0].headers["Kit-Body-Bytes"]) > LONG
+
+
+async def test_bad_askers_for_a_body(memory_bus: MemoryBus) -> None:
+    """They are refused, and the one who asks well still gets it."""
+    from kitmsg.transport.transfer import fetch, offered
+
+    told: list[Message] = []
+    memory_bus.subscribe("test.asker", told.append)
+    with offered(memory_bus, b"abc") as offer:
+        for block in (
+            b"NATS/1.0\r\nrubbish\r\n\r\n",
+            encode_headers({"Kit-Stream": "open", "Kit-Heartbeat": "1"}),
+            encode_headers({"Kit-Stream": "beat"}),
+            b"",
+        ):
+            memory_bus.publish(offer.subject, b"", "test.asker", block)
+        await memory_bus.flush()
+        fields = {"Kit-Body": offer.subject, "Kit-Body-Bytes": "3"}
+        message = Message("", b"", "", encode_headers(fields))
+        whole = await fetch(memory_bus, message, 5, "the reply", 100)
+        assert whole.data == b"abc"
+        memory_bus.publish(
+            offer.subject, b"", "test.asker", encode_headers({"Kit-Stream": "open"})
+        )
+        await memory_bus.flush()
+        await memory_bus.flush()
+    assert [m.headers.get("Kit-Stream") for m in told] == ["cancel"] * 5
