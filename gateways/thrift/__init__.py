@@ -6,7 +6,7 @@
     framing.py    bytes to messages: which protocol, framed or not
     protocol.py   what protocols have in common: the seam, limits, skipping
     binary.py     the binary protocol
-    compact.py    the compact protocol
+    compact.py    the compact protocol; varint.py has its numbers
     model.py      an IDL's types and services as values
     load.py       a .thrift file or text to that model
     idl.py        schemas on the bus to a .thrift text

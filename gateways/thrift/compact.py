@@ -25,6 +25,12 @@ from gateways.thrift.protocol import (
     skip,
     text_of,
 )
+from gateways.thrift.varint import (
+    read_varint,
+    read_zigzag,
+    scan_varint,
+    write_varint,
+)
 
 if TYPE_CHECKING:
     from gateways.thrift.model import ThriftType
@@ -59,8 +65,6 @@ _VARINTS: Final = frozenset({4, 5, 6})
 _BITS: Final = {Wire.I16: 16, Wire.I32: 32, Wire.I64: 64}
 _LONG: Final = 15  # size of a list that is written after its header
 _MAX_STEP: Final = 15
-_MORE: Final = 0x80
-_MAX_SHIFT: Final = 63  # ten bytes hold 64 bits
 _SEQID_BITS: Final = 32
 _double: Final = struct.Struct("<d").unpack_from
 _pack_double: Final = struct.Struct("<d").pack
@@ -84,8 +88,8 @@ class CompactProtocol:
         """Return how the message at `position` begins; see the seam."""
         second = data[position + 1]
         _check_version(data[position], second)
-        seqid, position = _varint(data, position + 2)
-        size, position = _varint(data, position)
+        seqid, position = read_varint(data, position + 2)
+        size, position = read_varint(data, position)
         end = position + self.limits.length(size)
         if end > len(data):
             raise Incomplete
@@ -96,8 +100,8 @@ class CompactProtocol:
     def head(self, name: bytes, kind: Kind, seqid: int) -> bytes:
         """Return the bytes that begin a message."""
         out = bytearray((_ID, _VERSION | kind << 5))
-        _write_varint(out, seqid & 0xFFFFFFFF)
-        _write_varint(out, len(name))
+        write_varint(out, seqid & 0xFFFFFFFF)
+        write_varint(out, len(name))
         out += name
         return bytes(out)
 
@@ -141,7 +145,7 @@ class CompactProtocol:
                 if header > _MAX_STEP:
                     id_ += header >> 4
                 else:
-                    id_, position = _zigzag(data, position)
+                    id_, position = read_zigzag(data, position)
                 field = find(id_ << 4 | kind)
                 if field is not None:
                     found[field[0]], position = field[1](data, position, depth - 1)
@@ -164,7 +168,7 @@ class CompactProtocol:
             count, kind = data[position] >> 4, data[position] & 0x0F
             position += 1
             if count == _LONG:
-                count, position = _varint(data, position)
+                count, position = read_varint(data, position)
             if count_of(count) and not _is_same(kind, wanted):
                 raise Malformed(f"a list of type {kind} where {wanted} is expected")
             items = []
@@ -183,7 +187,7 @@ class CompactProtocol:
         def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
             if depth <= 0:
                 raise self._too_deep()
-            count, position = _varint(data, position)
+            count, position = read_varint(data, position)
             if not count_of(count):
                 return {}, position
             kinds = data[position]
@@ -202,7 +206,7 @@ class CompactProtocol:
         length_of = self.limits.length
 
         def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            size, position = _varint(data, position)
+            size, position = read_varint(data, position)
             end = position + length_of(size)
             if end > len(data):
                 raise Incomplete
@@ -266,7 +270,7 @@ class CompactProtocol:
             count = len(value)
             out.append(min(count, _LONG) << 4 | kind)
             if count >= _LONG:
-                _write_varint(out, count)
+                write_varint(out, count)
             for item in value:
                 write_item(out, item)
 
@@ -277,7 +281,7 @@ class CompactProtocol:
         write_key, write_value = self.writer(type_.key), self.writer(type_.value)
 
         def write(out: bytearray, value: Any) -> None:
-            _write_varint(out, len(value))
+            write_varint(out, len(value))
             if value:
                 out.append(kinds)
             for key, item in value.items():
@@ -290,7 +294,7 @@ class CompactProtocol:
         """Scan one message."""
         start = yield from cursor.take(2)
         _check_version(cursor.data[start], cursor.data[start + 1])
-        yield from _scan_varint(cursor)
+        yield from scan_varint(cursor)
         yield from self._scan_bytes(cursor)
         return (yield from self.scan_struct(cursor, self.limits.max_depth))
 
@@ -303,7 +307,7 @@ class CompactProtocol:
             if kind == Wire.STOP:
                 return cursor.position
             if header <= _MAX_STEP:
-                yield from _scan_varint(cursor)
+                yield from scan_varint(cursor)
             if kind > _FALSE:
                 yield from self._scan_value(cursor, kind, below)
 
@@ -311,7 +315,7 @@ class CompactProtocol:
         if kind in (_TRUE, _FALSE, _BYTE):
             yield from cursor.take(1)
         elif kind in _VARINTS:
-            yield from _scan_varint(cursor)
+            yield from scan_varint(cursor)
         elif kind == _DOUBLE:
             yield from cursor.take(8)
         elif kind == _BINARY:
@@ -329,9 +333,9 @@ class CompactProtocol:
             header = yield from cursor.byte()
             count, kinds = header >> 4, (header & 0x0F,)
             if count == _LONG:
-                count = yield from _scan_varint(cursor)
+                count = yield from scan_varint(cursor)
         elif kind == _MAP:
-            count = yield from _scan_varint(cursor)
+            count = yield from scan_varint(cursor)
             if count:
                 header = yield from cursor.byte()
                 kinds = (header >> 4, header & 0x0F)
@@ -343,7 +347,7 @@ class CompactProtocol:
         return cursor.position
 
     def _scan_bytes(self, cursor: Cursor) -> Scan:
-        size = yield from _scan_varint(cursor)
+        size = yield from scan_varint(cursor)
         return (yield from cursor.take(self.limits.length(size)))
 
 
@@ -356,52 +360,12 @@ def _is_same(kind: int, wanted: int) -> bool:
     return kind == wanted or (kind == _FALSE and wanted == _TRUE)
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = data[position]
-    position += 1
-    if value < _MORE:
-        return value, position
-    value &= 0x7F
-    shift = 7
-    while shift <= _MAX_SHIFT:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < _MORE:
-            return value, position
-        shift += 7
-    raise Malformed("a number of more than 64 bits")
-
-
-def _zigzag(data: bytes, position: int) -> tuple[int, int]:
-    value, position = _varint(data, position)
-    return value >> 1 ^ -(value & 1), position
-
-
-def _write_varint(out: bytearray, value: int) -> None:
-    while value >= _MORE:
-        out.append(value & 0x7F | _MORE)
-        value >>= 7
-    out.append(value)
-
-
 def _write_header(out: bytearray, step: int, id_: int, kind: int) -> None:
     if 0 < step <= _MAX_STEP:
         out.append(step << 4 | kind)
     else:
         out.append(kind)
-        _write_varint(out, (id_ << 1 ^ id_ >> 15) & 0xFFFF)
-
-
-def _scan_varint(cursor: Cursor) -> Scan:
-    value = shift = 0
-    while shift <= _MAX_SHIFT:
-        byte = yield from cursor.byte()
-        value |= (byte & 0x7F) << shift
-        if byte < _MORE:
-            return value
-        shift += 7
-    raise Malformed("a number of more than 64 bits")
+        write_varint(out, (id_ << 1 ^ id_ >> 15) & 0xFFFF)
 
 
 def _reader(wire: Wire) -> Reader:
@@ -414,7 +378,7 @@ def _reader(wire: Wire) -> Reader:
     bits = _BITS[wire]
 
     def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-        value, position = _varint(data, position)
+        value, position = read_varint(data, position)
         if value >> bits:
             raise Malformed(f"a number of more than {bits} bits")
         return value >> 1 ^ -(value & 1), position
@@ -455,13 +419,13 @@ def _writer(wire: Wire) -> Writer:
     def write(out: bytearray, value: Any) -> None:
         if not low <= value <= high:
             raise ValueError(f"{value} does not fit into {bits} bits")
-        _write_varint(out, value << 1 if value >= 0 else ~(value << 1))
+        write_varint(out, value << 1 if value >= 0 else ~(value << 1))
 
     return write
 
 
 def _write_bytes(out: bytearray, value: Any) -> None:
-    _write_varint(out, len(value))
+    write_varint(out, len(value))
     out += value
 
 
