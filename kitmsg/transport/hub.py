@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kitmsg.errors import KitError
+from kitmsg.errors import KitError, PermissionDenied
 from kitmsg.transport.frames import CANCEL_FRAME
+from kitmsg.transport.rounds import Rounds
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -45,6 +47,10 @@ class Party(Protocol):
         """End: the peer is silent, or the bus was lost."""
         ...
 
+    def denied(self, subject: str) -> None:
+        """Hear that the server forbids `subject`, in lower case."""
+        ...
+
 
 class Hub:
     """One inbox for all streams on a bus; made by `hub_of`.
@@ -61,11 +67,13 @@ class Hub:
         self.prefix = f"{bus.inbox}s."
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
-        self._rounds: dict[float, _Round] = {}
+        self._rounds: dict[float, Rounds[Party]] = {}
         self._count = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
+        self._is_denied = False  # this user may not hear what comes to it
         bus.watch(self._changed)
+        bus.watch_denials(self._denied)
 
     def __len__(self) -> int:
         return len(self._parties)
@@ -75,7 +83,13 @@ class Hub:
         return f"{self.prefix}{next(self._count)}"
 
     def join(self, subject: str, party: Party) -> None:
-        """Give `party` what comes to `subject`, which is from `next_subject`."""
+        """Give `party` what comes to `subject`, which is from `next_subject`.
+
+        Raises:
+            PermissionDenied: This user may not subscribe to it.
+        """
+        if self._is_denied:
+            raise self.denial()
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._parties.clear()
@@ -85,18 +99,20 @@ class Hub:
 
     def watch(self, party: Party, beat: float) -> None:
         """Have `party` send a heartbeat every `beat` seconds, and hear of silence."""
-        round_ = self._rounds.get(beat)
-        if round_ is None:
-            loop = asyncio.get_running_loop()
-            round_ = self._rounds[beat] = _Round(loop, beat / _TICKS)
-        round_.add(party)
+        rounds = self._rounds.get(beat)
+        if rounds is None:
+            look = functools.partial(_look, tick=beat / _TICKS)
+            rounds = self._rounds[beat] = Rounds(beat / _TICKS, look)
+        rounds.add(party)
 
     def leave(self, subject: str, party: Party, beat: float = 0) -> None:
         """Give nobody what comes to `subject` any more, and watch `party` no more."""
         self._parties.pop(subject, None)
-        round_ = self._rounds.get(beat)
-        if round_ is not None and not round_.remove(party):
-            del self._rounds[beat]
+        rounds = self._rounds.get(beat)
+        if rounds is not None:
+            rounds.remove(party)
+            if not len(rounds):
+                del self._rounds[beat]
 
     def refuse(self, message: Message) -> None:
         """Tell whoever sent `message`, and hopes for more, that nobody is here."""
@@ -116,45 +132,36 @@ class Hub:
         else:  # somebody may count on a stream that is over
             self.refuse(message)
 
+    def denial(self) -> PermissionDenied:
+        """Return what to say where nothing can come to this inbox."""
+        return PermissionDenied(
+            f"this NATS user may not subscribe to {self.prefix}*, so it can have no"
+            " streams and no long payloads; let it subscribe to its inboxes with '>'"
+        )
+
+    def _denied(self, subject: str) -> None:
+        if subject == f"{self.prefix}*".lower():
+            self._is_denied = True
+        for party in list(self._parties.values()):
+            party.denied(subject)
+
     def _changed(self, is_connected: bool) -> None:
         if not is_connected:
+            self._is_denied = False  # the next server is asked again
             for party in list(self._parties.values()):
                 party.lost("the connection to the bus was lost")
 
 
-class _Round:
-    """One timer for all parties with the same heartbeat."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, tick: float) -> None:
-        self._loop = loop
-        self._tick = tick
-        self._parties: dict[Party, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, party: Party) -> None:
-        self._parties[party] = None
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._tick, self._ring)
-
-    def remove(self, party: Party) -> bool:
-        """Watch `party` no more; tell whether there are others."""
-        self._parties.pop(party, None)
-        if not self._parties and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return bool(self._parties)
-
-    def _ring(self) -> None:
-        self._timer = self._loop.call_later(self._tick, self._ring)
-        for party in list(self._parties):
-            party.silent += 1
-            party.quiet += 1
-            if party.silent >= _LOST:
-                seconds = self._tick * _LOST
-                party.lost(f"nothing was heard from the peer for {seconds:g} s")
-            elif party.quiet >= _QUIET:
-                party.quiet = 0
-                party.beat()
+def _look(party: Party, *, tick: float) -> None:
+    """See how long it has been since a party sent and heard; once every `tick` seconds."""
+    party.silent += 1
+    party.quiet += 1
+    if party.silent >= _LOST:
+        seconds = tick * _LOST
+        party.lost(f"nothing was heard from the peer for {seconds:g} s")
+    elif party.quiet >= _QUIET:
+        party.quiet = 0
+        party.beat()
 
 
 # A hub is kept alive by its bus, which has its handlers; so it must not be what keeps the

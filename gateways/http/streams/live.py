@@ -7,20 +7,19 @@ when the gateway stops, each is told so and then has `drain_timeout` to end.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import select
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateways.http.problem import Problem
 from kitmsg.errors import Code
+from kitmsg.transport.rounds import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Live", "Party", "drop_if_gone"]
 
-_SLOTS: Final = 64
 _UNAVAILABLE: Final = 503
 
 
@@ -72,13 +71,9 @@ class Live:
         self.is_draining = False
         self.ended: Counter[tuple[str, str]] = Counter()
         self._most = most
-        self._open: dict[Party, int] = {}
-        self._tick = beat_seconds / _SLOTS
-        # All at once would hold up the loop; each slot has its own moment.
-        self._slots: list[dict[Party, None]] = [{} for _ in range(_SLOTS)]
-        self._next_slot = itertools.cycle(range(_SLOTS))
-        self._ringing = itertools.cycle(range(_SLOTS))
-        self._timer: asyncio.TimerHandle | None = None
+        self._beat_seconds = beat_seconds
+        self._open: dict[Party, None] = {}
+        self._rounds: Rounds[Party] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -99,23 +94,19 @@ class Live:
 
     def enter(self, party: Party) -> None:
         """Count a stream, and give it heartbeats."""
-        slot = self._open[party] = next(self._next_slot)
-        self._slots[slot][party] = None
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick, self._ring)
+        if self._rounds is None:
+            self._rounds = Rounds(self._beat_seconds, _beat)
+        self._open[party] = None
+        self._rounds.add(party)
         if self.is_draining:
             party.leave()
 
     def exit(self, party: Party, outcome: str) -> None:
         """Count a stream that is over; see `ended`."""
-        slot = self._open.pop(party, None)
-        if slot is None:
-            return
-        del self._slots[slot][party]
-        self.ended[party.kind, outcome] += 1
-        if not self._open and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._rounds is not None and party in self._open:
+            del self._open[party]
+            self._rounds.remove(party)
+            self.ended[party.kind, outcome] += 1
 
     def drain(self) -> None:
         """Take no more, and tell each that the gateway stops."""
@@ -143,7 +134,6 @@ class Live:
             past.add_metric([kind, outcome], count)
         yield past
 
-    def _ring(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._tick, self._ring)
-        for party in list(self._slots[next(self._ringing)]):
-            party.beat()
+
+def _beat(party: Party) -> None:
+    party.beat()
