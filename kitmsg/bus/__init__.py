@@ -139,6 +139,14 @@ class Bus(Protocol):
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
         ...
 
+    def watch_denials(self, on_denied: Callable[[str], None]) -> None:
+        """Call `on_denied` with each subject that this user may not use, in lower case.
+
+        The server says so after the fact.  It is a subject that was sent to, the reply
+        subject that stood with it, or a pattern that was subscribed to.
+        """
+        ...
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` when what came together has been handed over, no task running.
 

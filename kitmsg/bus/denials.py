@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from kitmsg.errors import PermissionDenied
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.bus.asks import Ask, Asks
 
 __all__ = ["Denials"]
@@ -32,15 +34,22 @@ class Denials:
     def __init__(self, asks: Asks, inbox: str) -> None:
         self._asks = asks
         self._inbox = inbox
+        self._listeners: list[Callable[[str], None]] = []
         self.inbox_denied = False
         """Whether replies cannot be received at all."""
 
+    def watch(self, on_denied: Callable[[str], None]) -> None:
+        """Call `on_denied` with each subject that is denied, in lower case."""
+        self._listeners.append(on_denied)
+
     def note(self, text: str) -> None:
-        """Fail the asks that `text` is about."""
+        """Fail the asks that `text` is about, and tell the others."""
         found = _TEXT.search(text)
         if found is None:
             return
         kind, reply, subject = found.groups()
+        for on_denied in self._listeners:
+            on_denied(subject.lower())
         if kind.lower() == "publish":
             self._asks.fail_where(
                 lambda ask: self._about(ask, subject, bool(reply)), _denied

@@ -165,6 +165,9 @@ class MemoryBus:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
         return self._watchers.add(on_change)
 
+    def watch_denials(self, on_denied: Callable[[str], None]) -> None:
+        """Do nothing: nothing is denied here."""
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` at the loop's next turn.  See `Bus`."""
         asyncio.get_running_loop().call_soon(callback)

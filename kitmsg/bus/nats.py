@@ -311,6 +311,10 @@ class NatsBus:
         """Call `on_change` with `is_connected` whenever it changes; returns an undo."""
         return self._watchers.add(on_change)
 
+    def watch_denials(self, on_denied: Callable[[str], None]) -> None:
+        """Call `on_denied` with each subject that this user may not use.  See `Bus`."""
+        self._connection.denials.watch(on_denied)
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the present read is over, or next turn.  See `Bus`."""
         self._connection.soon(callback)

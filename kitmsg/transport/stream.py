@@ -32,6 +32,7 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
     NoResponders,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
@@ -441,6 +442,17 @@ class Stream:
         else:
             self._close(Disconnected(f"{self._name}: {why}", sent=True))
         self._stop_work(Code.UNAVAILABLE)
+
+    def denied(self, subject: str) -> None:
+        """End, if it needs a subject that the server forbids."""
+        if subject in (self._name.lower(), self.subject.lower()):
+            what = f"this NATS user may not send to {self._name!r}"
+            self._end_by(PermissionDenied(what))
+        elif self._peer and subject == self._peer.lower():
+            what = f"this NATS user may not send to the other side of {self._name}"
+            self._end_by(PermissionDenied(what))
+        elif subject == f"{self._hub.prefix}*".lower():
+            self._end_by(self._hub.denial())
 
     def _stop_work(self, code: Code) -> None:
         if self.on_cancel is not None:

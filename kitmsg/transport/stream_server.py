@@ -22,6 +22,7 @@ from kitmsg.errors import (
     Internal,
     InvalidArgument,
     KitError,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
@@ -264,9 +265,12 @@ class StreamServer(Server):
         if self._counts:
             self._note_caller(message)
         decode_item = self._decode_item
-        stream = run.stream = accept(
-            self.bus, message, self.name, takes_items=decode_item is not None
-        )
+        try:
+            stream = run.stream = accept(
+                self.bus, message, self.name, takes_items=decode_item is not None
+            )
+        except PermissionDenied as exc:  # this service's, not the caller's
+            raise Internal(f"{self.name} may not stream on this NATS server") from exc
         stream.on_cancel = functools.partial(self._cut, run)
         asked = StreamRequest(request, None)
         if decode_item is not None:

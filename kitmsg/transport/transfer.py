@@ -132,6 +132,9 @@ class _Offer:
         if not self.fetched.done():
             self.fetched.set_result(None)
 
+    def denied(self, subject: str) -> None:
+        """Do nothing: the ask that goes with it hears of it."""
+
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
         self._hub.leave(self.subject, self)
