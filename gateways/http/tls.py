@@ -64,7 +64,9 @@ def _context(options: GatewayOptions) -> ssl.SSLContext:
         context.load_cert_chain(options.tls_cert, options.tls_key or None, _no_password)
     except (OSError, ValueError) as exc:
         files = " and ".join(filter(None, (options.tls_cert, options.tls_key)))
-        raise InvalidArgument(f"cannot use the certificate in {files}: {exc}") from exc
+        raise InvalidArgument(
+            f"cannot use the certificate in {files}: {_why(exc)}"
+        ) from exc
     if options.tls_client_ca:
         _ask_clients(context, options)
     return context
@@ -75,7 +77,7 @@ def _ask_clients(context: ssl.SSLContext, options: GatewayOptions) -> None:
         context.load_verify_locations(options.tls_client_ca)
     except OSError as exc:
         raise InvalidArgument(
-            f"cannot use the authorities in {options.tls_client_ca}: {exc}"
+            f"cannot use the authorities in {options.tls_client_ca}: {_why(exc)}"
         ) from exc
     is_optional = options.tls_client_optional
     context.verify_mode = ssl.CERT_OPTIONAL if is_optional else ssl.CERT_REQUIRED
@@ -83,6 +85,16 @@ def _ask_clients(context: ssl.SSLContext, options: GatewayOptions) -> None:
     # may not be trusted any more.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong with a file; OpenSSL's own words help nobody."""
+    if isinstance(error, ssl.SSLError):
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "certificate and key belong to different pairs"
+        return "they are not what is wanted, in PEM"
+    strerror = getattr(error, "strerror", None)
+    return strerror.lower() if isinstance(strerror, str) else str(error)
 
 
 def _no_password() -> NoReturn:

@@ -8,7 +8,6 @@ call fails; one that cannot start leaves the old one serving.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
@@ -20,12 +19,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.cli.fields import port_number
 from kitmsg.cli.output import UsageError, paint, usage
 from kitmsg.cli.ports import free_port
 from kitmsg.cli.reload import relative
 from kitmsg.worker.settings import add_flags, load_settings
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
@@ -37,7 +38,6 @@ __all__ = ["add_arguments", "run"]
 
 _HTTP: Final = 8080
 _NATS: Final = 4222
-_MAX_PORT: Final = 65_535
 _DRAIN_SECONDS: Final = 5.0
 _LOGS: Final = ("log_format", "log_level", "access_log")
 _EPILOG: Final = """\
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.set_defaults(rest="targets")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to serve")
-    port: dict[str, Any] = {"type": _number, "metavar": "PORT"}
+    port: dict[str, Any] = {"type": port_number, "metavar": "PORT"}
     parser.add_argument("--http", default=_HTTP, help="HTTP gateway (8080)", **port)
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
     parser.add_argument("--grpc", help="gRPC gateway (none)", **port)
@@ -251,13 +251,6 @@ class _Dev:
 async def _stopped(supervisor: Supervisor, keeper: asyncio.Task[int]) -> None:
     supervisor.stop()
     await keeper
-
-
-def _number(text: str) -> int:
-    """Read a port's number; 0 for any free one."""
-    if not text.isascii() or not text.isdigit() or int(text) > _MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to {_MAX_PORT})")
-    return int(text)
 
 
 def _port(wanted: int, what: str) -> int:

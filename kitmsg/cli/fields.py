@@ -6,11 +6,13 @@ import argparse
 import dataclasses
 import inspect
 import re
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from kitmsg.cli.output import UsageError
 
-__all__ = ["add_fields", "chosen"]
+__all__ = ["add_fields", "chosen", "port_number"]
+
+_MAX_PORT: Final = 65535
 
 
 def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
@@ -28,16 +30,19 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
         type_ = types[field.name]
         if type_ is bool:
             action = argparse.BooleanOptionalAction
+            text += " (default: yes)" if field.default else ""
             parser.add_argument(flag, action=action, default=None, help=text)
             continue
         is_many = get_origin(type_) is tuple
-        default = "" if field.default in ("", ()) else f" (default: {field.default})"
+        shown: Any = field.default
+        shown = ", ".join(shown) if is_many else shown
+        default = "" if shown == "" else f" (default: {shown})"
         parser.add_argument(
             flag,
-            type=get_args(type_)[0] if is_many else type_,
+            type=get_args(type_)[0] if is_many else _reader(field.name, type_),
             action="append" if is_many else "store",
             default=None,
-            metavar=field.name.rpartition("_")[2].upper(),
+            metavar=_metavar(field.name, type_, text),
             help=f"{text}{'; may be repeated' if is_many else ''}{default}",
         )
 
@@ -59,6 +64,30 @@ def chosen(cls: Any, options: argparse.Namespace) -> Any:
         return cls(**given)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+
+
+def port_number(text: str) -> int:
+    """Read a port's number; 0 for any free one.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to {_MAX_PORT})")
+    return int(text)
+
+
+def _reader(name: str, type_: Any) -> Any:
+    """Return what reads one value of a flag."""
+    return port_number if name.rpartition("_")[2] == "port" else type_
+
+
+def _metavar(name: str, type_: Any, text: str) -> str:
+    """Return what stands for a flag's value: its unit, or the last word of its name."""
+    last = name.rpartition("_")[2].upper()
+    if type_ not in (int, float) or last in ("BYTES", "PORT"):
+        return last
+    return "SECONDS" if "seconds" in text.lower() else "N"
 
 
 def _texts(cls: type) -> dict[str, str]:

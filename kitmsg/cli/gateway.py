@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg import loops
 from kitmsg.cli.fields import add_fields, chosen
+from kitmsg.cli.output import usage
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.settings import add_flags
 
@@ -61,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     check = getattr(importlib.import_module(f"gateways.{options.kind}"), "check", None)
     if check is not None:
-        check(given)  # before the wait for a bus, and once for all workers
+        with usage():
+            check(given)  # before the wait for a bus, and once for all workers
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways

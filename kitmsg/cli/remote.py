@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kitmsg.cli.output import usage
+from kitmsg.cli.output import UsageError, usage
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
 if TYPE_CHECKING:
@@ -70,15 +70,19 @@ async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[
         wait: Whether to wait for a bus that is not there yet.
 
     Raises:
+        UsageError: An address or a file of the settings cannot be used.
         KitError: The bus is out of reach or refuses.
     """
     from kitmsg.bus.nats import NatsBus
+    from kitmsg.errors import InvalidArgument
     from kitmsg.service import Kit
 
     asyncio.get_running_loop().set_exception_handler(_quiet)
     waiting = asyncio.get_running_loop().call_later(1.0, _say_waiting, settings)
     try:
         bus = await NatsBus.connect(**settings.connection("kitmsg cli"), wait=wait)
+    except InvalidArgument as exc:
+        raise UsageError(str(exc)) from exc
     finally:
         waiting.cancel()
     try:

@@ -31,6 +31,32 @@ def test_has_a_flag_for_every_option(cli: Callable[..., Ran]) -> None:
     assert "Most seconds that a request can ask for" in " ".join(out.split())
 
 
+def test_says_units_and_defaults(cli: Callable[..., Ran]) -> None:
+    """A number's flag names its unit; lists and switches show what they are."""
+    out = cli("gateway", "http", "--help").out
+    for usage in ("--timeout SECONDS", "--max-body-bytes BYTES", "--max-streams N"):
+        assert usage in out
+    assert "(default: RS256, ES256, EdDSA)" in " ".join(out.split())
+    assert "(default: yes)" in cli("gateway", "grpc", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--port", "99999"), "'99999' is not a port (0 to 65535)"),
+        (("--tls-cert", "nofile.pem"), "nofile.pem: no such file or directory"),
+        (("--nats-url", "http://x"), "begin with nats:// or tls://"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_2(
+    cli: Callable[..., Ran], flags: tuple[str, ...], said: str
+) -> None:
+    """Arguments, files and settings that cannot be used are a sentence and 2."""
+    ran = cli("gateway", "http", *flags)
+    assert ran.code == 2
+    assert said in ran.err
+
+
 def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
     """Services of other processes are called over HTTP; SIGTERM ends it with 0."""
     words = ["-m", "kitmsg.cli", "gateway", "http", "--port", "0"]
@@ -85,7 +111,7 @@ def test_a_wrong_option_is_said_once(
 ) -> None:
     """Before it waits for a bus, or starts workers."""
     ran = cli("gateway", "http", *words)
-    assert ran.code == 5
+    assert ran.code == 2
     assert ran.err.count(said) == 1
 
 
