@@ -75,8 +75,9 @@ async def test_an_error_is_an_event(call):
     assert (problem["status"], problem["error"]) == (409, "SoldOut")
 
 
-async def test_an_error_at_once_is_the_answers_status(call):
+async def test_an_error_at_once_is_the_answers_status(call, monkeypatch):
     """So that a browser does not come back to what cannot be."""
+    monkeypatch.setattr("gateways.http.streams.out.GRACE_SECONDS", 5.0)
     response, problem = await call("GET", "/feed/fail", headers=EVENTS)
     assert response.status == 404
     assert problem["detail"] == "no such thing"

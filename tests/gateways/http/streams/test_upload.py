@@ -190,3 +190,31 @@ async def test_items_are_no_longer_than_they_may_be(limit):
     items = [item async for item in chunks(body(), limit)]
     assert b"".join(map(plain, items)) == b"x" * 5000
     assert max(map(len, items)) <= max(limit, len(b'"AA=="'))
+
+
+async def test_a_service_that_takes_slowly_slows_the_upload(
+    hub, feed, start, nothing_left
+):
+    """The socket is read no faster than items are taken; then all of it comes."""
+    call = await start(hub)
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            yield b"x" * 100_000
+            sent += 1
+
+    uploading = asyncio.create_task(
+        call("POST", "/feed/idle_upload", data=body(), headers=RAW)
+    )
+    await asyncio.wait_for(feed.began.wait(), 5)
+    before = -1
+    while sent != before:
+        before = sent
+        await asyncio.sleep(0.1)
+    assert sent < 300  # 30 of 100 MB; most of it in windows and the kernel's buffers
+    feed.go_on.set()
+    response, _ = await uploading
+    assert response.status == 200
+    await nothing_left()
