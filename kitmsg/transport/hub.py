@@ -23,6 +23,7 @@ _log = logging.getLogger("kitmsg.transport")
 
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
+_BUSY_SECONDS: Final = 0.1  # for so long a stream counts as busy that took items
 _LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
 
 
@@ -71,6 +72,9 @@ class Hub:
         self._count = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
+        self._busy: set[int] = set()
+        self._were_busy = 0
+        self._count_until = 0.0
         self._is_denied = False  # this user may not hear what comes to it
         bus.watch(self._changed)
         bus.watch_denials(self._denied)
@@ -94,6 +98,7 @@ class Hub:
         if loop is not self._loop:
             self._parties.clear()
             self._rounds.clear()
+            self._count_until = 0.0
             self._loop = loop
         self._parties[subject] = party
 
@@ -113,6 +118,17 @@ class Hub:
             rounds.remove(party)
             if not len(rounds):
                 del self._rounds[beat]
+
+    def busy(self, party: Party) -> int:
+        """Return how many parties take items just now, `party` among them."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._count_until:
+            is_recent = now < self._count_until + _BUSY_SECONDS
+            self._were_busy = len(self._busy) if is_recent else 0
+            self._busy.clear()
+            self._count_until = now + _BUSY_SECONDS
+        self._busy.add(id(party))
+        return max(len(self._busy), self._were_busy)
 
     def refuse(self, message: Message) -> None:
         """Tell whoever sent `message`, and hopes for more, that nobody is here."""

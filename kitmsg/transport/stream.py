@@ -173,9 +173,10 @@ class Stream:
 
     def _read(self) -> None:
         """Let the peer send more, if there is room now."""
-        credit = self._in.read()
-        if credit and self._is_open:
-            self._tell(credit_frame(credit))
+        if self._in.read() and self._is_open:
+            credit = self._in.grant(self._hub.busy(self))
+            if credit:
+                self._tell(credit_frame(credit))
 
     # -- items out -----------------------------------------------------------------
 

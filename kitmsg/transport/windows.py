@@ -23,6 +23,10 @@ FIRST_WINDOW: Final = 16
 _LEAST_WINDOW: Final = 2
 _MOST_WINDOW: Final = 256
 _WINDOW_BYTES: Final = 4 << 20  # so many bytes of items may be on their way
+# What the busy streams of a connection may have on their way together, so that an answer
+# does not wait behind the items of them all.
+_ALL_WINDOWS: Final = 1024
+_ALL_BYTES: Final = 8 << 20
 
 
 class Waiters:
@@ -69,6 +73,7 @@ class Incoming:
 
     __slots__ = (
         "_largest",
+        "_low",
         "_read",
         "granted",
         "has_ended",
@@ -83,6 +88,7 @@ class Incoming:
         self.has_ended = False
         self.waiters = Waiters()
         self._read = 0
+        self._low = _MOST_WINDOW // 2
         self._largest = 1
 
     def count(self, seq: int, size: int, name: str) -> None:
@@ -97,19 +103,30 @@ class Incoming:
         if seq > self.granted:
             raise ResourceExhausted(f"{name} sends more than it may")
         self.received = seq
-        self._largest = max(self._largest, size)
+        if size > self._largest:
+            self._largest = size
 
     def put(self, item: Message) -> None:
         """Keep an item until it is read."""
         self.items.append(item)
         self.waiters.wake()
 
-    def read(self) -> int:
-        """Note that one more was read; returns new credit for the peer, 0 for none."""
+    def read(self) -> bool:
+        """Note that one more was read; tell whether it is time to `grant` more."""
         self._read += 1
-        window = min(_MOST_WINDOW, _WINDOW_BYTES // self._largest)
-        window = max(window, _LEAST_WINDOW)
-        if self.has_ended or self.granted - self._read > window // 2:
+        return self.granted - self._read <= self._low and not self.has_ended
+
+    def grant(self, busy: int) -> int:
+        """Let more come; returns the number of the last item that may, 0 for no more.
+
+        Args:
+            busy: How many streams share the connection just now.
+        """
+        window = min(_MOST_WINDOW, _ALL_WINDOWS // busy)
+        size = min(_WINDOW_BYTES, _ALL_BYTES // busy)
+        window = max(min(window, size // self._largest), _LEAST_WINDOW)
+        self._low = window // 2
+        if self.granted - self._read > self._low:
             return 0
         self.granted = self._read + window
         return self.granted

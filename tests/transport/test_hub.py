@@ -70,3 +70,36 @@ async def test_a_peer_may_take_its_time_to_take_a_stream(memory_bus: MemoryBus) 
         await open_stream(
             memory_bus, "test.stream", b"", heartbeat=0.02, open_timeout=0.3
         )
+
+
+class Silent:
+    """A party that takes nothing."""
+
+    quiet = silent = 0
+
+    def take(self, message: Message) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def lost(self, error: str) -> None: ...
+
+    def denied(self, subject: str) -> None: ...
+
+
+def test_busy_parties_are_counted_for_a_moment() -> None:
+    """Those that took items lately share the connection; the idle ones do not count."""
+
+    async def count() -> None:
+        hub = hub_of(MemoryBus(seed=1))
+        parties = [Silent() for _ in range(5)]
+        assert [hub.busy(party) for party in parties] == [1, 2, 3, 4, 5]
+        assert hub.busy(parties[0]) == 5
+        await asyncio.sleep(0.15)
+        assert hub.busy(parties[0]) == 5  # as many as a moment ago
+        await asyncio.sleep(0.15)
+        assert hub.busy(parties[0]) == 1
+        await asyncio.sleep(10)
+        assert hub.busy(parties[0]) == 1
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(count())

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kitmsg.transport.windows import Waiters
+from kitmsg.transport.windows import Incoming, Waiters
 
 
 async def test_a_waiter_cancelled_as_all_are_woken_is_just_cancelled() -> None:
@@ -36,3 +36,31 @@ async def test_all_who_wait_go_on() -> None:
     await asyncio.sleep(0)
     waiters.wake()
     await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(
+    ("busy", "size", "window"),
+    [(1, 10, 256), (8, 10, 128), (64, 10, 16), (1000, 10, 2), (8, 500_000, 2)],
+)
+def test_busy_streams_share_what_is_on_its_way(
+    busy: int, size: int, window: int
+) -> None:
+    """An answer waits behind no more than some hundred items, of however many streams."""
+    incoming = Incoming()
+    incoming.granted = 16
+    for seq in range(1, 17):
+        incoming.count(seq, size, "test")
+        incoming.read()
+    assert incoming.grant(busy) == 16 + window
+
+
+def test_no_credit_is_given_before_half_of_it_is_used() -> None:
+    """Else there would be a message for every item."""
+    incoming = Incoming()
+    incoming.granted = 16
+    grants = []
+    for seq in range(1, 1001):
+        incoming.count(seq, 10, "test")
+        if incoming.read():
+            grants.append(incoming.grant(1))
+    assert grants == [257, 385, 513, 641, 769, 897, 1025, 1153]
