@@ -175,4 +175,4 @@ def cancel_subject(subject: str) -> str:
 
 
 def _expired(ask: Ask) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no reply from {ask.subject!r} in {ask.timeout:g} s")
+    return DeadlineExceeded(f"no reply from {ask.subject!r} in {ask.timeout:.3g} s")

@@ -58,6 +58,7 @@ _WATCH_SECONDS: Final = 1.0
 _LAME_DUCK_STEP: Final = 0.1
 _LAME_DUCK_STEPS: Final = 50
 _REMEMBERED: Final = 1000
+_LOST: Final = "the connection to the bus was lost"  # where and why: in the log
 
 # Errors after which the server keeps the connection open.
 _HARMLESS = ("maximum subscriptions exceeded", "invalid subject", "invalid publish")
@@ -244,12 +245,12 @@ class Connection(Client):
             return
         _log.warning("NATS connection to %s lost: %s", self._where(), _text(e))
         if not self.options["allow_reconnect"]:
-            self._spawn(self.shut(f"the connection to NATS was lost: {_text(e)}"))
+            self._spawn(self.shut(_LOST))
             self._status = Client.DISCONNECTED
         else:
             self._status = Client.RECONNECTING
             self._start_reconnecting()
-        self._go_down(f"lost the connection to NATS at {self._where()}: {_text(e)}")
+        self._go_down(_LOST)
 
     async def force_reconnect(self) -> None:
         """Leave this server for the next one of the pool."""
