@@ -12,6 +12,7 @@
     body.py       the body of a request as items
     upload.py     a file in a form
     websocket.py  items both ways
+    inbox.py      what came on one and is not taken yet
     handshake.py  the request that becomes a WebSocket
     frames.py     WebSocket frames, without I/O
     ranges.py     parts of whole files

@@ -14,7 +14,6 @@ Hot path: an item takes no task and no timer; frames are written as they are mad
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -30,6 +29,7 @@ from gateways.http.streams.frames import (
     frame,
 )
 from gateways.http.streams.handshake import PROTOCOLS, accept_headers, protocol_of
+from gateways.http.streams.inbox import Inbox
 from gateways.http.streams.live import drop_if_gone
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
@@ -48,7 +48,6 @@ _SWITCHING: Final = 101
 _TIMED_OUT: Final = 408
 _OWN_CODES: Final = 4000
 _FULL_BYTES: Final = 1 << 16
-_FULL_ITEMS: Final = 64
 _CLOSE_SECONDS: Final = 2.0
 _REGISTERED: Final = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _FREE: Final = range(3000, 5000)
@@ -74,11 +73,9 @@ class Socket:
         "_frames",
         "_has_finished",
         "_inbox",
-        "_inbox_bytes",
         "_is_closing",
         "_is_cut",
         "_is_heard",
-        "_is_paused",
         "_live",
         "_opcode",
         "_opening",
@@ -86,7 +83,6 @@ class Socket:
         "_protocol",
         "_stream",
         "_transport",
-        "_waiter",
     )
 
     def __init__(self, live: Live, opening: Opening, limit: int) -> None:
@@ -94,16 +90,13 @@ class Socket:
         self._opening = opening
         self._frames = FrameReader(limit)
         self._opcode, self._control = Opcode.TEXT, Opcode.BINARY
-        self._inbox: deque[bytes] = deque()
-        self._inbox_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._inbox = Inbox(opening.request.protocol)
         self._closed: asyncio.Future[None] | None = None
         self._protocol = opening.request.protocol
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
         self._awaits_first = _has_parameters(opening)
         self._has_finished = opening.mounted.stream == "out"
-        self._is_paused = False
         self._is_closing = self._is_cut = False
         self._is_heard = True
         self._outcome = "client"
@@ -180,7 +173,7 @@ class Socket:
         seconds = opening.options.body_timeout
         try:
             async with asyncio.timeout(seconds):
-                return await self._receive()
+                return await self._inbox.get()
         except TimeoutError:
             raise Problem(
                 _TIMED_OUT,
@@ -194,7 +187,7 @@ class Socket:
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
-        while item := await self._receive():
+        while item := await self._inbox.get():
             yield item
 
     # -- in ------------------------------------------------------------------------
@@ -247,18 +240,12 @@ class Socket:
             self._has_finished = True
         elif self._push(payload):
             return
-        self._inbox.append(payload)
-        self._inbox_bytes += len(payload)
-        self._wake()
-        is_full = self._inbox_bytes > _FULL_BYTES or len(self._inbox) > _FULL_ITEMS
-        if is_full and not self._is_paused:
-            self._is_paused = True
-            self._protocol.pause_reading()
+        self._inbox.put(payload)
 
     def _push(self, item: bytes) -> bool:
         """Send an item at once, if all before it are sent; False if it has to wait."""
         stream = self._stream
-        if stream is None or self._inbox or self._waiter is None:
+        if stream is None or not self._inbox.is_awaited:
             return False
         try:
             return stream.push(item)
@@ -286,29 +273,6 @@ class Socket:
         self._answer(frame(Opcode.CLOSE, back))
         if self._transport is not None:
             self._transport.close()  # which cancels our task
-
-    async def _receive(self) -> bytes:
-        """Return the next message.
-
-        Raises:
-            Unavailable: The gateway stops.
-        """
-        while not self._inbox:
-            if self._is_cut:
-                raise Unavailable("the gateway is stopping")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        data = self._inbox.popleft()
-        self._inbox_bytes -= len(data)
-        if self._is_paused and len(self._inbox) <= _FULL_ITEMS // 2:
-            self._is_paused = False
-            self._protocol.resume_reading()
-        return data
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
     # -- out -----------------------------------------------------------------------
 
@@ -358,8 +322,7 @@ class Socket:
         self._is_closing = True
         self._closed = asyncio.get_running_loop().create_future()
         self._write(frame(Opcode.CLOSE, close_payload(code, reason)))
-        if self._is_paused:
-            self._protocol.resume_reading()
+        self._inbox.go_on()
         await asyncio.wait([self._closed], timeout=_CLOSE_SECONDS)
 
     def _break_off(self, code: int, reason: str) -> None:
@@ -377,7 +340,7 @@ class Socket:
         """Ping a client that is quiet; end the connection of one that stays so."""
         if self._transport is None:
             return
-        if self._is_paused:  # we do not listen
+        if self._inbox.is_paused:  # we do not listen
             drop_if_gone(self._transport)
         elif self._is_heard:
             self._is_heard = False
@@ -389,7 +352,7 @@ class Socket:
     def leave(self) -> None:
         """Close: the gateway stops."""
         self._is_cut = True
-        self._wake()
+        self._inbox.shut()
         if self._stream is not None:
             self._stream.fail(Unavailable("the gateway is stopping"))
 
