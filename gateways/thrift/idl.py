@@ -31,6 +31,8 @@ __all__ = ["generate", "left_out"]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTABLE: Final = re.compile(r'["\\%\x00-\x1f]')
+_NEAR_SLASH: Final = re.compile(r"\*(?=[^*]?/)")
+"""Stars that would end a comment, or that thriftpy2 takes for no comment at all."""
 _MAX_ID: Final = 2**15 - 1
 _MESSAGE: Final = "message"
 _VALUE: Final = "value"
@@ -368,5 +370,5 @@ def _one_line(text: str) -> str:
 
 
 def _doc(text: str, indent: str = "") -> str:
-    words = _one_line(text).replace("*/", "* /")
+    words = _NEAR_SLASH.sub("*  ", _one_line(text))
     return f"{indent}/** {words} */\n" if words else ""

@@ -341,3 +341,14 @@ def test_what_is_left_out_is_told():
     assert left_out(shape_service("svc", [Description("ask", None)])) == {
         "ask": "svc.ask: it does not tell its types"
     }
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["*/ x", "a * / b", "2*x/y", "**/", "***a/b//", "/* / *", "/", 'a "q" <b> #'],
+)
+def test_a_description_is_a_comment(words: str) -> None:
+    """Whatever stands in it."""
+    ask = Description("ask", {"request": {"type": "object"}}, description=words)
+    text = generate([shape_service("svc", [ask], doc=words)], Lock())
+    assert parse(text, "svc").services
