@@ -35,6 +35,7 @@ __all__ = [
     "SEQ",
     "STREAM",
     "credit_frame",
+    "credit_number",
     "end_frame",
     "item_frame",
     "item_number",
@@ -55,6 +56,8 @@ CANCEL_FRAME: Final = b"NATS/1.0\r\nKit-Stream: cancel\r\n\r\n"
 
 _ITEM: Final = b"NATS/1.0\r\nKit-Seq: "
 _FROM: Final = len(_ITEM)
+_CREDIT: Final = b"NATS/1.0\r\nKit-Credit: "
+_CREDIT_FROM: Final = len(_CREDIT)
 _MAX_DIGITS: Final = 15
 
 
@@ -71,9 +74,17 @@ def item_number(block: bytes) -> int:
     return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
 
 
+def credit_number(block: bytes) -> int:
+    """Return the credit in this header block if it is just that; else 0."""
+    if not block.startswith(_CREDIT):
+        return 0
+    digits = block[_CREDIT_FROM:-4]
+    return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
+
+
 def credit_frame(upto: int) -> bytes:
     """Return the header block that lets the peer send items up to number `upto`."""
-    return b"NATS/1.0\r\nKit-Credit: %d\r\n\r\n" % upto
+    return b"%b%d\r\n\r\n" % (_CREDIT, upto)
 
 
 def open_frame(credit: int) -> bytes:

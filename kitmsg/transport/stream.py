@@ -45,6 +45,7 @@ from kitmsg.transport.frames import (
     SEQ,
     STREAM,
     credit_frame,
+    credit_number,
     end_frame,
     item_frame,
     item_number,
@@ -152,6 +153,15 @@ class Stream:
 
     def __aiter__(self) -> Self:
         return self
+
+    def pop(self) -> Message | None:
+        """Return the next item of the peer if it is here; None if not, see `anext`."""
+        items = self._in.items
+        if not items:
+            return None
+        item = items.popleft()
+        self._read()
+        return item
 
     async def __anext__(self) -> Message:
         """Return the next item of the peer.
@@ -310,12 +320,16 @@ class Stream:
     # -- what comes in; called by the hub ---------------------------------------------
 
     def take(self, message: Message) -> None:
-        """Take a frame from the peer, whatever it is."""
+        """Take a frame from the peer, whatever it is.  Hot path: runs for every item."""
         seq = item_number(message.header_block)
         if not self._is_open or (seq and self._in.has_ended):
             return
         if seq and self._peer:
             self._take_item(seq, message)
+            return
+        credit = credit_number(message.header_block)
+        if credit and self._peer:
+            self._out.grant(credit)
             return
         try:
             if not self._peer:
@@ -329,6 +343,7 @@ class Stream:
 
     def _take_item(self, seq: int, message: Message) -> None:
         incoming = self._in
+        message.is_plain = True  # it has its number and nothing else
         try:
             incoming.count(seq, len(message.data), self._name)
         except KitError as broken:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.context import Context
     from kitmsg.endpoint import Endpoint
+    from kitmsg.message import Message
     from kitmsg.schema.calls import StreamRequest
     from kitmsg.transport.stream import Stream
     from kitmsg.transport.typed import Decode, Encode
@@ -152,9 +153,10 @@ class StreamClient(Client[Any, Any]):
         found = decode_error(stream.end, codec=codec, declared=self._declared)
         return found or error
 
-    def decode_item(self, ctx: Context, message: Any) -> Any:
-        """Return an item of the answer."""
-        return self._decode(ctx, message)
+    @property
+    def decode_item(self) -> Decode:
+        """Reads an item of the answer."""
+        return self._decode
 
 
 class _Answer(AsyncIterator[Any]):
@@ -162,6 +164,7 @@ class _Answer(AsyncIterator[Any]):
 
     def __init__(self, client: StreamClient, ctx: Context, stream: Stream) -> None:
         self._client = client
+        self._decode = client.decode_item
         self._ctx = ctx
         self.stream = stream
         self._pump: asyncio.Task[None] | None = None
@@ -169,8 +172,17 @@ class _Answer(AsyncIterator[Any]):
         self._broken: BaseException | None = None  # by the caller's own iterator
 
     async def __anext__(self) -> Any:
+        # Hot path: a coroutine less where the item is here.
+        message = self.stream.pop() or await self._next()
         try:
-            message = await self.stream.__anext__()
+            return self._decode(self._ctx, message)
+        except BaseException:
+            self.stop()
+            raise
+
+    async def _next(self) -> Message:
+        try:
+            return await self.stream.__anext__()
         except StopAsyncIteration:
             self.stop()
             raise
@@ -182,11 +194,6 @@ class _Answer(AsyncIterator[Any]):
             if error is exc:
                 raise
             raise error from None
-        try:
-            return self._client.decode_item(self._ctx, message)
-        except BaseException:
-            self.stop()
-            raise
 
     async def result(self) -> Any:
         """Return the one item."""

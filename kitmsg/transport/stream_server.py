@@ -296,7 +296,13 @@ class StreamServer(Server):
         try:
             async for item in items:
                 asked.has_begun = True
-                await self._send(stream, encode(ctx, item))
+                data = encode(ctx, item)
+                try:
+                    is_sent = stream.push(data)
+                except InvalidArgument as exc:
+                    raise self._too_long(stream, data, exc) from exc
+                if not is_sent:
+                    await self._send(stream, data)
         finally:
             await _close(items)
 
@@ -304,12 +310,16 @@ class StreamServer(Server):
         try:
             await stream.send(data)
         except InvalidArgument as exc:
-            if stream.is_open:
-                raise Internal(
-                    f"an item of {self.name} is {len(data)} bytes; the bus carries"
-                    f" {self.bus.max_payload}"
-                ) from exc
-            raise
+            raise self._too_long(stream, data, exc) from exc
+
+    def _too_long(self, stream: Stream, data: bytes, error: KitError) -> KitError:
+        """Return what to say of an item that the bus refused."""
+        if not stream.is_open:
+            return error
+        return Internal(
+            f"an item of {self.name} is {len(data)} bytes; the bus carries"
+            f" {self.bus.max_payload}"
+        )
 
     def _cut(self, run: _Run, why: Code) -> None:
         """End a stream from outside: the caller is told at once, then the endpoint."""

@@ -170,7 +170,7 @@ def decode_response(signature: Signature) -> Decode:
     from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
 
     def decode(ctx: Context, message: Message) -> Any:
-        if not message.header_block:
+        if message.is_plain or not message.header_block:
             codec = ctx.codec
             if codec is JSON:
                 return from_json(message.data)

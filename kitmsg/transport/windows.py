@@ -103,8 +103,7 @@ class Incoming:
         if seq > self.granted:
             raise ResourceExhausted(f"{name} sends more than it may")
         self.received = seq
-        if size > self._largest:
-            self._largest = size
+        self._largest = max(self._largest, size)
 
     def put(self, item: Message) -> None:
         """Keep an item until it is read."""

@@ -271,6 +271,6 @@ def reply_codec(message: Message, default: Codec) -> Codec:
     Raises:
         DataLoss: The header names none we know.
     """
-    if not message.header_block:
+    if message.is_plain or not message.header_block:
         return default
     return _body_codec(reply_headers(message), default)

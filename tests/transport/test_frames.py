@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from kitmsg.message import Headers, encode_headers
 from kitmsg.transport.frames import (
     credit_frame,
+    credit_number,
     end_frame,
     item_frame,
     item_number,
@@ -67,3 +68,18 @@ def test_fields_are_put_in_front(old: dict[str, str], new: dict[str, str]) -> No
     """Nothing of the old block is lost."""
     block = with_fields(encode_headers(old), new)
     assert Headers.parse(block).pairs() == (*new.items(), *old.items())
+
+
+@given(st.integers(1, 10**14))
+def test_credit_is_read_back(upto: int) -> None:
+    """Without parsing where it stands alone, and only there."""
+    assert credit_number(credit_frame(upto)) == upto
+    assert credit_number(encode_headers({"Kit-Credit": str(upto), "X": "1"})) == 0
+    assert credit_number(item_frame(upto)) == 0
+    assert credit_number(open_frame(upto)) == 0
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", " 1", "x", "9" * 40])
+def test_a_bad_credit_is_none(text: str) -> None:
+    """Nothing but digits, and not endless ones."""
+    assert credit_number(b"NATS/1.0\r\nKit-Credit: %b\r\n\r\n" % text.encode()) == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kitmsg.codec import JSON
 from kitmsg.errors import FailedPrecondition
 from kitmsg.transport.stream import Stream, accept, open_stream
+from kitmsg.transport.wire import reply_codec
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus
@@ -99,3 +102,28 @@ async def test_a_reader_that_is_cancelled_as_an_item_comes(
     await asyncio.wait([reading])
     assert reading.cancelled()
     assert (await anext(theirs)).data == b"2"
+
+
+async def test_pop_takes_what_is_here(ends: tuple[Stream, Stream]) -> None:
+    """It never waits, and counts as reading: more than one window can come so."""
+    ours, theirs = ends
+    assert theirs.pop() is None
+    found = []
+    for i in range(1000):
+        await ours.send(b"%d" % i)
+        if i % 10 == 9:
+            await asyncio.sleep(0.001)
+            while message := theirs.pop():
+                found.append(message.data)
+    assert found == [b"%d" % i for i in range(1000)]
+    ours.cancel()
+
+
+async def test_an_items_headers_are_never_parsed(ends: tuple[Stream, Stream]) -> None:
+    """Its codec is that of the request, so there is nothing to look up."""
+    ours, theirs = ends
+    await ours.send(b"1")
+    message = await anext(theirs)
+    assert reply_codec(message, JSON) is JSON
+    assert message._headers is None
+    ours.cancel()
