@@ -188,7 +188,7 @@ async def call(hub, feed, start):
 
 
 @pytest.fixture
-def read(call) -> Callable[..., Any]:
+def read(call: Any) -> Callable[..., Any]:
     """Give a function that asks and returns the response and its bytes."""
 
     async def ask(method: str, path: str, **kwargs: Any) -> tuple[Any, bytes]:
@@ -199,6 +199,6 @@ def read(call) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def nothing_left(memory_bus: MemoryBus, until) -> Callable[[], Any]:
+def nothing_left(memory_bus: MemoryBus, until: Any) -> Callable[[], Any]:
     """Give a function that waits until no stream is on the bus any more."""
     return lambda: until(lambda: len(hub_of(memory_bus)) == 0)

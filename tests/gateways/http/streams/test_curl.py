@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio.subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,13 +13,10 @@ from tests.require import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @contextlib.asynccontextmanager
-async def curl(
-    call, path: str, *words: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
+async def curl(call: Any, path: str, *words: str) -> AsyncIterator[Any]:
     """Run curl against the gateway."""
     command = [need("curl"), "-sSN", *words, call.server.url + path]
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
@@ -53,7 +50,7 @@ async def test_lines_both_ways(call):
 
 
 @pytest.mark.parametrize("words", [("-F", "data=@{}"), ("-T", "{}", "-X", "POST")])
-async def test_a_file(call, tmp_path: Path, words):
+async def test_a_file(call, tmp_path, words):
     """In a form, and as the body."""
     file = tmp_path / "file"
     file.write_bytes(b"x" * 2_000_000)
@@ -63,7 +60,7 @@ async def test_a_file(call, tmp_path: Path, words):
     assert answer == b'{"name":"file","size":2000000,"note":""}'
 
 
-async def test_a_download_goes_on_where_it_stopped(call, tmp_path: Path):
+async def test_a_download_goes_on_where_it_stopped(call, tmp_path):
     """With ``-C -``: the part that is missing."""
     file = tmp_path / "file"
     file.write_bytes(b"abab")

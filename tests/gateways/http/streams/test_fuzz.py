@@ -9,12 +9,16 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateways.http.streams.frames import FrameReader, Opcode, frame
 from tests.gateways.http.streams.test_frames import masked
 from tests.gateways.http.streams.test_websocket import handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 PATHS = ("/echo", "/echo?prefix=", "/feed/total", "/count/3", "/wait?items=0")
 CODES = {1000, 1002, 1003, 1007, 1009, 4400}
@@ -61,7 +65,7 @@ async def end(reader: asyncio.StreamReader) -> int:
     return code
 
 
-async def attack(call, seed: int) -> int:
+async def attack(call: Any, seed: int) -> int:
     """Send broken frames over one WebSocket, and leave in one of several ways."""
     chance = random.Random(seed)
     reader, writer = await handshake(call, chance.choice(PATHS))
@@ -105,7 +109,7 @@ async def test_websockets_that_break_the_rules(hub, feed, start, nothing_left, c
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
 
 
-async def upload(call, seed: int) -> bytes:
+async def upload(call: Any, seed: int) -> bytes:
     """Send a broken body, and leave in one of several ways; return the status line."""
     chance = random.Random(seed)
     path = chance.choice(["/feed/total", "/upload/a", "/feed/echo", "/feed/refuse"])
@@ -168,7 +172,7 @@ async def test_uploads_that_are_broken(hub, feed, start, nothing_left, caplog):
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
 
 
-async def limited(working) -> bytes:
+async def limited(working: Awaitable[bytes]) -> bytes:
     """Wait, but not for ever: a stream of lines may last as long as its client likes."""
     try:
         return await asyncio.wait_for(working, 2)

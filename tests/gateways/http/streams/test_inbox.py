@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Connection:
 @pytest.mark.parametrize(("size", "most"), [(1, 65), (20_000, 4)])
 async def test_many_messages_pause_the_connection(size, most):
     """Many small ones, or a few long ones; taking half of them lets it go on."""
-    connection = Connection()
+    connection: Any = Connection()
     inbox = Inbox(connection)
     count = 0
     while connection.is_read:
@@ -43,20 +44,23 @@ async def test_many_messages_pause_the_connection(size, most):
 
 async def test_it_is_awaited_when_its_taker_has_nothing_to_do():
     """Not before, nor once there is something."""
-    inbox = Inbox(Connection())
-    assert not inbox.is_awaited
+    connection: Any = Connection()
+    inbox = Inbox(connection)
+    seen = [inbox.is_awaited]
     taking = asyncio.create_task(inbox.get())
     await asyncio.sleep(0)
-    assert inbox.is_awaited
+    seen.append(inbox.is_awaited)
     inbox.put(b"a")
-    assert not inbox.is_awaited
+    seen.append(inbox.is_awaited)
     assert await taking == b"a"
-    assert not inbox.is_awaited
+    seen.append(inbox.is_awaited)
+    assert seen == [False, True, False, False]
 
 
 async def test_nobody_waits_for_more_once_it_is_shut():
     """What is there can be taken."""
-    inbox = Inbox(Connection())
+    connection: Any = Connection()
+    inbox = Inbox(connection)
     taking = asyncio.create_task(inbox.get())
     await asyncio.sleep(0)
     inbox.shut()

@@ -103,7 +103,8 @@ async def test_a_bus_that_is_lost(far, daemon, until):
 
     async def works() -> bool:
         async with call.session.get("/count/2") as response:
-            return await response.read() == b"0\n1\n"
+            body: bytes = await response.read()
+            return body == b"0\n1\n"
 
     async with asyncio.timeout(10):
         while not await works():

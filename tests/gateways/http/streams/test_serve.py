@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from gateways.http.streams.ndjson import NDJSON
 from gateways.http.streams.sse import SSE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 LINES = {"Content-Type": NDJSON}
 
@@ -142,12 +146,12 @@ async def test_what_moves_may_end_when_the_gateway_stops(hub, feed, start):
     call = await start(hub, drain_timeout=5)
     release = asyncio.Event()
 
-    async def body():
+    async def body() -> AsyncIterator[bytes]:
         yield b"1\n"
         await release.wait()
         yield b"2\n"
 
-    async def upload():
+    async def upload() -> Any:
         async with call.session.post(
             "/feed/total", data=body(), headers=LINES
         ) as answer:

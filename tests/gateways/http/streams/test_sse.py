@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from gateways.http.streams.sse import SSE
+from gateways.http.streams.sse import SSE, Sse
 
 EVENTS = {"Accept": SSE}
 
 
-async def events(call, path, last="", **options):
+async def events(call: Any, path: str, last: str = "", **options: Any) -> list[Any]:
     """Return the events of a stream, by a library that is not ours."""
     headers = {"Last-Event-ID": last} if last else {}
     async with (
@@ -134,17 +136,14 @@ def test_an_item_without_a_fit_id_is_numbered(item):
     assert form_with_ids().item(json.dumps(item).encode()).startswith(b"id: 1\n")
 
 
-def form_with_ids():
+def form_with_ids() -> Sse:
     """Return the form for items that have ids."""
-    from types import SimpleNamespace
-
-    from gateways.http.streams.sse import Sse
-
     item = {"type": "object", "properties": {"id": {"type": "string"}}}
     mounted = SimpleNamespace(
         schema={"response": item}, parameters=SimpleNamespace(headers={})
     )
-    return Sse(SimpleNamespace(mounted=mounted))
+    opening: Any = SimpleNamespace(mounted=mounted)
+    return Sse(opening)
 
 
 def test_an_item_of_many_lines_is_one_event():

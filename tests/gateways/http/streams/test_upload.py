@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 RAW = {"Content-Type": OCTETS}
 
 
-def form(*fields: tuple[str, str], file: bytes | None = b"file", after: str = ""):
+def form(
+    *fields: tuple[str, str], file: bytes | None = b"file", after: str = ""
+) -> aiohttp.FormData:
     """Return a form with a file."""
     found = aiohttp.FormData(default_to_multipart=True)
     for name, value in fields:
@@ -82,7 +84,7 @@ async def test_a_file_in_a_form(call):
         (form(("note", "n"), file=None), "the form has no file"),
         (form(after="note"), "the file must be the last part"),
         (form(("name", "b")), "'name' is in the path and also in the query"),
-        (form(("nam", "b")), "unknown parameter 'nam'"),
+        (form(("nme", "b")), "unknown parameter 'nme'"),
     ],
 )
 async def test_a_form_that_does_not_fit(call, body, detail, nothing_left):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,14 +30,13 @@ def dial(call):
     return open_
 
 
-async def rest(socket):
+async def rest(socket: Any) -> tuple[list[Any], int, str]:
     """Return what comes until the end, the close code and the reason."""
     found = []
-    try:
+    with contextlib.suppress(ConnectionClosed):
         while True:
             found.append(await socket.recv())
-    except ConnectionClosed:
-        return found, socket.close_code, socket.close_reason
+    return found, socket.close_code, socket.close_reason
 
 
 async def test_items_both_ways_in_json(dial):
@@ -255,7 +256,9 @@ async def test_the_gateways_own_pages_may_connect(dial, call):
         assert (await rest(socket))[0] == ["0"]
 
 
-async def handshake(to, path, **changes):
+async def handshake(
+    to: Any, path: str, **changes: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for a WebSocket on a connection of one's own; return its two ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", to.server.port)
     headers = {
