@@ -14,6 +14,11 @@ works on both sides, around a server's endpoint or a client's (`auth` on the ser
 only).  `kitmsg.endpoint.chain` composes them, the outermost first.  None of them knows
 another.
 
+Around a service's endpoint that streams they are around the whole stream, to its last
+item.  Around a client's call they are around its opening, where items come back; only a
+`timeout` goes on, as the deadline of the stream.  Where a client sends items and gets one
+result, they are around all of it.  `retry` repeats no stream of which an item went.
+
 State (a bucket, a circuit, a queue) belongs to one wrapped endpoint: `rate_limit(100)`
 on a service allows each endpoint of each instance 100 calls a second.  Only the budget
 of `retry` is shared by all that one `retry` wraps.
