@@ -118,6 +118,8 @@ class Calls:
             try:
                 _admit(metrics.in_flight, options.max_concurrent)
                 answer = await work(request, context)
+                if answer is not None:
+                    _check_size(answer, options)
             except BaseError as exc:  # the call is over: the client is gone
                 raise asyncio.CancelledError from exc
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
@@ -171,7 +173,8 @@ class Calls:
     def _out(self, method: Method) -> _Work:
         async def work(data: bytes, context: _ServicerContext) -> None:
             stream, request_id = await self._open(method, method.read(data), context)
-            await _guarded(_pump(stream, method, context), stream, method, request_id)
+            pumping = _pump(stream, method, context, self._options)
+            await _guarded(pumping, stream, method, request_id)
 
         return work
 
@@ -192,7 +195,8 @@ class Calls:
             payload = await _opening(method, context)
             stream, request_id = await self._open(method, payload, context)
             self._start_feeding(stream, method, context)
-            await _guarded(_pump(stream, method, context), stream, method, request_id)
+            pumping = _pump(stream, method, context, self._options)
+            await _guarded(pumping, stream, method, request_id)
 
         return work
 
@@ -274,11 +278,15 @@ async def _opening(method: Method, context: _ServicerContext) -> bytes:
     return method.read(data)
 
 
-async def _pump(stream: Stream, method: Method, context: _ServicerContext) -> None:
+async def _pump(
+    stream: Stream, method: Method, context: _ServicerContext, options: GatewayOptions
+) -> None:
     """Write the service's items; gRPC's own flow control slows the stream."""
     write = method.write
     async for message in stream:
-        await context.write(write(message.data))
+        item = write(message.data)
+        _check_size(item, options)
+        await context.write(item)
 
 
 async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> None:
@@ -377,6 +385,15 @@ def _failure(error: Exception, path: str) -> Failure:
         return Failure(error)
     _log.error("%s failed", path, exc_info=error)
     return Failure(Internal("internal error; the gateway's log has it"))
+
+
+def _check_size(message: bytes, options: GatewayOptions) -> None:
+    """Refuse to send what gRPC's core would drop the call for, with a traceback."""
+    if len(message) > options.max_message_bytes:
+        raise ResourceExhausted(
+            f"the reply has {len(message)} bytes; this gateway sends"
+            f" {options.max_message_bytes} at most (--max-message-bytes)"
+        )
 
 
 def _admit(in_flight: int, limit: int) -> None:

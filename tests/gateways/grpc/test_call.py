@@ -9,12 +9,12 @@ import grpc
 import grpc.aio
 import pytest
 
+import kitmsg
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
-    import kitmsg
     from tests.gateways.grpc.conftest import Outside
 
 
@@ -184,6 +184,36 @@ async def test_a_message_over_the_limit_is_refused(
     outside: Outside = await start(hub, max_message_bytes=1000)
     failure = await outside.failure("shop.Shop/Echo", data=bytes(2000))
     assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Writer(kitmsg.Service):
+    """Writes a lot."""
+
+    @kitmsg.endpoint
+    async def write(self, size: int) -> bytes:
+        return bytes(size)
+
+    @kitmsg.endpoint
+    async def pieces(self, size: int) -> AsyncIterator[bytes]:
+        yield b"first"
+        yield bytes(size)
+
+
+async def test_a_reply_over_the_limit_is_said(
+    hub: kitmsg.Kit, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is too long is RESOURCE_EXHAUSTED too, says why, and is no failure here."""
+    await hub.serve(Writer())
+    outside: Outside = await start(hub, max_message_bytes=1000)
+    failure = await outside.failure("writer.Writer/Write", size=2000)
+    assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "this gateway sends 1000 at most" in failure.details()
+    pieces = "writer.Writer/Pieces"
+    call = outside.stub(pieces)(outside.request(pieces, size=2000))
+    assert (await anext(aiter(call))).value == b"first"
+    with pytest.raises(grpc.aio.AioRpcError, match="sends 1000 at most"):
+        await anext(aiter(call))
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_calls_over_the_limit_are_refused(
