@@ -175,7 +175,7 @@ class Stream:
             if incoming.has_ended:
                 raise StopAsyncIteration
             if not self._is_open:
-                raise self._ended() if self.error else StopAsyncIteration
+                raise self._ended()  # from here, so the peer's items are not whole
             await incoming.waiters.wait()
         item = incoming.items.popleft()
         self._read()

@@ -126,3 +126,12 @@ async def test_an_items_headers_are_never_parsed(ends: tuple[Stream, Stream]) ->
     assert reply_codec(message, JSON) is JSON
     assert message._headers is None
     ours.cancel()
+
+
+async def test_reading_after_ones_own_end(ends: tuple[Stream, Stream]) -> None:
+    """A service that ended the stream has no good end of what its caller sends."""
+    ours, theirs = ends
+    await theirs.finish()
+    with pytest.raises(FailedPrecondition, match="is over"):
+        await anext(theirs)
+    assert [message async for message in ours] == []
