@@ -21,7 +21,7 @@ from kitmsg.schema import jsonschema, types
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["error_codec", "error_schema"]
+__all__ = ["error_codec", "error_schema", "need_exception"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -78,7 +78,7 @@ def error_schema(exc_type: type[BaseException]) -> dict[str, Any]:
 
 def _struct_of(exc_type: type[BaseException]) -> type[msgspec.Struct]:
     """Return the Struct that stands for `exc_type` on the wire."""
-    _need_exception(exc_type)
+    need_exception(exc_type)
     declared: Any = exc_type  # for mypy no exception is a dataclass
     if not dataclasses.is_dataclass(declared):
         return _Plain
@@ -95,7 +95,12 @@ def _struct_of(exc_type: type[BaseException]) -> type[msgspec.Struct]:
     )
 
 
-def _need_exception(exc_type: Any) -> None:
+def need_exception(exc_type: Any) -> None:
+    """Refuse what is no exception class.
+
+    Raises:
+        TypeError: It is something else.
+    """
     if not (isinstance(exc_type, type) and issubclass(exc_type, BaseException)):
         raise TypeError(f"raises= takes exception classes, not {exc_type!r}")
 

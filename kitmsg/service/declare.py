@@ -28,6 +28,7 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_name, check_subject
 from kitmsg.schema import Signature, error_schema, signature
+from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg.transport.client import MAX_TIMEOUT
@@ -255,6 +256,10 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
     """
     if method is not None:
         return _mark(method, Options())
+    for name in options:
+        if name not in Options.__dataclass_fields__:
+            known = ", ".join(Options.__dataclass_fields__)
+            raise TypeError(f"@endpoint has no option {name!r}; it has {known}")
     for many in ("middleware", "raises"):
         options[many] = tuple(options.get(many, ()))
     chosen = Options(**options)
@@ -262,16 +267,23 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
     return lambda method: _mark(method, chosen)
 
 
-_ROUTE = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*")
+_ROUTE = re.compile(
+    r"(GET|HEAD|POST|PUT|PATCH|DELETE) (/([^\s/{}?#%]*|\{[A-Za-z_][A-Za-z0-9_]*\}))+"
+)
 
 
 def _check(options: Options) -> None:
+    for error in options.raises:
+        need_exception(error)
+    for middleware in options.middleware:
+        if not callable(middleware):
+            raise TypeError(f"middleware= takes middleware, not {middleware!r}")
     if options.timeout is not None and not 0 < options.timeout < MAX_TIMEOUT:
         raise ValueError(
             f"timeout must be positive seconds under {MAX_TIMEOUT:g},"
             f" not {options.timeout!r}"
         )
-    if options.http and not _ROUTE.fullmatch(options.http):
+    if options.http and not _ROUTE.fullmatch(str(options.http)):
         raise ValueError(
             f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"
         )
