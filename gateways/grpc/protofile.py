@@ -6,6 +6,7 @@ needs no compiler.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ __all__ = ["Protos", "load"]
 
 _COMPILED: Final = (".pb", ".binpb", ".desc", ".protoset")
 _SECONDS: Final = 30
+_COMPILER_LOG: Final = re.compile(r"^([WIEF]\d{4} |WARNING: ).*\n?", re.MULTILINE)
+"""What the compiler logs beside its errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,8 @@ def _compile(path: str, folders: Sequence[str]) -> list[FileDescriptorProto]:
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise FailedPrecondition(f"{path} cannot be compiled: {exc}") from exc
         if ran.returncode:
-            raise FailedPrecondition(
-                f"{path} cannot be compiled: {ran.stderr.strip()[:2000]}"
-            )
+            said = _COMPILER_LOG.sub("", ran.stderr).strip()[:2000]
+            raise FailedPrecondition(f"{path} cannot be compiled: {said}")
         return _read(str(out))
 
 

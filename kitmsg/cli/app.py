@@ -148,6 +148,8 @@ def _take_rest(
         word for word in rest if not into or (word.startswith("-") and word != "-")
     ]
     if wrong:
+        verb, kind = options.verb or "", getattr(options, "kind", "")
+        parser.prog = " ".join(filter(None, (parser.prog, verb, kind)))
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if rest:
         setattr(options, into, [*getattr(options, into), *rest])

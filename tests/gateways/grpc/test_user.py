@@ -341,7 +341,7 @@ def test_a_mapping_that_does_not_fit_is_refused(entry: str, text: str) -> None:
 
 
 def test_files_that_cannot_be_used_are_named(
-    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing file, a mistake in one, no service in it, no compiler."""
     from gateways.grpc.user import UserSource
@@ -353,6 +353,10 @@ def test_files_that_cannot_be_used_are_named(
 
     assert problem("/no/such.proto") == "there is no file /no/such.proto"
     assert "api.proto:3" in problem(write("message A { Nothing a = 1; }"))
+    no_proto = tmp_path / "no.proto"
+    no_proto.write_text('"""Python."""\n', encoding="utf-8")
+    said = problem(str(no_proto))
+    assert said.startswith(f"{no_proto} cannot be compiled: {no_proto}:1")
     assert "defines no service" in problem(write("message A { string a = 1; }"))
     assert "is no descriptor set" in problem(write("?", "api.pb"))
     monkeypatch.setattr(protofile, "find_spec", lambda _: None)
