@@ -6,6 +6,7 @@ read from standard input, a line of JSON for each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,8 @@ from kitmsg.cli.samples import resolve
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from typing import TextIO
 
     from kitmsg.bus import Bus
     from kitmsg.context import Context
@@ -129,10 +131,9 @@ async def _stream(
 
 async def _lines() -> AsyncIterator[Any]:
     """Read items from standard input, a line of JSON for each."""
-    import asyncio
-
+    source = _own_input()
     number = 0
-    while line := await asyncio.to_thread(sys.stdin.readline):
+    while line := await _in_background(source.readline):
         number += 1
         if not line.strip():
             continue
@@ -141,6 +142,46 @@ async def _lines() -> AsyncIterator[Any]:
         except ValueError as exc:
             raise UsageError(f"line {number} of the input is not JSON: {exc}") from exc
         yield item
+
+
+def _own_input() -> TextIO:
+    """Open standard input once more: `sys.stdin` cannot be closed while a thread reads."""
+    try:
+        return open(sys.stdin.fileno(), encoding="utf-8", closefd=False)
+    except (OSError, ValueError):  # it is no file
+        return sys.stdin
+
+
+async def _in_background(read: Callable[[], str]) -> str:
+    """Return what `read` does, in a thread that the end of the process does not wait for.
+
+    The service may have answered long before the input ends.
+    """
+    import asyncio
+    import threading
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[str] = loop.create_future()
+
+    def tell(line: str, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(UsageError(f"standard input cannot be read: {error}"))
+        else:
+            future.set_result(line)
+
+    def work() -> None:
+        line, error = "", None
+        try:
+            line = read()
+        except (OSError, ValueError) as exc:  # closed, or no UTF-8
+            error = exc
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, line, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await future
 
 
 async def _ask(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -126,6 +129,36 @@ def test_streams_standard_input(
     ran = cli("call", "shop.add", nats_url=shop)
     assert (ran.code, ran.out) == (2, "")
     assert "line 2 of the input is not JSON" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "sentence"),
+    [
+        (b'"x"\n', 5, "an item does not fit"),
+        (b"\xff\n", 2, "standard input cannot be read"),
+    ],
+)
+def test_an_answer_does_not_wait_for_the_end_of_the_input(
+    shop: str, line: bytes, code: int, sentence: str
+) -> None:
+    """Whoever pipes in something endless gets answer and prompt back at once."""
+    command = [sys.executable, "-m", "kitmsg.cli", "call", "shop.add"]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "NATS_URL": shop},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(line)
+        process.stdin.flush()
+        try:
+            assert process.wait(timeout=20) == code
+            assert sentence in process.stderr.read().decode()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
