@@ -26,7 +26,9 @@ def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
     assert line.split()[:3] == ["shop", "1", "1.2.3"]
     (row,) = json.loads(cli("ls", "--json", nats_url=shop).out)
     assert row["endpoints"] == [
+        "add",
         "buy",
+        "count",
         "echo",
         "go",
         "label",
