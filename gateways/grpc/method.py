@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.errors import KitError
 
-    Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
-
 __all__ = ["Handler", "Method", "Recode", "Typed"]
+
+Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
 
 Recode: TypeAlias = Callable[[bytes], bytes]
 """Takes a message in one encoding; returns it in the other."""
