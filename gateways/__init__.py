@@ -4,6 +4,7 @@
     grpc/        the same over gRPC, with messages made from the schemas
     thrift/      the same over Thrift
     upstream.py  the other direction: what a server elsewhere does, as a service on the bus
+    metrics.py   what they count alike
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.

@@ -16,8 +16,8 @@ import msgspec
 from grpc.aio import EOF, BaseError
 
 from gateways.grpc.metadata import Forwarding, timeout_of
-from gateways.grpc.metrics import UNKNOWN_METHOD, Metrics
 from gateways.grpc.status import REQUEST_ID, Failure
+from gateways.metrics import UNKNOWN_METHOD
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
@@ -46,6 +46,7 @@ from kitmsg.transport.wire import (
 
 if TYPE_CHECKING:
     from gateways.grpc.method import Handler, Method
+    from gateways.grpc.metrics import Metrics
     from gateways.grpc.options import GatewayOptions
     from kitmsg.bus import Bus
     from kitmsg.message import Message

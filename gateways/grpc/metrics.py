@@ -1,34 +1,15 @@
-"""Counts and durations of calls, by method and status; messages of streams.
-
-Plain integers while calls run; they become Prometheus text when somebody asks
-(``pip install 'kitmsg[prometheus]'``).
-"""
+"""Counts and durations of calls, by method and status."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from kitmsg.errors import FailedPrecondition
-from kitmsg.metrics.stats import BOUNDS_SECONDS
+from gateways.metrics import Durations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-__all__ = ["UNKNOWN_METHOD", "Metrics"]
-
-UNKNOWN_METHOD: Final = "(none)"
-"""Stands for every method that is not served: a stranger can name any number."""
-
-
-class _Series:
-    """The calls with one set of labels."""
-
-    __slots__ = ("buckets", "seconds")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
-        self.seconds = 0.0
+__all__ = ["Metrics"]
 
 
 class Metrics:
@@ -40,7 +21,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._series: dict[tuple[str, str], _Series] = {}
+        self._durations = Durations(
+            "kitmsg_grpc_call_duration_seconds",
+            "Time from call to status; its count is the number of calls.",
+            ["method", "code"],
+        )
 
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Count one call.
@@ -50,80 +35,17 @@ class Metrics:
             code: ``ok``, or the name of the failure's code.
             seconds: From the first look at it to the answer.
         """
-        series = self._series.get((method, code))
-        if series is None:
-            series = self._series[method, code] = _Series()
-        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        series.seconds += seconds
+        self._durations.observe(seconds, method, code)
 
     def count(self, method: str, code: str) -> int:
         """Return how many calls ended so."""
-        series = self._series.get((method, code))
-        return sum(series.buckets) if series else 0
+        return self._durations.count(method, code)
 
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
-        from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+        from prometheus_client.core import GaugeMetricFamily
 
-        durations = HistogramMetricFamily(
-            "kitmsg_grpc_call_duration_seconds",
-            "Time from call to status; its count is the number of calls.",
-            labels=["method", "code"],
-        )
-        for (method, code), series in sorted(self._series.items()):
-            durations.add_metric([method, code], _cumulative(series), series.seconds)
-        yield durations
+        yield from self._durations.collect()
         yield GaugeMetricFamily(
             "kitmsg_grpc_in_flight", "Calls being answered.", self.in_flight
         )
-
-    def exposition(self) -> bytes:
-        """Return all of it in Prometheus' text format.
-
-        Raises:
-            FailedPrecondition: prometheus-client is not installed.
-        """
-        from prometheus_client import generate_latest
-
-        return generate_latest(self._registry())
-
-    def _registry(self) -> Any:
-        try:
-            from prometheus_client import CollectorRegistry
-        except ImportError as exc:
-            raise FailedPrecondition(
-                "metrics need prometheus-client: pip install 'kitmsg[prometheus]'"
-            ) from exc
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return registry
-
-    def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serve the page that Prometheus reads; returns what ends that.
-
-        Raises:
-            FailedPrecondition: prometheus-client is not installed.
-            OSError: The address cannot be had.
-        """
-        registry = self._registry()
-        from prometheus_client import start_http_server
-
-        server, thread = start_http_server(port, host, registry)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return stop
-
-
-def _cumulative(series: _Series) -> list[tuple[str, float]]:
-    total = 0
-    found: list[tuple[str, float]] = []
-    for bound, count in zip(
-        (*map(str, BOUNDS_SECONDS), "+Inf"), series.buckets, strict=True
-    ):
-        total += count
-        found.append((bound, total))
-    return found

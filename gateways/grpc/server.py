@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 import grpc.aio
 
+from gateways import metrics
 from gateways.grpc.call import Calls
 from gateways.grpc.health import SERVICE as HEALTH, Health
 from gateways.grpc.metrics import Metrics
@@ -112,7 +113,7 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
     def exposition(self) -> str:
         """Return the counters as Prometheus reads them; "" where that is not installed."""
         try:
-            return self.metrics.exposition().decode()
+            return metrics.exposition(self.metrics).decode()
         except FailedPrecondition:
             return ""
 
@@ -127,7 +128,9 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         server = self._bind()
         try:
             if self.options.metrics_port:
-                page = self.metrics.serve(self.options.host, self.options.metrics_port)
+                page = metrics.serve(
+                    self.metrics, self.options.host, self.options.metrics_port
+                )
                 self._undo.append(page)
             await self._catalog.start()
             self._update()

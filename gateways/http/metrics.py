@@ -1,17 +1,12 @@
-"""Counts and durations of requests, by route template, method and status.
-
-Plain integers while requests run; they become Prometheus text when somebody asks
-(``pip install 'kitmsg[prometheus]'``).
-"""
+"""Counts and durations of requests, by route template, method and status."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.errors import Unimplemented
-from kitmsg.metrics.stats import BOUNDS_SECONDS
+from gateways.metrics import Durations, exposition
+from kitmsg.errors import FailedPrecondition, Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,16 +21,6 @@ TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 )
-
-
-class _Series:
-    """The requests with one set of labels."""
-
-    __slots__ = ("buckets", "seconds")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
-        self.seconds = 0.0
 
 
 class Metrics:
@@ -63,7 +48,11 @@ class Metrics:
         self._connections = connections
         self.streams: Live | None = None
         self.process = ""
-        self._series: dict[tuple[str, str, int], _Series] = {}
+        self._durations = Durations(
+            "kitmsg_http_request_duration_seconds",
+            "Time from request to answer; its count is the number of requests.",
+            ["route", "method", "status"],
+        )
         self._rpc: Counter[int] = Counter()
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -75,17 +64,12 @@ class Metrics:
             status: HTTP status; 499 when the client went away.
             seconds: From the first look at it to the answer.
         """
-        key = (route, method if method in _METHODS else "other", status)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = _Series()
-        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        series.seconds += seconds
+        shown = method if method in _METHODS else "other"
+        self._durations.observe(seconds, route, shown, str(status))
 
     def count(self, route: str, method: str, status: int) -> int:
         """Return how many requests had these labels."""
-        series = self._series.get((route, method, status))
-        return sum(series.buckets) if series else 0
+        return self._durations.count(route, method, str(status))
 
     def count_rpc(self, number: int) -> None:
         """Count one JSON-RPC call, with the code of its error or 0."""
@@ -97,23 +81,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """Yield metric families, as a Prometheus collector does."""
-        from prometheus_client.core import (
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        labels = ["route", "method", "status"]
-        durations = HistogramMetricFamily(
-            "kitmsg_http_request_duration_seconds",
-            "Time from request to answer; its count is the number of requests.",
-            labels=labels,
-        )
-        for (route, method, status), series in sorted(self._series.items()):
-            durations.add_metric(
-                [route, method, str(status)], _cumulative(series), series.seconds
-            )
-        yield durations
+        yield from self._durations.collect()
         calls = CounterMetricFamily(
             "kitmsg_http_rpc_calls", "JSON-RPC calls, by error code.", labels=["code"]
         )
@@ -141,14 +111,9 @@ class Metrics:
             Unimplemented: prometheus-client is not installed.
         """
         try:
-            from prometheus_client import CollectorRegistry, generate_latest
-        except ImportError as exc:
-            raise Unimplemented(
-                "/metrics needs prometheus-client: pip install 'kitmsg[prometheus]'"
-            ) from exc
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Labelled(self) if is_page and self.process else self)
-        return generate_latest(registry)
+            return exposition(_Labelled(self) if is_page and self.process else self)
+        except FailedPrecondition as exc:
+            raise Unimplemented(f"/{exc}") from exc
 
 
 class _Labelled:
@@ -178,14 +143,3 @@ def _of_connections(connections: Connections) -> Iterator[Any]:
     refused.add_metric(["limit"], connections.refused)
     refused.add_metric(["handshake"], connections.broken)
     yield refused
-
-
-def _cumulative(series: _Series) -> list[tuple[str, float]]:
-    total = 0
-    found: list[tuple[str, float]] = []
-    for bound, count in zip(
-        (*map(str, BOUNDS_SECONDS), "+Inf"), series.buckets, strict=True
-    ):
-        total += count
-        found.append((bound, total))
-    return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gateways.thrift.metrics import UNKNOWN_METHOD, Metrics
+from gateways.metrics import UNKNOWN_METHOD
 from gateways.thrift.outward import UNFIT
 from gateways.thrift.protocol import FAILURE, Begin, Kind
 from kitmsg.codec import DECODE_ERRORS, ENCODE_ERRORS, JSON, MSGPACK
@@ -33,6 +33,7 @@ from kitmsg.transport.wire import CODE, ERROR, decode_error, reply_codec
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from gateways.thrift.metrics import Metrics
     from gateways.thrift.options import GatewayOptions
     from gateways.thrift.protocol import ThriftProtocol
     from gateways.thrift.table import Served

@@ -7,10 +7,11 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Final
 
+from gateways import metrics
 from gateways.thrift.call import Calls
 from gateways.thrift.connection import Connection
 from gateways.thrift.framing import Inbox
-from gateways.thrift.metrics import Metrics, serve_metrics
+from gateways.thrift.metrics import Metrics
 from gateways.thrift.options import GatewayOptions
 from gateways.thrift.protocol import Limits
 from gateways.thrift.table import Table
@@ -110,7 +111,7 @@ class GatewayServer:
         servers = await self._bind(sockets)
         try:
             if options.metrics_port:
-                undo = serve_metrics(self.metrics, options.host, options.metrics_port)
+                undo = metrics.serve(self.metrics, options.host, options.metrics_port)
                 self._undo.append(undo)
             await self._catalog.start()
             self._update()
@@ -168,7 +169,7 @@ class GatewayServer:
     def exposition(self) -> str:
         """Return the counters as Prometheus reads them; "" where that is not installed."""
         try:
-            return self.metrics.exposition()
+            return metrics.exposition(self.metrics).decode()
         except FailedPrecondition:
             return ""
 
