@@ -6,8 +6,10 @@
       Unavailable             nobody can do it now; trying again may help
         NoResponders          nobody serves the subject
         Disconnected          the bus is out of reach, or was lost while waiting
+      PermissionDenied        the caller may not do this
+        BusDenied             the bus lets this process not send or hear there
       ResourceExhausted       the service is full; `retry_after` says when to come back
-      ... one class for each other `Code`: NotFound, PermissionDenied, Internal, ...
+      ... one class for each other `Code`: NotFound, Aborted, Internal, ...
       BusinessError           a declared, typed error of your own; its fields cross the wire
 
 Every error has a `Code`, so one ``except KitError`` and one table per gateway cover all
@@ -23,6 +25,7 @@ from typing import Any, ClassVar, dataclass_transform
 __all__ = [
     "Aborted",
     "AlreadyExists",
+    "BusDenied",
     "BusinessError",
     "Cancelled",
     "Code",
@@ -44,6 +47,7 @@ __all__ = [
     "Unknown",
     "code_of",
     "error_for",
+    "outward",
 ]
 
 
@@ -255,6 +259,13 @@ class PermissionDenied(KitError):
     code = Code.PERMISSION_DENIED
 
 
+class BusDenied(PermissionDenied):
+    """The bus does not let this process send or hear there: its user has no such right.
+
+    That is for whoever runs the process.  Those that it works for are told `outward`.
+    """
+
+
 class ResourceExhausted(KitError):
     """A quota or a mailbox is full; `retry_after` says when to come back."""
 
@@ -397,6 +408,20 @@ def error_for(code: Code, message: str, **facts: Any) -> KitError:
         facts: `retry_after`, `request_id`, as in `KitError`.
     """
     return _CLASSES[code](message, **facts)
+
+
+def outward(error: KitError) -> KitError:
+    """Return what a caller may know of an error that a call made on its behalf met.
+
+    All but `BusDenied` as it is: that one is no fault of the caller, and its text is the
+    configuration of whoever answers, whose log is the place for it.
+    """
+    if not isinstance(error, BusDenied):
+        return error
+    return Internal(_DENIED, request_id=error.request_id)
+
+
+_DENIED = "what this needs is not allowed on the bus; the log here says more"
 
 
 def code_of(error: BaseException) -> Code:

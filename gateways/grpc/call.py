@@ -27,6 +27,7 @@ from kitmsg.codec import (
     by_content_type,
 )
 from kitmsg.errors import (
+    BusDenied,
     Code,
     DataLoss,
     Internal,
@@ -34,6 +35,7 @@ from kitmsg.errors import (
     KitError,
     NoResponders,
     ResourceExhausted,
+    outward,
 )
 from kitmsg.transport import transfer
 from kitmsg.transport.wire import (
@@ -167,7 +169,7 @@ class Calls:
             except Failure as failure:
                 return _confessed(failure, method)
             except KitError as exc:
-                raise _known(exc, subject, request_id) from exc
+                raise _known(exc, method, request_id) from exc
 
         return ask
 
@@ -229,7 +231,7 @@ class Calls:
                 self._bus, subject, payload, block, timeout=left
             )
         except KitError as exc:
-            raise _known(exc, subject, request_id) from exc
+            raise _known(exc, method, request_id) from exc
         return stream, request_id
 
 
@@ -322,7 +324,7 @@ async def _guarded(
             failure = failure_in(stream.end, method)
             if failure is not None:
                 raise failure from exc
-        raise _known(exc, method.endpoint.subject, request_id) from exc
+        raise _known(exc, method, request_id) from exc
     finally:
         stream.cancel()
 
@@ -368,14 +370,16 @@ def _fields(reply: Message, method: Method) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _known(error: KitError, subject: str, request_id: str) -> KitError:
-    """Return `error` with what the caller can go by."""
+def _known(error: KitError, method: Method, request_id: str) -> KitError:
+    """Return `error` with what the caller can go by; what is not for it is logged."""
     if type(error) is NoResponders:
         # Nobody is asked who is there: it would be done for each of a flood of calls.
-        error = NoResponders(subject, _GONE)
+        error = NoResponders(method.endpoint.subject, _GONE)
     if not error.request_id:
         error.request_id = request_id
-    return error
+    if isinstance(error, BusDenied):
+        _log.warning("%s: %s (request id %s)", method.path, error, request_id)
+    return outward(error)
 
 
 def _failure(error: Exception, path: str) -> Failure:

@@ -20,12 +20,14 @@ from gateways.thrift.protocol import FAILURE, Begin, Kind
 from kitmsg.codec import DECODE_ERRORS, ENCODE_ERRORS, JSON, MSGPACK
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import (
+    BusDenied,
     Code,
     Internal,
     InvalidArgument,
     KitError,
     NoResponders,
     ResourceExhausted,
+    outward,
 )
 from kitmsg.transport import gokit, transfer
 from kitmsg.transport.wire import CODE, ERROR, decode_error, reply_codec
@@ -117,8 +119,8 @@ class Calls:
             code = Code.CANCELLED.value
             raise
         except KitError as exc:
-            code = exc.code.value
-            return failure(protocol, begin, _explained(exc))
+            code = outward(exc).code.value
+            return failure(protocol, begin, _explained(exc, served))
         except UNFIT as exc:
             code = Code.INTERNAL.value
             return failure(protocol, begin, _unfit(served, exc))
@@ -211,8 +213,11 @@ def _fields(served: Served, reply: Message) -> tuple[dict[str, Any], str]:
         return exc.fields, exc.code.value
 
 
-def _explained(error: KitError) -> KitError:
-    """Return `error` with what a caller can do about it."""
+def _explained(error: KitError, served: Served) -> KitError:
+    """Return `error` with what a caller can do about it; what is not for it is logged."""
+    if isinstance(error, BusDenied):
+        _log.warning("%s: %s", served.name, error)
+        return outward(error)
     if isinstance(error, NoResponders):
         # Nobody is asked who is there: it would be done for each of a flood of calls.
         return NoResponders(error.subject, _GONE)

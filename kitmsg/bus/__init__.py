@@ -113,7 +113,7 @@ class Bus(Protocol):
             NoResponders: Nobody is subscribed to `subject`.
             DeadlineExceeded: No reply in time.
             Disconnected: No connection, or lost while waiting.
-            PermissionDenied: The server does not let this user send there.
+            BusDenied: The server does not let this user send there.
             InvalidArgument: As in `publish`.
             ResourceExhausted: As in `publish`.
         """

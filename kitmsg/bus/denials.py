@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kitmsg.errors import PermissionDenied
+from kitmsg.errors import BusDenied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,9 +58,9 @@ class Denials:
             self.inbox_denied = True
             self._asks.fail_where(lambda _: True, lambda _: self.inbox_error())
 
-    def inbox_error(self) -> PermissionDenied:
+    def inbox_error(self) -> BusDenied:
         """Return what to tell those who ask although no reply can come."""
-        return PermissionDenied(
+        return BusDenied(
             f"this NATS user may not subscribe to {self._inbox}*, so no reply can come;"
             " set inbox_prefix to one it may use"
         )
@@ -70,5 +70,5 @@ class Denials:
         return mine.lower() == subject.lower()
 
 
-def _denied(ask: Ask) -> PermissionDenied:
-    return PermissionDenied(f"this NATS user may not send to {ask.subject!r}")
+def _denied(ask: Ask) -> BusDenied:
+    return BusDenied(f"this NATS user may not send to {ask.subject!r}")

@@ -9,7 +9,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kitmsg.errors import KitError, PermissionDenied
+from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 from kitmsg.transport.rounds import Rounds
 
@@ -90,7 +90,7 @@ class Hub:
         """Give `party` what comes to `subject`, which is from `next_subject`.
 
         Raises:
-            PermissionDenied: This user may not subscribe to it.
+            BusDenied: This user may not subscribe to it.
         """
         if self._is_denied:
             raise self.denial()
@@ -148,9 +148,9 @@ class Hub:
         else:  # somebody may count on a stream that is over
             self.refuse(message)
 
-    def denial(self) -> PermissionDenied:
+    def denial(self) -> BusDenied:
         """Return what to say where nothing can come to this inbox."""
-        return PermissionDenied(
+        return BusDenied(
             f"this NATS user may not subscribe to {self.prefix}*, so it can have no"
             " streams and no long payloads; let it subscribe to its inboxes with '>'"
         )

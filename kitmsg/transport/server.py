@@ -19,6 +19,7 @@ import msgspec
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
 from kitmsg.errors import (
+    BusDenied,
     Cancelled,
     Code,
     DeadlineExceeded,
@@ -28,6 +29,7 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
     Unavailable,
+    outward,
 )
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
@@ -302,7 +304,8 @@ class Server:
     def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Log what is the service's fault, and answer."""
         self._note_failure(ctx, error)
-        self._answer(ctx, message, error)
+        told = outward(error) if isinstance(error, KitError) else error
+        self._answer(ctx, message, told)
 
     def _note_failure(self, ctx: Context, error: BaseException) -> None:
         """Log what is the service's fault, and tell the supervision."""
@@ -311,6 +314,8 @@ class Server:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
                 self._on_failure(error)
+        elif isinstance(error, BusDenied) and self._logs:
+            self._log_failure(ctx, error)
 
     def _is_told(self, error: BaseException) -> bool:
         """Tell whether the text of `error` is meant for others than the log."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 from kitmsg.bus.asks import cancel_subject
 from kitmsg.codec import JSON
 from kitmsg.errors import (
+    BusDenied,
     Cancelled,
     Code,
     DataLoss,
@@ -32,7 +33,6 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
     NoResponders,
-    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
@@ -463,10 +463,10 @@ class Stream:
         """End, if it needs a subject that the server forbids."""
         if subject in (self._name.lower(), self.subject.lower()):
             what = f"this NATS user may not send to {self._name!r}"
-            self._end_by(PermissionDenied(what))
+            self._end_by(BusDenied(what))
         elif self._peer and subject == self._peer.lower():
             what = f"this NATS user may not send to the other side of {self._name}"
-            self._end_by(PermissionDenied(what))
+            self._end_by(BusDenied(what))
         elif subject == f"{self._hub.prefix}*".lower():
             self._end_by(self._hub.denial())
 

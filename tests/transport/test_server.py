@@ -10,6 +10,7 @@ import pytest
 
 from kitmsg import current
 from kitmsg.errors import (
+    BusDenied,
     DeadlineExceeded,
     InvalidArgument,
     NoResponders,
@@ -227,6 +228,17 @@ async def test_an_error_encoder_that_fails_is_replaced(
     assert reply.headers["Kit-Code"] == "internal"
     assert SECRET not in str(reply.header_block)
     assert SECRET in caplog.text
+
+
+async def test_what_the_bus_denies_a_service_is_not_told_to_its_callers(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They hear `INTERNAL`; the text, which is configuration, is in the log."""
+    await serve(kit.bus, raises_later(BusDenied("user 'eve' may not send to 'x'")))
+    reply = await ask(kit.bus)
+    assert reply.headers["Kit-Code"] == "internal"
+    assert b"'eve'" not in reply.header_block
+    assert "user 'eve' may not send to 'x'" in caplog.text
 
 
 @pytest.mark.parametrize("error", [None, PermissionDenied("no"), ValueError("no")])

@@ -10,13 +10,14 @@ import grpc.aio
 import pytest
 
 import kitmsg
+from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
+from kitmsg.errors import PermissionDenied
 from tests.gateways.grpc.services import Shop, Streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from kitmsg.bus.embedded import EmbeddedServer
     from tests.gateways.grpc.conftest import Outside
 
 
@@ -67,3 +68,47 @@ async def test_cancellation_and_vanishing_cross_it(
     await stream.read()
     stream.cancel()
     await until(lambda: shop.ended == ["wait"] and streams.ended == ["forever"])
+
+
+DENIED = """
+authorization { users: [
+  { user: all, password: x }
+  { user: edge, password: x, permissions: {
+      publish: { deny: ["shop.price", "streams.count"] } } }
+] }
+"""
+
+
+async def test_what_this_gateway_may_not_do_is_for_its_log(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Strangers learn no subject and no user; what a service denies still passes."""
+
+    class Guarded(kitmsg.Service):
+        @kitmsg.endpoint
+        async def enter(self) -> None:
+            raise PermissionDenied("not you")
+
+    with EmbeddedServer(jetstream=False, config=DENIED) as server:
+        bus = await NatsBus.connect(server.url, user="all", password="x")
+        edge = await NatsBus.connect(server.url, user="edge", password="x")
+        async with kitmsg.connect(bus=bus) as kit, kitmsg.connect(bus=edge):
+            for service in (Shop(), Streams(), Guarded()):
+                await kit.serve(service)
+            outside: Outside = await start(edge)
+            path = "streams.Streams/Count"
+            items = outside.stub(path)(outside.request(path, to=2))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await items.read()
+            for failure in (
+                await outside.failure("shop.Shop/Price", name="tea"),
+                caught.value,
+            ):
+                assert failure.code() is grpc.StatusCode.INTERNAL
+                assert "NATS" not in str(failure.details())
+            denied = await outside.failure("guarded.Guarded/Enter")
+            assert denied.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert denied.details() == "not you"
+            await outside.server.stop()
+    for subject in ("shop.price", "streams.count"):
+        assert f"this NATS user may not send to '{subject}'" in caplog.text
