@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateways.grpc.coders import make_method
 from gateways.grpc.convert import Converters
 from gateways.grpc.layout import lay_out
 from gateways.grpc.proto import descriptor, file_name
+from gateways.grpc.spelling import package_name
 from gateways.grpc.table import Table
-from kitmsg.errors import FailedPrecondition
-from kitmsg.schema.lock import Lock
+from kitmsg.schema.numbers import Numbers, misfit
 from kitmsg.schema.shaping import shape_service
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
     from gateways.grpc.layout import Layout
@@ -37,35 +38,26 @@ class _Piece:
     layout: Layout | None = None
     file: FileDescriptorProto | None = None
     methods: tuple[Method, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class GeneratedSource:
     """Makes tables from schemas.
 
+    The numbers of fields stay what they are for as long as this lives, whatever becomes of
+    the services.
+
     Args:
-        options: `GatewayOptions.lock` keeps the numbers of fields.
+        options: `GatewayOptions.lock` has the numbers to begin with.
 
     Raises:
         FailedPrecondition: The lock cannot be read.
     """
 
-    options: GatewayOptions
-    _lock: str = ""
-    _pieces: dict[str, tuple[tuple[CatalogEndpoint, ...], str, _Piece]] = field(
-        default_factory=dict
-    )
-
-    def __post_init__(self) -> None:
-        if self.options.lock:
-            try:
-                self._lock = Path(self.options.lock).read_text(encoding="utf-8")
-                Lock.parse(self._lock, self.options.lock)
-            except (OSError, ValueError) as exc:
-                raise FailedPrecondition(
-                    f"the lock {self.options.lock} cannot be read: {exc}"
-                ) from exc
+    def __init__(self, options: GatewayOptions) -> None:
+        self._numbers = Numbers(options.lock)
+        self._pieces: dict[str, tuple[tuple[CatalogEndpoint, ...], str, _Piece]] = {}
 
     def table(self, catalog: Catalog) -> Table:
         """Return what can be served of `catalog`; what cannot is refused by itself."""
@@ -90,12 +82,16 @@ class GeneratedSource:
         refused = tuple(
             f"{why}; it is not served over gRPC" for why in shapes.refused.values()
         )
-        if not shapes.methods:
-            return _Piece(refused=refused)
-        try:
-            layout = lay_out(shapes, Lock.parse(self._lock, self.options.lock))
-        except ValueError as exc:
-            return _Piece(refused=(*refused, f"{exc}; {service} is not served"))
+        made = self._numbers.make(shapes, lay_out)
+        refused += tuple(made.sentences(service))
+        waiting = {
+            f"/{package_name(service)}.{shapes.name}/{method.name}": misfit(service)
+            for method in shapes.methods
+            if method.endpoint in made.refused
+        }
+        layout = made.result
+        if layout is None:
+            return _Piece(waiting=waiting, refused=refused)
         converters = Converters(layout)
         by_name = {endpoint.name: endpoint for endpoint in endpoints}
         methods = tuple(
@@ -108,12 +104,13 @@ class GeneratedSource:
             )
             for rpc in layout.rpcs
         )
-        return _Piece(layout, descriptor(layout), methods, refused)
+        return _Piece(layout, descriptor(layout), methods, waiting, refused)
 
 
 def _add(table: Table, service: str, piece: _Piece, names: dict[str, str]) -> None:
     """Put a service into the table, unless another has its package."""
     table.refused += piece.refused
+    table.waiting |= piece.waiting
     if piece.layout is None or piece.file is None:
         return
     owner = names.setdefault(file_name(piece.layout), service)

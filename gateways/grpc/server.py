@@ -25,6 +25,7 @@ from gateways.grpc.table import Table
 from gateways.grpc.tls import credentials
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
+from kitmsg.schema.numbers import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gateways.grpc.method import Handler
     from gateways.grpc.table import Source
     from kitmsg.bus import Bus
+    from kitmsg.discovery.catalog import CatalogEndpoint
 
 __all__ = ["GatewayServer", "choose_source"]
 
@@ -83,7 +85,7 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         if self.options.reflection:
             self._own |= self._reflection.handlers()
         self._handlers: dict[str, Handler] = dict(self._own)
-        self._former: dict[str, tuple[str, float]] = {}
+        self._former: dict[str, tuple[CatalogEndpoint, float]] = {}
         self._known: set[str] = set()
         self._port = 0
         self._server: grpc.aio.Server | None = None
@@ -219,10 +221,10 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         """Keep in mind what has just left, so that this moment is no "unknown"."""
         for path, method in before.methods.items():
             if path not in self.table.methods:
-                self._former[path] = method.endpoint.service, now
+                self._former[path] = method.endpoint, now
         self._former = {
-            path: (service, when)
-            for path, (service, when) in self._former.items()
+            path: (endpoint, when)
+            for path, (endpoint, when) in self._former.items()
             if now - when <= _REMEMBERED_SECONDS and path not in self.table.methods
         }
 
@@ -231,13 +233,9 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         waiting = self.table.waiting.get(path)
         if waiting is not None:
             return Unavailable(waiting, retry_after=1.0)
-        service, when = self._former.get(path, ("", 0.0))
-        now = asyncio.get_running_loop().time()
-        if service and now - when <= _REMEMBERED_SECONDS:
-            return Unavailable(
-                f"the last instance of {service!r} has just left the bus",
-                retry_after=1.0,
-            )
+        former = self._former.get(path)
+        if former is not None and (why := self._why_gone(*former)):
+            return Unavailable(why, retry_after=1.0)
         name = path[1:].rpartition("/")[0]
         if name in self.table.services:
             there = [
@@ -250,12 +248,22 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
             hint = "reflection lists what there is"
         return Unimplemented(f"there is no method {path[:200]!r} here; {hint}")
 
+    def _why_gone(self, endpoint: CatalogEndpoint, when: float) -> str:
+        """Return why an endpoint is not served that was; "" if it is gone for good."""
+        service = endpoint.service
+        if service in self._catalog.services:
+            there = ((e.service, e.name) for e in self._catalog.endpoints)
+            return misfit(service) if (service, endpoint.name) in there else ""
+        now = asyncio.get_running_loop().time()
+        is_recent = now - when <= _REMEMBERED_SECONDS
+        return f"the last instance of {service!r} has just left the bus" * is_recent
+
     def _is_well(self) -> bool:
         return self._bus.is_connected and self._catalog.is_ready
 
     def _is_served(self, service: str) -> bool | None:
         services = self.table.services
-        if services.get(service) or service in self._catalog.services:
+        if services.get(service) or service in services.values():
             return True
         return False if service in self._known else None
 

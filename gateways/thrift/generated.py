@@ -6,30 +6,31 @@ is what is served.
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateways.thrift.idl import generate, left_out
+from gateways.thrift.idl import generate, left_out, method_name, service_name
 from gateways.thrift.load import parse
 from gateways.thrift.match import find
 from gateways.thrift.table import Served, Table, protocols, serve_method
-from kitmsg.errors import FailedPrecondition, KitError
-from kitmsg.schema.lock import Lock
+from kitmsg.schema.numbers import Numbers, misfit
 from kitmsg.schema.shaping import shape_service
 
 if TYPE_CHECKING:
+    from gateways.thrift.model import ServiceType
     from gateways.thrift.options import GatewayOptions
     from gateways.thrift.protocol import Limits
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.schema.lock import Lock
+    from kitmsg.schema.shapes import ServiceShapes
 
-__all__ = ["GeneratedSource", "read_lock"]
-
-_log = logging.getLogger("gateways.thrift")
+__all__ = ["GeneratedSource"]
 
 
 class GeneratedSource:
     """Serves every service on the bus that says its types.
+
+    The numbers of fields stay what they are for as long as this lives, whatever becomes of
+    the services.
 
     Args:
         options: The lock, and the service that is meant without a name.
@@ -40,7 +41,7 @@ class GeneratedSource:
     """
 
     def __init__(self, options: GatewayOptions, limits: Limits) -> None:
-        self._lock = read_lock(options.lock)
+        self._numbers = Numbers(options.lock)
         self._plain = options.service
         self._limits = limits
         self._made: dict[str, tuple[list[CatalogEndpoint], _Methods]] = {}
@@ -60,6 +61,8 @@ class GeneratedSource:
             for name, served in methods.served.items():
                 served.coders.clear()  # each table has protocols of its own
                 table.add({service, methods.name}, name, served)
+            for name in methods.waiting:
+                table.wait({service, methods.name}, name, misfit(service))
         table.add_plain(self._plain)
         return table
 
@@ -67,20 +70,31 @@ class GeneratedSource:
         self, service: str, endpoints: list[CatalogEndpoint], doc: str
     ) -> _Methods:
         types = shape_service(service, endpoints, doc=doc)
-        methods = _Methods(types.name, sorted(left_out(types).values()))
-        try:
-            idl = parse(generate([types], self._lock), service)
-        except (ValueError, KitError) as exc:
-            methods.refused.append(f"{service} is not served: {exc}")
+        refused = sorted(left_out(types).values())
+        methods = _Methods(service_name(types), refused)
+        made = self._numbers.make(types, _parsed)
+        methods.refused += made.sentences(service)
+        methods.waiting = [method_name(endpoint) for endpoint in made.refused]
+        if made.result is None:
             return methods
-        (declared,) = idl
-        methods.name = declared.name
+        methods.name = made.result.name
         by_name = {endpoint.name: endpoint for endpoint in endpoints}
-        for name, method in declared.methods.items():
+        for name, method in made.result.methods.items():
             endpoint = find(method, by_name)
             if endpoint is not None:
                 methods.served[name] = serve_method(method, endpoint, types)
         return methods
+
+
+def _parsed(types: ServiceShapes, lock: Lock) -> ServiceType:
+    """Return a service as its IDL declares it.
+
+    Raises:
+        ValueError: It has no form in Thrift, or the lock refuses it.
+        KitError: Its IDL cannot be read.
+    """
+    (declared,) = parse(generate([types], lock), types.service)
+    return declared
 
 
 class _Methods:
@@ -89,19 +103,5 @@ class _Methods:
     def __init__(self, name: str, refused: list[str]) -> None:
         self.name = name
         self.refused = refused
+        self.waiting: list[str] = []
         self.served: dict[str, Served] = {}
-
-
-def read_lock(file: str) -> Lock:
-    """Return the lock in a file; an empty one for "".
-
-    Raises:
-        FailedPrecondition: It cannot be read.
-    """
-    if not file:
-        return Lock()
-    try:
-        return Lock.parse(Path(file).read_text(encoding="utf-8"), file)
-    except (OSError, ValueError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else str(exc)
-        raise FailedPrecondition(f"the lock {file} cannot be used: {why}") from exc

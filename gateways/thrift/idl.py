@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kitmsg.schema.shapes import Method, Named, ServiceShapes
 
-__all__ = ["generate", "left_out"]
+__all__ = ["generate", "left_out", "method_name", "service_name"]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTABLE: Final = re.compile(r'["\\%\x00-\x1f]')
@@ -110,6 +110,16 @@ def left_out(service: ServiceShapes) -> dict[str, str]:
         if method.stream
     }
     return {**service.refused, **streams}
+
+
+def service_name(service: ServiceShapes) -> str:
+    """Return the name of a service that is alone in its IDL."""
+    return _unlike(service.name)
+
+
+def method_name(endpoint: str) -> str:
+    """Return the name of the method that stands for an endpoint."""
+    return _legal(endpoint)
 
 
 class _Service:

@@ -18,6 +18,7 @@ from gateways.thrift.table import Table
 from gateways.thrift.tls import server_context
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
+from kitmsg.schema.numbers import misfit
 
 if TYPE_CHECKING:
     import socket
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from gateways.thrift.table import Source
     from kitmsg.bus import Bus
+    from kitmsg.discovery.catalog import CatalogEndpoint
 
 __all__ = ["GatewayServer", "make_source"]
 
@@ -73,7 +75,7 @@ class GatewayServer:
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._former: dict[bytes, tuple[str, float]] = {}
+        self._former: dict[bytes, tuple[CatalogEndpoint, float]] = {}
         self._servers: list[asyncio.Server] = []
         self._undo: list[Callable[[], object]] = []
 
@@ -212,13 +214,20 @@ class GatewayServer:
             return Unavailable(table.waiting[name])
         if name in table.unclear:
             return Unimplemented(f"{shown!r} is not clear: {table.unclear[name]}")
-        service, when = self._former.get(name, ("", 0.0))
-        now = asyncio.get_running_loop().time()
-        if service and now - when <= _REMEMBERED_SECONDS:
-            return Unavailable(
-                f"the last instance of {service!r} has just left the bus"
-            )
+        former = self._former.get(name)
+        if former is not None and (why := self._why_gone(*former)):
+            return Unavailable(why)
         return Unimplemented(f"there is no method {shown!r} here")
+
+    def _why_gone(self, endpoint: CatalogEndpoint, when: float) -> str:
+        """Return why an endpoint is not served that was; "" if it is gone for good."""
+        service = endpoint.service
+        if service in self._catalog.services:
+            there = ((e.service, e.name) for e in self._catalog.endpoints)
+            return misfit(service) if (service, endpoint.name) in there else ""
+        now = asyncio.get_running_loop().time()
+        is_recent = now - when <= _REMEMBERED_SECONDS
+        return f"the last instance of {service!r} has just left the bus" * is_recent
 
     async def _sweep(self) -> None:
         """Close connections whose clients are too slow."""
@@ -247,10 +256,10 @@ class GatewayServer:
         now = asyncio.get_running_loop().time()
         for name, served in before.methods.items():
             if name not in self.table.methods:
-                self._former[name] = served.endpoint.service, now
+                self._former[name] = served.endpoint, now
         self._former = {
-            name: (service, when)
-            for name, (service, when) in self._former.items()
+            name: (endpoint, when)
+            for name, (endpoint, when) in self._former.items()
             if now - when <= _REMEMBERED_SECONDS and name not in self.table.methods
         }
         for sentence in self.table.refused:

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
     from kitmsg.schema import shapes
 
-__all__ = ["SEPARATOR", "Served", "Source", "Table", "serve_method"]
+__all__ = [
+    "SEPARATOR",
+    "Served",
+    "Source",
+    "Table",
+    "protocols",
+    "serve_method",
+]
 
 SEPARATOR = ":"
 """Between service and method, as Thrift's multiplexed protocol has it."""
@@ -86,6 +93,11 @@ class Table:
         for service in services:
             self.methods[f"{service}{SEPARATOR}{method}".encode()] = served
 
+    def wait(self, services: Iterable[str], method: str, why: str) -> None:
+        """Answer a method with `why` it cannot be called, under its service's names."""
+        for service in services:
+            self.waiting[f"{service}{SEPARATOR}{method}".encode()] = why
+
     def add_plain(self, service: str = "") -> None:
         """Serve methods without a service's name in front, where that is clear.
 
@@ -108,6 +120,10 @@ class Table:
                     f"it may be {listed}: use the multiplexed protocol, or choose one"
                     " with --service"
                 )
+        for name, why in list(self.waiting.items()):
+            plain = name.rpartition(SEPARATOR.encode())[2]
+            if plain not in self.methods and plain not in self.unclear:
+                self.waiting[plain] = why
 
     def keep_plain(self, before: Table) -> None:
         """Let names that were clear before mean what they meant.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from gateways.thrift.load import load
 from gateways.thrift.match import Mismatch, find
 from gateways.thrift.model import fold
-from gateways.thrift.table import SEPARATOR, Served, Table, protocols, serve_method
+from gateways.thrift.table import Served, Table, protocols, serve_method
 from kitmsg.errors import FailedPrecondition, KitError
+from kitmsg.schema.numbers import misfit
 from kitmsg.schema.shaping import shape_service
 
 if TYPE_CHECKING:
@@ -62,10 +63,6 @@ class UserSource:
             for declared in idl:
                 self._add(table, idl, declared, by_service)
         table.add_plain(self._plain)
-        for name, why in list(table.waiting.items()):
-            plain = name.rpartition(SEPARATOR.encode())[2]
-            if plain not in table.methods:
-                table.waiting[plain] = why
         return table
 
     def _add(
@@ -79,7 +76,7 @@ class UserSource:
         if service not in by_service:
             why = f"there is no service {service!r} on the bus for {declared.name} now"
             for name in declared.methods:
-                table.waiting[f"{declared.name}{SEPARATOR}{name}".encode()] = why
+                table.wait({declared.name}, name, why)
             return
         endpoints = by_service[service]
         types = shape_service(service, endpoints)
@@ -88,6 +85,7 @@ class UserSource:
                 served = self._served(declared, method, service, endpoints, types)
             except Mismatch as exc:
                 table.refused.append(f"{declared.name}.{name} is not served: {exc}")
+                table.wait({declared.name, service}, name, misfit(service))
                 continue
             table.add({declared.name, service}, name, served)
 

@@ -16,6 +16,7 @@
     shapereader.py  from one schema to shapes
     naming.py       names for generated code
     lock.py         `Lock`: numbers of fields that no release moves
+    numbers.py      `Numbers`: a lock for as long as a gateway runs
 
 Types are the schema: there is no second description to keep in step.
 """

@@ -65,24 +65,27 @@ class Lock:
 
     Args:
         name: Name of its file, for messages.
+        cure: How to be rid of a number that no client has; by default, to delete its line.
     """
 
-    def __init__(self, name: str = "the lock") -> None:
+    def __init__(self, name: str = "the lock", *, cure: str = "") -> None:
         self.name = name
+        self._cure = cure or f"delete its line in {name}"
         self._sections: dict[tuple[str, str], dict[str, Entry]] = {}
 
     @classmethod
-    def parse(cls, text: str, name: str = "the lock") -> Lock:
+    def parse(cls, text: str, name: str = "the lock", *, cure: str = "") -> Lock:
         """Return the lock that `text` is; one without lines is new.
 
         Args:
             text: What `dump` gave.
             name: Name of its file, for messages.
+            cure: As of the class.
 
         Raises:
             ValueError: It cannot be read; the message says where.
         """
-        lock = cls(name)
+        lock = cls(name, cure=cure)
         try:
             services = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -122,6 +125,12 @@ class Lock:
             f"{self.name}: {where} is not a line such as"
             ' name = "1 string"; restore the file from version control'
         )
+
+    def copy(self) -> Lock:
+        """Return a lock that is equal and changes by itself."""
+        lock = Lock(self.name, cure=self._cure)
+        lock._sections = dict(self._sections)  # what is in them never changes
+        return lock
 
     def dump(self) -> str:
         """Return the lock as text, the same for equal locks; `parse` reads it."""
@@ -199,13 +208,13 @@ class Lock:
             raise BreakingChange(
                 f"{where} {before} {entry.type or 'a value'!r} and is now {type_!r}:"
                 " clients made before would misread it; give the new one another name,"
-                f" or delete its line in {self.name} if there are no such clients"
+                f" or {self._cure} if there are no such clients"
             )
         if number is not None and number != entry.number:
             raise BreakingChange(
                 f"{where} was number {entry.number} and is now {number}: clients made"
-                " before would misread it; give it its number back, or delete its line in"
-                f" {self.name} if there are no such clients"
+                f" before would misread it; give it its number back, or {self._cure} if"
+                f" there are no such clients"
             )
         return replace(entry, is_removed=False)
 
@@ -214,8 +223,8 @@ class Lock:
         if there is not None:
             raise BreakingChange(
                 f"{where} is number {number}, which was {there!r}: clients made before"
-                f" would take one for the other; keep the name {there!r}, or delete its"
-                f" line in {self.name} if there are no such clients"
+                f" would take one for the other; keep the name {there!r}, or {self._cure}"
+                f" if there are no such clients"
             )
 
 
