@@ -150,7 +150,7 @@ class Api:
         except Problem as exc:
             problem = exc
         except KitError as exc:
-            problem = Problem.of(exc)
+            problem = Problem.of(exc, visit.id)
         except ConnectionError:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers

@@ -16,7 +16,14 @@ from typing import Any, Final
 
 import msgspec
 
-from kitmsg.errors import Code, Internal, InvalidArgument, KitError
+from kitmsg.errors import (
+    BusDenied,
+    Code,
+    Internal,
+    InvalidArgument,
+    KitError,
+    outward,
+)
 
 __all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "unexpected"]
 
@@ -59,8 +66,14 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     @classmethod
-    def of(cls, error: KitError) -> Problem:
-        """Return the problem that stands for `error`."""
+    def of(cls, error: KitError, id_: str = "") -> Problem:
+        """Return the problem that stands for `error`.
+
+        What is not for the caller is logged, under the request id `id_`.
+        """
+        if isinstance(error, BusDenied):
+            _log.error("%s (request id %s)", error, id_ or "unknown")
+            error = outward(error)
         return cls(
             error.code.http,
             error.code,

@@ -143,7 +143,7 @@ class Rpc:
         except Problem as exc:
             error = _error(exc, visit.id)
         except KitError as exc:
-            error = _error(Problem.of(exc), visit.id)
+            error = _error(Problem.of(exc, visit.id), visit.id)
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             error = _error(unexpected(exc, visit.id), visit.id)
         else:

@@ -114,7 +114,7 @@ class Opening:
             except Problem as problem:
                 return problem
         if isinstance(error, KitError):
-            return Problem.of(error)
+            return Problem.of(error, self.visit.id)
         return unexpected(error, self.visit.id)
 
     def problem_body(self, problem: Problem) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import nats
@@ -14,6 +15,8 @@ import pytest
 import kitmsg
 from kitmsg import Service, endpoint
 from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.bus.nats import NatsBus
+from kitmsg.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -175,3 +178,53 @@ async def test_a_plain_micro_service(nats_bus, other, start, until):
     assert (response.status, body["detail"]) == (404, "no such thing")
     await service.stop()
     await until(lambda: "http_far" not in call.server.table.services)
+
+
+DENIED = """
+authorization { users: [
+  { user: all, password: x }
+  { user: edge, password: x, permissions: {
+      publish: { deny: ["guarded.secret", "guarded.feed"] } } }
+] }
+"""
+
+
+class Guarded(Service):
+    """Denies one thing itself; the bus denies the others."""
+
+    @endpoint
+    async def enter(self) -> None:
+        raise PermissionDenied("not you")
+
+    @endpoint
+    async def secret(self) -> None:
+        """Is never reached."""
+
+    @endpoint
+    async def feed(self) -> AsyncIterator[int]:
+        yield 1
+
+
+async def test_what_this_gateway_may_not_do_is_for_its_log(start, caplog):
+    """Strangers learn no subject and no user; what a service denies still passes."""
+    with EmbeddedServer(jetstream=False, config=DENIED) as server:
+        bus = await NatsBus.connect(server.url, user="all", password="x")
+        edge = await NatsBus.connect(server.url, user="edge", password="x")
+        async with kitmsg.connect(bus=bus) as kit, kitmsg.connect(bus=edge):
+            await kit.serve(Guarded())
+            call = await start(edge)
+            for path in ("/guarded/secret", "/guarded/feed"):
+                headers = {"X-Request-Id": path}
+                response, problem = await call("POST", path, headers=headers)
+                assert (response.status, problem["code"]) == (500, "internal")
+                assert "NATS" not in problem["detail"]
+                subject = path[1:].replace("/", ".")
+                said = f"may not send to '{subject}' (request id {path})"
+                assert said in caplog.text
+            asked = {"jsonrpc": "2.0", "method": "guarded.secret", "id": 1}
+            _, answer = await call("POST", "/rpc", json=asked)
+            assert answer["error"]["code"] == -32603
+            assert "NATS" not in answer["error"]["message"]
+            response, problem = await call("POST", "/guarded/enter")
+            assert (response.status, problem["detail"]) == (403, "not you")
+            await call.server.stop()
