@@ -377,8 +377,9 @@ def _known(error: KitError, method: Method, request_id: str) -> KitError:
         error = NoResponders(method.endpoint.subject, _GONE)
     if not error.request_id:
         error.request_id = request_id
-    if isinstance(error, BusDenied):
-        _log.warning("%s: %s (request id %s)", method.path, error, request_id)
+    if isinstance(error, (BusDenied, DataLoss)):
+        where = method.path, method.endpoint.subject
+        _log.warning("%s (%s): %s (request id %s)", *where, error, error.request_id)
     return outward(error)
 
 

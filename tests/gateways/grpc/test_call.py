@@ -260,3 +260,33 @@ async def test_calls_are_counted_by_method_and_status(
     assert count("/shop.Shop/Price", "ok") == 1
     await until(lambda: count("/shop.Shop/Busy", "resource_exhausted") == 1)
     await until(lambda: count("(none)", "unimplemented") == 2)
+
+
+async def test_a_result_that_does_not_fit_is_in_the_log(
+    hub: kitmsg.Kit, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line, with the endpoint and the request id that the caller has."""
+
+    class Loose(kitmsg.Service):
+        @kitmsg.endpoint
+        async def get(self) -> int:
+            return "text"  # type: ignore[return-value]
+
+        @kitmsg.endpoint
+        async def all(self) -> AsyncIterator[int]:
+            yield "text"  # type: ignore[misc]
+
+    await hub.serve(Loose())
+    outside: Outside = await start(hub)
+    failure = await outside.failure("loose.Loose/Get")
+    items = outside.stub("loose.Loose/All")(outside.request("loose.Loose/All"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await items.read()
+    lines = [line for line in caplog.messages if "does not fit" in line]
+    for each, name in ((failure, "get"), (caught.value, "all")):
+        assert each.code() is grpc.StatusCode.DATA_LOSS
+        line = lines.pop(0)
+        assert line.startswith(f"/loose.Loose/{name.title()} (loose.{name}): the reply")
+        id_ = dict(each.trailing_metadata() or ())["x-request-id"]
+        assert line.endswith(f"(request id {id_})")
+    assert not lines
