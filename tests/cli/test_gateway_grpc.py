@@ -90,7 +90,7 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
         (["--timeout", "0"], "timeout must be positive"),
         (["--tls-cert", "no.pem", "--tls-key", "no.pem"], "cannot read no.pem for TLS"),
         (["--forward-metadata", "x-bin"], "'x-bin' cannot be forwarded"),
-        (["--lock", "no.lock"], "the lock no.lock cannot be read"),
+        (["--lock", "no.lock"], "the lock no.lock cannot be used"),
     ],
 )
 def test_a_wrong_option_is_a_sentence(
