@@ -70,7 +70,9 @@ class Auth:
         if not given and self._certificate_suffices and visit.principal is not None:
             return
         try:
-            visit.principal = await self._authenticator.authenticate(given)
+            visit.principal = await self._authenticator.authenticate(
+                given, {"client": visit.address, "request_id": visit.id}
+            )
         except Refused as exc:
             challenges = self._authenticator.challenges(exc)
             raise Problem(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.auth import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kitmsg.auth import Principal, Verifier
 
@@ -47,11 +47,14 @@ class Authenticator:
         self._verifiers = {one.scheme.lower(): one for one in verifiers}
         self._realm = f'"{_NOT_PLAIN.sub("?", realm)}"'
 
-    async def authenticate(self, given: Sequence[str]) -> Principal:
+    async def authenticate(
+        self, given: Sequence[str], facts: Mapping[str, object] | None = None
+    ) -> Principal:
         """Return who asks.
 
         Args:
             given: The values of ``Authorization`` in the request.
+            facts: What the log of a refusal says beside the reason, such as who asks.
 
         Raises:
             Refused: There is not exactly one, or it does not hold.
@@ -68,7 +71,7 @@ class Authenticator:
         try:
             return await verifier.verify(credentials)
         except Refused as exc:
-            _log.info("credentials refused: %s", exc.reason)
+            _log.info("credentials refused: %s", exc.reason, extra=facts)
             raise
 
     def challenges(self, refused: Refused) -> list[str]:

@@ -293,3 +293,13 @@ def test_the_name_of_a_certificates_owner():
         "tls",
         {"san": ["DNS:shop.example"]},
     )
+
+
+async def test_the_log_of_a_refusal_says_whose_it_was(guarded, caplog):
+    """The reason comes with the request id that the client has, and its address."""
+    caplog.set_level("INFO", "kitmsg.auth")
+    call = await guarded()
+    response, _ = await call("GET", "/me", headers=bearer("x"))
+    (record,) = [r for r in caplog.records if "credentials refused" in r.message]
+    assert record.request_id == response.headers["X-Request-Id"]
+    assert record.client == "127.0.0.1"
