@@ -224,8 +224,8 @@ class Signature:
         forbids = self.unknown_fields == "forbid"
         check = strict.compile_check(info, forbid_unknown=forbids)
         if check is None or codec.name == "raw":
-            return _of_an_item(_guarded(decode, fail))
-        return _of_an_item(_checked(decode, check, strict.untyped(codec.name), fail))
+            return _guarded(decode, fail)
+        return _checked(decode, check, strict.untyped(codec.name), fail)
 
     def item_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from an item that the caller streams to its bytes."""
@@ -375,21 +375,6 @@ def _checked(
         if fault is not None:
             raise refusal(fault.path, fault.problem)
         return request
-
-    return read
-
-
-def _of_an_item(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return `decode` with errors that say that they are about an item."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return decode(data)
-        except InvalidArgument as error:
-            problem = str(error).removeprefix("the request: ")
-            raise InvalidArgument(
-                f"an item does not fit: {problem}", field=error.field
-            ) from error
 
     return read
 

@@ -351,7 +351,7 @@ class StreamServer(Server):
 
 
 class _Items:
-    """What the caller streams, decoded."""
+    """What the caller streams, decoded; an error says which item it is about, from 1."""
 
     def __init__(
         self, ctx: Context, stream: Stream, decode: Decode, asked: StreamRequest
@@ -360,6 +360,7 @@ class _Items:
         self._ctx = ctx
         self._stream = stream
         self._decode = decode
+        self._taken = 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -367,7 +368,14 @@ class _Items:
     async def __anext__(self) -> Any:
         message = await self._stream.__anext__()
         self._asked.has_begun = True
-        return self._decode(self._ctx, message)
+        self._taken += 1
+        try:
+            return self._decode(self._ctx, message)
+        except InvalidArgument as exc:
+            problem = str(exc).removeprefix("the request: ")
+            raise InvalidArgument(
+                f"item {self._taken} does not fit: {problem}", field=exc.field
+            ) from exc
 
 
 def sending(call: Endpoint[Any, Any]) -> Endpoint[Any, Any]:

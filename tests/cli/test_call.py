@@ -134,7 +134,7 @@ def test_streams_standard_input(
 @pytest.mark.parametrize(
     ("line", "code", "sentence"),
     [
-        (b'"x"\n', 5, "an item does not fit"),
+        (b'"x"\n', 5, "item 1 does not fit"),
         (b"\xff\n", 2, "standard input cannot be read"),
     ],
 )

@@ -271,10 +271,10 @@ async def test_a_service_may_answer_early(kit: Kit, meter: Meter) -> None:
 async def test_an_item_that_does_not_fit(kit: Kit, meter: Meter) -> None:
     """The service refuses it by name; nothing of it reaches the method."""
     wrong: Any = of(Reading(1, 1.0), {"at": "soon", "value": 1})
-    with pytest.raises(InvalidArgument, match="an item does not fit: field 'at'"):
+    with pytest.raises(InvalidArgument, match="item 2 does not fit: field 'at'"):
         await kit.client(Meter).total(0, wrong)
     numbers: Any = of(1)
-    with pytest.raises(InvalidArgument, match="an item does not fit: expected str"):
+    with pytest.raises(InvalidArgument, match="item 1 does not fit: expected str"):
         await kit.client(Meter).early(numbers)
 
 

@@ -73,7 +73,7 @@ async def test_an_item_that_does_not_fit_is_refused(call, nothing_left):
         "POST", "/feed/total", data=b'1\n"two"\n', headers=LINES
     )
     assert response.status == 400
-    assert problem["detail"] == "an item does not fit: expected int, got str"
+    assert problem["detail"] == "item 2 does not fit: expected int, got str"
     await nothing_left()
 
 
