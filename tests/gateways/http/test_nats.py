@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 from typing import TYPE_CHECKING, Any
 
 import nats
