@@ -172,6 +172,7 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
         )
         server.add_generic_rpc_handlers((self,))
         secret = credentials(options)
+        _check_free(options)  # gRPC's core would write a line of its own to stderr
         address = _joined(options.host, options.port)
         try:
             if secret is None:
@@ -179,7 +180,8 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
             else:
                 self._port = server.add_secure_port(address, secret)
         except RuntimeError as exc:
-            raise _cannot_bind(options) from exc
+            _check_free(options)  # it may be taken since
+            raise OSError(errno.EADDRNOTAVAIL, "the address cannot be used") from exc
         return server
 
     async def _put_away(self) -> None:
@@ -304,14 +306,25 @@ def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _cannot_bind(options: GatewayOptions) -> OSError:
-    """Return why an address cannot be had; gRPC does not tell, so the system is asked."""
-    try:
-        family, kind, proto, _, where = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, kind, proto) as probe:
-            probe.bind(where)
-    except OSError as exc:
-        return exc
-    return OSError(errno.EADDRNOTAVAIL, "the address cannot be used")
+def _check_free(options: GatewayOptions) -> None:
+    """Refuse an address that cannot be had; gRPC does not tell why.
+
+    A name may stand for several: one of them is enough, if none is somebody else's.
+
+    Raises:
+        OSError: It cannot; ``errno.EADDRINUSE`` when it is taken.
+    """
+    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    problems: list[OSError] = []
+    for family, kind, proto, _, where in found:
+        try:
+            with socket.socket(family, kind, proto) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if options.reuse_port:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                probe.bind(where)
+        except OSError as exc:
+            problems.append(exc)
+    taken = [exc for exc in problems if exc.errno == errno.EADDRINUSE]
+    if taken or len(problems) == len(found):
+        raise (taken or problems)[0]

@@ -137,13 +137,20 @@ async def test_a_stop_cancels_what_does_not_finish(
 
 
 async def test_a_taken_port_is_an_os_error(
-    hub: kitmsg.Kit, start: Callable[..., Any]
+    hub: kitmsg.Kit, start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The address of another gateway cannot be had, and errno says why."""
+    """The address of another gateway cannot be had, and errno alone says why."""
     outside: Outside = await start(hub)
-    with pytest.raises(OSError, match="in use") as caught:
-        await gateways.grpc.serve(hub, port=outside.server.port)
-    assert caught.value.errno == errno.EADDRINUSE
+    for reuse in (False, True):
+        options = GatewayOptions(port=outside.server.port, reuse_port=reuse)
+        with pytest.raises(OSError, match="in use") as caught:
+            await gateways.grpc.serve(hub, options)
+        assert caught.value.errno == errno.EADDRINUSE
+    nowhere = GatewayOptions(host="203.0.113.1", port=0)
+    with pytest.raises(OSError, match="annot assign") as caught:
+        await gateways.grpc.serve(hub, nowhere)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+    assert capfd.readouterr().err == ""
 
 
 async def test_several_gateways_can_share_a_port(hub: kitmsg.Kit) -> None:
