@@ -79,6 +79,11 @@ class Mounted(CatalogEndpoint):
         """Where it is served whatever it declares."""
         return f"/{self.service}/{self.name}"
 
+    def declares(self, route: Route[Mounted]) -> bool:
+        """Tell whether a route is the one that it declares; else POST to `path` is."""
+        text = f"{route.method} {route.template}"
+        return text == (self.http or f"POST {self.path}")
+
 
 @dataclass(slots=True)
 class Table:

@@ -134,6 +134,7 @@ class _Operations:
             "x-timeout": mounted.timeout,
             "x-idempotent": mounted.is_idempotent or None,
             "x-stream": mounted.stream or None,
+            "x-declared": mounted.declares(route) or None,
         }
         operation: dict[str, Any] = {
             "operationId": _operation_id(route),

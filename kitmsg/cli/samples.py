@@ -20,6 +20,7 @@ _TEXTS: Final = {
     "uuid": "6f1c2b0a-58f2-4d0e-9a52-0d7c3f6f2c11",
     "decimal": "9.99",
 }
+_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _NUMBERS: Final = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
@@ -56,7 +57,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
         items = schema.get("items", {})
         item = json.dumps(_value("", items, items.get("$defs", {}), 0))
         echo = shlex.join(["echo", item])
-        curl = f"{echo} | {_upload(name, request, base)}"
+        curl = f"{echo} | {_upload(name, request, route, base)}"
         call = f"{echo} | {call}"
     return Sample(name, curl, call)
 
@@ -124,30 +125,42 @@ def _text(name: str, schema: dict[str, Any]) -> str:
 
 
 def _curl(name: str, request: dict[str, Any], route: str, base: str) -> str:
+    method, path, rest = _target(name, request, route)
+    parts = ["curl"]
+    if method in _BODYLESS:
+        parts += [] if method == "GET" else ["-X", method]
+        return shlex.join([*parts, base + path + _query(rest)])
+    parts += ["-X", method] if method != "POST" else []
+    parts += ["--json", json.dumps(rest, ensure_ascii=False)]
+    return shlex.join([*parts, base + path])
+
+
+def _upload(name: str, request: dict[str, Any], route: str, base: str) -> str:
+    """Return a curl command that streams its standard input, a line for each item."""
+    is_bodyless = route.partition(" ")[0] in _BODYLESS  # then it is for WebSockets
+    method, path, rest = _target(name, request, "" if is_bodyless else route)
+    parts = ["curl", "-N", *([] if method == "POST" else ["-X", method])]
+    kind = "Content-Type: application/x-ndjson"
+    url = base + path + _query(rest)
+    return shlex.join([*parts, "-H", kind, "--data-binary", "@-", url])
+
+
+def _target(
+    name: str, request: dict[str, Any], route: str
+) -> tuple[str, str, dict[str, Any]]:
+    """Return method and path of a route, and what of the request is not in the path."""
     service, _, endpoint = name.partition(".")
     method, _, path = (route or f"POST /{service}/{endpoint}").partition(" ")
     rest = dict(request)
     for field in re.findall(r"\{([^}]+)\}", path):
         key = field.partition(":")[0].strip("*")
         path = path.replace(f"{{{field}}}", quote(_plain(rest.pop(key, "x")), safe=""))
-    parts = ["curl"]
-    if method in ("GET", "HEAD", "DELETE"):
-        parts += [] if method == "GET" else ["-X", method]
-        path += "?" + urlencode({k: _plain(v) for k, v in rest.items()}) if rest else ""
-        return shlex.join([*parts, base + path])
-    parts += ["-X", method] if method != "POST" else []
-    parts += ["--json", json.dumps(rest, ensure_ascii=False)]
-    return shlex.join([*parts, base + path])
+    return method, path, rest
 
 
-def _upload(name: str, request: dict[str, Any], base: str) -> str:
-    """Return a curl command that streams its standard input, a line for each item."""
-    service, _, endpoint = name.partition(".")
-    path = f"/{service}/{endpoint}"
-    if request:
-        path += "?" + urlencode({k: _plain(v) for k, v in request.items()})
-    kind = "Content-Type: application/x-ndjson"
-    return shlex.join(["curl", "-N", "-H", kind, "--data-binary", "@-", base + path])
+def _query(fields: dict[str, Any]) -> str:
+    plain = {name: _plain(value) for name, value in fields.items()}
+    return f"?{urlencode(plain)}" if plain else ""
 
 
 def _call(name: str, request: dict[str, Any]) -> str:

@@ -58,6 +58,22 @@ def test_streams_are_piped() -> None:
     )
 
 
+def test_an_upload_goes_where_it_is_declared() -> None:
+    """With its fields in the path; a declared GET is for WebSockets, so not that one."""
+    taken = {
+        "request": schema(name={"type": "string"}, n={"type": "integer"}),
+        "stream": "in",
+        "items": {"type": "integer"},
+    }
+    sample = make_sample("a.b", taken, "PUT /upload/{name}", BASE)
+    assert sample.curl == (
+        """echo 1 | curl -N -X PUT -H 'Content-Type: application/x-ndjson'"""
+        """ --data-binary @- 'http://h/upload/Ann?n=1'"""
+    )
+    sample = make_sample("a.b", taken, "GET /upload/{name}", BASE)
+    assert sample.curl.endswith("'http://h/a/b?name=Ann&n=1'")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

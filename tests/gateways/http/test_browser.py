@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 from typing import Annotated
 
 import pytest
@@ -139,4 +140,72 @@ async def test_items_are_sent_from_the_page(hub, start, chromium, tmp_path):
         return find().innerText;
         """
         assert await tab.run(script) == "1.5"
+        assert tab.faults == []
+
+
+class Feeds(Service):
+    """Streams in every way."""
+
+    @endpoint(http="GET /ticks/{count}")
+    async def ticks(self, count: int) -> AsyncIterator[int]:
+        """Count."""
+        for number in range(count):
+            yield number
+
+    @endpoint(http="POST /follow/{count}")
+    async def follow(self, count: int) -> AsyncIterator[int]:
+        """Count, asked for by POST."""
+        yield count
+
+    @endpoint(http="POST /upload/{name}")
+    async def upload(self, name: str, items: AsyncIterator[int]) -> int:
+        """Add."""
+        return sum([item async for item in items])
+
+    @endpoint
+    async def add(self, items: AsyncIterator[int]) -> int:
+        """Add, without a name."""
+        return sum([item async for item in items])
+
+    @endpoint(http="PUT /talk/{name}")
+    async def talk(self, name: str, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        """Say it again."""
+        async for item in items:
+            yield item
+
+
+async def test_the_declared_route_of_a_stream_comes_first(
+    hub, start, chromium, tmp_path
+):
+    """The others, which the gateway adds, stand behind it; GET for items is the last."""
+    await hub.serve(Feeds())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.getElementById('feeds.add')")
+        script = """
+        return [...document.querySelectorAll("details.endpoint")].map((one) =>
+          `${one.querySelector(".method").textContent} `
+          + one.querySelector(".path").textContent);
+        """
+        assert await tab.run(script) == [
+            "post /feeds/add",
+            "post /follow/{count}",
+            "put /talk/{name}",
+            "get /ticks/{count}",
+            "post /upload/{name}",
+            "post /rpc",
+        ]
+        script = """
+        const place = document.getElementById("feeds.upload");
+        place.open = true;
+        while (!place.querySelector("form"))
+          await new Promise((go) => setTimeout(go, 20));
+        return [...place.querySelectorAll("button.mono")].map((one) => one.textContent);
+        """
+        assert await tab.run(script) == [
+            "POST /upload/{name}",
+            "POST /feeds/upload",
+            "GET /feeds/upload",
+            "GET /upload/{name}",
+        ]
         assert tab.faults == []
