@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from kitmsg.message import check_name
+
 __all__ = ["GatewayOptions"]
 
 _PROTOCOLS = ("auto", "binary", "compact")
@@ -95,6 +97,8 @@ class GatewayOptions:
             raise ValueError(
                 "metrics_port is for one process; the page of --health adds up workers"
             )
+        if self.service:
+            check_name(self.service, "the service to choose")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key go together: give both or none")
         if self.tls_client_ca and not self.tls_cert:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 import logging
 from typing import TYPE_CHECKING, Final
@@ -118,6 +119,7 @@ class GatewayServer:
             await self._catalog.start()
             self._update()
             self._check()
+            self._look_for(options.service)
             self._undo.append(asyncio.create_task(self._sweep()).cancel)
             self._servers = servers
             for server in servers:
@@ -249,6 +251,17 @@ class GatewayServer:
         if self.options.thrift and self.table.refused:
             raise FailedPrecondition("\n".join(self.table.refused))
 
+    def _look_for(self, service: str) -> None:
+        """Say so if the service that was chosen is not there: its name may be wrong."""
+        there = sorted(self._catalog.services)
+        if service and service not in there:
+            near = difflib.get_close_matches(service, there, n=1)
+            _log.warning(
+                "there is no service %r on the bus yet, so that nothing can be called"
+                " without a service's name in front; %s",
+                *(service, _hint(near, there)),
+            )
+
     def _update(self) -> None:
         """Serve what is on the bus now."""
         before, self.table = self.table, self._source.table(self._catalog)
@@ -265,6 +278,12 @@ class GatewayServer:
         for sentence in self.table.refused:
             if sentence not in before.refused:
                 _log.warning("%s", sentence)
+
+
+def _hint(near: list[str], there: list[str]) -> str:
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(there)}" if there else "there is none at all"
 
 
 def make_source(options: GatewayOptions, limits: Limits) -> Source:

@@ -714,3 +714,20 @@ async def test_go_kit_s_addsvc_byte_for_byte(hub, start):
         assert answer == reply(b"Sum", value, err)
     answer = await outside.raw(call(b"Concat", 1, text("a") + text("b", 2) + b"\0"))
     assert answer == reply(b"Concat", text("ab"), "")
+
+
+async def test_a_chosen_service_that_is_not_there_is_said(hub, start, caplog):
+    """It may come later, so the gateway starts; the log has what the name may be."""
+    await hub.serve(Greeter())
+    for name in ("greter", "nope", "greeter"):
+        await start(hub, service=name)
+    first, second = (line for line in caplog.messages if "there is no service" in line)
+    assert "'greter' on the bus yet" in first
+    assert first.endswith("did you mean 'greeter'?")
+    assert second.endswith("; there is greeter")
+
+
+def test_a_name_that_no_service_can_have_is_refused():
+    """Before there is a bus."""
+    with pytest.raises(ValueError, match=r"the service to choose is named 'a\.b'; use"):
+        GatewayOptions(service="a.b")
