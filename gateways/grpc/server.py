@@ -144,7 +144,8 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
             await server.stop(None)
             raise
         self._server = server
-        _log.info("gRPC gateway at %s, %d methods", self.url, len(self.table.methods))
+        count = len(self.table.methods)
+        _log.info("gRPC gateway, %d methods, ready at %s", count, self.url)
 
     async def stop(self) -> None:
         """Accept no more, finish what is in flight in `drain_timeout`, close.

@@ -161,9 +161,8 @@ class GatewayServer:
             await self._mounts.stop()
             await self._edge.stop()
             raise
-        _log.info(
-            "HTTP gateway at %s, %d endpoints", self.url, len(self.table.endpoints)
-        )
+        count = len(self.table.endpoints)
+        _log.info("HTTP gateway, %d endpoints, ready at %s", count, self.url)
 
     async def stop(self) -> None:
         """Accept no more, finish what is in flight in `drain_timeout`, close.

@@ -131,7 +131,7 @@ class GatewayServer:
             await self._put_away()
             raise
         count = len({id(served) for served in self.table.methods.values()})
-        _log.info("Thrift gateway at %s, %d methods", self.url, count)
+        _log.info("Thrift gateway, %d methods, ready at %s", count, self.url)
 
     async def stop(self) -> None:
         """Accept no more, finish what is in flight in `drain_timeout`, close.

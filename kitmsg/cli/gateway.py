@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import logging
 import os
 import signal
 from dataclasses import replace
@@ -98,7 +97,6 @@ async def _until_cancelled(kind: str, options: Any, settings: Settings) -> None:
             server = await gateway.serve(kit, options)
         except OSError as exc:
             raise address_error(options, exc) from exc
-        logging.getLogger(f"gateways.{kind}").info("ready at %s", server.url)
         if hasattr(server, "reload"):
             _on_hup(server.reload)
         try:

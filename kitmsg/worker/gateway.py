@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import errno
 import importlib
-import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +108,6 @@ class GatewayRuntime(Runtime):
         options = msgspec.convert(orders.options, type=module.GatewayOptions)
         sockets = [socket.socket(fileno=number) for number in orders.sockets]
         self._server = await module.serve(kit, options, sockets=sockets)
-        log = logging.getLogger(f"gateways.{orders.kind}")
-        log.info("ready at %s", self._server.url)
         return True
 
     async def _end(self, kit: Kit) -> None:

@@ -64,6 +64,7 @@ def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
         command.says("ready at")
         found = re.search(r"ready at (http://\S+)", command.output)
         assert found
+        assert command.output.count(found[1]) == 1  # said once
         with urllib.request.urlopen(f"{found[1]}/price/tea", timeout=5) as response:
             assert response.read() == b"2.5"
         command.send(signal.SIGTERM)

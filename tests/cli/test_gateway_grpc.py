@@ -57,6 +57,7 @@ def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
     """Services of other processes are called over gRPC; SIGTERM ends it with 0."""
     with Command(GATEWAY, tmp_path, nats_url=shop) as command:
         assert price(address_of(command), "tea") == 2.5
+        assert command.output.count("grpc://") == 1  # said once
         command.send(signal.SIGTERM)
         assert command.ends() == 0
         assert "Traceback" not in command.output
@@ -71,6 +72,7 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
     with Command(words, tmp_path, nats_url=shop) as command:
         address = address_of(command)
         command.says("ready at", 2)
+        assert command.output.count("grpc://") == 2  # each once
         for _ in range(6):
             assert price(address, "tea") == 2.5
         with urllib.request.urlopen(f"http://{health}/healthz", timeout=5) as page:
