@@ -121,6 +121,7 @@ def check(options: GatewayOptions) -> None:
     from gateways.grpc.server import choose_source
     from gateways.grpc.tls import credentials
     from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.numbers import warn_apart
 
     try:
         Forwarding(options)
@@ -128,6 +129,8 @@ def check(options: GatewayOptions) -> None:
     except ValueError as exc:
         raise InvalidArgument(str(exc)) from exc
     credentials(options)
+    if not options.proto:
+        warn_apart(options.workers, options.lock)
 
 
 def listen(options: GatewayOptions) -> list[socket.socket]:

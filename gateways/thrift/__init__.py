@@ -98,12 +98,15 @@ def check(options: GatewayOptions) -> None:
     from gateways.thrift.server import make_source
     from gateways.thrift.tls import server_context
     from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.numbers import warn_apart
 
     try:
         make_source(options, Limits())
     except ValueError as exc:
         raise InvalidArgument(str(exc)) from exc
     server_context(options)
+    if not options.thrift:
+        warn_apart(options.workers, options.lock)
 
 
 def listen(options: GatewayOptions) -> list[socket.socket]:

@@ -7,6 +7,7 @@ that the other endpoints of its service stay; when it fits again, it is taken ag
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from kitmsg.schema.shapes import Method, ServiceShapes
 
-__all__ = ["Made", "Numbers", "misfit"]
+__all__ = ["Made", "Numbers", "misfit", "warn_apart"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("gateways")
 
 _REFUSALS: Final = (ValueError, KitError)
 _RESTART: Final = "restart this gateway"
@@ -123,6 +126,21 @@ def misfit(service: str) -> str:
         f"what {service!r} says of its types now is refused by this gateway; its log says"
         " why"
     )
+
+
+def warn_apart(workers: int, file: str) -> None:
+    """Say in the log that processes without a lock of theirs will come to disagree.
+
+    Args:
+        workers: How many there are.
+        file: Their lock; "" for none.
+    """
+    if workers > 1 and not file:
+        _log.warning(
+            "%d workers number what changes on the bus each for itself; give them --lock, so"
+            " that they agree",
+            workers,
+        )
 
 
 def _only(shapes: ServiceShapes, methods: Collection[Method]) -> ServiceShapes:

@@ -73,6 +73,7 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
         address = address_of(command)
         command.says("ready at", 2)
         assert command.output.count("grpc://") == 2  # each once
+        assert command.output.count("2 workers number what changes") == 1
         for _ in range(6):
             assert price(address, "tea") == 2.5
         with urllib.request.urlopen(f"http://{health}/healthz", timeout=5) as page:
