@@ -31,6 +31,7 @@ _log = logging.getLogger("kitmsg.supervisor")
 _GRACE_SECONDS: Final = 5.0
 _STABLE_SECONDS: Final = 60.0
 _PROGRESS_SECONDS: Final = 5.0
+_GROUP_SECONDS: Final = 0.25  # between one process and the next of a group to hear
 _MAX_DOUBLINGS: Final = 30
 
 
@@ -216,6 +217,10 @@ class Supervisor:
         self, slot: _Slot, child: Child, code: int, lived: float
     ) -> bool:
         """Decide what follows the end of a worker; False for nothing more."""
+        if not (code or self.is_stopping):
+            # It drained, though not by our word: by a signal to all of the process group,
+            # perhaps, and then ours is on its way.
+            await self._pause(_GROUP_SECONDS)
         if self.is_stopping:
             return False
         slot.has_failed = slot.has_failed or not child.was_ready

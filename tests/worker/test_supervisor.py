@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.discovery.subject import find_stats
 from kitmsg.errors import KitError
+from kitmsg.worker import supervisor
+from kitmsg.worker.settings import Settings
 from kitmsg.worker.supervisor import Backoff
 from tests.worker.commands import until
 
@@ -292,3 +295,26 @@ def test_backoff_doubles_up_to_a_bound() -> None:
         assert full / 2 <= wait <= full
     backoff.reset()
     assert backoff.next() <= 0.1
+
+
+async def test_a_signal_to_the_whole_group_is_one_end(
+    folder: Path,
+    nats_server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that hears it first is no failure, and is not started again."""
+    monkeypatch.setattr(supervisor, "_GROUP_SECONDS", 60.0)
+    monkeypatch.chdir(folder)
+    settings = Settings(nats_url=nats_server.url)
+    parent = supervisor.Supervisor(("office:Desk",), settings)
+    running = asyncio.create_task(parent.run())
+    assert await parent.wait_ready()
+    (child,) = parent.children
+    os.kill(child.pid, signal.SIGTERM)
+    assert await child.wait() == 0
+    for _ in range(10):  # for all who wait for the end of it
+        await asyncio.sleep(0)
+    parent.stop()
+    assert await running == 0
+    assert not [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
