@@ -25,6 +25,7 @@ from gateways.http.call import (
 from gateways.http.compress import compress
 from gateways.http.conditional import kept
 from gateways.http.edge import Visit
+from gateways.http.mount import has_left
 from gateways.http.problem import Problem, unexpected
 from gateways.http.rpc import PATH, Rpc
 from gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
@@ -183,12 +184,7 @@ class Api:
             gone = self._mounts.left(method, path) if exc.status == _NOT_FOUND else ""
             if not gone:
                 raise
-        raise Problem(
-            _UNAVAILABLE,
-            Code.UNAVAILABLE,
-            f"the last instance of {gone!r} has just left the bus",
-            retry_after=1.0,
-        )
+        raise has_left(gone)
 
     def _admit(self) -> None:
         limit = self._options.max_concurrent

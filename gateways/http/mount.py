@@ -16,23 +16,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from gateways.http.components import Components
+from gateways.http.jsonrpc import RpcError
 from gateways.http.problem import Problem
 from gateways.http.request import Parameters
 from gateways.http.router import Route, Router, parse_route
 from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+from kitmsg.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.subject import ServiceInfo
 
-__all__ = ["Mounted", "Mounts", "Table"]
+__all__ = ["Mounted", "Mounts", "Table", "has_left"]
 
 _log = logging.getLogger("gateways.http")
 
 _SUCCESS: Final = re.compile(r"20[01237]|208|226")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
+_UNAVAILABLE: Final = 503
 _REMEMBERED: Final = 16
 _REMEMBERED_SECONDS: Final = 10.0
 
@@ -95,6 +98,7 @@ class Table:
         router: Their routes.
         schemas: Their JSON Schemas by hash.
         conflicts: Sentences about routes that could not be mounted.
+        passing: Those of them that end when the older instances of a service leave.
     """
 
     services: dict[str, ServiceInfo] = field(default_factory=dict)
@@ -102,6 +106,7 @@ class Table:
     router: Router[Mounted] = field(default_factory=Router)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    passing: set[str] = field(default_factory=set)
 
 
 class Mounts:
@@ -135,17 +140,26 @@ class Mounts:
         await self._catalog.stop()
 
     def left(self, method: str, raw_path: str) -> str:
-        """Return the service that has just gone and took such requests; "" for none.
+        """Return the service that has just gone and took such requests; "" for none."""
+        return self.lost(
+            lambda table: table.router.match(method, raw_path).route.target
+        )
+
+    def lost(self, find: Callable[[Table], Mounted]) -> str:
+        """Return the service that has just gone and had what is looked for; "" for none.
 
         So that the moment between two lives of a service is no 404.
+
+        Args:
+            find: Looks for it in a table; raises `Problem` or `RpcError` if it is not there.
         """
         now = asyncio.get_running_loop().time()
         for when, table in reversed(self._former):
             if now - when > _REMEMBERED_SECONDS:
                 break
             try:
-                service = table.router.match(method, raw_path).route.target.service
-            except Problem:
+                service = find(table).service
+            except (Problem, RpcError):
                 continue
             if service not in self.table.services:
                 return service
@@ -158,7 +172,9 @@ class Mounts:
             self._former.append((asyncio.get_running_loop().time(), before))
         for conflict in self.table.conflicts:
             if conflict not in self._told:
-                _log.warning("%s", conflict)
+                is_passing = conflict in self.table.passing
+                level = logging.INFO if is_passing else logging.WARNING
+                _log.log(level, "%s", conflict)
         self._told = set(self.table.conflicts)
 
     def _build(self) -> Table:
@@ -207,9 +223,33 @@ class Mounts:
         there = table.router.add(route)
         if there is not None:
             kept = f"{there.target.service}.{there.target.name}"
-            table.conflicts.append(
-                f"{owner} is not mounted at {text!r}: {kept} has that route"
+            while_ = ""
+            if self._is_passing(table, endpoint, there.target):
+                while_ = f" while instances of {endpoint.service!r} differ"
+            conflict = (
+                f"{owner} is not mounted at {text!r}{while_}: {kept} has that route"
             )
+            table.conflicts.append(conflict)
+            if while_:
+                table.passing.add(conflict)
+
+    def _is_passing(self, table: Table, one: Mounted, other: Mounted) -> bool:
+        """Tell whether no instance has both endpoints, as when one was just renamed."""
+        info = table.services.get(one.service)
+        if one.service != other.service or info is None:
+            return False
+        there = {endpoint.subject for endpoint in info.endpoints}
+        return not {one.subject, other.subject} <= there
+
+
+def has_left(service: str) -> Problem:
+    """Return what to say of a service that was here a moment ago; see `Mounts.lost`."""
+    return Problem(
+        _UNAVAILABLE,
+        Code.UNAVAILABLE,
+        f"the last instance of {service!r} has just left the bus",
+        retry_after=1.0,
+    )
 
 
 def _is_bytes(schema: dict[str, Any] | None, part: str) -> bool:

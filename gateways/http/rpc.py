@@ -18,6 +18,7 @@ from gateways.http import jsonrpc
 from gateways.http.call import ask, header_block, raise_error, timeout_of
 from gateways.http.jsonrpc import Call, RpcError
 from gateways.http.methods import Methods, by_name
+from gateways.http.mount import has_left
 from gateways.http.problem import Problem, unexpected
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from gateways.http.edge import Visit
     from gateways.http.metrics import Metrics
-    from gateways.http.mount import Mounted, Mounts
+    from gateways.http.mount import Mounted, Mounts, Table
     from gateways.http.options import GatewayOptions
     from kitmsg.bus import Bus
     from kitmsg.message import Message
@@ -84,7 +85,17 @@ class Rpc:
             return None
         services = self._mounts.table.services
         name = path.removeprefix(_UNDER)
-        return name if name in services and PATH[1:] not in services else None
+        is_one = name in services or self._has_left(name)
+        return name if is_one and PATH[1:] not in services else None
+
+    def _has_left(self, service: str) -> bool:
+        def find(table: Table) -> Mounted:
+            found = [one for one in table.endpoints if one.service == service]
+            if not found:
+                raise RpcError(jsonrpc.METHOD_NOT_FOUND, service)
+            return found[0]
+
+        return bool(self._mounts.lost(find))
 
     async def answer(self, visit: Visit, service: str) -> web.Response:
         """Answer one request, with a call or a batch of them in its body.
@@ -180,7 +191,15 @@ class Rpc:
         table = self._mounts.table
         if self._methods is None or self._methods.table is not table:
             self._methods = Methods(table, self._names)
-        return self._methods.find(method, service)
+        try:
+            return self._methods.find(method, service)
+        except RpcError:
+            gone = self._mounts.lost(
+                lambda former: Methods(former, self._names).find(method, service)
+            )
+            if not gone:
+                raise
+            raise has_left(gone) from None
 
 
 def _check(request: web.BaseRequest) -> None:

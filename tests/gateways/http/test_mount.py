@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
+
 import msgspec
 import pytest
 
@@ -63,6 +65,99 @@ async def test_services_come_and_go(hub, start, until, monkeypatch):
     assert (await call("GET", "/helo/Ann"))[0].status == 404
     monkeypatch.setattr(mount, "_REMEMBERED_SECONDS", -1.0)
     assert (await call("GET", "/hello/Ann"))[0].status == 404
+
+
+class Feed(Service):
+    """Streams each way."""
+
+    @endpoint(http="GET /ticks")
+    async def out(self) -> AsyncIterator[int]:
+        yield 1
+
+    @endpoint
+    async def taken(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/ticks", {"Accept": "text/event-stream"}),
+        ("GET", "/ticks", {"Accept": "application/x-ndjson"}),
+        ("GET", "/feed/taken", SOCKET),
+        ("POST", "/feed/taken", {"Content-Type": "application/x-ndjson"}),
+    ],
+)
+async def test_a_stream_whose_service_has_just_gone_is_503(
+    hub, start, until, method, path, headers
+):
+    """As for asks, in every form: trying again soon is right."""
+    call = await start(hub, discovery_interval=3600)
+    host = await hub.serve(Feed())
+    await until(lambda: call.server.table.endpoints)
+    await host.drain()
+    hub.hosts.remove(host)
+    await until(lambda: not call.server.table.endpoints)
+    response, problem = await call(method, path, headers=headers)
+    assert (response.status, problem["code"]) == (503, "unavailable")
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/rpc", "greeter.hello"), ("/rpc/greeter", "hello")]
+)
+async def test_a_method_whose_service_has_just_gone_is_unavailable(
+    hub, start, until, monkeypatch, path, method
+):
+    """By JSON-RPC too; a moment later there is no such method."""
+    call = await start(hub, discovery_interval=3600)
+    host = await hub.serve(Greeter())
+    await until(lambda: call.server.table.endpoints)
+    await host.drain()
+    hub.hosts.remove(host)
+    await until(lambda: not call.server.table.endpoints)
+    asked = {"jsonrpc": "2.0", "method": method, "params": ["Ann"], "id": 1}
+    _, answer = await call("POST", path, json=asked)
+    assert answer["error"]["code"] == -32014
+    assert answer["error"]["data"]["retry_after"] == 1.0
+    asked["method"] = "nobody.hello"
+    assert (await call("POST", "/rpc", json=asked))[1]["error"]["code"] == -32601
+    monkeypatch.setattr(mount, "_REMEMBERED_SECONDS", -1.0)
+    response, answer = await call("POST", path, json=asked)
+    assert response.status == 404 or answer["error"]["code"] == -32601
+
+
+async def test_a_renamed_method_is_no_lasting_conflict(
+    memory_bus, start, foreign, caplog
+):
+    """Nobody is warned of what ends when the older instance leaves."""
+    caplog.set_level("INFO", "gateways.http")
+    facts = {"kit.http": "GET /vee"}
+    foreign("vee", "vee.get", id="1", metadata=facts)
+    foreign("vee", "vee.other", id="2", version="1.0.1", metadata=facts)
+    call = await start(memory_bus)
+    (conflict,) = call.server.table.conflicts
+    assert "while instances of 'vee' differ: vee.get has that route" in conflict
+    told = [r for r in caplog.records if r.message == conflict]
+    assert [r.levelname for r in told] == ["INFO"]
+
+
+async def test_one_route_for_two_methods_of_a_service_lasts(
+    memory_bus, start, foreign, caplog
+):
+    """An instance that wants both is warned of at once."""
+    foreign("vee", "vee.get", "vee.other", metadata={"kit.http": "GET /vee"})
+    call = await start(memory_bus)
+    (conflict,) = call.server.table.conflicts
+    told = [r for r in caplog.records if r.message == conflict]
+    assert [r.levelname for r in told] == ["WARNING"]
 
 
 class Next(Service):
