@@ -92,7 +92,9 @@ class Connection(Client):
         self._is_fast = options.fast and is_tried()
         self._soon = Soon(self._parser.feed)
         self.soon = self._soon.call
-        self._out = Outbox(self._soon, options.max_pending, self.asks.mark_written)
+        self._out = Outbox(
+            self._soon, self.asks.__len__, options.max_pending, self.asks.mark_written
+        )
         self.send = self._out.send
         self.is_busy = self._out.is_busy
         self._loop = asyncio.get_running_loop()

@@ -19,6 +19,9 @@ __all__ = ["Outbox"]
 
 _RETRY_SECONDS: Final = 0.25
 _BATCH: Final = 32
+_MANY: Final = 16  # asks awaited; then the next one is not far
+_FEW: Final = 8
+_MOST_TURNS: Final = 8
 
 
 class Outbox:
@@ -30,8 +33,14 @@ class Outbox:
     the end, so that the server works while this process does: 32 commands gave a quarter
     more calls a second than all of a turn at once.
 
+    While many asks are awaited, each turn of the loop may bring just one more, as in a
+    gateway with many connections.  Then a few commands wait for those of the next turns,
+    as long as every turn brings some: a write each would cost the server and the service
+    as much as the ask itself.
+
     Args:
         soon: Says when the end is.
+        crowd: Returns how many asks are awaited: with many, a few commands wait for more.
         max_pending: Most bytes that wait, here and in the socket's own buffer.
         on_written: Called after everything so far was handed to the socket.
     """
@@ -39,10 +48,13 @@ class Outbox:
     __slots__ = (
         "_bytes",
         "_commands",
+        "_crowd",
         "_is_due",
         "_is_quiet",
+        "_lingered",
         "_max_pending",
         "_on_written",
+        "_seen",
         "_socket_bytes",
         "_soon",
         "_was_full",
@@ -50,10 +62,16 @@ class Outbox:
     )
 
     def __init__(
-        self, soon: Soon, max_pending: int, on_written: Callable[[], None]
+        self,
+        soon: Soon,
+        crowd: Callable[[], int],
+        max_pending: int,
+        on_written: Callable[[], None],
     ) -> None:
         self.wire: asyncio.WriteTransport | None = None
         self._soon = soon
+        self._crowd = crowd
+        self._seen = self._lingered = 0
         self._max_pending = max_pending
         self._on_written = on_written
         self._commands: list[bytes] = []
@@ -81,7 +99,12 @@ class Outbox:
             self._is_due = True
             soon = self._soon
             soon.call(self._end_turn)
-            if self._is_quiet and not soon.is_reading and self.wire is not None:
+            if (
+                self._is_quiet
+                and not soon.is_reading
+                and self.wire is not None
+                and self._crowd() < _MANY
+            ):
                 self.wire.write(command)
                 self._on_written()
                 return
@@ -92,12 +115,29 @@ class Outbox:
             self.write()
 
     def _end_turn(self) -> None:
+        if self._lingers():
+            return
         self._is_due = False
         self._is_quiet = len(self._commands) <= 1 and not self._was_full
         self._was_full = False
         self.write()
         if self.wire is not None:
             self._socket_bytes = self.wire.get_write_buffer_size()
+
+    def _lingers(self) -> bool:
+        """Wait another turn, if more are likely to come in it."""
+        count = len(self._commands)
+        if (
+            self._seen < count < _FEW
+            and self._lingered < _MOST_TURNS
+            and self._crowd() >= _MANY
+        ):
+            self._seen = count
+            self._lingered += 1
+            self._soon.next_turn(self._end_turn)
+            return True
+        self._seen = self._lingered = 0
+        return False
 
     def write(self) -> None:
         """Hand everything to the socket now."""

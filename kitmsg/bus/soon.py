@@ -49,6 +49,10 @@ class Soon:
         else:
             self._loop.call_soon(callback)
 
+    def next_turn(self, callback: Callable[[], object]) -> None:
+        """Call `callback` at the loop's next turn."""
+        self._loop.call_soon(callback)
+
     def feed(self, chunk: bytes) -> None:
         """Hand over what is in `chunk`, then do what that made due.
 
