@@ -99,6 +99,9 @@ def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     kind = schema.get("type", "any")
+    if kind == "string":
+        is_bytes = schema.get("contentEncoding") == "base64"
+        return "bytes" if is_bytes else str(schema.get("format", kind))
     if kind == "array" and isinstance(schema.get("items"), dict):
         return f"[{_type(schema['items'], defs)}]"
     return str(kind)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import table, to_json
 from kitmsg.cli.remote import add_bus_flags, on_bus
@@ -10,7 +12,9 @@ from kitmsg.cli.remote import add_bus_flags, on_bus
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "few", "run"]
+
+_LEAST: Final = 24  # columns for what is shortened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List, one line per service; returns the exit code."""
+    """List, one line per service, cut to the terminal; returns the exit code."""
     from kitmsg.discovery.subject import find_services
 
     found = on_bus(options, lambda kit: find_services(kit.bus))
@@ -46,9 +50,40 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     cells = [
-        [", ".join(v) if isinstance(v, list) else v for v in row.values()]
+        [
+            row["name"],
+            row["instances"],
+            ", ".join(row["versions"]),
+            row["endpoints"],
+            row["description"],
+        ]
         for row in rows
     ]
-    return table(("NAME", "INSTANCES", "VERSION", "ENDPOINTS", "DESCRIPTION"), cells)
+    heads = ("NAME", "INSTANCES", "VERSION", "ENDPOINTS", "DESCRIPTION")
+    widths = [
+        max(len(h), *(len(str(c[i])) for c in cells)) for i, h in enumerate(heads)
+    ]
+    left = shutil.get_terminal_size().columns - sum(widths[:3]) - 2 * (len(heads) - 1)
+    most = max(_LEAST, left - min(widths[4], max(_LEAST, left // 2)))
+    for cell in cells:
+        cell[3] = few(cell[3], most)
+    rest = max(_LEAST, left - max(len(heads[3]), *(len(cell[3]) for cell in cells)))
+    for cell in cells:
+        cell[4] = textwrap.shorten(cell[4], rest, placeholder="...")
+    return table(heads, cells)
+
+
+def few(names: list[str], width: int) -> str:
+    """Return as many names as fit into `width` columns, and how many more there are.
+
+    One stands there however long it is.
+    """
+    for count in range(len(names), 1, -1):
+        more = f" and {len(names) - count} more" if count < len(names) else ""
+        text = ", ".join(names[:count]) + more
+        if len(text) <= width:
+            return text
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return "".join(names[:1]) + more

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kitmsg.cli.info import signature
+from kitmsg.cli.ls import few
 from kitmsg.cli.stats import summarize
 from kitmsg.discovery.subject import EndpointReport, ServiceReport
 from tests.worker.commands import Command
@@ -38,11 +41,62 @@ def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
     ]
 
 
+def test_ls_fits_the_terminal(
+    cli: Callable[..., Ran], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endpoints that have no room are counted; --json has them all."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("ls", nats_url=shop).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "add, buy, " in lines[1]
+    assert re.search(r" and \d more  Sells things\.$", lines[1])
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "shout, wait  Sells things." in cli("ls", nats_url=shop).out
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (9, "a, bb, cc"),
+        (8, "a and 2 more"),
+        (1, "a and 2 more"),
+        (16, "a, bb, cc"),
+    ],
+)
+def test_names_that_do_not_fit_are_counted(width: int, shown: str) -> None:
+    """As many as there is room for, and one at least."""
+    assert few(["a", "bb", "cc"], width) == shown
+    assert few([], width) == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        ({"type": "string", "contentEncoding": "base64"}, "bytes"),
+        ({"type": "string", "format": "date-time"}, "date-time"),
+        ({"type": "string", "format": "date"}, "date"),
+        ({"type": "string", "format": "uuid"}, "uuid"),
+        ({"type": "string", "format": "decimal"}, "decimal"),
+        ({"type": "string", "format": "duration"}, "duration"),
+        ({"type": "array", "items": {"type": "string", "format": "date"}}, "[date]"),
+        ({"type": "string"}, "string"),
+        ({"type": "integer", "format": "int64"}, "integer"),
+    ],
+)
+def test_a_signature_says_what_a_text_holds(schema: dict[str, Any], shown: str) -> None:
+    """Bytes and dates are no mere strings, whatever they are in JSON."""
+    request = {"properties": {"x": schema}, "required": ["x"]}
+    assert signature({"request": request, "response": schema}) == (
+        f"(x: {shown}) -> {shown}"
+    )
+
+
 def test_info_shows_signatures(cli: Callable[..., Ran], shop: str) -> None:
     """A service's endpoints have their routes and types."""
     out = cli("info", "shop", nats_url=shop).out
     assert "Sells things." in out
     assert "GET /price/{name}" in out
+    assert "(data: bytes, day: date)" in out
     assert "(name: string, count: integer = ...) -> number" in out
     seen = json.loads(cli("info", "shop", "--json", nats_url=shop).out)
     assert seen["instances"][0]["version"] == "1.2.3"
