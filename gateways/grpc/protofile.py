@@ -31,7 +31,7 @@ __all__ = ["Protos", "load"]
 
 _COMPILED: Final = (".pb", ".binpb", ".desc", ".protoset")
 _SECONDS: Final = 30
-_COMPILER_LOG: Final = re.compile(r"^([WIEF]\d{4} |WARNING: ).*\n?", re.MULTILINE)
+_COMPILER_LOG: Final = re.compile(r"^([EFIW]\d{4} |WARNING: ).*\n?", re.MULTILINE)
 """What the compiler logs beside its errors."""
 
 
