@@ -6,6 +6,7 @@ flags, and its `open_upstream` makes what is served.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,25 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         settings = load_settings(flags)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    asyncio.run(_tried(options, given))
     return run_upstream(options.kind, options.name, options.addresses, given, settings)
+
+
+async def _tried(options: argparse.Namespace, given: Any) -> None:
+    """Read once what the server offers: what is wrong is told before workers start.
+
+    Raises:
+        UsageError: Options or files are wrong.
+        KitError: The server cannot be asked.
+    """
+    from kitmsg.errors import FailedPrecondition, InvalidArgument
+
+    module = importlib.import_module(f"gateways.{options.kind}.upstream")
+    try:
+        made = await module.open_upstream(options.name, options.addresses, given)
+    except (ValueError, FailedPrecondition, InvalidArgument) as exc:
+        raise UsageError(str(exc)) from exc
+    await made.close()
 
 
 def _options_class(kind: str) -> Any:

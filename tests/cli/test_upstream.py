@@ -146,3 +146,31 @@ def test_a_wrong_command_is_a_sentence(
     assert ran.code == 2
     assert sentence in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["http"], 2, "--openapi FILE, or"),
+        (["http", "http://h", "--openapi", "none.json"], 2, "cannot read none.json"),
+        (["http", "--openapi", "http://127.0.0.1:1/x"], 3, ": Connection refused"),
+        (["http", "--openapi", "https://127.0.0.1:1/x"], 3, ": Connection refused"),
+        (["grpc", "h:1", "--proto", "nofile"], 2, "nofile"),
+        (["grpc", "h:1"], 2, "--proto FILE, or --reflection"),
+        (["thrift", "h:1"], 2, "--thrift FILE"),
+        (["thrift", "h:1", "--thrift", "nofile"], 2, "nofile"),
+    ],
+)
+def test_what_is_offered_is_read_before_the_bus_is_waited_for(
+    cli: Callable[..., Ran], words: list[str], code: int, sentence: str
+) -> None:
+    """There is no bus here: a wrong command ends all the same, with one sentence."""
+    pytest.importorskip(
+        {"grpc": "grpc", "thrift": "thriftpy2"}.get(words[0], "aiohttp")
+    )
+    ran = cli("upstream", *words, "--as", "payments")
+    assert ran.code == code, ran.err
+    assert sentence in ran.err
+    assert "ssl:" not in ran.err
+    assert "Error" not in ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -146,7 +148,7 @@ class HttpClient:
                 allow_redirects=False,
             )
         except _UNREACHED as exc:
-            raise CannotConnect(f"{type(exc).__name__}: {exc}") from exc
+            raise CannotConnect(_why(exc)) from exc
         except ValueError as exc:  # aiohttp checks what hooks may have put in
             raise InvalidArgument(f"the request cannot be sent: {exc}") from exc
 
@@ -246,6 +248,22 @@ class HttpStream:
     def close(self) -> None:
         """Close the connection; what is still to come is not wanted."""
         self._response.close()
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    """Return why there is no connection, in a few words and without aiohttp's own."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "it takes too long to connect"
+    if isinstance(error, aiohttp.ClientSSLError):
+        cause = getattr(error, "certificate_error", None) or error.os_error
+        return f"TLS failed: {getattr(cause, 'verify_message', '') or cause}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    if cause is None:
+        return str(error)
+    number = cause.errno or 0
+    # asyncio writes the address into the text of an errno; getaddrinfo's are others.
+    is_dns = isinstance(cause, socket.gaierror) or number <= 0
+    return (cause.strerror or str(cause)) if is_dns else os.strerror(number)
 
 
 def _target(url: str, location: str) -> str:
