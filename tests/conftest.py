@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +26,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def anyio_backend() -> str | tuple[str, dict[str, bool]]:
     """Run async tests on plain asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Undo what a command did to logging, which it takes for its own."""
+    root = logging.getLogger()
+    before, level, hook = root.handlers[:], root.level, sys.excepthook
+    yield
+    if sys.excepthook is not hook:
+        root.handlers[:] = before
+        root.setLevel(level)
+        sys.excepthook = hook
+        logging.captureWarnings(capture=False)
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import pytest
 
 import kitmsg
 from kitmsg import BusinessError, Service, endpoint
+from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from kitmsg.bus.embedded import EmbeddedServer
     from kitmsg.message import Message
 
 
@@ -89,8 +89,16 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def shop(nats_server: EmbeddedServer) -> Iterator[str]:
-    """Serve a `Shop` from another thread; gives the bus's address."""
+def shop() -> Iterator[str]:
+    """Serve a `Shop` from another thread; gives the bus's address.
+
+    The server is its own: other tests have services of that name too.
+    """
+    with EmbeddedServer() as server:
+        yield from _served(server)
+
+
+def _served(nats_server: EmbeddedServer) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
