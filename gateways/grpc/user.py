@@ -100,7 +100,8 @@ class UserSource:
         if endpoint is None:
             service = key[0] or method.containing_service.name
             table.waiting[path] = f"no instance of the service behind {path} is there"
-            if key[0] in catalog.services:
+            # One whose schemas are still being fetched has no endpoint yet.
+            if any(known.service == key[0] for known in catalog.endpoints):
                 table.refused.append(
                     f"{method.full_name}: {service} has no endpoint {method.name!r}; name"
                     f" one with --map {path[1:]}=SERVICE.ENDPOINT"

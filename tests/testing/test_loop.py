@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -253,7 +252,8 @@ def test_ctrl_c_ends_a_wait() -> None:
     release = threading.Event()
 
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        # To this thread, as a terminal's: another library's may take what the process gets.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         release.wait(30)
 
     async def main() -> None:

@@ -150,6 +150,7 @@ async def test_a_service_that_comes_later_and_does_not_fit_is_unavailable(
     await hub.serve(Shop())
     await until(lambda: outside.server.table.refused)
     assert "api.Ask.name is bytes" in caplog.text
+    assert "no endpoint" not in caplog.text  # not even while its schemas are fetched
     failure = await outside.failure("api.Store/Price", name=b"tea")
     assert failure.code() is grpc.StatusCode.UNAVAILABLE
     assert "does not fit" in str(failure.details())
