@@ -203,7 +203,8 @@ def _any(message: Message) -> AnyMessage:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(0, math.ceil(seconds * 1000))
+    # Upwards, but not for what binary fractions add: 32.051 s are 32051 ms.
+    return max(0, math.ceil(round(seconds * 1000, 6)))
 
 
 def _text(value: Any) -> str:

@@ -191,7 +191,7 @@ def _facts(error: BaseException) -> dict[str, str]:
     facts: dict[str, str] = {}
     retry_after = getattr(error, "retry_after", None)
     if isinstance(error, KitError) and retry_after is not None:
-        facts[RETRY_AFTER] = str(max(0, math.ceil(retry_after * 1000)))
+        facts[RETRY_AFTER] = str(max(0, math.ceil(round(retry_after * 1000, 6))))
     if isinstance(error, InvalidArgument) and error.field:
         facts[FIELD] = one_line(error.field)
     return facts

@@ -249,6 +249,9 @@ def test_a_deadlock_leaves_the_runner_usable_for_cleaning_up() -> None:
 
 def test_ctrl_c_ends_a_wait() -> None:
     """SIGINT reaches a loop that waits for a thread, as `asyncio.Runner` promises."""
+    # It does so only in place of Python's own handler, which an earlier test may not
+    # have left.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     release = threading.Event()
 
     def interrupt() -> None:

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from gateways.grpc.status import DETAILS, Failure, read_status, status_code
 from kitmsg.errors import Code, InvalidArgument, error_for
@@ -118,6 +118,7 @@ _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
     id_=_texts,
     fields=st.dictionaries(_texts, _texts | st.integers() | st.booleans(), max_size=4),
 )
+@example(Code.CANCELLED, "0", "", 32051, "", {})  # 32.051 * 1000 is a little more
 def test_an_error_survives_the_way_there_and_back(
     code: Code,
     text: str,
