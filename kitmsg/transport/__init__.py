@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from kitmsg.transport.client import Client
 from kitmsg.transport.intake import Intake
+from kitmsg.transport.opening import open_stream
 from kitmsg.transport.server import Server
-from kitmsg.transport.stream import Stream, open_stream
+from kitmsg.transport.stream import Stream
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.stream_server import StreamServer
 from kitmsg.transport.typed import (

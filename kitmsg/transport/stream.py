@@ -10,7 +10,9 @@ from its own inbox, and from then on both send to each other's.
 What is promised: items come once, in order and whole, or the stream ends with an error; a
 slow receiver slows its sender, and neither holds more than a window of items; a lost peer
 ends it with `Unavailable` within two heartbeats; whoever gives up ends the work of the
-other side.  `kitmsg.transport.frames` has the messages, `docs/protocol.md` the rules.
+other side.  Here is what both ends have in common; how they begin, and who has the last
+word, is in `kitmsg.transport.opening`, the messages are in `kitmsg.transport.frames`, the
+rules in `docs/protocol.md`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
-from kitmsg.bus.asks import cancel_subject
 from kitmsg.codec import JSON
 from kitmsg.errors import (
     BusDenied,
@@ -32,14 +33,11 @@ from kitmsg.errors import (
     FailedPrecondition,
     InvalidArgument,
     KitError,
-    NoResponders,
     ResourceExhausted,
     Unavailable,
 )
 from kitmsg.transport.frames import (
-    BEAT,
     BEAT_FRAME,
-    BODY,
     CANCEL_FRAME,
     CREDIT,
     SEQ,
@@ -50,12 +48,10 @@ from kitmsg.transport.frames import (
     item_frame,
     item_number,
     number,
-    open_frame,
-    with_fields,
 )
 from kitmsg.transport.hub import hub_of
-from kitmsg.transport.windows import FIRST_WINDOW, Incoming, Outgoing
-from kitmsg.transport.wire import TIMEOUT, decode_error
+from kitmsg.transport.windows import Incoming, Outgoing
+from kitmsg.transport.wire import decode_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,20 +59,13 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
 
-__all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "Stream", "accept", "open_stream"]
+__all__ = ["NO_RESPONDERS", "Stream"]
 
-HEARTBEAT: Final = 5.0
-"""Seconds between two signs of life."""
-
-OPEN_TIMEOUT: Final = 5.0
-"""Seconds in which somebody has to take a new stream."""
-
-_SHORTEST_BEAT: Final = 20  # ms; a shorter one would only make work
-_NO_RESPONDERS: Final = 503
+NO_RESPONDERS: Final = 503
 
 
 class Stream:
-    """One end of a stream; `open_stream` and `accept` make one.
+    """One end of a stream; `kitmsg.transport.opening` makes both.
 
     Iterate over it for the peer's items; `send` and `finish` are for one's own.  One task
     may iterate while others send.
@@ -98,13 +87,11 @@ class Stream:
         "_catching_up",
         "_hub",
         "_in",
-        "_is_client",
         "_is_open",
         "_late",
         "_name",
         "_out",
         "_peer",
-        "_timer",
         "end",
         "error",
         "on_cancel",
@@ -114,7 +101,7 @@ class Stream:
         "subject",
     )
 
-    def __init__(self, bus: Bus, name: str, beat: float, *, is_client: bool) -> None:
+    def __init__(self, bus: Bus, name: str, beat: float) -> None:
         self.error: KitError | None = None
         self.end: Message | None = None
         self.on_cancel: Callable[[Code], None] | None = None
@@ -125,14 +112,12 @@ class Stream:
         self.subject = self._hub.next_subject()
         self._name = name
         self._beat = beat
-        self._is_client = is_client
         self._peer = ""
         self._is_open = True
         self._in = Incoming()
         self._out = Outgoing()
         self._late: deque[tuple[bytes, str, bytes]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._hub.join(self.subject, self)
 
     def __repr__(self) -> str:
@@ -255,10 +240,11 @@ class Stream:
             )
         self._out.has_ended = True
         self._tell(frame, data)
-        if self._is_client:
-            self._out.waiters.wake()
-        else:
-            self._close(error)
+        self._finished(error)
+
+    def _finished(self, error: KitError | None) -> None:
+        """Go on, or not, after this side's end."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Give up: the other side stops too.  Harmless when it is over."""
@@ -269,18 +255,10 @@ class Stream:
         if not self._is_open:
             return
         self._close(error)
-        if self._peer:
-            self._tell(CANCEL_FRAME)
-        elif self._is_client:
-            self._withdraw()
+        self._say_cancelled()
 
-    def _withdraw(self) -> None:
-        """Tell whoever may have the request that nobody waits for it."""
-        try:
-            subject = cancel_subject(self._name)
-            self._bus.publish(subject, self.subject.encode())
-        except KitError:
-            return
+    def _say_cancelled(self) -> None:
+        self._tell(CANCEL_FRAME)
 
     def _ended(self) -> KitError:
         """Return what to say to somebody who goes on with a stream that is over."""
@@ -334,7 +312,7 @@ class Stream:
         try:
             if not self._peer:
                 self._take_first(message)
-            elif message.status == _NO_RESPONDERS:
+            elif message.status == NO_RESPONDERS:
                 self.lost("the peer is gone")
             else:
                 self._take_control(message)
@@ -366,32 +344,8 @@ class Stream:
             self._stop_work(error.code)
 
     def _take_first(self, message: Message) -> None:
-        """Take the answer to the request: the stream's opening, or one plain reply."""
-        headers = message.headers
-        if message.status == _NO_RESPONDERS:
-            self._close(NoResponders(self._name))
-        elif headers.get(STREAM) == "open" and message.reply:
-            self._peer = message.reply
-            self._hub.watch(self, self._beat)
-            self._out.grant(number(headers, CREDIT))
-            self._in.waiters.wake()
-        elif headers.get(STREAM) == "end":
-            self._take_end(message)
-        elif headers.get(STREAM) == "cancel":
-            self._let_go()
-        elif SEQ in headers:
-            self._end_by(DataLoss(f"{self._name} sends items before it takes a stream"))
-        else:
-            error = self._error_in(message)
-            if BODY in headers:
-                error = FailedPrecondition(
-                    f"{self._name} answers with one long reply: ask, instead of streaming"
-                )
-            elif error is None:  # one reply, of a service that knows no streams
-                self._in.put(message)
-            self.end = message
-            self._in.has_ended = error is None
-            self._close(error)
+        """Take what comes while there is no peer yet."""
+        raise NotImplementedError
 
     def _take_control(self, message: Message) -> None:
         headers = message.headers
@@ -410,11 +364,7 @@ class Stream:
 
     def _let_go(self) -> None:
         """Take the peer's word that it does not go on."""
-        if self._is_client:
-            self._close(Unavailable(f"{self._name} has let go of the stream"))
-            return
-        self._close(Cancelled(f"the caller of {self._name} gave up"))
-        self._stop_work(Code.CANCELLED)
+        raise NotImplementedError
 
     def _take_end(self, message: Message) -> None:
         sent = number(message.headers, SEQ)
@@ -426,15 +376,11 @@ class Stream:
                 lost = f"{self._name} sent {received} items and says {sent}"
             self._end_by(DataLoss(lost))
             return
-        if error is not None and not self._is_client:  # a caller has no such word
-            self._let_go()
-            return
-        self.end = message
-        self._in.has_ended = error is None
-        if self._is_client:  # the service has the last word
-            self._close(error)
-        else:
-            self._in.waiters.wake()
+        self._take_last(message, error)
+
+    def _take_last(self, message: Message, error: KitError | None) -> None:
+        """Go on, or not, after the peer's end, which brought all of its items."""
+        raise NotImplementedError
 
     @staticmethod
     def _error_in(message: Message) -> KitError | None:
@@ -479,135 +425,6 @@ class Stream:
             return
         self._is_open = False
         self.error = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._hub.leave(self.subject, self, self._beat)
         self._in.waiters.wake()
         self._out.waiters.wake()
-
-    # -- opening ---------------------------------------------------------------------
-
-    async def opened(self, timeout: float) -> None:
-        """Wait until somebody took the stream.
-
-        Raises:
-            KitError: Nobody did, or it was refused.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                while self._is_open and not self._peer:
-                    await self._in.waiters.wait()
-        except TimeoutError:
-            late = DeadlineExceeded(f"nobody took {self._name!r} in {timeout:g} s")
-            self.fail(late)
-            raise late from None
-        except BaseException:
-            self.cancel()
-            raise
-        if self.error is not None and not self._peer:
-            raise self.error
-
-    def end_at(self, deadline: float) -> None:
-        """Give up when the loop's clock shows `deadline`, whatever the peer does."""
-        if self._is_open:
-            loop = asyncio.get_running_loop()
-            late = DeadlineExceeded(f"{self._name} took too long")
-            self._timer = loop.call_at(deadline, self.fail, late)
-
-    def request(self, data: bytes, block: bytes) -> None:
-        """Send the message that asks for the stream."""
-        self._in.granted = FIRST_WINDOW
-        fields = {
-            STREAM: "open",
-            CREDIT: str(FIRST_WINDOW),
-            BEAT: str(int(self._beat * 1000)),
-        }
-        try:
-            self._bus.publish(
-                self._name, data, self.subject, with_fields(block, fields)
-            )
-        except BaseException:
-            self._close()
-            raise
-
-    def answer(self, message: Message, *, takes_items: bool) -> None:
-        """Take a stream that `message` asks for."""
-        self._peer = message.reply
-        self._hub.watch(self, self._beat)
-        self._out.grant(number(message.headers, CREDIT))
-        self._in.granted = FIRST_WINDOW if takes_items else 0
-        self._tell(open_frame(self._in.granted), reply=self.subject)
-        if self.error is not None:
-            raise self.error
-
-
-async def open_stream(
-    bus: Bus,
-    subject: str,
-    data: bytes,
-    block: bytes = b"",
-    *,
-    timeout: float | None = None,
-    open_timeout: float = OPEN_TIMEOUT,
-    heartbeat: float = HEARTBEAT,
-) -> Stream:
-    """Ask for a stream; returns when a service took it.
-
-    A service that knows no streams and just replies gives a stream of one item.
-
-    Args:
-        bus: What carries it.
-        subject: Where the endpoint is served.
-        data: Payload of the request.
-        block: Header block of the request, as for `Bus.request`.
-        timeout: Seconds that the whole stream may take; None for as long as it likes.
-            It ends then with `DeadlineExceeded`, whether the service keeps it or not.
-        open_timeout: Seconds in which somebody has to take it.
-        heartbeat: Seconds between two signs of life; a peer that is silent for two of
-            them is lost.
-
-    Raises:
-        NoResponders: Nobody is subscribed to `subject`.
-        DeadlineExceeded: Nobody took it in time.
-        Disconnected: No connection, or lost while waiting.
-        KitError: The service refused; see `Bus.request` for the rest.
-    """
-    end = 0.0
-    if timeout is not None:
-        end = asyncio.get_running_loop().time() + timeout
-        if not timeout > 0:
-            raise DeadlineExceeded(f"no time left to ask {subject!r}")
-        block = with_fields(block, {TIMEOUT: str(int(timeout * 1000) or 1)})
-        open_timeout = min(open_timeout, timeout)
-    stream = Stream(bus, subject, heartbeat, is_client=True)
-    stream.request(data, block)
-    await stream.opened(open_timeout)
-    if timeout is not None:
-        stream.end_at(end)
-    return stream
-
-
-def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Stream:
-    """Take a stream that `message` asks for, and tell the caller.
-
-    Args:
-        bus: What carries it.
-        message: The request; it has a reply subject and ``Kit-Stream: open``.
-        name: Of the endpoint, for messages.
-        takes_items: Whether the caller may send items.
-
-    Raises:
-        InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20,
-            or the reply subject is malformed.
-        Disconnected: There is no connection.
-    """
-    milliseconds = number(message.headers, BEAT) if BEAT in message.headers else 5000
-    if milliseconds < _SHORTEST_BEAT:
-        raise InvalidArgument(
-            f"header {BEAT} must be whole milliseconds from {_SHORTEST_BEAT}",
-            field=BEAT,
-        )
-    stream = Stream(bus, name, milliseconds / 1000, is_client=False)
-    stream.answer(message, takes_items=takes_items)
-    return stream

@@ -22,7 +22,7 @@ from kitmsg.errors import (
 )
 from kitmsg.message import encode_headers
 from kitmsg.transport.client import Before, Client, Hint
-from kitmsg.transport.stream import OPEN_TIMEOUT
+from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.transfer import open_large
 from kitmsg.transport.wire import CALLER, decode_error
 

@@ -28,8 +28,8 @@ from kitmsg.errors import (
 )
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.transport.frames import STREAM
+from kitmsg.transport.opening import accept
 from kitmsg.transport.server import Server
-from kitmsg.transport.stream import accept
 from kitmsg.transport.transfer import is_elsewhere
 from kitmsg.transport.wire import timeout_ms
 

@@ -35,7 +35,7 @@ from kitmsg.transport.frames import (
     with_fields,
 )
 from kitmsg.transport.hub import hub_of
-from kitmsg.transport.stream import accept, open_stream
+from kitmsg.transport.opening import accept, open_stream
 from kitmsg.transport.wire import TIMEOUT
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from kitmsg.context import Context
 from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from kitmsg.message import Message, encode_headers
 from kitmsg.service.described import describe
-from kitmsg.transport.stream import open_stream
+from kitmsg.transport.opening import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -13,7 +13,8 @@ import pytest
 import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import Disconnected, Unavailable
-from kitmsg.transport.stream import Stream, open_stream
+from kitmsg.transport.opening import open_stream
+from kitmsg.transport.stream import Stream
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:

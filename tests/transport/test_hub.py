@@ -13,7 +13,7 @@ from kitmsg.errors import DeadlineExceeded
 from kitmsg.message import Message
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.transport.hub import hub_of
-from kitmsg.transport.stream import accept, open_stream
+from kitmsg.transport.opening import accept, open_stream
 
 if TYPE_CHECKING:
     from kitmsg.transport.stream import Stream

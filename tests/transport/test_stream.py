@@ -26,7 +26,8 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import credit_frame, end_frame, item_frame
-from kitmsg.transport.stream import Stream, accept, open_stream
+from kitmsg.transport.opening import accept, open_stream
+from kitmsg.transport.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

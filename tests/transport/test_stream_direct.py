@@ -9,7 +9,8 @@ import pytest
 
 from kitmsg.codec import JSON
 from kitmsg.errors import FailedPrecondition
-from kitmsg.transport.stream import Stream, accept, open_stream
+from kitmsg.transport.opening import accept, open_stream
+from kitmsg.transport.stream import Stream
 from kitmsg.transport.wire import reply_codec
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from kitmsg.errors import KitError
 from kitmsg.message import encode_headers
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.transport.hub import hub_of
-from kitmsg.transport.stream import Stream, accept, open_stream
+from kitmsg.transport.opening import accept, open_stream
+from kitmsg.transport.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -21,7 +21,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, encode_headers
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.transport.hub import hub_of
-from kitmsg.transport.stream import open_stream
+from kitmsg.transport.opening import open_stream
 from kitmsg.transport.stream_server import StreamServer
 
 if TYPE_CHECKING:

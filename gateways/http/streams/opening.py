@@ -10,7 +10,7 @@ from gateways.http.call import GONE, asked_timeout, header_block, raise_error
 from gateways.http.problem import Problem, unexpected
 from kitmsg.codec import JSON
 from kitmsg.errors import KitError, NoResponders
-from kitmsg.transport.stream import open_stream
+from kitmsg.transport.opening import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

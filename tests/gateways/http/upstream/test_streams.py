@@ -162,7 +162,7 @@ async def taken(kit: kitmsg.Kit, upstream: Upstream) -> list[Any]:
     """Return the items of the stream, taken over the bus."""
     from kitmsg.codec import MSGPACK
     from kitmsg.message import encode_headers
-    from kitmsg.transport.stream import open_stream
+    from kitmsg.transport.opening import open_stream
 
     host = await kit.serve(upstream)
     block = encode_headers({"Content-Type": MSGPACK.content_type})

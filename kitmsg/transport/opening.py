@@ -1,0 +1,264 @@
+"""How a stream begins, and who has the last word: its two ends.
+
+`open_stream` asks for one and `accept` takes one.  The service's end is the stream's end;
+the caller's only says that it sends no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.bus.asks import cancel_subject
+from kitmsg.errors import (
+    Cancelled,
+    Code,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    Unavailable,
+)
+from kitmsg.transport.frames import (
+    BEAT,
+    BODY,
+    CREDIT,
+    SEQ,
+    STREAM,
+    number,
+    open_frame,
+    with_fields,
+)
+from kitmsg.transport.stream import NO_RESPONDERS, Stream
+from kitmsg.transport.windows import FIRST_WINDOW
+from kitmsg.transport.wire import TIMEOUT
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+
+__all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "accept", "open_stream"]
+
+HEARTBEAT: Final = 5.0
+"""Seconds between two signs of life."""
+
+OPEN_TIMEOUT: Final = 5.0
+"""Seconds in which somebody has to take a new stream."""
+
+_SHORTEST_BEAT: Final = 20  # ms; a shorter one would only make work
+
+
+class _Calling(Stream):
+    """The caller's end."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, bus: Bus, name: str, beat: float) -> None:
+        super().__init__(bus, name, beat)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def request(self, data: bytes, block: bytes) -> None:
+        """Send the message that asks for the stream."""
+        self._in.granted = FIRST_WINDOW
+        fields = {
+            STREAM: "open",
+            CREDIT: str(FIRST_WINDOW),
+            BEAT: str(int(self._beat * 1000)),
+        }
+        try:
+            self._bus.publish(
+                self._name, data, self.subject, with_fields(block, fields)
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    async def opened(self, timeout: float) -> None:
+        """Wait until somebody took the stream.
+
+        Raises:
+            KitError: Nobody did, or it was refused.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._is_open and not self._peer:
+                    await self._in.waiters.wait()
+        except TimeoutError:
+            late = DeadlineExceeded(f"nobody took {self._name!r} in {timeout:g} s")
+            self.fail(late)
+            raise late from None
+        except BaseException:
+            self.cancel()
+            raise
+        if self.error is not None and not self._peer:
+            raise self.error
+
+    def end_at(self, deadline: float) -> None:
+        """Give up when the loop's clock shows `deadline`, whatever the peer does."""
+        if self._is_open:
+            loop = asyncio.get_running_loop()
+            late = DeadlineExceeded(f"{self._name} took too long")
+            self._timer = loop.call_at(deadline, self.fail, late)
+
+    def _finished(self, error: KitError | None) -> None:
+        self._out.waiters.wake()
+
+    def _say_cancelled(self) -> None:
+        if self._peer:
+            super()._say_cancelled()
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Tell whoever may have the request that nobody waits for it."""
+        try:
+            subject = cancel_subject(self._name)
+            self._bus.publish(subject, self.subject.encode())
+        except KitError:
+            return
+
+    def _take_first(self, message: Message) -> None:
+        """Take the answer to the request: the stream's opening, or one plain reply."""
+        headers = message.headers
+        if message.status == NO_RESPONDERS:
+            self._close(NoResponders(self._name))
+        elif headers.get(STREAM) == "open" and message.reply:
+            self._peer = message.reply
+            self._hub.watch(self, self._beat)
+            self._out.grant(number(headers, CREDIT))
+            self._in.waiters.wake()
+        elif headers.get(STREAM) == "end":
+            self._take_end(message)
+        elif headers.get(STREAM) == "cancel":
+            self._let_go()
+        elif SEQ in headers:
+            self._end_by(DataLoss(f"{self._name} sends items before it takes a stream"))
+        else:
+            error = self._error_in(message)
+            if BODY in headers:
+                error = FailedPrecondition(
+                    f"{self._name} answers with one long reply: ask, instead of streaming"
+                )
+            elif error is None:  # one reply, of a service that knows no streams
+                self._in.put(message)
+            self.end = message
+            self._in.has_ended = error is None
+            self._close(error)
+
+    def _take_last(self, message: Message, error: KitError | None) -> None:
+        self.end = message
+        self._in.has_ended = error is None
+        self._close(error)
+
+    def _let_go(self) -> None:
+        self._close(Unavailable(f"{self._name} has let go of the stream"))
+
+    def _close(self, error: KitError | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super()._close(error)
+
+
+class _Serving(Stream):
+    """The service's end."""
+
+    __slots__ = ()
+
+    def answer(self, message: Message, *, takes_items: bool) -> None:
+        """Take a stream that `message` asks for."""
+        self._peer = message.reply
+        self._hub.watch(self, self._beat)
+        self._out.grant(number(message.headers, CREDIT))
+        self._in.granted = FIRST_WINDOW if takes_items else 0
+        self._tell(open_frame(self._in.granted), reply=self.subject)
+        if self.error is not None:
+            raise self.error
+
+    def _finished(self, error: KitError | None) -> None:
+        self._close(error)
+
+    def _take_last(self, message: Message, error: KitError | None) -> None:
+        if error is not None:  # a caller has no such word
+            self._let_go()
+            return
+        self.end = message
+        self._in.has_ended = True
+        self._in.waiters.wake()
+
+    def _let_go(self) -> None:
+        self._close(Cancelled(f"the caller of {self._name} gave up"))
+        self._stop_work(Code.CANCELLED)
+
+
+async def open_stream(
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    block: bytes = b"",
+    *,
+    timeout: float | None = None,
+    open_timeout: float = OPEN_TIMEOUT,
+    heartbeat: float = HEARTBEAT,
+) -> Stream:
+    """Ask for a stream; returns when a service took it.
+
+    A service that knows no streams and just replies gives a stream of one item.
+
+    Args:
+        bus: What carries it.
+        subject: Where the endpoint is served.
+        data: Payload of the request.
+        block: Header block of the request, as for `Bus.request`.
+        timeout: Seconds that the whole stream may take; None for as long as it likes.
+            It ends then with `DeadlineExceeded`, whether the service keeps it or not.
+        open_timeout: Seconds in which somebody has to take it.
+        heartbeat: Seconds between two signs of life; a peer that is silent for two of
+            them is lost.
+
+    Raises:
+        NoResponders: Nobody is subscribed to `subject`.
+        DeadlineExceeded: Nobody took it in time.
+        Disconnected: No connection, or lost while waiting.
+        KitError: The service refused; see `Bus.request` for the rest.
+    """
+    end = 0.0
+    if timeout is not None:
+        end = asyncio.get_running_loop().time() + timeout
+        if not timeout > 0:
+            raise DeadlineExceeded(f"no time left to ask {subject!r}")
+        block = with_fields(block, {TIMEOUT: str(int(timeout * 1000) or 1)})
+        open_timeout = min(open_timeout, timeout)
+    stream = _Calling(bus, subject, heartbeat)
+    stream.request(data, block)
+    await stream.opened(open_timeout)
+    if timeout is not None:
+        stream.end_at(end)
+    return stream
+
+
+def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Stream:
+    """Take a stream that `message` asks for, and tell the caller.
+
+    Args:
+        bus: What carries it.
+        message: The request; it has a reply subject and ``Kit-Stream: open``.
+        name: Of the endpoint, for messages.
+        takes_items: Whether the caller may send items.
+
+    Raises:
+        InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20,
+            or the reply subject is malformed.
+        Disconnected: There is no connection.
+    """
+    milliseconds = number(message.headers, BEAT) if BEAT in message.headers else 5000
+    if milliseconds < _SHORTEST_BEAT:
+        raise InvalidArgument(
+            f"header {BEAT} must be whole milliseconds from {_SHORTEST_BEAT}",
+            field=BEAT,
+        )
+    stream = _Serving(bus, name, milliseconds / 1000)
+    stream.answer(message, takes_items=takes_items)
+    return stream
