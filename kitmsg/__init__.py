@@ -11,7 +11,7 @@ The words, from your class down to the wire:
 
 Beside them: errors, context, codec, schema, discovery, metrics; worker (processes), cli,
 testing.  The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are
-the package `gateways`.
+the package `kitmsg_gateways`.
 """
 
 from __future__ import annotations

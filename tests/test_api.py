@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import gateways
 import kitmsg
+import kitmsg_gateways
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _public_modules() -> list[str]:
     """Return the names of all modules without an underscore in front."""
     found = ["kitmsg"]
-    for package in (kitmsg, gateways):
+    for package in (kitmsg, kitmsg_gateways):
         prefix = f"{package.__name__}."
         walked = pkgutil.walk_packages(package.__path__, prefix, onerror=lambda _: None)
         found += [module.name for module in walked]
@@ -86,7 +86,7 @@ def test_public_classes_and_functions_have_docstrings(name: str) -> None:
         each
         for each, thing in ((each, getattr(module, each)) for each in _exported(module))
         if (inspect.isclass(thing) or inspect.isroutine(thing))
-        and (thing.__module__ or "").startswith(("kitmsg.", "gateways."))
+        and (thing.__module__ or "").startswith(("kitmsg.", "kitmsg_gateways."))
         and not (thing.__doc__ or "").strip()
     ]
     assert silent == []

@@ -19,5 +19,5 @@ __all__ = ["serve"]
 async def serve(setting: Setting) -> Any:
     """Serve what is on the bus."""
     kit = await kitmsg.connect(setting.url)
-    gateway = importlib.import_module(f"gateways.{setting.variant or 'http'}")
+    gateway = importlib.import_module(f"kitmsg_gateways.{setting.variant or 'http'}")
     return await gateway.serve(kit, port=setting.port)

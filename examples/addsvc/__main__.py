@@ -20,10 +20,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gateways.grpc
-import gateways.http
-import gateways.thrift
 import kitmsg
+import kitmsg_gateways.grpc
+import kitmsg_gateways.http
+import kitmsg_gateways.thrift
 from examples.addsvc.gokit import make_service
 from kitmsg.bus.embedded import EmbeddedServer
 
@@ -43,12 +43,14 @@ async def open_doors(
     """
     proto, idl = str(HERE / "addsvc.proto"), str(HERE / "addsvc.thrift")
     return {
-        "http": await gateways.http.serve(kit, gateways.http.GatewayOptions(port=http)),
-        "grpc": await gateways.grpc.serve(
-            kit, gateways.grpc.GatewayOptions(port=grpc, proto=(proto,))
+        "http": await kitmsg_gateways.http.serve(
+            kit, kitmsg_gateways.http.GatewayOptions(port=http)
         ),
-        "thrift": await gateways.thrift.serve(
-            kit, gateways.thrift.GatewayOptions(port=thrift, thrift=(idl,))
+        "grpc": await kitmsg_gateways.grpc.serve(
+            kit, kitmsg_gateways.grpc.GatewayOptions(port=grpc, proto=(proto,))
+        ),
+        "thrift": await kitmsg_gateways.thrift.serve(
+            kit, kitmsg_gateways.thrift.GatewayOptions(port=thrift, thrift=(idl,))
         ),
     }
 

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     settings = dataclasses.replace(settings, services=targets)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     if settings.log_level == "info":
-        for part in ("gateways", "kitmsg.bus"):  # the table says it
+        for part in ("kitmsg_gateways", "kitmsg.bus"):  # the table says it
             logging.getLogger(part).setLevel(logging.WARNING)
     return asyncio.run(_Dev(options, settings, paths).run())
 
@@ -176,7 +176,7 @@ class _Dev:
             for kind, title in KINDS.items():
                 if wanted[kind] is None:
                     continue
-                gateway = importlib.import_module(f"gateways.{kind}")
+                gateway = importlib.import_module(f"kitmsg_gateways.{kind}")
                 options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
                 port = _port(wanted[kind], title)
                 server = await gateway.serve(kit, options, port=port)

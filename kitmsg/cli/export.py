@@ -49,10 +49,14 @@ class _Kind:
 
 _KINDS: Final = {
     "proto": _Kind(
-        "gateways.grpc.proto", "grpc", "protobuf", "kitmsg.proto.lock", ".proto"
+        "kitmsg_gateways.grpc.proto", "grpc", "protobuf", "kitmsg.proto.lock", ".proto"
     ),
     "thrift": _Kind(
-        "gateways.thrift.idl", "thrift", "Thrift", "kitmsg.thrift.lock", ".thrift"
+        "kitmsg_gateways.thrift.idl",
+        "thrift",
+        "Thrift",
+        "kitmsg.thrift.lock",
+        ".thrift",
     ),
 }
 _EXAMPLES: Final = """\

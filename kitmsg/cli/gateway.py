@@ -1,7 +1,7 @@
 """``kitmsg gateway KIND``: HTTP, gRPC or Thrift outside, the bus inside.
 
-A kind is a package ``gateways.KIND``.  Its options are the fields of its `GatewayOptions`,
-their help is that class's documentation, and its `serve` starts it.
+A kind is a package ``kitmsg_gateways.KIND``.  Its options are the fields of its
+`GatewayOptions`, their help is that class's documentation, and its `serve` starts it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for kind, title in KINDS.items():
-        if importlib.util.find_spec(f"gateways.{kind}") is None:
+        if importlib.util.find_spec(f"kitmsg_gateways.{kind}") is None:
             continue  # an installation may leave a gateway out
         one = kinds.add_parser(
             kind,
@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
     given = chosen(options_class(options.kind), options)
     settings = settings_of(options)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    check = getattr(importlib.import_module(f"gateways.{options.kind}"), "check", None)
+    check = getattr(
+        importlib.import_module(f"kitmsg_gateways.{options.kind}"), "check", None
+    )
     if check is not None:
         with usage():
             check(given)  # before the wait for a bus, and once for all workers
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 def options_class(kind: str) -> Any:
     """Return the options of a kind of gateway; nothing heavy is imported."""
     # By name: the toolkit does not depend on the edge.
-    return importlib.import_module(f"gateways.{kind}.options").GatewayOptions
+    return importlib.import_module(f"kitmsg_gateways.{kind}.options").GatewayOptions
 
 
 async def _serve(kind: str, options: Any, settings: Settings) -> int:
@@ -92,7 +94,7 @@ async def _until_cancelled(kind: str, options: Any, settings: Settings) -> None:
     from kitmsg.worker.gateway import address_error
 
     async with connected(settings, wait=True) as kit:
-        gateway = importlib.import_module(f"gateways.{kind}")
+        gateway = importlib.import_module(f"kitmsg_gateways.{kind}")
         try:
             server = await gateway.serve(kit, options)
         except OSError as exc:

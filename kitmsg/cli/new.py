@@ -183,6 +183,6 @@ def _is_taken(module: str) -> bool:
 
     return module in sys.stdlib_module_names or module in (
         "kitmsg",
-        "gateways",
+        "kitmsg_gateways",
         "tests",
     )

@@ -1,7 +1,7 @@
 """``kitmsg upstream KIND``: what an HTTP, gRPC or Thrift server does, served on the bus.
 
-A kind is a module ``gateways.KIND.upstream``: the fields of its `UpstreamOptions` are the
-flags, and its `open_upstream` makes what is served.
+A kind is a module ``kitmsg_gateways.KIND.upstream``: the fields of its `UpstreamOptions`
+are the flags, and its `open_upstream` makes what is served.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for kind, title in KINDS.items():
-        if importlib.util.find_spec(f"gateways.{kind}.upstream") is None:
+        if importlib.util.find_spec(f"kitmsg_gateways.{kind}.upstream") is None:
             continue  # an installation may leave a gateway out
         one = kinds.add_parser(
             kind,
@@ -91,7 +91,7 @@ async def _tried(options: argparse.Namespace, given: Any) -> None:
     """
     from kitmsg.errors import FailedPrecondition, InvalidArgument
 
-    module = importlib.import_module(f"gateways.{options.kind}.upstream")
+    module = importlib.import_module(f"kitmsg_gateways.{options.kind}.upstream")
     try:
         made = await module.open_upstream(options.name, options.addresses, given)
     except (ValueError, FailedPrecondition, InvalidArgument) as exc:
@@ -101,4 +101,4 @@ async def _tried(options: argparse.Namespace, given: Any) -> None:
 
 def _options_class(kind: str) -> Any:
     # By name: the toolkit does not depend on the edge.
-    return importlib.import_module(f"gateways.{kind}.upstream").UpstreamOptions
+    return importlib.import_module(f"kitmsg_gateways.{kind}.upstream").UpstreamOptions

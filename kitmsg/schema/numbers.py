@@ -25,7 +25,7 @@ __all__ = ["Made", "Numbers", "misfit", "warn_apart"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("gateways")
+_log = logging.getLogger("kitmsg_gateways")
 
 _REFUSALS: Final = (ValueError, KitError)
 _RESTART: Final = "restart this gateway"

@@ -32,14 +32,14 @@ def run_gateways(kind: str, options: Any, settings: Settings) -> int:
     """Run `settings.workers` gateways on one port until a signal; returns the exit code.
 
     Args:
-        kind: Package below ``gateways``, such as ``http``.
+        kind: Package below ``kitmsg_gateways``, such as ``http``.
         options: Its `GatewayOptions`.
         settings: How the workers connect and log, and how many there are.
 
     Raises:
         FailedPrecondition: The address cannot be had, or this kind has no workers.
     """
-    module = importlib.import_module(f"gateways.{kind}")
+    module = importlib.import_module(f"kitmsg_gateways.{kind}")
     if not hasattr(module, "listen"):
         raise FailedPrecondition(f"the {kind} gateway runs in one process only")
     try:
@@ -104,7 +104,7 @@ class GatewayRuntime(Runtime):
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
-        module = importlib.import_module(f"gateways.{orders.kind}")
+        module = importlib.import_module(f"kitmsg_gateways.{orders.kind}")
         options = msgspec.convert(orders.options, type=module.GatewayOptions)
         sockets = [socket.socket(fileno=number) for number in orders.sockets]
         self._server = await module.serve(kit, options, sockets=sockets)

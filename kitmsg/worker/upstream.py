@@ -31,7 +31,7 @@ def run_upstream(
     """Serve an upstream until a signal; returns the exit code.
 
     Args:
-        kind: Package below ``gateways``, such as ``http``.
+        kind: Package below ``kitmsg_gateways``, such as ``http``.
         name: Name on the bus.
         addresses: Where the server is.
         options: Its `UpstreamOptions`.
@@ -63,7 +63,7 @@ class UpstreamRuntime(Runtime):
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
-        module = importlib.import_module(f"gateways.{orders.kind}.upstream")
+        module = importlib.import_module(f"kitmsg_gateways.{orders.kind}.upstream")
         options = msgspec.convert(orders.options, type=module.UpstreamOptions)
         try:
             made = await module.open_upstream(

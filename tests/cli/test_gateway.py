@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.options import GatewayOptions
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from gateways.http import GatewayOptions
-from gateways.http.listener import Connections
-from gateways.http.metrics import Metrics
+from kitmsg_gateways.http import GatewayOptions
+from kitmsg_gateways.http.listener import Connections
+from kitmsg_gateways.http.metrics import Metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "edge.md").read_text()
 EDGE = ("tls_", "jwt_", "jwks_", "basic_", "auth_", "cors_", "rate_", "principal_")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-import gateways.http
 import kitmsg
-from gateways.http import GatewayOptions, jsonrpc
-from gateways.http.pages import RESERVED
-from gateways.http.problem import Problem
+import kitmsg_gateways.http
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import Code
+from kitmsg_gateways.http import GatewayOptions, jsonrpc
+from kitmsg_gateways.http.pages import RESERVED
+from kitmsg_gateways.http.problem import Problem
 from tests.require import need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
@@ -39,7 +39,7 @@ async def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     page: Any = importlib.import_module("page_about_http")
     async with kitmsg.connect(bus=MemoryBus()) as kit:
         await kit.serve(page.Library())
-        server = await gateways.http.serve(kit, GatewayOptions(port=0))
+        server = await kitmsg_gateways.http.serve(kit, GatewayOptions(port=0))
         yield server.url
         await server.stop()
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-import gateways.http
 import kitmsg
-from gateways.http import GatewayOptions
-from gateways.http.streams.handshake import PROTOCOLS
+import kitmsg_gateways.http
 from kitmsg.bus.memory import MemoryBus
+from kitmsg_gateways.http import GatewayOptions
+from kitmsg_gateways.http.streams.handshake import PROTOCOLS
 from tests.require import need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
@@ -31,7 +31,7 @@ async def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     page: Any = importlib.import_module("page_about_streams")
     async with kitmsg.connect(bus=MemoryBus()) as kit:
         await kit.serve(page.Feed())
-        server = await gateways.http.serve(kit, GatewayOptions(port=0))
+        server = await kitmsg_gateways.http.serve(kit, GatewayOptions(port=0))
         yield server.url
         await server.stop()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import gateways.http
 import kitmsg
+import kitmsg_gateways.http
 from examples.addsvc.__main__ import open_doors
 from examples.addsvc.gokit import make_service
 from tests.require import miss, need
@@ -186,7 +186,7 @@ async def test_subjects_may_be_others(memory_bus: Any) -> None:
         await kit.serve(make_service("math.add", "text.join"))
         got = await memory_bus.request("math.add", b'{"A":1,"B":2}', 5.0)
         assert got.data == b'{"v":3}'
-        server = await gateways.http.serve(kit, port=0)
+        server = await kitmsg_gateways.http.serve(kit, port=0)
         await server.stop()
 
 
@@ -203,7 +203,7 @@ async def test_what_goes_out_of_a_door_comes_back_in(doors: Doors) -> None:
         ),
         ("thrift", {"thrift": str(IDL)}, "sum", 3),
     ):
-        module = importlib.import_module(f"gateways.{kind}.upstream")
+        module = importlib.import_module(f"kitmsg_gateways.{kind}.upstream")
         address = doors.servers[kind].url
         if kind != "http":
             address = address.partition("://")[2]

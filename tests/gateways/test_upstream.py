@@ -9,7 +9,12 @@ import msgspec
 import pytest
 
 import kitmsg
-from gateways.upstream import (
+from kitmsg.context import Context
+from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from kitmsg.message import Message, encode_headers
+from kitmsg.service.described import describe
+from kitmsg.transport.opening import open_stream
+from kitmsg_gateways.upstream import (
     CannotConnect,
     Hooks,
     Remote,
@@ -18,11 +23,6 @@ from gateways.upstream import (
     fixed,
     outgoing,
 )
-from kitmsg.context import Context
-from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
-from kitmsg.message import Message, encode_headers
-from kitmsg.service.described import describe
-from kitmsg.transport.opening import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -14,12 +14,13 @@ import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import Disconnected, Unavailable
 from kitmsg.transport.opening import open_stream
-from kitmsg.transport.stream import Stream
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from kitmsg.transport.stream import Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -27,12 +27,12 @@ from kitmsg.errors import (
 from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import credit_frame, end_frame, item_frame
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kitmsg.bus import Bus
+    from kitmsg.transport.stream import Stream
 
 BEAT = 0.05
 

@@ -10,12 +10,12 @@ import pytest
 from kitmsg.codec import JSON
 from kitmsg.errors import FailedPrecondition
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.stream import Stream
 from kitmsg.transport.wire import reply_codec
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus
     from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
 
 
 @pytest.fixture

@@ -26,10 +26,11 @@ from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.transport.frames import credit_frame, end_frame, item_frame, open_frame
 from kitmsg.transport.hub import hub_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kitmsg.transport.stream import Stream
 
 PEER = "test.peer"
 ERROR = encode_headers({"Kit-Code": "aborted", "Nats-Service-Error": "no"})

@@ -15,12 +15,12 @@ from kitmsg.message import encode_headers
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.transport.hub import hub_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
 
 ABORTED = encode_headers({"Kit-Code": "aborted", "Nats-Service-Error": "enough"})
 MOST_WAITING = 256

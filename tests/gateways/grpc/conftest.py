@@ -12,19 +12,19 @@ import grpc.aio
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-import gateways.grpc
 import kitmsg
-from gateways.grpc import GatewayOptions
-from gateways.grpc.reflection import make_pool
+import kitmsg_gateways.grpc
+from kitmsg_gateways.grpc import GatewayOptions
+from kitmsg_gateways.grpc.reflection import make_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from google.protobuf.descriptor import MethodDescriptor
 
-    from gateways.grpc.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg_gateways.grpc.server import GatewayServer
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
         async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
             chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
-            server = await gateways.grpc.serve(on, chosen)
+            server = await kitmsg_gateways.grpc.serve(on, chosen)
             stack.push_async_callback(server.stop)
             channel = grpc.aio.insecure_channel(server.address)
             await stack.enter_async_context(channel)

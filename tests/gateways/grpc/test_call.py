@@ -111,8 +111,8 @@ async def test_forwards_what_it_is_told_to(
 @pytest.mark.parametrize("key", ["kit-caller", "x-bin", "grpc-timeout", "a b", ""])
 def test_some_metadata_cannot_be_forwarded(key: str) -> None:
     """The protocol's own keys and binary ones are refused by name."""
-    from gateways.grpc import GatewayOptions
-    from gateways.grpc.metadata import Forwarding
+    from kitmsg_gateways.grpc import GatewayOptions
+    from kitmsg_gateways.grpc.metadata import Forwarding
 
     with pytest.raises(ValueError, match="cannot be forwarded"):
         Forwarding(GatewayOptions(forward_metadata=(key,)))

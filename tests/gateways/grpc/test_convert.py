@@ -11,11 +11,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from msgspec import UNSET, Struct, UnsetType
 
-from gateways.grpc.convert import Converter, Converters, reply_error, request_error
-from gateways.grpc.layout import Layout, lay_out
 from kitmsg import Service, endpoint
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema.shaping import Description, shape_service
+from kitmsg_gateways.grpc.convert import (
+    Converter,
+    Converters,
+    reply_error,
+    request_error,
+)
+from kitmsg_gateways.grpc.layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

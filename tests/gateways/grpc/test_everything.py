@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from gateways.grpc.upstream import Upstream
 from kitmsg import Service, endpoint
+from kitmsg_gateways.grpc.upstream import Upstream
 from tests.anytypes import Case, cases
 
 if TYPE_CHECKING:

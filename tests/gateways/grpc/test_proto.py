@@ -14,11 +14,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import HealthCheck, given, settings
 from msgspec import Struct
 
-from gateways.grpc.layout import Layout, lay_out
-from gateways.grpc.proto import descriptor, file_name, generate, text
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.schema.lock import BreakingChange, Lock
 from kitmsg.schema.shaping import Description, shape_service
+from kitmsg_gateways.grpc.layout import Layout, lay_out
+from kitmsg_gateways.grpc.proto import descriptor, file_name, generate, text
 from tests.anytypes import Case, cases
 from tests.require import miss
 

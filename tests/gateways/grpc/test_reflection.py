@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from gateways.grpc.reflection import Reflection
+from kitmsg_gateways.grpc.reflection import Reflection
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:

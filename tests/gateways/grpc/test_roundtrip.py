@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given, settings
 
-from gateways.grpc.convert import Converters, reply_error, request_error
-from gateways.grpc.layout import Layout, lay_out
 from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.schema.shaping import Description, shape_service
+from kitmsg_gateways.grpc.convert import Converters, reply_error, request_error
+from kitmsg_gateways.grpc.layout import Layout, lay_out
 from tests.anytypes import Case, bytes_of, cases, codecs
 
 

@@ -16,11 +16,11 @@ import grpc.aio
 import pytest
 import trustme
 
-import gateways.grpc
 import kitmsg
-from gateways.grpc import GatewayOptions
+import kitmsg_gateways.grpc
 from kitmsg import Service, endpoint
 from kitmsg.errors import FailedPrecondition
+from kitmsg_gateways.grpc import GatewayOptions
 from tests.gateways.grpc.services import Shop, Streams
 
 if TYPE_CHECKING:
@@ -144,11 +144,11 @@ async def test_a_taken_port_is_an_os_error(
     for reuse in (False, True):
         options = GatewayOptions(port=outside.server.port, reuse_port=reuse)
         with pytest.raises(OSError, match="in use") as caught:
-            await gateways.grpc.serve(hub, options)
+            await kitmsg_gateways.grpc.serve(hub, options)
         assert caught.value.errno == errno.EADDRINUSE
     nowhere = GatewayOptions(host="203.0.113.1", port=0)
     with pytest.raises(OSError, match="annot assign") as caught:
-        await gateways.grpc.serve(hub, nowhere)
+        await kitmsg_gateways.grpc.serve(hub, nowhere)
     assert caught.value.errno == errno.EADDRNOTAVAIL
     assert capfd.readouterr().err == ""
 
@@ -156,13 +156,14 @@ async def test_a_taken_port_is_an_os_error(
 async def test_several_gateways_can_share_a_port(hub: kitmsg.Kit) -> None:
     """A socket that is bound keeps the port, and each gateway listens there."""
     await hub.serve(Shop())
-    (kept,) = gateways.grpc.listen(GatewayOptions(port=0))
+    (kept,) = kitmsg_gateways.grpc.listen(GatewayOptions(port=0))
     with kept:
         port = kept.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
-            gateways.grpc.listen(GatewayOptions(port=port))
+            kitmsg_gateways.grpc.listen(GatewayOptions(port=port))
         servers = [
-            await gateways.grpc.serve(hub, sockets=[kept.dup()]) for _ in range(2)
+            await kitmsg_gateways.grpc.serve(hub, sockets=[kept.dup()])
+            for _ in range(2)
         ]
         assert {server.port for server in servers} == {port}
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -177,7 +178,7 @@ async def test_what_is_missing_is_named_with_its_extra(
     """Without grpcio, the error says what to install."""
     monkeypatch.setitem(sys.modules, "grpc_reflection", None)
     with pytest.raises(FailedPrecondition, match=r"pip install 'kitmsg\[grpc\]'"):
-        await gateways.grpc.serve(hub)
+        await kitmsg_gateways.grpc.serve(hub)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ async def test_files_that_are_not_there_are_named(hub: kitmsg.Kit) -> None:
     """A missing certificate ends the start with its name."""
     options = GatewayOptions(port=0, tls_cert="/no/cert.pem", tls_key="/no/key.pem")
     with pytest.raises(FailedPrecondition, match="/no/"):
-        await gateways.grpc.serve(hub, options)
+        await kitmsg_gateways.grpc.serve(hub, options)
 
 
 async def test_metrics_are_served_for_prometheus(

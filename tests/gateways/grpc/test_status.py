@@ -10,8 +10,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from hypothesis import example, given, strategies as st
 
-from gateways.grpc.status import DETAILS, Failure, read_status, status_code
 from kitmsg.errors import Code, InvalidArgument, error_for
+from kitmsg_gateways.grpc.status import DETAILS, Failure, read_status, status_code
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, strategies as st
 
-from gateways.grpc.times import (
+from kitmsg_gateways.grpc.times import (
     read_duration,
     read_timestamp,
     write_duration,
     write_timestamp,
 )
-from gateways.grpc.values import Misfit
+from kitmsg_gateways.grpc.values import Misfit
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

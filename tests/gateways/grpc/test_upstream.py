@@ -13,12 +13,9 @@ import trustme
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-import gateways.grpc
 import kitmsg
+import kitmsg_gateways.grpc
 from examples.addsvc.service import AddService
-from gateways.grpc.protofile import Protos, load
-from gateways.grpc.upstream import Upstream, UpstreamOptions, open_upstream
-from gateways.upstream import Hooks
 from kitmsg import Context
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import (
@@ -30,13 +27,16 @@ from kitmsg.errors import (
     Unavailable,
     Unknown,
 )
+from kitmsg_gateways.grpc.protofile import Protos, load
+from kitmsg_gateways.grpc.upstream import Upstream, UpstreamOptions, open_upstream
+from kitmsg_gateways.upstream import Hooks
 from tests.gateways.grpc.services import Cup, Shop, Size, SoldOut, Streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from gateways.grpc.upstream.client import GrpcReply, GrpcRequest
+    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
     from tests.gateways.grpc.conftest import Outside
 
 PROTO = """
@@ -407,10 +407,10 @@ async def test_reflection_tells_what_a_server_offers(
 
 
 def test_has_a_short_name() -> None:
-    """`gateways.grpc.Upstream` is it; a gateway need not load it."""
-    assert gateways.grpc.Upstream is Upstream
+    """`kitmsg_gateways.grpc.Upstream` is it; a gateway need not load it."""
+    assert kitmsg_gateways.grpc.Upstream is Upstream
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        gateways.grpc.__getattr__("Nothing")
+        kitmsg_gateways.grpc.__getattr__("Nothing")
 
 
 async def test_tls_and_forwarded_credentials(

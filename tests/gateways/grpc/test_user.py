@@ -14,11 +14,11 @@ import grpc.aio
 import msgspec
 import pytest
 
-import gateways.grpc
+import kitmsg_gateways.grpc
 from examples.addsvc.service import AddService
-from gateways.grpc import GatewayOptions, protofile
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
+from kitmsg_gateways.grpc import GatewayOptions, protofile
 from tests.gateways.grpc.services import Shop, Streams
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ async def test_a_proto_that_does_not_fit_is_refused_with_the_field(
     body = SHOP.format(request="Ask", reply="Answer", ask=ask, answer=answer)
     options = GatewayOptions(port=0, proto=(write(body),), map=("api.Store=shop",))
     with pytest.raises(FailedPrecondition) as caught:
-        await gateways.grpc.serve(hub, options)
+        await kitmsg_gateways.grpc.serve(hub, options)
     assert text in str(caught.value)
 
 
@@ -132,7 +132,7 @@ async def test_a_stream_and_no_stream_do_not_fit(
     )
     options = GatewayOptions(port=0, proto=(write(body),), map=("api.Store=shop",))
     with pytest.raises(FailedPrecondition, match="does not stream its requests"):
-        await gateways.grpc.serve(hub, options)
+        await kitmsg_gateways.grpc.serve(hub, options)
 
 
 async def test_a_service_that_comes_later_and_does_not_fit_is_unavailable(
@@ -335,7 +335,7 @@ async def test_a_method_can_be_mapped_to_any_endpoint(
 )
 def test_a_mapping_that_does_not_fit_is_refused(entry: str, text: str) -> None:
     """With what there is, or how to write it."""
-    from gateways.grpc.user import UserSource
+    from kitmsg_gateways.grpc.user import UserSource
 
     with pytest.raises(ValueError, match=text):
         UserSource(GatewayOptions(proto=(ADDSVC,), map=(entry,)))
@@ -345,7 +345,7 @@ def test_files_that_cannot_be_used_are_named(
     write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing file, a mistake in one, no service in it, no compiler."""
-    from gateways.grpc.user import UserSource
+    from kitmsg_gateways.grpc.user import UserSource
 
     def problem(path: str) -> str:
         with pytest.raises(FailedPrecondition) as caught:

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-import gateways.http
 import kitmsg
-from gateways.http import GatewayOptions
+import kitmsg_gateways.http
 from kitmsg.discovery.subject import (
     EndpointInfo,
     Responder,
     ServiceInfo,
     ServiceReport,
 )
+from kitmsg_gateways.http import GatewayOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from gateways.http.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg_gateways.http.server import GatewayServer
 
 
 class Outside:
@@ -88,7 +88,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
         async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
             chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
-            server = await gateways.http.serve(on, chosen)
+            server = await kitmsg_gateways.http.serve(on, chosen)
             stack.push_async_callback(server.stop)
             session = aiohttp.ClientSession(server.url)
             await stack.enter_async_context(session)

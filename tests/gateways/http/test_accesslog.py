@@ -20,7 +20,7 @@ class Greeter(Service):
 @pytest.fixture
 async def hello(hub, start, caplog):
     """A gateway that writes a line for each request."""
-    caplog.set_level("INFO", "gateways.http.access")
+    caplog.set_level("INFO", "kitmsg_gateways.http.access")
     await hub.serve(Greeter())
 
     async def begin(**options):
@@ -31,7 +31,7 @@ async def hello(hub, start, caplog):
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[Any]:
     """Return the records of requests."""
-    return [one for one in caplog.records if one.name == "gateways.http.access"]
+    return [one for one in caplog.records if one.name == "kitmsg_gateways.http.access"]
 
 
 async def test_a_line_has_who_what_and_how_long(hello, caplog):

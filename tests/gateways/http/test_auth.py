@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateways.http.auth import certificate_principal
 from kitmsg import Context, Service, endpoint
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
+from kitmsg_gateways.http.auth import certificate_principal
 from tests.auth.tokens import SECRET, Pair, sign
 from tests.require import need
 

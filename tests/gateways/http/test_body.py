@@ -12,10 +12,10 @@ import pytest
 from multidict import CIMultiDict
 
 import kitmsg
-from gateways.http.body import Room
 from kitmsg import Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import ResourceExhausted
+from kitmsg_gateways.http.body import Room
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

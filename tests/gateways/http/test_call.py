@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateways.http.call import header_block, request_codec, request_id, timeout_of
-from gateways.http.options import GatewayOptions
-from gateways.http.problem import Problem
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Headers
+from kitmsg_gateways.http.call import (
+    header_block,
+    request_codec,
+    request_id,
+    timeout_of,
+)
+from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.problem import Problem
 
 OPTIONS = GatewayOptions(timeout=5.0, max_timeout=60.0)
 

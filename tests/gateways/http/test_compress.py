@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateways.http.compress import accepts_gzip, inflate
 from kitmsg import Service, endpoint
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.compress import accepts_gzip, inflate
 
 if TYPE_CHECKING:
     import aiohttp

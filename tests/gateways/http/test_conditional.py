@@ -7,10 +7,10 @@ from typing import Annotated
 import pytest
 from multidict import CIMultiDict
 
-from gateways.http.conditional import _matches, tag_of
 from kitmsg import Service, endpoint
 from kitmsg.errors import NotFound
 from kitmsg.schema import header
+from kitmsg_gateways.http.conditional import _matches, tag_of
 
 
 class Shelf(Service):

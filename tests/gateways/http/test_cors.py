@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator  # noqa: TC003  # read when `Greeter` 
 
 import pytest
 
-from gateways.http.cors import Cors, origin_pattern
 from kitmsg import Service, endpoint
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.cors import Cors, origin_pattern
 
 SHOP = "https://shop.example"
 

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateways.http import jsonrpc
-from gateways.http.jsonrpc import Call, RpcError, parse
 from kitmsg import Service, endpoint
 from kitmsg.errors import KitError
 from kitmsg.schema import header
+from kitmsg_gateways.http import jsonrpc
+from kitmsg_gateways.http.jsonrpc import Call, RpcError, parse
 
 INPUTS = 20_000 if os.environ.get("KITMSG_LONG") else 300
 AT_ONCE = 100
@@ -273,9 +273,9 @@ def test_any_json_has_a_json_rpc_answer(value):
 @given(st.text(max_size=100), st.binary(max_size=100))
 def test_any_query_and_body_is_read_or_refused(query, body):
     """A refusal is a `KitError`, never anything else."""
-    from gateways.http.request import Parameters
     from kitmsg.codec import JSON as CODEC
     from kitmsg.schema import signature
+    from kitmsg_gateways.http.request import Parameters
 
     parameters = Parameters(signature(Greeter.hello).request_schema())
     try:

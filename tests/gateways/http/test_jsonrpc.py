@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from gateways.http import jsonrpc
-from gateways.http.jsonrpc import Call, RpcError, parse
-from gateways.http.problem import Problem
 from kitmsg.errors import Code
+from kitmsg_gateways.http import jsonrpc
+from kitmsg_gateways.http.jsonrpc import Call, RpcError, parse
+from kitmsg_gateways.http.problem import Problem
 
 ONE = b'{"jsonrpc":"2.0","method":"m","params":{"a":1},"id":7}'
 

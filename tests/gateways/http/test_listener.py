@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from gateways.http import listener
-from gateways.http.listener import Connections, Listener, bind, raise_file_limit
 from kitmsg import Service, endpoint
+from kitmsg_gateways.http import listener
+from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -225,7 +225,7 @@ def test_the_limit_of_files_is_raised_as_far_as_it_may():
     """In a process of its own; what is left over says how many connections fit."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))\n"
-        "from gateways.http.listener import raise_file_limit\n"
+        "from kitmsg_gateways.http.listener import raise_file_limit\n"
         "print(raise_file_limit(400), raise_file_limit(9000))\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
@@ -236,13 +236,13 @@ def test_the_limit_of_files_is_raised_as_far_as_it_may():
 
 
 _SERVER = """
-import asyncio, gateways.http
-from gateways.http import GatewayOptions
+import asyncio, kitmsg_gateways.http
+from kitmsg_gateways.http import GatewayOptions
 from kitmsg import loops
 from kitmsg.bus.memory import MemoryBus
 
 async def main():
-    server = await gateways.http.serve(MemoryBus(), GatewayOptions(port=0))
+    server = await kitmsg_gateways.http.serve(MemoryBus(), GatewayOptions(port=0))
     print(server.port, flush=True)
     await asyncio.Event().wait()
 

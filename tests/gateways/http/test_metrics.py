@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from gateways.http.metrics import Metrics
 from kitmsg.metrics.stats import BOUNDS_SECONDS
+from kitmsg_gateways.http.metrics import Metrics
 
 
 async def test_metrics_count_by_template(memory_bus, start, foreign):

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 import msgspec
 import pytest
 
-from gateways.http import mount
 from kitmsg import Service, endpoint
+from kitmsg_gateways.http import mount
 
 
 class Greeter(Service):
@@ -138,7 +138,7 @@ async def test_a_renamed_method_is_no_lasting_conflict(
     memory_bus, start, foreign, caplog
 ):
     """Nobody is warned of what ends when the older instance leaves."""
-    caplog.set_level("INFO", "gateways.http")
+    caplog.set_level("INFO", "kitmsg_gateways.http")
     facts = {"kit.http": "GET /vee"}
     foreign("vee", "vee.get", id="1", metadata=facts)
     foreign("vee", "vee.other", id="2", version="1.0.1", metadata=facts)

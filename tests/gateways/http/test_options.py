@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-import gateways.http
-from gateways.http import GatewayOptions
+import kitmsg_gateways.http
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http import GatewayOptions
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_options_that_do_not_fit(options: dict[str, Any], said: str) -> None:
 async def test_files_and_words_that_do_not_fit(memory_bus, options, said):
     """Found when the gateway starts, and nothing is left running."""
     with pytest.raises(InvalidArgument, match=said):
-        await gateways.http.serve(memory_bus, GatewayOptions(port=0, **options))
+        await kitmsg_gateways.http.serve(memory_bus, GatewayOptions(port=0, **options))
 
 
 async def test_one_process_is_not_several(memory_bus):
     """The command starts workers; a server in a process of somebody's cannot."""
     with pytest.raises(InvalidArgument, match="kitmsg gateway http --workers"):
-        await gateways.http.serve(memory_bus, GatewayOptions(port=0, workers=2))
+        await kitmsg_gateways.http.serve(memory_bus, GatewayOptions(port=0, workers=2))
 
 
 def test_everything_is_off_by_default() -> None:
     """A gateway without options has none of it in the way of a request."""
-    from gateways.http.chain import Chain
+    from kitmsg_gateways.http.chain import Chain
 
     assert Chain(GatewayOptions()).filters == ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateways.http.problem import Problem, title
 from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
+from kitmsg_gateways.http.problem import Problem, title
 
 
 def test_what_is_not_known_is_left_out():

@@ -11,11 +11,11 @@ import aiohttp
 
 
 async def test_python_m_serves_until_a_signal(nats_server):
-    """`python -m gateways.http` says where it is, serves, and ends with code 0."""
+    """`python -m kitmsg_gateways.http` says where it is, serves, and ends with code 0."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "gateways.http",
+        "kitmsg_gateways.http",
         "--port",
         "0",
         env={**os.environ, "NATS_URL": nats_server.url},
@@ -42,7 +42,7 @@ async def test_python_m_without_a_bus_says_so():
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "gateways.http",
+        "kitmsg_gateways.http",
         "--servers",
         "nats://127.0.0.1:1",
         stdout=asyncio.subprocess.PIPE,

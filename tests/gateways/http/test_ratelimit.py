@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateways.http.ratelimit import by_address
 from kitmsg import Service, endpoint
 from kitmsg.middleware.ratelimit import Buckets
+from kitmsg_gateways.http.ratelimit import by_address
 
 
 class Greeter(Service):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from multidict import CIMultiDict
 
-from gateways.http.request import Parameters
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.request import Parameters
 
 SCHEMA = {
     "$ref": "#/$defs/Request",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateways.http.problem import Problem
-from gateways.http.router import Router, parse_route
+from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.router import Router, parse_route
 
 
 def router(*routes: str) -> Router[str]:

@@ -11,10 +11,10 @@ import pytest
 
 from examples.addsvc.service import AddService
 from examples.ticker import Ticker
-from gateways.http import GatewayOptions
 from kitmsg import Service, endpoint
 from kitmsg.errors import ResourceExhausted
 from kitmsg.schema import header
+from kitmsg_gateways.http import GatewayOptions
 
 
 class Calc(Service):

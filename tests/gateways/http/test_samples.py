@@ -13,9 +13,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from gateways.http.request import resolve
-from gateways.http.samples import NONE, Samples
 from kitmsg.schema import json_schema
+from kitmsg_gateways.http.request import resolve
+from kitmsg_gateways.http.samples import NONE, Samples
 
 
 class Colour(enum.Enum):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import gateways.http
-from gateways.http import GatewayOptions
-from gateways.http.mount import Mounted
-from gateways.http.request import Parameters
-from gateways.http.router import Route, parse_route
-from gateways.http.server import GatewayServer
+import kitmsg_gateways.http
 from kitmsg import Kit, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import FailedPrecondition
+from kitmsg_gateways.http import GatewayOptions
+from kitmsg_gateways.http.mount import Mounted
+from kitmsg_gateways.http.request import Parameters
+from kitmsg_gateways.http.router import Route, parse_route
+from kitmsg_gateways.http.server import GatewayServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -378,7 +378,7 @@ async def test_serve_takes_a_kit_or_a_bus(hub, memory_bus):
     """With host and port beside the options."""
     for on in (hub, memory_bus):
         options = GatewayOptions(port=1)
-        server = await gateways.http.serve(on, options, host="127.0.0.1", port=0)
+        server = await kitmsg_gateways.http.serve(on, options, host="127.0.0.1", port=0)
         assert server.url == f"http://127.0.0.1:{server.port}"
         await server.stop()
 
@@ -389,9 +389,9 @@ async def test_without_aiohttp_it_says_what_to_install(memory_bus, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(FailedPrecondition, match=r"pip install 'kitmsg\[http\]'"):
-        await gateways.http.serve(memory_bus)
+        await kitmsg_gateways.http.serve(memory_bus)
     with pytest.raises(FailedPrecondition, match=r"pip install 'kitmsg\[http\]'"):
-        await gateways.http.run()
+        await kitmsg_gateways.http.run()
 
 
 @pytest.mark.parametrize("name", ["timeout", "max_body_bytes", "drain_timeout"])

@@ -1,4 +1,4 @@
-"""gateways.http.straight: the connection's own loop keeps what aiohttp's promises."""
+"""kitmsg_gateways.http.straight: the connection's own loop keeps what aiohttp's promises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateways.http import straight
 from kitmsg import Service, endpoint
+from kitmsg_gateways.http import straight
 
 if TYPE_CHECKING:
     from kitmsg import Kit

@@ -12,11 +12,11 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-import gateways.http
-from gateways.http import GatewayOptions
+import kitmsg_gateways.http
 from kitmsg import Context, Service, endpoint
 from kitmsg.errors import InvalidArgument
 from kitmsg.middleware import auth
+from kitmsg_gateways.http import GatewayOptions
 from tests.auth.tokens import SECRET, sign
 from tests.require import need
 
@@ -113,7 +113,7 @@ async def begin(hub, files):
 
         async def start(**options):
             chosen = {"tls_cert": files.cert, "tls_key": files.key, **options}
-            server = await gateways.http.serve(
+            server = await kitmsg_gateways.http.serve(
                 hub, GatewayOptions(port=0, drain_timeout=1, **chosen)
             )
             stack.push_async_callback(server.stop)

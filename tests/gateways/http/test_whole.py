@@ -1,4 +1,4 @@
-"""gateways.http.whole: answers in one write are what aiohttp would have written."""
+"""kitmsg_gateways.http.whole: answers in one write are what aiohttp would have written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from gateways.http.whole import Brief, whole
 from kitmsg import Service, endpoint
+from kitmsg_gateways.http.whole import Brief, whole
 
 if TYPE_CHECKING:
     from kitmsg import Kit

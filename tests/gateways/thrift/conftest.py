@@ -20,21 +20,21 @@ from thriftpy2.contrib.aio.transport import (
 )
 from thriftpy2.parser.parser import parse_fp
 
-import gateways.thrift
 import kitmsg
-from gateways.thrift import GatewayOptions
-from gateways.thrift.binary import BinaryProtocol
-from gateways.thrift.idl import generate
-from gateways.thrift.protocol import Cursor, Limits
+import kitmsg_gateways.thrift
 from kitmsg.schema.shaping import shape_service
+from kitmsg_gateways.thrift import GatewayOptions
+from kitmsg_gateways.thrift.binary import BinaryProtocol
+from kitmsg_gateways.thrift.idl import generate
+from kitmsg_gateways.thrift.protocol import Cursor, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from gateways.thrift.server import GatewayServer
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg_gateways.thrift.server import GatewayServer
 
 _number = itertools.count()
 _PROTOCOLS = {
@@ -163,7 +163,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
         async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
             chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
-            server = await gateways.thrift.serve(on, chosen)
+            server = await kitmsg_gateways.thrift.serve(on, chosen)
             stack.push_async_callback(server.stop)
             return Outside(server, stack)
 

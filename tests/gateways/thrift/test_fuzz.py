@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from gateways.thrift.binary import BinaryProtocol
-from gateways.thrift.compact import CompactProtocol
-from gateways.thrift.framing import Inbox
-from gateways.thrift.load import parse
-from gateways.thrift.protocol import Cursor, Kind, Limits, Malformed, skip
-from gateways.thrift.table import protocols
 from kitmsg import Service, endpoint
+from kitmsg_gateways.thrift.binary import BinaryProtocol
+from kitmsg_gateways.thrift.compact import CompactProtocol
+from kitmsg_gateways.thrift.framing import Inbox
+from kitmsg_gateways.thrift.load import parse
+from kitmsg_gateways.thrift.protocol import Cursor, Kind, Limits, Malformed, skip
+from kitmsg_gateways.thrift.table import protocols
 from tests.gateways.thrift.test_server import call
 
 IDL = """

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateways.thrift.idl import generate, left_out
-from gateways.thrift.load import parse
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
 from kitmsg.schema.lock import BreakingChange, Lock
 from kitmsg.schema.shaping import Description, shape_service
+from kitmsg_gateways.thrift.idl import generate, left_out
+from kitmsg_gateways.thrift.load import parse
 from tests.require import need
 
 

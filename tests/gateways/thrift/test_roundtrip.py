@@ -12,17 +12,17 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gateways.thrift.binary import BinaryProtocol
-from gateways.thrift.compact import CompactProtocol
-from gateways.thrift.idl import generate
-from gateways.thrift.inward import Inward
-from gateways.thrift.load import parse
-from gateways.thrift.outward import Outward
-from gateways.thrift.protocol import Cursor, Limits, skip
-from gateways.thrift.table import serve_method
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.discovery.catalog import CatalogEndpoint
 from kitmsg.schema.shaping import Description, shape_service
+from kitmsg_gateways.thrift.binary import BinaryProtocol
+from kitmsg_gateways.thrift.compact import CompactProtocol
+from kitmsg_gateways.thrift.idl import generate
+from kitmsg_gateways.thrift.inward import Inward
+from kitmsg_gateways.thrift.load import parse
+from kitmsg_gateways.thrift.outward import Outward
+from kitmsg_gateways.thrift.protocol import Cursor, Limits, skip
+from kitmsg_gateways.thrift.table import serve_method
 from tests.anytypes import Case, bytes_of, cases
 
 PROTOCOLS = [BinaryProtocol(Limits()), CompactProtocol(Limits())]

@@ -14,10 +14,10 @@ import pytest
 import trustme
 from thriftpy2.thrift import TApplicationException
 
-import gateways.thrift
+import kitmsg_gateways.thrift
 from examples.addsvc.service import AddService
-from gateways.thrift import GatewayOptions
 from kitmsg import Service, endpoint
+from kitmsg_gateways.thrift import GatewayOptions
 from tests.gateways.thrift.services import Greeter, Slow
 
 SPEECHES = [(p, f) for p in ("binary", "compact") for f in (False, True)]
@@ -213,11 +213,11 @@ async def test_several_gateways_share_a_socket(hub, start):
     """As the processes of `--workers` do."""
     await hub.serve(Greeter())
     options = GatewayOptions(port=0, drain_timeout=0.5)
-    gateways.thrift.check(options)
-    sockets = gateways.thrift.listen(options)
-    first = await gateways.thrift.serve(hub, options, sockets=sockets)
+    kitmsg_gateways.thrift.check(options)
+    sockets = kitmsg_gateways.thrift.listen(options)
+    first = await kitmsg_gateways.thrift.serve(hub, options, sockets=sockets)
     assert first.port == sockets[0].getsockname()[1]
-    second = await gateways.thrift.serve(
+    second = await kitmsg_gateways.thrift.serve(
         hub, options, sockets=[sock.dup() for sock in sockets]
     )
     await first.stop()
@@ -511,7 +511,7 @@ async def test_services_come_and_go(hub, start, until):
 async def test_a_stream_is_left_out_with_a_line_in_the_log(hub, start, caplog):
     """Thrift has no form for it."""
     await hub.serve(Greeter())
-    with caplog.at_level(logging.WARNING, "gateways.thrift"):
+    with caplog.at_level(logging.WARNING, "kitmsg_gateways.thrift"):
         outside = await start(hub)
     assert "greeter.watch is a stream, which has no form in Thrift" in caplog.messages
     assert b"watch" not in outside.server.table.methods
@@ -650,7 +650,7 @@ async def test_an_access_log_has_a_line_for_each_call(hub, start, caplog):
     """Who, what, how it ended, how long."""
     await hub.serve(Greeter())
     outside = await start(hub, access_log=True)
-    with caplog.at_level(logging.INFO, "gateways.thrift.access"):
+    with caplog.at_level(logging.INFO, "kitmsg_gateways.thrift.access"):
         await outside.raw(call(b"hello", 1, text("A") + b"\0") + call(b"crash", 2), 2)
     lines = sorted(line.rpartition(" ")[0] for line in caplog.messages if "127" in line)
     assert [line.rpartition(" ")[0] for line in lines] == [

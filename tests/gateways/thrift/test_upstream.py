@@ -24,15 +24,6 @@ from thriftpy2.contrib.aio.transport import (
 import kitmsg
 import kitmsg.bus.memory
 from examples.addsvc.service import AddService, IntOverflow
-from gateways.thrift.load import parse
-from gateways.thrift.upstream import (
-    ThriftReply,
-    ThriftRequest,
-    Upstream,
-    UpstreamOptions,
-    open_upstream,
-)
-from gateways.upstream import Hooks
 from kitmsg.context import Context
 from kitmsg.errors import (
     BusinessError,
@@ -47,6 +38,15 @@ from kitmsg.errors import (
     Unavailable,
     Unimplemented,
 )
+from kitmsg_gateways.thrift.load import parse
+from kitmsg_gateways.thrift.upstream import (
+    ThriftReply,
+    ThriftRequest,
+    Upstream,
+    UpstreamOptions,
+    open_upstream,
+)
+from kitmsg_gateways.upstream import Hooks
 from tests.gateways.thrift.conftest import parsed
 from tests.gateways.thrift.test_server import call
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateways.thrift.load import parse
 from kitmsg import Service, endpoint
 from kitmsg.discovery.subject import EndpointInfo, Responder, ServiceInfo, ServiceReport
 from kitmsg.errors import FailedPrecondition
+from kitmsg_gateways.thrift.load import parse
 from tests.gateways.thrift.services import Greeter, Rude
 from tests.gateways.thrift.test_server import call, text
 

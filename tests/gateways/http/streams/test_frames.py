@@ -7,7 +7,7 @@ import struct
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gateways.http.streams.frames import (
+from kitmsg_gateways.http.streams.frames import (
     CloseCode,
     FrameReader,
     Opcode,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateways.http.streams.frames import FrameReader, Opcode, frame
+from kitmsg_gateways.http.streams.frames import FrameReader, Opcode, frame
 from tests.gateways.http.streams.test_frames import masked
 from tests.gateways.http.streams.test_websocket import handshake
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateways.http.streams.inbox import Inbox
 from kitmsg.errors import Unavailable
+from kitmsg_gateways.http.streams.inbox import Inbox
 
 
 class Connection:

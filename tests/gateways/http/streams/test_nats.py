@@ -10,11 +10,11 @@ import pytest
 from websockets.asyncio.client import connect
 
 import kitmsg
-from gateways.http.streams.octets import OCTETS
-from gateways.http.streams.sse import SSE
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
 from kitmsg.transport.hub import hub_of
+from kitmsg_gateways.http.streams.octets import OCTETS
+from kitmsg_gateways.http.streams.sse import SSE
 from tests.gateways.http.streams.conftest import Feed
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateways.http.problem import Problem
-from gateways.http.streams.ndjson import NDJSON, NdJson, lines
+from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.streams.ndjson import NDJSON, NdJson, lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

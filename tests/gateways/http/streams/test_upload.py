@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from gateways.http.streams.octets import OCTETS, chunks, plain
+from kitmsg_gateways.http.streams.octets import OCTETS, chunks, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from gateways.http.upstream import Upstream, UpstreamOptions
+from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

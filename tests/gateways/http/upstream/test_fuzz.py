@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateways.http.upstream import Upstream, UpstreamOptions
 from kitmsg.context import Context
 from kitmsg.errors import KitError
 from kitmsg.schema.calls import StreamRequest
+from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions
 from tests.gateways.http.upstream.test_streams import Ticker
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 import kitmsg
-from gateways.http.upstream import Upstream, UpstreamOptions, open_upstream
-from gateways.http.upstream.openapi import read_document
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument, Unavailable
+from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions, open_upstream
+from kitmsg_gateways.http.upstream.openapi import read_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -478,7 +478,7 @@ async def test_what_is_offered_is_said_in_one_way(
 
 def test_no_document_breaks_the_reader(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever stands in place of a part, it is refused or read; nothing else is raised."""
-    caplog.set_level("ERROR", "gateways.upstream")
+    caplog.set_level("ERROR", "kitmsg_gateways.upstream")
     text = msgspec.json.encode(PETS).decode()
     wrong = 0
     for broken in ("null", "7", "[null]", "{}"):

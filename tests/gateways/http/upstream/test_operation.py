@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateways.http.upstream.operation import Field, Operation, operation, plain
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.upstream.operation import Field, Operation, operation, plain
 
 
 def target(fields: dict[str, Field], **request: Any) -> str:

@@ -19,13 +19,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-import gateways.http
 import kitmsg
-from gateways.http.upstream import Upstream
+import kitmsg_gateways.http
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.schema import header
+from kitmsg_gateways.http.upstream import Upstream
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -147,7 +147,7 @@ async def path() -> AsyncIterator[Path]:
         there = await stack.enter_async_context(kitmsg.connect(bus=MemoryBus()))
         here = await stack.enter_async_context(kitmsg.connect(bus=MemoryBus()))
         await there.serve(Echo())
-        server = await gateways.http.serve(there, port=0)
+        server = await kitmsg_gateways.http.serve(there, port=0)
         stack.push_async_callback(server.stop)
         session = await stack.enter_async_context(aiohttp.ClientSession(server.url))
         async with session.get("/openapi.json") as response:
@@ -284,7 +284,7 @@ async def test_typed_errors_of_a_document_are_typed_on_the_bus() -> None:
         kitmsg.connect(bus=MemoryBus()) as here,
     ):
         await there.serve(Shop())
-        server = await gateways.http.serve(there, port=0)
+        server = await kitmsg_gateways.http.serve(there, port=0)
         async with (
             aiohttp.ClientSession(server.url) as session,
             session.get("/openapi.json") as response,

@@ -10,9 +10,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-import gateways.http
 import kitmsg
-from gateways.http.upstream import Upstream, UpstreamOptions
+import kitmsg_gateways.http
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.errors import (
     DataLoss,
@@ -21,6 +20,7 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus
@@ -82,7 +82,7 @@ async def there() -> AsyncIterator[str]:
     """A gateway with a ticker behind it, on a bus of its own; gives its address."""
     async with kitmsg.connect(bus=kitmsg.bus.memory.MemoryBus()) as kit:
         await kit.serve(Ticker())
-        server = await gateways.http.serve(kit, port=0)
+        server = await kitmsg_gateways.http.serve(kit, port=0)
         yield server.url
         await server.stop()
 
@@ -125,7 +125,7 @@ async def test_a_reader_that_leaves_ends_the_stream_there(
     service = Ends()
     async with kitmsg.connect(bus=memory_bus) as kit:
         await kit.serve(service)
-        server = await gateways.http.serve(kit, port=0)
+        server = await kitmsg_gateways.http.serve(kit, port=0)
         async with Upstream(server.url, Ends) as upstream:
             stream = upstream.client(Ends).forever()
             assert await anext(aiter(stream)) == 0

@@ -14,10 +14,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-import gateways.http
 import kitmsg
-from gateways.http.upstream import Upstream, UpstreamOptions
-from gateways.upstream import Hooks
+import kitmsg_gateways.http
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.context import Context
 from kitmsg.errors import (
@@ -33,6 +31,8 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg.schema import header
+from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions
+from kitmsg_gateways.upstream import Hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -539,8 +539,9 @@ async def test_its_connections_open_again_after_a_close(
 
 def test_it_goes_by_its_short_name() -> None:
     """As the gateway's own class, without being loaded for a gateway."""
-    assert gateways.http.Upstream is Upstream
-    code = "import sys, gateways.http; print('gateways.http.upstream' in sys.modules)"
+    assert kitmsg_gateways.http.Upstream is Upstream
+    package = "kitmsg_gateways.http"
+    code = f"import sys, {package}; print('{package}.upstream' in sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

@@ -1,0 +1,180 @@
+"""gRPC outside, the bus inside: every service found on the bus, with no .proto written.
+
+    options.py    `GatewayOptions`: limits, times, switches
+    server.py     `GatewayServer`: the port, methods that come and go, start and stop
+    table.py      what is served at one time
+    method.py     one method: where its calls go, how its messages are read
+    generated.py  methods made from the schemas on the bus
+    layout.py     services as messages with fields and numbers
+    spelling.py     names in protobuf, made of any text
+    proto.py      layouts as protobuf descriptors and .proto text
+    convert.py    messages to plain values and back, out of:
+    reading.py      messages to values
+    writing.py      values to messages
+    values.py       values of one kind each
+    coders.py     payloads on the bus to messages and back
+    times.py      Timestamp and Duration, for a .proto that has them
+    user.py       methods of a .proto of the user's own
+    call.py       one call: over the bus and back, streams too
+    metadata.py   what crosses beside the request: headers, deadline, request id
+    status.py     errors as statuses with details, and back
+    health.py     grpc.health.v1
+    reflection.py server reflection, v1 and v1alpha
+    tls.py        credentials from files
+    metrics.py    counts and times of calls
+    upstream/     the other direction: a gRPC service elsewhere, served on the bus
+
+::
+
+    async with kitmsg.connect() as kit:
+        server = await kitmsg_gateways.grpc.serve(kit, port=50051)
+        ...
+        await server.stop()
+
+Needs the extra ``grpc`` (grpcio, its health and reflection packages, Google's common
+messages), loaded when a gateway is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg_gateways.grpc.options import GatewayOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+    from kitmsg_gateways.grpc.server import GatewayServer
+    from kitmsg_gateways.grpc.upstream import Upstream
+
+__all__ = ["GatewayOptions", "Upstream", "check", "listen", "need_grpc", "serve"]
+
+_NEEDED: Final = (
+    "grpc.aio",
+    "grpc_health",
+    "grpc_reflection",
+    "google.rpc.status_pb2",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.grpc.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+async def serve(
+    kit_or_bus: Kit | Bus,
+    options: GatewayOptions | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> GatewayServer:
+    """Start a gateway on a bus; returns when it accepts calls.
+
+    The bus stays its maker's: stopping the gateway does not close it.
+
+    Args:
+        kit_or_bus: The bus, or a kit on it.
+        options: Limits, times and switches.
+        host: Address to listen on, instead of the one in `options`.
+        port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned: listen where they are bound, beside others.
+
+    Raises:
+        FailedPrecondition: grpcio is not installed, a file cannot be used, or a service
+            does not fit the .proto that was given.
+        ValueError: An option does not fit.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_grpc()
+    from kitmsg.service import Kit
+    from kitmsg_gateways.grpc.server import GatewayServer
+
+    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    chosen = (options or GatewayOptions()).at(host, port)
+    for sock in sockets:
+        chosen = replace(chosen, port=sock.getsockname()[1], reuse_port=True)
+        sock.close()  # the parent's keeps the port
+    server = GatewayServer(bus, chosen)
+    await server.start()
+    return server
+
+
+def check(options: GatewayOptions) -> None:
+    """Look at what a gateway can be seen to lack before there is a bus.
+
+    Raises:
+        FailedPrecondition: grpcio is not installed, or a file cannot be used.
+        InvalidArgument: An option does not fit the others or a file.
+    """
+    need_grpc()
+    from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.numbers import warn_apart
+    from kitmsg_gateways.grpc.metadata import Forwarding
+    from kitmsg_gateways.grpc.server import choose_source
+    from kitmsg_gateways.grpc.tls import credentials
+
+    try:
+        Forwarding(options)
+        choose_source(options)
+    except ValueError as exc:
+        raise InvalidArgument(str(exc)) from exc
+    credentials(options)
+    if not options.proto:
+        warn_apart(options.workers, options.lock)
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return a socket that keeps the port for several processes; see `serve`.
+
+    It is bound and does not listen: gRPC opens sockets of its own, and the system shares
+    connections out among those that listen.
+
+    Raises:
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    family, kind, proto, _, where = found[0]
+    if not options.reuse_port:
+        _check_free(family, where)
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return [sock]
+
+
+def _check_free(family: int, where: Any) -> None:
+    """Refuse an address that another program shares too: calls would end there."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+
+
+def need_grpc() -> None:
+    """Check that grpcio and its companions are there.
+
+    Raises:
+        FailedPrecondition: One is not; the message says how to install them.
+    """
+    try:
+        for name in _NEEDED:
+            importlib.import_module(name)
+    except ImportError as exc:
+        from kitmsg.errors import FailedPrecondition
+
+        raise FailedPrecondition(
+            f"the gRPC gateway needs {exc.name}: pip install 'kitmsg[grpc]'"
+        ) from exc

@@ -1,0 +1,410 @@
+"""One call: metadata and message in, over the bus, message or status out.
+
+Hot path: `Calls.ask` runs for every unary call and is flat on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import grpc
+import msgspec
+from grpc.aio import EOF, BaseError
+
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    JSON,
+    MSGPACK,
+    RAW,
+    by_content_type,
+)
+from kitmsg.errors import (
+    BusDenied,
+    Code,
+    DataLoss,
+    Internal,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    ResourceExhausted,
+    outward,
+)
+from kitmsg.transport import transfer
+from kitmsg.transport.wire import (
+    CODE,
+    CONTENT_TYPE,
+    ERROR,
+    decode_error,
+    reply_codec,
+)
+from kitmsg_gateways.grpc.metadata import Forwarding, timeout_of
+from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
+from kitmsg_gateways.metrics import UNKNOWN_METHOD
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.grpc.method import Handler, Method
+    from kitmsg_gateways.grpc.metrics import Metrics
+    from kitmsg_gateways.grpc.options import GatewayOptions
+
+__all__ = ["Calls"]
+
+_log = logging.getLogger("kitmsg_gateways.grpc")
+_access = logging.getLogger("kitmsg_gateways.grpc.access")
+
+_GONE: Final = "it is known, but every instance is full, leaving or gone"
+_OK: Final = "ok"
+_ENDLESS: Final = 1e8  # seconds: three years; `Kit-Timeout` has no room for much more
+_ServicerContext: TypeAlias = Any
+_Work: TypeAlias = Callable[[Any, _ServicerContext], Awaitable[Any]]
+
+T = TypeVar("T")
+
+
+class Calls:
+    """Answers calls.
+
+    Args:
+        bus: What carries them.
+        options: Limits, times and switches.
+        metrics: Counts them.
+
+    Raises:
+        ValueError: An option names metadata that cannot be forwarded.
+    """
+
+    def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
+        self._bus = bus
+        self._options = options
+        self._metrics = metrics
+        self._forwarding = Forwarding(options)
+        self._feeders: set[asyncio.Task[None]] = set()
+
+    def handler(self, method: Method) -> Handler:
+        """Return what gRPC calls for a method."""
+        if method.takes_stream and method.gives_stream:
+            work = self._counted(method.path, self._both(method))
+            return grpc.stream_stream_rpc_method_handler(work)
+        if method.takes_stream:
+            work = self._counted(method.path, self._in(method))
+            return grpc.stream_unary_rpc_method_handler(work)
+        if method.gives_stream:
+            work = self._counted(method.path, self._out(method))
+            return grpc.unary_stream_rpc_method_handler(work)
+        work = self._counted(method.path, self._unary(method))
+        return grpc.unary_unary_rpc_method_handler(work)
+
+    def refusal(self, error: Callable[[], KitError]) -> Handler:
+        """Return what answers any call with an error, whatever it sends."""
+
+        async def refuse(_: Any, context: _ServicerContext) -> None:
+            raise error()
+
+        work = self._counted(UNKNOWN_METHOD, refuse)
+        return grpc.stream_stream_rpc_method_handler(work)
+
+    def _counted(self, path: str, work: _Work) -> _Work:
+        """Return `work` counted, logged, and with its errors as statuses."""
+        metrics, options = self._metrics, self._options
+
+        async def handle(request: Any, context: _ServicerContext) -> Any:
+            started = perf_counter()
+            code: str = Code.CANCELLED
+            metrics.in_flight += 1
+            try:
+                _admit(metrics.in_flight, options.max_concurrent)
+                answer = await work(request, context)
+                if answer is not None:
+                    _check_size(answer, options)
+            except BaseError as exc:  # the call is over: the client is gone
+                raise asyncio.CancelledError from exc
+            except Exception as exc:  # noqa: BLE001  # the last line of defence answers
+                failure = _failure(exc, path)
+                code = failure.error.code
+                await context.abort(failure.code, str(failure), failure.trailers())
+            else:
+                code = _OK
+                return answer
+            finally:
+                metrics.in_flight -= 1
+                took = perf_counter() - started
+                metrics.observe(path, code, took)
+                if options.access_log:
+                    _access.info("%s %s %.1f ms", path, code, took * 1000)
+
+        return handle
+
+    def _unary(self, method: Method) -> _Work:
+        bus, options, forwarding = self._bus, self._options, self._forwarding
+        endpoint, codec = method.endpoint, method.codec.content_type
+        subject, default = endpoint.subject, endpoint.timeout
+        read, write = method.read, method.write
+
+        async def ask(data: bytes, context: _ServicerContext) -> bytes:
+            left = timeout_of(context.time_remaining(), default, options)
+            given = context.invocation_metadata()
+            block, request_id, is_given = forwarding.block(given, left, codec)
+            if is_given:
+                context.set_trailing_metadata(((REQUEST_ID, request_id),))
+            try:
+                payload = read(data)
+                if len(payload) + len(block) > bus.max_payload:
+                    reply = await transfer.request(bus, subject, payload, left, block)
+                else:
+                    reply = await bus.request(subject, payload, left, block)
+                if not reply.header_block:
+                    return write(reply.data)
+                if transfer.is_elsewhere(reply.header_block):
+                    reply = await transfer.fetch(
+                        bus, reply, left, "the reply", transfer.MAX_BYTES
+                    )
+                return _answer(reply, method)
+            except Failure as failure:
+                return _confessed(failure, method)
+            except KitError as exc:
+                raise _known(exc, method, request_id) from exc
+
+        return ask
+
+    def _out(self, method: Method) -> _Work:
+        async def work(data: bytes, context: _ServicerContext) -> None:
+            stream, request_id = await self._open(method, method.read(data), context)
+            pumping = _pump(stream, method, context, self._options)
+            await _guarded(pumping, stream, method, request_id)
+
+        return work
+
+    def _in(self, method: Method) -> _Work:
+        async def work(_: Any, context: _ServicerContext) -> bytes:
+            payload = await _opening(method, context)
+            stream, request_id = await self._open(method, payload, context)
+            self._start_feeding(stream, method, context)
+            try:
+                return await _guarded(_only(stream, method), stream, method, request_id)
+            except Failure as failure:
+                return _confessed(failure, method)
+
+        return work
+
+    def _both(self, method: Method) -> _Work:
+        async def work(_: Any, context: _ServicerContext) -> None:
+            payload = await _opening(method, context)
+            stream, request_id = await self._open(method, payload, context)
+            self._start_feeding(stream, method, context)
+            pumping = _pump(stream, method, context, self._options)
+            await _guarded(pumping, stream, method, request_id)
+
+        return work
+
+    def _start_feeding(
+        self, stream: Stream, method: Method, context: _ServicerContext
+    ) -> None:
+        """Send the client's messages to the service while its answers are awaited."""
+        # It ends with the call: a read that waits ends then too.  Cancelling it would
+        # leave that read behind in gRPC's core.
+        feeder = asyncio.create_task(_feed(stream, method, context))
+        self._feeders.add(feeder)
+        feeder.add_done_callback(self._feeders.discard)
+
+    async def _open(
+        self, method: Method, payload: bytes, context: _ServicerContext
+    ) -> tuple[Stream, str]:
+        """Open a stream on the bus; returns it and the request id."""
+        left = context.time_remaining()
+        if left is not None and left > _ENDLESS:
+            left = None
+        block, request_id, is_given = self._forwarding.block(
+            context.invocation_metadata(), None, method.codec.content_type
+        )
+        if is_given:
+            context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        subject = method.endpoint.subject
+        try:
+            stream = await transfer.open_large(
+                self._bus, subject, payload, block, timeout=left
+            )
+        except KitError as exc:
+            raise _known(exc, method, request_id) from exc
+        return stream, request_id
+
+
+def _confessed(failure: Failure, method: Method) -> bytes:
+    """Return the message that tells of a business error, where the .proto has a place.
+
+    Raises:
+        Failure: `failure`, where it has none.
+    """
+    if failure.is_business and method.confess is not None:
+        return method.confess(failure.error)
+    raise failure
+
+
+def _answer(reply: Message, method: Method) -> bytes:
+    """Return the message that a reply with headers stands for.
+
+    Raises:
+        Failure: It tells of one.
+        DataLoss: It cannot be read.
+    """
+    failure = failure_in(reply, method)
+    if failure is not None:
+        raise failure
+    return method.write(_payload(reply, method))
+
+
+def _payload(reply: Message, method: Method) -> bytes:
+    """Return the payload of a reply in the method's own codec."""
+    codec = reply_codec(reply, method.codec)
+    if codec is method.codec:
+        return reply.data
+    try:
+        value = codec.decoder(bytes if codec is RAW else Any)(reply.data)
+        return method.codec.encoder(Any)(value)
+    except (*DECODE_ERRORS, *ENCODE_ERRORS) as exc:
+        raise DataLoss(f"the reply of {method.path} cannot be read") from exc
+
+
+async def _opening(method: Method, context: _ServicerContext) -> bytes:
+    """Return the request of a call whose client sends a stream."""
+    if not method.is_framed:
+        return method.read(b"")
+    data = await context.read()
+    if data is EOF:
+        raise InvalidArgument("the stream ended before its request", field="request")
+    return method.read(data)
+
+
+async def _pump(
+    stream: Stream, method: Method, context: _ServicerContext, options: GatewayOptions
+) -> None:
+    """Write the service's items; gRPC's own flow control slows the stream."""
+    write = method.write
+    async for message in stream:
+        item = write(message.data)
+        _check_size(item, options)
+        await context.write(item)
+
+
+async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> None:
+    """Send the client's messages to the service, as fast as it takes them."""
+    item = method.item
+    try:
+        while item is not None and (data := await context.read()) is not EOF:
+            await stream.send(item(data))
+        await stream.finish()
+    except KitError as exc:
+        stream.fail(exc)  # who reads the stream raises it
+    except Exception as exc:  # noqa: BLE001  # a call that is over ends in many ways
+        _log.debug("%s: the client's stream ended: %r", method.path, exc)
+        stream.cancel()
+
+
+async def _only(stream: Stream, method: Method) -> bytes:
+    """Return the one result of a stream."""
+    async for message in stream:
+        return method.write(message.data)
+    raise Internal(f"{method.path} ended without a result")
+
+
+async def _guarded(
+    work: Awaitable[T], stream: Stream, method: Method, request_id: str
+) -> T:
+    """Await `work` on a stream; the stream ends with it, and its error is told well."""
+    try:
+        return await work
+    except KitError as exc:
+        if stream.end is not None and stream.error is exc:
+            failure = failure_in(stream.end, method)
+            if failure is not None:
+                raise failure from exc
+        raise _known(exc, method, request_id) from exc
+    finally:
+        stream.cancel()
+
+
+def failure_in(reply: Message, method: Method) -> Failure | None:
+    """Return the failure that a reply's headers tell of; None for a success.
+
+    Raises:
+        DataLoss: They cannot be read.
+    """
+    error = decode_error(reply, codec=method.codec, declared={})
+    if not isinstance(error, KitError):
+        return None
+    headers = reply.headers
+    name = headers.get(ERROR, "")
+    if name:
+        is_bare = method.endpoint.wire == "gokit"  # its body is the text again
+        fields = {} if is_bare else _fields(reply, method)
+        typed = method.typed(name, fields) if method.typed is not None else None
+        service = method.endpoint.service
+        return Failure(error, name, service, fields, typed, is_business=True)
+    if CODE not in headers and error.code is Code.INTERNAL:
+        # A foreign service often sends the text of its exception, which is not for
+        # everybody.
+        _log.warning("%s failed: %s", method.path, error)
+        return Failure(Internal(f"{method.path} failed; the gateway's log says more"))
+    return Failure(error)
+
+
+def _fields(reply: Message, method: Method) -> dict[str, Any]:
+    """Return the fields of a declared error; none if they cannot be read."""
+    named = reply.headers.get(CONTENT_TYPE)
+    try:
+        codec = by_content_type(named) if named else method.codec
+        if codec is JSON:
+            found = msgspec.json.decode(reply.data)
+        elif codec is MSGPACK:
+            found = msgspec.msgpack.decode(reply.data)
+        else:
+            found = None
+    except (*DECODE_ERRORS, KitError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _known(error: KitError, method: Method, request_id: str) -> KitError:
+    """Return `error` with what the caller can go by; what is not for it is logged."""
+    if type(error) is NoResponders:
+        # Nobody is asked who is there: it would be done for each of a flood of calls.
+        error = NoResponders(method.endpoint.subject, _GONE)
+    if not error.request_id:
+        error.request_id = request_id
+    if isinstance(error, (BusDenied, DataLoss)):
+        where = method.path, method.endpoint.subject
+        _log.warning("%s (%s): %s (request id %s)", *where, error, error.request_id)
+    return outward(error)
+
+
+def _failure(error: Exception, path: str) -> Failure:
+    """Return the failure that stands for anything that was raised."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, KitError):
+        return Failure(error)
+    _log.error("%s failed", path, exc_info=error)
+    return Failure(Internal("internal error; the gateway's log has it"))
+
+
+def _check_size(message: bytes, options: GatewayOptions) -> None:
+    """Refuse to send what gRPC's core would drop the call for, with a traceback."""
+    if len(message) > options.max_message_bytes:
+        raise ResourceExhausted(
+            f"the reply has {len(message)} bytes; this gateway sends"
+            f" {options.max_message_bytes} at most (--max-message-bytes)"
+        )
+
+
+def _admit(in_flight: int, limit: int) -> None:
+    """Refuse a call that is one too many."""
+    if in_flight > limit:
+        raise ResourceExhausted(
+            f"the gateway is full: {limit} calls are in flight", retry_after=1.0
+        )

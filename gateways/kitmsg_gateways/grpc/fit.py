@@ -1,0 +1,445 @@
+"""How a .proto of the user's own and an endpoint fit: which field is which.
+
+Fields, enum values and options of unions go by name, whatever their case and underscores.
+What does not fit is told with the message and the field; what does becomes a `Layout`, as
+if it had been generated, over the user's own messages.
+
+A request must not have fields that the endpoint does not know, nor lack one that it needs.
+A reply must have no field that the endpoint does not give, but for ``err``: a text there
+tells of declared errors, as in Go kit's services.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from kitmsg.schema.shapes import (
+    KINDS,
+    Enum as EnumShape,
+    Field,
+    Shape,
+    Struct,
+    Union,
+)
+from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
+from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor, MethodDescriptor
+
+    from kitmsg.schema.shapes import Method, ServiceShapes
+
+__all__ = ["ERROR_FIELD", "Fit", "fit"]
+
+ERROR_FIELD: Final = "err"
+"""Field of a reply that tells of a declared error, as Go kit's examples name it."""
+
+_ONEOF: Final = "kind"
+_MARKS: Final = re.compile(r"[^A-Za-z0-9]")
+_Way: TypeAlias = Literal["in", "out"]
+_F: Final = FieldDescriptor
+_INTEGERS: Final = {
+    _F.TYPE_INT32: "int32",
+    _F.TYPE_INT64: "int64",
+    _F.TYPE_UINT32: "uint32",
+    _F.TYPE_UINT64: "uint64",
+    _F.TYPE_SINT32: "sint32",
+    _F.TYPE_SINT64: "sint64",
+    _F.TYPE_FIXED32: "fixed32",
+    _F.TYPE_FIXED64: "fixed64",
+    _F.TYPE_SFIXED32: "sfixed32",
+    _F.TYPE_SFIXED64: "sfixed64",
+}
+_SCALARS: Final = {
+    **_INTEGERS,
+    _F.TYPE_BOOL: "bool",
+    _F.TYPE_DOUBLE: "double",
+    _F.TYPE_FLOAT: "float",
+    _F.TYPE_STRING: "string",
+    _F.TYPE_BYTES: "bytes",
+}
+_TIMES: Final = {"datetime": [TIMESTAMP], "str": [TIMESTAMP], "duration": [DURATION]}
+_TAKES: Final = {
+    "bool": {"bool"},
+    "int64": set(_INTEGERS.values()),
+    "double": {"double", "float"},
+    "string": {"string"},
+    "bytes": {"bytes"},
+    VALUE: {VALUE},
+}
+
+
+@dataclass(slots=True)
+class Fit:
+    """What came of it.
+
+    Attributes:
+        layout: The user's messages as they stand for the endpoint's types.
+        rpc: The method in that layout.
+        classes: The user's messages by their names in the layout.
+        problems: What does not fit, a sentence each.
+        has_error_field: Whether the reply has a field for declared errors.
+    """
+
+    layout: Layout
+    rpc: Rpc
+    classes: Mapping[str, Descriptor]
+    problems: list[str] = field(default_factory=list)
+    has_error_field: bool = False
+
+
+def fit(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Fit:
+    """Return how a method of a .proto fits an endpoint.
+
+    Args:
+        method: Of the .proto.
+        shapes: The service on the bus.
+        target: Its endpoint.
+    """
+    return _Fitter(shapes, target).fit(method)
+
+
+class _Fitter:
+    def __init__(self, shapes: ServiceShapes, target: Method) -> None:
+        self._shapes = shapes
+        self._target = target
+        self._endpoint = f"{shapes.service}.{target.endpoint}"
+        self._messages: dict[str, Message] = {}
+        self._enums: dict[str, Enum] = {}
+        self._classes: dict[str, Descriptor] = {}
+        self._problems: dict[str, None] = {}
+        self._known: dict[str, str] = {}
+        self._reply = ""
+        self._has_error_field = False
+
+    def fit(self, method: MethodDescriptor) -> Fit:
+        target = self._target
+        self._reply = method.output_type.full_name
+        takes = target.stream in ("in", "both")
+        gives = target.stream in ("out", "both")
+        self._check_streams(method, "in", takes)
+        self._check_streams(method, "out", gives)
+        rpc = Rpc(
+            endpoint=target.endpoint,
+            name=method.name,
+            input=self._input(method.input_type, takes=takes),
+            output=self._result(method.output_type),
+            takes_stream=takes,
+            gives_stream=gives,
+            codec=target.codec,
+        )
+        layout = Layout(
+            service=self._shapes.service,
+            package=method.containing_service.file.package,
+            name=method.containing_service.name,
+            messages=self._messages,
+            enums=self._enums,
+            rpcs=(rpc,),
+        )
+        return Fit(
+            layout, rpc, self._classes, list(self._problems), self._has_error_field
+        )
+
+    def _check_streams(
+        self, method: MethodDescriptor, way: _Way, is_stream: bool
+    ) -> None:
+        given = method.client_streaming if way == "in" else method.server_streaming
+        if given != is_stream:
+            what = "requests" if way == "in" else "replies"
+            verb = "streams" if is_stream else "does not stream"
+            self._problem(
+                f"{method.full_name}: {self._endpoint} {verb} its {what}; the .proto says"
+                " otherwise"
+            )
+
+    def _problem(self, sentence: str) -> None:
+        self._problems[sentence] = None
+
+    def _input(self, message: Descriptor, *, takes: bool) -> str:
+        request = self._shapes.struct(self._target.request)
+        items = self._target.items
+        if not takes or items is None:
+            return self._struct(message, request, "in")
+        if not request.fields:
+            return self._body(message, items, "in")
+        names = {_flat(fd.name): fd for fd in message.fields}
+        parts = {key: fd.message_type for key, fd in names.items()}
+        if parts.keys() != {"request", "item"} or None in parts.values():
+            self._problem(
+                f"{message.full_name}: {self._endpoint} takes a request and then items; it"
+                " has to have a oneof of two messages, 'request' and 'item'"
+            )
+            return self._keep(message, Message(message.full_name, "nothing"))
+        shapes = {"request": Shape("struct", request.name), "item": items}
+        slots = []
+        for key, shape in shapes.items():
+            fd = names[key]
+            part = parts[key]
+            inner = self._body(part, shape, "in") if part is not None else ""
+            slots.append(_slot(key, fd, inner, "oneof", Field(key, shape)))
+        return self._keep(
+            message, Message(message.full_name, "frame", slots=tuple(slots))
+        )
+
+    def _result(self, message: Descriptor) -> str:
+        shape = self._target.response
+        if shape is None:
+            self._extra(message, (), "out")
+            return self._keep(message, Message(message.full_name, "nothing"))
+        return self._body(message, shape, "out")
+
+    def _body(self, message: Descriptor, shape: Shape, way: _Way) -> str:
+        """Return the message that is a value of `shape`: the same, or one around it."""
+        type_ = self._shapes.types.get(shape.name)
+        if isinstance(type_, Struct) and not shape.is_nullable:
+            return self._struct(message, type_, way)
+        if isinstance(type_, Union) and not shape.is_nullable:
+            return self._union(message, type_, way)
+        own = [fd for fd in message.fields if not self._is_error(fd, way)]
+        own = own or list(message.fields)  # a lone `err` is the result itself
+        if len(own) != 1:
+            self._problem(
+                f"{message.full_name}: {self._endpoint} has one value here, so it needs one"
+                f" field{' beside ' + ERROR_FIELD if way == 'out' else ''}, not {len(own)}"
+            )
+            return self._keep(message, Message(message.full_name, "nothing"))
+        self._extra(message, own, way)
+        slot = self._slot(own[0], Field("value", shape), way)
+        return self._keep(message, Message(message.full_name, "box", slots=(slot,)))
+
+    def _is_error(self, fd: FieldDescriptor, way: _Way) -> bool:
+        return (
+            way == "out"
+            and fd.name == ERROR_FIELD
+            and fd.type == _F.TYPE_STRING
+            and not fd.is_repeated
+        )
+
+    def _keep(self, descriptor: Descriptor, message: Message) -> str:
+        """Keep a message under a name of its own; returns that name."""
+        name = message.name
+        number = 1
+        while name in self._messages:
+            number += 1
+            name = f"{message.name} ({number})"
+        self._messages[name] = replace(message, name=name)
+        self._classes[name] = descriptor
+        return name
+
+    def _struct(self, descriptor: Descriptor, struct: Struct, way: _Way) -> str:
+        key = f"{descriptor.full_name} {struct.name} {way}"
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        form: Literal["array", "struct"] = "array" if struct.is_array else "struct"
+        message = Message(descriptor.full_name, form, constants=struct.constants)
+        name = self._known[key] = self._keep(descriptor, message)
+        by_name = {_flat(fd.name): fd for fd in descriptor.fields}
+        slots, used = [], []
+        for source in struct.fields:
+            fd = by_name.get(_flat(source.name))
+            if fd is not None:
+                used.append(fd)
+                slots.append(self._slot(fd, source, way))
+            elif source.is_required and way == "in":
+                self._problem(
+                    f"{descriptor.full_name} lacks the field {source.name!r}, which"
+                    f" {self._endpoint} needs"
+                )
+        self._extra(descriptor, used, way)
+        kept = self._messages[name]
+        self._messages[name] = replace(kept, slots=tuple(slots))
+        return name
+
+    def _extra(self, descriptor: Descriptor, used: Any, way: _Way) -> None:
+        """Tell of fields that the endpoint does not have."""
+        for fd in descriptor.fields:
+            if fd in used:
+                continue
+            if self._is_error(fd, way) and descriptor.full_name == self._reply:
+                self._has_error_field = True
+                continue
+            verb = "take" if way == "in" else "give"
+            self._problem(f"{fd.full_name}: {self._endpoint} does not {verb} it")
+
+    def _union(self, descriptor: Descriptor, union: Union, way: _Way) -> str:
+        key = f"{descriptor.full_name} {union.name} {way}"
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        message = Message(descriptor.full_name, "union", tag_field=union.tag_field)
+        name = self._known[key] = self._keep(descriptor, message)
+        oneof = descriptor.oneofs_by_name.get(_ONEOF)
+        if oneof is None:
+            self._problem(
+                f"{descriptor.full_name}: {self._endpoint} has one of several things here,"
+                f" so it needs a oneof named {_ONEOF!r}"
+            )
+            return name
+        by_name = {_flat(fd.name): fd for fd in oneof.fields}
+        slots = []
+        for option in union.options:
+            fd = by_name.pop(_flat(option.name), None)
+            if fd is not None:
+                type_ = self._single(fd, option.shape, way)
+                slot = _slot(
+                    fd.name, fd, type_, "oneof", Field(option.name, option.shape)
+                )
+                slots.append(replace(slot, tag=option.tag))
+            elif way == "out":
+                self._problem(
+                    f"{descriptor.full_name} lacks the option {option.name!r}, which"
+                    f" {self._endpoint} gives"
+                )
+        for fd in by_name.values() if way == "in" else ():
+            self._problem(f"{fd.full_name}: {self._endpoint} does not take it")
+        self._messages[name] = replace(self._messages[name], slots=tuple(slots))
+        return name
+
+    def _slot(self, fd: FieldDescriptor, source: Field, way: _Way) -> Slot:
+        shape = source.shape
+        if shape.kind in ("list", "map"):
+            return self._many(fd, source, way)
+        if fd.is_repeated:
+            self._mismatch(fd, shape)
+        type_ = self._single(fd, shape, way)
+        is_sure = source.is_required and not shape.is_nullable
+        if source.has_three_states:
+            # The user's message has no box, so null and left out are one here.
+            source = replace(source, shape=replace(shape, is_nullable=False))
+            is_sure = False
+        label: Label = "optional" if fd.has_presence and not is_sure else ""
+        return _slot(source.name, fd, type_, label, source)
+
+    def _many(self, fd: FieldDescriptor, source: Field, way: _Way) -> Slot:
+        shape = source.shape
+        item = shape.item or Shape("any")
+        entry = _entry(fd)
+        is_map = entry is not None
+        if not fd.is_repeated or is_map != (shape.kind == "map"):
+            self._mismatch(fd, shape)
+            return _slot(source.name, fd, "", "", source)
+        if way == "out" and (shape.is_nullable or item.is_nullable):
+            what = "null" if shape.is_nullable else "null in it"
+            self._problem(
+                f"{fd.full_name}: {self._endpoint} may give {what}, which a"
+                f" {'map' if is_map else 'repeated field'} cannot say"
+            )
+        one = entry.fields_by_name["value"] if entry is not None else fd
+        if entry is not None and entry.fields_by_name["key"].type != _F.TYPE_STRING:
+            self._problem(f"{fd.full_name}: its keys have to be string, as in JSON")
+        type_ = self._single(one, item, way)
+        return _slot(source.name, fd, type_, "map" if is_map else "repeated", source)
+
+    def _single(self, fd: FieldDescriptor, shape: Shape, way: _Way) -> str:
+        """Return the type of a field that holds one value of `shape`."""
+        type_, message = self._shapes.types.get(shape.name), fd.message_type
+        if isinstance(type_, EnumShape) and fd.enum_type is not None:
+            return self._enum(fd.enum_type, type_, way)
+        if isinstance(type_, Struct) and message is not None:
+            return self._struct(message, type_, way)
+        if isinstance(type_, Union) and message is not None:
+            return self._union(message, type_, way)
+        return self._leaf(fd, shape, KINDS[shape.kind].protobuf or _enum_kind(type_))
+
+    def _leaf(self, fd: FieldDescriptor, shape: Shape, kind: str) -> str:
+        """Return the type of a field that holds no message of the user's own."""
+        message = fd.message_type
+        given = _SCALARS.get(fd.type, "") if message is None else message.full_name
+        if given == VALUE and message is not None:
+            self._classes[VALUE] = message
+        if given in _TIMES.get(shape.kind, ()):
+            return given
+        if given not in _TAKES.get(kind, ()):
+            self._mismatch(fd, shape)
+        return kind
+
+    def _mismatch(self, fd: FieldDescriptor, shape: Shape) -> None:
+        has = _spelled(fd)
+        kind = KINDS[shape.kind]
+        wanted = kind.protobuf or {
+            "list": "a repeated field",
+            "map": "map<string, ...>",
+            "enum": "an enum",
+        }.get(shape.kind, "a message")
+        self._problem(
+            f"{fd.full_name} is {has}; {self._endpoint} has {kind.json.partition(';')[0]}"
+            f" here, so it needs {wanted}"
+        )
+
+    def _enum(self, descriptor: EnumDescriptor, enum: EnumShape, way: _Way) -> str:
+        """Return the name under which an enum of the user's stands for `enum`."""
+        name = descriptor.full_name
+        values = _values(descriptor, enum)
+        missing = [v for v in enum.values if v not in values.values()]
+        unknown = [v.name for v in descriptor.values if v.number not in values]
+        if missing and way == "out":
+            self._problem(f"{name} lacks {missing[0]!r}, which {self._endpoint} gives")
+        for number in {v.number for v in descriptor.values} - values.keys():
+            values[number] = None
+        named = {v.number: v.name for v in descriptor.values}
+        listed = tuple((named[n], n, value) for n, value in sorted(values.items()))
+        extra = [n for n in unknown if descriptor.values_by_name[n].number]
+        if extra and way == "in":
+            self._problem(f"{name}.{extra[0]}: {self._endpoint} does not take it")
+        self._enums[name] = Enum(name, listed)
+        return name
+
+
+def _enum_kind(type_: object) -> str:
+    """Return the type of an enum's values, where the user's field is no enum."""
+    values = type_.values if isinstance(type_, EnumShape) else ()
+    kinds = {"string" if isinstance(value, str) else "int64" for value in values}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _values(descriptor: EnumDescriptor, enum: EnumShape) -> dict[int, str | int | None]:
+    """Return the plain values of an enum's numbers, by number or by name."""
+    prefix = _flat(descriptor.name)
+    texts = {_flat(str(value)): value for value in enum.values}
+    numbers = {value for value in enum.values if isinstance(value, int)}
+    found: dict[int, str | int | None] = {}
+    for value in descriptor.values:
+        if value.number in numbers:
+            found[value.number] = value.number
+            continue
+        name = _flat(value.name)
+        for spelling in (name, name.removeprefix(prefix)):
+            if spelling in texts:
+                found.setdefault(value.number, texts[spelling])
+    return found
+
+
+def _flat(name: str) -> str:
+    """Return what two spellings of a name have in common."""
+    return _MARKS.sub("", name).lower()
+
+
+def _slot(
+    key: str, fd: FieldDescriptor, type_: str, label: Label, source: Field
+) -> Slot:
+    return Slot(key, fd.name, fd.number, type_, label, source)
+
+
+def _entry(fd: FieldDescriptor) -> Descriptor | None:
+    """Return the message that the entries of a map are; None for no map."""
+    message = fd.message_type
+    is_map = message is not None and message.GetOptions().map_entry
+    return message if is_map else None
+
+
+def _spelled(fd: FieldDescriptor) -> str:
+    many = "repeated " if fd.is_repeated else ""
+    if _entry(fd) is not None:
+        return "a map"
+    if fd.message_type is not None:
+        return f"{many}{fd.message_type.full_name}"
+    if fd.enum_type is not None:
+        return f"{many}{fd.enum_type.full_name}"
+    return f"{many}{_SCALARS.get(fd.type, 'a group')}"

@@ -1,0 +1,250 @@
+"""What a gRPC server offers: endpoints given by a class, or by descriptors."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kitmsg.codec import JSON, MSGPACK
+from kitmsg.errors import FailedPrecondition, Unknown
+from kitmsg.schema.naming import snake
+from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.service.described import describe
+from kitmsg.transport.wire import Declared
+from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
+from kitmsg_gateways.grpc.layout import lay_out
+from kitmsg_gateways.grpc.status import reason
+from kitmsg_gateways.grpc.upstream.describe import describe_service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+    from kitmsg.service import Service
+    from kitmsg.service.declare import Declaration
+    from kitmsg_gateways.grpc.convert import Converter
+    from kitmsg_gateways.grpc.layout import Layout, Rpc
+    from kitmsg_gateways.grpc.status import Told
+    from kitmsg_gateways.grpc.upstream.describe import Described
+
+__all__ = ["Offer", "offers_of_class", "offers_of_service"]
+
+_log = logging.getLogger("kitmsg_gateways.grpc")
+
+_codecs: Final = {codec.name: codec for codec in (MSGPACK, JSON)}
+_unpack: Final[dict[str, Callable[[bytes], Any]]] = {
+    MSGPACK.name: msgspec.msgpack.Decoder().decode,
+    JSON.name: msgspec.json.Decoder().decode,
+}
+_pack: Final[dict[str, Callable[[Any], bytes]]] = {
+    MSGPACK.name: msgspec.msgpack.Encoder().encode,
+    JSON.name: msgspec.json.Encoder().encode,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One endpoint that a server offers.
+
+    Attributes:
+        declaration: Name, schemas and options.
+        path: ``/package.Service/Method``.
+        encode: From a request to its message; None where all that is sent are items.
+        decode: From a message to a result, or to an item of one.
+        item: From an item to its message; None where the caller sends no stream.
+        error: From what a status tells to the error to raise.
+    """
+
+    declaration: Declaration
+    path: str
+    encode: Callable[[Any], bytes] | None
+    decode: Callable[[bytes], Any]
+    item: Callable[[Any], bytes] | None
+    error: Callable[[Told], Exception]
+
+
+def offers_of_service(
+    name: str,
+    service: ServiceDescriptor,
+    *,
+    only: Sequence[str] = (),
+    error_field: str = "",
+    docs: Mapping[str, str] | None = None,
+) -> list[Offer]:
+    """Return what a gRPC service offers; a method that cannot be is left out and logged.
+
+    Args:
+        name: Of the service on the bus.
+        service: Its descriptor.
+        only: Names of endpoints to offer; all if empty.
+        error_field: Field of a reply that tells of a failure.
+        docs: What methods do, by full name.
+
+    Raises:
+        ValueError: `only` names what there is not.
+    """
+    found = describe_service(service)
+    for sentence in found.refused.values():
+        _log.warning("%s; it is left out", sentence)
+    known = {snake(m.name): m for m in service.methods if m.name not in found.refused}
+    for wanted in only:
+        if wanted not in known:
+            raise ValueError(
+                f"{service.full_name} has no {wanted!r}; it has {', '.join(known)}"
+            )
+    converters = Converters(found.layout, found.classes)
+    return [
+        _described(name, own, method, found, converters, error_field, docs or {})
+        for own, method in known.items()
+        if not only or own in only
+    ]
+
+
+def _described(
+    name: str,
+    own: str,
+    method: MethodDescriptor,
+    found: Described,
+    converters: Converters,
+    error_field: str,
+    docs: Mapping[str, str],
+) -> Offer:
+    request, reply = found.schemas(method)
+    streams = method.client_streaming
+    declaration = describe(
+        name,
+        own,
+        request={"type": "object", "properties": {}} if streams else request,
+        response=reply,
+        items=request if streams else None,
+        gives_items=method.server_streaming,
+        doc=docs.get(method.full_name, ""),
+    )
+    encode = converters.of(method.input_type.full_name).encoder(request_error)
+    decode = converters.of(method.output_type.full_name).decoder(reply_error)
+    return Offer(
+        declaration,
+        f"/{method.containing_service.full_name}/{method.name}",
+        None if streams else encode,
+        _without_error(decode, error_field) if error_field else decode,
+        encode if streams else None,
+        lambda told: told.error,
+    )
+
+
+def _without_error(
+    decode: Callable[[bytes], Any], field: str
+) -> Callable[[bytes], Any]:
+    """Return `decode`, but a reply whose `field` is not empty is a failure."""
+
+    def read(data: bytes) -> Any:
+        value = decode(data)
+        text = value.get(field) if isinstance(value, dict) else None
+        if isinstance(text, str) and text:
+            raise Unknown(text)
+        return value
+
+    return read
+
+
+def offers_of_class(name: str, service: type[Service]) -> list[Offer]:
+    """Return what a kitmsg gateway offers of a service, by the service's class.
+
+    Args:
+        name: Of the service here.
+        service: Its class; the server's names come from it.
+
+    Raises:
+        FailedPrecondition: An endpoint has no form in protobuf.
+    """
+    declared = service.__declarations__
+    shapes = shape_service(
+        service.name,
+        [
+            Description(d.name, d.describe(), d.signature.doc, d.signature.stream)
+            for d in declared.values()
+        ],
+    )
+    if shapes.refused:
+        raise FailedPrecondition("; ".join(shapes.refused.values()))
+    layout = lay_out(shapes)
+    converters = Converters(layout)
+    return [
+        _typed(name, declared[rpc.endpoint], rpc, layout, converters)
+        for rpc in layout.rpcs
+    ]
+
+
+def _typed(
+    name: str,
+    declaration: Declaration,
+    rpc: Rpc,
+    layout: Layout,
+    converters: Converters,
+) -> Offer:
+    signature, codec = declaration.signature, _codecs[rpc.codec]
+    unpack, pack = _unpack[codec.name], _pack[codec.name]
+
+    def writer(
+        encode: Callable[[Any], bytes], converter: Converter
+    ) -> Callable[[Any], bytes]:
+        to_message = converter.encoder(request_error)
+        return lambda value: to_message(unpack(encode(value)))
+
+    input_ = converters.of(rpc.input)
+    request, item = input_, None
+    encode: Callable[[Any], bytes] | None = None
+    if rpc.takes_stream and layout.messages[rpc.input].form == "frame":
+        request, one = (
+            input_.part(slot.name, converters.of(slot.type))
+            for slot in layout.messages[rpc.input].slots
+        )
+        item = writer(signature.item_encoder(codec), one)
+    elif rpc.takes_stream:
+        item = writer(signature.item_encoder(codec), input_)
+    if not rpc.takes_stream or request is not input_:
+        encode = writer(signature.request_encoder(codec), request)
+    read = converters.of(rpc.output).decoder(reply_error)
+    decode = signature.response_decoder(codec)
+    if not declaration.options.subject:
+        subject = f"{name}.{declaration.name}"
+        declaration = dataclasses.replace(declaration, subject=subject)
+    return Offer(
+        declaration,
+        f"/{layout.full_name}/{rpc.name}",
+        encode,
+        lambda data: decode(pack(read(data))),
+        item,
+        _errors(declaration.options.raises, rpc, layout, converters),
+    )
+
+
+def _errors(
+    raises: Iterable[type[Exception]], rpc: Rpc, layout: Layout, converters: Converters
+) -> Callable[[Told], Exception]:
+    """Return what rebuilds the errors that an endpoint declares."""
+    known = {
+        reason(cls.__name__): (Declared.of(cls), rpc.errors.get(cls.__name__, ""))
+        for cls in raises
+    }
+
+    def rebuild(told: Told) -> Exception:
+        declared, message = known.get(told.reason, (None, ""))
+        if declared is None or told.domain != layout.service:
+            return told.error
+        for detail in told.details:
+            if detail.type_url.endswith(f"/{layout.package}.{message}"):
+                converter = converters.of(message)
+                try:
+                    fields = converter.read(converter.type.FromString(detail.value))
+                except (Misfit, ValueError):
+                    break
+                return declared.decode[MSGPACK.name](_pack[MSGPACK.name](fields))
+        return told.error
+
+    return rebuild

@@ -1,0 +1,175 @@
+"""HTTP outside, the bus inside: every service found on the bus, in any language.
+
+    options.py  `GatewayOptions`: limits, times, switches
+    server.py   `GatewayServer`: connections, limits, start and stop
+    listener.py  the listening sockets: who is let in, before anything is read
+    tls.py      TLS and mutual TLS, with certificates that change
+    edge.py     what looks at a request before it is read: a chain of filters
+    chain.py    the filters that the options ask for:
+                proxies.py cors.py auth.py ratelimit.py
+    files.py    certificates, keys and passwords, read again when they change
+    accesslog.py  one line for each request
+    api.py      one request: find the endpoint, call it over the bus, answer
+    router.py   methods and path templates to routes
+    mount.py    the services on the bus as mounted endpoints, schemas included
+    body.py     the body of a request: limits, time, gzip
+    request.py  path, query, header and body parameters to one request object
+    call.py     deadline and headers for the bus, the ask, the reply
+    whole.py    a small answer, written in one go
+    problem.py  errors as problem details (RFC 9457)
+    conditional.py  answers that clients may keep: cache time, tag, 304
+    compress.py  gzip, both ways
+    rpc.py      JSON-RPC; methods.py finds the endpoint, jsonrpc.py is the protocol itself
+    pages.py    what the gateway itself serves: health, metrics, OpenAPI, schemas, docs
+    openapi.py  the OpenAPI document of what is mounted:
+                components.py responses.py samples.py rpcdoc.py streamdoc.py
+    docs.py     the docs page, which needs no internet
+    streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
+    metrics.py  counts and times of requests
+    process.py  `run`: one gateway in this process until a signal
+    upstream/   the other direction: `Upstream`, a remote HTTP API as a service
+
+::
+
+    async with kitmsg.connect() as kit:
+        server = await kitmsg_gateways.http.serve(kit, port=8080)
+        ...
+        await server.stop()
+
+Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also need
+``auth`` (PyJWT).  Left out: HTTP/2 and HTTP/3, which a proxy in front speaks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kitmsg_gateways.http.options import GatewayOptions
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+    from kitmsg_gateways.http.server import GatewayServer
+    from kitmsg_gateways.http.upstream import Upstream
+
+__all__ = [
+    "GatewayOptions",
+    "Upstream",
+    "check",
+    "listen",
+    "need_aiohttp",
+    "run",
+    "serve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.http.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+async def serve(
+    kit_or_bus: Kit | Bus,
+    options: GatewayOptions | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> GatewayServer:
+    """Start a gateway on a bus; returns when it accepts requests.
+
+    The bus stays its maker's: stopping the gateway does not close it.
+
+    Args:
+        kit_or_bus: The bus, or a kit on it.
+        options: Limits, times and switches.
+        host: Address to listen on, instead of the one in `options`.
+        port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned, shared with other processes.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: An option does not fit, or a file it names cannot be used.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_aiohttp()
+    from kitmsg.service import Kit
+    from kitmsg_gateways.http.server import GatewayServer
+
+    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    chosen = (options or GatewayOptions()).at(host, port)
+    server = GatewayServer(bus, chosen, sockets)
+    await server.start()
+    return server
+
+
+def check(options: GatewayOptions) -> None:
+    """Read what the options name, and throw it away: `serve` would find it wrong too.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: An option does not fit, or a file it names cannot be used.
+    """
+    need_aiohttp()
+    from kitmsg_gateways.http.chain import Chain
+
+    Chain(options)
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return listening sockets for several processes to share; see `serve`.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_aiohttp()
+    from kitmsg_gateways.http.listener import bind
+
+    return bind(options.host, options.port, reuse_port=options.reuse_port)
+
+
+async def run(
+    options: GatewayOptions | None = None,
+    *,
+    servers: str | None = None,
+    on_ready: Callable[[GatewayServer], None] | None = None,
+) -> None:
+    """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
+
+    Args:
+        options: Limits, times and switches.
+        servers: NATS URL; by default ``NATS_URL``, else the local bus.
+        on_ready: Called once, when requests are accepted.
+
+    Raises:
+        FailedPrecondition: aiohttp is not installed.
+        KitError: The bus cannot be reached.
+        OSError: The address cannot be had.
+    """
+    need_aiohttp()
+    from kitmsg_gateways.http.process import run_until_signal
+
+    await run_until_signal(options or GatewayOptions(), servers, on_ready)
+
+
+def need_aiohttp() -> None:
+    """Check that aiohttp is there.
+
+    Raises:
+        FailedPrecondition: It is not; the message says how to install it.
+    """
+    try:
+        import aiohttp  # noqa: F401  # only whether it is there
+    except ImportError as exc:
+        from kitmsg.errors import FailedPrecondition
+
+        raise FailedPrecondition(
+            "the HTTP gateway needs aiohttp: pip install 'kitmsg[http]'"
+        ) from exc

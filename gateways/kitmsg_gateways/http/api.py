@@ -1,0 +1,321 @@
+"""One HTTP request: find the endpoint, read the request, call, answer.
+
+Hot path: `Api.call` runs for every call and is flat on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from kitmsg.codec import JSON, RAW
+from kitmsg.errors import (
+    Code,
+    DeadlineExceeded,
+    InvalidArgument,
+    KitError,
+)
+from kitmsg_gateways.http import accesslog
+from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
+from kitmsg_gateways.http.call import (
+    ask,
+    header_block,
+    request_codec,
+    request_id,
+    response,
+    timeout_of,
+)
+from kitmsg_gateways.http.compress import compress
+from kitmsg_gateways.http.conditional import kept
+from kitmsg_gateways.http.edge import Visit
+from kitmsg_gateways.http.mount import has_left
+from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.rpc import PATH, Rpc
+from kitmsg_gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
+from kitmsg_gateways.http.streams.serve import Streams
+from kitmsg_gateways.http.whole import Brief
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg_gateways.http.edge import Filter
+    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.http.mount import Mounted, Mounts
+    from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.pages import Pages
+    from kitmsg_gateways.http.router import Match
+
+__all__ = ["Api"]
+
+_log = logging.getLogger("kitmsg_gateways.http")
+
+_NOT_FOUND: Final = 404
+_SHORT_BYTES: Final = 1 << 16
+_CLIENT_CLOSED: Final = 499
+_UNAVAILABLE: Final = 503
+_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class Api:
+    """Answers requests.
+
+    Args:
+        bus: What carries the calls.
+        mounts: The endpoints.
+        pages: What the gateway itself serves.
+        metrics: Counts requests.
+        options: Limits, times and switches.
+        filters: What looks at a request before it is read, in this order.
+
+    Attributes:
+        in_flight: Requests being answered now.
+        is_draining: Whether connections close after their present request.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        mounts: Mounts,
+        pages: Pages,
+        metrics: Metrics,
+        options: GatewayOptions,
+        filters: Sequence[Filter] = (),
+    ) -> None:
+        self.in_flight = 0
+        self.is_draining = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._bus = bus
+        self._mounts = mounts
+        self._pages = pages
+        self._metrics = metrics
+        self._options = options
+        self._room = Room()
+        self._short = min(options.max_body_bytes, _SHORT_BYTES)
+        self._compress_from = options.compress_from_bytes
+        self._rpc = Rpc(bus, mounts, metrics, options, self.body)
+        self._filters = tuple(filters)
+        self._streams = Streams(bus, options, self.body)
+        metrics.streams = self._streams.live
+
+    def drain(self) -> None:
+        """Let connections close after their request, and streams come to an end."""
+        self.is_draining = True
+        self._streams.live.drain()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens; counted and, if wished, logged."""
+        started = perf_counter()
+        self.in_flight += 1
+        self.idle.clear()
+        id_ = request_id(request.headers)
+        path, _, query = _target(request).partition("?")
+        visit = Visit(request, path, id_)
+        status, answer = _CLIENT_CLOSED, None
+        try:
+            answer = await self._answer(visit, query)
+            status = answer.status
+            if isinstance(answer, web.Response) and self._is_long(answer):
+                await compress(answer, request.headers)
+            if type(answer) is not Brief:  # which says so itself
+                answer.headers["Server"] = "kitmsg"
+            if visit.headers:
+                visit.dress(answer)
+            if self.is_draining:
+                answer.force_close()
+            return answer
+        finally:
+            self._room.left += visit.held
+            self.in_flight -= 1
+            if not self.in_flight:
+                self.idle.set()
+            took = perf_counter() - started
+            self._metrics.observe(visit.route, request.method, status, took)
+            if self._options.access_log:
+                accesslog.write(visit, answer, status, took)
+
+    async def _answer(self, visit: Visit, query: str) -> web.StreamResponse:
+        """Return the answer, or the problem that came up."""
+        try:
+            for look in self._filters:
+                answer = await look(visit)
+                if answer is not None:
+                    return answer
+            return await self._find(visit, query)
+        except Problem as exc:
+            problem = exc
+        except KitError as exc:
+            problem = Problem.of(exc, visit.id)
+        except ConnectionError:
+            raise  # the client went away
+        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
+            problem = unexpected(exc, visit.id)
+        return problem_response(problem, visit.path, visit.id)
+
+    async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
+        request, path = visit.request, visit.path
+        page = self._pages.find(path)
+        if page is not None:  # a full gateway is still alive, and says so
+            visit.route = path
+            return page(request, visit.id)
+        self._admit()
+        service = self._rpc.service(path)
+        if service is not None:
+            visit.route = PATH if path == PATH else f"{PATH}/{service}"
+            return await self._rpc.answer(visit, service)
+        if request.method == "OPTIONS":
+            return self._options_of(path, visit.id)
+        match = self._match(request.method, path)
+        visit.route = match.route.template
+        if match.route.target.stream:
+            return await self._streams.answer(visit, match, query)
+        return await self.call(visit, match, query)
+
+    def _match(self, method: str, path: str) -> Match[Mounted]:
+        try:
+            return self._mounts.table.router.match(method, path)
+        except Problem as exc:
+            gone = self._mounts.left(method, path) if exc.status == _NOT_FOUND else ""
+            if not gone:
+                raise
+        raise has_left(gone)
+
+    def _admit(self) -> None:
+        limit = self._options.max_concurrent
+        if (
+            self.in_flight - len(self._streams.live) > limit
+        ):  # they have their own limit
+            raise Problem(
+                _UNAVAILABLE,
+                Code.UNAVAILABLE,
+                f"the gateway is full: {limit} requests are in flight",
+                retry_after=1.0,
+            )
+
+    async def call(  # noqa: PLR0912
+        self, visit: Visit, match: Match[Mounted], query: str
+    ) -> web.Response:
+        """Call the endpoint that `match` leads to.
+
+        Raises:
+            Problem: The request is refused, or the service answered with an error.
+            KitError: The call failed.
+        """
+        started = monotonic()
+        request, mounted = visit.request, match.route.target
+        headers = request.headers
+        timeout = timeout_of(headers, mounted.timeout, self._options)
+        # Go's servers take what comes for JSON, whatever its Content-Type.
+        codec = (
+            JSON
+            if mounted.wire == "gokit"
+            else request_codec(headers, has_body=request.body_exists)
+        )
+        data = b""
+        if request.body_exists:
+            here = arrived(request, min(self._short, self._bus.max_payload // 2))
+            if here is None:
+                here = await self.body(visit, is_kit=mounted.is_kit)
+            data = here
+        if codec is RAW and not data and not mounted.parameters.takes_bytes:
+            codec = JSON  # many clients say "bytes" when they send nothing
+        if request.method in _BODYLESS and data:
+            raise InvalidArgument(
+                f"{request.method} takes its parameters from path and query; this one"
+                " brought a body"
+            )
+        if match.values or query or mounted.parameters.headers:
+            if codec is RAW:
+                raise InvalidArgument(
+                    "parameters in path, query or headers go with a JSON or msgpack"
+                    f" body, not with {codec.content_type}"
+                )
+            data = mounted.parameters.build(match.values, query, data, codec, headers)
+        elif not data and codec is not RAW:
+            data = mounted.parameters.build({}, "", b"", codec)
+        left = timeout - (monotonic() - started)
+        if left <= 0:
+            raise DeadlineExceeded("the request took all its time to arrive")
+        block = header_block(
+            headers,
+            timeout=left,
+            request_id=visit.id,
+            codec=codec,
+            forward_authorization=self._options.forward_authorization,
+            principal=visit.principal,
+        )
+        reply = await ask(self._bus, mounted, data, left, block)
+        answer = response(reply, mounted, codec, visit.id)
+        if mounted.gives_bytes or mounted.cache is not None:
+            return _kept(answer, visit, mounted)
+        return answer
+
+    async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
+        """Return the body of a request.
+
+        Args:
+            visit: The request.
+            is_kit: Whether a kitmsg service takes it.
+
+        Raises:
+            Problem: It is too long, too slow or cannot be inflated.
+            InvalidArgument: It is not framed as HTTP wants.
+            ResourceExhausted: Too many long ones are here.
+        """
+        request = visit.request
+        limit = body_limit(self._bus, self._options, is_kit=is_kit)
+        if (request.content_length or 0) > limit:
+            raise too_large(limit)
+        visit.held = self._room.take(request, limit)
+        return await read_body(request, limit, self._options.body_timeout)
+
+    def _is_long(self, answer: web.Response) -> bool:
+        body = answer.body
+        return type(body) is bytes and 0 < self._compress_from <= len(body)
+
+    def _options_of(self, path: str, id_: str) -> web.Response:
+        router = self._mounts.table.router
+        methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
+        allow = ", ".join(methods or router.allowed(path))
+        return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
+
+
+def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
+    """Return an answer that is a file, or that clients may keep, as they want it."""
+    request = visit.request
+    headers = request.headers
+    is_file = mounted.gives_bytes and wants_bytes(request)
+    if is_file:
+        answer = as_bytes(answer, request)
+    if request.method in _SAFE and (is_file or mounted.cache is not None):
+        is_private = bool(visit.principal or "Authorization" in headers)
+        answer = kept(answer, mounted, headers, is_private=is_private)
+    if mounted.gives_bytes:
+        vary = answer.headers.get("Vary")
+        answer.headers["Vary"] = f"{vary}, Accept" if vary else "Accept"
+    return part_of(answer, headers) if is_file and request.method == "GET" else answer
+
+
+def _target(request: web.BaseRequest) -> str:
+    """Return path and query as they were sent; a proxy may send a whole URL."""
+    target = request.raw_path
+    if "://" in target and not target.startswith("/"):
+        return request.rel_url.raw_path_qs
+    return target
+
+
+def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
+    """Return the response that tells of a problem."""
+    headers = problem.all_headers()
+    headers["X-Request-Id"] = id_
+    headers["Cache-Control"] = "no-store"
+    body = problem.body(
+        instance=path.encode("utf-8", "replace").decode(), request_id=id_
+    )
+    return web.Response(status=problem.status, body=body, headers=headers)

@@ -1,0 +1,174 @@
+"""The body of a request: how long it may be, how long it may take, and what is in it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+
+from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
+from kitmsg.transport.transfer import MAX_BYTES
+from kitmsg_gateways.http.compress import inflate
+from kitmsg_gateways.http.problem import Problem
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg_gateways.http.options import GatewayOptions
+
+__all__ = ["Room", "arrived", "body_limit", "go_ahead", "read_body", "too_large"]
+
+_IS_TRIED: Final = aiohttp.__version__.startswith("3.14.")
+_TIMED_OUT: Final = 408
+_TOO_LARGE: Final = 413
+_EXPECTATION: Final = 417
+_HEADER_ROOM: Final = 4096
+_LONG_BYTES: Final = 1 << 20
+_BUSY_SECONDS: Final = 1.0
+
+
+def body_limit(bus: Bus, options: GatewayOptions, *, is_kit: bool = True) -> int:
+    """Return the longest body, in bytes, that reaches a service.
+
+    Args:
+        bus: How it goes.
+        options: The gateway's own limit.
+        is_kit: Whether a kitmsg service takes it, which fetches in parts what does not
+            fit into one message; to others it must fit, with its headers.
+    """
+    most = min(options.max_body_bytes, MAX_BYTES)
+    if is_kit:
+        return most
+    return min(most, max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM))
+
+
+class Room:
+    """What long bodies may take together, so that a few callers cannot fill the memory.
+
+    Bodies of up to 1 MiB are not counted: `max_concurrent` is their bound.
+
+    Attributes:
+        left: Bytes still to be had.
+    """
+
+    def __init__(self) -> None:
+        self.left = 4 * MAX_BYTES
+
+    def take(self, request: web.BaseRequest, limit: int) -> int:
+        """Reserve what a body may need, and return how many bytes that is.
+
+        Args:
+            request: Its headers say how long it is; if they do not, it may be `limit`.
+            limit: Longest body.
+
+        Raises:
+            ResourceExhausted: There is no room now.
+        """
+        size = request.content_length
+        if size is None or "Content-Encoding" in request.headers:
+            size = limit
+        if size <= _LONG_BYTES:
+            return 0
+        if size > self.left:
+            raise ResourceExhausted(
+                "too many long requests at once", retry_after=_BUSY_SECONDS
+            )
+        self.left -= size
+        return size
+
+
+def too_large(limit: int) -> Problem:
+    """Return the problem of a body over `limit` bytes."""
+    return Problem(
+        _TOO_LARGE,
+        Code.INVALID_ARGUMENT,
+        f"the body is longer than {limit} bytes, which is the most",
+    )
+
+
+def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
+    """Return the body if it came with the headers, in one piece, plain and short.
+
+    Hot path: nearly every body did, and then there is nothing to wait for.  aiohttp's own
+    way would ask the connection for more after it.
+
+    Args:
+        request: Its headers are there.
+        limit: Longest body, in bytes; longer ones, too, are for `read_body`.
+    """
+    content = request.content
+    if type(content) is not StreamReader or not _IS_TRIED or not content.is_eof():
+        return None
+    pieces = content._buffer  # noqa: SLF001  # read, not consumed
+    if len(pieces) != 1 or content._buffer_offset or content.exception() is not None:  # noqa: SLF001
+        return None
+    headers = request.headers
+    if "Content-Encoding" in headers or "Expect" in headers or len(pieces[0]) > limit:
+        return None
+    return pieces[0]
+
+
+async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
+    """Return the body, inflated if it came compressed.
+
+    Args:
+        request: Its headers are there.
+        limit: Most bytes, as they came and inflated.
+        seconds: Longest time for it to arrive.
+
+    Raises:
+        Problem: 408, 413, 415 or 417.
+        InvalidArgument: It is not framed as HTTP wants, or is not the gzip it claims.
+    """
+    if "Expect" in request.headers:
+        await go_ahead(request)
+    data = await _arrived(request, limit, seconds)
+    if "Content-Encoding" not in request.headers:
+        return data
+    inflated = await inflate(data, request.headers.getall("Content-Encoding"), limit)
+    if inflated is None:
+        raise too_large(limit)
+    return inflated
+
+
+async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
+    try:
+        if request.content.is_eof():  # it came with the headers
+            data = request.content.read_nowait()
+        else:
+            async with asyncio.timeout(seconds):
+                data = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large(limit) from None
+    except TimeoutError:
+        raise Problem(
+            _TIMED_OUT,
+            Code.DEADLINE_EXCEEDED,
+            f"the body did not arrive in {seconds:g} s",
+        ) from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise InvalidArgument("the body is not framed as HTTP wants") from None
+    if len(data) > limit:
+        raise too_large(limit)
+    return data
+
+
+async def go_ahead(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body.
+
+    Raises:
+        Problem: 417; it waits for something else.
+    """
+    expected = request.headers["Expect"]
+    if expected.lower() != "100-continue":
+        raise Problem(
+            _EXPECTATION,
+            Code.INVALID_ARGUMENT,
+            f"Expect: {expected[:40]!r} is not understood; only 100-continue is",
+            field="Expect",
+        )
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer has not begun

@@ -1,0 +1,151 @@
+"""What the gateway itself serves: health, readiness, metrics, OpenAPI, schemas and docs.
+
+These paths are the gateway's own; no service can take them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from kitmsg.codec import JSON
+from kitmsg.errors import Code, Unavailable
+from kitmsg_gateways.http import docs, openapi, rpc
+from kitmsg_gateways.http.metrics import TEXT
+from kitmsg_gateways.http.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from kitmsg.bus import Bus
+    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.http.mount import Mounts, Table
+    from kitmsg_gateways.http.options import GatewayOptions
+
+    Page: TypeAlias = Callable[[web.BaseRequest, str], web.Response]
+
+__all__ = ["RESERVED", "Pages"]
+
+_PATHS: Final = (
+    "/",
+    "/docs",
+    "/healthz",
+    "/metrics",
+    "/openapi.json",
+    "/readyz",
+)
+
+RESERVED: Final = (*_PATHS, rpc.PATH)
+"""Paths that no service can take."""
+
+_FOR_EVER: Final = "max-age=31536000, immutable"  # another schema has another hash
+_ALLOW: Final = "GET, HEAD, OPTIONS"
+_FOUND: Final = 302
+_NO_CONTENT: Final = 204
+_NOT_ALLOWED: Final = 405
+
+
+class Pages:
+    """The gateway's own paths.
+
+    Args:
+        bus: Whose connection readiness is about.
+        mounts: What is mounted.
+        metrics: What ``/metrics`` shows.
+        options: The title.
+    """
+
+    def __init__(
+        self, bus: Bus, mounts: Mounts, metrics: Metrics, options: GatewayOptions
+    ) -> None:
+        self._bus = bus
+        self._mounts = mounts
+        self._metrics = metrics
+        self._title = options.title
+        self._document: tuple[Table | None, bytes] = None, b""
+        self._pages = dict(
+            zip(
+                _PATHS,
+                (
+                    self._home,
+                    self._docs,
+                    self._health,
+                    self._metrics_page,
+                    self._openapi,
+                    self._ready,
+                ),
+                strict=True,
+            )
+        )
+
+    def find(self, path: str) -> Page | None:
+        """Return what serves a path; None if it is not the gateway's own."""
+        page = self._pages.get(path)
+        if page is None and path.startswith(openapi.SCHEMAS):
+            page = self._schema(path.removeprefix(openapi.SCHEMAS))
+        if page is None:
+            return None
+        return lambda request, id_: _serve(page, request, id_)
+
+    def _schema(self, hash_: str) -> Callable[[], web.Response] | None:
+        """Return the page of the schemas with a hash; None if there are none."""
+        schema = self._mounts.table.schemas.get(hash_)
+        if schema is None:
+            return None
+        response = _json(msgspec.json.encode(schema))
+        response.headers["Cache-Control"] = _FOR_EVER
+        return lambda: response
+
+    def _home(self) -> web.Response:
+        return web.Response(status=_FOUND, headers={"Location": "/docs"})
+
+    def _docs(self) -> web.Response:
+        return web.Response(body=docs.PAGE, headers=docs.HEADERS)
+
+    def _health(self) -> web.Response:
+        return _json(b'{"status":"ok"}')
+
+    def _ready(self) -> web.Response:
+        if not self._bus.is_connected:
+            raise Unavailable("not connected to the bus")
+        if not self._mounts.is_ready:
+            raise Unavailable("still looking for the services on the bus")
+        body = {"status": "ok", "services": len(self._mounts.table.services)}
+        return _json(msgspec.json.encode(body))
+
+    def _metrics_page(self) -> web.Response:
+        return web.Response(
+            body=self._metrics.exposition(), headers={"Content-Type": TEXT}
+        )
+
+    def _openapi(self) -> web.Response:
+        table = self._mounts.table
+        if self._document[0] is not table:
+            document = openapi.document(table, title=self._title)
+            self._document = table, msgspec.json.encode(document)
+        return _json(self._document[1])
+
+
+def _serve(
+    page: Callable[[], web.Response], request: web.BaseRequest, id_: str
+) -> web.Response:
+    if request.method == "OPTIONS":
+        return web.Response(status=_NO_CONTENT, headers={"Allow": _ALLOW})
+    if request.method not in ("GET", "HEAD"):
+        raise Problem(
+            _NOT_ALLOWED,
+            Code.UNIMPLEMENTED,
+            f"this path is the gateway's own; it takes {_ALLOW}",
+            headers={"Allow": _ALLOW},
+        )
+    response = page()
+    response.headers["X-Request-Id"] = id_
+    return response
+
+
+def _json(body: bytes) -> web.Response:
+    headers = {"Content-Type": JSON.content_type, "Cache-Control": "no-store"}
+    return web.Response(body=body, headers=headers)

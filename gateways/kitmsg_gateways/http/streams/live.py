@@ -1,0 +1,139 @@
+"""The streams that are open at a gateway: how many, since when quiet, and their end.
+
+One `Live` belongs to a gateway.  Each stream enters it, and gets its heartbeats from it;
+when the gateway stops, each is told so and then has `drain_timeout` to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from kitmsg.errors import Code
+from kitmsg.transport.rounds import Rounds
+from kitmsg_gateways.http.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Live", "Party", "drop_if_gone"]
+
+_UNAVAILABLE: Final = 503
+
+
+def drop_if_gone(transport: asyncio.BaseTransport | None) -> None:
+    """End a connection that the other side has left.
+
+    One that is not read from, because nobody takes what comes, does not notice.
+    """
+    socket = transport.get_extra_info("socket") if transport is not None else None
+    if socket is None or not isinstance(transport, asyncio.WriteTransport):
+        return
+    if not hasattr(select, "poll"):  # Windows
+        return
+    poll = select.poll()
+    poll.register(socket.fileno(), getattr(select, "POLLRDHUP", 0))
+    if poll.poll(0):
+        transport.abort()
+
+
+class Party(Protocol):
+    """One open stream."""
+
+    kind: str
+    """How its client sees it: ``sse``, ``ndjson``, ``bytes``, ``upload``, ``websocket``."""
+
+    def beat(self) -> None:
+        """Show the client that we are there, and find out whether it is."""
+        ...
+
+    def leave(self) -> None:
+        """End, soon: the gateway stops."""
+        ...
+
+
+class Live:
+    """The open streams.
+
+    Args:
+        most: How many there may be; more are refused.
+        beat_seconds: Time between two heartbeats of each.
+
+    Attributes:
+        is_draining: Whether the gateway stops.
+        ended: How many ended, by kind and outcome: ``ok``, the code of an error, or
+            ``client`` for those whose client did not keep the protocol or went away.
+    """
+
+    def __init__(self, most: int, beat_seconds: float) -> None:
+        self.is_draining = False
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self._most = most
+        self._beat_seconds = beat_seconds
+        self._open: dict[Party, None] = {}
+        self._rounds: Rounds[Party] | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self) -> None:
+        """Make sure that there is room for one more.
+
+        Raises:
+            Problem: There is none, or the gateway stops.
+        """
+        why = ""
+        if self.is_draining:
+            why = "the gateway is stopping"
+        elif len(self._open) >= self._most:
+            why = f"the gateway is full: {self._most} streams are open"
+        if why:
+            raise Problem(_UNAVAILABLE, Code.UNAVAILABLE, why, retry_after=1.0)
+
+    def enter(self, party: Party) -> None:
+        """Count a stream, and give it heartbeats."""
+        if self._rounds is None:
+            self._rounds = Rounds(self._beat_seconds, _beat)
+        self._open[party] = None
+        self._rounds.add(party)
+        if self.is_draining:
+            party.leave()
+
+    def exit(self, party: Party, outcome: str) -> None:
+        """Count a stream that is over; see `ended`."""
+        if self._rounds is not None and party in self._open:
+            del self._open[party]
+            self._rounds.remove(party)
+            self.ended[party.kind, outcome] += 1
+
+    def drain(self) -> None:
+        """Take no more, and tell each that the gateway stops."""
+        self.is_draining = True
+        for party in list(self._open):
+            party.leave()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield metric families, as a Prometheus collector does."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        now = Counter(party.kind for party in self._open)
+        present = GaugeMetricFamily(
+            "kitmsg_http_streams", "Streams that are open.", labels=["kind"]
+        )
+        for kind, count in sorted(now.items()):
+            present.add_metric([kind], count)
+        yield present
+        past = CounterMetricFamily(
+            "kitmsg_http_streams_ended",
+            "Streams that ended: well, with an error, or by their client.",
+            labels=["kind", "outcome"],
+        )
+        for (kind, outcome), count in sorted(self.ended.items()):
+            past.add_metric([kind, outcome], count)
+        yield past
+
+
+def _beat(party: Party) -> None:
+    party.beat()

@@ -1,0 +1,146 @@
+"""Thrift outside, the bus inside: every service found on the bus, with no IDL written.
+
+    options.py    `GatewayOptions`: limits, times, switches
+    server.py     `GatewayServer`: the port, methods that come and go, start and stop
+    connection.py one client: messages in, answers out in the same order
+    framing.py    bytes to messages: which protocol, framed or not
+    protocol.py   what protocols have in common: the seam, limits, skipping
+    binary.py     the binary protocol
+    compact.py    the compact protocol; varint.py has its numbers
+    model.py      an IDL's types and services as values
+    load.py       a .thrift file or text to that model
+    idl.py        schemas on the bus to a .thrift text
+    match.py      what of an IDL is what of a schema
+    convert.py    values of one to values of the other; inward.py, outward.py
+    plan.py       one method and the endpoint behind it
+    table.py      what is served at one time
+    generated.py  methods made from the schemas on the bus
+    user.py       methods of a .thrift of the user's own
+    call.py       one call: over the bus and back
+    metrics.py    counts and times of calls
+    tls.py        a TLS context from files
+    upstream.py   the other direction: a Thrift service elsewhere, served on the bus
+
+::
+
+    async with kitmsg.connect() as kit:
+        server = await kitmsg_gateways.thrift.serve(kit, port=8083)
+        ...
+        await server.stop()
+
+Needs the extra ``thrift`` (thriftpy2, which reads IDLs), loaded when a gateway is made.
+Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kitmsg_gateways.thrift.options import GatewayOptions
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+    from kitmsg_gateways.thrift.server import GatewayServer
+
+__all__ = ["GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+
+_BACKLOG: Final = 4096
+
+
+async def serve(
+    kit_or_bus: Kit | Bus,
+    options: GatewayOptions | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> GatewayServer:
+    """Start a gateway on a bus; returns when it accepts calls.
+
+    The bus stays its maker's: stopping the gateway does not close it.
+
+    Args:
+        kit_or_bus: The bus, or a kit on it.
+        options: Limits, times and switches.
+        host: Address to listen on, instead of the one in `options`.
+        port: Port to listen on, instead of the one in `options`; 0 for a free one.
+        sockets: What `listen` returned, shared with other processes.
+
+    Raises:
+        FailedPrecondition: thriftpy2 is not installed, a file cannot be used, or a service
+            does not fit the .thrift that was given.
+        ValueError: An option does not fit.
+        OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+    """
+    need_thriftpy2()
+    from kitmsg.service import Kit
+    from kitmsg_gateways.thrift.server import GatewayServer
+
+    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
+    await server.start(sockets)
+    return server
+
+
+def check(options: GatewayOptions) -> None:
+    """Check what can be checked without a bus: files, and that thriftpy2 is there.
+
+    Raises:
+        FailedPrecondition: Something cannot be used; the message says what.
+        InvalidArgument: An option does not fit the others or a file.
+    """
+    need_thriftpy2()
+    from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.numbers import warn_apart
+    from kitmsg_gateways.thrift.protocol import Limits
+    from kitmsg_gateways.thrift.server import make_source
+    from kitmsg_gateways.thrift.tls import server_context
+
+    try:
+        make_source(options, Limits())
+    except ValueError as exc:
+        raise InvalidArgument(str(exc)) from exc
+    server_context(options)
+    if not options.thrift:
+        warn_apart(options.workers, options.lock)
+
+
+def listen(options: GatewayOptions) -> list[socket.socket]:
+    """Return listening sockets for several processes to share; see `serve`.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    import socket
+
+    family, _, _, _, where = socket.getaddrinfo(
+        options.host, options.port, type=socket.SOCK_STREAM
+    )[0]
+    return [
+        socket.create_server(
+            where[:2],
+            family=family,
+            backlog=_BACKLOG,
+            reuse_port=options.reuse_port,
+        )
+    ]
+
+
+def need_thriftpy2() -> None:
+    """Check that thriftpy2 is there.
+
+    Raises:
+        FailedPrecondition: It is not; the message says how to install it.
+    """
+    try:
+        import thriftpy2.parser  # noqa: F401  # only whether it is there
+    except ImportError as exc:
+        from kitmsg.errors import FailedPrecondition
+
+        raise FailedPrecondition(
+            "the Thrift gateway needs thriftpy2: pip install 'kitmsg[thrift]'"
+        ) from exc

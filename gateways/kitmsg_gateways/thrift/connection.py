@@ -1,0 +1,258 @@
+"""One client's connection: messages in, answers out in the same order.
+
+Hot path.  Calls of one connection run at the same time, up to a bound; what comes beyond
+waits unread, and so does everything while the client does not take its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from kitmsg.errors import InvalidArgument, KitError
+from kitmsg_gateways.thrift.framing import framed
+from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
+from kitmsg_gateways.thrift.table import SEPARATOR
+
+if TYPE_CHECKING:
+    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.server import GatewayServer
+    from kitmsg_gateways.thrift.table import Served
+
+__all__ = ["Connection"]
+
+_log = logging.getLogger("kitmsg_gateways.thrift")
+
+_SEPARATOR: Final = SEPARATOR.encode()
+_CALLS: Final = frozenset({Kind.CALL, Kind.ONEWAY})
+
+
+class _Slot:
+    """A call whose answer has its place among those of the connection."""
+
+    __slots__ = ("answer", "task")
+
+    def __init__(self) -> None:
+        self.answer: bytes | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Connection(asyncio.Protocol):
+    """Serves one client.
+
+    Args:
+        gateway: Whose client it is.
+    """
+
+    def __init__(self, gateway: GatewayServer) -> None:
+        self._gateway = gateway
+        self._options = gateway.options
+        self._loop = asyncio.get_running_loop()
+        self._inbox = gateway.inbox()
+        self._slots: deque[_Slot] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._is_choked = self._is_ending = self._is_paused = False
+        # What the sweep looks at: when the client was last seen to move on.
+        self._moved = self._loop.time()
+        self._who = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it if there are too many."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._who = str(peer[0]) if peer else "?"
+        if not self._gateway.joined(self):
+            self.abort("too_many")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel what nobody waits for any more, and with it the services' turns."""
+        self._transport = None
+        for slot in self._slots:
+            if slot.task is not None:
+                slot.task.cancel()
+        self._slots.clear()
+        self._gateway.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        was_partial = self._inbox.is_partial
+        self._inbox.feed(data)
+        if self._read() or not was_partial:  # a message that drips does not move on
+            self._moved = self._loop.time()
+
+    def pause_writing(self) -> None:
+        """Read no more until the client takes its answers."""
+        self._is_choked = True
+        self._moved = self._loop.time()
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._is_choked = False
+        self._moved = self._loop.time()
+        self._go_on()
+
+    def check(self, now: float) -> None:
+        """Close the connection if its client is too slow, or silent for too long."""
+        options, waited = self._options, now - self._moved
+        if self._is_choked:
+            if waited > options.write_timeout:
+                self.abort("slow")
+        elif self._inbox.is_partial:
+            if waited > options.message_timeout:
+                self.abort("slow")
+        elif not self._slots and waited > options.idle_timeout:
+            self.abort("idle")
+
+    def drain(self) -> None:
+        """Begin no more calls; close when those in flight are answered."""
+        self._is_ending = True
+        self._pause()
+        self._close_if_done()
+
+    def abort(self, reason: str) -> None:
+        """Close at once."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._gateway.metrics.closed[reason] += 1
+            self._transport.abort()
+
+    def _read(self) -> bool:
+        """Begin the calls that came; tell whether there was one."""
+        has_read = False
+        while self._may_read():
+            try:
+                taken = self._inbox.take(self._gateway.table.protocols, self._message)
+            except Malformed as exc:
+                self._give_up(exc)
+                break
+            if taken is None:
+                break
+            self._begin(*taken)
+            has_read = True
+        return has_read
+
+    def _may_read(self) -> bool:
+        if self._is_choked or self._is_ending or self._transport is None:
+            return False
+        if len(self._slots) < self._options.max_pipelined:
+            return True
+        self._pause()
+        return False
+
+    def _message(
+        self, protocol: ThriftProtocol, data: bytes, position: int
+    ) -> tuple[tuple[ThriftProtocol, Begin, Served | None, Any], int]:
+        """Read one message."""
+        begin = protocol.begin(data, position)
+        if begin.kind not in _CALLS:
+            raise Malformed(f"a message of kind {begin.kind}; only calls are taken")
+        served = self._gateway.table.methods.get(begin.name)
+        if _SEPARATOR in begin.name and served is not None:
+            # The multiplexed protocol is in calls only; answers have the bare name.
+            begin = begin._replace(name=begin.name.rpartition(_SEPARATOR)[2])
+        depth = protocol.limits.max_depth
+        if served is None:
+            cursor = Cursor(data, begin.position, protocol.limits)
+            end = skip(protocol.scan_struct(cursor, depth))
+            return (protocol, begin, None, None), end
+        try:
+            args, end = served.coder(protocol)[0](data, begin.position, depth)
+        except Malformed as exc:
+            raise _Refused(protocol, begin, exc) from exc
+        return (protocol, begin, served, args), end
+
+    def _begin(
+        self, protocol: ThriftProtocol, begin: Begin, served: Served | None, args: Any
+    ) -> None:
+        gateway = self._gateway
+        if served is None:
+            error = gateway.missing(begin.name)
+            answer = gateway.calls.refuse(protocol, begin, error)
+            if begin.kind == Kind.CALL:
+                self._answer(answer)
+        elif begin.kind == Kind.ONEWAY or served.plan.method.is_oneway:
+            gateway.calls.tell(served, args)
+        else:
+            slot = _Slot()
+            self._slots.append(slot)
+            slot.task = self._loop.create_task(
+                self._run(slot, protocol, begin, served, args)
+            )
+
+    async def _run(
+        self,
+        slot: _Slot,
+        protocol: ThriftProtocol,
+        begin: Begin,
+        served: Served,
+        args: Any,
+    ) -> None:
+        calls = self._gateway.calls
+        slot.answer = await calls.answer(served, protocol, begin, args, self._who)
+        self._flush()
+
+    def _answer(self, answer: bytes) -> None:
+        """Answer in turn."""
+        slot = _Slot()
+        slot.answer = answer
+        self._slots.append(slot)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write the answers whose turn it is."""
+        slots, speech, transport = self._slots, self._inbox.speech, self._transport
+        if transport is None or speech is None:
+            return
+        ready = []
+        while slots and (answer := slots[0].answer) is not None:
+            slots.popleft()
+            ready.append(framed(answer, speech))
+        if not ready:
+            return
+        self._moved = self._loop.time()
+        transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if self._is_ending:
+            self._close_if_done()
+        elif self._is_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read again, beginning with what is here already."""
+        room = self._options.max_pipelined // 2
+        if self._is_choked or self._is_ending or len(self._slots) > room:
+            return
+        if self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+            self._read()
+
+    def _pause(self) -> None:
+        if self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _close_if_done(self) -> None:
+        if not self._slots and self._transport is not None:
+            self._transport.close()
+
+    def _give_up(self, why: Malformed) -> None:
+        """Say what was wrong, if we know how the client speaks, and close."""
+        _log.debug("bad Thrift from %s: %s", self._who, why)
+        self._gateway.metrics.closed["malformed"] += 1
+        self._is_ending = True
+        self._pause()
+        if isinstance(why, _Refused):
+            error: KitError = InvalidArgument(str(why))
+            self._answer(self._gateway.calls.refuse(why.protocol, why.begin, error))
+        self._close_if_done()
+
+
+class _Refused(Malformed):
+    """A message is wrong, but its begin could be read, so it can be answered."""
+
+    def __init__(self, protocol: ThriftProtocol, begin: Begin, why: Malformed) -> None:
+        super().__init__(str(why))
+        self.protocol = protocol
+        self.begin = begin
