@@ -3,7 +3,7 @@
 The words, from your class down to the wire:
 
     service     a class with typed async methods              kitmsg.service
-    endpoint    one of them: async (Context, Request) -> Response  kitmsg.endpoint
+    endpoint    one of them: async (Context, Request) -> Response  kitmsg.endpoints
     middleware  Endpoint -> Endpoint                          kitmsg.middleware
     transport   messages <-> endpoint calls                   kitmsg.transport
     mailbox     the bounded queue in front of a service       kitmsg.mailbox
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from kitmsg import errors
 from kitmsg.context import Context, current
-from kitmsg.endpoint import Endpoint, Middleware, chain, make_endpoint
+from kitmsg.endpoints import Endpoint, Middleware, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
 from kitmsg.service import Kit, Service, Supervision, connect, endpoint
 

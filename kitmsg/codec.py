@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from kitmsg.errors import InvalidArgument
+from kitmsg.wire import CONTENT_TYPE
 
 __all__ = [
     "DECODE_ERRORS",
@@ -161,7 +162,7 @@ def by_content_type(value: str) -> Codec:
         return JSON
     known = ", ".join(c.content_type for c in (MSGPACK, JSON, RAW))
     raise InvalidArgument(
-        f"unknown content type {value[:80]!r}; use one of {known}", field="Content-Type"
+        f"unknown content type {value[:80]!r}; use one of {known}", field=CONTENT_TYPE
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
+from kitmsg.wire import CALLER, REQUEST_ID, TRACE
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPAGATED", "Context", "current", "enter", "new_request_id"]
 
-PROPAGATED: Final = ("traceparent", "tracestate", "baggage", "Kit-Request-Id")
+PROPAGATED: Final = (*TRACE, REQUEST_ID)
 """Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
 
-_TRACES = (b"trace", b"baggage", b"kit-request-id")
+_TRACES = (b"trace", b"baggage", REQUEST_ID.lower().encode())
 
 
 _PROCESS: Final = secrets.token_hex(4)
@@ -96,7 +97,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         if self._origin is not None:
             return self._origin.request_id
         if not self._request_id:
-            given = self.headers.get("Kit-Request-Id", "")
+            given = self.headers.get(REQUEST_ID, "")
             self._request_id = given or new_request_id()
         return self._request_id
 
@@ -105,7 +106,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         """Dotted name of the calling endpoint (``Kit-Caller``); "" when unknown."""
         if self._caller or self.message is None:
             return self._caller
-        return self.message.headers.get("Kit-Caller", "")
+        return self.message.headers.get(CALLER, "")
 
     def child(self, endpoint: str) -> Context:
         """Return the context of a call to `endpoint` made from here.
@@ -134,7 +135,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
             # Most calls bring none of them: the headers need not even be parsed.
             headers = message.headers
             fields = {name: headers[name] for name in PROPAGATED if name in headers}
-        fields["Kit-Request-Id"] = self.request_id
+        fields[REQUEST_ID] = self.request_id
         return fields
 
     def __repr__(self) -> str:

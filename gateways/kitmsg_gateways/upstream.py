@@ -37,12 +37,13 @@ from typing import (
 )
 
 from kitmsg.discovery.subject import check_version
-from kitmsg.endpoint import chain
+from kitmsg.endpoints import chain
 from kitmsg.errors import DeadlineExceeded, NotFound, Unavailable
 from kitmsg.message import check_name
 from kitmsg.service import Service
 from kitmsg.service.described import described_service
 from kitmsg.service.proxy import local_client
+from kitmsg.wire import AUTHORIZATION, Meta
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.service.declare import Declaration
 
 __all__ = [
@@ -282,8 +283,8 @@ def outgoing(
             )
         timeout = min(timeout, left)
     headers = {**ctx.propagated(), **ctx.metadata}
-    if forward_authorization and "Authorization" in ctx.headers:
-        headers["Authorization"] = ctx.headers["Authorization"]
+    if forward_authorization and AUTHORIZATION in ctx.headers:
+        headers[AUTHORIZATION] = ctx.headers[AUTHORIZATION]
     return Outgoing(timeout, headers)
 
 
@@ -389,7 +390,7 @@ class Upstream:
                 **self._settings,
                 "metadata": {
                     **self._settings.get("metadata", {}),
-                    "kit.upstream": self.kind,
+                    Meta.UPSTREAM: self.kind,
                 },
             },
         )

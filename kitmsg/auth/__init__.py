@@ -24,11 +24,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from kitmsg.errors import InvalidArgument, Unauthenticated
+from kitmsg.wire import AUTHORIZATION
 
-__all__ = ["PRINCIPAL", "Principal", "Refused", "Verifier"]
-
-PRINCIPAL: Final = "Kit-Principal"
-"""The header in which a gateway passes a principal on."""
+__all__ = ["Principal", "Refused", "Verifier"]
 
 _MAX_TEXT: Final = 4096
 
@@ -57,7 +55,7 @@ class Principal:
         if len(text) > _MAX_TEXT:
             raise InvalidArgument(
                 f"the credentials say more than {_MAX_TEXT} bytes about their owner",
-                field="Authorization",
+                field=AUTHORIZATION,
             )
         object.__setattr__(self, "text", text)
 

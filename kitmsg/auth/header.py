@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.auth import Refused
+from kitmsg.wire import AUTHORIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def parse_authorization(value: str) -> tuple[str, str]:
     """
     found = _VALUE.fullmatch(value)
     if found is None:
-        raise Refused(WRONG, "Authorization is not a scheme and its credentials")
+        raise Refused(WRONG, f"{AUTHORIZATION} is not a scheme and its credentials")
     return found[1].lower(), found[2]
 
 
@@ -63,7 +64,7 @@ class Authenticator:
         if not given:
             raise Refused("credentials are needed; send them in Authorization")
         if len(given) > 1:
-            raise Refused(WRONG, "Authorization came more than once")
+            raise Refused(WRONG, f"{AUTHORIZATION} came more than once")
         scheme, credentials = parse_authorization(given[0])
         verifier = self._verifiers.get(scheme)
         if verifier is None:

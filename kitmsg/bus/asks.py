@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
 
-__all__ = ["TICK", "Ask", "Asks", "cancel_subject"]
+__all__ = ["TICK", "Ask", "Asks"]
 
 TICK: Final = 0.05
 """Step in which asks expire, in seconds."""
@@ -164,14 +164,6 @@ class Asks:
         earliest = min((a.expires for a in self._table.values()), default=_NEVER)
         if earliest < _NEVER:
             self._arm(max(now, earliest))
-
-
-def cancel_subject(subject: str) -> str:
-    """Return where to say that nobody waits any more for the answer from `subject`."""
-    tokens = subject.split(".", 4)
-    # `_kit.i.{instance}.{service}...` addresses one instance of a service.
-    service = tokens[3] if subject.startswith("_kit.i.") and tokens[3:] else tokens[0]
-    return f"_kit.cancel.{service}"
 
 
 def _expired(ask: Ask) -> DeadlineExceeded:

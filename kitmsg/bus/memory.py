@@ -12,7 +12,7 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.bus.asks import Ask, Asks, cancel_subject
+from kitmsg.bus.asks import Ask, Asks
 from kitmsg.bus.checks import (
     DEFAULT_MAX_PAYLOAD,
     check_pattern,
@@ -22,6 +22,7 @@ from kitmsg.bus.checks import (
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message, matches
+from kitmsg.wire import cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

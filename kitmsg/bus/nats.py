@@ -15,7 +15,6 @@ import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.bus.asks import Ask, cancel_subject
 from kitmsg.bus.checks import check_pattern, check_publish, check_queue
 from kitmsg.bus.connection import Connection, errors
 from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
@@ -28,11 +27,13 @@ from kitmsg.errors import (
     Unauthenticated,
     Unavailable,
 )
+from kitmsg.wire import cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kitmsg.bus import Handler
+    from kitmsg.bus.asks import Ask
     from kitmsg.bus.natspy import Client
     from kitmsg.message import Message
 

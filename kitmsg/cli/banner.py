@@ -14,6 +14,7 @@ from kitmsg.cli.output import paint
 from kitmsg.cli.remote import fetch_schemas
 from kitmsg.cli.samples import Sample, make_sample
 from kitmsg.discovery.subject import find_services
+from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
     from kitmsg.service import Kit
@@ -83,7 +84,7 @@ async def _samples(kit: Kit, url: str) -> list[Sample]:
         make_sample(
             f"{service.name}.{endpoint.name}",
             known[service.name].get(endpoint.name, {}),
-            (endpoint.metadata or {}).get("kit.http", ""),
+            (endpoint.metadata or {}).get(Meta.HTTP, ""),
             url,
         )
         for service in services.values()

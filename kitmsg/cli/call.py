@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
 from kitmsg.cli.samples import resolve
+from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
     import argparse
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         if pairs:
             fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
         endpoint = await find_endpoint(kit.bus, options.name)
-        kind = (endpoint.metadata or {}).get("kit.stream") if endpoint else None
+        kind = (endpoint.metadata or {}).get(Meta.STREAM) if endpoint else None
         if kind and endpoint:
             takes = kind in ("in", "both")
             await _stream(kit.bus, options, endpoint, fields, takes_items=takes)
@@ -205,7 +206,7 @@ async def _ask(
         timeout=timeout,
         encode=_encode,
         decode=_decode,
-        error_decoder=gokit.decode_error if facts.get("kit.wire") == "gokit" else None,
+        error_decoder=gokit.decode_error if facts.get(Meta.WIRE) == "gokit" else None,
         hint=Directory(bus).hint,
     )
     return await client.endpoint()(Context(), fields)

@@ -21,8 +21,8 @@ from kitmsg.cli.remote import add_bus_flags, on_bus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kitmsg.schema.lock import Lock
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.lock import Lock
+    from kitmsg.idl.model import ServiceShapes
     from kitmsg.service import Kit, Service
 
 __all__ = ["add_arguments", "run"]
@@ -157,7 +157,7 @@ def _generator(kind: _Kind) -> Callable[[Sequence[ServiceShapes], Lock], Any]:
 
 def _from_code(targets: Sequence[str]) -> list[ServiceShapes]:
     """Return the services that targets define."""
-    from kitmsg.schema.shaping import Description, shape_service
+    from kitmsg.idl.service import Description, shape_service
     from kitmsg.worker.load import load
 
     if not targets:
@@ -220,7 +220,7 @@ def _from_bus(options: argparse.Namespace) -> list[ServiceShapes]:
 async def _ask(kit: Kit, names: Sequence[str]) -> list[ServiceShapes]:
     from kitmsg.discovery.catalog import Catalog
     from kitmsg.errors import NotFound
-    from kitmsg.schema.shaping import shape_service
+    from kitmsg.idl.service import shape_service
 
     catalog = Catalog(kit.bus)
     await catalog.start()
@@ -249,7 +249,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _read_lock(path: Path) -> Lock:
-    from kitmsg.schema.lock import Lock
+    from kitmsg.idl.lock import Lock
 
     try:
         return Lock.parse(path.read_text(encoding="utf-8"), str(path))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kitmsg.cli.output import paint, table, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
 from kitmsg.cli.samples import resolve
+from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
     import argparse
@@ -122,7 +123,7 @@ def _shown(found: list[ServiceInfo], schemas: dict[str, Any]) -> str:
             (
                 endpoint.name,
                 endpoint.subject,
-                facts.get("kit.http", ""),
+                facts.get(Meta.HTTP, ""),
                 signature(schemas.get(endpoint.name, {})),
                 facts.get("description", ""),
             )

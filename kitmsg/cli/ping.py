@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kitmsg.cli.info import near
 from kitmsg.cli.output import table, to_json
 from kitmsg.cli.remote import add_bus_flags, on_bus
+from kitmsg.wire import SRV
 
 if TYPE_CHECKING:
     import argparse
@@ -58,7 +59,7 @@ async def _ping(kit: Kit, name: str) -> list[dict[str, Any]]:
             "name": each.name,
             "id": each.id,
             "version": each.version,
-            "rtt_ms": await _rtt(kit, f"$SRV.PING.{each.name}.{each.id}"),
+            "rtt_ms": await _rtt(kit, f"{SRV}.PING.{each.name}.{each.id}"),
         }
         for each in found
     ]

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitmsg.cli.output import UsageError, usage
+from kitmsg.wire import SRV, schemas_subject
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def fetch_schemas(
     from kitmsg.errors import KitError
 
     try:
-        reply = await bus.request(f"{service}._schema", b"", timeout)
+        reply = await bus.request(schemas_subject(service), b"", timeout)
         found = msgspec.json.decode(reply.data, type=dict[str, dict[str, Any]])
     except (KitError, msgspec.DecodeError):
         return {}
@@ -118,7 +119,7 @@ async def find_endpoint(
 
     service, _, wanted = name.partition(".")
     try:
-        reply = await bus.request(f"$SRV.INFO.{service}", b"", timeout)
+        reply = await bus.request(f"{SRV}.INFO.{service}", b"", timeout)
         info = msgspec.json.decode(reply.data, type=ServiceInfo)
     except (KitError, msgspec.DecodeError):
         return None

@@ -20,6 +20,7 @@ import msgspec
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import KitError
 from kitmsg.message import check_name, check_subject
+from kitmsg.wire import Meta, schema_subject, schemas_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,7 +35,6 @@ _log = logging.getLogger("kitmsg.discovery")
 _FETCH_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 2.0
 _MAX_SCHEMAS: Final = 1024  # those that left stay so long, as most come back
-_SCHEMA: Final = "_kit.schema"
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
 
@@ -66,12 +66,12 @@ class CatalogEndpoint:
     @cached_property
     def is_idempotent(self) -> bool:
         """Whether a second call does no harm."""
-        return self.metadata.get("kit.idempotent") == "true"
+        return self.metadata.get(Meta.IDEMPOTENT) == "true"
 
     @cached_property
     def timeout(self) -> float | None:
         """Seconds a call may take by default; None if unsaid."""
-        return _seconds(self.metadata.get("kit.timeout", ""))
+        return _seconds(self.metadata.get(Meta.TIMEOUT, ""))
 
     @cached_property
     def is_kit(self) -> bool:
@@ -84,17 +84,17 @@ class CatalogEndpoint:
     @cached_property
     def wire(self) -> str:
         """``kit`` or ``gokit``."""
-        return self.metadata.get("kit.wire", "kit")
+        return self.metadata.get(Meta.WIRE, "kit")
 
     @cached_property
     def http(self) -> str:
         """Declared route, such as ``GET /orders/{id}``; "" for none."""
-        return self.metadata.get("kit.http", "")
+        return self.metadata.get(Meta.HTTP, "")
 
     @cached_property
     def stream(self) -> str:
         """``in``, ``out`` or ``both`` for what streams; "" for one answer to one call."""
-        return self.metadata.get("kit.stream", "")
+        return self.metadata.get(Meta.STREAM, "")
 
 
 class Catalog:
@@ -215,9 +215,9 @@ class Catalog:
         try:
             if wanted <= self._asked:  # it did not say last time
                 await asyncio.sleep(_RETRY_SECONDS)
-            await self._ask(f"{service}._schema")
+            await self._ask(schemas_subject(service))
             await asyncio.gather(
-                *(self._ask(f"{_SCHEMA}.{hash_}") for hash_ in self._wanted(service))
+                *(self._ask(schema_subject(hash_)) for hash_ in self._wanted(service))
             )
         finally:
             self._asked |= wanted
@@ -311,7 +311,7 @@ class Catalog:
 
 
 def _hash(endpoint: EndpointInfo) -> str:
-    return (endpoint.metadata or {}).get("kit.schema", "")
+    return (endpoint.metadata or {}).get(Meta.SCHEMA, "")
 
 
 def _is_named(name: str) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 
 from kitmsg.discovery.subject import ServiceInfo, find_services
 from kitmsg.errors import KitError
+from kitmsg.wire import DIRECT, DOWN, UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +24,9 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
 
-__all__ = ["DOWN", "UP", "Directory"]
+__all__ = ["Directory"]
 
 _log = logging.getLogger("kitmsg.discovery")
-
-UP: Final = "_kit.up"
-"""First tokens of the subject on which a new instance publishes its INFO."""
-
-DOWN: Final = "_kit.down"
-"""First tokens of the subject on which an instance that leaves publishes its id."""
 
 _MISSES: Final = 2  # rounds an instance may be silent in before it counts as gone
 
@@ -122,7 +117,7 @@ class Directory:
                 count[endpoint.subject] = count.get(endpoint.subject, 0) + 1
         if subject in count:
             return "it is known, but every instance is full, leaving or gone"
-        if subject.startswith("_kit.i."):
+        if subject.startswith(f"{DIRECT}."):
             return "no instance with that id is there"
         near = difflib.get_close_matches(subject, count, n=1, cutoff=0.6)
         if near:

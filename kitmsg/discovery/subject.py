@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from kitmsg.message import Message, check_name
+from kitmsg.wire import SRV
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ __all__ = [
     "ping_services",
 ]
 
-PREFIX: Final = "$SRV"
 _TYPE: Final = "io.nats.micro.v1.{}_response"
 
 # semver.org, "Is there a suggested regular expression", without the group names.
@@ -173,7 +173,7 @@ class Responder:
             if message.reply:
                 self._bus.publish(message.reply, body())
 
-        base = f"{PREFIX}.{verb}"
+        base = f"{SRV}.{verb}"
         name, id_ = self.info.name, self.info.id
         for subject in (base, f"{base}.{name}", f"{base}.{name}.{id_}"):
             self._subscriptions.append(self._bus.subscribe(subject, reply))
@@ -266,7 +266,7 @@ R = TypeVar("R", ServiceInfo, ServiceReport, Ping)
 async def _find(
     bus: Bus, verb: str, name: str, type_: type[R], timeout: float, stall: float
 ) -> list[R]:
-    subject = f"{PREFIX}.{verb}.{name}" if name else f"{PREFIX}.{verb}"
+    subject = f"{SRV}.{verb}.{name}" if name else f"{SRV}.{verb}"
     decoder = msgspec.json.Decoder(type_)
     found: list[R] = []
     for reply in await ask_many(bus, subject, timeout=timeout, stall=stall):

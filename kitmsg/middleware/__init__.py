@@ -11,7 +11,7 @@
 
 Each is a function that takes options and returns a `kitmsg.endpoint.Middleware`; each
 works on both sides, around a server's endpoint or a client's (`auth` on the server's
-only).  `kitmsg.endpoint.chain` composes them, the outermost first.  None of them knows
+only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of them knows
 another.
 
 Around a service's endpoint that streams they are around the whole stream, to its last

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from kitmsg.auth import PRINCIPAL, Principal, Refused
+from kitmsg.auth import Principal, Refused
 from kitmsg.auth.header import Authenticator
+from kitmsg.wire import AUTHORIZATION, PRINCIPAL
 
 if TYPE_CHECKING:
     from kitmsg.auth import Verifier
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["auth"]
 
@@ -45,7 +46,7 @@ def auth(*verifiers: Verifier, trust_gateway: bool = False) -> Middleware:
             if told:
                 ctx.principal = _parse(told)
             else:
-                given = ctx.headers.all("Authorization")
+                given = ctx.headers.all(AUTHORIZATION)
                 ctx.principal = await authenticator.authenticate(given)
             return await call(ctx, request)
 

@@ -9,7 +9,7 @@ from kitmsg.errors import DeadlineExceeded, ResourceExhausted
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["bulkhead"]
 

@@ -14,7 +14,7 @@ from kitmsg.errors import Code, KitError, code_of
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["log"]
 

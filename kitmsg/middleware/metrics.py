@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["metrics"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["RetryBudget", "full_jitter", "retry"]
 

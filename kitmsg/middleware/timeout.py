@@ -9,7 +9,7 @@ from kitmsg.context import Context, current, enter
 from kitmsg.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from kitmsg.endpoint import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 
 __all__ = ["timeout"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kitmsg.codec import DECODE_ERRORS, Codec, translate
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.calls import Shape
-from kitmsg.schema.conform import conform
+from kitmsg.schema.instances import validator
 from kitmsg.schema.signatures import Signature
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Described(Signature):
 
 
 def _reader(codec: Codec, schema: dict[str, Any]) -> Callable[[bytes], Any]:
-    decode, fit = codec.decoder(Any), conform(schema)
+    decode, fit = codec.decoder(Any), validator(schema)
 
     def read(data: bytes) -> Any:
         try:

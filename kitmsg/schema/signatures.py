@@ -23,9 +23,10 @@ from kitmsg.codec import (
     translate,
 )
 from kitmsg.errors import DataLoss, InvalidArgument
-from kitmsg.schema import jsonschema, strict, types
+from kitmsg.schema import jsonschema, types, validate
 from kitmsg.schema.calls import Adapter, Shape, StreamRequest, adapt
 from kitmsg.schema.defaults import filled
+from kitmsg.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
     import inspect
@@ -190,13 +191,13 @@ class Signature:
         if codec.name == "raw":
             return self._raw_request_decoder()
         decode = filled(codec.decoder(self.request), self._info)
-        check = strict.compile_check(
+        check = validate.compile_check(
             self._info, forbid_unknown=self.unknown_fields == "forbid"
         )
         if check is None:
             return _guarded(decode, self._retry(codec.name, decode))
         return _checked(
-            decode, check, strict.untyped(codec.name), self._retry(codec.name, decode)
+            decode, check, validate.untyped(codec.name), self._retry(codec.name, decode)
         )
 
     def request_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
@@ -216,16 +217,16 @@ class Signature:
         """
         info = mi.type_info(self.item)
         decode = filled(codec.decoder(self.item), info)
-        describe = functools.partial(strict.choices_at, info)
+        describe = functools.partial(validate.choices_at, info)
 
         def fail(_: bytes, error: BaseException) -> Any:
             raise translate(error, codec.name, describe) from error
 
         forbids = self.unknown_fields == "forbid"
-        check = strict.compile_check(info, forbid_unknown=forbids)
+        check = validate.compile_check(info, forbid_unknown=forbids)
         if check is None or codec.name == "raw":
             return _guarded(decode, fail)
-        return _checked(decode, check, strict.untyped(codec.name), fail)
+        return _checked(decode, check, validate.untyped(codec.name), fail)
 
     def item_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from an item that the caller streams to its bytes."""
@@ -241,7 +242,7 @@ class Signature:
         info = mi.type_info(self.response)
         decode = filled(codec.decoder(self.response), info)
         what = types.spell(self.response)
-        describe = functools.partial(strict.choices_at, info)
+        describe = functools.partial(validate.choices_at, info)
 
         def fail(_: bytes, error: BaseException) -> Any:
             problem = translate(error, codec.name, describe)
@@ -281,7 +282,7 @@ class Signature:
             raise InvalidArgument(
                 f"{RAW.content_type} carries bytes only, and {self.where} takes"
                 f" ({fields}); use application/json or application/msgpack",
-                field="Content-Type",
+                field=CONTENT_TYPE,
             )
 
         return refuse
@@ -291,7 +292,7 @@ class Signature:
     ) -> Callable[[bytes, BaseException], Any]:
         """Return what happens to a body that did not decode."""
         empty = b"{}" if codec_name == "json" else b"\x80"
-        describe = functools.partial(strict.choices_at, self._info)
+        describe = functools.partial(validate.choices_at, self._info)
 
         def retry(data: bytes, error: BaseException) -> Any:
             if data:
@@ -362,7 +363,7 @@ def _guarded(
 
 def _checked(
     decode: Callable[[bytes], Any],
-    check: strict.Check,
+    check: validate.Check,
     untyped: Callable[[bytes], Any],
     fail: Callable[[bytes, BaseException], Any],
 ) -> Callable[[bytes], Any]:

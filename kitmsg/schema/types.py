@@ -208,7 +208,7 @@ def bounded(annotation: Any) -> Any:
     """Return `annotation` with every int held to 64 bits and every float finite.
 
     Reaches into builtin containers, optionals and unions; bounds that are there already
-    stay.  What is inside classes is left to `kitmsg.schema.strict`.
+    stay.  What is inside classes is left to `kitmsg.schema.validate`.
     """
     if annotation in (int, float):
         return _with_bounds(annotation, ())

@@ -34,6 +34,7 @@ from kitmsg.schema.places import HEADER_KEY
 from kitmsg.transport.client import MAX_TIMEOUT
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
+from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     )
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
 
 __all__ = [
     "DEFAULTS",
@@ -107,15 +108,15 @@ class Declaration:
         """Return what INFO says of it beside name and subject: text by name."""
         options = self.options
         facts = {
-            "kit.schema": self.describe()["hash"],
-            "kit.http": options.http,
-            "kit.idempotent": "true" if options.idempotent else "",
-            "kit.timeout": "" if options.timeout is None else f"{options.timeout:g}",
-            "kit.cache": "" if options.cache is None else str(options.cache),
-            "kit.status": "" if options.status == _OK else str(options.status),
-            "kit.stream": self.signature.stream,
-            "kit.wire": "" if options.wire == "kit" else options.wire,
-            "description": " ".join(self.signature.doc.split()),
+            Meta.SCHEMA: self.describe()["hash"],
+            Meta.HTTP: options.http,
+            Meta.IDEMPOTENT: "true" if options.idempotent else "",
+            Meta.TIMEOUT: "" if options.timeout is None else f"{options.timeout:g}",
+            Meta.CACHE: "" if options.cache is None else str(options.cache),
+            Meta.STATUS: "" if options.status == _OK else str(options.status),
+            Meta.STREAM: self.signature.stream,
+            Meta.WIRE: "" if options.wire == "kit" else options.wire,
+            Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
         return {name: text for name, text in facts.items() if text}
 

@@ -15,7 +15,7 @@ from kitmsg.service.declare import Declaration, Options, Service
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
 
 __all__ = ["describe", "described_service"]
 

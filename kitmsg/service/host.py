@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kitmsg.discovery.directory import DOWN, UP
 from kitmsg.discovery.subject import (
     EndpointInfo,
     EndpointReport,
@@ -27,7 +26,7 @@ from kitmsg.discovery.subject import (
     ServiceInfo,
     ServiceReport,
 )
-from kitmsg.endpoint import Endpoint, chain
+from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.service.declare import Declaration, Service
@@ -36,6 +35,7 @@ from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
 from kitmsg.transport.stream_server import StreamServer, sending
 from kitmsg.transport.typed import decode_item, decode_request, encode_response
+from kitmsg.wire import DOWN, UP, schema_subject, schemas_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +43,11 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
 
-__all__ = ["SCHEMA", "RestartsExceeded", "ServiceHost"]
+__all__ = ["RestartsExceeded", "ServiceHost"]
 
 _log = logging.getLogger("kitmsg.service")
 
 _STOP_SECONDS = 3.0
-
-SCHEMA = "_kit.schema"
-"""First tokens of the subject that serves a schema by its hash."""
 
 
 class RestartsExceeded(RuntimeError):
@@ -277,8 +274,8 @@ class ServiceHost:
         """Serve the schemas, all by ``{service}._schema`` and each by its hash."""
         declarations = self.service.__declarations__
         described = {name: d.describe() for name, d in declarations.items()}
-        bodies = {f"{self.service.name}._schema": described} | {
-            f"{SCHEMA}.{schema['hash']}": schema for schema in described.values()
+        bodies = {schemas_subject(self.service.name): described} | {
+            schema_subject(schema["hash"]): schema for schema in described.values()
         }
         for subject, body in bodies.items():
             answer = self._answer_with(msgspec.json.encode(body))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kitmsg.bus import Bus
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.message import Message
 
 __all__ = ["DEFAULT_URL", "Kit", "connect"]

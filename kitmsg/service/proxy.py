@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import current
-from kitmsg.endpoint import Endpoint, Middleware, chain
+from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
 from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
-from kitmsg.transport.intake import DIRECT
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import decode_response, encode_item, encode_request
-from kitmsg.transport.wire import CALLER, CONTENT_TYPE, TIMEOUT
+from kitmsg.wire import CALLER, CONTENT_TYPE, TIMEOUT, direct_subject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -74,7 +73,7 @@ def make_client(
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
         if instance:
-            subject = f"{DIRECT}.{instance}.{subject}"
+            subject = direct_subject(instance, subject)
         make = _stream_client if declaration.signature.stream else _client
         call: Endpoint[Any, Any] = make(
             declaration,

@@ -8,7 +8,7 @@
     gokit.py    the same, as Go kit's NATS transport speaks them
 
     stream.py         a stream between two peers, in bytes
-    frames.py         its messages; windows.py: its flow; hub.py: its inbox, heartbeats
+    frames.py         its messages; windows.py: its flow; inbox.py: its inbox, heartbeats
     stream_server.py  StreamServer: a subject whose endpoint streams
     stream_client.py  StreamClient: such an endpoint, called over the bus
     transfer.py       requests and replies too long for one message

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context
-from kitmsg.endpoint import Endpoint, Req, Resp
+from kitmsg.endpoints import Endpoint, Req, Resp
 from kitmsg.errors import DeadlineExceeded, InvalidArgument, NoResponders
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.transport import transfer
-from kitmsg.transport.wire import (
-    CALLER,
-    TIMEOUT,
-    Declared,
-    decode_error,
-    plain_headers,
-)
+from kitmsg.transport.replies import Declared, decode_error
+from kitmsg.wire import CALLER, TIMEOUT, plain_headers
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus

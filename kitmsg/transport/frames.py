@@ -19,21 +19,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.message import encode_headers
+from kitmsg.wire import CREDIT, SEQ, STREAM, with_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kitmsg.message import Headers
 
 __all__ = [
-    "BEAT",
     "BEAT_FRAME",
-    "BODY",
-    "BODY_BYTES",
     "CANCEL_FRAME",
-    "CREDIT",
-    "SEQ",
-    "STREAM",
     "credit_frame",
     "credit_number",
     "end_frame",
@@ -41,22 +34,14 @@ __all__ = [
     "item_number",
     "number",
     "open_frame",
-    "with_fields",
 ]
 
-STREAM: Final = "Kit-Stream"
-CREDIT: Final = "Kit-Credit"
-SEQ: Final = "Kit-Seq"
-BEAT: Final = "Kit-Heartbeat"
-BODY: Final = "Kit-Body"
-BODY_BYTES: Final = "Kit-Body-Bytes"
+BEAT_FRAME: Final = encode_headers({STREAM: "beat"})
+CANCEL_FRAME: Final = encode_headers({STREAM: "cancel"})
 
-BEAT_FRAME: Final = b"NATS/1.0\r\nKit-Stream: beat\r\n\r\n"
-CANCEL_FRAME: Final = b"NATS/1.0\r\nKit-Stream: cancel\r\n\r\n"
-
-_ITEM: Final = b"NATS/1.0\r\nKit-Seq: "
+_ITEM: Final = b"NATS/1.0\r\n%b: " % SEQ.encode()
 _FROM: Final = len(_ITEM)
-_CREDIT: Final = b"NATS/1.0\r\nKit-Credit: "
+_CREDIT: Final = b"NATS/1.0\r\n%b: " % CREDIT.encode()
 _CREDIT_FROM: Final = len(_CREDIT)
 _MAX_DIGITS: Final = 15
 
@@ -89,7 +74,7 @@ def credit_frame(upto: int) -> bytes:
 
 def open_frame(credit: int) -> bytes:
     """Return the header block with which a service takes a stream."""
-    return b"NATS/1.0\r\nKit-Stream: open\r\nKit-Credit: %d\r\n\r\n" % credit
+    return encode_headers({STREAM: "open", CREDIT: str(credit)})
 
 
 def end_frame(sent: int, block: bytes = b"") -> bytes:
@@ -100,14 +85,6 @@ def end_frame(sent: int, block: bytes = b"") -> bytes:
         block: Header block of the error that ended it, or of other headers.
     """
     return with_fields(block, {STREAM: "end", SEQ: str(sent)})
-
-
-def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:
-    """Return a header block with more fields in front."""
-    rest = block.partition(b"\r\n")[2]
-    if not rest or not fields:
-        return block or encode_headers(fields)
-    return encode_headers(fields)[:-2] + rest
 
 
 def number(headers: Headers, name: str) -> int:

@@ -23,13 +23,8 @@ from kitmsg.codec import DECODE_ERRORS, JSON, translate
 from kitmsg.errors import Code, DataLoss, KitError, code_of, error_for
 from kitmsg.message import encode_headers
 from kitmsg.schema.defaults import filled
-from kitmsg.transport.wire import (
-    CODE,
-    ERROR,
-    SERVICE_ERROR,
-    SERVICE_ERROR_CODE,
-    one_line,
-)
+from kitmsg.transport.replies import one_line
+from kitmsg.wire import CODE, ERROR, SERVICE_ERROR, SERVICE_ERROR_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,9 @@ from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
+from kitmsg.transport.replies import encode_error
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher
-from kitmsg.transport.wire import CANCEL, encode_error
+from kitmsg.wire import CANCEL, DIRECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,15 +25,12 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.server import Server
 
-__all__ = ["DIRECT", "Intake"]
+__all__ = ["Intake"]
 
 _log = logging.getLogger("kitmsg.transport")
 
 _UNLIMITED: Final = 1 << 30
 _FLUSH_SECONDS: Final = 1.0  # for a bus that hangs, when there is no time left
-
-DIRECT: Final = "_kit.i"
-"""First tokens of the subjects that reach one instance."""
 
 
 class Intake:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.bus.asks import cancel_subject
 from kitmsg.errors import (
     Cancelled,
     Code,
@@ -21,19 +20,19 @@ from kitmsg.errors import (
     NoResponders,
     Unavailable,
 )
-from kitmsg.transport.frames import (
+from kitmsg.transport.frames import number, open_frame
+from kitmsg.transport.stream import NO_RESPONDERS, Stream
+from kitmsg.transport.windows import FIRST_WINDOW
+from kitmsg.wire import (
     BEAT,
     BODY,
     CREDIT,
     SEQ,
     STREAM,
-    number,
-    open_frame,
+    TIMEOUT,
+    cancel_subject,
     with_fields,
 )
-from kitmsg.transport.stream import NO_RESPONDERS, Stream
-from kitmsg.transport.windows import FIRST_WINDOW
-from kitmsg.transport.wire import TIMEOUT
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -126,7 +125,7 @@ class _Calling(Stream):
             self._close(NoResponders(self._name))
         elif headers.get(STREAM) == "open" and message.reply:
             self._peer = message.reply
-            self._hub.watch(self, self._beat)
+            self._inbox.watch(self, self._beat)
             self._out.grant(number(headers, CREDIT))
             self._in.waiters.wake()
         elif headers.get(STREAM) == "end":
@@ -170,7 +169,7 @@ class _Serving(Stream):
     def answer(self, message: Message, *, takes_items: bool) -> None:
         """Take a stream that `message` asks for."""
         self._peer = message.reply
-        self._hub.watch(self, self._beat)
+        self._inbox.watch(self, self._beat)
         self._out.grant(number(message.headers, CREDIT))
         self._in.granted = FIRST_WINDOW if takes_items else 0
         self._tell(open_frame(self._in.granted), reply=self.subject)

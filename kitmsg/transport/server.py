@@ -34,19 +34,13 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
+from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
-from kitmsg.transport.wire import (
-    CALLER,
-    Declared,
-    declaration,
-    encode_error,
-    error_code,
-    timeout_ms,
-)
+from kitmsg.wire import CALLER, timeout_ms
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
     from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["ErrorEncoder", "Server"]

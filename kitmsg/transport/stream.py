@@ -39,9 +39,6 @@ from kitmsg.errors import (
 from kitmsg.transport.frames import (
     BEAT_FRAME,
     CANCEL_FRAME,
-    CREDIT,
-    SEQ,
-    STREAM,
     credit_frame,
     credit_number,
     end_frame,
@@ -49,9 +46,10 @@ from kitmsg.transport.frames import (
     item_number,
     number,
 )
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
+from kitmsg.transport.replies import decode_error
 from kitmsg.transport.windows import Incoming, Outgoing
-from kitmsg.transport.wire import decode_error
+from kitmsg.wire import CREDIT, SEQ, STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +83,8 @@ class Stream:
         "_beat",
         "_bus",
         "_catching_up",
-        "_hub",
         "_in",
+        "_inbox",
         "_is_open",
         "_late",
         "_name",
@@ -108,8 +106,8 @@ class Stream:
         self.on_item: Callable[[Message], bool] | None = None
         self.quiet = self.silent = 0
         self._bus = bus
-        self._hub = hub_of(bus)
-        self.subject = self._hub.next_subject()
+        self._inbox = inbox_of(bus)
+        self.subject = self._inbox.next_subject()
         self._name = name
         self._beat = beat
         self._peer = ""
@@ -118,7 +116,7 @@ class Stream:
         self._out = Outgoing()
         self._late: deque[tuple[bytes, str, bytes]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
-        self._hub.join(self.subject, self)
+        self._inbox.join(self.subject, self)
 
     def __repr__(self) -> str:
         state = "open" if self._is_open else "ended"
@@ -169,7 +167,7 @@ class Stream:
     def _read(self) -> None:
         """Let the peer send more, if there is room now."""
         if self._in.read() and self._is_open:
-            credit = self._in.grant(self._hub.busy(self))
+            credit = self._in.grant(self._inbox.busy(self))
             if credit:
                 self._tell(credit_frame(credit))
 
@@ -295,7 +293,7 @@ class Stream:
             self._break(error)
         self._out.waiters.wake()
 
-    # -- what comes in; called by the hub ---------------------------------------------
+    # -- what comes in; called by the inbox ---------------------------------------------
 
     def take(self, message: Message) -> None:
         """Take a frame from the peer, whatever it is.  Hot path: runs for every item."""
@@ -355,7 +353,7 @@ class Stream:
         elif kind == "cancel":
             self._let_go()
         elif kind == "open" and message.reply != self._peer:
-            self._hub.refuse(message)
+            self._inbox.refuse(message)
             self._end_by(FailedPrecondition(f"several peers took {self._name}"))
         elif not message.header_block:
             self._end_by(DataLoss(f"{self._name} sends a message without headers"))
@@ -413,8 +411,8 @@ class Stream:
         elif self._peer and subject == self._peer.lower():
             what = f"this NATS user may not send to the other side of {self._name}"
             self._end_by(BusDenied(what))
-        elif subject == f"{self._hub.prefix}*".lower():
-            self._end_by(self._hub.denial())
+        elif subject == f"{self._inbox.prefix}*".lower():
+            self._end_by(self._inbox.denial())
 
     def _stop_work(self, code: Code) -> None:
         if self.on_cancel is not None:
@@ -425,6 +423,6 @@ class Stream:
             return
         self._is_open = False
         self.error = error
-        self._hub.leave(self.subject, self, self._beat)
+        self._inbox.leave(self.subject, self, self._beat)
         self._in.waiters.wake()
         self._out.waiters.wake()

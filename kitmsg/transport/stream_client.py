@@ -23,15 +23,16 @@ from kitmsg.errors import (
 from kitmsg.message import encode_headers
 from kitmsg.transport.client import Before, Client, Hint
 from kitmsg.transport.opening import OPEN_TIMEOUT
+from kitmsg.transport.replies import decode_error
 from kitmsg.transport.transfer import open_large
-from kitmsg.transport.wire import CALLER, decode_error
+from kitmsg.wire import CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
     from kitmsg.schema.calls import StreamRequest
     from kitmsg.transport.stream import Stream

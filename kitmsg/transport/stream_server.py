@@ -27,17 +27,16 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.schema.calls import StreamRequest
-from kitmsg.transport.frames import STREAM
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import Server
 from kitmsg.transport.transfer import is_elsewhere
-from kitmsg.transport.wire import timeout_ms
+from kitmsg.wire import STREAM, timeout_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from kitmsg.bus import Bus
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg.transport.typed import Decode, Encode

@@ -26,17 +26,10 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.message import Message, encode_headers
-from kitmsg.transport.frames import (
-    BODY,
-    BODY_BYTES,
-    CANCEL_FRAME,
-    STREAM,
-    number,
-    with_fields,
-)
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.frames import CANCEL_FRAME, number
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.wire import TIMEOUT
+from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, with_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,14 +78,14 @@ class _Offer:
         self.quiet = self.silent = 0
         self._bus = bus
         self._data = data
-        self._hub = hub_of(bus)
+        self._inbox = inbox_of(bus)
         self._stream: Stream | None = None
         self._sending: asyncio.Task[None] | None = None
-        self.subject = self._hub.next_subject()
+        self.subject = self._inbox.next_subject()
         loop = asyncio.get_running_loop()
         self.fetched = loop.create_future()
         self._unclaimed = loop.call_later(_CLAIM_SECONDS, self.lost, "")
-        self._hub.join(self.subject, self)
+        self._inbox.join(self.subject, self)
 
     def take(self, message: Message) -> None:
         """Begin to send to whoever asks first."""
@@ -109,7 +102,7 @@ class _Offer:
                 return
         except KitError as exc:
             _log.debug("%s was asked for in no good way: %s", self.subject, exc)
-        self._hub.refuse(message)
+        self._inbox.refuse(message)
 
     async def _send(self, stream: Stream) -> None:
         data = memoryview(self._data)
@@ -137,7 +130,7 @@ class _Offer:
 
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
-        self._hub.leave(self.subject, self)
+        self._inbox.leave(self.subject, self)
         self._unclaimed.cancel()
         if self._stream is not None:
             self._stream.cancel()

@@ -12,8 +12,8 @@ from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
-from kitmsg.transport import wire
-from kitmsg.transport.wire import CONTENT_TYPE
+from kitmsg.transport import replies
+from kitmsg.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from kitmsg.schema import Signature
@@ -188,4 +188,4 @@ def reply_codec(ctx: Context, message: Message) -> Codec:
     Raises:
         DataLoss: The header names none we know.
     """
-    return wire.reply_codec(message, ctx.codec or MSGPACK)
+    return replies.reply_codec(message, ctx.codec or MSGPACK)

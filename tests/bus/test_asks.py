@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg.bus.asks import TICK, Asks, cancel_subject
+from kitmsg.bus.asks import TICK, Asks
 from kitmsg.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -17,6 +17,7 @@ from kitmsg.errors import (
     PermissionDenied,
 )
 from kitmsg.message import Message
+from kitmsg.wire import cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable

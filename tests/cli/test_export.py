@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kitmsg.schema.lock import Lock
+from kitmsg.idl.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kitmsg.context import Context
-from kitmsg.endpoint import chain
+from kitmsg.endpoints import chain
 from kitmsg.errors import Internal, NotFound
 from kitmsg.middleware import log, timeout
 
 if TYPE_CHECKING:
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
 
 
 async def echo(_ctx: Context, request: str) -> str:

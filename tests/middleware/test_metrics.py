@@ -14,7 +14,7 @@ from kitmsg.errors import NotFound
 from kitmsg.middleware import metrics
 
 if TYPE_CHECKING:
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
 
 
 async def echo(_ctx: Context, request: str) -> str:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from kitmsg import Service, endpoint, middleware
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.context import Context, current
-from kitmsg.endpoint import Middleware, chain
+from kitmsg.endpoints import Middleware, chain
 from kitmsg.errors import Code, KitError, NotFound, ResourceExhausted, Unavailable
 from kitmsg.middleware import log, rate_limit, retry, timeout
 from kitmsg.service import Kit

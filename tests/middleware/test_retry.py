@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from kitmsg.context import Context
-from kitmsg.endpoint import chain
+from kitmsg.endpoints import chain
 from kitmsg.errors import (
     Code,
     DeadlineExceeded,

@@ -14,7 +14,7 @@ from kitmsg.codec import JSON
 from kitmsg.errors import DeadlineExceeded, NotFound
 
 if TYPE_CHECKING:
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
 
 

@@ -29,7 +29,7 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 
 
 class Reading(msgspec.Struct):
@@ -203,7 +203,7 @@ async def test_leaving_the_loop_ends_the_work(kit: Kit, meter: Meter) -> None:
         break
     await asyncio.sleep(0.01)
     assert meter.closed == ["ticks"]
-    assert len(hub_of(kit.bus)) == 0
+    assert len(inbox_of(kit.bus)) == 0
 
 
 async def test_closing_ends_the_work(kit: Kit, meter: Meter) -> None:
@@ -433,7 +433,7 @@ async def test_a_cancelled_open_reaches_the_service(kit: Kit) -> None:
     with pytest.raises((asyncio.CancelledError, Cancelled)):
         await reading
     await asyncio.sleep(0.1)
-    assert len(hub_of(kit.bus)) == 0
+    assert len(inbox_of(kit.bus)) == 0
 
 
 async def test_what_discovery_says(kit: Kit, meter: Meter) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg import Kit
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
 
 
 class OutOfStock(BusinessError):

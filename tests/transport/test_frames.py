@@ -14,8 +14,8 @@ from kitmsg.transport.frames import (
     item_number,
     number,
     open_frame,
-    with_fields,
 )
+from kitmsg.wire import with_fields
 
 
 @given(st.integers(1, 10**14))

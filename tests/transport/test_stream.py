@@ -428,7 +428,7 @@ async def test_a_bad_heartbeat_is_refused(memory_bus: MemoryBus, text: str) -> N
 
 async def test_nothing_is_left_of_streams_that_ended(pair: Pair) -> None:
     """However they end, the inbox forgets them."""
-    from kitmsg.transport.hub import hub_of
+    from kitmsg.transport.inbox import inbox_of
 
     await pair.serve(lambda stream: give(stream, 3))
     for _ in range(5):
@@ -438,8 +438,8 @@ async def test_nothing_is_left_of_streams_that_ended(pair: Pair) -> None:
             await open_stream(pair.client, "test.nothing", b"")
     await asyncio.gather(*pair.tasks)
     await pair.server.flush()
-    assert len(hub_of(pair.client)) == 0
-    assert len(hub_of(pair.server)) == 0
+    assert len(inbox_of(pair.client)) == 0
+    assert len(inbox_of(pair.server)) == 0
 
 
 async def test_an_item_over_the_payload_limit_is_refused(memory_bus: MemoryBus) -> None:

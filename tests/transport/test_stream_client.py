@@ -13,7 +13,7 @@ from kitmsg import Context, Kit, Service, endpoint
 from kitmsg.errors import DataLoss, FailedPrecondition, Unavailable
 from kitmsg.middleware import retry
 from kitmsg.schema.calls import StreamRequest
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 
 if TYPE_CHECKING:
     from kitmsg.transport import StreamCall
@@ -114,7 +114,7 @@ async def test_closing_a_call_that_is_being_opened(kit: Kit, store: Store) -> No
     with pytest.raises(StopAsyncIteration):
         await reading
     await asyncio.sleep(0.1)
-    assert len(hub_of(kit.bus)) == 0
+    assert len(inbox_of(kit.bus)) == 0
 
 
 async def test_an_upload_that_broke_is_not_half_repeated(
@@ -175,7 +175,7 @@ async def test_an_item_that_cannot_be_read_ends_the_stream(
     with pytest.raises(DataLoss):
         await anext(call)
     await asyncio.sleep(0.1)
-    assert len(hub_of(kit.bus)) == 0
+    assert len(inbox_of(kit.bus)) == 0
 
 
 async def test_throwing_into_a_call(kit: Kit, store: Store) -> None:

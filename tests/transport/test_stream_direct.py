@@ -10,7 +10,7 @@ import pytest
 from kitmsg.codec import JSON
 from kitmsg.errors import FailedPrecondition
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.transport.wire import reply_codec
+from kitmsg.transport.replies import reply_codec
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus

@@ -24,7 +24,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, encode_headers
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.transport.frames import credit_frame, end_frame, item_frame, open_frame
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ async def test_a_stream_is_not_taken_for_who_cannot_be_reached(
     message = Message("test.stream", b"", reply, block)
     with pytest.raises(InvalidArgument, match="subject"):
         accept(memory_bus, message, "test.stream", takes_items=True)
-    assert len(hub_of(memory_bus)) == 0
+    assert len(inbox_of(memory_bus)) == 0
 
 
 async def test_a_peer_that_keeps_no_deadline(
@@ -213,7 +213,7 @@ async def test_a_broken_bus_ends_the_work_too(
     stream._peer = "not..a.subject"
     stream.beat()
     assert codes == [Code.INVALID_ARGUMENT]
-    assert len(hub_of(memory_bus)) == 0
+    assert len(inbox_of(memory_bus)) == 0
 
 
 blocks = st.one_of(
@@ -274,7 +274,7 @@ def test_any_frames_at_all(
             with contextlib.suppress(KitError):
                 await use(stream)
             stream.finish_with()
-        assert len(hub_of(bus)) == 0
+        assert len(inbox_of(bus)) == 0
         await bus.close()
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:

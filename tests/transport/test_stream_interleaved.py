@@ -13,7 +13,7 @@ from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import KitError
 from kitmsg.message import encode_headers
 from kitmsg.testing.loop import VirtualTimeLoop
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Interleaved(RuleBasedStateMachine):
                 with contextlib.suppress(KitError):
                     await end.stream.send(b"late")
                     raise AssertionError("a stream that is over took an item")
-            assert len(hub_of(self.bus)) == 0
+            assert len(inbox_of(self.bus)) == 0
             await self.bus.close()
 
         self.run_now(end_all())

@@ -20,7 +20,7 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg.schema.calls import StreamRequest
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.stream_server import StreamServer
 
@@ -250,7 +250,7 @@ async def test_ten_thousand_streams_leave_nothing(memory_bus: MemoryBus) -> None
         yield b"1"
 
     server = await served(memory_bus, few)
-    hub = hub_of(memory_bus)
+    inbox = inbox_of(memory_bus)
     for _ in range(100):
         streams = await asyncio.gather(
             *(open_stream(memory_bus, "test.stream", b"") for _ in range(100))
@@ -263,8 +263,8 @@ async def test_ten_thousand_streams_leave_nothing(memory_bus: MemoryBus) -> None
     await memory_bus.flush()
     await memory_bus.flush()
     assert server.in_hand() == (0, 0)
-    assert len(hub) == 0
-    assert hub._rounds == {}
+    assert len(inbox) == 0
+    assert inbox._wheels == {}
     assert server.stats.requests == 10_000
     await server.drain(0)
 

@@ -20,7 +20,7 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.message import Message, encode_headers
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher, request
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ async def test_long_both_ways(pair: tuple[Kit, Kit]) -> None:
     assert await client.make(LONG) == b"x" * LONG
     assert await client.turn(data) == data[::-1]
     assert await client.size(b"short") == 5
-    assert len(hub_of(pair[0].bus)) == 0
+    assert len(inbox_of(pair[0].bus)) == 0
 
 
 async def test_several_at_once(pair: tuple[Kit, Kit]) -> None:
@@ -147,7 +147,7 @@ async def test_cancelling_reaches_a_turn_with_a_long_request(
             break
         await asyncio.sleep(0.01)
     assert store.was_cancelled
-    assert len(hub_of(pair[0].bus)) == 0
+    assert len(inbox_of(pair[0].bus)) == 0
 
 
 async def test_time_goes_on_while_a_body_travels(memory_bus: MemoryBus) -> None:
@@ -245,7 +245,7 @@ async def test_a_reply_nobody_fetches_ends_with_its_turn(
     assert host.intake.mailbox.running == 1
     await asyncio.sleep(0.2)
     assert host.intake.mailbox.running == 0
-    assert len(hub_of(memory_bus)) == 0
+    assert len(inbox_of(memory_bus)) == 0
     await kit.close()
 
 
@@ -276,7 +276,7 @@ async def test_sizes_around_the_limit_of_the_bus() -> None:
         data = b"x" * size
         assert await client.turn(data) == data
     assert await client.turn(b"") == b""
-    assert len(hub_of(bus)) == 0
+    assert len(inbox_of(bus)) == 0
     await kit.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 from kitmsg import Kit, Service, endpoint
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.message import Message, encode_headers
-from kitmsg.transport.wire import plain_headers
+from kitmsg.wire import plain_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

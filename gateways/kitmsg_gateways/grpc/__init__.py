@@ -118,7 +118,7 @@ def check(options: GatewayOptions) -> None:
     """
     need_grpc()
     from kitmsg.errors import InvalidArgument
-    from kitmsg.schema.numbers import warn_apart
+    from kitmsg.idl.numbers import warn_apart
     from kitmsg_gateways.grpc.metadata import Forwarding
     from kitmsg_gateways.grpc.server import choose_source
     from kitmsg_gateways.grpc.tls import credentials

@@ -35,13 +35,8 @@ from kitmsg.errors import (
     outward,
 )
 from kitmsg.transport import transfer
-from kitmsg.transport.wire import (
-    CODE,
-    CONTENT_TYPE,
-    ERROR,
-    decode_error,
-    reply_codec,
-)
+from kitmsg.transport.replies import decode_error, reply_codec
+from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
 from kitmsg_gateways.grpc.metadata import Forwarding, timeout_of
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
 from kitmsg_gateways.metrics import UNKNOWN_METHOD

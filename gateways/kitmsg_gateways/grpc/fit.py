@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from kitmsg.schema.shapes import (
+from kitmsg.idl.model import (
     KINDS,
     Enum as EnumShape,
     Field,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, MethodDescriptor
 
-    from kitmsg.schema.shapes import Method, ServiceShapes
+    from kitmsg.idl.model import Method, ServiceShapes
 
 __all__ = ["ERROR_FIELD", "Fit", "fit"]
 

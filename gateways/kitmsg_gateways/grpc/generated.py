@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kitmsg.schema.numbers import Numbers, misfit
-from kitmsg.schema.shaping import shape_service
+from kitmsg.idl.numbers import Numbers, misfit
+from kitmsg.idl.service import shape_service
 from kitmsg_gateways.grpc.coders import make_method
 from kitmsg_gateways.grpc.convert import Converters
 from kitmsg_gateways.grpc.layout import lay_out

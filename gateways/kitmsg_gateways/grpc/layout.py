@@ -15,9 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kitmsg.schema.lock import Lock
-from kitmsg.schema.naming import camel, plain, snake, unique
-from kitmsg.schema.shapes import (
+from kitmsg.idl.lock import Lock
+from kitmsg.idl.model import (
     KINDS,
     Enum as EnumShape,
     Field,
@@ -27,6 +26,7 @@ from kitmsg.schema.shapes import (
     Struct,
     Union,
 )
+from kitmsg.idl.naming import camel, plain, snake, unique
 from kitmsg_gateways.grpc.spelling import field_name, package_name, spelled, value_name
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from kitmsg_gateways.grpc.layout import VALUE, Enum, Layout, Message, Rpc, Slot,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kitmsg.schema.lock import Lock
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.lock import Lock
+    from kitmsg.idl.model import ServiceShapes
 
 __all__ = ["IMPORT", "descriptor", "file_name", "generate", "text"]
 

@@ -17,7 +17,7 @@ import grpc.aio
 
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
-from kitmsg.schema.numbers import misfit
+from kitmsg.idl.numbers import misfit
 from kitmsg_gateways import metrics
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.schema.naming import plain, unique
+from kitmsg.idl.naming import plain, unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

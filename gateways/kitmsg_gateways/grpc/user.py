@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg.schema.naming import plain
-from kitmsg.schema.shaping import shape_service
+from kitmsg.idl.naming import plain
+from kitmsg.idl.service import shape_service
 from kitmsg_gateways.grpc.coders import make_method
 from kitmsg_gateways.grpc.convert import Converters
 from kitmsg_gateways.grpc.fit import ERROR_FIELD, fit

@@ -18,7 +18,8 @@ from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_ty
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
 from kitmsg.transport import gokit, transfer
-from kitmsg.transport.wire import CODE, CONTENT_TYPE, ERROR, decode_error
+from kitmsg.transport.replies import decode_error
+from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
 from kitmsg_gateways.http.problem import GOKIT_TYPE, Problem
 from kitmsg_gateways.http.whole import Brief
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
 from kitmsg.errors import Code
+from kitmsg.wire import Meta
 from kitmsg_gateways.http.components import Components
 from kitmsg_gateways.http.jsonrpc import RpcError
 from kitmsg_gateways.http.problem import Problem
@@ -53,7 +54,7 @@ class Mounted(CatalogEndpoint):
     @cached_property
     def cache(self) -> int | None:
         """Seconds for which a client may keep an answer to GET; None if it may not."""
-        text = self.metadata.get("kit.cache", "")
+        text = self.metadata.get(Meta.CACHE, "")
         return int(text) if _DIGITS.fullmatch(text) else None
 
     @cached_property
@@ -69,7 +70,7 @@ class Mounted(CatalogEndpoint):
     @cached_property
     def status(self) -> int:
         """HTTP status of a result; one of nothing is 204 if this is 200."""
-        text = self.metadata.get("kit.status", "")
+        text = self.metadata.get(Meta.STATUS, "")
         return int(text) if _SUCCESS.fullmatch(text) else 200
 
     @cached_property

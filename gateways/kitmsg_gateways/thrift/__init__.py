@@ -95,7 +95,7 @@ def check(options: GatewayOptions) -> None:
     """
     need_thriftpy2()
     from kitmsg.errors import InvalidArgument
-    from kitmsg.schema.numbers import warn_apart
+    from kitmsg.idl.numbers import warn_apart
     from kitmsg_gateways.thrift.protocol import Limits
     from kitmsg_gateways.thrift.server import make_source
     from kitmsg_gateways.thrift.tls import server_context

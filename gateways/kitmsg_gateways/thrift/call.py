@@ -27,7 +27,8 @@ from kitmsg.errors import (
     outward,
 )
 from kitmsg.transport import gokit, transfer
-from kitmsg.transport.wire import CODE, ERROR, decode_error, reply_codec
+from kitmsg.transport.replies import decode_error, reply_codec
+from kitmsg.wire import CODE, ERROR
 from kitmsg_gateways.metrics import UNKNOWN_METHOD
 from kitmsg_gateways.thrift.outward import UNFIT
 from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kitmsg.schema.shapes import Enum, Shape, Struct, Union
+from kitmsg.idl.model import Enum, Shape, Struct, Union
 from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.match import (
     Mismatch,
@@ -31,7 +31,7 @@ from kitmsg_gateways.thrift.model import (
 from kitmsg_gateways.thrift.protocol import later
 
 if TYPE_CHECKING:
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.model import ServiceShapes
 
 __all__ = ["Convert", "Converters"]
 

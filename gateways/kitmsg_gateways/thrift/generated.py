@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kitmsg.schema.numbers import Numbers, misfit
-from kitmsg.schema.shaping import shape_service
+from kitmsg.idl.numbers import Numbers, misfit
+from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift.idl import generate, left_out, method_name, service_name
 from kitmsg_gateways.thrift.load import parse
 from kitmsg_gateways.thrift.match import find
@@ -17,8 +17,8 @@ from kitmsg_gateways.thrift.table import Served, Table, protocols, serve_method
 
 if TYPE_CHECKING:
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-    from kitmsg.schema.lock import Lock
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.lock import Lock
+    from kitmsg.idl.model import ServiceShapes
     from kitmsg_gateways.thrift.model import ServiceType
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import Limits

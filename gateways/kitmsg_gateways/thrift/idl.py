@@ -17,15 +17,15 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from kitmsg.schema.lock import Lock
-from kitmsg.schema.naming import camel, plain, snake, unique
-from kitmsg.schema.shapes import KINDS, Enum, Field, Shape, Struct, Union
+from kitmsg.idl.lock import Lock
+from kitmsg.idl.model import KINDS, Enum, Field, Shape, Struct, Union
+from kitmsg.idl.naming import camel, plain, snake, unique
 from kitmsg_gateways.thrift.match import check_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kitmsg.schema.shapes import Method, Named, ServiceShapes
+    from kitmsg.idl.model import Method, Named, ServiceShapes
 
 __all__ = ["generate", "left_out", "method_name", "service_name"]
 

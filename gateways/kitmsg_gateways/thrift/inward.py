@@ -24,7 +24,7 @@ from kitmsg_gateways.thrift.match import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kitmsg.schema.shapes import Enum, Shape, Struct, Union
+    from kitmsg.idl.model import Enum, Shape, Struct, Union
     from kitmsg_gateways.thrift.model import EnumType, StructType, ThriftType
 
 __all__ = ["Inward"]

@@ -24,7 +24,7 @@ from kitmsg_gateways.thrift.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kitmsg.schema import shapes
+    from kitmsg.idl import model as idl_model
     from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = [
@@ -88,13 +88,13 @@ def find(item: Aliased, known: Mapping[str, T]) -> T | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def unlike(where: str, shape: shapes.Shape, type_: ThriftType) -> Mismatch:
+def unlike(where: str, shape: idl_model.Shape, type_: ThriftType) -> Mismatch:
     """Return the error for a type that a value cannot have."""
     kind = f"{shape.kind} {shape.name}".strip()
     return Mismatch(f"{where}: the service has {kind}, the IDL {spell(type_)}")
 
 
-def check_leaf(type_: ThriftType, shape: shapes.Shape, where: str) -> None:
+def check_leaf(type_: ThriftType, shape: idl_model.Shape, where: str) -> None:
     """Check the type of a value without parts.
 
     Raises:
@@ -110,7 +110,7 @@ def check_leaf(type_: ThriftType, shape: shapes.Shape, where: str) -> None:
         raise unlike(where, shape, type_)
 
 
-def is_wrapper(type_: ThriftType, shape: shapes.Shape | None) -> bool:
+def is_wrapper(type_: ThriftType, shape: idl_model.Shape | None) -> bool:
     """Tell whether a struct only holds a value, or nothing."""
     if not isinstance(type_, StructType) or type_.is_union or len(type_.fields) != 1:
         return False
@@ -120,8 +120,8 @@ def is_wrapper(type_: ThriftType, shape: shapes.Shape | None) -> bool:
 
 
 def match_fields(
-    type_: StructType, struct: shapes.Struct, where: str
-) -> list[tuple[Field, shapes.Field]]:
+    type_: StructType, struct: idl_model.Struct, where: str
+) -> list[tuple[Field, idl_model.Field]]:
     """Return the fields of both sides in pairs.
 
     Raises:
@@ -142,14 +142,14 @@ def match_fields(
 
 
 def match_options(
-    type_: StructType, union: shapes.Union, where: str
-) -> list[tuple[Field, shapes.Option]]:
+    type_: StructType, union: idl_model.Union, where: str
+) -> list[tuple[Field, idl_model.Option]]:
     """Return the fields of an IDL's union with the options that they stand for.
 
     Raises:
         Mismatch: They do not fit.
     """
-    known: dict[str, shapes.Option] = {}
+    known: dict[str, idl_model.Option] = {}
     for option in union.options:
         known[option.name] = option
         known.setdefault(option.shape.name or option.name, option)
@@ -168,7 +168,9 @@ def match_options(
     return pairs
 
 
-def match_enum(type_: EnumType, enum: shapes.Enum, where: str) -> dict[int, str | int]:
+def match_enum(
+    type_: EnumType, enum: idl_model.Enum, where: str
+) -> dict[int, str | int]:
     """Return the service's values by the IDL's numbers.
 
     Raises:
@@ -204,7 +206,9 @@ def check_numbers(values: Sequence[str | int]) -> bool:
     )
 
 
-def check_container(type_: ThriftType, shape: shapes.Shape, where: str) -> ThriftType:
+def check_container(
+    type_: ThriftType, shape: idl_model.Shape, where: str
+) -> ThriftType:
     """Return the type of a container's items, or of a map's values.
 
     Raises:
@@ -217,7 +221,7 @@ def check_container(type_: ThriftType, shape: shapes.Shape, where: str) -> Thrif
     raise unlike(where, shape, type_)
 
 
-def check_items(type_: ThriftType, item: shapes.Shape, where: str) -> None:
+def check_items(type_: ThriftType, item: idl_model.Shape, where: str) -> None:
     """Check that a container whose items may be null can hold those.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from kitmsg.schema.shapes import Struct
+from kitmsg.idl.model import Struct
 from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.convert import Convert, Converters
 from kitmsg_gateways.thrift.match import (
@@ -30,7 +30,7 @@ from kitmsg_gateways.thrift.model import fold
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kitmsg.schema.shapes import Enum, Shape, Union
+    from kitmsg.idl.model import Enum, Shape, Union
     from kitmsg_gateways.thrift.model import EnumType, StructType, ThriftType
 
 __all__ = ["UNFIT", "Outward"]

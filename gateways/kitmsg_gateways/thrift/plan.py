@@ -20,7 +20,7 @@ from kitmsg_gateways.thrift.outward import Outward
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.schema import shapes
+    from kitmsg.idl import model as idl_model
     from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import ThriftType
 
@@ -65,8 +65,8 @@ class Plan:
 
 def make_plan(
     method: Method,
-    types: shapes.ServiceShapes | None,
-    endpoint: shapes.Method | None,
+    types: idl_model.ServiceShapes | None,
+    endpoint: idl_model.Method | None,
     where: str,
     *,
     as_json: bool,
@@ -97,8 +97,8 @@ def make_plan(
 
 def _request(
     method: Method,
-    types: shapes.ServiceShapes | None,
-    endpoint: shapes.Method | None,
+    types: idl_model.ServiceShapes | None,
+    endpoint: idl_model.Method | None,
     where: str,
     inward: Inward,
 ) -> Convert:
@@ -121,8 +121,8 @@ class _Reply:
     def __init__(
         self,
         method: Method,
-        types: shapes.ServiceShapes | None,
-        endpoint: shapes.Method | None,
+        types: idl_model.ServiceShapes | None,
+        endpoint: idl_model.Method | None,
         where: str,
     ) -> None:
         self._where = f"{where}: the result"
@@ -223,8 +223,8 @@ def _zero(field: Field) -> Any:
 
 def _errors(
     method: Method,
-    types: shapes.ServiceShapes | None,
-    endpoint: shapes.Method | None,
+    types: idl_model.ServiceShapes | None,
+    endpoint: idl_model.Method | None,
     where: str,
     outward: Outward,
 ) -> dict[str, Callable[[Any, str], dict[str, Any]]]:
@@ -251,7 +251,7 @@ def _errors(
 def _thrown(
     field: Field,
     type_: StructType,
-    struct: shapes.Struct | None,
+    struct: idl_model.Struct | None,
     where: str,
     outward: Outward,
 ) -> Callable[[Any, str], dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
-from kitmsg.schema.numbers import misfit
+from kitmsg.idl.numbers import misfit
 from kitmsg_gateways import metrics
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-    from kitmsg.schema import shapes
+    from kitmsg.idl import model as idl_model
     from kitmsg_gateways.thrift.model import Method
     from kitmsg_gateways.thrift.plan import Plan
     from kitmsg_gateways.thrift.protocol import Reader, ThriftProtocol, Writer
@@ -159,7 +159,7 @@ def protocols(limits: Limits) -> dict[str, ThriftProtocol]:
 
 
 def serve_method(
-    method: Method, endpoint: CatalogEndpoint, types: shapes.ServiceShapes | None
+    method: Method, endpoint: CatalogEndpoint, types: idl_model.ServiceShapes | None
 ) -> Served:
     """Return a method with an endpoint behind it.
 

@@ -11,8 +11,8 @@ import difflib
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import FailedPrecondition, KitError
-from kitmsg.schema.numbers import misfit
-from kitmsg.schema.shaping import shape_service
+from kitmsg.idl.numbers import misfit
+from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift.load import load
 from kitmsg_gateways.thrift.match import Mismatch, find
 from kitmsg_gateways.thrift.model import fold
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.model import ServiceShapes
     from kitmsg_gateways.thrift.model import Idl, Method, ServiceType
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import Limits

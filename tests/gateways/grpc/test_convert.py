@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from kitmsg import Service, endpoint
 from kitmsg.errors import DataLoss, InvalidArgument
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.grpc.convert import (
     Converter,
     Converters,

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import Struct
 
 from kitmsg import BusinessError, Service, endpoint
-from kitmsg.schema.lock import BreakingChange, Lock
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.lock import BreakingChange, Lock
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.grpc.layout import Layout, lay_out
 from kitmsg_gateways.grpc.proto import descriptor, file_name, generate, text
 from tests.anytypes import Case, cases
@@ -25,7 +25,7 @@ from tests.require import miss
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.model import ServiceShapes
 
 
 class Level(IntEnum):

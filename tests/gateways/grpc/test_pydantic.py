@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from kitmsg.codec import JSON, MSGPACK, Codec
+from kitmsg.idl.service import Description, shape_service
 from kitmsg.schema import signature
-from kitmsg.schema.shaping import Description, shape_service
 from kitmsg_gateways.grpc.convert import Converters, reply_error, request_error
 from kitmsg_gateways.grpc.layout import lay_out
 from tests.anytypes import bytes_of

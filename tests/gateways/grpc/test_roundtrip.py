@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 
 from kitmsg.codec import JSON, MSGPACK, Codec
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.grpc.convert import Converters, reply_error, request_error
 from kitmsg_gateways.grpc.layout import Layout, lay_out
 from tests.anytypes import Case, bytes_of, cases, codecs

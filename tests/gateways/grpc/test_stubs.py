@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg.schema.lock import Lock
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.lock import Lock
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.grpc.proto import generate
 from tests.gateways.grpc.services import Shop, Streams
 from tests.require import miss

@@ -22,7 +22,7 @@ from thriftpy2.parser.parser import parse_fp
 
 import kitmsg
 import kitmsg_gateways.thrift
-from kitmsg.schema.shaping import shape_service
+from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift import GatewayOptions
 from kitmsg_gateways.thrift.binary import BinaryProtocol
 from kitmsg_gateways.thrift.idl import generate

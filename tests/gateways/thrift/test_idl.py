@@ -13,8 +13,8 @@ import pytest
 
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
-from kitmsg.schema.lock import BreakingChange, Lock
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.lock import BreakingChange, Lock
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.thrift.idl import generate, left_out
 from kitmsg_gateways.thrift.load import parse
 from tests.require import need

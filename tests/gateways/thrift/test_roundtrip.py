@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.discovery.catalog import CatalogEndpoint
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.service import Description, shape_service
 from kitmsg_gateways.thrift.binary import BinaryProtocol
 from kitmsg_gateways.thrift.compact import CompactProtocol
 from kitmsg_gateways.thrift.idl import generate

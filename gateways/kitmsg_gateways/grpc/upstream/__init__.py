@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import ServiceDescriptor
 
-    from kitmsg.endpoint import Middleware
+    from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
     from kitmsg_gateways.grpc.protofile import Protos
     from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest

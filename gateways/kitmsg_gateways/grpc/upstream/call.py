@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import DataLoss, error_for
-from kitmsg.transport.wire import REQUEST_ID
+from kitmsg.wire import REQUEST_ID
 from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest, stream, unary
 from kitmsg_gateways.upstream import outgoing
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint
+    from kitmsg.endpoints import Endpoint
     from kitmsg.schema.calls import StreamRequest
     from kitmsg_gateways.grpc.upstream.client import Channels
     from kitmsg_gateways.grpc.upstream.offer import Offer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from kitmsg.schema.shapes import Field, Shape
+from kitmsg.idl.model import Field, Shape
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Slot
 from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
 

@@ -11,10 +11,10 @@ import msgspec
 
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import FailedPrecondition, Unknown
-from kitmsg.schema.naming import snake
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.naming import snake
+from kitmsg.idl.service import Description, shape_service
 from kitmsg.service.described import describe
-from kitmsg.transport.wire import Declared
+from kitmsg.transport.replies import Declared
 from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
 from kitmsg_gateways.grpc.layout import lay_out
 from kitmsg_gateways.grpc.status import reason

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kitmsg.errors import Code
-from kitmsg.transport.rounds import Rounds
+from kitmsg.transport.wheel import Wheel
 from kitmsg_gateways.http.problem import Problem
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Live:
         self._most = most
         self._beat_seconds = beat_seconds
         self._open: dict[Party, None] = {}
-        self._rounds: Rounds[Party] | None = None
+        self._wheel: Wheel[Party] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -94,18 +94,18 @@ class Live:
 
     def enter(self, party: Party) -> None:
         """Count a stream, and give it heartbeats."""
-        if self._rounds is None:
-            self._rounds = Rounds(self._beat_seconds, _beat)
+        if self._wheel is None:
+            self._wheel = Wheel(self._beat_seconds, _beat)
         self._open[party] = None
-        self._rounds.add(party)
+        self._wheel.add(party)
         if self.is_draining:
             party.leave()
 
     def exit(self, party: Party, outcome: str) -> None:
         """Count a stream that is over; see `ended`."""
-        if self._rounds is not None and party in self._open:
+        if self._wheel is not None and party in self._open:
             del self._open[party]
-            self._rounds.remove(party)
+            self._wheel.remove(party)
             self.ended[party.kind, outcome] += 1
 
     def drain(self) -> None:

@@ -30,7 +30,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.transport.wire import REQUEST_ID, Declared
+from kitmsg.transport.replies import Declared
+from kitmsg.wire import REQUEST_ID
 from kitmsg_gateways.http.upstream.offer import Offer, offers, settings_of
 from kitmsg_gateways.http.upstream.options import UpstreamOptions, check_base
 from kitmsg_gateways.http.upstream.reply import HttpReply, error_of
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.schema.calls import StreamRequest
     from kitmsg.service import Service
     from kitmsg_gateways.http.upstream.client import HttpClient, HttpStream

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kitmsg.discovery.subject import check_version
-from kitmsg.schema.conform import conform
+from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
 from kitmsg_gateways.http.upstream.body import Body, body_of, response_of
@@ -220,7 +220,7 @@ def _offer(
     parameters = _parameters(found, document)
     body = body_of(found.own.get("requestBody"), document, taken=set(parameters))
     request = complete(_request(parameters, body), document)
-    conform(request)
+    validator(request)
     fields = {name: _place(p, request) for name, p in parameters.items()}
     fields |= {name: Field("body", name) for name in body.fields}
     made = Operation(

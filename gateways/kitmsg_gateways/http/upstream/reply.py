@@ -19,12 +19,12 @@ import msgspec
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError, error_for
-from kitmsg.schema.conform import conform
+from kitmsg.schema.instances import validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kitmsg.transport.wire import Declared, ErrorTypes
+    from kitmsg.transport.replies import Declared, ErrorTypes
 
 __all__ = ["HttpReply", "Reader", "error_of", "plain_reader"]
 
@@ -229,7 +229,7 @@ def plain_reader(name: str, schema: Mapping[str, Any]) -> Reader:
     What fits `schema` has bytes where that says base64.  What does not fit passes as it
     is: many an API does not keep to its own document.
     """
-    fit = conform(schema)
+    fit = validator(schema)
 
     def fitted(value: Any) -> Any:
         try:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kitmsg.context import Context
-    from kitmsg.endpoint import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.errors import BusinessError
     from kitmsg_gateways.thrift.model import Idl, ServiceType
 

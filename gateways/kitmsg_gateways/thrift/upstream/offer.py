@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import BusinessError
-from kitmsg.schema.naming import snake
+from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
 from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.model import (

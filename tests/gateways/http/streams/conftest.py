@@ -12,7 +12,7 @@ import kitmsg
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.errors import NotFound
 from kitmsg.schema.places import header
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -201,4 +201,4 @@ def read(call: Any) -> Callable[..., Any]:
 @pytest.fixture
 def nothing_left(memory_bus: MemoryBus, until: Any) -> Callable[[], Any]:
     """Give a function that waits until no stream is on the bus any more."""
-    return lambda: until(lambda: len(hub_of(memory_bus)) == 0)
+    return lambda: until(lambda: len(inbox_of(memory_bus)) == 0)

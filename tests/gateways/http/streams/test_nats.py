@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg_gateways.http.streams.octets import OCTETS
 from kitmsg_gateways.http.streams.sse import SSE
 from tests.gateways.http.streams.conftest import Feed
@@ -63,8 +63,8 @@ async def test_all_ways_over_nats(far, until):
         await socket.send("")
         found = [message async for message in socket]
     assert found == [f'"{i}"' for i in range(1000)]
-    await until(lambda: len(hub_of(bus)) == 0)
-    await until(lambda: len(hub_of(kit.bus)) == 0)
+    await until(lambda: len(inbox_of(bus)) == 0)
+    await until(lambda: len(inbox_of(kit.bus)) == 0)
 
 
 async def test_a_service_that_is_lost(far, until):
@@ -75,7 +75,7 @@ async def test_a_service_that_is_lost(far, until):
         await kit.drain(0.1)
         problem = json.loads(await response.content.read())
     assert problem["status"] == 503
-    await until(lambda: len(hub_of(bus)) == 0)
+    await until(lambda: len(inbox_of(bus)) == 0)
 
 
 async def test_a_bus_that_is_lost(far, daemon, until):

@@ -10,8 +10,8 @@ import pytest
 from msgspec import Struct as Record
 
 from kitmsg import BusinessError, Service, endpoint
-from kitmsg.schema.shapes import MISSING, Enum, Field, Shape, Struct, Union
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.model import MISSING, Enum, Field, Shape, Struct, Union
+from kitmsg.idl.service import Description, shape_service
 
 NODE = {
     "title": "Node",

@@ -1,4 +1,4 @@
-"""A call for each of many, every so often, a few of them at a time.
+"""A timer wheel: a periodic call for each of many members, a few of them at a time.
 
 Thousands at once would hold up everything else for as long as they take.
 """
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SLOTS", "Rounds"]
+__all__ = ["SLOTS", "Wheel"]
 
 T = TypeVar("T")
 
 SLOTS: Final = 64
-"""Moments of a round; each has its share of the members."""
+"""Slots of the wheel; each has its share of the members."""
 
 
-class Rounds(Generic[T]):
-    """Calls for each member, in rounds; made inside the event loop that it runs in.
+class Wheel(Generic[T]):
+    """Timer wheel: calls for each member once a revolution.  Made inside its event loop.
 
     There is no timer for moments without members.  The first call for a new one comes
-    within two rounds.
+    within two revolutions.
 
     Args:
-        seconds: Time of a round.
+        seconds: Time of a revolution.
         call: What is called with each member; it may add and remove some.
     """
 

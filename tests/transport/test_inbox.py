@@ -12,7 +12,7 @@ from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import DeadlineExceeded
 from kitmsg.message import Message
 from kitmsg.testing.loop import VirtualTimeLoop
-from kitmsg.transport.hub import hub_of
+from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def test_a_bus_in_memory_outlives_its_loop() -> None:
 
     async def use_another() -> None:
         stream = await open_stream(bus, "test.stream", b"", heartbeat=0.2)
-        assert len(hub_of(bus)) == 2  # both ends of this one
+        assert len(inbox_of(bus)) == 2  # both ends of this one
         await taken[-1].send(b"x")
         await asyncio.sleep(5)  # heartbeats go on
         assert (await anext(stream)).data == b"x"
         bus.disconnect()  # tells every stream it knows
-        assert len(hub_of(bus)) == 0
+        assert len(inbox_of(bus)) == 0
 
     kept = []
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -57,9 +57,9 @@ async def test_a_frame_for_nobody_from_an_odd_subject(
     memory_bus: MemoryBus, reply: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It cannot be answered, and that is all."""
-    hub = hub_of(memory_bus)
+    inbox = inbox_of(memory_bus)
     with caplog.at_level(logging.ERROR):
-        hub._take(Message(f"{hub.prefix}99", b"", reply))
+        inbox._take(Message(f"{inbox.prefix}99", b"", reply))
     assert not caplog.records
 
 
@@ -90,16 +90,16 @@ def test_busy_parties_are_counted_for_a_moment() -> None:
     """Those that took items lately share the connection; the idle ones do not count."""
 
     async def count() -> None:
-        hub = hub_of(MemoryBus(seed=1))
+        inbox = inbox_of(MemoryBus(seed=1))
         parties = [Silent() for _ in range(5)]
-        assert [hub.busy(party) for party in parties] == [1, 2, 3, 4, 5]
-        assert hub.busy(parties[0]) == 5
+        assert [inbox.busy(party) for party in parties] == [1, 2, 3, 4, 5]
+        assert inbox.busy(parties[0]) == 5
         await asyncio.sleep(0.15)
-        assert hub.busy(parties[0]) == 5  # as many as a moment ago
+        assert inbox.busy(parties[0]) == 5  # as many as a moment ago
         await asyncio.sleep(0.15)
-        assert hub.busy(parties[0]) == 1
+        assert inbox.busy(parties[0]) == 1
         await asyncio.sleep(10)
-        assert hub.busy(parties[0]) == 1
+        assert inbox.busy(parties[0]) == 1
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(count())

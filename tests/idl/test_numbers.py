@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg.schema.numbers import Made, Numbers
-from kitmsg.schema.shaping import Description, shape_service
+from kitmsg.idl.numbers import Made, Numbers
+from kitmsg.idl.service import Description, shape_service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kitmsg.schema.lock import Lock
-    from kitmsg.schema.shapes import ServiceShapes
+    from kitmsg.idl.lock import Lock
+    from kitmsg.idl.model import ServiceShapes
 
 
 def made(numbers: Numbers, **endpoints: dict[str, str]) -> Made[dict[str, int]]:

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema import json_schema
-from kitmsg.schema.conform import conform
+from kitmsg.schema.instances import validator
 
 TREE = {
     "$ref": "#/$defs/Node",
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused_by_name(
 ) -> None:
     """The error says which field, and what was expected."""
     with pytest.raises(InvalidArgument) as caught:
-        conform(TREE)(value)
+        validator(TREE)(value)
     assert caught.value.field == field
     assert problem in str(caught.value)
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused_by_name(
 def test_values_get_one_form() -> None:
     """Base64 and bytes become bytes, whole numbers integers, times text."""
     at = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    fit = conform(TREE)
+    fit = validator(TREE)
     assert fit({"name": "a", "data": "aGk=", "size": 2.0}) == {
         "name": "a",
         "data": b"hi",
@@ -88,10 +88,10 @@ def test_values_get_one_form() -> None:
 
 def test_no_schema_takes_anything() -> None:
     """An empty schema and an unknown reference check nothing; false refuses all."""
-    assert conform({})([1, {"a": None}]) == [1, {"a": None}]
-    assert conform({"$ref": "#/$defs/Gone"})(5) == 5
+    assert validator({})([1, {"a": None}]) == [1, {"a": None}]
+    assert validator({"$ref": "#/$defs/Gone"})(5) == 5
     with pytest.raises(InvalidArgument, match="is not allowed"):
-        conform({"properties": {"a": False}})({"a": 1})
+        validator({"properties": {"a": False}})({"a": 1})
 
 
 def test_all_parts_count() -> None:
@@ -103,7 +103,7 @@ def test_all_parts_count() -> None:
         ]
     }
     with pytest.raises(InvalidArgument, match="'b' is missing"):
-        conform(both)({"a": 1})
+        validator(both)({"a": 1})
 
 
 def test_an_endless_value_is_refused() -> None:
@@ -112,7 +112,7 @@ def test_an_endless_value_is_refused() -> None:
     for _ in range(150):
         value = {"name": "a", "parts": [value]}
     with pytest.raises(InvalidArgument, match="nested too deeply"):
-        conform(TREE)(value)
+        validator(TREE)(value)
 
 
 class Inner(msgspec.Struct):
@@ -140,7 +140,7 @@ _outer = st.builds(
 @given(_outer)
 def test_both_codecs_give_the_same_value(value: Outer) -> None:
     """Whatever a class makes, its own schema takes, from JSON and from msgpack alike."""
-    fit = conform(json_schema(Outer))
+    fit = validator(json_schema(Outer))
     from_json = fit(msgspec.json.decode(msgspec.json.encode(value)))
     from_msgpack = fit(msgspec.msgpack.decode(msgspec.msgpack.encode(value)))
     assert from_json == from_msgpack

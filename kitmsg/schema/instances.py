@@ -19,7 +19,7 @@ import msgspec
 
 from kitmsg.codec import join, refusal, unknown_field
 
-__all__ = ["conform"]
+__all__ = ["validator"]
 
 Fit: TypeAlias = Callable[[Any, str], Any]
 """Takes a value and its path; returns it in its one form, or raises `InvalidArgument`."""
@@ -38,7 +38,7 @@ _KINDS: Final[dict[str, str]] = {
 }
 
 
-def conform(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+def validator(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Return a function that checks a value and returns it in its one form.
 
     It raises `InvalidArgument`, naming the field, for a value that does not fit.

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
-from kitmsg.transport.rounds import Rounds
+from kitmsg.transport.wheel import Wheel
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
 
-__all__ = ["Hub", "Party", "hub_of"]
+__all__ = ["Inbox", "Party", "inbox_of"]
 
 _log = logging.getLogger("kitmsg.transport")
 
@@ -53,8 +53,8 @@ class Party(Protocol):
         ...
 
 
-class Hub:
-    """One inbox for all streams on a bus; made by `hub_of`.
+class Inbox:
+    """One inbox for all streams on a bus; made by `inbox_of`.
 
     Its messages go to the party that has their subject, by number.  Those that are
     watched have a heartbeat: silence is counted in ticks that this process really had, so
@@ -68,7 +68,7 @@ class Hub:
         self.prefix = f"{bus.inbox}s."
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
-        self._rounds: dict[float, Rounds[Party]] = {}
+        self._wheels: dict[float, Wheel[Party]] = {}
         self._count = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
@@ -97,27 +97,27 @@ class Hub:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._parties.clear()
-            self._rounds.clear()
+            self._wheels.clear()
             self._count_until = 0.0
             self._loop = loop
         self._parties[subject] = party
 
     def watch(self, party: Party, beat: float) -> None:
         """Have `party` send a heartbeat every `beat` seconds, and hear of silence."""
-        rounds = self._rounds.get(beat)
-        if rounds is None:
+        wheel = self._wheels.get(beat)
+        if wheel is None:
             look = functools.partial(_look, tick=beat / _TICKS)
-            rounds = self._rounds[beat] = Rounds(beat / _TICKS, look)
-        rounds.add(party)
+            wheel = self._wheels[beat] = Wheel(beat / _TICKS, look)
+        wheel.add(party)
 
     def leave(self, subject: str, party: Party, beat: float = 0) -> None:
         """Give nobody what comes to `subject` any more, and watch `party` no more."""
         self._parties.pop(subject, None)
-        rounds = self._rounds.get(beat)
-        if rounds is not None:
-            rounds.remove(party)
-            if not len(rounds):
-                del self._rounds[beat]
+        wheel = self._wheels.get(beat)
+        if wheel is not None:
+            wheel.remove(party)
+            if not len(wheel):
+                del self._wheels[beat]
 
     def busy(self, party: Party) -> int:
         """Return how many parties take items just now, `party` among them."""
@@ -180,18 +180,18 @@ def _look(party: Party, *, tick: float) -> None:
         party.beat()
 
 
-# A hub is kept alive by its bus, which has its handlers; so it must not be what keeps the
+# A inbox is kept alive by its bus, which has its handlers; so it must not be what keeps the
 # bus alive.
-_hubs: weakref.WeakKeyDictionary[Bus, Hub] = weakref.WeakKeyDictionary()
+_inboxes: weakref.WeakKeyDictionary[Bus, Inbox] = weakref.WeakKeyDictionary()
 
 
-def hub_of(bus: Bus) -> Hub:
-    """Return the hub of a bus; it is made when the first stream needs it.
+def inbox_of(bus: Bus) -> Inbox:
+    """Return the inbox of a bus; it is made when the first stream needs it.
 
     Raises:
         Disconnected: The bus is closed.
     """
-    hub = _hubs.get(bus)
-    if hub is None:
-        hub = _hubs[bus] = Hub(bus)
-    return hub
+    inbox = _inboxes.get(bus)
+    if inbox is None:
+        inbox = _inboxes[bus] = Inbox(bus)
+    return inbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kitmsg.schema.shapes import KINDS, Enum, Field, Shape, Struct, parts_of
+from kitmsg.idl.model import KINDS, Enum, Field, Shape, Struct, parts_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "types.md"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, KitError
-from kitmsg.schema.lock import Lock
-from kitmsg.schema.shapes import names_in, parts_of
+from kitmsg.idl.lock import Lock
+from kitmsg.idl.model import names_in, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from kitmsg.schema.shapes import Method, ServiceShapes
+    from kitmsg.idl.model import Method, ServiceShapes
 
 __all__ = ["Made", "Numbers", "misfit", "warn_apart"]
 

@@ -7,7 +7,7 @@ from random import Random  # noqa: TC003  # hypothesis reads it
 import pytest
 from hypothesis import given, strategies as st
 
-from kitmsg.schema.lock import BreakingChange, Lock
+from kitmsg.idl.lock import BreakingChange, Lock
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 TYPES = st.sampled_from(["int64", "repeated string", "map<string, Order>", ""])

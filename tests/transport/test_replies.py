@@ -18,13 +18,8 @@ from kitmsg.errors import (
     error_for,
 )
 from kitmsg.message import Message, encode_headers
-from kitmsg.transport.wire import (
-    Declared,
-    decode_error,
-    encode_error,
-    plain_headers,
-    timeout_ms,
-)
+from kitmsg.transport.replies import Declared, decode_error, encode_error
+from kitmsg.wire import plain_headers, timeout_ms
 
 SECRET = "hunter2"  # what must never be told
 

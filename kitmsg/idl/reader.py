@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.schema.naming import camel, plain, snake, unique
-from kitmsg.schema.shapes import (
+from kitmsg.idl.model import (
     MISSING,
     Enum,
     Field,
@@ -21,6 +20,7 @@ from kitmsg.schema.shapes import (
     names_in,
     parts_of,
 )
+from kitmsg.idl.naming import camel, plain, snake, unique
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from kitmsg.schema.naming import camel, plain, unique
-from kitmsg.schema.shapereader import Part, SchemaReader
-from kitmsg.schema.shapes import (
+from kitmsg.idl.model import (
     Method,
     Named,
     ServiceShapes,
@@ -24,6 +22,8 @@ from kitmsg.schema.shapes import (
     renamed_shape,
     renamed_type,
 )
+from kitmsg.idl.naming import camel, plain, unique
+from kitmsg.idl.reader import Part, SchemaReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

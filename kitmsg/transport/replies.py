@@ -1,7 +1,7 @@
-"""Header names, and errors as headers: what stands beside the payload on the wire.
+"""Errors as replies and back, and the codec of a reply.
 
-`docs/protocol.md` states all of it with examples.  Source of the ``Nats-Service-Error``
-headers: NATS ADR-32, "Error Handling".
+The names are in `kitmsg.wire`; `docs/protocol.md` has examples.  Source of the
+``Nats-Service-Error`` headers: NATS ADR-32, "Error Handling".
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Headers, Message, encode_headers
 from kitmsg.schema import error_codec
+from kitmsg.wire import (
+    CODE,
+    CONTENT_TYPE,
+    ERROR,
+    ERROR_FIELD,
+    REQUEST_ID,
+    RETRY_AFTER,
+    SERVICE_ERROR,
+    SERVICE_ERROR_CODE,
+    is_number,
+)
 
 __all__ = [
-    "CALLER",
-    "CANCEL",
-    "CODE",
-    "CONTENT_TYPE",
-    "ERROR",
-    "FIELD",
-    "REQUEST_ID",
-    "RETRY_AFTER",
-    "SERVICE_ERROR",
-    "SERVICE_ERROR_CODE",
-    "TIMEOUT",
     "Declared",
     "ErrorTypes",
     "declaration",
@@ -42,75 +42,11 @@ __all__ = [
     "encode_error",
     "error_code",
     "one_line",
-    "plain_headers",
     "reply_codec",
     "reply_headers",
-    "timeout_ms",
 ]
 
-CONTENT_TYPE: Final = "Content-Type"
-TIMEOUT: Final = "Kit-Timeout"
-REQUEST_ID: Final = "Kit-Request-Id"
-CALLER: Final = "Kit-Caller"
-CODE: Final = "Kit-Code"
-ERROR: Final = "Kit-Error"
-FIELD: Final = "Kit-Error-Field"
-RETRY_AFTER: Final = "Kit-Retry-After"
-SERVICE_ERROR: Final = "Nats-Service-Error"
-SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
-CANCEL: Final = "_kit.cancel"
-
-_PLAIN_START: Final = b"NATS/1.0\r\nKit-Timeout: "
-_PLAIN_END: Final = b"\r\n\r\n"
-_PLAIN_FROM: Final = len(_PLAIN_START)
-_MAX_DIGITS: Final = 12  # of milliseconds some 31 years; more is a mistake
 _MAX_TEXT: Final = 1024
-_MAX_PLAIN: Final = 256
-
-# Header blocks in their plain form, and the milliseconds in them.  Most callers give all
-# their asks the same, so it is looked up, not read.
-_plain: Final[dict[bytes, int | None]] = {b"": None}
-
-
-def plain_headers(timeout_ms: int) -> bytes:
-    """Return the header block of most asks: the timeout, and nothing else."""
-    return b"%b%d%b" % (_PLAIN_START, timeout_ms, _PLAIN_END)
-
-
-def timeout_ms(message: Message) -> int | None:
-    """Return the milliseconds that the caller gives, counted from now; None if unsaid.
-
-    Marks a message as plain whose headers are none, or just what `plain_headers` writes.
-
-    Raises:
-        InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
-    """
-    block = message.header_block
-    if block in _plain:
-        message.is_plain = True
-        return _plain[block]
-    if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
-        digits = block[_PLAIN_FROM:-4]
-        if digits.isdigit() and len(digits) <= _MAX_DIGITS:
-            if len(_plain) >= _MAX_PLAIN:
-                _plain.clear()
-                _plain[b""] = None
-            message.is_plain = True
-            return _plain.setdefault(block, int(digits))
-    text = message.headers.single(TIMEOUT)
-    if not text:
-        return None
-    if not _is_number(text):
-        raise InvalidArgument(
-            f"header {TIMEOUT} must be whole milliseconds, not {text[:40]!r}",
-            field=TIMEOUT,
-        )
-    return int(text)
-
-
-def _is_number(text: str) -> bool:
-    """Tell whether `text` is a whole number, of no more digits than any header needs."""
-    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +129,7 @@ def _facts(error: BaseException) -> dict[str, str]:
     if isinstance(error, KitError) and retry_after is not None:
         facts[RETRY_AFTER] = str(max(0, math.ceil(round(retry_after * 1000, 6))))
     if isinstance(error, InvalidArgument) and error.field:
-        facts[FIELD] = one_line(error.field)
+        facts[ERROR_FIELD] = one_line(error.field)
     return facts
 
 
@@ -226,10 +162,10 @@ def decode_error(
     text = headers.get(SERVICE_ERROR, "")
     error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
     wait = headers.get(RETRY_AFTER, "")
-    if _is_number(wait):
+    if is_number(wait):
         error.retry_after = int(wait) / 1000
     if isinstance(error, InvalidArgument):
-        error.field = headers.get(FIELD, "")
+        error.field = headers.get(ERROR_FIELD, "")
     return error
 
 
@@ -239,7 +175,7 @@ def _code(headers: Headers) -> Code | None:
         return Code(name) if name in Code.__members__.values() else Code.UNKNOWN
     number = headers.get(SERVICE_ERROR_CODE)
     if number is not None:
-        return Code.from_http(int(number)) if _is_number(number) else Code.UNKNOWN
+        return Code.from_http(int(number)) if is_number(number) else Code.UNKNOWN
     return Code.UNKNOWN if SERVICE_ERROR in headers else None
 
 

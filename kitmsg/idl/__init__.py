@@ -1,0 +1,10 @@
+"""Service definitions in a form that protobuf, Thrift and `kitmsg export` share.
+
+model.py    `ServiceShapes`, `Method`, `Struct`, `Enum`, `Union`: the tree; `KINDS`,
+the table of types
+service.py  `shape_service`: from the schemas of all endpoints to one tree
+reader.py   from one JSON Schema to shapes
+naming.py   identifiers for generated code
+numbers.py  `Numbers`: field numbers for as long as a gateway runs
+lock.py     `Lock`: field numbers in a file, so that no release moves one
+"""

@@ -1,0 +1,223 @@
+"""Names on the wire: every header, control subject and metadata key, once.  No I/O here.
+
+`docs/protocol.md` states what each means, with examples.  Sources: NATS ADR-4 (headers),
+ADR-32 (``$SRV``, ``Nats-Service-Error``), W3C Trace Context and W3C Baggage.
+
+Here too is the one rounding of a call's time: seconds on this side, whole milliseconds in
+``Kit-Timeout``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.errors import InvalidArgument
+from kitmsg.message import encode_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg.message import Message
+
+__all__ = [
+    "AUTHORIZATION",
+    "BAGGAGE",
+    "BEAT",
+    "BODY",
+    "BODY_BYTES",
+    "CALLER",
+    "CANCEL",
+    "CODE",
+    "CONTENT_TYPE",
+    "CREDIT",
+    "DIRECT",
+    "DOWN",
+    "ERROR",
+    "ERROR_FIELD",
+    "MAX_TIMEOUT",
+    "PRINCIPAL",
+    "REQUEST_ID",
+    "RETRY_AFTER",
+    "SCHEMA",
+    "SEQ",
+    "SERVICE_ERROR",
+    "SERVICE_ERROR_CODE",
+    "SRV",
+    "STREAM",
+    "TIMEOUT",
+    "TRACE",
+    "TRACEPARENT",
+    "TRACESTATE",
+    "UP",
+    "Meta",
+    "cancel_subject",
+    "direct_subject",
+    "is_number",
+    "milliseconds",
+    "plain_headers",
+    "schema_subject",
+    "schemas_subject",
+    "timeout_ms",
+    "with_fields",
+]
+
+# -- headers of requests and replies
+
+CONTENT_TYPE: Final = "Content-Type"
+TIMEOUT: Final = "Kit-Timeout"
+REQUEST_ID: Final = "Kit-Request-Id"
+CALLER: Final = "Kit-Caller"
+PRINCIPAL: Final = "Kit-Principal"
+AUTHORIZATION: Final = "Authorization"
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+BAGGAGE: Final = "baggage"
+
+TRACE: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
+"""Trace context and baggage, which cross every hop unchanged."""
+
+# -- headers of errors
+
+CODE: Final = "Kit-Code"
+ERROR: Final = "Kit-Error"
+ERROR_FIELD: Final = "Kit-Error-Field"
+RETRY_AFTER: Final = "Kit-Retry-After"
+SERVICE_ERROR: Final = "Nats-Service-Error"
+SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
+
+# -- headers of streams and of bodies that travel as one
+
+STREAM: Final = "Kit-Stream"
+CREDIT: Final = "Kit-Credit"
+SEQ: Final = "Kit-Seq"
+BEAT: Final = "Kit-Heartbeat"
+BODY: Final = "Kit-Body"
+BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- subjects
+
+SRV: Final = "$SRV"
+"""First token of the subjects of NATS micro's discovery."""
+
+CANCEL: Final = "_kit.cancel"
+"""First tokens of the subject on which a caller gives up an ask; see `cancel_subject`."""
+
+DIRECT: Final = "_kit.i"
+"""First tokens of the subjects of one instance; see `direct_subject`."""
+
+UP: Final = "_kit.up"
+"""First tokens of the subject on which a new instance publishes its INFO."""
+
+DOWN: Final = "_kit.down"
+"""First tokens of the subject on which an instance that leaves publishes its id."""
+
+SCHEMA: Final = "_kit.schema"
+"""First tokens of the subject that serves a schema by its hash."""
+
+
+class Meta:
+    """Keys of an endpoint's metadata in INFO."""
+
+    SCHEMA: Final = "kit.schema"
+    HTTP: Final = "kit.http"
+    IDEMPOTENT: Final = "kit.idempotent"
+    TIMEOUT: Final = "kit.timeout"
+    CACHE: Final = "kit.cache"
+    STATUS: Final = "kit.status"
+    STREAM: Final = "kit.stream"
+    WIRE: Final = "kit.wire"
+    UPSTREAM: Final = "kit.upstream"
+    DESCRIPTION: Final = "description"
+
+
+def cancel_subject(subject: str) -> str:
+    """Return where to say that nobody waits any more for the answer from `subject`."""
+    tokens = subject.split(".", 4)
+    # `_kit.i.{instance}.{service}...` addresses one instance of a service.
+    is_direct = subject.startswith(f"{DIRECT}.") and tokens[3:]
+    return f"{CANCEL}.{tokens[3] if is_direct else tokens[0]}"
+
+
+def direct_subject(instance: str, subject: str) -> str:
+    """Return the subject of one instance for what is served at `subject`."""
+    return f"{DIRECT}.{instance}.{subject}"
+
+
+def schemas_subject(service: str) -> str:
+    """Return where a service tells the schemas of all its endpoints."""
+    return f"{service}._schema"
+
+
+def schema_subject(digest: str) -> str:
+    """Return where a schema is served by its hash."""
+    return f"{SCHEMA}.{digest}"
+
+
+# -- time
+
+MAX_TIMEOUT: Final = 1e9
+"""Longest call, in seconds; ``Kit-Timeout`` has 12 digits for its milliseconds."""
+
+_MAX_DIGITS: Final = 12
+_PLAIN_START: Final = b"NATS/1.0\r\n%b: " % TIMEOUT.encode()
+_PLAIN_END: Final = b"\r\n\r\n"
+_PLAIN_FROM: Final = len(_PLAIN_START)
+_MAX_PLAIN: Final = 256
+
+# Header blocks in their plain form, and the milliseconds in them.  Most callers give all
+# their asks the same, so it is looked up, not read.
+_plain: Final[dict[bytes, int | None]] = {b"": None}
+
+
+def milliseconds(seconds: float) -> int:
+    """Return the whole milliseconds of a time that is left: rounded down, at least 1."""
+    return int(seconds * 1000) or 1
+
+
+def plain_headers(timeout_ms: int) -> bytes:
+    """Return the header block of most asks: the timeout, and nothing else."""
+    return b"%b%d%b" % (_PLAIN_START, timeout_ms, _PLAIN_END)
+
+
+def timeout_ms(message: Message) -> int | None:
+    """Return the milliseconds that the caller gives, counted from now; None if unsaid.
+
+    Marks a message as plain whose headers are none, or just what `plain_headers` writes.
+
+    Raises:
+        InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
+    """
+    block = message.header_block
+    if block in _plain:
+        message.is_plain = True
+        return _plain[block]
+    if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
+        digits = block[_PLAIN_FROM:-4]
+        if digits.isdigit() and len(digits) <= _MAX_DIGITS:
+            if len(_plain) >= _MAX_PLAIN:
+                _plain.clear()
+                _plain[b""] = None
+            message.is_plain = True
+            return _plain.setdefault(block, int(digits))
+    text = message.headers.single(TIMEOUT)
+    if not text:
+        return None
+    if not is_number(text):
+        raise InvalidArgument(
+            f"header {TIMEOUT} must be whole milliseconds, not {text[:40]!r}",
+            field=TIMEOUT,
+        )
+    return int(text)
+
+
+def is_number(text: str) -> bool:
+    """Tell whether `text` is a whole number, of no more digits than any header needs."""
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
+
+
+def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:
+    """Return a header block with more fields in front."""
+    rest = block.partition(b"\r\n")[2]
+    if not rest or not fields:
+        return block or encode_headers(fields)
+    return encode_headers(fields)[:-2] + rest
