@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kitmsg.codec import MSGPACK
@@ -329,6 +331,8 @@ def _imported(text: str) -> Any:
             f"middleware {text!r} is not understood; write module:name, such as"
             " shop.edge:middlewares"
         )
+    if os.getcwd() not in sys.path:  # behind everything else: it must shadow nothing
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as exc:
