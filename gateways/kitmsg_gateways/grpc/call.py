@@ -37,16 +37,16 @@ from kitmsg.errors import (
 from kitmsg.transport import transfer
 from kitmsg.transport.replies import decode_error, reply_codec
 from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
+from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding, timeout_of
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
-from kitmsg_gateways.metrics import UNKNOWN_METHOD
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.method import Handler, Method
-    from kitmsg_gateways.grpc.metrics import Metrics
     from kitmsg_gateways.grpc.options import GatewayOptions
 
 __all__ = ["Calls"]
@@ -85,15 +85,15 @@ class Calls:
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
         if method.takes_stream and method.gives_stream:
-            work = self._counted(method.path, self._both(method))
+            work = self._counted(method.endpoint.dotted, self._both(method))
             return grpc.stream_stream_rpc_method_handler(work)
         if method.takes_stream:
-            work = self._counted(method.path, self._in(method))
+            work = self._counted(method.endpoint.dotted, self._in(method))
             return grpc.stream_unary_rpc_method_handler(work)
         if method.gives_stream:
-            work = self._counted(method.path, self._out(method))
+            work = self._counted(method.endpoint.dotted, self._out(method))
             return grpc.unary_stream_rpc_method_handler(work)
-        work = self._counted(method.path, self._unary(method))
+        work = self._counted(method.endpoint.dotted, self._unary(method))
         return grpc.unary_unary_rpc_method_handler(work)
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
@@ -102,7 +102,7 @@ class Calls:
         async def refuse(_: Any, context: _ServicerContext) -> None:
             raise error()
 
-        work = self._counted(UNKNOWN_METHOD, refuse)
+        work = self._counted(UNKNOWN, refuse)
         return grpc.stream_stream_rpc_method_handler(work)
 
     def _counted(self, path: str, work: _Work) -> _Work:

@@ -15,11 +15,12 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from kitmsg.errors import Code, FailedPrecondition, InvalidArgument, Unimplemented
+from kitmsg.errors import Code, FailedPrecondition, InvalidArgument
+from kitmsg_gateways.edge.admission import Connections, raise_file_limit
+from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.http.api import Api, problem_response
 from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.chain import Chain
-from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
 from kitmsg_gateways.http.metrics import Metrics
 from kitmsg_gateways.http.mount import Mounts
 from kitmsg_gateways.http.options import GatewayOptions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.listener import Place
+    from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.http.mount import Table
 
 __all__ = ["GatewayServer"]
@@ -51,6 +52,10 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _MALFORMED: Final = "(malformed)"
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+_FULL: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\n\r\n"
 )
 _CLOSE_SECONDS: Final = 1.0  # for the last answers to be written
 _CANCEL_SECONDS: Final = 0.01
@@ -88,11 +93,9 @@ class GatewayServer:
             self.options.max_connections_per_address,
             self._edge.proxies.trusts,
         )
-        self.metrics = Metrics(
-            lambda: self._api.in_flight,
-            lambda: len(self.table.endpoints),
-            self.connections,
-        )
+        self.metrics = Metrics()
+        self.metrics.connections = self.connections
+        self.metrics.served = lambda: len(self.table.endpoints)
         if sockets:  # or who reads /metrics would take several counters for one
             self.metrics.process = str(os.getpid())
         self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
@@ -149,8 +152,9 @@ class GatewayServer:
             web_server.connection,
             self.connections,
             tls=tls.context if tls else None,
-            handshake_timeout=options.header_timeout,
+            handshake_timeout=options.handshake_timeout,
             is_shared=bool(self._shared),
+            refusal=_FULL,
         )
         try:
             await self._edge.start()
@@ -180,7 +184,7 @@ class GatewayServer:
             async with asyncio.timeout(self.options.drain_timeout):
                 await self._api.idle.wait()
         except TimeoutError:
-            _log.warning("%d requests did not finish in time", self._api.in_flight)
+            _log.warning("%d requests did not finish in time", self.metrics.in_flight)
             close_seconds = _CANCEL_SECONDS
         handler.pre_shutdown()
         await handler.shutdown(close_seconds)
@@ -192,11 +196,8 @@ class GatewayServer:
         self._edge.reload()
 
     def exposition(self) -> str:
-        """Return the counters in Prometheus' text format; "" if they cannot be written."""
-        try:
-            return self.metrics.exposition(is_page=False).decode()
-        except Unimplemented:
-            return ""
+        """Return the counters in Prometheus' text format."""
+        return self.metrics.exposition()
 
 
 class _Server(web.Server):
@@ -392,7 +393,7 @@ class _Connection(Straight):
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL and isinstance(self._manager, _Server):
-            self._manager.metrics.observe(_MALFORMED, "", problem.status, 0.0)
+            self._manager.metrics.observe(_MALFORMED, problem.code.value, 0.0)
         response = problem_response(problem, "", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()

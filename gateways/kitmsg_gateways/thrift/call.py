@@ -23,13 +23,13 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
     NoResponders,
-    ResourceExhausted,
     outward,
 )
 from kitmsg.transport import gokit, transfer
 from kitmsg.transport.replies import decode_error, reply_codec
 from kitmsg.wire import CODE, ERROR
-from kitmsg_gateways.metrics import UNKNOWN_METHOD
+from kitmsg_gateways.edge.admission import full
+from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.thrift.outward import UNFIT
 from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.message import Message
-    from kitmsg_gateways.thrift.metrics import Metrics
+    from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
     from kitmsg_gateways.thrift.table import Served
@@ -51,7 +51,6 @@ _access = logging.getLogger("kitmsg_gateways.thrift.access")
 _CALLER: Final = "gateway.thrift"
 _GONE: Final = "it is known, but every instance is full, leaving or gone"
 _OK: Final = "ok"
-_BUSY_SECONDS: Final = 0.1
 _encoders: Final = {codec.name: codec.encoder() for codec in (JSON, MSGPACK)}
 _decoders: Final = {
     JSON.name: msgspec.json.Decoder().decode,
@@ -146,10 +145,7 @@ class Calls:
             InvalidArgument: The parameters cannot be sent.
         """
         if self._metrics.in_flight >= self._options.max_concurrent:
-            raise ResourceExhausted(
-                f"{self._options.max_concurrent} calls are in flight at this gateway",
-                retry_after=_BUSY_SECONDS,
-            )
+            raise full(self._options.max_concurrent)
         bus, subject = self._bus, served.endpoint.subject
         data = _encode(served, args)
         timeout = self._timeout(served)
@@ -173,7 +169,7 @@ class Calls:
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
         """Return the answer to a call that is not carried out, and count it."""
-        self._metrics.observe(UNKNOWN_METHOD, error.code.value, 0.0)
+        self._metrics.observe(UNKNOWN, error.code.value, 0.0)
         return failure(protocol, begin, error)
 
 
