@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from kitmsg.codec import DECODE_ERRORS
-from kitmsg_gateways.http.request import resolve
+from kitmsg.schema.pointers import resolve
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.streams.opening import Opening
