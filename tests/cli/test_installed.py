@@ -80,8 +80,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(folder / "venv" / "bin")
 
 
-def _run(*words: str | Path) -> None:
-    done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False)
+def _run(*words: object) -> None:
+    command = [str(word) for word in words]
+    done = subprocess.run(
+        command, cwd=_ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
