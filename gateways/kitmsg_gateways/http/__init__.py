@@ -1,7 +1,8 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
     options.py  `GatewayOptions`: limits, times, switches
-    server.py   `GatewayServer`: connections, limits, start and stop
+    server.py   `GatewayServer`: its parts put together, start and stop
+    connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
     listener.py  the listening sockets: who is let in, before anything is read
     tls.py      TLS and mutual TLS, with certificates that change
     edge.py     what looks at a request before it is read: a chain of filters
@@ -15,7 +16,7 @@
     body.py     the body of a request: limits, time, gzip
     request.py  path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
-    whole.py    a small answer, written in one go
+    response.py  a small answer, written in one go
     problem.py  errors as problem details (RFC 9457)
     conditional.py  answers that clients may keep: cache time, tag, 304
     compress.py  gzip, both ways

@@ -20,6 +20,7 @@ from kitmsg.errors import (
     KitError,
 )
 from kitmsg_gateways.http import accesslog
+from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
     ask,
@@ -37,7 +38,6 @@ from kitmsg_gateways.http.problem import Problem, unexpected
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.whole import Brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
 
 from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
 from kitmsg.transport.transfer import MAX_BYTES
+from kitmsg_gateways.http.aiohttp_parts import buffered
 from kitmsg_gateways.http.compress import inflate
 from kitmsg_gateways.http.problem import Problem
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Room", "arrived", "body_limit", "go_ahead", "read_body", "too_large"]
 
-_IS_TRIED: Final = aiohttp.__version__.startswith("3.14.")
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413
 _EXPECTATION: Final = 417
@@ -99,16 +97,11 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
         request: Its headers are there.
         limit: Longest body, in bytes; longer ones, too, are for `read_body`.
     """
-    content = request.content
-    if type(content) is not StreamReader or not _IS_TRIED or not content.is_eof():
-        return None
-    pieces = content._buffer  # noqa: SLF001  # read, not consumed
-    if len(pieces) != 1 or content._buffer_offset or content.exception() is not None:  # noqa: SLF001
-        return None
     headers = request.headers
-    if "Content-Encoding" in headers or "Expect" in headers or len(pieces[0]) > limit:
+    if "Content-Encoding" in headers or "Expect" in headers:
         return None
-    return pieces[0]
+    data = buffered(request.content)
+    return None if data is None or len(data) > limit else data
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:

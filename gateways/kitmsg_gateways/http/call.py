@@ -20,8 +20,8 @@ from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
 from kitmsg.transport import gokit, transfer
 from kitmsg.transport.replies import decode_error
 from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
+from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.problem import GOKIT_TYPE, Problem
-from kitmsg_gateways.http.whole import Brief
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
