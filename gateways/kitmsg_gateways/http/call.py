@@ -21,7 +21,7 @@ from kitmsg.transport import gokit, transfer
 from kitmsg.transport.replies import decode_error
 from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.problem import GOKIT_TYPE, Problem
+from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.message import Message
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
 
 __all__ = [

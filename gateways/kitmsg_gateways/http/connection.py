@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from kitmsg.errors import Code
 from kitmsg_gateways.http.aiohttp_parts import RequestHandler
 from kitmsg_gateways.http.api import problem_response
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.response import encode, is_simple
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.chain import Chain
 from kitmsg_gateways.http.connection import Server
 from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
+from kitmsg_gateways.http.methods import Mounts
 from kitmsg_gateways.http.metrics import Metrics
-from kitmsg_gateways.http.mount import Mounts
 from kitmsg_gateways.http.options import GatewayOptions
 from kitmsg_gateways.http.pages import RESERVED, Pages
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.mount import Table
+    from kitmsg_gateways.http.methods import Table
 
 __all__ = ["GatewayServer"]
 

@@ -14,8 +14,8 @@ from kitmsg_gateways.http.call import (
     request_id,
     timeout_of,
 )
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.options import GatewayOptions
-from kitmsg_gateways.http.problem import Problem
 
 OPTIONS = GatewayOptions(timeout=5.0, max_timeout=60.0)
 

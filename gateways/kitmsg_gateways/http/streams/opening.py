@@ -10,7 +10,7 @@ from kitmsg.codec import JSON
 from kitmsg.errors import KitError, NoResponders
 from kitmsg.transport.opening import open_stream
 from kitmsg_gateways.http.call import GONE, asked_timeout, header_block, raise_error
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.codec import Codec
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.edge import Visit
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Opening"]
 

@@ -19,7 +19,7 @@ import msgspec
 from kitmsg.codec import JSON
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.places import HEADER_KEY
-from kitmsg_gateways.http.request import Parameters, resolve
+from kitmsg_gateways.http.bind import Parameters, resolve
 
 __all__ = [
     "FORM",

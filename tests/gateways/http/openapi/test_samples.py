@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from kitmsg.schema import json_schema
-from kitmsg_gateways.http.request import resolve
-from kitmsg_gateways.http.samples import NONE, Samples
+from kitmsg_gateways.http.bind import resolve
+from kitmsg_gateways.http.openapi.samples import NONE, Samples
 
 
 class Colour(enum.Enum):
