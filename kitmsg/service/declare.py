@@ -31,10 +31,9 @@ from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
 from kitmsg.schema.places import HEADER_KEY
-from kitmsg.transport.client import MAX_TIMEOUT
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
-from kitmsg.wire import Meta
+from kitmsg.wire import MAX_TIMEOUT, Meta
 
 if TYPE_CHECKING:
     from collections.abc import (

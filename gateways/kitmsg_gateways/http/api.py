@@ -15,20 +15,20 @@ from aiohttp import web
 from kitmsg.codec import JSON, RAW
 from kitmsg.errors import (
     Code,
-    DeadlineExceeded,
     InvalidArgument,
     KitError,
 )
+from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http import accesslog
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
     ask,
-    header_block,
+    asked_timeout,
+    fields_of,
     request_codec,
     request_id,
     response,
-    timeout_of,
 )
 from kitmsg_gateways.http.content import compress, represent
 from kitmsg_gateways.http.errors import Problem, unexpected
@@ -96,9 +96,16 @@ class Api:
         self._room = Room()
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._rpc = Rpc(bus, mounts, metrics, options, self.body)
+        self._callers = Callers(
+            bus,
+            "http",
+            timeout=options.timeout,
+            max_timeout=options.max_timeout,
+            middleware=options.middleware,
+        )
+        self._rpc = Rpc(self._callers, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
-        self._streams = Streams(bus, options, self.body)
+        self._streams = Streams(self._callers, options, self.body)
         metrics.streams = self._streams.live
 
     def drain(self) -> None:
@@ -195,7 +202,7 @@ class Api:
                 retry_after=1.0,
             )
 
-    async def call(  # noqa: PLR0912
+    async def call(
         self, visit: Visit, match: Match[Mounted], query: str
     ) -> web.Response:
         """Call the endpoint that `match` leads to.
@@ -207,7 +214,7 @@ class Api:
         started = monotonic()
         request, mounted = visit.request, match.route.target
         headers = request.headers
-        timeout = timeout_of(headers, mounted.timeout, self._options)
+        timeout = self._callers.seconds(asked_timeout(headers), mounted)
         # Go's servers take what comes for JSON, whatever its Content-Type.
         codec = (
             JSON
@@ -236,18 +243,16 @@ class Api:
             data = mounted.parameters.build(match.values, query, data, codec, headers)
         elif not data and codec is not RAW:
             data = mounted.parameters.build({}, "", b"", codec)
-        left = timeout - (monotonic() - started)
-        if left <= 0:
-            raise DeadlineExceeded("the request took all its time to arrive")
-        block = header_block(
+        fields = fields_of(
             headers,
-            timeout=left,
             request_id=visit.id,
-            codec=codec,
             forward_authorization=self._options.forward_authorization,
             principal=visit.principal,
         )
-        reply = await ask(self._bus, mounted, data, left, block)
+        left = timeout - (monotonic() - started)
+        reply = await ask(
+            self._callers, mounted, codec, data, seconds=left, fields=fields
+        )
         answer = response(reply, mounted, codec, visit.id)
         if mounted.gives_bytes or mounted.cache is not None:
             return represent(answer, visit, mounted)

@@ -18,7 +18,7 @@ from aiohttp import web
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
 from kitmsg_gateways.http import jsonrpc
-from kitmsg_gateways.http.call import ask, header_block, raise_error, timeout_of
+from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
 from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import has_left
@@ -26,8 +26,8 @@ from kitmsg_gateways.http.methods import has_left
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted, Mounts, Table
     from kitmsg_gateways.http.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
@@ -52,7 +52,7 @@ class Rpc:
     """Answers JSON-RPC.
 
     Args:
-        bus: What carries the calls.
+        callers: Call the endpoints.
         mounts: The endpoints.
         metrics: Counts the calls.
         options: Limits, and which method names mean which endpoints.
@@ -61,13 +61,13 @@ class Rpc:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         mounts: Mounts,
         metrics: Metrics,
         options: GatewayOptions,
         read: Callable[[Visit], Awaitable[bytes]],
     ) -> None:
-        self._bus = bus
+        self._callers = callers
         self._mounts = mounts
         self._metrics = metrics
         self._options = options
@@ -172,21 +172,20 @@ class Rpc:
 
     async def _call(self, call: Call, service: str, visit: Visit) -> bytes:
         mounted = self._find(call.method, service)
-        options, headers = self._options, visit.request.headers
-        timeout = timeout_of(headers, mounted.timeout, options)
+        callers, headers = self._callers, visit.request.headers
+        seconds = callers.seconds(asked_timeout(headers), mounted)
         params = _by_name(call.params, mounted)
         if not params or mounted.parameters.headers:
             params = mounted.parameters.build({}, "", params, JSON, headers)
-        block = header_block(
+        fields = fields_of(
             headers,
-            timeout=timeout,
             request_id=visit.id,
-            codec=JSON,
-            forward_authorization=options.forward_authorization,
+            forward_authorization=self._options.forward_authorization,
             principal=visit.principal,
         )
-        reply = await ask(self._bus, mounted, params, timeout, block)
-        raise_error(reply, mounted, JSON, visit.id)
+        reply = await ask(
+            callers, mounted, JSON, params, seconds=seconds, fields=fields
+        )
         return _result(reply, mounted)
 
     def _find(self, method: str, service: str) -> Mounted:

@@ -23,8 +23,8 @@ from kitmsg_gateways.http.streams.websocket import Socket
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kitmsg.bus import Bus
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
@@ -41,7 +41,7 @@ class Streams:
     """Answers requests for endpoints that stream.
 
     Args:
-        bus: What carries them.
+        callers: Open the streams.
         options: Limits and times.
         read: Returns the body of a request, as `Api.body` does.
 
@@ -51,15 +51,15 @@ class Streams:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         options: GatewayOptions,
         read: Callable[..., Awaitable[bytes]],
     ) -> None:
         self.live = Live(options.max_streams, options.stream_heartbeat)
-        self._bus = bus
+        self._callers = callers
         self._options = options
         self._read = read
-        self._limit = body_limit(bus, options, is_kit=False)
+        self._limit = body_limit(callers.bus, options, is_kit=False)
         self._cors = Cors(options.cors_origins)
 
     async def answer(
@@ -72,7 +72,11 @@ class Streams:
             KitError: The call failed.
         """
         opening = Opening(
-            bus=self._bus, options=self._options, visit=visit, match=match, query=query
+            callers=self._callers,
+            options=self._options,
+            visit=visit,
+            match=match,
+            query=query,
         )
         self.live.admit()
         if is_upgrade(visit.request):
