@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
-from kitmsg_gateways.http.problem import Problem, title
+from kitmsg_gateways.http.errors import Problem, title
 
 
 def test_what_is_not_known_is_left_out():

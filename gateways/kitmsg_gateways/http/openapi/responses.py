@@ -1,19 +1,34 @@
-"""What an operation may answer, for the OpenAPI document: results and each kind of error."""
+"""Responses of an operation in the OpenAPI document: results, streams, each kind of error.
+
+OpenAPI 3.1 has no words for a body of many items, so such a body is text there; what each
+item is stands under ``x-items``.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 import kitmsg
 from kitmsg.codec import JSON, RAW
-from kitmsg_gateways.http import problem, streamdoc
-from kitmsg_gateways.http.samples import NONE, Samples
+from kitmsg_gateways.http.errors import CONTENT_TYPE
+from kitmsg_gateways.http.openapi.samples import NONE, Samples
+from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, formats_of
+from kitmsg_gateways.http.streams.source import FORM
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.http.components import Components
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.openapi.components import Components
 
-__all__ = ["PROBLEM", "Responses", "with_example"]
+__all__ = [
+    "PROBLEM",
+    "STREAM_NOTES",
+    "Responses",
+    "error",
+    "stream_body",
+    "with_example",
+]
 
 PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -38,6 +53,13 @@ PROBLEM: Final[dict[str, Any]] = {
 }
 """Schema of an error."""
 
+STREAM_NOTES: Final = {
+    "out": "Streams its results; also over a WebSocket.",
+    "in": "Takes a stream of items in the body; also over a WebSocket.",
+    "both": "Streams both ways; best over a WebSocket.",
+}
+"""What to say of an endpoint, by the kind of its stream."""
+
 _REF: Final = {"$ref": "#/components/schemas/Problem"}
 _OTHER: Final = {"$ref": "#/components/responses/Problem"}
 _STATUSES: Final = {
@@ -50,7 +72,9 @@ _OF_BODIES: Final = {
     "413": "The body is too long.",
     "415": "The body's type or coding is not understood.",
 }
-_TEXT: Final = {"schema": {"type": "string"}}
+_STRING: Final = {"type": "string"}
+_TEXT: Final = {"schema": _STRING}
+_FILE: Final = {"type": "object", "properties": {"file": {"type": "string"}}}
 _KEPT: Final = {
     "ETag": {"description": "Show it in `If-None-Match` to ask for changes.", **_TEXT},
     "Cache-Control": {"description": "How long the answer keeps.", **_TEXT},
@@ -59,7 +83,7 @@ _KEPT: Final = {
 
 def error(text: str, schema: Any = _REF) -> dict[str, Any]:
     """Return the response that carries a problem."""
-    content = {problem.CONTENT_TYPE: {"schema": schema}}
+    content = {CONTENT_TYPE: {"schema": schema}}
     return {"description": text, "content": content}
 
 
@@ -111,7 +135,7 @@ class Responses:
     def _success(self, mounted: Mounted) -> dict[str, Any]:
         schema = self._components.response(mounted)
         if mounted.stream in ("out", "both"):
-            return streamdoc.answer(schema, self._samples)
+            return _stream_answer(schema, self._samples)
         if mounted.gives_nothing:
             return {"description": "It is done."}
         content = {JSON.content_type: with_example({"schema": schema}, self._samples)}
@@ -164,3 +188,30 @@ def _typed(name: str, schema: Any) -> dict[str, Any]:
             },
         ]
     }
+
+
+def _stream_answer(item: dict[str, Any], samples: Samples) -> dict[str, Any]:
+    """Return the response that streams items of a schema."""
+    found = dict.fromkeys(formats_of(_is_bytes(item)), _TEXT)
+    found[NDJSON] = _lines(item, samples)
+    return {"description": "The items, one after the other.", "content": found}
+
+
+def stream_body(item: dict[str, Any], samples: Samples) -> dict[str, Any]:
+    """Return the request body that is a stream of items of a schema."""
+    found = {NDJSON: _lines(item, samples)}
+    if _is_bytes(item):
+        found |= {OCTETS: _TEXT, FORM: {"schema": _FILE}}
+    return {"description": "The items.", "content": found}
+
+
+def _lines(item: dict[str, Any], samples: Samples) -> dict[str, Any]:
+    found = {"schema": {**_STRING, "x-items": item}}
+    example = samples.of(item)
+    if example is NONE:
+        return found
+    return {**found, "example": msgspec.json.encode(example).decode() + "\n"}
+
+
+def _is_bytes(item: dict[str, Any]) -> bool:
+    return "contentEncoding" in item

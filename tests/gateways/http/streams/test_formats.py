@@ -11,7 +11,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from kitmsg_gateways.http.streams.sse import SSE, Sse
+from kitmsg_gateways.http.streams.formats import SSE, Sse
 
 EVENTS = {"Accept": SSE}
 
@@ -79,7 +79,7 @@ async def test_an_error_is_an_event(call):
 
 async def test_an_error_at_once_is_the_answers_status(call, monkeypatch):
     """So that a browser does not come back to what cannot be."""
-    monkeypatch.setattr("kitmsg_gateways.http.streams.out.GRACE_SECONDS", 5.0)
+    monkeypatch.setattr("kitmsg_gateways.http.streams.download.GRACE_SECONDS", 5.0)
     response, problem = await call("GET", "/feed/fail", headers=EVENTS)
     assert response.status == 404
     assert problem["detail"] == "no such thing"

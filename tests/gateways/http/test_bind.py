@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.request import Parameters
+from kitmsg_gateways.http.bind import Parameters
 
 SCHEMA = {
     "$ref": "#/$defs/Request",

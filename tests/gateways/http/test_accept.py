@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from kitmsg_gateways.http.streams.accept import choose
+from kitmsg_gateways.http.accept import choose
 
 LINES, EVENTS, OCTETS = (
     "application/x-ndjson",

@@ -1,4 +1,7 @@
-"""Which of the forms that we have a client wants.  Source: RFC 9110, section 12.5.1."""
+"""Content negotiation: which media type a client likes best, and whether it takes gzip.
+
+Source: RFC 9110, section 12.5.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import functools
 import re
 from typing import Final
 
-__all__ = ["choose"]
+__all__ = ["accepts_gzip", "choose"]
 
 _RANGE: Final = re.compile(
     r"\s*([\w!#$%&'*+.^`|~-]+)/([\w!#$%&'*+.^`|~-]+)\s*((?:;[^;]*)*)", re.ASCII
 )
 _QUALITY: Final = re.compile(r"\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
+_CODING: Final = re.compile(
+    r"\s*([\w!#$%&'*+.^`|~-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*)?", re.ASCII
+)
 
 
 @functools.lru_cache(maxsize=128)  # clients of one kind agree with each other
@@ -59,3 +65,19 @@ def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
         if type_ in (kind, "*") and subtype in (sub, "*")
     ]
     return max(wanted, default=(0, 0.0))[1]
+
+
+@functools.lru_cache(maxsize=64)  # browsers agree with each other
+def accepts_gzip(text: str) -> bool:
+    """Tell whether the value of an ``Accept-Encoding`` header wants gzip.
+
+    What cannot be read is left out; nothing at all wants no coding.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        matched = _CODING.fullmatch(part)
+        if matched is not None:
+            name, weight = matched.groups()
+            weights[name.lower()] = 1.0 if weight is None else float(weight)
+    wanted = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return wanted > 0 and wanted >= weights.get("identity", 0.0)

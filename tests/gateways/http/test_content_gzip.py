@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from kitmsg import Service, endpoint
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.compress import accepts_gzip, inflate
+from kitmsg_gateways.http.accept import accepts_gzip
+from kitmsg_gateways.http.body import inflate
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from kitmsg_gateways.http.streams.octets import OCTETS, chunks, plain
+from kitmsg_gateways.http.streams.formats import OCTETS, plain
+from kitmsg_gateways.http.streams.source import chunks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

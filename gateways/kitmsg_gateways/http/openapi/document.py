@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any, Final
 import kitmsg
 from kitmsg.codec import JSON
 from kitmsg.schema.places import HEADER_KEY
-from kitmsg_gateways.http import rpc, rpcdoc, streamdoc
+from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
-from kitmsg_gateways.http.components import Components
-from kitmsg_gateways.http.responses import PROBLEM, Responses, error, with_example
-from kitmsg_gateways.http.samples import Samples
+from kitmsg_gateways.http.openapi.components import Components
+from kitmsg_gateways.http.openapi.responses import (
+    PROBLEM,
+    STREAM_NOTES,
+    Responses,
+    error,
+    stream_body,
+    with_example,
+)
+from kitmsg_gateways.http.openapi.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kitmsg_gateways.http.mount import Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.router import Route
 
 __all__ = ["SCHEMAS", "document"]
@@ -38,6 +45,80 @@ _TIMEOUT: Final[dict[str, Any]] = {
     "in": "header",
     "description": "Seconds that the call may take.",
     "schema": {"type": "number", "minimum": MIN_SECONDS, "maximum": MAX_SECONDS},
+}
+
+
+_RPC_REQUEST: Final = {"$ref": "#/components/schemas/RpcRequest"}
+_RPC_RESPONSE: Final = {"$ref": "#/components/schemas/RpcResponse"}
+_RPC_CALL: Final = {
+    "jsonrpc": "2.0",
+    "method": "service.endpoint",
+    "params": {},
+    "id": 1,
+}
+
+_RPC_SCHEMAS: Final[dict[str, Any]] = {
+    "RpcRequest": {
+        "type": "object",
+        "description": "A JSON-RPC 2.0 call; without `id` it is not answered.",
+        "required": ["jsonrpc", "method"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "method": {"type": "string"},
+            "params": {"type": ["object", "array"]},
+            "id": {"type": ["string", "number", "null"]},
+        },
+    },
+    "RpcResponse": {
+        "type": "object",
+        "description": "The answer: `result` or `error`.",
+        "required": ["jsonrpc", "id"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "result": {},
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "message": {"type": "string"},
+                    "data": {"type": "object"},
+                },
+            },
+            "id": {"type": ["string", "number", "null"]},
+        },
+    },
+}
+
+
+def _one_or_many(schema: Any) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "array", "items": schema}]}
+
+
+_RPC: Final[dict[str, Any]] = {
+    "operationId": "json-rpc",
+    "summary": "JSON-RPC 2.0",
+    "description": (
+        "Calls any endpoint as the method `service.endpoint`, or `endpoint` where one"
+        " service only has it; params by name or by position, batches, notifications."
+    ),
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON.content_type: {
+                "schema": _one_or_many(_RPC_REQUEST),
+                "example": _RPC_CALL,
+            }
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "The answer, be it an error.",
+            "content": {JSON.content_type: {"schema": _one_or_many(_RPC_RESPONSE)}},
+        },
+        "204": {"description": "There were notifications only."},
+        "default": error("HTTP itself went wrong."),
+    },
 }
 
 
@@ -59,7 +140,7 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Problem": PROBLEM,
-                **rpcdoc.SCHEMAS,
+                **_RPC_SCHEMAS,
                 **components.schemas,
             },
             "parameters": {"RequestTimeout": _TIMEOUT},
@@ -72,7 +153,7 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
 
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:
-    paths: dict[str, dict[str, Any]] = {rpc.PATH: {"post": rpcdoc.OPERATION}}
+    paths: dict[str, dict[str, Any]] = {rpc.PATH: {"post": _RPC}}
     operations = _Operations(components)
     spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
@@ -147,7 +228,7 @@ class _Operations:
             **{name: fact for name, fact in facts.items() if fact is not None},
         }
         if mounted.stream:
-            note = streamdoc.NOTES.get(mounted.stream, "")
+            note = STREAM_NOTES.get(mounted.stream, "")
             operation["description"] = f"{mounted.description} {note}".strip()
         if route.method not in _BODYLESS:
             operation["requestBody"] = self._body(route, request)
@@ -204,7 +285,7 @@ class _Operations:
         """Return the body: items, or the request without what path and headers took."""
         mounted = route.target
         if _takes_items(mounted):
-            return streamdoc.body(self._components.items(mounted), self._samples)
+            return stream_body(self._components.items(mounted), self._samples)
         if request is None:
             schema: Any = {"type": "object", "additionalProperties": True}
             return {"content": {JSON.content_type: {"schema": schema}}}

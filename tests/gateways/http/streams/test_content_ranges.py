@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kitmsg_gateways.http.streams.octets import OCTETS
+from kitmsg_gateways.http.streams.formats import OCTETS
 
 WHOLE = b"ab" * 10
 PATH = "/whole/ab"

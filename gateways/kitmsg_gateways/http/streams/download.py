@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from kitmsg.errors import KitError, Unavailable
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.forms import Form
+    from kitmsg_gateways.http.streams.formats import Format
     from kitmsg_gateways.http.streams.live import Live
     from kitmsg_gateways.http.streams.opening import Opening
 
@@ -37,7 +37,7 @@ _HEADERS: Final = {
 }
 
 
-def head(opening: Opening, form: Form) -> dict[str, str]:
+def head(opening: Opening, form: Format) -> dict[str, str]:
     """Return the headers of an answer that streams."""
     return {
         "Content-Type": form.media_type,
@@ -69,7 +69,7 @@ class Download:
     )
 
     def __init__(
-        self, live: Live, opening: Opening, form: Form, stream: Stream
+        self, live: Live, opening: Opening, form: Format, stream: Stream
     ) -> None:
         self.kind = form.kind
         self._live = live

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from kitmsg import Service, endpoint
 from kitmsg.errors import NotFound
 from kitmsg.schema import header
-from kitmsg_gateways.http.conditional import _matches, tag_of
+from kitmsg_gateways.http.content import _matches, tag_of
 
 
 class Shelf(Service):

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kitmsg.schema.pointers import references, resolve, rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from kitmsg_gateways.http.mount import Mounted
 
 __all__ = ["Components"]
 
@@ -25,6 +23,25 @@ _DEFS: Final = "#/$defs/"
 _DATA: Final = ("default", "enum", "const", "examples", "example")
 _BAD: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _FORBIDDEN: Final = frozenset({"Problem", "RpcRequest", "RpcResponse"})
+
+
+class Described(Protocol):
+    """An endpoint and its schemas, as its service tells them."""
+
+    @property
+    def service(self) -> str:
+        """Name of its service."""
+        ...
+
+    @property
+    def wire(self) -> str:
+        """Its form on the bus: ``kit`` or ``gokit``."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON Schemas of its parts; None if they are not known."""
+        ...
 
 
 class Components:
@@ -60,7 +77,7 @@ class Components:
                     found[self._name(service, document, name)] = _opened(placed)
         self.schemas = dict(sorted(found.items()))
 
-    def request(self, mounted: Mounted) -> dict[str, Any] | None:
+    def request(self, mounted: Described) -> dict[str, Any] | None:
         """Return the schema of a request, as it is on the wire; None if it is not known.
 
         Go kit ignores fields that nobody knows, and those that are missing are zero.
@@ -75,7 +92,7 @@ class Components:
         plain = self.resolve(placed)
         return {key: value for key, value in plain.items() if key not in loose}
 
-    def response(self, mounted: Mounted) -> dict[str, Any]:
+    def response(self, mounted: Described) -> dict[str, Any]:
         """Return the schema of a result, as it is on the wire; ``{}`` for anything."""
         schema = _part(mounted, "response")
         if schema is None:
@@ -85,12 +102,12 @@ class Components:
             return {"type": "object", "properties": {"v": placed}}
         return placed
 
-    def items(self, mounted: Mounted) -> dict[str, Any]:
+    def items(self, mounted: Described) -> dict[str, Any]:
         """Return the schema of the items that go in; ``{}`` for anything."""
         schema = _part(mounted, "items")
         return {} if schema is None else self._placed(mounted.service, schema)
 
-    def errors(self, mounted: Mounted) -> dict[str, Any]:
+    def errors(self, mounted: Described) -> dict[str, Any]:
         """Return the schemas of an endpoint's own errors, by name."""
         errors = (mounted.schema or {}).get("errors")
         if not isinstance(errors, dict):
@@ -147,7 +164,7 @@ def _documents(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield part
 
 
-def _part(mounted: Mounted, name: str) -> dict[str, Any] | None:
+def _part(mounted: Described, name: str) -> dict[str, Any] | None:
     part = (mounted.schema or {}).get(name)
     return part if isinstance(part, dict) else None
 

@@ -1,4 +1,4 @@
-"""kitmsg_gateways.http.whole: answers in one write are what aiohttp would have written."""
+"""kitmsg_gateways.http.response: answers in one write are what aiohttp would have written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.http.whole import Brief, whole
+from kitmsg_gateways.http.aiohttp_parts import Brief
+from kitmsg_gateways.http.response import encode
 
 if TYPE_CHECKING:
     from kitmsg import Kit
@@ -36,7 +37,7 @@ def test_joins_status_headers_and_body() -> None:
     response = web.Response(
         body=b"\r\n3", status=201, headers={"X-Request-Id": "é", "Content-Type": "a/b"}
     )
-    head, _, body = whole(response).partition(b"\r\n\r\n")
+    head, _, body = encode(response).partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 201 Created"
     assert lines[1:-1] == [
@@ -54,13 +55,13 @@ def test_refuses_a_line_break_in_a_header(value: str) -> None:
     response = web.Response(body=b"")
     response.headers["X-Request-Id"] = value
     with pytest.raises(ValueError, match="line break"):
-        whole(response)
+        encode(response)
 
 
 def test_refuses_what_is_no_bytes() -> None:
     """A body that has to be streamed is not for one write."""
     with pytest.raises(TypeError, match="must be bytes"):
-        whole(web.Response())
+        encode(web.Response())
 
 
 @pytest.mark.parametrize("way", ["HTTP/1.0", "HEAD", "close"])
@@ -80,10 +81,10 @@ async def test_what_is_not_simple_is_as_before(hub: Any, start: Any, way: str) -
 def test_a_brief_answer_is_written_as_a_full_one() -> None:
     """Whether somebody looked at its headers makes no difference to what is sent."""
     brief = Brief(b'{"a":1}', "application/json", "id-1")
-    was_brief, short = brief.is_brief, whole(brief)
+    was_brief, short = brief.is_brief, encode(brief)
     assert brief.headers["X-Request-Id"] == "id-1"
     assert (was_brief, brief.is_brief) == (True, False)
-    full = whole(brief)
+    full = encode(brief)
     assert sorted(short.split(b"\r\n")) == sorted(full.split(b"\r\n"))
 
 
@@ -92,8 +93,8 @@ def test_a_brief_answer_takes_other_headers() -> None:
     brief = Brief(b"1", "application/json", "id-1")
     brief.headers["Vary"] = "Origin"
     brief.body = b"22"
-    assert b"\r\nVary: Origin\r\n" in whole(brief)
-    assert whole(brief).endswith(b"\r\n\r\n22")
+    assert b"\r\nVary: Origin\r\n" in encode(brief)
+    assert encode(brief).endswith(b"\r\n\r\n22")
 
 
 async def test_a_brief_answer_over_an_older_http(
