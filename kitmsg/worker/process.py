@@ -195,6 +195,7 @@ def describe(host: ServiceHost) -> dict[str, Any]:
         "running": box.running,
         "waiting": box.waiting,
         "held": box.held,
+        "quarantined": host.quarantine.refused,
         "concurrency": box.concurrency,
         "mailbox": box.size,
         "endpoints": host.snapshots(),

@@ -42,7 +42,7 @@ class Brittle(Service):
     supervision = Supervision(policy="restart", max_restarts=1, window=60.0)
 
     @endpoint
-    async def fail(self) -> int:
+    async def fail(self, how: str) -> int:
         raise RuntimeError("no luck")
 
     @endpoint

@@ -205,10 +205,10 @@ async def test_a_service_that_fails_too_often_ends_its_worker(
         async with kitmsg.connect(nats_server.url) as kit:
             before = await kit.call("brittle.pid")
             with pytest.raises(KitError):
-                await kit.call("brittle.fail")
+                await kit.call("brittle.fail", how="one")
             command.says("was restarted")
             with pytest.raises(KitError):
-                await kit.call("brittle.fail")
+                await kit.call("brittle.fail", how="two")
             command.says("ended with code 1")
             command.says(READY, 2)
             assert await answer(kit, "brittle.pid") != before
