@@ -56,6 +56,14 @@ class Library(Service):
     def meet(self) -> int:
         return tables.wait(20)
 
+class Hanging(Service):
+    concurrency = 2
+    drain_timeout = 0.5
+
+    @endpoint
+    def read(self) -> None:
+        threading.Event().wait()
+
 class Messy(Service):
     @endpoint
     async def pid(self) -> int:
