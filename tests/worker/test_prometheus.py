@@ -17,6 +17,7 @@ def report(**stats: object) -> dict[str, object]:
         "running": 1,
         "waiting": 2,
         "held": 1,
+        "quarantined": 3,
         "endpoints": {"a.b": endpoint},
     }
     return {
@@ -32,6 +33,7 @@ def test_counters_carry_labels() -> None:
     assert 'kitmsg_requests_total{service="a",endpoint="a.b",worker="7"} 3\n' in text
     assert 'kitmsg_mailbox_waiting{service="a",worker="7"} 2\n' in text
     assert 'kitmsg_mailbox_held{service="a",worker="7"} 1\n' in text
+    assert 'kitmsg_quarantined_total{service="a",worker="7"} 3\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
 
 
