@@ -6,6 +6,7 @@ Adding up is Prometheus's job.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,9 +27,16 @@ _COUNTERS: Final = {
     "shed": "Asks refused because the mailbox was full.",
     "invalid": "Asks refused because headers or body did not fit.",
 }
-_GAUGES: Final = {
-    "running": ("in_flight", "Turns that run now."),
-    "waiting": ("waiting", "Turns that wait in the mailbox."),
+_SERVICES: Final = {
+    "running": gauge("kitmsg_server_in_flight", "Turns that run now."),
+    "waiting": gauge("kitmsg_server_waiting", "Turns that wait in the mailbox."),
+    "held": gauge(
+        "kitmsg_server_held", "Turns whose call is over but whose thread still runs."
+    ),
+    "quarantined": counter(
+        "kitmsg_server_quarantined_total",
+        "Asks refused because they had restarted the service repeatedly.",
+    ),
 }
 _NS: Final = 1e9
 _CUTS: Final = (
@@ -81,8 +89,8 @@ def _endpoints(known: list[Any]) -> Iterator[Family]:
 
 
 def _mailboxes(known: list[Any]) -> Iterator[Family]:
-    for field, (name, text) in _GAUGES.items():
-        family = gauge(f"kitmsg_server_{name}", text)
+    for field, empty in _SERVICES.items():
+        family = replace(empty, samples=[])
         for worker, _, report in known:
             for s in report["services"]:
                 family.add(s[field], service=s["service"], worker=str(worker))

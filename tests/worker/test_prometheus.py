@@ -22,6 +22,8 @@ def report(**stats: object) -> dict[str, object]:
         "service": "a",
         "running": 1,
         "waiting": 2,
+        "held": 1,
+        "quarantined": 3,
         "endpoints": {"a.b": endpoint},
     }
     return {
@@ -39,6 +41,8 @@ def test_counters_carry_labels() -> None:
         in text
     )
     assert 'kitmsg_server_waiting{service="a",worker="7"} 2\n' in text
+    assert 'kitmsg_server_held{service="a",worker="7"} 1\n' in text
+    assert 'kitmsg_server_quarantined_total{service="a",worker="7"} 3\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "Admission",
     "Connections",
     "Place",
+    "admit",
     "full",
     "raise_file_limit",
 ]
@@ -36,6 +37,16 @@ def full(limit: int, what: str = "calls are in flight") -> ResourceExhausted:
     return ResourceExhausted(
         f"the gateway is full: {limit} {what}", retry_after=RETRY_SECONDS
     )
+
+
+def admit(in_flight: int, limit: int) -> None:
+    """Refuse a call that is one too many; it is among those in flight already.
+
+    Raises:
+        ResourceExhausted: The gateway is full.
+    """
+    if in_flight > limit:
+        raise full(limit)
 
 
 class InFlight(Protocol):
@@ -70,8 +81,7 @@ class Admission:
             ResourceExhausted: The gateway is full.
         """
         self._counts.in_flight += 1
-        if self._counts.in_flight - exempt > self._limit:
-            raise full(self._limit)
+        admit(self._counts.in_flight - exempt, self._limit)
 
     def leave(self) -> None:
         """Count one call less."""

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
 __all__ = [
     "AuthOptions",
+    "CallOptions",
     "EdgeOptions",
-    "LimitOptions",
     "ListenOptions",
     "Options",
     "SocketOptions",
@@ -119,19 +119,22 @@ class ListenOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitOptions(Options):
-    """Limits on calls.
+class CallOptions(Options):
+    """Limits on calls, and what stands around them.
 
     Attributes:
         timeout: Seconds a call may take when neither the client nor the endpoint says.
         max_timeout: Most seconds that a client or an endpoint can ask for; streams have
             no such bound.
         max_concurrent: Calls in flight at once; more are refused.
+        middleware: Middlewares around every call to a service, or where a list of them
+            is, such as shop.edge:middlewares.
     """
 
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_concurrent: int = 10_000
+    middleware: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,7 @@ class TlsOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(TlsOptions, LimitOptions, ListenOptions):
+class EdgeOptions(TlsOptions, CallOptions, ListenOptions):
     """Options that all doors have alike."""
 
 

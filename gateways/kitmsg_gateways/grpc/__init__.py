@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.upstream import Upstream
 
 __all__ = [
+    "TITLE",
     "GatewayOptions",
     "GatewayServer",
     "Upstream",
@@ -61,6 +62,8 @@ __all__ = [
     "run",
     "serve",
 ]
+
+TITLE: Final = "gRPC"
 
 _NEEDED: Final = (
     "grpc.aio",

@@ -9,7 +9,7 @@ from aiohttp import web
 from kitmsg_gateways.edge.accesslog import AccessLog
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["write"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.auth import Refused
 from kitmsg.errors import Code
 from kitmsg_gateways.edge.auth import peer_principal
-from kitmsg_gateways.http.edge import PROBES
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.visit import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg_gateways import edge
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Auth", "client_certificate"]
 
@@ -26,7 +26,7 @@ _UNAUTHORIZED: Final = 401
 
 
 class Auth:
-    """Lets in who shows credentials that hold; a `kitmsg_gateways.http.edge.Filter`.
+    """Lets in who shows credentials that hold; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         auth: Checks them.
@@ -61,5 +61,5 @@ class Auth:
 
 
 async def client_certificate(visit: Visit) -> None:
-    """Note whose certificate the client showed; a `kitmsg_gateways.http.edge.Filter`."""
+    """Note whose certificate the client showed; a `kitmsg_gateways.http.visit.Filter`."""
     visit.principal = peer_principal(visit.request.transport) or visit.principal

@@ -15,8 +15,8 @@ from kitmsg_gateways.http.ratelimit import Limited, by_address, by_principal
 
 if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
-    from kitmsg_gateways.http.edge import Filter, Visit
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.visit import Filter, Visit
 
 __all__ = ["Chain"]
 

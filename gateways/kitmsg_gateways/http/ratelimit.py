@@ -11,19 +11,19 @@ import math
 from typing import TYPE_CHECKING
 
 from kitmsg_gateways.edge.limits import address_key, principal_key
-from kitmsg_gateways.http.edge import PROBES
+from kitmsg_gateways.http.visit import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kitmsg_gateways.edge.limits import RateLimit
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Limited", "by_address", "by_principal"]
 
 
 class Limited:
-    """Refuses who asks too often; a `kitmsg_gateways.http.edge.Filter`.
+    """Refuses who asks too often; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         name: What the limit counts by, as the answer's headers name it.

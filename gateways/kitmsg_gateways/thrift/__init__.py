@@ -32,7 +32,7 @@ Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg_gateways.thrift.options import GatewayOptions
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.server import GatewayServer
 
 __all__ = [
+    "TITLE",
     "GatewayOptions",
     "GatewayServer",
     "check",
@@ -53,6 +54,8 @@ __all__ = [
     "run",
     "serve",
 ]
+
+TITLE: Final = "Thrift"
 
 
 def __getattr__(name: str) -> Any:

@@ -122,7 +122,7 @@ async def test_bad_messages_do_no_harm(hub, start, write, until, protocol, is_fr
         await asyncio.gather(*(one(bad(rng, message(protocol, n))) for n in names))
     await until(lambda: outside.server.connections.open == 0)
     assert outside.server.metrics.in_flight == 0
-    assert not outside.server._connections
+    assert not outside.server.clients
     values = struct.pack(">bhbiq", 15, 1, 10, 1, 7) + b"\0"
     assert await outside.raw(call(b"sum", 1, values)) == call(
         b"sum", 1, struct.pack(">bhq", 10, 0, 7) + b"\0", kind=2
