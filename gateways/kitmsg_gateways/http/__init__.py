@@ -1,32 +1,27 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
-    options.py  `GatewayOptions`: limits, times, switches
-    server.py   `GatewayServer`: connections, limits, start and stop
-    listener.py  the listening sockets: who is let in, before anything is read
-    tls.py      TLS and mutual TLS, with certificates that change
-    edge.py     what looks at a request before it is read: a chain of filters
+    options.py  `GatewayOptions`, beside what all doors have
+    server.py   `GatewayServer`: its parts put together, start and stop
+    connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
+    visit.py    one request and who makes it, and the filters that look at it first
     chain.py    the filters that the options ask for:
-                proxies.py cors.py auth.py ratelimit.py
-    files.py    certificates, keys and passwords, read again when they change
+                cors.py auth.py ratelimit.py
     accesslog.py  one line for each request
+    metrics.py  counts of JSON-RPC calls and streams
     api.py      one request: find the endpoint, call it over the bus, answer
+    methods.py  the endpoints on the bus as routes, as services come and go
     router.py   methods and path templates to routes
-    mount.py    the services on the bus as mounted endpoints, schemas included
     body.py     the body of a request: limits, time, gzip
-    request.py  path, query, header and body parameters to one request object
+    bind.py     path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
-    whole.py    a small answer, written in one go
-    problem.py  errors as problem details (RFC 9457)
-    conditional.py  answers that clients may keep: cache time, tag, 304
-    compress.py  gzip, both ways
-    rpc.py      JSON-RPC; methods.py finds the endpoint, jsonrpc.py is the protocol itself
-    pages.py    what the gateway itself serves: health, metrics, OpenAPI, schemas, docs
-    openapi.py  the OpenAPI document of what is mounted:
-                components.py responses.py samples.py rpcdoc.py streamdoc.py
-    docs.py     the docs page, which needs no internet
+    response.py  a small answer, written in one go
+    errors.py   errors as problem details (RFC 9457)
+    accept.py   content negotiation
+    content.py  representations of a result: bytes, parts, cache tags, gzip
+    jsonrpc.py  JSON-RPC 2.0 without I/O; rpc.py, its methods as endpoints
+    pages.py    the gateway's own pages: health, metrics, OpenAPI, schemas, docs
+    openapi/    the OpenAPI document of what is mounted
     streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
-    metrics.py  counts and times of requests
-    process.py  `run`: one gateway in this process until a signal
     upstream/   the other direction: `Upstream`, a remote HTTP API as a service
 
 ::
@@ -58,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TITLE",
     "GatewayOptions",
+    "GatewayServer",
     "Upstream",
     "check",
     "listen",
@@ -74,6 +70,11 @@ def __getattr__(name: str) -> Any:
         from kitmsg_gateways.http.upstream import Upstream
 
         return Upstream
+    if name == "GatewayServer":  # options need not load aiohttp
+        need_aiohttp()
+        from kitmsg_gateways.http.server import GatewayServer
+
+        return GatewayServer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -102,10 +103,10 @@ async def serve(
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
-    from kitmsg.service import Kit
+    from kitmsg_gateways.edge.process import bus_of
     from kitmsg_gateways.http.server import GatewayServer
 
-    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    bus = bus_of(kit_or_bus)
     chosen = (options or GatewayOptions()).at(host, port)
     server = GatewayServer(bus, chosen, sockets)
     await server.start()
@@ -133,7 +134,7 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.listener import bind
+    from kitmsg_gateways.edge.listener import bind
 
     return bind(options.host, options.port, reuse_port=options.reuse_port)
 
@@ -157,9 +158,9 @@ async def run(
         OSError: The address cannot be had.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.process import run_until_signal
+    from kitmsg_gateways.edge import process
 
-    await run_until_signal(options or GatewayOptions(), servers, on_ready)
+    await process.run(lambda kit: serve(kit, options), servers, on_ready)
 
 
 def need_aiohttp() -> None:

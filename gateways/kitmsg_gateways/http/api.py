@@ -18,8 +18,10 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
 )
+from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http import accesslog
+from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
     ask,
@@ -29,26 +31,23 @@ from kitmsg_gateways.http.call import (
     request_id,
     response,
 )
-from kitmsg_gateways.http.compress import compress
-from kitmsg_gateways.http.conditional import kept
-from kitmsg_gateways.http.edge import Visit
-from kitmsg_gateways.http.mount import has_left
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.content import compress, represent
+from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.methods import has_left
 from kitmsg_gateways.http.rpc import PATH, Rpc
-from kitmsg_gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.whole import Brief
+from kitmsg_gateways.http.visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.edge import Filter
+    from kitmsg_gateways.http.methods import Mounted, Mounts
     from kitmsg_gateways.http.metrics import Metrics
-    from kitmsg_gateways.http.mount import Mounted, Mounts
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.pages import Pages
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Filter
 
 __all__ = ["Api"]
 
@@ -59,7 +58,6 @@ _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Api:
@@ -74,7 +72,6 @@ class Api:
         filters: What looks at a request before it is read, in this order.
 
     Attributes:
-        in_flight: Requests being answered now.
         is_draining: Whether connections close after their present request.
     """
 
@@ -87,7 +84,6 @@ class Api:
         options: GatewayOptions,
         filters: Sequence[Filter] = (),
     ) -> None:
-        self.in_flight = 0
         self.is_draining = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -119,7 +115,7 @@ class Api:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
         started = perf_counter()
-        self.in_flight += 1
+        self._metrics.in_flight += 1
         self.idle.clear()
         id_ = request_id(request.headers)
         path, _, query = _target(request).partition("?")
@@ -139,11 +135,12 @@ class Api:
             return answer
         finally:
             self._room.left += visit.held
-            self.in_flight -= 1
-            if not self.in_flight:
+            self._metrics.in_flight -= 1
+            if not self._metrics.in_flight:
                 self.idle.set()
             took = perf_counter() - started
-            self._metrics.observe(visit.route, request.method, status, took)
+            code = visit.code if answer is not None else Code.CANCELLED.value
+            self._metrics.observe(visit.name, code, took)
             if self._options.access_log:
                 accesslog.write(visit, answer, status, took)
 
@@ -163,23 +160,25 @@ class Api:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = unexpected(exc, visit.id)
+        visit.code = problem.code.value
         return problem_response(problem, visit.path, visit.id)
 
     async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
         request, path = visit.request, visit.path
         page = self._pages.find(path)
         if page is not None:  # a full gateway is still alive, and says so
-            visit.route = path
+            visit.route = visit.name = path
             return page(request, visit.id)
         self._admit()
         service = self._rpc.service(path)
         if service is not None:
             visit.route = PATH if path == PATH else f"{PATH}/{service}"
+            visit.name = PATH
             return await self._rpc.answer(visit, service)
         if request.method == "OPTIONS":
             return self._options_of(path, visit.id)
         match = self._match(request.method, path)
-        visit.route = match.route.template
+        visit.route, visit.name = match.route.template, match.route.target.dotted
         if match.route.target.stream:
             return await self._streams.answer(visit, match, query)
         return await self.call(visit, match, query)
@@ -194,16 +193,8 @@ class Api:
         raise has_left(gone)
 
     def _admit(self) -> None:
-        limit = self._options.max_concurrent
-        if (
-            self.in_flight - len(self._streams.live) > limit
-        ):  # they have their own limit
-            raise Problem(
-                _UNAVAILABLE,
-                Code.UNAVAILABLE,
-                f"the gateway is full: {limit} requests are in flight",
-                retry_after=1.0,
-            )
+        limit, streams = self._options.max_concurrent, len(self._streams.live)
+        admit(self._metrics.in_flight - streams, limit)  # they have their own limit
 
     async def call(
         self, visit: Visit, match: Match[Mounted], query: str
@@ -258,7 +249,7 @@ class Api:
         )
         answer = response(reply, mounted, codec, visit.id)
         if mounted.gives_bytes or mounted.cache is not None:
-            return _kept(answer, visit, mounted)
+            return represent(answer, visit, mounted)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -289,22 +280,6 @@ class Api:
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
         allow = ", ".join(methods or router.allowed(path))
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
-
-
-def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
-    """Return an answer that is a file, or that clients may keep, as they want it."""
-    request = visit.request
-    headers = request.headers
-    is_file = mounted.gives_bytes and wants_bytes(request)
-    if is_file:
-        answer = as_bytes(answer, request)
-    if request.method in _SAFE and (is_file or mounted.cache is not None):
-        is_private = bool(visit.principal or "Authorization" in headers)
-        answer = kept(answer, mounted, headers, is_private=is_private)
-    if mounted.gives_bytes:
-        vary = answer.headers.get("Vary")
-        answer.headers["Vary"] = f"{vary}, Accept" if vary else "Accept"
-    return part_of(answer, headers) if is_file and request.method == "GET" else answer
 
 
 def _target(request: web.BaseRequest) -> str:

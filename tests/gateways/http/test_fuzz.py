@@ -173,7 +173,7 @@ async def test_no_bytes_on_a_connection_break_the_gateway(hub, start, caplog, un
     assert {b"200", b"400"} <= {*seen}
     await until(lambda: not server._web.connections)
     await until(lambda: len(tasks()) <= before)
-    assert server._api.in_flight == 0
+    assert server.metrics.in_flight == 0
     assert server._api._room.left == 256 << 20
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert (await answered(server.port, SEEDS[0])).startswith(b"HTTP/1.1 200 ")
@@ -275,7 +275,7 @@ def test_any_query_and_body_is_read_or_refused(query, body):
     """A refusal is a `KitError`, never anything else."""
     from kitmsg.codec import JSON as CODEC
     from kitmsg.schema import signature
-    from kitmsg_gateways.http.request import Parameters
+    from kitmsg_gateways.http.bind import Parameters
 
     parameters = Parameters(signature(Greeter.hello).request_schema())
     try:
