@@ -10,6 +10,7 @@
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
     jsonschema.py   JSON Schema of types
+    objects.py      JSON Schemas of callers who take and give objects only
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
 
