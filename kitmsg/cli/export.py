@@ -49,10 +49,14 @@ class _Kind:
 
 _KINDS: Final = {
     "proto": _Kind(
-        "kitmsg_gateways.grpc.proto", "grpc", "protobuf", "kitmsg.proto.lock", ".proto"
+        "kitmsg_gateways.grpc.generate",
+        "grpc",
+        "protobuf",
+        "kitmsg.proto.lock",
+        ".proto",
     ),
     "thrift": _Kind(
-        "kitmsg_gateways.thrift.idl",
+        "kitmsg_gateways.thrift.generate",
         "thrift",
         "Thrift",
         "kitmsg.thrift.lock",
