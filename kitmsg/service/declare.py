@@ -6,7 +6,6 @@ there, not a failed call later.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import re
@@ -32,6 +31,7 @@ from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg.schema.pointers import resolve
+from kitmsg.threads import in_thread
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
 from kitmsg.wire import MAX_TIMEOUT, Meta
@@ -328,14 +328,7 @@ def _mark(method: Any, options: Options) -> Any:
 def _threaded(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def run(*args: Any, **kwargs: Any) -> R:
-        return await asyncio.to_thread(call, *args, **kwargs)
-
-    def call(*args: Any, **kwargs: Any) -> R:
-        try:
-            return method(*args, **kwargs)
-        except StopIteration as error:
-            # A future cannot hold one: its waiter would never wake.
-            raise RuntimeError("the endpoint raised StopIteration") from error
+        return await in_thread(functools.partial(method, *args, **kwargs))
 
     return run
 

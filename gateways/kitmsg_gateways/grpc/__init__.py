@@ -8,7 +8,7 @@
     load.py         .proto files compiled and read
     layout.py     services as messages with fields and numbers
     names.py        names in protobuf, made of any text
-    generate.py     layouts as protobuf descriptors and .proto text
+    generate.py     layouts as protobuf descriptors and .proto text; export.py writes it
     convert.py    messages to plain values and back, out of:
     decode.py       messages to values
     encode.py       values to messages
@@ -51,7 +51,17 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.server import GatewayServer
     from kitmsg_gateways.grpc.upstream import Upstream
 
-__all__ = ["GatewayOptions", "Upstream", "check", "listen", "need_grpc", "serve"]
+__all__ = [
+    "TITLE",
+    "GatewayOptions",
+    "Upstream",
+    "check",
+    "listen",
+    "need_grpc",
+    "serve",
+]
+
+TITLE: Final = "gRPC"
 
 _NEEDED: Final = (
     "grpc.aio",

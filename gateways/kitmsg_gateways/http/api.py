@@ -20,6 +20,7 @@ from kitmsg.errors import (
 )
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http import accesslog
+from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
     ask,
@@ -29,26 +30,23 @@ from kitmsg_gateways.http.call import (
     request_id,
     response,
 )
-from kitmsg_gateways.http.compress import compress
-from kitmsg_gateways.http.conditional import kept
-from kitmsg_gateways.http.edge import Visit
-from kitmsg_gateways.http.mount import has_left
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.content import compress, represent
+from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.methods import has_left
 from kitmsg_gateways.http.rpc import PATH, Rpc
-from kitmsg_gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.whole import Brief
+from kitmsg_gateways.http.visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.edge import Filter
+    from kitmsg_gateways.http.methods import Mounted, Mounts
     from kitmsg_gateways.http.metrics import Metrics
-    from kitmsg_gateways.http.mount import Mounted, Mounts
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.pages import Pages
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Filter
 
 __all__ = ["Api"]
 
@@ -59,7 +57,6 @@ _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Api:
@@ -258,7 +255,7 @@ class Api:
         )
         answer = response(reply, mounted, codec, visit.id)
         if mounted.gives_bytes or mounted.cache is not None:
-            return _kept(answer, visit, mounted)
+            return represent(answer, visit, mounted)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -289,22 +286,6 @@ class Api:
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
         allow = ", ".join(methods or router.allowed(path))
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
-
-
-def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
-    """Return an answer that is a file, or that clients may keep, as they want it."""
-    request = visit.request
-    headers = request.headers
-    is_file = mounted.gives_bytes and wants_bytes(request)
-    if is_file:
-        answer = as_bytes(answer, request)
-    if request.method in _SAFE and (is_file or mounted.cache is not None):
-        is_private = bool(visit.principal or "Authorization" in headers)
-        answer = kept(answer, mounted, headers, is_private=is_private)
-    if mounted.gives_bytes:
-        vary = answer.headers.get("Vary")
-        answer.headers["Vary"] = f"{vary}, Accept" if vary else "Accept"
-    return part_of(answer, headers) if is_file and request.method == "GET" else answer
 
 
 def _target(request: web.BaseRequest) -> str:

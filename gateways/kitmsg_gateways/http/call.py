@@ -20,8 +20,8 @@ from kitmsg.transport import gokit
 from kitmsg.wire import AUTHORIZATION, CONTENT_TYPE, ERROR, PRINCIPAL, REQUEST_ID, TRACE
 from kitmsg_gateways.edge import calls
 from kitmsg_gateways.edge.calls import add_header, add_trace
-from kitmsg_gateways.http.problem import GOKIT_TYPE, Problem
-from kitmsg_gateways.http.whole import Brief
+from kitmsg_gateways.http.aiohttp_parts import Brief
+from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
 
 __all__ = [
     "ask",

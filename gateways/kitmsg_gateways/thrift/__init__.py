@@ -8,7 +8,7 @@
     bind.py       a method of an IDL bound to a live endpoint
     load.py         a .thrift file or text to the model
     model.py        an IDL's types and services as values
-    generate.py     schemas on the bus to a .thrift text
+    generate.py     schemas on the bus to a .thrift text; export.py writes it
     convert.py    values of an IDL to those of the bus and back, out of:
     decode.py       what comes over Thrift
     encode.py       what goes there
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
 
-__all__ = ["GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+__all__ = ["TITLE", "GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+
+TITLE: Final = "Thrift"
 
 _BACKLOG: Final = 4096
 

@@ -14,7 +14,7 @@ from kitmsg_gateways.http.call import (
     request_codec,
     request_id,
 )
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 
 def block(*pairs: tuple[str, str], authorization: bool = False) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kitmsg.codec import JSON
 from kitmsg.errors import KitError
 from kitmsg_gateways.http.call import asked_timeout, fields_of, problem_of
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
-    from kitmsg_gateways.http.edge import Visit
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Opening"]
 

@@ -11,13 +11,13 @@ from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
 from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.call import request_codec, response
 from kitmsg_gateways.http.cors import Cors
-from kitmsg_gateways.http.problem import Problem
-from kitmsg_gateways.http.streams.body import pumping, source_of
-from kitmsg_gateways.http.streams.forms import form_of
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.streams.download import Download, head
+from kitmsg_gateways.http.streams.formats import format_of
 from kitmsg_gateways.http.streams.handshake import check_origin, is_upgrade
 from kitmsg_gateways.http.streams.live import Live, drop_if_gone
 from kitmsg_gateways.http.streams.opening import Opening
-from kitmsg_gateways.http.streams.out import Download, head
+from kitmsg_gateways.http.streams.source import pumping, source_of
 from kitmsg_gateways.http.streams.websocket import Socket
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.edge import Visit
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Streams"]
 
@@ -97,7 +97,7 @@ class Streams:
     async def _out(self, opening: Opening) -> web.StreamResponse:
         """Answer with the items of a stream."""
         request = opening.request
-        form = form_of(opening)
+        form = format_of(opening)
         body = await self._parameters(opening.visit) if request.body_exists else b""
         if request.method == "HEAD":
             return web.Response(
@@ -125,7 +125,7 @@ class Streams:
 
     async def _in(self, opening: Opening) -> web.StreamResponse:
         """Take the items in the body; answer with the result, or with items."""
-        form = form_of(opening) if opening.mounted.stream == "both" else None
+        form = format_of(opening) if opening.mounted.stream == "both" else None
         source = await source_of(opening, self._limit)
         more = await source.begin()
         opening.query = "&".join(filter(None, (opening.query, more)))

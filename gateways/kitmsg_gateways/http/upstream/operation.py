@@ -20,7 +20,7 @@ from kitmsg.codec import JSON
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg.schema.pointers import resolve
-from kitmsg_gateways.http.request import Parameters
+from kitmsg_gateways.http.bind import Parameters
 
 __all__ = [
     "FORM",
