@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
-    from kitmsg_gateways.grpc.protofile import Protos
+    from kitmsg_gateways.grpc.load import Protos
     from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
     from kitmsg_gateways.grpc.upstream.offer import Offer
 
@@ -113,7 +113,7 @@ class Upstream(_Upstream):
         hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> Upstream:
-        """Return the upstream that files describe, as `protofile.load` reads them.
+        """Return the upstream that files describe, as `load` reads them.
 
         Args:
             protos: The files.
@@ -197,7 +197,7 @@ async def open_upstream(
         )
     checked = _checked(addresses)
     if options.proto:
-        from kitmsg_gateways.grpc.protofile import load
+        from kitmsg_gateways.grpc.load import load
 
         protos = load(options.proto, options.proto_path)
     else:

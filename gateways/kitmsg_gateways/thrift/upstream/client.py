@@ -12,9 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import DataLoss, DeadlineExceeded, ResourceExhausted, Unavailable
-from kitmsg_gateways.thrift.framing import Inbox, Speech, framed
-from kitmsg_gateways.thrift.protocol import Malformed, OverLimit
-from kitmsg_gateways.thrift.table import protocols
+from kitmsg_gateways.thrift.protocol import Malformed, OverLimit, protocols
+from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
 from kitmsg_gateways.thrift.upstream.options import check_address
 from kitmsg_gateways.upstream import CannotConnect
 

@@ -13,8 +13,8 @@ from kitmsg.errors import (
     KitError,
     error_for,
 )
-from kitmsg_gateways.thrift.inward import Inward
-from kitmsg_gateways.thrift.outward import UNFIT, Outward
+from kitmsg_gateways.thrift.decode import Decoders
+from kitmsg_gateways.thrift.encode import UNFIT, Encoders
 from kitmsg_gateways.thrift.protocol import FAILURE, Kind, Malformed
 from kitmsg_gateways.thrift.upstream.offer import ERR, reply_struct
 
@@ -72,9 +72,9 @@ class RemoteMethod:
         self._where = where = offer.declaration.subject
         self._beside = reply_struct(offer.method)
         # Bytes are bytes: what comes from the bus was conformed to its schema.
-        self._args = Outward(None, as_json=False).any_fields(offer.method.args, where)
-        inward = Inward(None, as_json=False)
-        self._result = inward.any_fields(offer.method.result, where)
+        self._args = Encoders(None, as_json=False).any_fields(offer.method.args, where)
+        decoders = Decoders(None, as_json=False)
+        self._result = decoders.any_fields(offer.method.result, where)
 
     @property
     def is_oneway(self) -> bool:
