@@ -19,7 +19,7 @@
     call.py       one call: over the bus and back
     metrics.py    counts and times of calls
     tls.py        a TLS context from files
-    upstream.py   the other direction: a Thrift service elsewhere, served on the bus
+    upstream/     the other direction: a Thrift service elsewhere, served on the bus
 
 ::
 
