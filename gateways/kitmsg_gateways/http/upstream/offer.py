@@ -9,8 +9,8 @@ import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.schema.pointers import resolve
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.request import resolve
 from kitmsg_gateways.http.upstream.call import HttpMethod
 from kitmsg_gateways.http.upstream.operation import Rest, operation, plain
 from kitmsg_gateways.http.upstream.reply import Reader, plain_reader
