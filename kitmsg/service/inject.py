@@ -65,10 +65,9 @@ def made_by(service: Service | Callable[..., Service]) -> type[Service] | None:
         return type(service)
     function: Any = inspect.unwrap(service)
     made = function if inspect.isclass(function) else _hints(service).get("return")
-    is_known = (
-        inspect.isclass(made) and issubclass(made, Service) and made is not Service
-    )
-    return made if is_known else None
+    if inspect.isclass(made) and issubclass(made, Service) and made is not Service:
+        return made
+    return None
 
 
 def needed_by(service: Service | Callable[..., Service]) -> list[type[Service]]:
