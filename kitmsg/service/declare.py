@@ -30,6 +30,7 @@ from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg.schema.pointers import resolve
 from kitmsg.threads import in_thread
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
@@ -467,8 +468,7 @@ def _signature(cls: type[Service], method: Any, options: Options) -> Signature:
 def _check_route(route: str, read: Signature) -> None:
     """Check that what a route takes from the path is a parameter, and free to be taken."""
     schema = read.request_schema()
-    named = schema.get("$ref", "").rpartition("/")[2]
-    fields = schema.get("$defs", {}).get(named, schema).get("properties", {})
+    fields = resolve(schema, schema).get("properties", {})
     for name in re.findall(r"\{(\w+)\}", route):
         if name not in fields:
             known = ", ".join(fields) or "none"

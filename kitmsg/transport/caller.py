@@ -54,8 +54,10 @@ class Caller:
         bus: What carries the messages.
         subject: Where requests go.
         name: Dotted name in errors; the subject by default.
-        timeout: Longest wait for the reply to an ask, or for somebody to take a stream, in
-            seconds; a nearer deadline of the context wins.
+        timeout: Longest wait for the reply to an ask, in seconds; a nearer deadline of the
+            context wins.
+        open_timeout: Longest wait for somebody to take a stream, in seconds; by default
+            `timeout`.
         lifetime: Seconds that a whole stream may take; None for as long as it likes.  A
             nearer deadline of the context wins.
         before: Run before sending; may add headers.
@@ -78,6 +80,7 @@ class Caller:
         *,
         name: str = "",
         timeout: float = DEFAULT_TIMEOUT,
+        open_timeout: float | None = None,
         lifetime: float | None = None,
         before: Sequence[Before] = (),
         after: Sequence[After] = (),
@@ -96,6 +99,7 @@ class Caller:
         self.name = name or subject
         self.timeout = timeout
         self.max_bytes = max_bytes
+        self._open_timeout = timeout if open_timeout is None else open_timeout
         self._lifetime = lifetime
         self._before = tuple(before)
         self._is_bare = not before  # nobody adds headers
@@ -107,7 +111,7 @@ class Caller:
         self._hint = hint
         self._is_kit = is_kit
 
-    async def ask(self, ctx: Context, data: bytes) -> Message:
+    async def ask(self, ctx: Context, data: bytes) -> Message:  # noqa: PLR0912
         """Send a request and return its reply, which is no error.
 
         Raises:
@@ -170,7 +174,7 @@ class Caller:
                 data,
                 self._headers(ctx, None),
                 timeout=seconds,
-                open_timeout=self.timeout,
+                open_timeout=self._open_timeout,
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
