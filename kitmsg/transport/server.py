@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint
     from kitmsg.transport.typed import Decode, Encode
 
-__all__ = ["ErrorEncoder", "OnFailure", "Server"]
+__all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -73,6 +73,7 @@ class _Turn(msgspec.Struct, eq=False):
     message: Message
     deadline: float | None
     has_begun: bool = False
+    error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -82,6 +83,20 @@ class _Turn(msgspec.Struct, eq=False):
 
     def ended(self, code: Code) -> None:
         self.server.ended(self, code)
+
+
+class CancelledWithin(RuntimeError):
+    """An endpoint let out a `CancelledError`, though nobody cancelled the call.
+
+    It awaited a task of its own that was cancelled, most likely.
+    """
+
+    @classmethod
+    def by(cls, error: BaseException | None) -> CancelledWithin:
+        """Return the error to log, whose cause is `error`."""
+        made = cls("something that it awaited was cancelled, and not by the caller")
+        made.__cause__ = error
+        return made
 
 
 class Server:
@@ -242,7 +257,7 @@ class Server:
             if message.reply:
                 self.bus.respond(message, data, header_block)
         except asyncio.CancelledError as exc:
-            error = exc
+            error = turn.error = exc
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as exc:
             error = exc
@@ -271,6 +286,9 @@ class Server:
             return
         if code is Code.RESOURCE_EXHAUSTED:
             self._shed(turn.message)
+            return
+        if code is Code.INTERNAL:
+            self._failed(ctx, turn.message, CancelledWithin.by(turn.error))
             return
         self.stats.cancelled += 1
         if code is Code.DEADLINE_EXCEEDED:

@@ -399,19 +399,28 @@ async def test_cancel_by_the_caller(kit: Kit) -> None:
     assert server.stats.cancelled == 2
 
 
-async def test_a_handler_may_raise_cancelled_error(kit: Kit) -> None:
-    """The caller hears CANCELLED at once, and the next is served."""
+async def test_a_task_of_the_handlers_own_is_cancelled(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller hears INTERNAL at once, the log says why, and the next is served."""
     is_first = True
 
     async def endpoint(_: Context, request: str) -> str:
         nonlocal is_first
         if is_first:
             is_first = False
-            raise asyncio.CancelledError
+            task = asyncio.create_task(asyncio.sleep(9))
+            task.cancel()
+            await task
         return request
 
     await serve(kit.bus, endpoint, intake=Intake(kit.bus, "test", concurrency=1))
-    assert (await ask(kit.bus)).headers["Kit-Code"] == "cancelled"
+    reply = await ask(kit.bus)
+    assert reply.headers["Kit-Code"] == "internal"
+    (record,) = caplog.records
+    assert "something that it awaited was cancelled" in record.message
+    assert "await task" in caplog.text
+    assert getattr(record, "request_id", "") == reply.headers["Kit-Request-Id"]
     assert (await ask(kit.bus)).data == b"ann"
 
 
