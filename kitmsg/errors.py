@@ -176,9 +176,14 @@ class KitError(Exception):
         message: One sentence for people; it reaches the caller, so no secrets.
         retry_after: When trying again may help, in seconds from now; None if unknown.
         request_id: The request it answers, as in the service's log; "" if unknown.
+
+    Attributes:
+        reply: The message that told of it, on the calling side; None for an error that was
+            made in this process.  Transports read it, nothing else should.
     """
 
     code: ClassVar[Code] = Code.UNKNOWN
+    reply: Any = None
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import re
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_origin, get_type_hints
 
 from kitmsg.cli.output import UsageError
 
@@ -39,7 +39,7 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
         default = "" if shown == "" else f" (default: {shown})"
         parser.add_argument(
             flag,
-            type=get_args(type_)[0] if is_many else _reader(field.name, type_),
+            type=str if is_many else _reader(field.name, type_),
             action="append" if is_many else "store",
             default=None,
             metavar=_metavar(field.name, type_, text),

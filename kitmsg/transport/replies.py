@@ -164,6 +164,7 @@ def decode_error(
     wait = headers.get(RETRY_AFTER, "")
     if is_number(wait):
         error.retry_after = int(wait) / 1000
+    error.reply = message
     if isinstance(error, InvalidArgument):
         error.field = headers.get(ERROR_FIELD, "")
     return error

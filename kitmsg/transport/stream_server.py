@@ -27,6 +27,7 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import Server
 from kitmsg.transport.transfer import is_elsewhere
@@ -219,6 +220,7 @@ class StreamServer(Server):
         ctx, message = run.ctx, run.message
         started = perf_counter_ns()
         enter(ctx)
+        enter_place(self.intake.beside)
         error: BaseException | None = None
         try:
             run.begin()
@@ -253,7 +255,7 @@ class StreamServer(Server):
         if run.cut is None:
             self._failed(run.ctx, run.message, error)
         else:
-            self._note_failure(run.ctx, error)
+            self._note_failure(run.ctx, run.message, error)
         return isinstance(error, (GeneratorExit, KeyboardInterrupt))
 
     async def _serve(self, run: _Run) -> None:

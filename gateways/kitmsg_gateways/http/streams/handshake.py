@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import Code, InvalidArgument
 from kitmsg_gateways.http.cors import is_own
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from kitmsg.codec import Codec
     from kitmsg_gateways.http.cors import Cors
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["PROTOCOLS", "accept_headers", "check_origin", "is_upgrade", "protocol_of"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kitmsg_gateways.http.problem import Problem
-from kitmsg_gateways.http.streams.ndjson import NDJSON, NdJson, lines
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.streams.formats import NDJSON, NdJson
+from kitmsg_gateways.http.streams.source import lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
