@@ -102,7 +102,9 @@ def too_large(limit: int) -> Problem:
     return Problem(
         _TOO_LARGE,
         Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most",
+        f"the body is longer than {limit} bytes, which is the most; the gateway's option"
+        " max_body_bytes says so, and the bus's max_payload where the service is not"
+        " kitmsg's or streams",
     )
 
 
