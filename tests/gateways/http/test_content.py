@@ -163,3 +163,20 @@ async def test_bytes_are_not_stored_unless_the_endpoint_says_so(call):
     response, _ = await call("GET", "/kept/a")
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["ETag"]
+
+
+async def test_the_document_says_where_plain_bytes_go_and_come(call):
+    """Where the one parameter of bytes is all that is left for the body, and for results."""
+    _, document = await call("GET", "/openapi.json")
+
+    def spoken(path: str, method: str) -> tuple[bool, bool]:
+        operation = document["paths"][path][method]
+        body = operation.get("requestBody", {"content": {}})["content"]
+        return OCTETS in body, OCTETS in operation["responses"]["200"]["content"]
+
+    assert spoken("/kept/{name}", "put") == (True, False)
+    assert spoken("/kept/{name}", "get") == (False, True)
+    assert spoken("/turned/{name}", "post") == (True, True)
+    assert spoken("/files/size", "post") == (True, False)
+    assert spoken("/files/put", "post") == (False, False)  # the name is in the body
+    assert spoken("/two/{name}", "post") == (False, False)

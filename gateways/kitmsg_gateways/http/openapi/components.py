@@ -2,7 +2,7 @@
 
 Types of one name that mean the same are one component; where they differ, each has its
 service's name in front.  Requests refuse fields that they do not name and results promise
-nothing of the kind: a type used in both is one component, without that word.
+nothing of the kind: a type used in both is one component, and refuses them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Components:
                 placed = _rewritten(schema, rename)
                 known = found.setdefault(self._name(service, document, name), placed)
                 if known != placed:
-                    found[self._name(service, document, name)] = _opened(placed)
+                    closest = max(known, placed, key=_refusals)
+                    found[self._name(service, document, name)] = closest
         self.schemas = dict(sorted(found.items()))
 
     def request(self, mounted: Described) -> dict[str, Any] | None:
@@ -126,6 +127,12 @@ class Components:
                 break
             schema = self.schemas.get(reference.removeprefix(_PREFIX), {})
         return schema if isinstance(schema, dict) else {}
+
+    def is_bytes(self, schema: Any) -> bool:
+        """Tell whether a value may be bytes: in JSON, base64."""
+        plain = self.resolve(schema)
+        branches = [*plain.get("anyOf", ()), *plain.get("oneOf", ())]
+        return "contentEncoding" in plain or any(map(self.is_bytes, branches))
 
     def _placed(self, service: str, document: dict[str, Any]) -> dict[str, Any]:
         bare = {key: value for key, value in document.items() if key != "$defs"}
@@ -197,6 +204,11 @@ def _opened(schema: Any) -> Any:
     }
 
 
+def _refusals(schema: Any) -> int:
+    """Return in how many places a schema refuses other fields."""
+    return json.dumps(schema, default=str).count('"additionalProperties": false')
+
+
 def _collector(found: list[str]) -> Callable[[str], str]:
     def take(name: str) -> str:
         found.append(name)
@@ -217,6 +229,11 @@ def _rewritten(schema: Any, rename: Callable[[str], str]) -> Any:
             found[key] = _PREFIX + rename(value.removeprefix(_DEFS))
         elif key in _DATA:
             found[key] = value
+        elif key == "mapping" and _is_mapping(value):  # of a discriminator
+            found[key] = {
+                tag: _PREFIX + rename(reference.removeprefix(_DEFS))
+                for tag, reference in value.items()
+            }
         elif key in _MAPS and isinstance(value, dict):
             found[key] = {
                 name: _rewritten(item, rename) for name, item in value.items()
@@ -224,3 +241,11 @@ def _rewritten(schema: Any, rename: Callable[[str], str]) -> Any:
         else:
             found[key] = _rewritten(value, rename)
     return found
+
+
+def _is_mapping(value: Any) -> bool:
+    """Tell whether a value names a definition for each tag of a union."""
+    return isinstance(value, dict) and all(
+        isinstance(reference, str) and reference.startswith(_DEFS)
+        for reference in value.values()
+    )
