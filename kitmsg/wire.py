@@ -170,8 +170,8 @@ _plain: Final[dict[bytes, int | None]] = {b"": None}
 
 
 def milliseconds(seconds: float) -> int:
-    """Return the whole milliseconds of a time that is left: rounded down, at least 1."""
-    return int(seconds * 1000) or 1
+    """Return a time that is left in whole milliseconds: the nearest, at least 1."""
+    return round(seconds * 1000) or 1
 
 
 def plain_headers(timeout_ms: int) -> bytes:

@@ -6,7 +6,6 @@ there, not a failed call later.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import re
@@ -31,6 +30,8 @@ from kitmsg.schema import Signature, error_schema, signature
 from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg.schema.pointers import resolve
+from kitmsg.threads import in_thread
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
 from kitmsg.wire import MAX_TIMEOUT, Meta
@@ -327,14 +328,7 @@ def _mark(method: Any, options: Options) -> Any:
 def _threaded(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def run(*args: Any, **kwargs: Any) -> R:
-        return await asyncio.to_thread(call, *args, **kwargs)
-
-    def call(*args: Any, **kwargs: Any) -> R:
-        try:
-            return method(*args, **kwargs)
-        except StopIteration as error:
-            # A future cannot hold one: its waiter would never wake.
-            raise RuntimeError("the endpoint raised StopIteration") from error
+        return await in_thread(functools.partial(method, *args, **kwargs))
 
     return run
 
@@ -474,8 +468,7 @@ def _signature(cls: type[Service], method: Any, options: Options) -> Signature:
 def _check_route(route: str, read: Signature) -> None:
     """Check that what a route takes from the path is a parameter, and free to be taken."""
     schema = read.request_schema()
-    named = schema.get("$ref", "").rpartition("/")[2]
-    fields = schema.get("$defs", {}).get(named, schema).get("properties", {})
+    fields = resolve(schema, schema).get("properties", {})
     for name in re.findall(r"\{(\w+)\}", route):
         if name not in fields:
             known = ", ".join(fields) or "none"

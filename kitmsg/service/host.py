@@ -247,6 +247,7 @@ class ServiceHost:
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()
         running, waiting = server.in_hand()
+        box = self.intake.mailbox
         return EndpointReport(
             name=name,
             subject=server.subject,
@@ -267,6 +268,8 @@ class ServiceHost:
                 "invalid": seen.invalid,
                 "running": running,
                 "waiting": waiting,
+                "held": box.held,
+                "is_stuck": box.is_stuck,
             },
         )
 

@@ -260,6 +260,9 @@ class Server:
         if code is Code.UNAVAILABLE:
             self._answer(ctx, turn.message, Unavailable(f"{self.name} is stopping"))
             return
+        if code is Code.RESOURCE_EXHAUSTED:
+            self._shed(turn.message)
+            return
         self.stats.cancelled += 1
         if code is Code.DEADLINE_EXCEEDED:
             late = DeadlineExceeded(f"{self.name} did not finish in time")
@@ -342,6 +345,10 @@ class Server:
         each = self.stats.processing_ns / done / 1e9 if done else 0.01
         wait = min(5.0, max(0.01, each * box.size / box.concurrency))
         text = f"{self.name} is full: {box.running} turns run and {box.waiting} wait"
+        if box.is_stuck:
+            text = (
+                f"{self.name} is stuck: {box.held} threads run for calls that are over"
+            )
         full = ResourceExhausted(text, retry_after=wait)
         self._answer(self._outside(message), message, full)
 

@@ -27,6 +27,7 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import Server
 from kitmsg.transport.transfer import is_elsewhere
@@ -219,6 +220,7 @@ class StreamServer(Server):
         ctx, message = run.ctx, run.message
         started = perf_counter_ns()
         enter(ctx)
+        enter_place(self.intake.beside)
         error: BaseException | None = None
         try:
             run.begin()

@@ -10,6 +10,8 @@
     child.py       a worker process, seen from its parent
     parent.py      the parent process: signals, health, a supervisor
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
+    plugins.py     gateways, upstreams and exporters, found by entry points
+    gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     prometheus.py  counters as Prometheus reads them
     here.py        one worker in this process: ``kitmsg.run(Greeter())``

@@ -75,6 +75,7 @@ class Child:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the working folder may have a types.py or http.py
                 "-m",
                 "kitmsg.worker",
                 str(theirs.fileno()),

@@ -50,7 +50,7 @@ class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is started with that is a gateway, or an upstream.
 
     Attributes:
-        kind: Package below ``kitmsg_gateways``, such as ``http``.
+        kind: Name of the plugin, such as ``http``.
         options: The fields of its `GatewayOptions`, or `UpstreamOptions`.
         sockets: Descriptors of the listening sockets that the workers share.
         upstream: Name on the bus of an upstream; "" for a gateway.

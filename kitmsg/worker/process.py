@@ -194,6 +194,7 @@ def describe(host: ServiceHost) -> dict[str, Any]:
         "instance": host.id,
         "running": box.running,
         "waiting": box.waiting,
+        "held": box.held,
         "concurrency": box.concurrency,
         "mailbox": box.size,
         "endpoints": host.snapshots(),

@@ -28,6 +28,7 @@ _COUNTERS: Final = {
 _GAUGES: Final = {
     "running": "Turns that run now.",
     "waiting": "Turns that wait in the mailbox.",
+    "held": "Turns whose call is over but whose thread still runs.",
 }
 _NS: Final = 1e9
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kitmsg.codec import MSGPACK
@@ -66,15 +68,25 @@ def request_id(given: str) -> str:
     return given if _ID.fullmatch(given) else new_request_id()
 
 
-def add_header(fields: dict[str, str], name: str, given: Sequence[str]) -> None:
+def add_header(
+    fields: dict[str, str], name: str, given: Sequence[str], what: str = ""
+) -> None:
     """Add a header that goes to the service as it came.
+
+    Args:
+        fields: Gets it.
+        name: Its name on the bus.
+        given: Its values.
+        what: What the client calls it, for the error.
 
     Raises:
         InvalidArgument: It came more than once, or is not printable ASCII.
     """
     if len(given) > 1 or not _PRINTABLE.fullmatch(given[0]):
+        what = what or f"header {name}"
         raise InvalidArgument(
-            f"header {name} must come once, in printable ASCII", field=name
+            f"{what} must come once, in printable ASCII",
+            field=what.rpartition(" ")[2],
         )
     fields[name] = given[0]
 
@@ -167,8 +179,7 @@ class EdgeCaller:
                 request_id=id_,
             )
         elif isinstance(error, BusDenied | DataLoss):
-            where = self.name, self.caller.subject
-            self._log.warning("%s (%s): %s (request id %s)", *where, error, id_)
+            self._log.warning("%s: %s (request id %s)", self.name, error, id_)
         error.request_id = error.request_id or id_
         return outward(error)
 
@@ -320,6 +331,8 @@ def _imported(text: str) -> Any:
             f"middleware {text!r} is not understood; write module:name, such as"
             " shop.edge:middlewares"
         )
+    if os.getcwd() not in sys.path:  # behind everything else: it must shadow nothing
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as exc:

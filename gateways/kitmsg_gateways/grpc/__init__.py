@@ -52,7 +52,17 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.server import GatewayServer
     from kitmsg_gateways.grpc.upstream import Upstream
 
-__all__ = ["GatewayOptions", "Upstream", "check", "listen", "need_grpc", "serve"]
+__all__ = [
+    "TITLE",
+    "GatewayOptions",
+    "Upstream",
+    "check",
+    "listen",
+    "need_grpc",
+    "serve",
+]
+
+TITLE: Final = "gRPC"
 
 _NEEDED: Final = (
     "grpc.aio",

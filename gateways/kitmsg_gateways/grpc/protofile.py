@@ -129,7 +129,7 @@ def _compiler() -> list[str]:
     tools = find_spec("grpc_tools")
     if tools is not None and tools.submodule_search_locations:
         own = Path(tools.submodule_search_locations[0], "_proto")  # google/protobuf
-        return [sys.executable, "-m", "grpc_tools.protoc", f"-I{own}"]
+        return [sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{own}"]
     there = shutil.which("protoc")
     if there is None:
         raise FailedPrecondition(

@@ -41,7 +41,7 @@ Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg_gateways.http.options import GatewayOptions
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream import Upstream
 
 __all__ = [
+    "TITLE",
     "GatewayOptions",
     "Upstream",
     "check",
@@ -63,6 +64,8 @@ __all__ = [
     "run",
     "serve",
 ]
+
+TITLE: Final = "HTTP"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -19,18 +19,18 @@ import msgspec
 from kitmsg.codec import DECODE_ERRORS, JSON, Codec, translate
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.places import HEADER_KEY, is_free_header
+from kitmsg.schema.pointers import alternatives, resolve
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
 
-__all__ = ["Parameters", "resolve"]
+__all__ = ["Parameters"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
 _Convert: TypeAlias = Callable[[str], Any]
 
 _MAX_PARAMETERS: Final = 256
-_MAX_DEPTH: Final = 16
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
@@ -79,7 +79,7 @@ class Parameters:
         self._bytes = [
             name
             for name, property_ in self.properties.items()
-            if any("contentEncoding" in k for k in _alternatives(property_, root))
+            if any("contentEncoding" in k for k in alternatives(property_, root))
         ]
         self._readers = {
             name: _reader(property_, root)
@@ -88,7 +88,7 @@ class Parameters:
         self._lists = {
             name
             for name, property_ in self.properties.items()
-            if any(k.get("type") == "array" for k in _alternatives(property_, root))
+            if any(k.get("type") == "array" for k in alternatives(property_, root))
         }
 
     def build(
@@ -235,24 +235,6 @@ def _header_of(property_: Any) -> str:
     return named if isinstance(named, str) else ""
 
 
-def resolve(schema: Any, root: Schema) -> Schema:
-    """Return `schema` itself, or what its ``$ref`` inside `root` leads to."""
-    for _ in range(_MAX_DEPTH):
-        reference = schema.get("$ref") if isinstance(schema, Mapping) else None
-        if not isinstance(reference, str):
-            break
-        schema = _lookup(reference, root)
-    return schema if isinstance(schema, Mapping) else {}
-
-
-def _lookup(reference: str, root: Schema) -> Any:
-    found: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
 def _pairs(query: str) -> list[tuple[str, str]]:
     if not query:
         return []
@@ -286,7 +268,7 @@ def _single(name: str, texts: list[str]) -> str:
 
 def _reader(schema: Schema, root: Schema) -> Callable[[str, list[str]], Any]:
     """Return a function from a parameter's name and texts to its value."""
-    kinds = list(_alternatives(schema, root))
+    kinds = alternatives(schema, root)
     arrays = [kind for kind in kinds if kind.get("type") == "array"]
     if arrays:
         return _array_reader(_scalar(resolve(arrays[0].get("items", {}), root), root))
@@ -317,22 +299,12 @@ def _converted(convert: _Convert, name: str, text: str) -> Any:
         ) from None
 
 
-def _alternatives(schema: Any, root: Schema, depth: int = 0) -> Iterator[Schema]:
-    """Yield the plain schemas that a value may fit, references followed."""
-    found = resolve(schema, root)
-    branches = [*found.get("anyOf", ()), *found.get("oneOf", ())]
-    if not branches or depth >= _MAX_DEPTH:
-        yield found
-    for branch in branches if depth < _MAX_DEPTH else ():
-        yield from _alternatives(branch, root, depth + 1)
-
-
 def _scalar(schema: Schema, root: Schema) -> _Convert:
     """Return a function from text to a value.
 
     It raises `ValueError` with what was expected.
     """
-    kinds = list(_alternatives(schema, root))
+    kinds = alternatives(schema, root)
     chosen = [value for kind in kinds for value in _values_of(kind)]
     types = {t for kind in kinds if not _values_of(kind) for t in _types(kind)}
     is_text = "string" in types

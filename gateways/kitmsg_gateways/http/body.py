@@ -102,9 +102,8 @@ def too_large(limit: int) -> Problem:
     return Problem(
         _TOO_LARGE,
         Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most; the gateway's option"
-        " max_body_bytes says so, and the bus's max_payload where the service is not"
-        " kitmsg's or streams",
+        f"the body is longer than {limit} bytes, which is the most (option"
+        " max_body_bytes; for streams and foreign services also the bus's max_payload)",
     )
 
 

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
 
-__all__ = ["GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+__all__ = ["TITLE", "GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+
+TITLE: Final = "Thrift"
 
 _BACKLOG: Final = 4096
 

@@ -44,7 +44,6 @@ class Served:
         plan: How values pass.
         codec: Of its requests on the bus.
         is_wrapped: Whether its result is no object, which Go kit mode puts into one.
-        block: The headers of its requests; b"" until the first.
         coders: What reads parameters and writes results, by protocol.
     """
 
@@ -53,7 +52,6 @@ class Served:
     plan: Plan
     codec: Codec
     is_wrapped: bool = False
-    block: bytes = b""
     coders: dict[str, tuple[Reader, Writer]] = field(default_factory=dict)
 
     def coder(self, protocol: ThriftProtocol) -> tuple[Reader, Writer]:

@@ -11,17 +11,17 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from kitmsg.schema.pointers import alternatives, references, resolve, rewritten
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["Components"]
 
 _PREFIX: Final = "#/components/schemas/"
 _DEFS: Final = "#/$defs/"
-_MAPS: Final = ("properties", "patternProperties", "dependentSchemas")
 _DATA: Final = ("default", "enum", "const", "examples", "example")
 _BAD: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_MAX_DEPTH: Final = 16
 _FORBIDDEN: Final = frozenset({"Problem", "RpcRequest", "RpcResponse"})
 
 
@@ -71,7 +71,7 @@ class Components:
         for service, document in documents:
             rename = self._renamer(service, document)
             for name, schema in _definitions(document).items():
-                placed = _rewritten(schema, rename)
+                placed = rewritten(schema, rename)
                 known = found.setdefault(self._name(service, document, name), placed)
                 if known != placed:
                     closest = max(known, placed, key=_refusals)
@@ -119,28 +119,30 @@ class Components:
             if isinstance(schema, dict)
         }
 
-    def resolve(self, schema: Any) -> dict[str, Any]:
+    def resolve(self, schema: Any) -> Mapping[str, Any]:
         """Return `schema` itself, or the component that it refers to."""
-        for _ in range(_MAX_DEPTH):
-            reference = schema.get("$ref") if isinstance(schema, dict) else None
-            if not isinstance(reference, str):
-                break
-            schema = self.schemas.get(reference.removeprefix(_PREFIX), {})
-        return schema if isinstance(schema, dict) else {}
+        return resolve(schema, {"components": {"schemas": self.schemas}})
 
     def is_bytes(self, schema: Any) -> bool:
         """Tell whether a value may be bytes: in JSON, base64."""
-        plain = self.resolve(schema)
-        branches = [*plain.get("anyOf", ()), *plain.get("oneOf", ())]
-        return "contentEncoding" in plain or any(map(self.is_bytes, branches))
+        document = {"components": {"schemas": self.schemas}}
+        return any("contentEncoding" in one for one in alternatives(schema, document))
 
     def _placed(self, service: str, document: dict[str, Any]) -> dict[str, Any]:
         bare = {key: value for key, value in document.items() if key != "$defs"}
-        found = _rewritten(bare, self._renamer(service, document))
+        found = rewritten(bare, self._renamer(service, document))
         return found if isinstance(found, dict) else {}
 
     def _renamer(self, service: str, document: dict[str, Any]) -> Callable[[str], str]:
-        return lambda name: self._name(service, document, name)
+        """Return what makes references to definitions lead to components."""
+
+        def rename(reference: str) -> str:
+            if not reference.startswith(_DEFS):
+                return reference
+            name = reference.removeprefix(_DEFS)
+            return _PREFIX + self._name(service, document, name)
+
+        return rename
 
     def _name(self, service: str, document: dict[str, Any], name: str) -> str:
         """Return the component's name for a definition in one service's document."""
@@ -187,7 +189,7 @@ def _meaning(document: dict[str, Any], name: str) -> str:
         at = waiting.pop()
         if at not in seen:
             seen[at] = definitions.get(at, {})
-            _rewritten(seen[at], _collector(waiting))
+            waiting += [found.removeprefix(_DEFS) for found in references(seen[at])]
     return json.dumps(_opened(seen), sort_keys=True, default=str)
 
 
@@ -207,45 +209,3 @@ def _opened(schema: Any) -> Any:
 def _refusals(schema: Any) -> int:
     """Return in how many places a schema refuses other fields."""
     return json.dumps(schema, default=str).count('"additionalProperties": false')
-
-
-def _collector(found: list[str]) -> Callable[[str], str]:
-    def take(name: str) -> str:
-        found.append(name)
-        return name
-
-    return take
-
-
-def _rewritten(schema: Any, rename: Callable[[str], str]) -> Any:
-    """Return `schema` with its references to definitions renamed."""
-    if isinstance(schema, list):
-        return [_rewritten(item, rename) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "$ref" and isinstance(value, str) and value.startswith(_DEFS):
-            found[key] = _PREFIX + rename(value.removeprefix(_DEFS))
-        elif key in _DATA:
-            found[key] = value
-        elif key == "mapping" and _is_mapping(value):  # of a discriminator
-            found[key] = {
-                tag: _PREFIX + rename(reference.removeprefix(_DEFS))
-                for tag, reference in value.items()
-            }
-        elif key in _MAPS and isinstance(value, dict):
-            found[key] = {
-                name: _rewritten(item, rename) for name, item in value.items()
-            }
-        else:
-            found[key] = _rewritten(value, rename)
-    return found
-
-
-def _is_mapping(value: Any) -> bool:
-    """Tell whether a value names a definition for each tag of a union."""
-    return isinstance(value, dict) and all(
-        isinstance(reference, str) and reference.startswith(_DEFS)
-        for reference in value.values()
-    )

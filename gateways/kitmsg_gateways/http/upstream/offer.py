@@ -12,9 +12,9 @@ import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.schema.pointers import resolve
 from kitmsg.service import Service
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.bind import resolve
 from kitmsg_gateways.http.upstream.operation import Operation, Rest, operation, plain
 from kitmsg_gateways.http.upstream.reply import Reader, plain_reader
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from kitmsg.schema import json_schema
-from kitmsg_gateways.http.bind import resolve
+from kitmsg.schema.pointers import resolve
 from kitmsg_gateways.http.openapi.samples import NONE, Samples
 
 
