@@ -5,7 +5,7 @@
     thrift/      the same over Thrift
     mcp/         the same as tools for models, over MCP
     edge/        what every door has, whatever its protocol
-    upstream.py  the other direction: what a server elsewhere does, as a service on the bus
+    upstream/    the other direction: a server elsewhere as a service on the bus
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.
