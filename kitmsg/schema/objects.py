@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kitmsg.schema.pointers import references, resolve, rewritten
+
 __all__ = ["as_object", "in_object", "is_object", "with_list"]
 
 _DEFS: Final = "#/$defs/"
@@ -24,9 +26,7 @@ def as_object(schema: Any) -> dict[str, Any]:
     found = _plain(schema)
     if found.get("type", "object") != "object":
         found = {}
-    if not isinstance(found.get("properties"), dict):
-        found["properties"] = {}
-    return {"type": "object", **found}
+    return {"type": "object", "properties": {}, **found}
 
 
 def in_object(name: str, schema: Any) -> dict[str, Any]:
@@ -59,52 +59,31 @@ def _with(schema: dict[str, Any], name: str, field: dict[str, Any]) -> dict[str,
 
 
 def _plain(schema: Any) -> dict[str, Any]:
-    """Return a schema whose root is no reference, without a title."""
+    """Return a schema whose root is no reference, with the definitions that it needs."""
     if not isinstance(schema, dict):
         return {}
-    found = dict(schema)
-    defs, reference = found.get("$defs"), found.get("$ref")
-    if not isinstance(defs, dict):
-        found.pop("$defs", None)
-    elif isinstance(reference, str) and reference.startswith(_DEFS):
-        root = defs.get(reference.removeprefix(_DEFS))
-        if isinstance(root, dict):
-            del found["$ref"]
-            found = {**root, **found}
-            _drop_unused(found, reference.removeprefix(_DEFS))
-    found.pop("title", None)
+    found = {**resolve(schema, schema), **schema}
+    for name in ("$ref", "$defs", "title"):
+        found.pop(name, None)
+    for name, kind in (("properties", dict), ("required", list)):
+        if not isinstance(found.get(name), kind):
+            found.pop(name, None)
+    defs = schema.get("$defs")
+    if isinstance(defs, dict):
+        used = set(references([found, list(defs.values())]))
+        defs = {name: each for name, each in defs.items() if _DEFS + name in used}
+        found |= {"$defs": defs} if defs else {}
     return found
 
 
-def _drop_unused(schema: dict[str, Any], name: str) -> None:
-    """Drop a definition that has become the root, unless it refers to itself."""
-    defs = {key: each for key, each in schema["$defs"].items() if key != name}
-    if _refers({**schema, "$defs": defs}, _DEFS + name):
-        return
-    schema["$defs"] = defs
-    if not defs:
-        del schema["$defs"]
-
-
-def _refers(schema: Any, reference: str) -> bool:
-    if isinstance(schema, list):
-        return any(_refers(each, reference) for each in schema)
-    if not isinstance(schema, dict):
-        return False
-    is_it = schema.get("$ref") == reference
-    return is_it or any(_refers(each, reference) for each in schema.values())
-
-
-def _moved(schema: Any, prefix: str) -> Any:
+def _moved(schema: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Return a schema whose definitions have other names, with `prefix` in front."""
-    if isinstance(schema, list):
-        return [_moved(each, prefix) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _moved(value, prefix) for key, value in schema.items()}
-    defs, reference = found.get("$defs"), found.get("$ref")
-    if isinstance(defs, dict):
-        found["$defs"] = {prefix + key: each for key, each in defs.items()}
-    if isinstance(reference, str) and reference.startswith(_DEFS):
-        found["$ref"] = _DEFS + prefix + reference.removeprefix(_DEFS)
+
+    def moved(reference: str) -> str:
+        is_ours = reference.startswith(_DEFS)
+        return _DEFS + prefix + reference.removeprefix(_DEFS) if is_ours else reference
+
+    found: dict[str, Any] = rewritten(schema, moved)
+    if "$defs" in found:
+        found["$defs"] = {prefix + name: each for name, each in found["$defs"].items()}
     return found

@@ -6,6 +6,7 @@ that is no object stands under ``result``.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,16 @@ class PlainEndpoint:
 
     @classmethod
     def of(cls, endpoint: CatalogEndpoint) -> PlainEndpoint:
-        """Return an endpoint as such a client sees it."""
+        """Return an endpoint as such a client sees it, be its schemas what they may."""
+        try:
+            return cls._of(endpoint)
+        except (
+            RecursionError
+        ):  # a stranger's; it must not keep others from being served
+            return cls._of(dataclasses.replace(endpoint, schema=None))
+
+    @classmethod
+    def _of(cls, endpoint: CatalogEndpoint) -> PlainEndpoint:
         schemas, name = endpoint.schema or {}, f"{endpoint.service}.{endpoint.name}"
         request, items = as_object(schemas.get("request")), ""
         if endpoint.stream in ("in", "both"):

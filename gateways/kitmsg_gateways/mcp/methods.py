@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from mcp_types import ListToolsResult, Tool, ToolAnnotations, methods
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
-from pydantic import ValidationError
 
 from kitmsg_gateways.edge.names import flat_names
 from kitmsg_gateways.edge.plain import PlainEndpoint
@@ -70,9 +69,10 @@ def _tool(name: str, served: PlainEndpoint) -> Tool:
             read_only_hint=method == "GET" or None, idempotent_hint=is_safe or None
         ),
     )
-    listed = ListToolsResult(tools=[tool]).model_dump(by_alias=True, exclude_none=True)
-    try:
+    listing = ListToolsResult(tools=[tool])
+    try:  # a schema of a stranger's might spoil the whole list
+        listed = listing.model_dump(by_alias=True, mode="json", exclude_none=True)
         methods.serialize_server_result("tools/list", LATEST_HANDSHAKE_VERSION, listed)
-    except ValidationError:  # a schema of a stranger's; it would spoil the whole list
+    except (ValueError, RecursionError):
         return Tool(name=name, title=served.name, input_schema={"type": "object"})
     return tool

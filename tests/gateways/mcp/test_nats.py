@@ -52,8 +52,8 @@ async def test_a_desktop_client_starts_it(
     """Over standard input and output; what it logs goes to standard error."""
     told: list[float] = []
 
-    async def progress(number: float, total: float | None, text: str | None) -> None:
-        told.append(number)
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
 
     log = tmp_path / "log"
     with log.open("w") as errors:
@@ -63,7 +63,7 @@ async def test_a_desktop_client_starts_it(
             found = await client.call_tool("shop.get", {"id": "B2"})
             assert found.structured_content == {"result": None}
             found = await client.call_tool(
-                "shop.count", {"upto": 3}, progress_callback=progress
+                "shop.count", {"upto": 3}, progress_callback=note
             )
             assert found.structured_content["count"] == 3
             call = asyncio.create_task(client.call_tool("shop.wait"))
