@@ -6,6 +6,7 @@
     instances.py    plain values validated against a JSON Schema
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
+    typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
     jsonschema.py   JSON Schema of types

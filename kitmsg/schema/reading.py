@@ -17,9 +17,10 @@ from kitmsg.codec import is_pydantic
 from kitmsg.schema import types
 from kitmsg.schema.calls import Shape
 from kitmsg.schema.signatures import Signature, UnknownFields, where_of
+from kitmsg.schema.typevars import bound_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["signature"]
 
@@ -30,8 +31,10 @@ def signature(
     function: Callable[..., Any],
     *,
     owner: str = "",
+    name: str = "",
     skip_self: bool | None = None,
     unknown_fields: UnknownFields = "forbid",
+    variables: Mapping[Any, Any] | None = None,
 ) -> Signature:
     """Return what an endpoint made of `function` takes and gives.
 
@@ -44,14 +47,17 @@ def signature(
         function: A method, bound or not, or a plain function; async or not.
         owner: Name of the class, for messages and type names; "" takes it from
             `function`.
+        name: Name of the method, where it is not the function's own.
         skip_self: Leave the first parameter out; None finds out.
         unknown_fields: ``ignore`` lets requests have fields that nobody declared.
+        variables: What type variables in its annotations stand for.
 
     Raises:
         TypeError: An annotation is missing or has no wire form, or the kind of a
             parameter or of the function is not supported; the message says which.
     """
-    return _Reader(function, owner, skip_self, unknown_fields).read()
+    reader = _Reader(function, owner, name, skip_self, unknown_fields)
+    return reader.read(variables or {})
 
 
 class _Reader:
@@ -61,11 +67,12 @@ class _Reader:
         self,
         function: Callable[..., Any],
         owner: str,
+        name: str,
         skip_self: bool | None,
         unknown_fields: UnknownFields,
     ) -> None:
         self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name or getattr(function, "__name__", type(function).__name__)
         qualified = getattr(function, "__qualname__", self.name)
         path = qualified.rpartition("<locals>.")[2].split(".")
         self.owner = owner or (path[-2] if len(path) > 1 else "")
@@ -79,9 +86,11 @@ class _Reader:
             skip_self = first is not None and first.annotation is _EMPTY
         self.parameters = parameters[1:] if skip_self else parameters
 
-    def read(self) -> Signature:
+    def read(self, variables: Mapping[Any, Any]) -> Signature:
         self._refuse_blocking_streams()
-        hints = types.resolve(self.function, self.where)
+        names = {variable.__name__: variable for variable in variables}
+        hints = types.resolve(self.function, self.where, names)
+        hints = {name: bound_to(hint, variables) for name, hint in hints.items()}
         items, item = self._items(hints)
         context, wire = self._split(hints)
         response, gives = self._response(hints)
@@ -118,6 +127,7 @@ class _Reader:
             context_at=names.index(context) if context else -1,
             by_name=any(p.kind is p.KEYWORD_ONLY for p in self.parameters),
             is_async=inspect.iscoroutinefunction(self.function),
+            is_wrapped=inspect.iscoroutinefunction(inspect.unwrap(self.function)),
         )
 
     def _refuse_blocking_streams(self) -> None:

@@ -17,9 +17,10 @@ import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import is_pydantic
+from kitmsg.schema.typevars import open_in
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "FLOAT_MAX",
@@ -47,12 +48,19 @@ _USE = (
 )
 
 
-def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def resolve(
+    function: Callable[..., Any], where: str, names: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the annotations of `function` as types, ``Annotated`` kept.
 
     Names are looked up in the function's module; for a function inside another also in
     its closure and in the calls that are defining it.  ``Context`` and ``AsyncIterator``
     are known even where they are imported for type checkers only.
+
+    Args:
+        function: It.
+        where: Begins the message.
+        names: More names, such as the type variables of its class.
 
     Raises:
         TypeError: A name in an annotation cannot be found; it says which.
@@ -61,7 +69,7 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
 
     plain = inspect.unwrap(function)
     module = getattr(plain, "__globals__", {})
-    local = {**local_names(plain, module), **_closure(plain)}
+    local = {**(names or {}), **local_names(plain, module), **_closure(plain)}
     for known in (Context, *_STREAMS):
         if known.__name__ not in module:
             local.setdefault(known.__name__, known)
@@ -150,6 +158,12 @@ def check(annotation: Any, what: str) -> mi.Type:
     Raises:
         TypeError: It has none; the message names the part that is to blame.
     """
+    variables = open_in(annotation)
+    if variables:
+        raise TypeError(
+            f"{what} has the type {spell(annotation)}, and nothing says what"
+            f" {variables[0].__name__} stands for; bind it, as in class Mine(Base[int])"
+        )
     try:
         info = mi.type_info(annotation)
         msgspec.json.Decoder(annotation)
