@@ -6,6 +6,8 @@
     instances.py    plain values validated against a JSON Schema
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
+    constraints.py  constraints of annotated_types and pydantic, as msgspec's
+    classes.py      what the user's own classes say, checked: defaults, keys, constraints
     typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request

@@ -16,6 +16,8 @@ import msgspec
 from kitmsg.codec import is_pydantic
 from kitmsg.schema import types
 from kitmsg.schema.calls import Shape
+from kitmsg.schema.classes import check_default
+from kitmsg.schema.constraints import translated
 from kitmsg.schema.signatures import Signature, UnknownFields, where_of
 from kitmsg.schema.typevars import bound_to
 
@@ -90,7 +92,10 @@ class _Reader:
         self._refuse_blocking_streams()
         names = {variable.__name__: variable for variable in variables}
         hints = types.resolve(self.function, self.where, names)
-        hints = {name: bound_to(hint, variables) for name, hint in hints.items()}
+        hints = {
+            name: translated(bound_to(hint, variables), self._what(name))
+            for name, hint in hints.items()
+        }
         items, item = self._items(hints)
         context, wire = self._split(hints)
         response, gives = self._response(hints)
@@ -167,11 +172,17 @@ class _Reader:
             if hints[parameter.name] is not Context:
                 self._check_type(parameter.name, hints[parameter.name])
                 wire.append(parameter)
+                self._check_default(parameter, hints[parameter.name])
             elif context:
                 raise self._error(parameter.name, "is a second Context; take one")
             else:
                 context = parameter.name
         return context, wire
+
+    def _what(self, name: str) -> str:
+        """Return what a hint is about, for messages."""
+        what = "the result" if name == "return" else f"parameter {name!r}"
+        return f"{self.where}: {what}"
 
     def _error(self, name: str, problem: str) -> TypeError:
         return TypeError(f"{self.where}: parameter {name!r} {problem}")
@@ -188,6 +199,11 @@ class _Reader:
 
     def _check_type(self, name: str, annotation: Any) -> None:
         types.check(annotation, f"{self.where}: parameter {name!r}")
+
+    def _check_default(self, parameter: inspect.Parameter, annotation: Any) -> None:
+        if parameter.default is not _EMPTY:
+            bounded = types.bounded(annotation)
+            check_default(parameter.default, bounded, self._what(parameter.name))
 
     def _response(self, hints: dict[str, Any]) -> tuple[Any, bool]:
         """Return the type of the result, or of its items, and whether it is a stream."""

@@ -17,10 +17,11 @@ import msgspec
 import msgspec.inspect as mi
 
 from kitmsg.codec import is_pydantic
+from kitmsg.schema.classes import check_classes, children
 from kitmsg.schema.typevars import open_in
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "FLOAT_MAX",
@@ -178,6 +179,7 @@ def check(annotation: Any, what: str) -> mi.Type:
             f"{what} has the type {spell(annotation)}, {_blame(annotation, culprit)}"
             f" no wire form; {_USE}"
         )
+    check_classes(info, what)
     return info
 
 
@@ -195,18 +197,6 @@ def _unsupported(info: mi.Type, seen: set[int]) -> type | None:
         return None if is_pydantic(info.cls) else info.cls
     found = (_unsupported(child, seen) for child in children(info))
     return next((cls for cls in found if cls is not None), None)
-
-
-def children(info: mi.Type) -> Iterator[mi.Type]:
-    """Yield the types that `info` is directly made of."""
-    for name in ("type", "item_type", "key_type", "value_type"):
-        child = getattr(info, name, None)
-        if isinstance(child, mi.Type):
-            yield child
-    for name in ("types", "item_types"):
-        yield from getattr(info, name, ())
-    for field in getattr(info, "fields", ()):
-        yield field.type
 
 
 def spell(annotation: Any) -> str:
