@@ -11,7 +11,9 @@
     typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
-    jsonschema.py   JSON Schema of types
+    jsonschema.py   JSON Schema of types, tidied; hashes
+    generator.py    JSON Schema of types, as they go in or come out
+    components.py   the named classes of a type, and their names
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
 

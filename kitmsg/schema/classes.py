@@ -16,20 +16,24 @@ import typing
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 import msgspec.inspect as mi
 
-from kitmsg.codec import DECODE_ERRORS, ENCODE_ERRORS, MSGPACK, is_pydantic, translate
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    MSGPACK,
+    is_pydantic,
+    reached,
+    translate,
+)
 from kitmsg.schema.constraints import ignored_in
 from kitmsg.schema.typevars import bound_to, open_in
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["check_classes", "check_default", "children"]
+__all__ = ["check_classes", "check_default"]
 
 _NATIVE: Final = (
     bytes,
@@ -66,31 +70,11 @@ def check_classes(info: mi.Type, what: str) -> None:
     Raises:
         TypeError: A class says what cannot be kept; the message names class and field.
     """
-    for each in _reached(info, {}):
+    for each in reached(info):
         if isinstance(each, mi.DictType):
             _check_key(each.key_type, what)
         elif isinstance(each, _CLASSES):
             _check_class(each, what)
-
-
-def _reached(info: mi.Type, seen: dict[int, mi.Type]) -> Iterator[mi.Type]:
-    if id(info) not in seen:
-        seen[id(info)] = info
-        yield info
-        for child in children(info):
-            yield from _reached(child, seen)
-
-
-def children(info: mi.Type) -> Iterator[mi.Type]:
-    """Yield the types that `info` is directly made of."""
-    for name in ("type", "item_type", "key_type", "value_type"):
-        child = getattr(info, name, None)
-        if isinstance(child, mi.Type):
-            yield child
-    for name in ("types", "item_types"):
-        yield from getattr(info, name, ())
-    for field in getattr(info, "fields", ()):
-        yield field.type
 
 
 def _check_key(info: mi.Type, what: str) -> None:
@@ -126,7 +110,7 @@ def _check_class(info: Any, what: str) -> None:
                 f"{where} has {constraint!r}, which would be ignored; write"
                 " msgspec.Meta(...), or make the class a pydantic model"
             )
-        if field.default is not mi.NODEFAULT and not open_in(annotation):
+        if field.default is not msgspec.NODEFAULT and not open_in(annotation):
             check_default(field.default, annotation, where)
     if isinstance(info, mi.DataclassType):
         _free_fields(cls)
@@ -157,7 +141,10 @@ def check_default(default: Any, annotation: Any, what: str) -> None:
     """
     if default is msgspec.UNSET or is_pydantic(type(default)):
         return  # pydantic has its own word on defaults
-    problem = _misfit(default, annotation)
+    if type(default).__name__ == "FieldInfo":
+        problem = "write Annotated[..., Field(...)], and the default behind it"
+    else:
+        problem = _misfit(default, annotation)
     if problem:
         raise TypeError(
             f"{what} has the default {default!r}, which does not fit: {problem}"
@@ -165,8 +152,6 @@ def check_default(default: Any, annotation: Any, what: str) -> None:
 
 
 def _misfit(default: Any, annotation: Any) -> str:
-    if type(default).__name__ == "FieldInfo":
-        return "write Annotated[..., Field(...)], and the default behind it"
     number = default if isinstance(default, (float, Decimal)) else 0
     if not math.isfinite(number):
         return "expected a finite number"
@@ -174,7 +159,7 @@ def _misfit(default: Any, annotation: Any) -> str:
         made = msgspec.convert(default, annotation, builtin_types=_NATIVE)
         MSGPACK.decoder(annotation)(MSGPACK.encoder(annotation)(default))
     except DECODE_ERRORS as error:
-        return translate(error, "msgpack").args[0].removeprefix("the request: ")
+        return str(translate(error, "msgpack")).removeprefix("the request: ")
     except ENCODE_ERRORS as error:
         return str(error)
     if isinstance(made, Enum) and not isinstance(default, Enum):

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import msgspec
 import msgspec.inspect as mi
 
-from kitmsg.codec import is_pydantic
-from kitmsg.schema.classes import check_classes, children
+from kitmsg.codec import children, is_pydantic
+from kitmsg.schema.classes import check_classes
 from kitmsg.schema.typevars import open_in
 
 if typing.TYPE_CHECKING:
@@ -29,7 +29,6 @@ __all__ = [
     "INT_MIN",
     "bounded",
     "check",
-    "children",
     "hints_of",
     "item_of",
     "local_names",

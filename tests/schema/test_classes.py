@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def taking(annotation: Any, *default: Any) -> Callable[..., Any]:
     """Return a function with one parameter ``x`` of this type."""
 
-    async def f(x):  # type: ignore[no-untyped-def]
+    async def f(x: Any) -> Any:
         return x
 
     f.__annotations__ = {"x": annotation, "return": None}
@@ -114,7 +114,7 @@ class Typed(TypedDict):
 
 
 class Named(NamedTuple):
-    count: PositiveInt
+    many: PositiveInt
 
 
 @pydantic.dataclasses.dataclass
@@ -147,7 +147,7 @@ class Documented(Struct):
         (Order | None, r"parameter 'x': Line.count has Gt"),
         (list[Lined], r"parameter 'x': Lined.count has FieldInfo"),
         (list[Typed], r"parameter 'x': Typed.count has Gt"),
-        (list[Named], r"parameter 'x': Named.count has Gt"),
+        (list[Named], r"parameter 'x': Named.many has Gt"),
         (list[Checked], r"parameter 'x' holds Checked, a dataclass of pydantic's"),
     ],
 )
