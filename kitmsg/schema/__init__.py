@@ -11,6 +11,7 @@
     typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
+    results.py      results encoded, and held to their annotation
     jsonschema.py   JSON Schema of types, tidied; hashes
     generator.py    JSON Schema of types, as they go in or come out
     components.py   the named classes of a type, and their names

@@ -28,6 +28,7 @@ from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema import jsonschema, types, validate
 from kitmsg.schema.calls import Adapter, Shape, StreamRequest, adapt
 from kitmsg.schema.defaults import filled
+from kitmsg.schema.results import result_encoder
 from kitmsg.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -255,14 +256,13 @@ class Signature:
     def response_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from a response to its bytes, built once.
 
-        It does not check that the value is of the annotated type: that is a type
-        checker's work, and would cost as much as the encoding.  It raises `TypeError`
-        or `ValueError`, naming the type, for a value that has no form on the wire.
+        It raises `TypeError` or `ValueError`, naming the field, for a value that does not
+        fit the annotation or has no form on the wire.
 
         Raises:
             TypeError: The codec is raw and the response is not bytes.
         """
-        return _writer(codec.encoder(self.response), self.response)
+        return result_encoder(codec, self.response)
 
     @functools.cached_property
     def _info(self) -> mi.Type:
