@@ -93,7 +93,11 @@ class Connection(Client):
         self._soon = Soon(self._parser.feed)
         self.soon = self._soon.call
         self._out = Outbox(
-            self._soon, self.asks.__len__, options.max_pending, self.asks.mark_written
+            self._soon,
+            self.asks.__len__,
+            options.max_pending,
+            self.asks.mark_written,
+            self._lose,
         )
         self.send = self._out.send
         self.is_busy = self._out.is_busy
@@ -117,9 +121,13 @@ class Connection(Client):
                 self._take_over()
                 await self._subscribe_inbox()
                 await self.ping()
-        except BaseException:
+        except BaseException as error:
             self._drop_link()
             self._status = Client.CLOSED
+            if isinstance(
+                error, RuntimeError
+            ):  # uvloop's, of a transport it has closed
+                raise ConnectionResetError from error
             raise
         self.options["allow_reconnect"] = options.reconnect
         known = {srv.uri.netloc for srv in self._server_pool}
@@ -170,9 +178,10 @@ class Connection(Client):
         # The handshake leaves CONNECTING when an INFO came before the PONG.
         self._status = Client.CONNECTED
         self.denials.inbox_denied = False
-        wire = self._transport.wire
-        wire.write(b"".join(self._subscriptions()))
-        self._out.attach(wire)
+        self._out.attach(self._transport.wire)
+        for command in self._subscriptions():
+            self._out.put(command)
+        self._out.write()
 
     def _subscriptions(self) -> list[bytes]:
         commands: list[bytes] = []
@@ -243,6 +252,9 @@ class Connection(Client):
                 future.exception()  # seen: a life sign has nobody who waits for it
 
     async def _process_op_err(self, e: Exception) -> None:
+        self._lose(e)
+
+    def _lose(self, e: Exception) -> None:
         """Take the link for lost."""
         if self.is_closed or self.is_reconnecting:
             return
@@ -366,13 +378,19 @@ class Connection(Client):
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         if self._out.wire is None:
             raise Disconnected(self.why_down)
-        self._pongs.append(future or self._loop.create_future())
+        self._ping(future or self._loop.create_future())
         self._out.write()
-        self._out.wire.write(b"PING\r\n")
+
+    def _ping(self, pong: asyncio.Future[Any], command: bytes = b"PING\r\n") -> None:
+        """Send `command`, which ends with a PING, and expect its PONG."""
+        self._out.put(command)
+        self._pongs.append(pong)
 
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
-        if self._out.wire is not None:  # else a SUB: sent again later
-            self.send(cmd)
+        if self._out.wire is None:
+            return  # a SUB: sent again later
+        send = self.send if cmd.startswith((b"PUB", b"HPUB")) else self._out.put
+        send(cmd)
 
     async def _flush_pending(self, force_flush: bool = False) -> None:
         """Nothing to do: `send` has seen to it."""
@@ -389,7 +407,7 @@ class Connection(Client):
         self._subs[sid] = Subscription(self, sid, subject, queue, pending_msgs_limit=1)
         self.inbound.handlers[sid] = handler
         if self._out.wire is not None:
-            self.send(f"SUB {subject} {queue} {sid}\r\n".encode())
+            self._out.put(f"SUB {subject} {queue} {sid}\r\n".encode())
         return sid
 
     def unlisten(self, sid: int) -> None:
@@ -402,8 +420,7 @@ class Connection(Client):
         # The server answers the PING after the last message of this subscription.
         future = self._loop.create_future()
         future.add_done_callback(lambda _: self.inbound.handlers.pop(sid, None))
-        self._pongs.append(future)
-        self.send(b"UNSUB %d\r\nPING\r\n" % sid)
+        self._ping(future, b"UNSUB %d\r\nPING\r\n" % sid)
 
     async def _subscribe_inbox(self) -> None:
         self.inbound.inbox_sid = self.listen(self.inbox + "*", "", self._ignore)
@@ -496,7 +513,8 @@ class Connection(Client):
 
     def _pong(self) -> None:
         if self._out.wire is not None:
-            self._out.wire.write(b"PONG\r\n")
+            self._out.put(b"PONG\r\n")
+            self._out.write()
 
     def _ponged(self) -> None:
         if self._pongs:
