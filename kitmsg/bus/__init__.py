@@ -6,6 +6,7 @@
     outbox.py     the write buffer; linger.py: how long it waits for more
     denials.py    what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
+    pulse.py      finds a link that is silent although something is awaited
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus

@@ -36,6 +36,7 @@ from kitmsg.bus.natspy import (
     is_tried,
 )
 from kitmsg.bus.outbox import Outbox
+from kitmsg.bus.pulse import STEP, Pulse, Verdict
 from kitmsg.bus.soon import Soon
 from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected
@@ -54,7 +55,6 @@ _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
 _SLOWEST_ROUND: Final = 3  # 0.25 s doubled so often is the longest wait
-_WATCH_SECONDS: Final = 1.0
 _LAME_DUCK_STEP: Final = 0.1
 _LAME_DUCK_STEPS: Final = 50
 _REMEMBERED: Final = 1000
@@ -103,6 +103,7 @@ class Connection(Client):
         self.is_busy = self._out.is_busy
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
+        self._pulse = Pulse()
         self._background: set[asyncio.Task[None]] = set()
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
@@ -133,7 +134,7 @@ class Connection(Client):
         known = {srv.uri.netloc for srv in self._server_pool}
         uris = [self._parse_server_uri(url) for url in pool]
         self._server_pool[:0] = [Srv(uri) for uri in uris if uri.netloc not in known]
-        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+        self._watchdog = self._loop.call_later(STEP, self._watch)
         self._go_up()
 
     async def _connect(self, server: str) -> None:
@@ -281,6 +282,8 @@ class Connection(Client):
 
     async def _attempt_reconnect(self) -> None:
         attempt = 0
+        pool, left = self._server_pool, self._current_server
+        pool.sort(key=lambda server: server is left)  # the others first
         while not self.is_closed:
             self._drop_link()
             self._status = Client.RECONNECTING
@@ -319,7 +322,7 @@ class Connection(Client):
         self._fail_pongs(Disconnected("not connected to NATS"))
 
     def _watch(self) -> None:
-        """Every second: find what died without a word, and bring it back."""
+        """At each step: find what died without a word, and bring it back."""
         if self.is_closed:
             return
         reading, connecting = self._reading_task, self._reconnection_task
@@ -327,7 +330,24 @@ class Connection(Client):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
         elif self._should_be_connecting and (connecting is None or connecting.done()):
             self._start_reconnecting()
-        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+        elif self.up:
+            self._feel_pulse()
+        self._watchdog = self._loop.call_later(STEP, self._watch)
+
+    def _feel_pulse(self) -> None:
+        """Leave a server that answers nothing while something is awaited."""
+        assert isinstance(self._transport, Link)  # noqa: S101  # _select_next_server
+        verdict = self._pulse.check(
+            self._loop.time(),
+            self._soon.reads,
+            self._transport.backlog,
+            is_expecting=bool(self.asks) or bool(self._pongs),
+        )
+        if verdict is Verdict.PING:
+            self._ping(self._loop.create_future())
+            self._out.write()
+        elif verdict is Verdict.DEAD:
+            self._lose(errors.Error("it answers nothing, not even a ping"))
 
     @property
     def _should_be_connecting(self) -> bool:
@@ -465,6 +485,7 @@ class Connection(Client):
                 if not chunk:
                     await self._process_op_err(errors.UnexpectedEOF())
                     return
+                self._soon.reads += 1
                 await self._ps.parse(chunk)
                 if len(chunk) == _READ_BYTES:
                     await asyncio.sleep(0)  # more is here; first let it be worked on
