@@ -24,7 +24,8 @@ What every bus promises, and one contract suite checks on each:
   timeout, or `Disconnected` as soon as the connection is lost.  What was reported as
   not sent (``Disconnected.sent`` is False) is never sent later.
 - Handlers are called one after the other on the event loop, and must not wait: they
-  enqueue.  One that raises is logged and harms nobody else.
+  enqueue.  One that raises is logged and harms nobody else; `Disconnected` is no failure
+  of a handler: there is nobody to answer any more.
 - After `unsubscribe` and `flush`, no new message arrives.
 """
 

@@ -443,3 +443,18 @@ async def test_ignores_replies_nobody_awaits(bus: Bus) -> None:
         bus.publish(f"{prefix}.{token}", b"")
     await bus.flush()
     assert (await bus.request("twice.it", b"", 5)).data == b"1"
+
+
+async def test_a_handler_without_a_connection_has_not_failed(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer cannot be sent, which is no news and needs no traceback."""
+
+    def answer(_: Message) -> None:
+        raise Disconnected("gone meanwhile", sent=False)
+
+    bus.subscribe("late.it", answer)
+    with caplog.at_level("INFO"):
+        bus.publish("late.it", b"")
+        await bus.flush()
+    assert caplog.text == ""
