@@ -126,7 +126,11 @@ class Asks:
 
     def forget(self, ask: Ask) -> bool:
         """Stop waiting; tell whether the ask was still open."""
-        return self._table.pop(ask.token, None) is not None
+        if self._table.pop(ask.token, None) is not None:
+            return True
+        if ask.future.done() and not ask.future.cancelled():
+            ask.future.exception()  # seen: the send that ended it has raised, too
+        return False
 
     def mark_written(self) -> None:
         """Note that every ask opened so far has been handed to the network."""

@@ -287,6 +287,8 @@ class MemoryBus:
             handler, message = self._queue.popleft()
             try:
                 handler(message)
+            except Disconnected:
+                _log.debug("no connection to answer %r on", message.subject)
             except Exception:  # noqa: BLE001  # logged; it harms nobody else
                 _log.exception("handler of %r failed", message.subject)
         self._pumping_on = None

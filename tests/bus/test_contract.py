@@ -459,3 +459,18 @@ async def test_an_ask_whose_time_is_up_is_taken_back(bus: Bus) -> None:
     replies = [line for message in got for line in message.data.decode().split("\n")]
     assert sorted(replies) == sorted(asked)
     assert len(got) <= 30
+
+
+async def test_a_handler_without_a_connection_has_not_failed(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer cannot be sent, which is no news and needs no traceback."""
+
+    def answer(_: Message) -> None:
+        raise Disconnected("gone meanwhile", sent=False)
+
+    bus.subscribe("late.it", answer)
+    with caplog.at_level("INFO"):
+        bus.publish("late.it", b"")
+        await bus.flush()
+    assert caplog.text == ""
