@@ -2,6 +2,7 @@
 
 declare.py    `Service`, `endpoint`: what a class says of itself
 described.py  `describe`, `described_service`: services that are made at run time
+quarantine.py refuses requests that restart an instance again and again
 host.py       `ServiceHost`: serves one instance on a bus; lifecycle and supervision
 inject.py     gives a service the clients that its constructor asks for
 proxy.py      the typed client: a service's own methods, called over the bus

@@ -71,7 +71,9 @@ class Intake:
         self.instance = instance
         self.off = frozenset(off)
         sheds = "shedding" not in self.off
-        threads = ThreadPoolExecutor(concurrency, thread_name_prefix=service)
+        threads = ThreadPoolExecutor(
+            concurrency, thread_name_prefix=f"kitmsg-{service}"
+        )
         self.beside = Beside(threads)
         self.mailbox = Mailbox(
             concurrency=_UNLIMITED if "limit" in self.off else concurrency,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint
     from kitmsg.transport.typed import Decode, Encode
 
-__all__ = ["ErrorEncoder", "Server"]
+__all__ = ["ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -58,6 +58,9 @@ After: TypeAlias = Callable[[Context, dict[str, str]], None]
 
 Finalizer: TypeAlias = Callable[[Context, Message, BaseException | None], None]
 """Runs last, whatever happened, with what went wrong or None."""
+
+OnFailure: TypeAlias = Callable[[BaseException, Message], None]
+"""Told of a failure that nobody declared, and of the request."""
 
 ErrorEncoder: TypeAlias = Callable[[Context, BaseException], tuple[bytes, bytes]]
 """Returns payload and header block of the reply that tells of an error."""
@@ -99,7 +102,8 @@ class Server:
         error_encoder: Makes the reply for an error; by default as `docs/protocol.md` says.
         finalizer: Run last, with the error or None.
         intake: Shares a mailbox with other servers; by default this server has its own.
-        on_failure: Told of each error that nobody declared, for supervision.
+        on_failure: Told of each error that nobody declared, and of the request, for
+            supervision.
 
     Raises:
         InvalidArgument: `subject` is malformed.
@@ -123,7 +127,7 @@ class Server:
         error_encoder: ErrorEncoder | None = None,
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
-        on_failure: Callable[[BaseException], None] | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -300,17 +304,19 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Log what is the service's fault, and answer."""
-        self._note_failure(ctx, error)
+        self._note_failure(ctx, message, error)
         told = outward(error) if isinstance(error, KitError) else error
         self._answer(ctx, message, told)
 
-    def _note_failure(self, ctx: Context, error: BaseException) -> None:
+    def _note_failure(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> None:
         """Log what is the service's fault, and tell the supervision."""
         if not self._is_told(error):
             if self._logs:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
-                self._on_failure(error)
+                self._on_failure(error, message)
         elif isinstance(error, BusDenied) and self._logs:
             self._log_failure(ctx, error)
 

@@ -255,7 +255,7 @@ class StreamServer(Server):
         if run.cut is None:
             self._failed(run.ctx, run.message, error)
         else:
-            self._note_failure(run.ctx, error)
+            self._note_failure(run.ctx, run.message, error)
         return isinstance(error, (GeneratorExit, KeyboardInterrupt))
 
     async def _serve(self, run: _Run) -> None:

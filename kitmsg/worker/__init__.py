@@ -12,6 +12,8 @@
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
+    lifeline.py    a worker's connection, which its parent can cut
+    ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     prometheus.py  counters as Prometheus reads them
     here.py        one worker in this process: ``kitmsg.run(Greeter())``

@@ -210,7 +210,9 @@ async def test_an_end_that_fails_after_the_caller_left(
             await asyncio.sleep(0)
             raise RuntimeError("cannot clean up")
 
-    server = await served(memory_bus, messy, on_failure=failures.append)
+    server = await served(
+        memory_bus, messy, on_failure=lambda error, _: failures.append(error)
+    )
     stream = await open_stream(memory_bus, "test.stream", b"")
     await anext(stream)
     stream.cancel()

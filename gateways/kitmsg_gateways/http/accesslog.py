@@ -1,22 +1,19 @@
-"""One line for each request, when the operator wants it.
-
-The facts are fields of the record, so `kitmsg.worker.logs` writes them for people or for
-machines.
-"""
+"""The line of a request in the access log."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+
+from kitmsg_gateways.edge.accesslog import AccessLog
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["write"]
 
-_log: Final = logging.getLogger("kitmsg_gateways.http.access")
+_log: Final = AccessLog("http")
 
 
 def write(
@@ -30,18 +27,15 @@ def write(
         status: The answer's status, or 499.
         seconds: How long it took.
     """
-    extra: dict[str, Any] = {
-        "client": visit.address,
-        "route": visit.route,
-        "ms": round(seconds * 1000, 1),
-        "bytes": _length(answer),
-        "request_id": visit.id,
-    }
-    if visit.principal is not None:
-        extra["principal"] = ascii(visit.principal.name)[1:-1]
-    # A path may hold anything but a line break; what is not plain is escaped.
-    path = visit.path.encode("ascii", "backslashreplace").decode()
-    _log.info("%s %s %d", visit.request.method, path, status, extra=extra)
+    _log.write(
+        f"{visit.request.method} {visit.path} {status}",
+        client=visit.address,
+        seconds=seconds,
+        principal=visit.principal,
+        route=visit.route,
+        bytes=_length(answer),
+        request_id=visit.id,
+    )
 
 
 def _length(answer: web.StreamResponse | None) -> int:

@@ -18,6 +18,7 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
 )
+from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http import accesslog
 from kitmsg_gateways.http.aiohttp_parts import Brief
@@ -72,7 +73,6 @@ class Api:
         filters: What looks at a request before it is read, in this order.
 
     Attributes:
-        in_flight: Requests being answered now.
         is_draining: Whether connections close after their present request.
     """
 
@@ -85,7 +85,6 @@ class Api:
         options: GatewayOptions,
         filters: Sequence[Filter] = (),
     ) -> None:
-        self.in_flight = 0
         self.is_draining = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -117,7 +116,7 @@ class Api:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
         started = perf_counter()
-        self.in_flight += 1
+        self._metrics.in_flight += 1
         self.idle.clear()
         id_ = request_id(request.headers)
         path, _, query = _target(request).partition("?")
@@ -137,11 +136,12 @@ class Api:
             return answer
         finally:
             self._room.left += visit.held
-            self.in_flight -= 1
-            if not self.in_flight:
+            self._metrics.in_flight -= 1
+            if not self._metrics.in_flight:
                 self.idle.set()
             took = perf_counter() - started
-            self._metrics.observe(visit.route, request.method, status, took)
+            code = visit.code if answer is not None else Code.CANCELLED.value
+            self._metrics.observe(visit.name, code, took)
             if self._options.access_log:
                 accesslog.write(visit, answer, status, took)
 
@@ -161,23 +161,25 @@ class Api:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = unexpected(exc, visit.id)
+        visit.code = problem.code.value
         return problem_response(problem, visit.path, visit.id)
 
     async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
         request, path = visit.request, visit.path
         page = self._pages.find(path)
         if page is not None:  # a full gateway is still alive, and says so
-            visit.route = path
+            visit.route = visit.name = path
             return page(request, visit.id)
         self._admit()
         service = self._rpc.service(path)
         if service is not None:
             visit.route = PATH if path == PATH else f"{PATH}/{service}"
+            visit.name = PATH
             return await self._rpc.answer(visit, service)
         if request.method == "OPTIONS":
             return self._options_of(path, visit.id)
         match = self._match(request.method, path)
-        visit.route = match.route.template
+        visit.route, visit.name = match.route.template, match.route.target.dotted
         if match.route.target.stream:
             return await self._streams.answer(visit, match, query)
         return await self.call(visit, match, query)
@@ -192,16 +194,8 @@ class Api:
         raise has_left(gone)
 
     def _admit(self) -> None:
-        limit = self._options.max_concurrent
-        if (
-            self.in_flight - len(self._streams.live) > limit
-        ):  # they have their own limit
-            raise Problem(
-                _UNAVAILABLE,
-                Code.UNAVAILABLE,
-                f"the gateway is full: {limit} requests are in flight",
-                retry_after=1.0,
-            )
+        limit, streams = self._options.max_concurrent, len(self._streams.live)
+        admit(self._metrics.in_flight - streams, limit)  # they have their own limit
 
     async def call(
         self, visit: Visit, match: Match[Mounted], query: str

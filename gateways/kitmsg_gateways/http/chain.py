@@ -1,28 +1,27 @@
-"""The filters that the options ask for, and what they read from files and URLs."""
+"""The filters that the options ask for, and what they need: keys, proxies, files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kitmsg.auth.basic import BasicVerifier
-from kitmsg.auth.header import Authenticator
-from kitmsg.auth.jwks import UrlKeys
-from kitmsg.auth.jwt import JwtVerifier
-from kitmsg.auth.keys import FileKeys
-from kitmsg_gateways.http.auth import Auth, client_certificate
+from kitmsg_gateways.edge.auth import Auth
+from kitmsg_gateways.edge.files import Files
+from kitmsg_gateways.edge.limits import address_limit, principal_limit
+from kitmsg_gateways.edge.proxies import Proxies
+from kitmsg_gateways.edge.tls import Tls
+from kitmsg_gateways.http.auth import Auth as AuthFilter, client_certificate
 from kitmsg_gateways.http.cors import Cors
-from kitmsg_gateways.http.files import Files
-from kitmsg_gateways.http.proxies import Proxies
-from kitmsg_gateways.http.ratelimit import RateLimit, by_address, by_principal
-from kitmsg_gateways.http.tls import Tls
+from kitmsg_gateways.http.ratelimit import Limited, by_address, by_principal
 
 if TYPE_CHECKING:
-    from kitmsg.auth import Verifier
-    from kitmsg_gateways.http.files import Reloadable
+    from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.visit import Filter
+    from kitmsg_gateways.http.visit import Filter, Visit
 
 __all__ = ["Chain"]
+
+PROTOCOLS: Final = ("http/1.1",)
+"""What clients are offered in a TLS handshake."""
 
 
 class Chain:
@@ -41,72 +40,51 @@ class Chain:
     """
 
     def __init__(self, options: GatewayOptions) -> None:
-        self._readers: list[Reloadable] = []
-        self._url_keys: UrlKeys | None = None
-        self.tls = Tls(options) if options.tls_cert else None
-        if self.tls is not None:
-            self._readers.append(self.tls)
+        is_optional = options.tls_client_optional
+        self.tls = (
+            Tls(options, PROTOCOLS, is_optional=is_optional)
+            if options.tls_cert
+            else None
+        )
         self.proxies = Proxies(options.trusted_proxies, options.proxy_header)
-        found: list[Filter | None] = [
-            self.proxies if options.trusted_proxies else None,
-            _cors(options),
-            _limit("address", options.rate_limit, options.rate_burst),
-            client_certificate if options.tls_client_ca else None,
-            self._auth(options),
-            _limit(
-                "principal", options.principal_rate_limit, options.principal_rate_burst
-            ),
-        ]
-        self.filters = tuple(one for one in found if one is not None)
-        self._files = Files(self._readers, options.reload_interval)
+        self._auth = Auth(options, options.title)
+        self.filters = tuple(self._filters(options))
+        readers: list[Reloadable] = [self.tls] if self.tls else []
+        self._files = Files([*readers, *self._auth.readers], options.reload_interval)
 
     async def start(self) -> None:
         """Fetch keys, and watch files."""
-        if self._url_keys is not None:
-            await self._url_keys.start()
+        await self._auth.start()
         self._files.start()
 
     async def stop(self) -> None:
         """Watch no more."""
         self._files.stop()
-        if self._url_keys is not None:
-            await self._url_keys.stop()
+        await self._auth.stop()
 
     def reload(self) -> None:
         """Read all files again, now."""
         self._files.look(is_forced=True)
 
-    def _auth(self, options: GatewayOptions) -> Filter | None:
-        verifiers: list[Verifier] = []
-        if options.jwt_key or options.jwks_url:
-            verifiers.append(self._tokens(options))
-        if options.basic_file:
-            passwords = BasicVerifier(options.basic_file)
-            self._readers.append(passwords)
-            verifiers.append(passwords)
-        if not verifiers:
-            return None
-        return Auth(
-            Authenticator(verifiers, options.title),
-            options.auth_public,
-            certificate_suffices=options.tls_client_optional,
-        )
+    def _filters(self, options: GatewayOptions) -> list[Filter]:
+        by_addresses, by_principals = address_limit(options), principal_limit(options)
+        found: list[Filter | None] = [
+            self._via if options.trusted_proxies else None,
+            _cors(options),
+            Limited("address", by_addresses, by_address) if by_addresses else None,
+            client_certificate if options.tls_client_ca else None,
+            AuthFilter(self._auth, options.auth_public) if self._auth.is_on else None,
+            Limited("principal", by_principals, by_principal)
+            if by_principals
+            else None,
+        ]
+        return [one for one in found if one is not None]
 
-    def _tokens(self, options: GatewayOptions) -> Verifier:
-        keys: FileKeys | UrlKeys
-        if options.jwks_url:
-            keys = self._url_keys = UrlKeys(options.jwks_url, options.jwt_algorithms)
-        else:
-            keys = FileKeys(options.jwt_key, options.jwt_algorithms)
-            self._readers.append(keys)
-        return JwtVerifier(
-            keys,
-            algorithms=options.jwt_algorithms,
-            issuer=options.jwt_issuer,
-            audience=options.jwt_audience,
-            leeway=options.jwt_leeway,
-            required=options.jwt_required,
-            claims=options.jwt_claims,
+    async def _via(self, visit: Visit) -> None:
+        """Note who asks, by the word of a proxy."""
+        request = visit.request
+        visit.via = self.proxies.via(
+            request.remote or "", request.scheme, request.headers
         )
 
 
@@ -122,10 +100,3 @@ def _cors(options: GatewayOptions) -> Filter | None:
         max_age=options.cors_max_age,
         is_strict=is_ambient,
     )
-
-
-def _limit(name: str, per_second: float, burst: int) -> Filter | None:
-    if not per_second:
-        return None
-    key = by_address if name == "address" else by_principal
-    return RateLimit(name, per_second, burst, key)

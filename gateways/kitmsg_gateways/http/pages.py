@@ -18,9 +18,9 @@ from aiohttp import web
 
 from kitmsg.codec import JSON
 from kitmsg.errors import Code, Unavailable
+from kitmsg.metrics.prometheus import CONTENT_TYPE
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.metrics import TEXT
 from kitmsg_gateways.http.openapi.document import SCHEMAS, document
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class Pages:
 
     def _metrics_page(self) -> web.Response:
         return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": TEXT}
+            body=self._metrics.exposition(is_page=True).encode(),
+            headers={"Content-Type": CONTENT_TYPE},
         )
 
     def _openapi(self) -> web.Response:

@@ -7,12 +7,13 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg_gateways.edge.admission import Connections, raise_file_limit
+from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.chain import Chain
 from kitmsg_gateways.http.connection import Server
-from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
 from kitmsg_gateways.http.methods import Mounts
 from kitmsg_gateways.http.metrics import Metrics
 from kitmsg_gateways.http.options import GatewayOptions
@@ -29,6 +30,10 @@ __all__ = ["GatewayServer"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
+_FULL: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
 _CLOSE_SECONDS: Final = 1.0  # for the last answers to be written
 _CANCEL_SECONDS: Final = 0.01
 
@@ -64,11 +69,9 @@ class GatewayServer:
             self.options.max_connections_per_address,
             self._edge.proxies.trusts,
         )
-        self.metrics = Metrics(
-            lambda: self._api.in_flight,
-            lambda: len(self.table.endpoints),
-            self.connections,
-        )
+        self.metrics = Metrics()
+        self.metrics.connections = self.connections
+        self.metrics.served = lambda: len(self.table.endpoints)
         if sockets:  # or who reads /metrics would take several counters for one
             self.metrics.process = str(os.getpid())
         self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
@@ -125,8 +128,9 @@ class GatewayServer:
             web_server.connection,
             self.connections,
             tls=tls.context if tls else None,
-            handshake_timeout=options.header_timeout,
+            handshake_timeout=options.handshake_timeout,
             is_shared=bool(self._shared),
+            refusal=_FULL,
         )
         try:
             await self._edge.start()
@@ -156,7 +160,7 @@ class GatewayServer:
             async with asyncio.timeout(self.options.drain_timeout):
                 await self._api.idle.wait()
         except TimeoutError:
-            _log.warning("%d requests did not finish in time", self._api.in_flight)
+            _log.warning("%d requests did not finish in time", self.metrics.in_flight)
             close_seconds = _CANCEL_SECONDS
         handler.pre_shutdown()
         await handler.shutdown(close_seconds)
@@ -168,8 +172,5 @@ class GatewayServer:
         self._edge.reload()
 
     def exposition(self) -> str:
-        """Return the counters in Prometheus' text format; "" if they cannot be written."""
-        try:
-            return self.metrics.exposition(is_page=False).decode()
-        except Unimplemented:
-            return ""
+        """Return the counters in Prometheus' text format."""
+        return self.metrics.exposition()

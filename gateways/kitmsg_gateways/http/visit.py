@@ -7,8 +7,8 @@ headers for the answer, whatever the answer will be, and then
     returns a response  the request is answered
     raises a `Problem`  or a `KitError`: the request is refused
 
-    proxies.py    who asks, behind proxies that we trust
-    origins.py    which web pages may ask (CORS)
+    chain.py      who asks, behind proxies that we trust
+    cors.py       which web pages may ask
     auth.py       as whom: bearer token, password, client certificate
     ratelimit.py  how often
 
@@ -19,36 +19,21 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiohttp import web
 
 if TYPE_CHECKING:
     from kitmsg.auth import Principal
+    from kitmsg_gateways.edge.proxies import Via
 
-__all__ = ["PROBES", "UNMATCHED", "Filter", "Via", "Visit"]
+__all__ = ["PROBES", "UNMATCHED", "Filter", "Visit"]
 
 UNMATCHED: Final = "(none)"
 """The route of a request that leads nowhere."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Paths that the platform asks, which has no credentials and must not be held up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Via:
-    """How a request came, by the word of a proxy that we trust.
-
-    Attributes:
-        address: Of the client.
-        scheme: ``http`` or ``https``, as the client used it.
-        host: As the client wrote it; "" when the proxy does not say.
-    """
-
-    address: str
-    scheme: str
-    host: str
 
 
 class Visit:
@@ -59,6 +44,8 @@ class Visit:
         path: As it was sent, without query.
         id: The request id.
         route: Template that matched.
+        name: ``service.endpoint`` of what was called, for metrics.
+        code: How it ended: ``ok``, or the code of the error.
         via: What a trusted proxy says; None when there is none.
         principal: Who asks; None when nobody knows.
         headers: For the answer, whatever it is; None for none.
@@ -66,9 +53,11 @@ class Visit:
     """
 
     __slots__ = (
+        "code",
         "headers",
         "held",
         "id",
+        "name",
         "path",
         "principal",
         "request",
@@ -80,7 +69,8 @@ class Visit:
         self.request = request
         self.path = path
         self.id = id_
-        self.route = UNMATCHED
+        self.route = self.name = UNMATCHED
+        self.code = "ok"
         self.via: Via | None = None
         self.principal: Principal | None = None
         self.headers: dict[str, str] | None = None

@@ -95,8 +95,8 @@ async def test_a_call_is_made_from_the_page(hub, start, chromium, tmp_path):
             FORM + "return form.querySelector('[aria-live]').innerText"
         )
         assert '"error": "TooLoud"' in shown
-    assert call.server.metrics.count("/hello/{name}", "GET", 200) == 1
-    assert call.server.metrics.count("/hello/{name}", "GET", 400) == 1
+    assert call.server.metrics.count("greeter.hello", "ok") == 1
+    assert call.server.metrics.count("greeter.hello", "out_of_range") == 1
 
 
 async def test_json_rpc_is_called_from_the_page(hub, start, chromium, tmp_path):

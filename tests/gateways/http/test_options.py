@@ -32,7 +32,7 @@ from kitmsg_gateways.http import GatewayOptions
         ({"rate_burst": 3}, "rate_burst needs rate_limit"),
         ({"principal_rate_limit": 3.0}, "principal_rate_limit needs jwt_key"),
         ({"jwt_key": "a", "jwks_url": "b"}, "two places for one thing"),
-        ({"proxy_header": "via"}, "choose x-forwarded or forwarded"),
+        ({"proxy_header": "via"}, "must be one of x-forwarded, forwarded"),
         ({"title": "a\r\nb"}, "title holds characters"),
         ({"cors_origins": "https://a.example"}, "cors_origins is a tuple of texts"),
         ({"auth_public": ("x",), "basic_file": "b"}, "'x' does not begin with /"),

@@ -188,7 +188,7 @@ async def test_plain_http_on_its_port_gets_nowhere(begin):
 
 async def test_a_handshake_may_not_take_for_ever(begin, until):
     """Nor does it count as less than a connection meanwhile."""
-    server = await begin(header_timeout=0.1, max_connections=1)
+    server = await begin(handshake_timeout=0.1, max_connections=1)
     _, slow = await asyncio.open_connection("127.0.0.1", server.port)
     await until(lambda: server.connections.open == 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

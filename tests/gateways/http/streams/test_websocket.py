@@ -405,5 +405,5 @@ async def test_ends_are_counted(dial, call, until):
         ("websocket", "protocol"): 1,
     }
     _, text = await call("GET", "/metrics")
-    line = b'kitmsg_http_streams_ended_total{kind="websocket",outcome="ok"} 1.0'
-    assert line in text
+    labels = b'gateway="http",kind="websocket",outcome="ok"'
+    assert b"kitmsg_gateway_streams_ended_total{%s} 1" % labels in text

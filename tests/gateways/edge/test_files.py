@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.files import Files
+from kitmsg_gateways.edge.files import Files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,97 +12,23 @@ import contextlib
 import errno
 import logging
 import socket
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from kitmsg_gateways.http.proxies import node_address
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
-__all__ = ["Connections", "Listener", "Place", "bind", "raise_file_limit"]
+    from kitmsg_gateways.edge.admission import Connections, Place
 
-_log = logging.getLogger("kitmsg_gateways.http")
+__all__ = ["Listener", "bind"]
+
+_log = logging.getLogger("kitmsg_gateways.edge")
 
 _BACKLOG: Final = 4096
 _AT_ONCE: Final = 64
-_SPARE_FILES: Final = 256
 _WAIT_SECONDS: Final = 0.5
 _GOODBYE_SECONDS: Final = 3.0  # for the other side's end of TLS
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Length: 0\r\n\r\n"
-)
-
-
-class Connections:
-    """Counts the connections there are.
-
-    Args:
-        most: How many there may be.
-        per_address: How many from one address; 0 for no limit.
-        is_exempt: Tells of an address whether it has no limit of its own: a proxy.
-
-    Attributes:
-        open: How many there are now.
-        refused: How many were turned away.
-        broken: How many ended in their TLS handshake.
-    """
-
-    def __init__(
-        self,
-        most: int,
-        per_address: int = 0,
-        is_exempt: Callable[[str], bool] = lambda _: False,
-    ) -> None:
-        self.open = 0
-        self.refused = 0
-        self.broken = 0
-        self._most = most
-        self._per_address = per_address
-        self._is_exempt = is_exempt
-        self._by_address: Counter[str] = Counter()
-
-    def take(self, peer: str) -> Place | None:
-        """Return a place for a connection from an address; None if there is none."""
-        address = node_address(peer)
-        if not self._per_address or not address or self._is_exempt(address):
-            address = ""
-        is_full = self.open >= self._most
-        if is_full or (address and self._by_address[address] >= self._per_address):
-            self.refused += 1
-            return None
-        self.open += 1
-        if address:
-            self._by_address[address] += 1
-        return Place(self, address)
-
-    def give_back(self, address: str) -> None:
-        """Count one less; `Place.leave` calls it."""
-        self.open -= 1
-        if address:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-
-
-class Place:
-    """One connection's place among those that are allowed."""
-
-    __slots__ = ("_address", "_among")
-
-    def __init__(self, among: Connections, address: str) -> None:
-        self._among: Connections | None = among
-        self._address = address
-
-    def leave(self) -> None:
-        """Give it back; once is enough, more does nothing."""
-        if self._among is not None:
-            self._among.give_back(self._address)
-            self._among = None
 
 
 class Accepting(Protocol):
@@ -121,6 +47,7 @@ class Listener:
         tls: Context for TLS; None for none.
         handshake_timeout: Seconds for a TLS handshake.
         is_shared: Whether other processes take from the same sockets.
+        refusal: Bytes for a connection that there is no place for; none go into TLS.
     """
 
     def __init__(
@@ -132,10 +59,12 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         handshake_timeout: float = 10.0,
         is_shared: bool = False,
+        refusal: bytes = b"",
     ) -> None:
         self.sockets = sockets
         self._make = make
         self._connections = connections
+        self._refusal = refusal
         self._tls = tls
         self._handshake: dict[str, Any] = (
             {
@@ -198,8 +127,8 @@ class Listener:
         place = self._connections.take(peer[0] if isinstance(peer, tuple) else "")
         if place is None:
             with contextlib.suppress(OSError):
-                if self._tls is None:
-                    connection.send(_FULL)
+                if self._tls is None and self._refusal:
+                    connection.send(self._refusal)
                 connection.close()
             return
         task = self._loop.create_task(self._begin(connection, place))
@@ -272,25 +201,3 @@ def _bound(family: int, address: Any, reuse_port: bool) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def raise_file_limit(connections: int) -> int:
-    """Let this process have a file for each connection, as far as it may.
-
-    Returns:
-        The connections that there can be.
-    """
-    try:
-        import resource
-    except ImportError:  # there is none on Windows, nor such a limit
-        return connections
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft == resource.RLIM_INFINITY:
-        return connections
-    return max(1, min(connections, soft - _SPARE_FILES))

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from multidict import CIMultiDict
 
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.proxies import Proxies, node_address, parse_forwarded
+from kitmsg_gateways.edge.proxies import Proxies, node_address, parse_forwarded
 
 OURS = ("10.0.0.0/8", "2001:db8:1::/48", "127.0.0.1")
 

@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.visit import Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from multidict import MultiMapping
 
-    from kitmsg_gateways.http.visit import Visit
-
-__all__ = ["FORWARDED", "X_FORWARDED", "Proxies", "node_address", "parse_forwarded"]
+__all__ = [
+    "FORWARDED",
+    "X_FORWARDED",
+    "Headers",
+    "Proxies",
+    "Via",
+    "node_address",
+    "parse_forwarded",
+]
 
 FORWARDED: Final = "forwarded"
 X_FORWARDED: Final = "x-forwarded"
@@ -42,8 +47,31 @@ _HOST: Final = re.compile(
 _PORT: Final = re.compile(r":(\d{1,5}|_[A-Za-z0-9._-]{1,64})")
 
 
+class Headers(Protocol):
+    """Headers that may come several times, such as a ``CIMultiDict``."""
+
+    def getall(self, name: str, default: list[str], /) -> list[str]:
+        """Return the values of a header."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """How a request came, by the word of a proxy that we trust.
+
+    Attributes:
+        address: Of the client.
+        scheme: ``http`` or ``https``, as the client used it.
+        host: As the client wrote it; "" when the proxy does not say.
+    """
+
+    address: str
+    scheme: str
+    host: str
+
+
 class Proxies:
-    """Notes who asks; a `kitmsg_gateways.http.visit.Filter`.
+    """Reads from headers who asks.
 
     Args:
         trusted: Addresses and networks (CIDR) of the proxies.
@@ -58,12 +86,6 @@ class Proxies:
         self._is_standard = header == FORWARDED
         self._known: dict[str, bool] = {}
 
-    async def __call__(self, visit: Visit) -> None:
-        """Note who asks."""
-        visit.via = self.via(
-            visit.request.remote or "", visit.request.scheme, visit.request.headers
-        )
-
     def trusts(self, address: str) -> bool:
         """Tell whether an address is that of a proxy of ours."""
         known = self._known.get(address)
@@ -73,7 +95,7 @@ class Proxies:
             known = self._known[address] = self._looks(address)
         return known
 
-    def via(self, peer: str, scheme: str, headers: MultiMapping[str]) -> Via | None:
+    def via(self, peer: str, scheme: str, headers: Headers) -> Via | None:
         """Return how a request came; None if no proxy of ours says anything.
 
         Args:
@@ -156,7 +178,7 @@ def parse_forwarded(value: str) -> list[dict[str, str]] | None:
             return [element for element in found if element]
 
 
-def _standard(headers: MultiMapping[str]) -> list[tuple[str, str, str]]:
+def _standard(headers: Headers) -> list[tuple[str, str, str]]:
     elements = parse_forwarded(",".join(headers.getall("Forwarded", []))) or []
     return [
         (one.get("for", ""), one.get("proto", ""), one.get("host", ""))
@@ -164,7 +186,7 @@ def _standard(headers: MultiMapping[str]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _customary(headers: MultiMapping[str]) -> list[tuple[str, str, str]]:
+def _customary(headers: Headers) -> list[tuple[str, str, str]]:
     # Each proxy appends, so the lists belong together from their ends.
     lists = [
         reversed(_listed(headers, f"X-Forwarded-{name}"))
@@ -174,7 +196,7 @@ def _customary(headers: MultiMapping[str]) -> list[tuple[str, str, str]]:
     return hops[::-1]
 
 
-def _listed(headers: MultiMapping[str], name: str) -> Sequence[str]:
+def _listed(headers: Headers, name: str) -> Sequence[str]:
     given = headers.getall(name, [])
     return [part.strip() for part in ",".join(given).split(",")] if given else []
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Files", "Reloadable"]
 
-_log = logging.getLogger("kitmsg_gateways.http")
+_log = logging.getLogger("kitmsg_gateways.edge")
 
 _Marks: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
