@@ -4,7 +4,7 @@
     grpc/        the same over gRPC, with messages made from the schemas
     thrift/      the same over Thrift
     edge/        what every door has, whatever its protocol
-    upstream.py  the other direction: what a server elsewhere does, as a service on the bus
+    upstream/    the other direction: a server elsewhere as a service on the bus
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.

@@ -18,10 +18,10 @@ from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
+from kitmsg_gateways.grpc.methods import Table
 from kitmsg_gateways.grpc.options import GatewayOptions
 from kitmsg_gateways.grpc.ports import check_free
 from kitmsg_gateways.grpc.reflection import Reflection
-from kitmsg_gateways.grpc.table import Table
 from kitmsg_gateways.grpc.tls import GrpcTls
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-    from kitmsg_gateways.grpc.method import Handler
-    from kitmsg_gateways.grpc.table import Source
+    from kitmsg_gateways.grpc.methods import Handler, Source
 
 __all__ = ["GatewayServer", "choose_source"]
 
@@ -194,10 +193,10 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 def choose_source(options: GatewayOptions) -> Source:
     """Return what is served: the user's .proto, or what the schemas say."""
     if options.proto:
-        from kitmsg_gateways.grpc.user import UserSource
+        from kitmsg_gateways.grpc.sources import UserSource
 
         return UserSource(options)
-    from kitmsg_gateways.grpc.generated import GeneratedSource
+    from kitmsg_gateways.grpc.sources import GeneratedSource
 
     return GeneratedSource(options)
 

@@ -12,18 +12,18 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kitmsg.errors import InvalidArgument, KitError
-from kitmsg_gateways.thrift.framing import framed
+from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
-from kitmsg_gateways.thrift.table import SEPARATOR
+from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.call import Calls
-    from kitmsg_gateways.thrift.framing import Inbox
+    from kitmsg_gateways.thrift.methods import Served, Table
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
-    from kitmsg_gateways.thrift.table import Served, Table
+    from kitmsg_gateways.thrift.protocol.framing import Inbox
 
 __all__ = ["Connection", "Door"]
 

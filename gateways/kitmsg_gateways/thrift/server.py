@@ -12,10 +12,10 @@ from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.framing import Inbox
+from kitmsg_gateways.thrift.methods import Table
 from kitmsg_gateways.thrift.options import GatewayOptions
 from kitmsg_gateways.thrift.protocol import Limits
-from kitmsg_gateways.thrift.table import Table
+from kitmsg_gateways.thrift.protocol.framing import Inbox
 
 if TYPE_CHECKING:
     import socket
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.thrift.table import Source
+    from kitmsg_gateways.thrift.methods import Source
 
 __all__ = ["GatewayServer", "make_source"]
 
@@ -181,9 +181,9 @@ def make_source(options: GatewayOptions, limits: Limits) -> Source:
         ValueError: An option does not fit.
     """
     if options.thrift:
-        from kitmsg_gateways.thrift.user import UserSource
+        from kitmsg_gateways.thrift.sources import UserSource
 
         return UserSource(options, limits)
-    from kitmsg_gateways.thrift.generated import GeneratedSource
+    from kitmsg_gateways.thrift.sources import GeneratedSource
 
     return GeneratedSource(options, limits)
