@@ -35,7 +35,7 @@ from __future__ import annotations
 import kitmsg.importpath  # noqa: F401  # isort: skip  # before all others: see there
 from kitmsg import errors
 from kitmsg.context import Context, current
-from kitmsg.endpoints import Endpoint, Middleware, chain, make_endpoint
+from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
 from kitmsg.service import Kit, Service, Supervision, connect, endpoint
 
@@ -47,6 +47,8 @@ __all__ = [
     "Kit",
     "KitError",
     "Middleware",
+    "Req",
+    "Resp",
     "Service",
     "Supervision",
     "chain",
