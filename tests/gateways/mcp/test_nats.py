@@ -111,6 +111,19 @@ def test_it_ends_with_its_client(
     assert (process.returncode, out) == (0, b"")
 
 
+def test_a_line_that_is_too_long_ends_it(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """With a sentence that says so."""
+    words = [*COMMAND, "--max-body-bytes", "1000"]
+    process = start_by_hand(nats_server.url, tmp_path, words)
+    ask(process)
+    _, errors = process.communicate(b"x" * 100_000 + b"\n", timeout=20)
+    assert process.returncode == 0
+    assert b"longer than 1000 bytes" in errors
+    assert b"Traceback" not in errors
+
+
 def test_a_signal_ends_it_while_its_client_waits(
     nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
