@@ -188,7 +188,8 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socke
 
 
 def _bound(family: int, address: Any, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol said, asyncio switches Nagle's algorithm off.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
