@@ -7,7 +7,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,10 +67,6 @@ class CommonOptions:
                 raise ValueError(f"{name} must not be negative")
         elif value < 1:
             raise ValueError(f"{name} must be at least 1")
-
-    def with_version(self, version: str) -> Self:
-        """Return these options with `version` where they say none."""
-        return self if self.version else dataclasses.replace(self, version=version)
 
 
 def header_pairs(
