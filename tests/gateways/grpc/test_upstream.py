@@ -27,7 +27,7 @@ from kitmsg.errors import (
     Unavailable,
     Unknown,
 )
-from kitmsg_gateways.grpc.protofile import Protos, load
+from kitmsg_gateways.grpc.load import Protos, load
 from kitmsg_gateways.grpc.upstream import Upstream, UpstreamOptions, open_upstream
 from kitmsg_gateways.upstream import Hooks
 from tests.gateways.grpc.services import Cup, Shop, Size, SoldOut, Streams

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.service import Service
-    from kitmsg_gateways.grpc.protofile import Protos
+    from kitmsg_gateways.grpc.load import Protos
     from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
     from kitmsg_gateways.upstream import Instancer
 
@@ -66,7 +66,7 @@ class Upstream(
 ):
     """Endpoints that a remote gRPC service implements.
 
-    They are given by .proto files or descriptors, as `protofile.load` reads them; or by the
+    They are given by .proto files or descriptors, as `grpc.load` reads them; or by the
     class of a kitmsg service behind a gateway.  An address is ``host:port`` or
     ``grpcs://host:port``.
     """
@@ -127,7 +127,7 @@ async def open_upstream(
         )
     where = instancer(addresses, check_address, Upstream.EXAMPLE)
     if options.proto:
-        from kitmsg_gateways.grpc.protofile import load
+        from kitmsg_gateways.grpc.load import load
 
         protos = load(options.proto, options.proto_path)
     else:

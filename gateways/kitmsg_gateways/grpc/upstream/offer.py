@@ -175,7 +175,7 @@ def _errors(
             if detail.type_url.endswith(f"/{layout.package}.{message}"):
                 converter = converters.of(message)
                 try:
-                    fields = converter.read(converter.type.FromString(detail.value))
+                    fields = converter.decode(converter.type.FromString(detail.value))
                 except (Misfit, ValueError):
                     break
                 return declared[name](fields)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg_gateways.grpc.protofile import Protos
+from kitmsg_gateways.grpc.load import Protos
 from kitmsg_gateways.grpc.reflection import SERVICES, make_pool
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError, error_for
-from kitmsg_gateways.thrift.outward import UNFIT
+from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.protocol import FAILURE, Kind, Malformed
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import DataLoss, ResourceExhausted
-from kitmsg_gateways.thrift.framing import Inbox, Speech, framed
-from kitmsg_gateways.thrift.protocol import Limits, Malformed, OverLimit
-from kitmsg_gateways.thrift.table import protocols
+from kitmsg_gateways.thrift.protocol import Limits, Malformed, OverLimit, protocols
+from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
 from kitmsg_gateways.thrift.upstream.call import (
     ThriftMethod,
     ThriftReply,

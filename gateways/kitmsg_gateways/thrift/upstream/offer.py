@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import FailedPrecondition, KitError
+from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
-from kitmsg_gateways.thrift.idl import generate, left_out
-from kitmsg_gateways.thrift.inward import Inward
+from kitmsg_gateways.thrift.decode import Decoders
+from kitmsg_gateways.thrift.encode import Encoders
+from kitmsg_gateways.thrift.generate import generate, left_out
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.match import find
 from kitmsg_gateways.thrift.model import StructType
-from kitmsg_gateways.thrift.outward import Outward
 from kitmsg_gateways.thrift.upstream.call import SUCCESS, ThriftMethod
 from kitmsg_gateways.thrift.upstream.describe import (
     ERR,
@@ -84,14 +84,14 @@ def _described(
         raises=tuple(thrown.values()),
     )
     # Bytes are bytes: what comes from the bus was validated against its schema.
-    outward, inward = Outward(None, as_json=False), Inward(None, as_json=False)
+    encoders, decoders = Encoders(None, as_json=False), Decoders(None, as_json=False)
     where = declaration.subject
     beside = reply_struct(method)
-    convert = _or_same(inward.any_fields(method.result, where))
+    convert = _or_same(decoders.any_fields(method.result, where))
     return ThriftMethod(
         declaration,
         method,
-        _or_same(outward.any_fields(method.args, where)),
+        _or_same(encoders.any_fields(method.args, where)),
         lambda value: _beside(convert({SUCCESS: value}).get(SUCCESS), beside),
         {
             field.name: _thrown(thrown[field.name], field, convert)
@@ -166,7 +166,7 @@ def offers_of_class(
     by_name = {shape.endpoint: shape for shape in shapes.methods}
     found = []
     for method in declared.methods.values():
-        shape = find(method, by_name)
+        shape = Names(by_name).find(method.name, method.alias)
         if shape is not None:
             declaration = service.__declarations__[shape.endpoint]
             found.append(_typed(method, shape, shapes, renamed(declaration, name)))
@@ -178,12 +178,13 @@ def _typed(
 ) -> ThriftMethod:
     """Bind a method of the generated IDL to the signature of a class's endpoint."""
     where, as_json = declaration.subject, shape.codec != MSGPACK.name
-    inward, outward = Inward(shapes, as_json=as_json), Outward(shapes, as_json=as_json)
+    decoders = Decoders(shapes, as_json=as_json)
+    encoders = Encoders(shapes, as_json=as_json)
     request = shapes.struct(shape.request).name
-    to_args = _or_same(outward.struct(method.args, request, where))
+    to_args = _or_same(encoders.struct(method.args, request, where))
     to_bus: Callable[[Any], Any] = _same
     if method.success is not None:
-        found = inward.value(method.success, shape.response, f"{where}: the result")
+        found = decoders.value(method.success, shape.response, f"{where}: the result")
         to_bus = _or_same(found)
     typed = Typed(declaration, shape.codec)
     encode, decode, errors = typed.request(), typed.response(), typed.errors()
@@ -193,7 +194,7 @@ def _typed(
         lambda value: to_args(encode(value)),
         lambda value: decode(None if value is None else to_bus(value)),
         {
-            field.name: _rebuilt(errors[name], inward.struct(bare, struct, where))
+            field.name: _rebuilt(errors[name], decoders.struct(bare, struct, where))
             for field, name, bare, struct in _exceptions(method, shape, shapes)
         },
     )
@@ -206,7 +207,7 @@ def _exceptions(
     for field in method.throws:
         type_ = field.type
         assert isinstance(type_, StructType)  # noqa: S101  # what is thrown is one
-        name = find(type_, {name: name for name in shape.errors})
+        name = Names({n: n for n in shape.errors}).find(type_.name, type_.alias)
         if name is None:
             continue
         struct = shapes.struct(shape.errors[name])

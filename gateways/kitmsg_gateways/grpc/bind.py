@@ -1,48 +1,44 @@
-"""How a .proto of the user's own and an endpoint fit: which field is which.
+"""Binds a method of a user's .proto to an endpoint: which field is which.
 
-Fields, enum values and options of unions go by name, whatever their case and underscores.
-What does not fit is told with the message and the field; what does becomes a `Layout`, as
-if it had been generated, over the user's own messages.
+Fields, options of unions and enum values go by name, as `kitmsg.idl.binding` rules.  What
+does not fit is told with the message and the field; what does becomes a `Layout`, as if it
+had been generated, over the user's own messages.
 
-A request must not have fields that the endpoint does not know, nor lack one that it needs.
-A reply must have no field that the endpoint does not give, but for ``err``: a text there
-tells of declared errors, as in Go kit's services.
+A field ``err`` or ``error`` of a reply, which the endpoint does not give, tells of declared
+errors, as in Go kit's services.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from kitmsg.idl.model import (
-    KINDS,
-    Enum as EnumShape,
-    Field,
-    Shape,
-    Struct,
-    Union,
+from kitmsg.idl.binding import (
+    ERROR_FIELDS,
+    bind_fields,
+    bind_options,
+    bind_values,
+    unknown_field,
 )
+from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
+from kitmsg.idl.naming import fold
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
 from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, MethodDescriptor
 
+    from kitmsg.idl.binding import Direction
     from kitmsg.idl.model import Method, ServiceShapes
+    from kitmsg_gateways.grpc.layout import Form
 
-__all__ = ["ERROR_FIELD", "Fit", "fit"]
-
-ERROR_FIELD: Final = "err"
-"""Field of a reply that tells of a declared error, as Go kit's examples name it."""
+__all__ = ["Binding", "bind"]
 
 _ONEOF: Final = "kind"
-_MARKS: Final = re.compile(r"[^A-Za-z0-9]")
-_Way: TypeAlias = Literal["in", "out"]
 _F: Final = FieldDescriptor
 _INTEGERS: Final = {
     _F.TYPE_INT32: "int32",
@@ -65,47 +61,41 @@ _SCALARS: Final = {
     _F.TYPE_BYTES: "bytes",
 }
 _TIMES: Final = {"datetime": [TIMESTAMP], "str": [TIMESTAMP], "duration": [DURATION]}
-_TAKES: Final = {
-    "bool": {"bool"},
-    "int64": set(_INTEGERS.values()),
-    "double": {"double", "float"},
-    "string": {"string"},
-    "bytes": {"bytes"},
-    VALUE: {VALUE},
-}
+_TAKES: Final = {"int64": frozenset(_INTEGERS.values()), "double": {"float"}}
+"""Types that may stand for a generated one; a number out of range is refused when it comes."""
 
 
 @dataclass(slots=True)
-class Fit:
-    """What came of it.
+class Binding:
+    """A method of a .proto and the endpoint that it stands for.
 
     Attributes:
         layout: The user's messages as they stand for the endpoint's types.
         rpc: The method in that layout.
         classes: The user's messages by their names in the layout.
         problems: What does not fit, a sentence each.
-        has_error_field: Whether the reply has a field for declared errors.
+        error_field: Field of the reply for declared errors; "" for none.
     """
 
     layout: Layout
     rpc: Rpc
     classes: Mapping[str, Descriptor]
     problems: list[str] = field(default_factory=list)
-    has_error_field: bool = False
+    error_field: str = ""
 
 
-def fit(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Fit:
-    """Return how a method of a .proto fits an endpoint.
+def bind(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Binding:
+    """Return a method of a .proto bound to an endpoint.
 
     Args:
         method: Of the .proto.
         shapes: The service on the bus.
         target: Its endpoint.
     """
-    return _Fitter(shapes, target).fit(method)
+    return _Binder(shapes, target).bind(method)
 
 
-class _Fitter:
+class _Binder:
     def __init__(self, shapes: ServiceShapes, target: Method) -> None:
         self._shapes = shapes
         self._target = target
@@ -116,9 +106,9 @@ class _Fitter:
         self._problems: dict[str, None] = {}
         self._known: dict[str, str] = {}
         self._reply = ""
-        self._has_error_field = False
+        self._error_field = ""
 
-    def fit(self, method: MethodDescriptor) -> Fit:
+    def bind(self, method: MethodDescriptor) -> Binding:
         target = self._target
         self._reply = method.output_type.full_name
         takes = target.stream in ("in", "both")
@@ -142,12 +132,12 @@ class _Fitter:
             enums=self._enums,
             rpcs=(rpc,),
         )
-        return Fit(
-            layout, rpc, self._classes, list(self._problems), self._has_error_field
+        return Binding(
+            layout, rpc, self._classes, list(self._problems), self._error_field
         )
 
     def _check_streams(
-        self, method: MethodDescriptor, way: _Way, is_stream: bool
+        self, method: MethodDescriptor, way: Direction, is_stream: bool
     ) -> None:
         given = method.client_streaming if way == "in" else method.server_streaming
         if given != is_stream:
@@ -161,6 +151,9 @@ class _Fitter:
     def _problem(self, sentence: str) -> None:
         self._problems[sentence] = None
 
+    def _report(self, sentences: Iterable[str]) -> None:
+        self._problems |= dict.fromkeys(sentences)
+
     def _input(self, message: Descriptor, *, takes: bool) -> str:
         request = self._shapes.struct(self._target.request)
         items = self._target.items
@@ -168,7 +161,7 @@ class _Fitter:
             return self._struct(message, request, "in")
         if not request.fields:
             return self._body(message, items, "in")
-        names = {_flat(fd.name): fd for fd in message.fields}
+        names = {fold(fd.name): fd for fd in message.fields}
         parts = {key: fd.message_type for key, fd in names.items()}
         if parts.keys() != {"request", "item"} or None in parts.values():
             self._problem(
@@ -190,11 +183,11 @@ class _Fitter:
     def _result(self, message: Descriptor) -> str:
         shape = self._target.response
         if shape is None:
-            self._extra(message, (), "out")
+            self._extra(message, [fd.name for fd in message.fields], "out")
             return self._keep(message, Message(message.full_name, "nothing"))
         return self._body(message, shape, "out")
 
-    def _body(self, message: Descriptor, shape: Shape, way: _Way) -> str:
+    def _body(self, message: Descriptor, shape: Shape, way: Direction) -> str:
         """Return the message that is a value of `shape`: the same, or one around it."""
         type_ = self._shapes.types.get(shape.name)
         if isinstance(type_, Struct) and not shape.is_nullable:
@@ -206,17 +199,17 @@ class _Fitter:
         if len(own) != 1:
             self._problem(
                 f"{message.full_name}: {self._endpoint} has one value here, so it needs one"
-                f" field{' beside ' + ERROR_FIELD if way == 'out' else ''}, not {len(own)}"
+                f" field{' beside err' if way == 'out' else ''}, not {len(own)}"
             )
             return self._keep(message, Message(message.full_name, "nothing"))
-        self._extra(message, own, way)
+        self._extra(message, [fd.name for fd in message.fields if fd not in own], way)
         slot = self._slot(own[0], Field("value", shape), way)
         return self._keep(message, Message(message.full_name, "box", slots=(slot,)))
 
-    def _is_error(self, fd: FieldDescriptor, way: _Way) -> bool:
+    def _is_error(self, fd: FieldDescriptor, way: Direction) -> bool:
         return (
             way == "out"
-            and fd.name == ERROR_FIELD
+            and fd.name in ERROR_FIELDS
             and fd.type == _F.TYPE_STRING
             and not fd.is_repeated
         )
@@ -232,43 +225,38 @@ class _Fitter:
         self._classes[name] = descriptor
         return name
 
-    def _struct(self, descriptor: Descriptor, struct: Struct, way: _Way) -> str:
+    def _struct(self, descriptor: Descriptor, struct: Struct, way: Direction) -> str:
         key = f"{descriptor.full_name} {struct.name} {way}"
         known = self._known.get(key)
         if known is not None:
             return known
-        form: Literal["array", "struct"] = "array" if struct.is_array else "struct"
+        form: Form = "array" if struct.is_array else "struct"
         message = Message(descriptor.full_name, form, constants=struct.constants)
         name = self._known[key] = self._keep(descriptor, message)
-        by_name = {_flat(fd.name): fd for fd in descriptor.fields}
-        slots, used = [], []
-        for source in struct.fields:
-            fd = by_name.get(_flat(source.name))
-            if fd is not None:
-                used.append(fd)
-                slots.append(self._slot(fd, source, way))
-            elif source.is_required and way == "in":
-                self._problem(
-                    f"{descriptor.full_name} lacks the field {source.name!r}, which"
-                    f" {self._endpoint} needs"
-                )
-        self._extra(descriptor, used, way)
-        kept = self._messages[name]
-        self._messages[name] = replace(kept, slots=tuple(slots))
+        bound = bind_fields({fd.name: fd for fd in descriptor.fields}, struct, way)
+        slots = tuple(self._slot(fd, source, way) for fd, source in bound.pairs)
+        self._extra(descriptor, bound.extra, way, bound.known)
+        bound = replace(bound, extra=())
+        self._report(bound.problems(descriptor.full_name, self._endpoint))
+        self._messages[name] = replace(self._messages[name], slots=slots)
         return name
 
-    def _extra(self, descriptor: Descriptor, used: Any, way: _Way) -> None:
-        """Tell of fields that the endpoint does not have."""
-        for fd in descriptor.fields:
-            if fd in used:
-                continue
+    def _extra(
+        self,
+        descriptor: Descriptor,
+        names: Iterable[str],
+        way: Direction,
+        known: Iterable[str] = (),
+    ) -> None:
+        """Tell of fields that the endpoint does not have, but for one of errors."""
+        for name in names:
+            fd = descriptor.fields_by_name[name]
             if self._is_error(fd, way) and descriptor.full_name == self._reply:
-                self._has_error_field = True
-                continue
-            verb = "take" if way == "in" else "give"
-            self._problem(f"{fd.full_name}: {self._endpoint} does not {verb} it")
+                self._error_field = name
+            else:
+                self._problem(unknown_field(fd.full_name, self._endpoint, way, known))
 
-    def _union(self, descriptor: Descriptor, union: Union, way: _Way) -> str:
+    def _union(self, descriptor: Descriptor, union: Union, way: Direction) -> str:
         key = f"{descriptor.full_name} {union.name} {way}"
         known = self._known.get(key)
         if known is not None:
@@ -282,27 +270,18 @@ class _Fitter:
                 f" so it needs a oneof named {_ONEOF!r}"
             )
             return name
-        by_name = {_flat(fd.name): fd for fd in oneof.fields}
+        bound = bind_options({fd.name: fd for fd in oneof.fields}, union, way)
         slots = []
-        for option in union.options:
-            fd = by_name.pop(_flat(option.name), None)
-            if fd is not None:
-                type_ = self._single(fd, option.shape, way)
-                slot = _slot(
-                    fd.name, fd, type_, "oneof", Field(option.name, option.shape)
-                )
-                slots.append(replace(slot, tag=option.tag))
-            elif way == "out":
-                self._problem(
-                    f"{descriptor.full_name} lacks the option {option.name!r}, which"
-                    f" {self._endpoint} gives"
-                )
-        for fd in by_name.values() if way == "in" else ():
-            self._problem(f"{fd.full_name}: {self._endpoint} does not take it")
+        for fd, option in bound.pairs:
+            type_ = self._single(fd, option.shape, way)
+            source = Field(option.name, option.shape)
+            slot = _slot(fd.name, fd, type_, "oneof", source)
+            slots.append(replace(slot, tag=option.tag))
+        self._report(bound.problems(descriptor.full_name, self._endpoint))
         self._messages[name] = replace(self._messages[name], slots=tuple(slots))
         return name
 
-    def _slot(self, fd: FieldDescriptor, source: Field, way: _Way) -> Slot:
+    def _slot(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
         if shape.kind in ("list", "map"):
             return self._many(fd, source, way)
@@ -317,7 +296,7 @@ class _Fitter:
         label: Label = "optional" if fd.has_presence and not is_sure else ""
         return _slot(source.name, fd, type_, label, source)
 
-    def _many(self, fd: FieldDescriptor, source: Field, way: _Way) -> Slot:
+    def _many(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
         item = shape.item or Shape("any")
         entry = _entry(fd)
@@ -337,7 +316,7 @@ class _Fitter:
         type_ = self._single(one, item, way)
         return _slot(source.name, fd, type_, "map" if is_map else "repeated", source)
 
-    def _single(self, fd: FieldDescriptor, shape: Shape, way: _Way) -> str:
+    def _single(self, fd: FieldDescriptor, shape: Shape, way: Direction) -> str:
         """Return the type of a field that holds one value of `shape`."""
         type_, message = self._shapes.types.get(shape.name), fd.message_type
         if isinstance(type_, EnumShape) and fd.enum_type is not None:
@@ -356,7 +335,7 @@ class _Fitter:
             self._classes[VALUE] = message
         if given in _TIMES.get(shape.kind, ()):
             return given
-        if given not in _TAKES.get(kind, ()):
+        if given != kind and given not in _TAKES.get(kind, ()):
             self._mismatch(fd, shape)
         return kind
 
@@ -373,22 +352,19 @@ class _Fitter:
             f" here, so it needs {wanted}"
         )
 
-    def _enum(self, descriptor: EnumDescriptor, enum: EnumShape, way: _Way) -> str:
+    def _enum(self, descriptor: EnumDescriptor, enum: EnumShape, way: Direction) -> str:
         """Return the name under which an enum of the user's stands for `enum`."""
         name = descriptor.full_name
-        values = _values(descriptor, enum)
-        missing = [v for v in enum.values if v not in values.values()]
-        unknown = [v.name for v in descriptor.values if v.number not in values]
-        if missing and way == "out":
-            self._problem(f"{name} lacks {missing[0]!r}, which {self._endpoint} gives")
-        for number in {v.number for v in descriptor.values} - values.keys():
-            values[number] = None
-        named = {v.number: v.name for v in descriptor.values}
-        listed = tuple((named[n], n, value) for n, value in sorted(values.items()))
-        extra = [n for n in unknown if descriptor.values_by_name[n].number]
-        if extra and way == "in":
-            self._problem(f"{name}.{extra[0]}: {self._endpoint} does not take it")
-        self._enums[name] = Enum(name, listed)
+        numbers = {value.name: value.number for value in descriptor.values}
+        bound = bind_values(numbers, enum, way, prefix=descriptor.name)
+        # Zero may be there for nothing, as protobuf wants it.
+        bound = replace(bound, extra=[each for each in bound.extra if numbers[each]])
+        self._report(bound.problems(name, self._endpoint))
+        values = dict(bound.pairs)
+        names = {number: item for item, number in numbers.items()}
+        self._enums[name] = Enum(
+            name, tuple((names[n], n, values.get(n)) for n in sorted(names))
+        )
         return name
 
 
@@ -397,28 +373,6 @@ def _enum_kind(type_: object) -> str:
     values = type_.values if isinstance(type_, EnumShape) else ()
     kinds = {"string" if isinstance(value, str) else "int64" for value in values}
     return kinds.pop() if len(kinds) == 1 else ""
-
-
-def _values(descriptor: EnumDescriptor, enum: EnumShape) -> dict[int, str | int | None]:
-    """Return the plain values of an enum's numbers, by number or by name."""
-    prefix = _flat(descriptor.name)
-    texts = {_flat(str(value)): value for value in enum.values}
-    numbers = {value for value in enum.values if isinstance(value, int)}
-    found: dict[int, str | int | None] = {}
-    for value in descriptor.values:
-        if value.number in numbers:
-            found[value.number] = value.number
-            continue
-        name = _flat(value.name)
-        for spelling in (name, name.removeprefix(prefix)):
-            if spelling in texts:
-                found.setdefault(value.number, texts[spelling])
-    return found
-
-
-def _flat(name: str) -> str:
-    """Return what two spellings of a name have in common."""
-    return _MARKS.sub("", name).lower()
 
 
 def _slot(

@@ -1,4 +1,4 @@
-"""What services say of their types as a Thrift IDL: always the same text for the same.
+"""A Thrift IDL of services, from their schemas: always the same text for the same.
 
     service Greeter {
       string hello(1: string name)
@@ -17,10 +17,10 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from kitmsg.idl.binding import are_numbers
 from kitmsg.idl.lock import Lock
 from kitmsg.idl.model import KINDS, Enum, Field, Shape, Struct, Union
 from kitmsg.idl.naming import camel, plain, snake, unique
-from kitmsg_gateways.thrift.match import check_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -298,7 +298,7 @@ class _Service:
                 f"{self._service.service}: the enum {type_.name} has a number and a text"
                 " that are written alike, which Thrift cannot tell apart"
             )
-        is_numbers = check_numbers(type_.values)
+        is_numbers = are_numbers(type_.values)
         fixed = {t: int(t) for t in texts} if is_numbers else None
         numbers = self._lock.assign(
             self._service.service,

@@ -1,4 +1,4 @@
-"""What is served at one time: methods by the names that clients call them."""
+"""Methods that are served over Thrift, and the table of them, by the names clients use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kitmsg.codec import JSON, MSGPACK
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.compact import CompactProtocol
-from kitmsg_gateways.thrift.plan import make_plan
-from kitmsg_gateways.thrift.protocol import Limits
+from kitmsg_gateways.thrift.bind import bind
+from kitmsg_gateways.thrift.protocol import Limits, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,18 +15,11 @@ if TYPE_CHECKING:
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
     from kitmsg.idl import model as idl_model
+    from kitmsg_gateways.thrift.bind import Binding
     from kitmsg_gateways.thrift.model import Method
-    from kitmsg_gateways.thrift.plan import Plan
     from kitmsg_gateways.thrift.protocol import Reader, ThriftProtocol, Writer
 
-__all__ = [
-    "SEPARATOR",
-    "Served",
-    "Source",
-    "Table",
-    "protocols",
-    "serve_method",
-]
+__all__ = ["SEPARATOR", "Served", "Source", "Table", "serve_method"]
 
 SEPARATOR = ":"
 """Between service and method, as Thrift's multiplexed protocol has it."""
@@ -49,7 +40,7 @@ class Served:
 
     name: str
     endpoint: CatalogEndpoint
-    plan: Plan
+    plan: Binding
     codec: Codec
     is_wrapped: bool = False
     coders: dict[str, tuple[Reader, Writer]] = field(default_factory=dict)
@@ -66,7 +57,7 @@ class Served:
 
 @dataclass(slots=True)
 class Table:
-    """What is served.
+    """Routing table: the methods that are served, by name.
 
     Attributes:
         methods: By name as bytes: ``Service:method``, and ``method`` where that is clear.
@@ -144,16 +135,11 @@ class Table:
 
 
 class Source(Protocol):
-    """Makes tables: from the schemas on the bus, or from a .thrift of the user's own."""
+    """Makes routing tables: of the schemas on the bus, or of a .thrift of the user's own."""
 
     def table(self, catalog: Catalog) -> Table:
         """Return what can be served of `catalog` now."""
         ...
-
-
-def protocols(limits: Limits) -> dict[str, ThriftProtocol]:
-    """Return the protocols there are, by name."""
-    return {"binary": BinaryProtocol(limits), "compact": CompactProtocol(limits)}
 
 
 def serve_method(
@@ -174,7 +160,7 @@ def serve_method(
     shape = known.get(endpoint.name)
     is_plain = shape is not None and shape.codec == "msgpack"
     as_json = endpoint.wire == "gokit" or not endpoint.is_kit or not is_plain
-    plan = make_plan(method, types, shape, name, as_json=as_json)
+    plan = bind(method, types, shape, name, as_json=as_json)
     result = shape.response if shape else None
     is_wrapped = result is None or result.kind not in ("struct", "map")
     return Served(name, endpoint, plan, JSON if as_json else MSGPACK, is_wrapped)

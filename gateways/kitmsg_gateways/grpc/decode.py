@@ -1,4 +1,4 @@
-"""From a message to its plain value: one function for each message, built once."""
+"""From a message to its plain value: a decoder for each message, built once.  Hot path."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import READERS
-from kitmsg_gateways.grpc.values import Misfit, located, read_any
+from kitmsg_gateways.grpc.times import DECODERS
+from kitmsg_gateways.grpc.values import Misfit, decode_any, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kitmsg_gateways.grpc.layout import Enum, Layout, Message, Slot
 
-    Read: TypeAlias = Callable[[Any], Any]
+    Decode: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Readers"]
+__all__ = ["Decoders"]
 
 _MISSING: Final[Any] = object()
 _REFUSED: Final[Any] = object()
 
 
-class Readers:
-    """What reads the messages of a layout.
+class Decoders:
+    """Decoders of the messages of a layout.
 
     Args:
         layout: The messages.
@@ -31,10 +31,10 @@ class Readers:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._made: dict[str, Read] = {}
+        self._made: dict[str, Decode] = {}
 
-    def of(self, name: str) -> Read:
-        """Return what reads a message; it raises `Misfit`.
+    def of(self, name: str) -> Decode:
+        """Return the decoder of a message; it raises `Misfit`.
 
         Raises:
             KeyError: There is no such message.
@@ -43,31 +43,31 @@ class Readers:
             self._made[name] = self._make(self._layout.messages[name])
         return self._made[name]
 
-    def _make(self, message: Message) -> Read:
-        if message.form in ("nothing", "frame"):  # a frame is read by its parts
+    def _make(self, message: Message) -> Decode:
+        if message.form in ("nothing", "frame"):  # a frame is decoded by its parts
             return lambda _: None
         if message.form == "box":
-            return self._slot_reader(message.slots[0])
+            return self._slot_decoder(message.slots[0])
         if message.form == "union":
             return self._union(message)
         return (
             self._array(message) if message.form == "array" else self._struct(message)
         )
 
-    def _reader(self, type_: str) -> Read | None:
-        """Return what reads one value of a type; None where it is the value itself."""
+    def _decoder(self, type_: str) -> Decode | None:
+        """Return the decoder of one value of a type; None where it is the value itself."""
         enum = self._layout.enums.get(type_)
         if enum is not None:
-            return _enum_reader(enum)
+            return _enum_decoder(enum)
         if type_ == VALUE:
-            return read_any
-        if type_ in READERS:
-            return READERS[type_]
+            return decode_any
+        if type_ in DECODERS:
+            return DECODERS[type_]
         return self._late(type_) if type_ in self._layout.messages else None
 
     def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return what calls the reader of a message, which may be in the making."""
-        made: Read | None = None
+        """Return what calls the decoder of a message, which may be in the making."""
+        made: Decode | None = None
 
         def convert(value: Any) -> Any:
             nonlocal made
@@ -77,23 +77,23 @@ class Readers:
 
         return convert
 
-    def _slot_reader(self, slot: Slot) -> Read:
-        """Return what reads a slot off its message; `_MISSING` for one left out."""
-        read, get = self._reader(slot.type), attrgetter(slot.name)
+    def _slot_decoder(self, slot: Slot) -> Decode:
+        """Return what takes a slot off its message; it gives `_MISSING` for one left out."""
+        decode, get = self._decoder(slot.type), attrgetter(slot.name)
         if slot.label == "repeated":
-            return _list_reader(get, read)
+            return _list_decoder(get, decode)
         if slot.label == "map":
-            return _map_reader(get, read)
-        is_known = slot.type == VALUE or slot.type in READERS
+            return _map_decoder(get, decode)
+        is_known = slot.type == VALUE or slot.type in DECODERS
         is_message = is_known or slot.type in self._layout.messages
         if slot.label != "optional" and not is_message:
-            return get if read is None else lambda message: read(get(message))
-        return self._present(slot, get, read)
+            return get if decode is None else lambda message: decode(get(message))
+        return self._present(slot, get, decode)
 
-    def _present(self, slot: Slot, get: Read, read: Read | None) -> Read:
-        """Return what reads a slot that has presence."""
+    def _present(self, slot: Slot, get: Decode, decode: Decode | None) -> Decode:
+        """Return the decoder of a slot that has presence."""
         name, absent = slot.name, _absent(slot)
-        if read is None:
+        if decode is None:
 
             def look(message: Any) -> Any:
                 return get(message) if message.HasField(name) else absent
@@ -102,25 +102,25 @@ class Readers:
 
         def convert(message: Any) -> Any:
             if message.HasField(name):
-                return read(get(message))
+                return decode(get(message))
             if absent is _REFUSED:
                 raise Misfit("is missing")
             return absent
 
         return convert
 
-    def _struct(self, message: Message) -> Read:
+    def _struct(self, message: Message) -> Decode:
         simple = [s for s in message.slots if self._is_simple(s)]
         rest = [
-            (slot.key, self._slot_reader(slot))
+            (slot.key, self._slot_decoder(slot))
             for slot in message.slots
             if slot not in simple
         ]
-        start = _bulk_reader(simple, dict(message.constants))
+        start = _bulk_decoder(simple, dict(message.constants))
         if not rest:
             return start
 
-        def read(proto: Any) -> dict[str, Any]:
+        def decode(proto: Any) -> dict[str, Any]:
             value: dict[str, Any] = start(proto)
             key = ""
             try:
@@ -132,15 +132,15 @@ class Readers:
                 raise error.at(key) from None
             return value
 
-        return read
+        return decode
 
     def _is_simple(self, slot: Slot) -> bool:
-        return slot.label == "" and self._reader(slot.type) is None
+        return slot.label == "" and self._decoder(slot.type) is None
 
-    def _array(self, message: Message) -> Read:
+    def _array(self, message: Message) -> Decode:
         constants = {_place(key): value for key, value in message.constants}
-        readers = [
-            (_place(slot.key), self._slot_reader(slot)) for slot in message.slots
+        decoders = [
+            (_place(slot.key), self._slot_decoder(slot)) for slot in message.slots
         ]
         nullable = {
             _place(slot.key)
@@ -148,11 +148,11 @@ class Readers:
             if slot.source.shape.is_nullable and not slot.source.has_three_states
         }
 
-        def read(proto: Any) -> list[Any]:
+        def decode(proto: Any) -> list[Any]:
             found = dict(constants)
             place = 0
             try:
-                for place, take in readers:
+                for place, take in decoders:
                     item = take(proto)
                     if item is not _MISSING:
                         found[place] = item
@@ -163,23 +163,23 @@ class Readers:
                 _fill_gaps(found, last, nullable)
             return [found[place] for place in range(last + 1)]
 
-        return read
+        return decode
 
-    def _union(self, message: Message) -> Read:
-        readers = {
-            slot.name: (attrgetter(slot.name), self._reader(slot.type))
+    def _union(self, message: Message) -> Decode:
+        decoders = {
+            slot.name: (attrgetter(slot.name), self._decoder(slot.type))
             for slot in message.slots
         }
-        listed = ", ".join(readers)
+        listed = ", ".join(decoders)
 
-        def read(proto: Any) -> Any:
+        def decode(proto: Any) -> Any:
             chosen = proto.WhichOneof("kind")
             if chosen is None:
                 raise Misfit(f"is missing; choose one of {listed}")
-            get, convert = readers[chosen]
+            get, convert = decoders[chosen]
             return get(proto) if convert is None else convert(get(proto))
 
-        return read
+        return decode
 
 
 def _absent(slot: Slot) -> Any:
@@ -189,8 +189,8 @@ def _absent(slot: Slot) -> Any:
     return None if slot.source.shape.is_nullable else _REFUSED
 
 
-def _bulk_reader(slots: list[Slot], constants: dict[str, Any]) -> Read:
-    """Return what reads fields without presence whose values need no change."""
+def _bulk_decoder(slots: list[Slot], constants: dict[str, Any]) -> Decode:
+    """Return the decoder of fields without presence whose values need no change."""
     keys = tuple(slot.key for slot in slots)
     if not keys:
         return lambda _: dict(constants)
@@ -203,22 +203,22 @@ def _bulk_reader(slots: list[Slot], constants: dict[str, Any]) -> Read:
     return lambda proto: {**constants, **dict(zip(keys, get(proto), strict=True))}
 
 
-def _list_reader(get: Read, read: Read | None) -> Read:
-    if read is None:
+def _list_decoder(get: Decode, decode: Decode | None) -> Decode:
+    if decode is None:
         return lambda message: list(get(message))
 
     def convert(message: Any) -> list[Any]:
         items = get(message)
         try:
-            return [read(item) for item in items]
+            return [decode(item) for item in items]
         except Misfit:
-            raise located(read, items) from None
+            raise located(decode, items) from None
 
     return convert
 
 
-def _map_reader(get: Read, read: Read | None) -> Read:
-    if read is None:
+def _map_decoder(get: Decode, decode: Decode | None) -> Decode:
+    if decode is None:
         return lambda message: dict(get(message))
 
     def convert(message: Any) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def _map_reader(get: Read, read: Read | None) -> Read:
         key = ""
         try:
             for key, item in get(message).items():
-                found[key] = read(item)
+                found[key] = decode(item)
         except Misfit as error:
             raise error.at(f"[{key}]") from None
         return found
@@ -234,11 +234,11 @@ def _map_reader(get: Read, read: Read | None) -> Read:
     return convert
 
 
-def _enum_reader(enum: Enum) -> Read:
+def _enum_decoder(enum: Enum) -> Decode:
     values = {number: value for _, number, value in enum.values}
     unset = {number for number, value in values.items() if value is None}
 
-    def read(number: int) -> Any:
+    def decode(number: int) -> Any:
         value = values.get(number)
         if value is None:
             if number in unset:
@@ -246,7 +246,7 @@ def _enum_reader(enum: Enum) -> Read:
             raise Misfit(f"{number} is no value of {enum.name}")
         return value
 
-    return read
+    return decode
 
 
 def _place(key: str) -> int:

@@ -15,7 +15,7 @@ from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
 from kitmsg.idl.lock import BreakingChange, Lock
 from kitmsg.idl.service import Description, shape_service
-from kitmsg_gateways.thrift.idl import generate, left_out
+from kitmsg_gateways.thrift.generate import generate, left_out
 from kitmsg_gateways.thrift.load import parse
 from tests.require import need
 

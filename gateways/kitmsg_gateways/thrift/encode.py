@@ -1,4 +1,4 @@
-"""Values that came over the bus, as Thrift has them.
+"""Encodes values that came over the bus into values as Thrift has them.
 
 Fields that the IDL does not name are left out, nulls are absent.  A value that does not fit
 its type raises one of `UNFIT`, here or when it is written.
@@ -15,25 +15,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from kitmsg.idl.model import Struct
+from kitmsg.idl.model import Enum, Struct
+from kitmsg.idl.naming import fold
 from kitmsg_gateways.thrift import model
-from kitmsg_gateways.thrift.convert import Convert, Converters
-from kitmsg_gateways.thrift.match import (
-    Mismatch,
-    is_wrapper,
-    match_enum,
-    match_fields,
-    match_options,
-)
-from kitmsg_gateways.thrift.model import fold
+from kitmsg_gateways.thrift.convert import Convert, Converters, is_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from kitmsg.idl.model import Enum, Shape, Union
+    from kitmsg.idl.model import Shape, Union
+    from kitmsg_gateways.thrift.convert import BoundField, BoundOption
     from kitmsg_gateways.thrift.model import EnumType, StructType, ThriftType
 
-__all__ = ["UNFIT", "Outward"]
+__all__ = ["UNFIT", "Encoders"]
 
 UNFIT: Final = (
     TypeError,
@@ -51,8 +45,10 @@ _Fields: TypeAlias = list[tuple[str, str, Convert, bool]]
 _Test: TypeAlias = Callable[[Any], bool]
 
 
-class Outward(Converters):
+class Encoders(Converters):
     """Makes functions from the bus's values to Thrift's."""
+
+    direction = "out"
 
     @staticmethod
     def number_key(key: Any) -> Any:
@@ -80,33 +76,31 @@ class Outward(Converters):
 
         return wrap
 
-    def enum(self, type_: EnumType, enum: Enum, where: str) -> Convert:
-        """Return the function for an enum."""
-        return self.numbers(match_enum(type_, enum, where), type_, where)
-
-    def numbers(
+    def enum(
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
-        """Return the function for an enum whose values are known by number."""
+        """Return the function for an enum, by its values by number."""
         return {value: number for number, value in values.items()}.__getitem__
 
-    def fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
+    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         """Return the function for a struct."""
-        fields: _Fields = []
-        for field, partner in match_fields(type_, struct, where):
-            below = f"{where}: field {partner.name!r}"
-            convert = self.value(field.type, partner.shape, below)
-            is_any = partner.shape.kind == "any"
-            takes_null = is_any or is_wrapper(field.type, partner.shape)
-            fields.append((field.name, partner.name, convert, takes_null))
+        steps: _Fields = [
+            (
+                field.name,
+                partner.name,
+                convert,
+                partner.shape.kind == "any" or is_wrapper(field.type, partner.shape),
+            )
+            for field, partner, convert in fields
+        ]
         if struct.is_array:
-            return _from_array(fields)
+            return _from_array(steps)
         if all(
             name == key and convert is None and not takes_null
-            for name, key, convert, takes_null in fields
+            for name, key, convert, takes_null in steps
         ):
             return None
-        return _object(fields)
+        return _object(steps)
 
     def any_fields(self, type_: StructType, where: str) -> Convert:
         """Return the function for an object whose keys are matched when it comes."""
@@ -125,20 +119,13 @@ class Outward(Converters):
 
         return build
 
-    def union(self, type_: StructType, union: Union, where: str) -> Convert:
-        """Return the function for a union; the IDL needs all options of the service."""
+    def union(
+        self, union: Union, options: Sequence[BoundOption], where: str
+    ) -> Convert:
+        """Return the function for a union."""
         tagged: dict[Any, tuple[str, Convert]] = {}
         others: list[tuple[_Test, str, Convert]] = []
-        pairs = match_options(type_, union, where)
-        covered = {option.name for _, option in pairs}
-        for option in union.options:
-            if option.name not in covered:
-                raise Mismatch(
-                    f"{where}: the IDL's union {type_.name} lacks {option.name!r}"
-                )
-        for field, option in pairs:
-            below = f"{where}: option {option.name!r}"
-            convert = self.value(field.type, option.shape, below)
+        for field, option, convert in options:
             if option.tag is None:
                 others.append((self._test(option.shape), field.name, convert))
             else:
@@ -149,13 +136,12 @@ class Outward(Converters):
 
     def _test(self, shape: Shape) -> _Test:
         """Return what tells whether a value is of a shape, beside others in a union."""
-        if shape.kind == "enum":
-            values = self.enum_of(shape).values
+        named = self.named(shape.name) if shape.name else None
+        if isinstance(named, Enum):
+            values = named.values
             return lambda value: not isinstance(value, bool) and value in values
-        if shape.kind == "struct":
-            named = self.named(shape.name)
-            is_array = isinstance(named, Struct) and named.is_array
-            return _is_list if is_array else _is_object
+        if isinstance(named, Struct):
+            return _is_list if named.is_array else _is_object
         return _TESTS.get(shape.kind, _is_text)
 
 

@@ -7,33 +7,28 @@ are read in both forms that exist (true is 1; false is 2, or 0) and written as 1
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kitmsg_gateways.thrift.model import BINARY, ListType, MapType, StructType, Wire
-from kitmsg_gateways.thrift.protocol import (
+from kitmsg_gateways.thrift.model import ListType, MapType, StructType, Wire
+from kitmsg_gateways.thrift.protocol.base import (
     Begin,
     Cursor,
     Incomplete,
     Kind,
-    Limits,
     Malformed,
-    OverLimit,
     Reader,
     Scan,
+    ThriftProtocol,
     Writer,
-    later,
     skip,
     text_of,
 )
-from kitmsg_gateways.thrift.varint import (
+from kitmsg_gateways.thrift.protocol.varint import (
     read_varint,
     read_zigzag,
     scan_varint,
     write_varint,
 )
-
-if TYPE_CHECKING:
-    from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = ["CompactProtocol"]
 
@@ -70,19 +65,10 @@ _double: Final = struct.Struct("<d").unpack_from
 _pack_double: Final = struct.Struct("<d").pack
 
 
-class CompactProtocol:
-    """Reads and writes the compact protocol.
+class CompactProtocol(ThriftProtocol):
+    """Reads and writes the compact protocol."""
 
-    Args:
-        limits: What a message may be.
-    """
-
-    name: Final = "compact"
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._readers: dict[StructType, Reader] = {}
-        self._writers: dict[StructType, Writer] = {}
+    name = "compact"
 
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins; see the seam."""
@@ -104,21 +90,6 @@ class CompactProtocol:
         write_varint(out, len(name))
         out += name
         return bytes(out)
-
-    def reader(self, type_: ThriftType) -> Reader:
-        """Return the function that reads values of a type."""
-        if isinstance(type_, StructType):
-            if type_ not in self._readers:
-                self._readers[type_] = later(self._readers, type_)
-                self._readers[type_] = self._struct_reader(type_)
-            return self._readers[type_]
-        if isinstance(type_, ListType):
-            return self._list_reader(type_)
-        if isinstance(type_, MapType):
-            return self._map_reader(type_)
-        if type_.wire is Wire.STRING:
-            return self._bytes_reader() if type_ is BINARY else self._text_reader()
-        return _reader(type_.wire)
 
     def _struct_reader(self, type_: StructType) -> Reader:
         known: dict[int, tuple[str, Reader]] = {}
@@ -154,9 +125,6 @@ class CompactProtocol:
                     position = skip(self._scan_value(cursor, kind, depth - 1))
 
         return read
-
-    def _too_deep(self) -> Malformed:
-        return OverLimit(f"nested deeper than {self.limits.max_depth} levels")
 
     def _list_reader(self, type_: ListType) -> Reader:
         wanted, read_item = _KINDS[type_.item.wire], self.reader(type_.item)
@@ -226,20 +194,50 @@ class CompactProtocol:
 
         return read
 
-    def writer(self, type_: ThriftType) -> Writer:
-        """Return the function that writes values of a type."""
-        if isinstance(type_, StructType):
-            if type_ not in self._writers:
-                self._writers[type_] = later(self._writers, type_)
-                self._writers[type_] = self._struct_writer(type_)
-            return self._writers[type_]
-        if isinstance(type_, ListType):
-            return self._list_writer(type_)
-        if isinstance(type_, MapType):
-            return self._map_writer(type_)
-        if type_.wire is Wire.STRING:
-            return _write_bytes if type_ is BINARY else _write_text
-        return _writer(type_.wire)
+    def _number_reader(self, wire: Wire) -> Reader:
+        if wire is Wire.BOOL:
+            return _read_bool
+        if wire is Wire.I8:
+            return _read_byte
+        if wire is Wire.DOUBLE:
+            return _read_double
+        bits = _BITS[wire]
+
+        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+            value, position = read_varint(data, position)
+            if value >> bits:
+                raise Malformed(f"a number of more than {bits} bits")
+            return value >> 1 ^ -(value & 1), position
+
+        return read
+
+    def _number_writer(self, wire: Wire) -> Writer:
+        if wire is Wire.BOOL:
+            return lambda out, value: out.append(_TRUE if value else _FALSE)
+        if wire is Wire.I8:
+            return lambda out, value: out.extend(value.to_bytes(1, signed=True))
+        if wire is Wire.DOUBLE:
+            return lambda out, value: out.extend(_pack_double(value))
+        bits = _BITS[wire]
+        low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+
+        def write(out: bytearray, value: Any) -> None:
+            if not low <= value <= high:
+                raise ValueError(f"{value} does not fit into {bits} bits")
+            write_varint(out, value << 1 if value >= 0 else ~(value << 1))
+
+        return write
+
+    @staticmethod
+    def _write_bytes(out: bytearray, value: Any) -> None:
+        write_varint(out, len(value))
+        out += value
+
+    @staticmethod
+    def _write_text(out: bytearray, value: Any) -> None:
+        data = value.encode() if type(value) is str else text_of(value)
+        write_varint(out, len(data))
+        out += data
 
     def _struct_writer(self, type_: StructType) -> Writer:
         fields = [
@@ -368,24 +366,6 @@ def _write_header(out: bytearray, step: int, id_: int, kind: int) -> None:
         write_varint(out, (id_ << 1 ^ id_ >> 15) & 0xFFFF)
 
 
-def _reader(wire: Wire) -> Reader:
-    if wire is Wire.BOOL:
-        return _read_bool
-    if wire is Wire.I8:
-        return _read_byte
-    if wire is Wire.DOUBLE:
-        return _read_double
-    bits = _BITS[wire]
-
-    def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-        value, position = read_varint(data, position)
-        if value >> bits:
-            raise Malformed(f"a number of more than {bits} bits")
-        return value >> 1 ^ -(value & 1), position
-
-    return read
-
-
 def _true(data: bytes, position: int, depth: int) -> tuple[Any, int]:
     return True, position
 
@@ -404,30 +384,3 @@ def _read_byte(data: bytes, position: int, depth: int) -> tuple[Any, int]:
 
 def _read_double(data: bytes, position: int, depth: int) -> tuple[Any, int]:
     return _double(data, position)[0], position + 8
-
-
-def _writer(wire: Wire) -> Writer:
-    if wire is Wire.BOOL:
-        return lambda out, value: out.append(_TRUE if value else _FALSE)
-    if wire is Wire.I8:
-        return lambda out, value: out.extend(value.to_bytes(1, signed=True))
-    if wire is Wire.DOUBLE:
-        return lambda out, value: out.extend(_pack_double(value))
-    bits = _BITS[wire]
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-
-    def write(out: bytearray, value: Any) -> None:
-        if not low <= value <= high:
-            raise ValueError(f"{value} does not fit into {bits} bits")
-        write_varint(out, value << 1 if value >= 0 else ~(value << 1))
-
-    return write
-
-
-def _write_bytes(out: bytearray, value: Any) -> None:
-    write_varint(out, len(value))
-    out += value
-
-
-def _write_text(out: bytearray, value: Any) -> None:
-    _write_bytes(out, value.encode() if type(value) is str else text_of(value))

@@ -1,7 +1,7 @@
-"""Values that came over Thrift, as the bus has them.
+"""Decodes values that came over Thrift into values as the bus has them.
 
 Absent fields stay absent: the service knows its defaults, and refuses what it needs and
-does not get.  What cannot be read raises `InvalidArgument`.
+does not get.  A value that does not fit raises `InvalidArgument`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,23 @@ import msgspec
 from kitmsg.errors import InvalidArgument
 from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.convert import Convert, Converters
-from kitmsg_gateways.thrift.match import (
-    Mismatch,
-    match_enum,
-    match_fields,
-    match_options,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from kitmsg.idl.model import Enum, Shape, Struct, Union
+    from kitmsg.idl.model import Shape, Struct, Union
+    from kitmsg_gateways.thrift.convert import BoundField, BoundOption
     from kitmsg_gateways.thrift.model import EnumType, StructType, ThriftType
 
-__all__ = ["Inward"]
+__all__ = ["Decoders"]
 
 _Fields = list[tuple[str, str, Convert, bool]]
 
 
-class Inward(Converters):
+class Decoders(Converters):
     """Makes functions from Thrift's values to the bus's."""
+
+    direction = "in"
 
     @staticmethod
     def number_key(key: Any) -> Any:
@@ -57,14 +54,10 @@ class Inward(Converters):
 
         return unwrap
 
-    def enum(self, type_: EnumType, enum: Enum, where: str) -> Convert:
-        """Return the function for an enum."""
-        return self.numbers(match_enum(type_, enum, where), type_, where)
-
-    def numbers(
+    def enum(
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
-        """Return the function for an enum whose values are known by number."""
+        """Return the function for an enum, by its values by number."""
 
         def look(number: Any) -> Any:
             if number not in values:
@@ -73,30 +66,25 @@ class Inward(Converters):
 
         return look
 
-    def fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
-        """Return the function for a struct; it needs what the service needs."""
-        pairs = match_fields(type_, struct, where)
-        covered = {partner.name for _, partner in pairs}
-        for partner in struct.fields:
-            if partner.is_required and partner.name not in covered:
-                raise Mismatch(
-                    f"{where}: the service needs {partner.name!r} in {struct.name},"
-                    f" which the IDL's {type_.name} has not"
-                )
-        fields: _Fields = []
-        for field, partner in pairs:
-            below = f"{where}: field {partner.name!r}"
-            convert = self.value(field.type, partner.shape, below)
-            is_null = partner.is_required and partner.shape.is_nullable
-            fields.append((field.name, partner.name, convert, is_null))
+    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
+        """Return the function for a struct."""
+        steps: _Fields = [
+            (
+                field.name,
+                partner.name,
+                convert,
+                partner.is_required and partner.shape.is_nullable,
+            )
+            for field, partner, convert in fields
+        ]
         if struct.is_array:
-            return _array(struct, fields)
+            return _array(struct, steps)
         if not struct.constants and all(
             name == key and convert is None and not is_null
-            for name, key, convert, is_null in fields
+            for name, key, convert, is_null in steps
         ):
             return None
-        return _object(dict(struct.constants), fields)
+        return _object(dict(struct.constants), steps)
 
     def any_fields(self, type_: StructType, where: str) -> Convert:
         """Return the function for a struct that only the IDL knows."""
@@ -106,12 +94,11 @@ class Inward(Converters):
             fields.append((field.name, field.key, convert, field.is_nullable))
         return _object({}, fields)
 
-    def union(self, type_: StructType, union: Union, where: str) -> Convert:
+    def union(
+        self, union: Union, options: Sequence[BoundOption], where: str
+    ) -> Convert:
         """Return the function for a union."""
-        choices: dict[str, Convert] = {}
-        for field, option in match_options(type_, union, where):
-            below = f"{where}: option {option.name!r}"
-            choices[field.name] = self.value(field.type, option.shape, below)
+        choices = {field.name: convert for field, _, convert in options}
 
         def choose(value: Any) -> Any:
             if len(value) != 1:

@@ -17,8 +17,8 @@ from msgspec import Struct
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.idl.lock import BreakingChange, Lock
 from kitmsg.idl.service import Description, shape_service
+from kitmsg_gateways.grpc.generate import descriptor, file_name, generate, text
 from kitmsg_gateways.grpc.layout import Layout, lay_out
-from kitmsg_gateways.grpc.proto import descriptor, file_name, generate, text
 from tests.anytypes import Case, cases
 from tests.require import miss
 

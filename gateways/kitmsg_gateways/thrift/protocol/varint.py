@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kitmsg_gateways.thrift.protocol import Malformed
+from kitmsg_gateways.thrift.protocol.base import Malformed
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.thrift.protocol import Cursor, Scan
+    from kitmsg_gateways.thrift.protocol.base import Cursor, Scan
 
 __all__ = ["read_varint", "read_zigzag", "scan_varint", "write_varint"]
 

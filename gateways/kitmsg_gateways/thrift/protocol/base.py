@@ -12,15 +12,25 @@ A length is checked before anything of that size is made, and nesting is bounded
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from kitmsg_gateways.thrift.model import I32, STRING, Field, StructType
+from kitmsg_gateways.thrift.model import (
+    BINARY,
+    I32,
+    STRING,
+    Field,
+    ListType,
+    MapType,
+    StructType,
+    Wire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,19 +149,58 @@ class Limits:
         )
 
 
-class ThriftProtocol(Protocol):
-    """How messages are written as bytes."""
+class ThriftProtocol(ABC):
+    """How messages are written as bytes.
 
-    @property
-    def name(self) -> str:
-        """``binary`` or ``compact``."""
-        ...
+    Args:
+        limits: What a message may be.
 
-    @property
-    def limits(self) -> Limits:
-        """What a message may be."""
-        ...
+    Attributes:
+        name: ``binary`` or ``compact``.
+        limits: As above.
+    """
 
+    name: ClassVar[str]
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._readers: dict[StructType, Reader] = {}
+        self._writers: dict[StructType, Writer] = {}
+
+    def reader(self, type_: ThriftType) -> Reader:
+        """Return the function that reads values of a type."""
+        if isinstance(type_, StructType):
+            if type_ not in self._readers:
+                self._readers[type_] = later(self._readers, type_)
+                self._readers[type_] = self._struct_reader(type_)
+            return self._readers[type_]
+        if isinstance(type_, ListType):
+            return self._list_reader(type_)
+        if isinstance(type_, MapType):
+            return self._map_reader(type_)
+        if type_.wire is Wire.STRING:
+            return self._bytes_reader() if type_ is BINARY else self._text_reader()
+        return self._number_reader(type_.wire)
+
+    def writer(self, type_: ThriftType) -> Writer:
+        """Return the function that writes values of a type."""
+        if isinstance(type_, StructType):
+            if type_ not in self._writers:
+                self._writers[type_] = later(self._writers, type_)
+                self._writers[type_] = self._struct_writer(type_)
+            return self._writers[type_]
+        if isinstance(type_, ListType):
+            return self._list_writer(type_)
+        if isinstance(type_, MapType):
+            return self._map_writer(type_)
+        if type_.wire is Wire.STRING:
+            return self._write_bytes if type_ is BINARY else self._write_text
+        return self._number_writer(type_.wire)
+
+    def _too_deep(self) -> Malformed:
+        return OverLimit(f"nested deeper than {self.limits.max_depth} levels")
+
+    @abstractmethod
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins.
 
@@ -159,27 +208,56 @@ class ThriftProtocol(Protocol):
             IndexError: The bytes end too early; or another of `SHORT`.
             Malformed: This is no such message.
         """
-        ...
 
+    @abstractmethod
     def head(self, name: bytes, kind: Kind, seqid: int) -> bytes:
         """Return the bytes that begin a message."""
-        ...
 
-    def reader(self, type_: ThriftType) -> Reader:
-        """Return the function that reads values of a type."""
-        ...
-
-    def writer(self, type_: ThriftType) -> Writer:
-        """Return the function that writes values of a type."""
-        ...
-
+    @abstractmethod
     def scan(self, cursor: Cursor) -> Scan:
         """Scan one message."""
-        ...
 
+    @abstractmethod
     def scan_struct(self, cursor: Cursor, depth: int) -> Scan:
         """Scan the fields of a struct."""
-        ...
+
+    @abstractmethod
+    def _struct_reader(self, type_: StructType) -> Reader: ...
+
+    @abstractmethod
+    def _list_reader(self, type_: ListType) -> Reader: ...
+
+    @abstractmethod
+    def _map_reader(self, type_: MapType) -> Reader: ...
+
+    @abstractmethod
+    def _bytes_reader(self) -> Reader: ...
+
+    @abstractmethod
+    def _text_reader(self) -> Reader: ...
+
+    @abstractmethod
+    def _number_reader(self, wire: Wire) -> Reader: ...
+
+    @abstractmethod
+    def _struct_writer(self, type_: StructType) -> Writer: ...
+
+    @abstractmethod
+    def _list_writer(self, type_: ListType) -> Writer: ...
+
+    @abstractmethod
+    def _map_writer(self, type_: MapType) -> Writer: ...
+
+    @abstractmethod
+    def _number_writer(self, wire: Wire) -> Writer: ...
+
+    @staticmethod
+    @abstractmethod
+    def _write_bytes(out: bytearray, value: Any) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def _write_text(out: bytearray, value: Any) -> None: ...
 
 
 class Cursor:

@@ -1,35 +1,101 @@
-"""Methods of a ``.thrift`` of the user's own, each with the endpoint that does it.
+"""Where the methods come from: the schemas on the bus, or a .thrift of the user's own.
 
-A service of the IDL is the one on the bus that ``--map`` names, else the one of its
+A service of the user's IDL is the one on the bus that ``--map`` names, else the one of its
 ``kit.name``, else of its own name, else of its file's, where that declares one service.
 Methods are endpoints by name.  What does not fit is said with the field's name.
+
+Without one, the IDL is generated and parsed again, so that what `kitmsg export thrift` gives
+to clients is what is served.
 """
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import FailedPrecondition, KitError
+from kitmsg.idl.binding import Mismatch, Names, find_service, nearest, read_map
+from kitmsg.idl.generated import Generator
 from kitmsg.idl.numbers import misfit
 from kitmsg.idl.service import shape_service
-from kitmsg_gateways.thrift.load import load
-from kitmsg_gateways.thrift.match import Mismatch, find
-from kitmsg_gateways.thrift.model import fold
-from kitmsg_gateways.thrift.table import Served, Table, protocols, serve_method
+from kitmsg_gateways.thrift.generate import (
+    generate,
+    left_out,
+    method_name,
+    service_name,
+)
+from kitmsg_gateways.thrift.load import load, parse
+from kitmsg_gateways.thrift.methods import Served, Table, serve_method
+from kitmsg_gateways.thrift.protocol import protocols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.idl.lock import Lock
     from kitmsg.idl.model import ServiceShapes
     from kitmsg_gateways.thrift.model import Idl, Method, ServiceType
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import Limits
 
-__all__ = ["UserSource"]
+__all__ = ["GeneratedSource", "UserSource"]
 
 _DOT: Final = "."
+
+
+class GeneratedSource:
+    """Serves every service on the bus that says its types: nobody writes an IDL.
+
+    Args:
+        options: The lock, and the service that is meant without a name.
+        limits: What a message may be.
+
+    Raises:
+        FailedPrecondition: The lock cannot be read.
+    """
+
+    def __init__(self, options: GatewayOptions, limits: Limits) -> None:
+        self._generator = Generator(
+            options.lock, _generated, lambda types: sorted(left_out(types).values())
+        )
+        self._plain = options.service
+        self._limits = limits
+
+    def table(self, catalog: Catalog) -> Table:
+        """Return what can be served of `catalog` now."""
+        table = Table(protocols=protocols(self._limits))
+        docs = {name: info.description for name, info in catalog.services.items()}
+        for each in self._generator.services(catalog.endpoints, docs):
+            names = {each.shapes.service, service_name(each.shapes)}
+            table.refused += each.refused
+            for name, served in (each.result or {}).items():
+                served.coders.clear()  # each table has protocols of its own
+                table.add(names, name, served)
+            for method in each.waiting:
+                table.wait(names, method_name(method.endpoint), each.why)
+        table.add_plain(self._plain)
+        return table
+
+
+def _generated(
+    types: ServiceShapes, endpoints: Mapping[str, CatalogEndpoint], lock: Lock
+) -> dict[str, Served]:
+    """Return the methods of a service, by name, as its generated IDL declares them.
+
+    Raises:
+        ValueError: It has no form in Thrift, or the lock refuses it.
+        KitError: Its IDL cannot be read.
+    """
+    (declared,) = parse(generate([types], lock), types.service)
+    names = Names(endpoints)
+    found = {
+        name: names.find(method.name, method.alias)
+        for name, method in declared.methods.items()
+    }
+    return {
+        name: serve_method(declared.methods[name], endpoint, types)
+        for name, endpoint in found.items()
+        if endpoint is not None
+    }
 
 
 class UserSource:
@@ -40,8 +106,8 @@ class UserSource:
         limits: What a message may be.
 
     Raises:
-        FailedPrecondition: A file cannot be read, or a mapping names nothing in it.
-        ValueError: A mapping is not written as one.
+        FailedPrecondition: A file cannot be read.
+        ValueError: A mapping does not fit the files.
     """
 
     def __init__(self, options: GatewayOptions, limits: Limits) -> None:
@@ -51,7 +117,8 @@ class UserSource:
             self._idls = [load(file, options.thrift_path) for file in options.thrift]
         except KitError as exc:
             raise FailedPrecondition(str(exc)) from exc
-        self._map = _mappings(options.map, self._idls)
+        methods = {each.name: list(each.methods) for idl in self._idls for each in idl}
+        self._map = read_map(options.map, methods, _DOT, ".thrift")
 
     def table(self, catalog: Catalog) -> Table:
         """Return what can be served of `catalog` now."""
@@ -96,15 +163,12 @@ class UserSource:
         by_service: Mapping[str, list[CatalogEndpoint]],
     ) -> str:
         """Return the name of the service that an IDL's service is."""
-        mapped = self._map.get(declared.name)
-        if mapped is not None or declared.alias:
-            return mapped or declared.alias or ""
-        known = {name: name for name in by_service}
-        found = find(declared, known)
-        if found is None and len(idl.services) == 1:
-            alike = [name for name in known if fold(name) == fold(idl.name)]
-            found = alike[0] if alike else None
-        return found or idl.name
+        told = self._map.get(declared.name) or declared.alias
+        if told:
+            return told
+        is_alone = len(idl.services) == 1
+        spellings = [declared.name, idl.name] if is_alone else [declared.name]
+        return find_service(spellings, by_service) or idl.name
 
     def _served(
         self,
@@ -122,13 +186,13 @@ class UserSource:
         by_name = {endpoint.name: endpoint for endpoint in endpoints}
         mapped = self._map.get(f"{declared.name}{_DOT}{method.name}")
         if mapped is None:
-            endpoint = find(method, by_name)
+            endpoint = Names(by_name).find(method.name, method.alias)
         else:
             endpoint = by_name.get(mapped.removeprefix(f"{service}{_DOT}"))
         if endpoint is None:
             wanted = mapped or method.alias or method.name
             raise Mismatch(
-                f"{service} has no endpoint {wanted!r}; {_hint(wanted, by_name)}"
+                f"{service} has no endpoint {wanted!r}; {nearest(wanted, by_name)}"
             )
         if endpoint.stream:
             raise Mismatch(
@@ -137,41 +201,3 @@ class UserSource:
         if endpoint.schema and endpoint.name in types.refused:
             raise Mismatch(types.refused[endpoint.name])
         return serve_method(method, endpoint, types if endpoint.schema else None)
-
-
-def _mappings(given: Iterable[str], idls: Iterable[Idl]) -> dict[str, str]:
-    """Return what is mapped to what.
-
-    Raises:
-        FailedPrecondition: A mapping names nothing that is there.
-        ValueError: A mapping is not written as one.
-    """
-    known = {
-        name
-        for idl in idls
-        for service in idl
-        for name in (
-            service.name,
-            *(f"{service.name}{_DOT}{method}" for method in service.methods),
-        )
-    }
-    found = {}
-    for item in given:
-        name, separator, target = item.partition("=")
-        if not (name and separator and target):
-            raise ValueError(
-                f"map must be such as AddService=addsvc or AddService.Sum=addsvc.sum,"
-                f" not {item!r}"
-            )
-        if name not in known:
-            raise FailedPrecondition(
-                f"map: there is no {name!r} in the .thrift; {_hint(name, known)}"
-            )
-        found[name] = target
-    return found
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    listed = sorted(known)
-    near = difflib.get_close_matches(name, listed, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(listed)}"

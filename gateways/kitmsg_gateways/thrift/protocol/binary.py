@@ -8,35 +8,27 @@ strict form and in the old one without a version, and written in the strict form
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from kitmsg_gateways.thrift.model import (
-    BINARY,
-    Basic,
-    EnumType,
     ListType,
     MapType,
     StructType,
     Wire,
 )
-from kitmsg_gateways.thrift.protocol import (
+from kitmsg_gateways.thrift.protocol.base import (
     Begin,
     Cursor,
     Incomplete,
     Kind,
-    Limits,
     Malformed,
-    OverLimit,
     Reader,
     Scan,
+    ThriftProtocol,
     Writer,
-    later,
     skip,
     text_of,
 )
-
-if TYPE_CHECKING:
-    from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = ["BinaryProtocol"]
 
@@ -59,19 +51,10 @@ _FORMATS: Final = {
 _WIDTHS: Final = {wire: struct.calcsize(f">{f}") for wire, f in _FORMATS.items()}
 
 
-class BinaryProtocol:
-    """Reads and writes the binary protocol.
+class BinaryProtocol(ThriftProtocol):
+    """Reads and writes the binary protocol."""
 
-    Args:
-        limits: What a message may be.
-    """
-
-    name: Final = "binary"
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._readers: dict[StructType, Reader] = {}
-        self._writers: dict[StructType, Writer] = {}
+    name = "binary"
 
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins; see the seam."""
@@ -95,21 +78,6 @@ class BinaryProtocol:
             name,
             _pack_int(seqid),
         )
-
-    def reader(self, type_: ThriftType) -> Reader:
-        """Return the function that reads values of a type."""
-        if isinstance(type_, StructType):
-            if type_ not in self._readers:
-                self._readers[type_] = later(self._readers, type_)
-                self._readers[type_] = self._struct_reader(type_)
-            return self._readers[type_]
-        if isinstance(type_, ListType):
-            return self._list_reader(type_)
-        if isinstance(type_, MapType):
-            return self._map_reader(type_)
-        if type_.wire is Wire.STRING:
-            return self._bytes_reader() if type_ is BINARY else self._text_reader()
-        return _bool_reader if type_.wire is Wire.BOOL else _number_reader(type_)
 
     def _struct_reader(self, type_: StructType) -> Reader:
         known = {
@@ -135,9 +103,6 @@ class BinaryProtocol:
                     position = skip(self._scan_value(cursor, kind, depth - 1))
 
         return read
-
-    def _too_deep(self) -> Malformed:
-        return OverLimit(f"nested deeper than {self.limits.max_depth} levels")
 
     def _list_reader(self, type_: ListType) -> Reader:
         wire, read_item = type_.item.wire, self.reader(type_.item)
@@ -209,20 +174,35 @@ class BinaryProtocol:
 
         return read
 
-    def writer(self, type_: ThriftType) -> Writer:
-        """Return the function that writes values of a type."""
-        if isinstance(type_, StructType):
-            if type_ not in self._writers:
-                self._writers[type_] = later(self._writers, type_)
-                self._writers[type_] = self._struct_writer(type_)
-            return self._writers[type_]
-        if isinstance(type_, ListType):
-            return self._list_writer(type_)
-        if isinstance(type_, MapType):
-            return self._map_writer(type_)
-        if type_.wire is Wire.STRING:
-            return _write_bytes if type_ is BINARY else _write_text
-        return _number_writer(type_)
+    def _number_reader(self, wire: Wire) -> Reader:
+        if wire is Wire.BOOL:
+            return lambda data, position, depth: (data[position] != 0, position + 1)
+        unpack = struct.Struct(f">{_FORMATS[wire]}").unpack_from
+        width = _WIDTHS[wire]
+
+        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+            return unpack(data, position)[0], position + width
+
+        return read
+
+    def _number_writer(self, wire: Wire) -> Writer:
+        pack = struct.Struct(f">{_FORMATS[wire]}").pack
+
+        def write(out: bytearray, value: Any) -> None:
+            out += pack(value)
+
+        return write
+
+    @staticmethod
+    def _write_bytes(out: bytearray, value: Any) -> None:
+        out += _pack_int(len(value))
+        out += value
+
+    @staticmethod
+    def _write_text(out: bytearray, value: Any) -> None:
+        data = value.encode() if type(value) is str else text_of(value)
+        out += _pack_int(len(data))
+        out += data
 
     def _struct_writer(self, type_: StructType) -> Writer:
         fields = [
@@ -323,37 +303,3 @@ class BinaryProtocol:
 def _check_version(first: int) -> None:
     if first & _VERSION_MASK != _VERSION:
         raise Malformed("this is no version of the binary protocol that exists")
-
-
-def _number_reader(type_: Basic | EnumType) -> Reader:
-    unpack = struct.Struct(f">{_FORMATS[type_.wire]}").unpack_from
-    width = _WIDTHS[type_.wire]
-
-    def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-        return unpack(data, position)[0], position + width
-
-    return read
-
-
-def _bool_reader(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-    return data[position] != 0, position + 1
-
-
-def _number_writer(type_: Basic | EnumType) -> Writer:
-    pack = struct.Struct(f">{_FORMATS[type_.wire]}").pack
-
-    def write(out: bytearray, value: Any) -> None:
-        out += pack(value)
-
-    return write
-
-
-def _write_bytes(out: bytearray, value: Any) -> None:
-    out += _pack_int(len(value))
-    out += value
-
-
-def _write_text(out: bytearray, value: Any) -> None:
-    data = value.encode() if type(value) is str else text_of(value)
-    out += _pack_int(len(data))
-    out += data

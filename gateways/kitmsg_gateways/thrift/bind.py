@@ -1,4 +1,4 @@
-"""One method of an IDL and the endpoint behind it: how values pass between the two.
+"""Binds a method of an IDL to an endpoint: how values pass between the two.
 
 An IDL may say a result in a struct of its own, as Go kit's addsvc does: ``SumReply`` with
 ``value`` and ``err``.  A text field ``err`` (or ``error``) that the service's result has
@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.idl.binding import ERROR_FIELDS, Mismatch, Names
+from kitmsg.idl.naming import fold
 from kitmsg_gateways.thrift import model
-from kitmsg_gateways.thrift.inward import Inward
-from kitmsg_gateways.thrift.match import Mismatch, find
-from kitmsg_gateways.thrift.model import Field, Method, StructType, Wire, fold
-from kitmsg_gateways.thrift.outward import Outward
+from kitmsg_gateways.thrift.decode import Decoders
+from kitmsg_gateways.thrift.encode import Encoders
+from kitmsg_gateways.thrift.model import Field, Method, StructType, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import ThriftType
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Binding", "bind"]
 
-_ERROR_FIELDS: Final = ("err", "error")
 _SUCCESS: Final = "success"
 _MESSAGE: Final = "message"
 _ZEROS: Final[dict[Wire, Any]] = {
@@ -43,8 +43,8 @@ _ZEROS: Final[dict[Wire, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How values pass between a method and its endpoint.
+class Binding:
+    """A method of an IDL and its endpoint: how values pass between the two.
 
     Attributes:
         method: Of the IDL.
@@ -63,15 +63,15 @@ class Plan:
     refusal: Callable[[str], dict[str, Any]] | None
 
 
-def make_plan(
+def bind(
     method: Method,
     types: idl_model.ServiceShapes | None,
     endpoint: idl_model.Method | None,
     where: str,
     *,
     as_json: bool,
-) -> Plan:
-    """Return how a method and an endpoint fit together.
+) -> Binding:
+    """Return a method bound to an endpoint.
 
     Args:
         method: Of the IDL.
@@ -83,14 +83,14 @@ def make_plan(
     Raises:
         Mismatch: They do not; the message names the field.
     """
-    inward = Inward(types, as_json=as_json)
-    outward = Outward(types, as_json=as_json)
+    decoders = Decoders(types, as_json=as_json)
+    encoders = Encoders(types, as_json=as_json)
     reply = _Reply(method, types, endpoint, where)
-    return Plan(
+    return Binding(
         method,
-        _request(method, types, endpoint, where, inward),
-        reply.maker(outward),
-        _errors(method, types, endpoint, where, outward),
+        _request(method, types, endpoint, where, decoders),
+        reply.maker(encoders),
+        _errors(method, types, endpoint, where, encoders),
         reply.refusal(),
     )
 
@@ -100,19 +100,19 @@ def _request(
     types: idl_model.ServiceShapes | None,
     endpoint: idl_model.Method | None,
     where: str,
-    inward: Inward,
+    decoders: Decoders,
 ) -> Convert:
     if types is None or endpoint is None:
-        return inward.any_fields(method.args, where)
+        return decoders.any_fields(method.args, where)
     request = types.struct(endpoint.request)
     fields = method.args.fields
     if len(fields) == 1 and isinstance(fields[0].type, StructType):
-        known = {field.name: field for field in request.fields}
+        names = Names({field.name: field for field in request.fields})
         name = fields[0].name
-        if find(fields[0], known) is None and not fields[0].type.is_union:
-            inner = inward.struct(fields[0].type, request.name, where)
+        if names.find(name, fields[0].alias) is None and not fields[0].type.is_union:
+            inner = decoders.struct(fields[0].type, request.name, where)
             return lambda args: (inner or _same)(args.get(name) or {})
-    return inward.struct(method.args, request.name, where)
+    return decoders.struct(method.args, request.name, where)
 
 
 class _Reply:
@@ -144,12 +144,12 @@ class _Reply:
         if not isinstance(type_, StructType) or type_.is_union or type_.is_wrapper:
             return None
         for field in type_.fields:
-            is_named = fold(field.key) in _ERROR_FIELDS
+            is_named = fold(field.key) in ERROR_FIELDS
             if is_named and field.type is model.STRING and self._is_known:
                 return field if fold(field.name) not in self._names else None
         return None
 
-    def maker(self, outward: Outward) -> Callable[[Any], dict[str, Any]]:
+    def maker(self, encoders: Encoders) -> Callable[[Any], dict[str, Any]]:
         """Return the function from a response to the fields of the result.
 
         Raises:
@@ -157,7 +157,7 @@ class _Reply:
         """
         if self._success is None:
             return lambda _: {}
-        convert = self._converter(self._success, outward)
+        convert = self._converter(self._success, encoders)
         if self._err is None:
             if convert is None:
                 return lambda value: {_SUCCESS: value}
@@ -165,11 +165,11 @@ class _Reply:
         name = self._err.name
         return lambda value: {_SUCCESS: {**(convert or _same)(value), name: ""}}
 
-    def _converter(self, type_: ThriftType, outward: Outward) -> Convert:
+    def _converter(self, type_: ThriftType, encoders: Encoders) -> Convert:
         if not self._is_known:
-            return outward.value(type_, None, self._where)
+            return encoders.value(type_, None, self._where)
         if self._err is not None:
-            return self._around(type_, outward)
+            return self._around(type_, encoders)
         if self._shape is None:
             raise Mismatch(
                 f"{self._where}: the service gives none; the IDL has {model.spell(type_)}"
@@ -177,7 +177,7 @@ class _Reply:
         shape = self._shape
         if shape.is_nullable and shape.kind != "any":
             self._check_nullable(type_)
-        return outward.value(type_, shape, self._where)
+        return encoders.value(type_, shape, self._where)
 
     def _check_nullable(self, type_: ThriftType) -> None:
         """Check that the IDL has a form for no result, which is a struct around it."""
@@ -187,7 +187,7 @@ class _Reply:
                 f" optional field; the IDL has {model.spell(type_)}"
             )
 
-    def _around(self, type_: ThriftType, outward: Outward) -> Convert:
+    def _around(self, type_: ThriftType, encoders: Encoders) -> Convert:
         """Return the function for a struct that has a place for an error beside."""
         assert isinstance(type_, StructType)  # noqa: S101  # it has the field
         others = tuple(field for field in type_.fields if field is not self._err)
@@ -195,14 +195,14 @@ class _Reply:
             return lambda _: {}
         bare = replace(type_, fields=others)
         if self._is_object and self._shape is not None:
-            return outward.struct(bare, self._shape.name, self._where)
+            return encoders.struct(bare, self._shape.name, self._where)
         if len(others) != 1 or self._shape is None:
             raise Mismatch(
                 f"{self._where} is one value; the IDL's {type_.name} has"
                 f" {len(others)} fields for it"
             )
-        return outward.wrapper(
-            others[0].name, outward.value(others[0].type, self._shape, self._where)
+        return encoders.wrapper(
+            others[0].name, encoders.value(others[0].type, self._shape, self._where)
         )
 
     def refusal(self) -> Callable[[str], dict[str, Any]] | None:
@@ -226,7 +226,7 @@ def _errors(
     types: idl_model.ServiceShapes | None,
     endpoint: idl_model.Method | None,
     where: str,
-    outward: Outward,
+    encoders: Encoders,
 ) -> dict[str, Callable[[Any, str], dict[str, Any]]]:
     declared = endpoint.errors if endpoint is not None else {}
     found: dict[str, Callable[[Any, str], dict[str, Any]]] = {}
@@ -235,7 +235,7 @@ def _errors(
         if not isinstance(type_, StructType):
             raise Mismatch(f"{where}: {field.name!r} is thrown and no exception")
         names = {name: name for name in declared} | {s: n for n, s in declared.items()}
-        name = find(type_, names)
+        name = Names(names).find(type_.name, type_.alias)
         if endpoint is None:
             name = type_.alias or type_.name
         if name is None:
@@ -244,7 +244,7 @@ def _errors(
                 f" declare; it declares {', '.join(declared) or 'no error'}"
             )
         struct = types.struct(declared[name]) if types and name in declared else None
-        found[name] = _thrown(field, type_, struct, f"{where}: {name}", outward)
+        found[name] = _thrown(field, type_, struct, f"{where}: {name}", encoders)
     return found
 
 
@@ -253,11 +253,11 @@ def _thrown(
     type_: StructType,
     struct: idl_model.Struct | None,
     where: str,
-    outward: Outward,
+    encoders: Encoders,
 ) -> Callable[[Any, str], dict[str, Any]]:
     """Return the function that makes an exception of a declared error."""
     if struct is None:
-        convert = outward.value(type_, None, where)
+        convert = encoders.value(type_, None, where)
         return lambda value, text: {
             field.name: {_MESSAGE: text, **(convert or _same)(value or {})}
         }
@@ -267,7 +267,7 @@ def _thrown(
         None,
     )
     others = tuple(each for each in type_.fields if each is not message)
-    convert = outward.struct(replace(type_, fields=others), struct.name, where)
+    convert = encoders.struct(replace(type_, fields=others), struct.name, where)
     text_of = {} if message is None else {message.name: None}
     return lambda value, text: {
         field.name: {**(convert or _same)(value), **dict.fromkeys(text_of, text)}

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from kitmsg_gateways.thrift.protocol import SHORT, Cursor, Malformed
+from kitmsg_gateways.thrift.protocol.base import SHORT, Cursor, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kitmsg_gateways.thrift.protocol import Limits, Scan, ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import Limits, Scan, ThriftProtocol
 
 __all__ = ["Inbox", "Speech", "detect", "framed"]
 

@@ -1,7 +1,7 @@
-"""From a plain value to what makes its message: one function for each message.
+"""From a plain value to the arguments of its message: an encoder for each message.
 
-What they return are the arguments of the message's class: dicts of dicts, which protobuf
-turns into messages in one go, without a copy of each.
+The arguments of a message's class are dicts of dicts, which protobuf turns into messages in
+one go, without a copy of each.  Hot path.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import WRITERS
+from kitmsg_gateways.grpc.times import ENCODERS
 from kitmsg_gateways.grpc.values import (
     Misfit,
+    encode_any,
+    encode_bytes,
+    encode_text,
     key_text,
     located,
     spell,
-    write_any,
-    write_bytes,
-    write_text,
 )
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.grpc.layout import Enum, Layout, Message, Slot
 
-    Write: TypeAlias = Callable[[Any], Any]
+    Encode: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Writers"]
+__all__ = ["Encoders"]
 
 _MISSING: Final[Any] = object()
 _TEXTS: Final = (str, bytes, datetime.datetime)  # msgpack has types for these
@@ -46,8 +46,8 @@ _PLAIN: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-class Writers:
-    """What writes the messages of a layout.
+class Encoders:
+    """Encoders of the messages of a layout.
 
     Args:
         layout: The messages.
@@ -57,10 +57,10 @@ class Writers:
     def __init__(self, layout: Layout, classes: Callable[[str], type[Proto]]) -> None:
         self._layout = layout
         self._classes = classes
-        self._made: dict[str, Write] = {}
+        self._made: dict[str, Encode] = {}
 
-    def of(self, name: str) -> Write:
-        """Return what writes a message; it raises `Misfit`.
+    def of(self, name: str) -> Encode:
+        """Return the encoder of a message; it raises `Misfit`.
 
         Raises:
             KeyError: There is no such message.
@@ -69,7 +69,7 @@ class Writers:
             self._made[name] = self._make(self._layout.messages[name])
         return self._made[name]
 
-    def _make(self, message: Message) -> Write:
+    def _make(self, message: Message) -> Encode:
         if message.form in ("nothing", "frame"):  # a frame is read by its parts
             return lambda _: {}
         if message.form == "box":
@@ -80,22 +80,22 @@ class Writers:
             return self._array(message)
         return self._struct(message.slots)
 
-    def _writer(self, type_: str) -> Write | None:
-        """Return what writes one value of a type; None where it is the value itself."""
+    def _encoder(self, type_: str) -> Encode | None:
+        """Return the encoder of one value of a type; None where it is the value itself."""
         enum = self._layout.enums.get(type_)
         if enum is not None:
-            return _enum_writer(enum)
+            return _enum_encoder(enum)
         if type_ == VALUE:
-            return functools.partial(write_any, self._classes(VALUE))
+            return functools.partial(encode_any, self._classes(VALUE))
         if type_ in self._layout.messages:
             return self._late(type_)
-        if type_ in WRITERS:
-            return WRITERS[type_]
-        return {"string": write_text, "bytes": write_bytes}.get(type_)
+        if type_ in ENCODERS:
+            return ENCODERS[type_]
+        return {"string": encode_text, "bytes": encode_bytes}.get(type_)
 
     def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return what calls the writer of a message, which may be in the making."""
-        made: Write | None = None
+        """Return what calls the encoder of a message, which may be in the making."""
+        made: Encode | None = None
 
         def convert(value: Any) -> Any:
             nonlocal made
@@ -105,13 +105,13 @@ class Writers:
 
         return convert
 
-    def _struct(self, slots: tuple[Slot, ...]) -> Write:
+    def _struct(self, slots: tuple[Slot, ...]) -> Encode:
         table = [
-            (slot.key, slot.name, *self._slot_writer(slot), slot.source.is_required)
+            (slot.key, slot.name, *self._slot_encoder(slot), slot.source.is_required)
             for slot in slots
         ]
 
-        def write(value: Any) -> dict[str, Any]:
+        def encode(value: Any) -> dict[str, Any]:
             if type(value) is not dict:
                 raise Misfit(f"expected an object, got {spell(value)}")
             made: dict[str, Any] = {}
@@ -122,7 +122,7 @@ class Writers:
                     if item is _MISSING:
                         if is_required:
                             _refuse("is missing")
-                    elif item is None and null != "write":
+                    elif item is None and null != "encode":
                         if null == "refuse":
                             _refuse("is null")
                     else:
@@ -131,64 +131,64 @@ class Writers:
                 raise error.at(key) from None
             return made
 
-        return write
+        return encode
 
-    def _slot_writer(self, slot: Slot) -> tuple[Write | None, str]:
-        """Return what writes a slot, and what becomes of a null in it."""
-        write = self._writer(slot.type)
+    def _slot_encoder(self, slot: Slot) -> tuple[Encode | None, str]:
+        """Return the encoder of a slot, and what becomes of a null in it."""
+        encode = self._encoder(slot.type)
         if slot.label == "repeated":
-            return _list_writer(write), "refuse"
+            return _list_encoder(encode), "refuse"
         if slot.label == "map":
-            return _map_writer(self._whole(slot.type, write)), "refuse"
+            return _map_encoder(self._whole(slot.type, encode)), "refuse"
         shape = slot.source.shape
         if shape.kind == "any" or slot.source.has_three_states:
-            return write, "write"
-        return write, "skip" if shape.is_nullable else "refuse"
+            return encode, "encode"
+        return encode, "skip" if shape.is_nullable else "refuse"
 
-    def _whole(self, type_: str, write: Write | None) -> Write | None:
-        """Return what writes one value of a type whole: protobuf's maps want messages."""
-        if write is None or type_ not in self._layout.messages:
-            return write
+    def _whole(self, type_: str, encode: Encode | None) -> Encode | None:
+        """Return the encoder of one value of a type whole: protobuf's maps want messages."""
+        if encode is None or type_ not in self._layout.messages:
+            return encode
         class_ = self._classes(type_)
-        return lambda value: class_(**write(value))
+        return lambda value: class_(**encode(value))
 
-    def _box(self, slot: Slot) -> Write:
-        write, null = self._slot_writer(slot)
+    def _box(self, slot: Slot) -> Encode:
+        encode, null = self._slot_encoder(slot)
         name = slot.name
 
         def wrap(value: Any) -> dict[str, Any]:
-            if value is None and null != "write":
+            if value is None and null != "encode":
                 if null == "refuse":
                     raise Misfit("is null")
                 return {}
-            return {name: value if write is None else write(value)}
+            return {name: value if encode is None else encode(value)}
 
         return wrap
 
-    def _array(self, message: Message) -> Write:
-        write_keys = self._struct(message.slots)
+    def _array(self, message: Message) -> Encode:
+        encode_keys = self._struct(message.slots)
         slots = [(_place(slot.key), slot.key) for slot in message.slots]
 
-        def write(value: Any) -> dict[str, Any]:
+        def encode(value: Any) -> dict[str, Any]:
             if type(value) is not list:
                 raise Misfit(f"expected an array, got {spell(value)}")
             there = len(value)
             named = {key: value[place] for place, key in slots if place < there}
-            made: dict[str, Any] = write_keys(named)
+            made: dict[str, Any] = encode_keys(named)
             return made
 
-        return write
+        return encode
 
-    def _union(self, message: Message) -> Write:
+    def _union(self, message: Message) -> Encode:
         choose = self._chooser(message)
-        writers = {slot.name: self._writer(slot.type) for slot in message.slots}
+        encoders = {slot.name: self._encoder(slot.type) for slot in message.slots}
 
-        def write(value: Any) -> dict[str, Any]:
+        def encode(value: Any) -> dict[str, Any]:
             name = choose(value)
-            convert = writers[name]
+            convert = encoders[name]
             return {name: value if convert is None else convert(value)}
 
-        return write
+        return encode
 
     def _chooser(self, message: Message) -> Callable[[Any], str]:
         """Return what finds the option that a value is."""
@@ -236,21 +236,21 @@ def _refuse(problem: str) -> NoReturn:
     raise Misfit(problem)
 
 
-def _list_writer(write: Write | None) -> Write:
+def _list_encoder(encode: Encode | None) -> Encode:
     def convert(value: Any) -> list[Any]:
         if type(value) is not list:
             raise Misfit(f"expected an array, got {spell(value)}")
-        if write is None:
+        if encode is None:
             return value
         try:
-            return [write(item) for item in value]
+            return [encode(item) for item in value]
         except Misfit:
-            raise located(write, value) from None
+            raise located(encode, value) from None
 
     return convert
 
 
-def _map_writer(write: Write | None) -> Write:
+def _map_encoder(encode: Encode | None) -> Encode:
     def convert(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise Misfit(f"expected an object, got {spell(value)}")
@@ -259,7 +259,7 @@ def _map_writer(write: Write | None) -> Write:
         try:
             for key, item in value.items():
                 text = key if type(key) is str else key_text(key)
-                made[text] = item if write is None else write(item)
+                made[text] = item if encode is None else encode(item)
         except Misfit as error:
             raise error.at(f"[{text}]") from None
         return made
@@ -267,16 +267,16 @@ def _map_writer(write: Write | None) -> Write:
     return convert
 
 
-def _enum_writer(enum: Enum) -> Write:
+def _enum_encoder(enum: Enum) -> Encode:
     numbers = {value: number for _, number, value in enum.values if value is not None}
 
-    def write(value: Any) -> int:
+    def encode(value: Any) -> int:
         number = numbers.get(_hashable(value))
         if number is None:
             raise Misfit(f"holds no value of {enum.name}")
         return number
 
-    return write
+    return encode
 
 
 def _place(key: str) -> int:
