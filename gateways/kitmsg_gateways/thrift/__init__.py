@@ -31,7 +31,7 @@ Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg_gateways.thrift.options import GatewayOptions
 
@@ -42,12 +42,29 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
+    from kitmsg_gateways.thrift.upstream import Upstream
 
-__all__ = ["TITLE", "GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+__all__ = [
+    "TITLE",
+    "GatewayOptions",
+    "Upstream",
+    "check",
+    "listen",
+    "need_thriftpy2",
+    "serve",
+]
 
 TITLE: Final = "Thrift"
 
 _BACKLOG: Final = 4096
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.thrift.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def serve(

@@ -1,4 +1,4 @@
-"""What every upstream has: servers that are not on the bus, put on it.
+"""Shared parts of the upstreams, which put servers that are not on the bus on it.
 
     instancer.py   `Instancer`: a list of addresses that may change; `fixed`
     roundrobin.py  `RoundRobin` picks an address for each call; connects to the next one

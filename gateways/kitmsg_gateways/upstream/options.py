@@ -76,8 +76,8 @@ def header_pairs(
 
     Args:
         lines: As options give them; a value ``@/run/secrets/key`` is read from that file.
-        noun: What a line is, with its article, for messages.
-        form: How one is written, for messages.
+        noun: Noun for a line, with its article, for messages.
+        form: Form of a line, for messages.
         name: Pattern of a name.
         value: Pattern of a value.
 

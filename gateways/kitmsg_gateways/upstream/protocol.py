@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from kitmsg_gateways.upstream.client import Client
 from kitmsg_gateways.upstream.hooks import Hooks
@@ -54,7 +54,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
 
     Args:
         addresses: Where it is: an address, several, or an instancer.
-        endpoints: What it offers: the class of a service, or a description of interfaces.
+        endpoints: The class of a service, or a description of the server's interface.
         name: Name on the bus; that of the class by default.
         options: Limits, times, credentials, and which endpoints are wanted.
         hooks: Run around each call; they see the protocol's request and reply.
@@ -70,6 +70,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
     KIND: ClassVar[str]
     EXAMPLE: ClassVar[str]
     """An address, for messages."""
+    OPTIONS: ClassVar[type[CommonOptions]]
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
     ) -> None:
         settings = settings_of(endpoints)
         name = name or settings.get("name", "")
-        self.options = options if options is not None else self.default_options()
+        self.options: O = options or cast("O", self.OPTIONS())
         found = self.offered(name, endpoints, hooks := hooks or Hooks())
         where = instancer(
             addresses or found.addresses, self.check_address, self.EXAMPLE
@@ -101,12 +102,9 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
             client=client,
         )
 
+    @staticmethod
     @abstractmethod
-    def default_options(self) -> O:
-        """Return the options where none are given."""
-
-    @abstractmethod
-    def check_address(self, address: str) -> str:
+    def check_address(address: str) -> str:
         """Return an address in its usual form; a `ValueError` if it is none."""
 
     @abstractmethod

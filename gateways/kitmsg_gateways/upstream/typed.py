@@ -1,6 +1,6 @@
 """The endpoint of a class with plain values on its other side: maps, lists, texts, bytes.
 
-What a protocol reads and writes goes by an interface description, not by Python's types.
+A protocol's reader and writer go by an interface description, not by Python's types.
 """
 
 from __future__ import annotations

@@ -73,12 +73,8 @@ class Upstream(
 
     KIND: ClassVar[str] = "grpc"
     EXAMPLE: ClassVar[str] = "shop.example:50051"
-
-    def default_options(self) -> UpstreamOptions:  # noqa: D102
-        return UpstreamOptions()
-
-    def check_address(self, address: str) -> str:  # noqa: D102
-        return check_address(address)
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
 
     def offered(  # noqa: D102
         self,
@@ -107,18 +103,7 @@ class Upstream(
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the server is.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together.
-        FailedPrecondition: A file cannot be used, or the server has no reflection.
-        Unavailable: The server cannot be asked.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     need_grpc()
     if bool(options.proto) == options.reflection:
         raise ValueError(

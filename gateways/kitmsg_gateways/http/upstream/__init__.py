@@ -66,12 +66,8 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
 
     KIND: ClassVar[str] = "http"
     EXAMPLE: ClassVar[str] = "https://api.example/v1"
-
-    def default_options(self) -> UpstreamOptions:  # noqa: D102
-        return UpstreamOptions()
-
-    def check_address(self, address: str) -> str:  # noqa: D102
-        return check_address(address)
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
 
     def offered(  # noqa: D102
         self,
@@ -103,17 +99,7 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the API is; none for the servers that its document names.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together, or the document is wrong.
-        Unavailable: The document cannot be fetched.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     if bool(options.openapi) == bool(options.route):
         raise ValueError(
             "say what the API offers, in one way: --openapi FILE, or"

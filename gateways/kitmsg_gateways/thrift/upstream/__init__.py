@@ -57,12 +57,8 @@ class Upstream(
 
     KIND: ClassVar[str] = "thrift"
     EXAMPLE: ClassVar[str] = "localhost:9090"
-
-    def default_options(self) -> UpstreamOptions:  # noqa: D102
-        return UpstreamOptions()
-
-    def check_address(self, address: str) -> str:  # noqa: D102
-        return check_address(address)
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
 
     def offered(  # noqa: D102
         self,
@@ -89,17 +85,7 @@ class Upstream(
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the server is.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together.
-        KitError: The IDL cannot be read, or thriftpy2 is not installed.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     if not options.thrift:
         raise ValueError("say what the server offers: --thrift FILE")
     from kitmsg_gateways.thrift import need_thriftpy2
