@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
+    from kitmsg_gateways.thrift.upstream import Upstream
 
 __all__ = [
     "TITLE",
     "GatewayOptions",
     "GatewayServer",
+    "Upstream",
     "check",
     "listen",
     "need_thriftpy2",
@@ -61,6 +63,10 @@ def __getattr__(name: str) -> Any:
         from kitmsg_gateways.thrift.server import GatewayServer
 
         return GatewayServer
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.thrift.upstream import Upstream
+
+        return Upstream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
