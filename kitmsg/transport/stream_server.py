@@ -29,7 +29,7 @@ from kitmsg.errors import (
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
-from kitmsg.transport.server import Server
+from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
 from kitmsg.wire import STREAM, timeout_ms
 
@@ -249,9 +249,10 @@ class StreamServer(Server):
         if isinstance(error, asyncio.CancelledError):
             if run.cut is not None:
                 return False
-            loop_ends = _is_cancelled()  # else it is the endpoint's own
-            self._end(run, Code.UNAVAILABLE if loop_ends else Code.CANCELLED)
-            return loop_ends
+            if _is_cancelled():
+                self._end(run, Code.UNAVAILABLE)
+                return True
+            error = CancelledWithin.by(error)
         if run.cut is None:
             self._failed(run.ctx, run.message, error)
         else:

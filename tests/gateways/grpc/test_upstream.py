@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
+    from kitmsg_gateways.grpc.upstream import GrpcReply, GrpcRequest
     from tests.gateways.grpc.conftest import Outside
 
 PROTO = """

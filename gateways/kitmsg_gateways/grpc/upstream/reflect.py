@@ -1,4 +1,4 @@
-"""Asks a server what it offers: server reflection, v1, else v1alpha."""
+"""Fetches the descriptors of a server: server reflection, v1, else v1alpha."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_FILES: Final = 1000
 
 
 async def reflect(channel: Any, timeout: float) -> Protos:
-    """Return what a server offers, without what every server has.
+    """Return the services of a server, without those that every server has.
 
     Args:
         channel: To it.

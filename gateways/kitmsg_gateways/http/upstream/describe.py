@@ -18,9 +18,10 @@ from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
 from kitmsg_gateways.http.upstream.body import Body, body_of, response_of
+from kitmsg_gateways.http.upstream.call import HttpMethod
 from kitmsg_gateways.http.upstream.dialect import Unreadable, complete, follow, modern
 from kitmsg_gateways.http.upstream.errors import errors_of
-from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, Offer
+from kitmsg_gateways.http.upstream.offer import IDEMPOTENT
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
     Field,
@@ -30,6 +31,7 @@ from kitmsg_gateways.http.upstream.operation import (
     reading,
 )
 from kitmsg_gateways.http.upstream.reply import plain_reader
+from kitmsg_gateways.upstream.offers import only as chosen
 
 __all__ = ["Document", "read_document"]
 
@@ -61,7 +63,7 @@ _STYLES: Final[dict[tuple[str, bool], Style]] = {
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a document says.
+    """The endpoints of a document, and what it says of the API.
 
     Attributes:
         title: Of the API.
@@ -74,7 +76,7 @@ class Document:
     title: str
     version: str
     servers: tuple[str, ...]
-    offers: tuple[Offer, ...]
+    offers: tuple[HttpMethod, ...]
     left_out: Mapping[str, str]
 
 
@@ -110,8 +112,8 @@ def read_document(
         raise ValueError(
             "this is no OpenAPI 3 document: it does not begin with 'openapi: 3.x'"
         )
-    found = _chosen(_named(document), only)
-    offers: list[Offer] = []
+    found = chosen(_named(document), only, "the document")
+    offers: list[HttpMethod] = []
     left_out: dict[str, str] = {}
     for each in found:
         try:
@@ -153,11 +155,11 @@ def _servers(document: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _named(document: Mapping[str, Any]) -> list[_Found]:
-    """Return all operations; no two have one name.
+def _named(document: Mapping[str, Any]) -> dict[str, _Found]:
+    """Return all operations by name.
 
     Raises:
-        ValueError: Two have.
+        ValueError: Two have one name.
     """
     by_name: dict[str, _Found] = {}
     for each in _operations(document):
@@ -167,7 +169,7 @@ def _named(document: Mapping[str, Any]) -> list[_Found]:
                 f"{there.label} and {each.label} would both be the endpoint"
                 f" {each.name!r}; give one another operationId"
             )
-    return list(by_name.values())
+    return by_name
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[_Found]:
@@ -185,20 +187,9 @@ def _operations(document: Mapping[str, Any]) -> Iterator[_Found]:
                 yield _Found(name or method, label, method.upper(), path, own, shared)
 
 
-def _chosen(found: list[_Found], only: Sequence[str]) -> list[_Found]:
-    if not only:
-        return found
-    by_name = {each.name: each for each in found}
-    for name in only:
-        if name not in by_name:
-            known = ", ".join(by_name)
-            raise ValueError(f"the document has no operation {name!r}; it has {known}")
-    return [by_name[name] for name in only]
-
-
 def _sound(
     found: _Found, document: Mapping[str, Any], service: str, names: set[str]
-) -> Offer:
+) -> HttpMethod:
     """Return one operation as an endpoint.
 
     Raises:
@@ -215,7 +206,7 @@ def _sound(
 
 def _offer(
     found: _Found, document: Mapping[str, Any], service: str, names: set[str]
-) -> Offer:
+) -> HttpMethod:
     """Return one operation as an endpoint; any error says that it cannot be one."""
     parameters = _parameters(found, document)
     body = body_of(found.own.get("requestBody"), document, taken=set(parameters))
@@ -245,7 +236,8 @@ def _offer(
         idempotent=found.method in IDEMPOTENT,
         raises=errors_of(found.own.get("responses"), document),
     )
-    return Offer(declaration, made, plain, plain_reader(declaration.subject, response))
+    read = plain_reader(declaration.subject, response)
+    return HttpMethod(declaration, made, plain, read)
 
 
 def _doc(own: Mapping[str, Any]) -> str:
