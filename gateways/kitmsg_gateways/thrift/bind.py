@@ -79,8 +79,8 @@ def bind(
 
     Args:
         method: Of the IDL.
-        types: All that the service says of its types; None if nothing.
-        endpoint: What it says of this one; None if nothing.
+        types: The definition of the service; None if unknown.
+        endpoint: The types of this one; None if unknown.
         where: Name of the endpoint, for messages.
         as_json: Whether requests and responses are JSON.
 
@@ -132,7 +132,7 @@ class _Binder:
         return self._decoders.struct(args, request.name, self.where)
 
     def _errors(self, method: Method) -> dict[str, MakeError]:
-        """Return what makes the method's exceptions, by the declared errors' names."""
+        """Return functions that make the exceptions, by the declared errors' names."""
         found: dict[str, MakeError] = {}
         for field in method.throws:
             if not isinstance(field.type, StructType):
@@ -274,7 +274,7 @@ class _Reply:
 
 
 def _zero(field: Field) -> Any:
-    """Return what a field holds that has nothing to say, as Go would send it."""
+    """Return the zero value of a field, as Go would send it."""
     if field.type.wire is Wire.STRING:
         return b"" if field.type is model.BINARY else ""
     return _ZEROS.get(field.type.wire)
