@@ -117,7 +117,9 @@ class UserSource:
             self._idls = [load(file, options.thrift_path) for file in options.thrift]
         except KitError as exc:
             raise FailedPrecondition(str(exc)) from exc
-        methods = {each.name: list(each.methods) for idl in self._idls for each in idl}
+        methods: dict[str, list[str]] = {}
+        for each in (declared for idl in self._idls for declared in idl):
+            methods.setdefault(each.name, []).extend(each.methods)
         self._map = read_map(options.map, methods, _DOT, ".thrift")
 
     def table(self, catalog: Catalog) -> Table:
