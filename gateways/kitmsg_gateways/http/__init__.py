@@ -1,13 +1,10 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
     options.py  `GatewayOptions`, beside what all doors have
-    server.py   `GatewayServer`: its parts put together, start and stop
+    server.py   `GatewayServer`: the connections, on the edge's lifecycle
     connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
-    visit.py    one request and who makes it, and the filters that look at it first
-    chain.py    the filters that the options ask for:
-                cors.py auth.py ratelimit.py
-    accesslog.py  one line for each request
-    metrics.py  counts of JSON-RPC calls and streams
+    visit.py    one request and who makes it
+    filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
     methods.py  the endpoints on the bus as routes, as services come and go
     router.py   methods and path templates to routes
@@ -121,9 +118,9 @@ def check(options: GatewayOptions) -> None:
         KitError: An option does not fit, or a file it names cannot be used.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.chain import Chain
+    from kitmsg_gateways.http import server
 
-    Chain(options)
+    server.check(options)
 
 
 def listen(options: GatewayOptions) -> list[socket.socket]:

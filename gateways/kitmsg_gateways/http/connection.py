@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
 
 __all__ = ["Connection", "Server"]

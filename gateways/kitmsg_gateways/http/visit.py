@@ -1,33 +1,16 @@
-"""What happens to a request before it is read: a short chain of filters.
-
-A filter is an async function of one `Visit`.  It notes what it finds out there, adds
-headers for the answer, whatever the answer will be, and then
-
-    returns None        the next one has its turn, and at last the API
-    returns a response  the request is answered
-    raises a `Problem`  or a `KitError`: the request is refused
-
-    chain.py      who asks, behind proxies that we trust
-    cors.py       which web pages may ask
-    auth.py       as whom: bearer token, password, client certificate
-    ratelimit.py  how often
-
-Each is built once, from the options; one that is off is not in the chain and costs
-nothing.
-"""
+"""One request, and what is known of who makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from kitmsg.auth import Principal
     from kitmsg_gateways.edge.proxies import Via
 
-__all__ = ["PROBES", "UNMATCHED", "Filter", "Visit"]
+__all__ = ["PROBES", "UNMATCHED", "Visit"]
 
 UNMATCHED: Final = "(none)"
 """The route of a request that leads nowhere."""
@@ -83,12 +66,12 @@ class Visit:
 
     @property
     def scheme(self) -> str:
-        """What the client used: ``http`` or ``https``."""
+        """The scheme of the client's URL: ``http`` or ``https``."""
         return self.via.scheme if self.via else self.request.scheme
 
     @property
     def host(self) -> str:
-        """What the client called us: name, and port if it is not the usual one."""
+        """The host of the client's URL: name, and port if it is not the usual one."""
         return (self.via.host if self.via else "") or self.request.headers.get(
             "Host", ""
         )
@@ -97,7 +80,7 @@ class Visit:
         """Add headers to the answer, whatever it will be; an earlier value stays."""
         self.headers = headers if self.headers is None else headers | self.headers
 
-    def dress(self, response: web.StreamResponse) -> None:
+    def add_to(self, response: web.StreamResponse) -> None:
         """Give a response that has not begun the headers it needs."""
         if self.headers is None:
             return
@@ -105,6 +88,3 @@ class Visit:
             if name == "Vary" and "Vary" in response.headers:
                 value = f"{response.headers['Vary']}, {value}"  # noqa: PLW2901
             response.headers[name] = value
-
-
-Filter: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse | None]]

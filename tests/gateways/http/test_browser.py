@@ -332,4 +332,4 @@ async def test_files_go_up_and_down_from_the_page(hub, start, chromium, tmp_path
         """
         assert await tab.run(OPEN % "kinds.give" + script) == ["3 bytes", "blob:"]
         assert tab.faults == []
-    assert call.server.metrics.count("/files/{name}", "PUT", 200) == 1
+    assert call.server.metrics.count("kinds.keep", "ok") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from kitmsg.metrics.stats import BOUNDS_SECONDS
-from kitmsg_gateways.http.metrics import Metrics
+from kitmsg_gateways.edge.metrics import Metrics
 
 CALLS = "kitmsg_gateway_requests_total"
 
@@ -42,7 +42,7 @@ async def test_metrics_need_nothing_installed(memory_bus, start, monkeypatch):
 
 def test_buckets_add_up():
     """Each bucket counts what is not longer than its bound; the last counts all."""
-    metrics = Metrics()
+    metrics = Metrics("http")
     for seconds in (0.0, BOUNDS_SECONDS[0], 0.2, 99.0):
         metrics.observe("a.b", "ok", seconds)
     text = metrics.exposition()

@@ -155,7 +155,7 @@ async def test_it_speaks_https(begin, connect):
         peer = await connect(server, configure=only)
         answer = await peer.ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
-    context = server._edge.tls.context
+    context = server._tls.context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 

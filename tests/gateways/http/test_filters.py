@@ -9,7 +9,7 @@ import pytest
 
 from kitmsg import Service, endpoint
 from kitmsg.middleware.ratelimit import Buckets
-from kitmsg_gateways.http.ratelimit import by_address
+from kitmsg_gateways.http.filters import by_address
 
 
 class Greeter(Service):
