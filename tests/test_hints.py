@@ -59,7 +59,7 @@ def test_types_of_public_names_can_be_read(name: str) -> None:
 def test_help_works(name: str) -> None:
     """It has the package's own words, and all that it exports."""
     module = importlib.import_module(name)
-    text = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(module))
     assert module.__doc__
     assert module.__doc__.splitlines()[0] in text
     for exported in module.__all__:
