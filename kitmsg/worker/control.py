@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from kitmsg.worker.settings import Settings  # noqa: TC001  # msgspec reads it
+from kitmsg.worker.settings import Settings  # msgspec reads it
 
 if TYPE_CHECKING:
     import asyncio
