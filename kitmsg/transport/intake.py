@@ -16,6 +16,7 @@ from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
 from kitmsg.threads import Beside
+from kitmsg.transport.lateness import Lateness
 from kitmsg.transport.replies import encode_error
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher
 from kitmsg.wire import CANCEL, DIRECT
@@ -112,6 +113,7 @@ class Intake:
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
+        self.lateness = Lateness()
         self.servers: dict[str, Served] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []
@@ -221,9 +223,6 @@ class Intake:
             self.bus.publish(message.reply, data, "", header_block)
 
     def _cancelled(self, message: Message) -> None:
-        reply = message.data.decode("ascii", "replace")
-        if self.fetcher.cancel(reply):
-            return
-        for server in self.servers.values():
-            if server.cancel(reply):
-                return
+        for reply in message.data.decode("ascii", "replace").split("\n"):
+            if not self.fetcher.cancel(reply):
+                any(server.cancel(reply) for server in self.servers.values())

@@ -15,6 +15,24 @@
     metrics.py    counts and times of calls, connections
     page.py       metrics and health on a port of their own
     accesslog.py  one line for each call
+    package.py    the functions of a gateway's package: serve, run, check, listen
+    visit.py      one call: who makes it, and what of that its service gets
+    turns.py      calls while they run: admitted, counted, logged
+    answers.py    replies as plain values, errors as facts
+
+For doors whose protocol's library is an ASGI app:
+
+    web.py        `WebGateway`, over HTTP or standard input
+    weboptions.py their options
+    asgi.py       HTTP connections, and who gets through
+    stdin.py      standard input, line by line
+    running.py    a context that lasts as long as the gateway
+
+For doors whose clients know no services, streams or types:
+
+    names.py      one flat list of names
+    plain.py      an object in, an object out
+    streams.py    all items of a stream at once
     process.py    one gateway in this process, until a signal
 
 A protocol's folder knows its protocol and nothing of these; a new one needs `Gateway`, a

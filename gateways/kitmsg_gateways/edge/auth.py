@@ -15,7 +15,6 @@ from kitmsg.auth.header import Authenticator
 from kitmsg.auth.jwks import UrlKeys
 from kitmsg.auth.jwt import JwtVerifier
 from kitmsg.auth.keys import FileKeys
-from kitmsg.errors import Unauthenticated
 from kitmsg_gateways.edge.limits import (
     address_key,
     address_limit,
@@ -156,7 +155,7 @@ class Gate:
             request_id: For the log.
 
         Raises:
-            Unauthenticated: The credentials do not hold, or there are none.
+            Refused: The credentials do not hold, or there are none.
             ResourceExhausted: It calls too often; with the time to wait.
             Unavailable: It cannot be found out now who it is.
         """
@@ -164,10 +163,7 @@ class Gate:
         if self._by_address is not None:
             self._by_address.check(address_key(address), now)
         facts = {"client": address, "request_id": request_id}
-        try:
-            principal = await self._auth.principal(given, shown, facts)
-        except Refused as exc:
-            raise Unauthenticated(str(exc)) from None
+        principal = await self._auth.principal(given, shown, facts)
         if self._by_principal is not None:
             self._by_principal.check(principal_key(principal), now)
         return principal

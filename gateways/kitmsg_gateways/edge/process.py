@@ -17,6 +17,7 @@ from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
 from kitmsg.service import Kit
 from kitmsg.worker import logs
+from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -67,7 +68,11 @@ async def run(
             try:
                 if on_ready is not None:
                     on_ready(server)
-                await ended.wait()
+                over = [ended.wait(), until_ended(server)]
+                tasks = [asyncio.ensure_future(each) for each in over]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    task.cancel()
             finally:
                 await server.stop()
                 loop.remove_signal_handler(signal.SIGHUP)

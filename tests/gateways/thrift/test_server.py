@@ -624,6 +624,37 @@ async def test_mutual_tls(hub, start, certificates):
     assert outside.server.metrics.count("greeter.hello", "ok") == 1
 
 
+async def test_mutual_tls_gives_no_session_to_take_up_again(hub, start, certificates):
+    """It would skip the check of a certificate that may not be trusted any more."""
+    authority, identity, folder = certificates
+    await hub.serve(Greeter())
+    outside = await start(
+        hub,
+        tls_cert=f"{folder}/server.pem",
+        tls_key=f"{folder}/server.key",
+        tls_client_ca=f"{folder}/ca.pem",
+    )
+    context = _context(authority)
+    identity.configure_cert(context)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", outside.server.port, ssl=context
+    )
+    writer.write(call(b"hello", 1, text("A") + b"\0"))
+    assert b"Hello" in await reader.read(100)
+    session = writer.get_extra_info("ssl_object").session
+    assert session is None or not session.has_ticket
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_endpoint_s_time_has_the_gateway_s_bound(hub, start):
+    """As at every door."""
+    await hub.serve(Slow())
+    outside = await start(hub, timeout=30.0, max_timeout=0.05)
+    answer = await outside.raw(call(b"wait", 1, number(1) + b"\0"))
+    assert b"deadline_exceeded" in answer
+
+
 async def test_a_renewed_certificate_is_used_without_a_restart(
     hub, start, certificates, until, caplog
 ):
