@@ -151,6 +151,11 @@ class Package(Generic[O, S]):
         """Return listening sockets for several processes to share; see `serve`.
 
         Raises:
+            FailedPrecondition: It would serve standard input, which is this process's.
             OSError: The address cannot be had.
         """
+        if getattr(options, "stdio", False):
+            raise FailedPrecondition(
+                "stdio: it is served by one process; leave out --health and --workers"
+            )
         return bind(options.host, options.port, reuse_port=options.reuse_port)
