@@ -10,12 +10,13 @@ The words, from your class down to the wire:
     bus         subjects, queue groups, request and reply     kitmsg.bus
 
 Beside them: errors, context, codec, schema, discovery, metrics; worker (processes), cli,
-testing.  The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are
-the package `kitmsg_gateways`.
+testing; importpath (where modules are looked up).  The gateways, which speak HTTP, gRPC or
+Thrift outside and the bus inside, are the package `kitmsg_gateways`.
 """
 
 from __future__ import annotations
 
+import kitmsg.importpath  # noqa: F401  # isort: skip  # before all others: see there
 from kitmsg import errors
 from kitmsg.context import Context, current
 from kitmsg.endpoints import Endpoint, Middleware, chain, make_endpoint

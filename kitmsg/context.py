@@ -138,6 +138,27 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         fields[REQUEST_ID] = self.request_id
         return fields
 
+    @classmethod
+    def of_call(
+        cls,
+        endpoint: str,
+        *,
+        caller: str,
+        deadline: float | None,
+        metadata: dict[str, str],
+    ) -> Self:
+        """Return the context of a call that is no part of a turn, such as a gateway's.
+
+        Args:
+            endpoint: Dotted name of the endpoint that is called.
+            caller: Who calls, as ``Kit-Caller`` says it.
+            deadline: On the event loop's clock, in seconds; None for none.
+            metadata: Headers of the call; owned by the context from now on.
+        """
+        call = cls(deadline=deadline, endpoint=endpoint, metadata=metadata)
+        call._caller = caller
+        return call
+
     def __repr__(self) -> str:
         return f"Context(endpoint={self.endpoint!r}, deadline={self.deadline!r})"
 

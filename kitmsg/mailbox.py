@@ -5,7 +5,8 @@ that does not suspend empties the queue without a turn of the event loop.  An id
 starts at the end of the read that brought the turn, if the bus knows when that is.
 
 States of a turn: waiting in the queue -> running on a worker -> done.  `cancel` ends it in
-the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.
+the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.  A turn
+that is over keeps its place as long as a thread of it runs: see `kitmsg.threads`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.bus.soon import Bell
 from kitmsg.errors import Code
+from kitmsg.threads import enter_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
+    from typing import Any
 
 __all__ = ["Mailbox", "Turn"]
 
@@ -45,20 +49,34 @@ class Turn(Protocol):
 
         Args:
             code: `DEADLINE_EXCEEDED` when its time is up, `CANCELLED` when the caller gave
-                up, `UNAVAILABLE` when the mailbox stops.
+                up, `UNAVAILABLE` when the mailbox stops, `RESOURCE_EXHAUSTED` when it
+                waited and the mailbox got stuck, `INTERNAL` when it raised
+                `CancelledError` and nobody had cancelled it.
         """
         ...
 
 
 class _Worker:
-    """A long-lived task and the turn it runs, if any."""
+    """A long-lived task and the turn it runs, if any; a `kitmsg.threads.Place`."""
 
-    __slots__ = ("cut", "task", "turn")
+    __slots__ = ("cut", "executor", "is_held", "task", "threads", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, executor: Executor | None) -> None:
+        self.executor = executor
+        # None only until `_next_worker` has made it.
         self.task: asyncio.Task[None] | None = None
+        # Set by the task alone, around `turn.run()` and while `is_held`; None when idle.
         self.turn: Turn | None = None
-        self.cut: Code | None = None  # why the running turn was cancelled
+        # Why the running turn was cancelled: set with `task.cancel()`, at most once for a
+        # turn, and taken back with `task.uncancel()` before the next one.
+        self.cut: Code | None = None
+        # Threads that outlived their call.  Not empty: the next turn has to wait.
+        self.threads: list[asyncio.Future[Any]] = []
+        # `turn` was answered and waits for `threads`: it must not be cut or answered.
+        self.is_held = False
+
+    def hold(self, thread: asyncio.Future[Any]) -> None:
+        self.threads.append(thread)
 
 
 class Mailbox:
@@ -67,9 +85,14 @@ class Mailbox:
     Args:
         concurrency: Turns at once; at least 1.
         size: Turns that may wait beside those that run; at least 0.
-        on_full: Called when the queue passes its high-water mark (3/4 of `size`).
-        on_room: Called when it is back under the low-water mark (1/4 of `size`).
+        on_full: Called when the queue passes its high-water mark (3/4 of `size`), or the
+            mailbox gets stuck.
+        on_room: Called when it is back under the low-water mark (1/4 of `size`), and no
+            longer stuck.
+        on_stuck: Called before that when the mailbox gets stuck; see `is_stuck`.
         soon: Calls back when no task runs; by default at the loop's next turn.
+        executor: Runs the threads of turns; by default the loop's own.
+        threads: How many it has; by default `concurrency`.
 
     Raises:
         ValueError: `concurrency` or `size` is too small.
@@ -82,7 +105,10 @@ class Mailbox:
         size: int = 4096,
         on_full: Callable[[], None] | None = None,
         on_room: Callable[[], None] | None = None,
+        on_stuck: Callable[[], None] = lambda: None,
         soon: Callable[[Callable[[], object]], object] | None = None,
+        executor: Executor | None = None,
+        threads: int | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -90,20 +116,41 @@ class Mailbox:
             raise ValueError(f"mailbox must be at least 0, not {size}")
         self.concurrency = concurrency
         self.size = size
-        self._capacity = concurrency + size
+        # Turns that are taken: concurrency + size, and 0 while stuck, so that `offer` has
+        # one comparison to make.
+        self._capacity = self._room = concurrency + size
         self._high = concurrency + max(1, size * 3 // 4)
         self._low = concurrency + size // 4
         self._on_full = on_full
         self._on_room = on_room
+        self._on_stuck = on_stuck
         self._soon = soon or _next_turn
+        self._executor = executor
+        self._threads = concurrency if threads is None else threads
+        # `on_full` was called last, not `on_room`: the two alternate.
         self._is_over = False
+        # Turns that no worker has: `offer` appends, workers take from the left, `cancel`
+        # removes.  Whoever makes it longer than the waking worker can know wakes the next.
         self._queue: deque[Turn] = deque()
+        # Workers that wait, the last one to fall idle at the end.  A bell is taken out
+        # before it is rung, so none is rung twice.
         self._idle: list[Bell] = []
+        # At most `concurrency`.  They never end by themselves: `_lost` takes out one that a
+        # turn killed, `stop` all.
         self._workers: list[_Worker] = []
+        # Workers with a turn, those that are held included; changed with `_Worker.turn`.
         self._running = 0
+        # Workers that are held: as many as have `is_held`.
+        self._held = 0
+        # All threads run for calls that are over; implies `_is_over`.
+        self._is_stuck = False
+        # None when no turn runs: an idle mailbox has no timer.
         self._ticker: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        self._is_waking = False  # a worker was called and has not come yet
+        # A worker was called and has not come yet.  It calls the next one itself, so while
+        # this holds `offer` calls nobody.
+        self._is_waking = False
+        # Set once, never back: turns are refused from here on.
         self._is_stopping = False
 
     @property
@@ -115,6 +162,16 @@ class Mailbox:
     def running(self) -> int:
         """Turns on workers."""
         return self._running
+
+    @property
+    def held(self) -> int:
+        """Turns that are over but for a thread that still runs; among those that run."""
+        return self._held
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every thread runs for a call that is over, so that nothing can begin."""
+        return self._is_stuck
 
     def turns(self) -> tuple[list[Turn], list[Turn]]:
         """Return the turns that run, and those that wait."""
@@ -129,16 +186,14 @@ class Mailbox:
         if self._is_stopping:
             turn.ended(Code.UNAVAILABLE)
             return True
-        held = len(self._queue) + self._running
-        if held >= self._capacity:
+        taken = len(self._queue) + self._running
+        if taken >= self._capacity:
             return False
         self._queue.append(turn)
         if not self._is_waking:
             self._next_worker()
-        if held >= self._high and not self._is_over:
-            self._is_over = True
-            if self._on_full is not None:
-                self._on_full()
+        if taken >= self._high:
+            self._pass_high_water()
         return True
 
     def cancel(self, turn: Turn) -> None:
@@ -167,11 +222,13 @@ class Mailbox:
 
         What is left then, waiting or running, ends with `UNAVAILABLE`; see `stop`.
         """
-        if self._held():
+        if self._taken():
             try:
                 await asyncio.wait_for(self._emptied(), timeout)
             except TimeoutError:
-                _log.warning("drain: %d turns left after %.1f s", self._held(), timeout)
+                _log.warning(
+                    "drain: %d turns left after %.1f s", self._taken(), timeout
+                )
         await self.stop()
 
     async def stop(self) -> None:
@@ -198,7 +255,7 @@ class Mailbox:
         self._workers.clear()
         self._idle.clear()
 
-    def _held(self) -> int:
+    def _taken(self) -> int:
         return len(self._queue) + self._running
 
     async def _emptied(self) -> None:
@@ -217,7 +274,7 @@ class Mailbox:
             self._soon(self._idle.pop().ring)
         elif len(self._workers) < self.concurrency:
             self._is_waking = True
-            worker = _Worker()
+            worker = _Worker(self._executor)
             self._workers.append(worker)
             worker.task = asyncio.get_running_loop().create_task(self._work(worker))
             worker.task.add_done_callback(lambda task: self._lost(worker, task))
@@ -226,6 +283,7 @@ class Mailbox:
     async def _work(self, worker: _Worker) -> None:  # noqa: PLR0912, PLR0915
         loop = asyncio.get_running_loop()
         queue = self._queue
+        enter_place(worker)
         while True:
             self._is_waking = False
             straight = 0
@@ -250,6 +308,8 @@ class Mailbox:
                     return
                 if worker.cut is not None:
                     self._forget_cut(worker)
+                if worker.threads:
+                    await self._outlast(worker, turn)
                 if self._is_over:
                     self._settle()
                 straight += 1
@@ -262,6 +322,40 @@ class Mailbox:
             idle = Bell(loop)
             self._idle.append(idle)
             await idle
+
+    async def _outlast(self, worker: _Worker, turn: Turn) -> None:
+        """Keep the place of a turn that is over, until its threads are done."""
+        worker.turn, worker.is_held = turn, True
+        self._running += 1
+        self._held += 1
+        if self._held >= self._threads and not self._is_stuck:
+            self._get_stuck()
+        try:
+            while worker.threads:
+                await asyncio.wait((worker.threads[-1],))
+                worker.threads.pop()
+        finally:
+            worker.turn, worker.is_held = None, False
+            self._running -= 1
+            self._held -= 1
+            if self._is_stuck and self._held <= self._threads * 3 // 4:
+                self._is_stuck = False
+                self._capacity = self._room
+
+    def _get_stuck(self) -> None:
+        """Refuse from now on, and refuse what waits: nothing can begin."""
+        self._is_stuck = True
+        self._capacity = 0
+        self._on_stuck()
+        self._pass_high_water()
+        while self._queue:
+            self._queue.popleft().ended(Code.RESOURCE_EXHAUSTED)
+
+    def _pass_high_water(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            if self._on_full is not None:
+                self._on_full()
 
     def _lost(self, worker: _Worker, task: asyncio.Task[None]) -> None:
         """Make room for another worker: a turn took this one with it."""
@@ -279,12 +373,12 @@ class Mailbox:
 
     def _settle(self) -> None:
         """Tell those who wait for room, or for emptiness."""
-        held = self._held()
-        if self._is_over and held <= self._low:
+        taken = self._taken()
+        if self._is_over and taken <= self._low and not self._is_stuck:
             self._is_over = False
             if self._on_room is not None:
                 self._on_room()
-        if not held:
+        if not taken:
             self._empty.set()
 
     def _cut_short(self, worker: _Worker, turn: Turn) -> None:
@@ -297,7 +391,7 @@ class Mailbox:
             if worker.turn is turn:  # else `stop` did not wait any longer
                 turn.ended(Code.UNAVAILABLE)
             raise asyncio.CancelledError
-        turn.ended(worker.cut or Code.CANCELLED)
+        turn.ended(worker.cut or Code.INTERNAL)
 
     @staticmethod
     def _forget_cut(worker: _Worker) -> None:
@@ -307,7 +401,7 @@ class Mailbox:
 
     @staticmethod
     def _cut(worker: _Worker, why: Code) -> None:
-        if worker.cut is None and worker.task is not None:
+        if worker.cut is None and worker.task is not None and not worker.is_held:
             worker.cut = why
             worker.task.cancel()
 

@@ -33,6 +33,9 @@ _BAD_VALUE = re.compile(r"[\r\n\x00\ud800-\udfff]")
 # RFC 7230 token characters, as NATS servers and clients take them.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
+_MOST_NAMES: Final = 1024
+_known_names: set[str] = set()  # header names that were found to be tokens
+
 
 class Headers(Mapping[str, str]):
     """Header fields of one message; names are compared without case.
@@ -125,6 +128,18 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
     """
     if not fields:
         return b""
+    text = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    # One look at the whole where nothing is wrong, as nearly always: no value brings a
+    # line break if there are just those that stand between the fields.
+    if (
+        text.count("\n") == text.count("\r") == len(fields)
+        and "\0" not in text
+        and _known_names.issuperset(fields)
+    ):
+        try:
+            return f"NATS/1.0\r\n{text}\r\n".encode()
+        except UnicodeEncodeError:
+            text = ""  # half a surrogate pair: refused below, by name
     lines = [_VERSION.decode()]
     for name, value in fields.items():
         if not _HEADER_NAME.fullmatch(name):
@@ -134,6 +149,8 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
                 f"header {name} holds a line break, NUL or broken text", field=name
             )
         lines.append(f"{name}: {value}")
+    if len(_known_names) < _MOST_NAMES:
+        _known_names.update(fields)
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "AUTHORIZATION",
     "BAGGAGE",
     "BEAT",
+    "BEGAN",
     "BODY",
     "BODY_BYTES",
     "CALLER",
@@ -82,6 +83,7 @@ CODE: Final = "Kit-Code"
 ERROR: Final = "Kit-Error"
 ERROR_FIELD: Final = "Kit-Error-Field"
 RETRY_AFTER: Final = "Kit-Retry-After"
+BEGAN: Final = "Kit-Began"
 SERVICE_ERROR: Final = "Nats-Service-Error"
 SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
 
@@ -170,8 +172,8 @@ _plain: Final[dict[bytes, int | None]] = {b"": None}
 
 
 def milliseconds(seconds: float) -> int:
-    """Return the whole milliseconds of a time that is left: rounded down, at least 1."""
-    return int(seconds * 1000) or 1
+    """Return a time that is left in whole milliseconds: the nearest, at least 1."""
+    return round(seconds * 1000) or 1
 
 
 def plain_headers(timeout_ms: int) -> bytes:

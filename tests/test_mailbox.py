@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from kitmsg.errors import Code
 from kitmsg.mailbox import Mailbox
 from kitmsg.testing import VirtualTimeLoop
+from kitmsg.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -279,7 +282,7 @@ async def test_a_swallowed_cancellation_does_not_break_the_worker() -> None:
 
 
 async def test_a_turn_may_raise_cancelled_error_itself() -> None:
-    """That ends the turn with CANCELLED, not the worker."""
+    """That is a failure of its own: it ends the turn with INTERNAL, not the worker."""
 
     async def give_up() -> None:
         raise asyncio.CancelledError
@@ -289,7 +292,7 @@ async def test_a_turn_may_raise_cancelled_error_itself() -> None:
     box.offer(first)
     box.offer(second)
     await settled()
-    assert first.ends == [Code.CANCELLED]
+    assert first.ends == [Code.INTERNAL]
     assert second.is_done
     await box.stop()
 
@@ -496,6 +499,17 @@ class Erratic:
         self.chance = chance
         self.most = most
         self.running = 0
+        self.threads = 0
+        self.lock = threading.Lock()
+
+    def block(self) -> None:
+        """Block a thread, of which there are never more than turns."""
+        with self.lock:
+            self.threads += 1
+            assert self.threads <= self.most
+        time.sleep(0.001)
+        with self.lock:
+            self.threads -= 1
 
     async def __call__(self) -> None:
         """Sleep, maybe; give up, maybe; clean up, maybe."""
@@ -505,6 +519,8 @@ class Erratic:
         try:
             if chance() < 0.8:
                 await asyncio.sleep(chance())
+            if chance() < 0.1:
+                await in_thread(self.block)
             if chance() < 0.1:
                 raise asyncio.CancelledError
         except asyncio.CancelledError:

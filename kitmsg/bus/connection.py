@@ -200,6 +200,10 @@ class Connection(Client):
         if info.get("ldm") and not initial_connection:
             self._spawn(self._leave_lame_duck())
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when there is none."""
+        return self._transport.fileno() if isinstance(self._transport, Link) else -1
+
     @property
     def lacks_certificate(self) -> bool:
         """Whether the server wants a client's certificate and there is none to show."""

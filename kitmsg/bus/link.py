@@ -57,6 +57,13 @@ class Link(TcpTransport):
         except (TimeoutError, OSError):
             self.abort()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when it is closed."""
+        if self._io_writer is None:
+            return -1
+        sock = self._io_writer.transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
     def abort(self) -> None:
         """Close at once; what is buffered is lost."""
         if self._io_writer is not None:

@@ -214,6 +214,10 @@ class NatsBus:
         """Whether a message can be sent now."""
         return self._connection.up
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket to the server; -1 when there is none."""
+        return self._connection.fileno()
+
     @property
     def is_busy(self) -> bool:
         """Whether a quarter of `max_pending` waits to be written."""

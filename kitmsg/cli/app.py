@@ -7,12 +7,12 @@ import difflib
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kitmsg.cli.output import EXIT_CODES, UsageError, exit_code, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["VERBS", "build_parser", "main"]
 
@@ -33,7 +33,29 @@ VERBS: Final = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what was meant, instead of listing every choice."""
+    """Says what was meant, instead of listing every choice.
+
+    Args:
+        fill: Adds the arguments when they are first needed; so the parser of one kind of
+            gateway imports no other.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        fill: Callable[[argparse.ArgumentParser], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._fill = fill
+
+    def parse_known_args(
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message}; see {self.prog} --help")
@@ -84,18 +106,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(VERBS)}"
         fail(f"there is no verb {verb!r}; {hint}")
         return 2
-    parser = build_parser(verb or "")
-    options, rest = parser.parse_known_args(words)
-    _take_rest(parser, options, rest)
-    if options.verb is None:
-        parser.print_help()
-        return 0
-    return _guarded(options)
+    return _guarded(words, verb or "")
 
 
-def _guarded(options: argparse.Namespace) -> int:
-    """Run the verb; a failure is one sentence and an exit code."""
+def _guarded(words: list[str], verb: str) -> int:
+    """Parse the words and run the verb; a failure is one sentence and an exit code."""
     try:
+        parser = build_parser(verb)
+        options, rest = parser.parse_known_args(words)
+        _take_rest(parser, options, rest)
+        if options.verb is None:
+            parser.print_help()
+            return 0
         return int(import_module(f"kitmsg.cli.{options.verb}").run(options))
     except KeyboardInterrupt:
         return 130

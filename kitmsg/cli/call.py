@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
-from kitmsg.cli.samples import resolve
+from kitmsg.cli.samples import chosen
+from kitmsg.schema.pointers import alternatives
 from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from typing import TextIO
 
     from kitmsg.bus import Bus
@@ -238,25 +239,24 @@ def parse_pairs(pairs: list[str], schema: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: A word has no ``=``.
     """
-    defs = schema.get("$defs", {})
-    fields = resolve(schema, defs).get("properties", {})
+    fields = chosen(schema, schema).get("properties", {})
     request: dict[str, Any] = {}
     for pair in pairs:
         key, found, text = pair.partition("=")
         if not found or not key:
             raise UsageError(f"{pair!r} is not key=value")
-        types = _types(fields[key], defs) if key in fields else None
+        types = _types(fields[key], schema) if key in fields else None
         request[key] = _value(text, types)
     return request
 
 
-def _types(schema: dict[str, Any], defs: dict[str, Any]) -> set[str]:
+def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     """Return the JSON types that a field may have; none if anything goes."""
-    if "$ref" in schema:
-        return _types(defs.get(str(schema["$ref"]).rpartition("/")[2], {}), defs)
-    choices = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
-    if choices:
-        return {kind for choice in choices for kind in _types(choice, defs)}
+    found = alternatives(schema, root)
+    return {kind for choice in found for kind in _own_types(choice)}
+
+
+def _own_types(schema: Mapping[str, Any]) -> set[str]:
     kind = schema.get("type", ())
     if not kind and "enum" in schema:
         return {"string"} if isinstance(schema["enum"][0], str) else {"integer"}

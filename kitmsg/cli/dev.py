@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import importlib
 import logging
 import os
 import signal
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+_GATEWAYS: Final = ("http", "grpc", "thrift")
 _HTTP: Final = 8080
 _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
@@ -162,10 +162,10 @@ class _Dev:
     @contextlib.asynccontextmanager
     async def _edge(self) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
-        from kitmsg.cli.gateway import KINDS
         from kitmsg.cli.remote import connected
+        from kitmsg.worker.plugins import GATEWAYS, title
 
-        wanted = {kind: getattr(self._options, kind) for kind in KINDS}
+        wanted = {kind: getattr(self._options, kind) for kind in _GATEWAYS}
         if self._options.no_http:
             wanted["http"] = None
         async with (
@@ -173,15 +173,16 @@ class _Dev:
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
-            for kind, title in KINDS.items():
-                if wanted[kind] is None:
+            for kind, number in wanted.items():
+                if number is None:
                     continue
-                gateway = importlib.import_module(f"kitmsg_gateways.{kind}")
+                gateway = GATEWAYS.load(kind)
                 options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
-                port = _port(wanted[kind], title)
+                shown = title(gateway, kind)
+                port = _port(number, shown)
                 server = await gateway.serve(kit, options, port=port)
                 stack.push_async_callback(server.stop)
-                urls[title] = server.url
+                urls[shown] = server.url
             yield kit, urls
 
     async def _watch(

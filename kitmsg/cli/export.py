@@ -1,64 +1,32 @@
-"""``kitmsg export proto|thrift``: services as files that other languages compile.
+"""``kitmsg export KIND``: services as files that other languages compile.
 
-What makes the files is ``generate(services, lock)`` of a gateway's module: it gives the
-text of one file, or texts by file name.
+The kinds are plugins, see `kitmsg.worker.plugins.Exporter`.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import importlib
 import inspect
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
+from kitmsg.cli.gateway import add_kinds
 from kitmsg.cli.output import UsageError, fail, usage
 from kitmsg.cli.remote import add_bus_flags, on_bus
+from kitmsg.worker.plugins import EXPORTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    import argparse
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kitmsg.idl.lock import Lock
     from kitmsg.idl.model import ServiceShapes
     from kitmsg.service import Kit, Service
+    from kitmsg.worker.plugins import Exporter
 
 __all__ = ["add_arguments", "run"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One format.
-
-    Attributes:
-        module: What generates it.
-        extra: What to install for that.
-        title: For people.
-        lock: Usual name of the lock.
-        suffix: Of its files; a path that ends so is a file, any other a folder.
-    """
-
-    module: str
-    extra: str
-    title: str
-    lock: str
-    suffix: str
-
-
-_KINDS: Final = {
-    "proto": _Kind(
-        "kitmsg_gateways.grpc.proto", "grpc", "protobuf", "kitmsg.proto.lock", ".proto"
-    ),
-    "thrift": _Kind(
-        "kitmsg_gateways.thrift.idl",
-        "thrift",
-        "Thrift",
-        "kitmsg.thrift.lock",
-        ".thrift",
-    ),
-}
 _EXAMPLES: Final = """\
 examples:
   kitmsg export {kind} greeter.py
@@ -70,46 +38,42 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    for name, kind in _KINDS.items():
-        one = kinds.add_parser(
-            name,
-            help=f"write {kind.title} files",
-            description=f"Write services as {kind.title} files.",
-            epilog=_EXAMPLES.format(kind=name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        one.add_argument(
-            "targets",
-            nargs="*",
-            metavar="TARGET",
-            help="module:Class, file.py or a folder; with --bus, names of services",
-        )
-        one.set_defaults(rest="targets")
-        one.add_argument(
-            "--bus",
-            action="store_true",
-            dest="from_bus",
-            help="take the services that are on the bus now",
-        )
-        one.add_argument(
-            "--out",
-            metavar="PATH",
-            help=f"a {kind.suffix} file or a folder; standard output by default",
-        )
-        one.add_argument(
-            "--lock",
-            metavar="FILE",
-            help=f"the numbers that clients rely on (default: {kind.lock}); written along"
-            " with --out",
-        )
-        one.add_argument(
-            "--check",
-            action="store_true",
-            help="write nothing; exit with 1 if something would change",
-        )
-        add_bus_flags(one)
+    add_kinds(parser, EXPORTERS, _fill, text="write {} files")
+
+
+def _fill(one: argparse.ArgumentParser, exporter: Exporter, name: str) -> None:
+    one.description = f"Write services as {exporter.TITLE} files."
+    one.epilog = _EXAMPLES.format(kind=name)
+    one.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help="module:Class, file.py or a folder; with --bus, names of services",
+    )
+    one.set_defaults(rest="targets")
+    one.add_argument(
+        "--bus",
+        action="store_true",
+        dest="from_bus",
+        help="take the services that are on the bus now",
+    )
+    one.add_argument(
+        "--out",
+        metavar="PATH",
+        help=f"a {exporter.SUFFIX} file or a folder; standard output by default",
+    )
+    one.add_argument(
+        "--lock",
+        metavar="FILE",
+        help=f"the numbers that clients rely on (default: {exporter.LOCK}); written along"
+        " with --out",
+    )
+    one.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 if something would change",
+    )
+    add_bus_flags(one)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -119,19 +83,19 @@ def run(options: argparse.Namespace) -> int:
         UsageError: A target, a path or the lock is wrong, or the services have no form in
             this format or have changed in a way that would break clients.
     """
-    kind = _KINDS[options.kind]
-    generate = _generator(kind)
+    exporter = EXPORTERS.load(options.kind)
     found = _from_bus(options) if options.from_bus else _from_code(options.targets)
     if not found:
         raise UsageError("nothing to export: no service tells its types")
-    lock_path = Path(options.lock or kind.lock)
+    lock_path = Path(options.lock or exporter.LOCK)
     lock = _read_lock(lock_path)
     try:
-        made = generate(found, lock)
+        with usage():
+            made = exporter.generate(found, lock)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    by_name = {f"services{kind.suffix}": made} if isinstance(made, str) else made
-    files = _placed(by_name, options.out, kind) if options.out else {}
+    by_name = {f"services{exporter.SUFFIX}": made} if isinstance(made, str) else made
+    files = _placed(by_name, options.out, exporter.SUFFIX) if options.out else {}
     if options.out or options.lock:
         files[lock_path] = lock.dump()
     if options.check:
@@ -140,19 +104,6 @@ def run(options: argparse.Namespace) -> int:
         _print(by_name)
     _write(files)
     return 0
-
-
-def _generator(kind: _Kind) -> Callable[[Sequence[ServiceShapes], Lock], Any]:
-    # By name: the toolkit does not depend on the edge.
-    try:
-        module = importlib.import_module(kind.module)
-    except ImportError as error:
-        raise UsageError(
-            f"{kind.title} needs more packages ({error}):"
-            f" pip install 'kitmsg[{kind.extra}]'"
-        ) from error
-    generate: Callable[[Sequence[ServiceShapes], Lock], Any] = module.generate
-    return generate
 
 
 def _from_code(targets: Sequence[str]) -> list[ServiceShapes]:
@@ -259,10 +210,10 @@ def _read_lock(path: Path) -> Lock:
         raise UsageError(str(error)) from error
 
 
-def _placed(files: Mapping[str, str], out: str, kind: _Kind) -> dict[Path, str]:
+def _placed(files: Mapping[str, str], out: str, suffix: str) -> dict[Path, str]:
     """Return texts by where they go."""
     path = Path(out)
-    if path.suffix != kind.suffix or path.is_dir():
+    if path.suffix != suffix or path.is_dir():
         return {path / name: text for name, text in files.items()}
     if len(files) > 1:
         raise UsageError(

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import re
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_origin, get_type_hints
 
 from kitmsg.cli.output import UsageError
 
@@ -39,7 +39,7 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
         default = "" if shown == "" else f" (default: {shown})"
         parser.add_argument(
             flag,
-            type=get_args(type_)[0] if is_many else _reader(field.name, type_),
+            type=str if is_many else _reader(field.name, type_),
             action="append" if is_many else "store",
             default=None,
             metavar=_metavar(field.name, type_, text),
@@ -91,8 +91,10 @@ def _metavar(name: str, type_: Any, text: str) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """Return what a class's docstring says of its attributes, by name."""
-    doc = inspect.getdoc(cls) or ""
-    _, _, listed = doc.partition("Attributes:\n")
-    found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()).rstrip(".") for name, text in found}
+    """Return what docstrings say of a class's attributes, by name: its own and its bases'."""
+    texts: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")
+        found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", listed, re.MULTILINE)
+        texts |= {name: " ".join(text.split()).rstrip(".") for name, text in found}
+    return texts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitmsg.cli.output import paint, table, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
-from kitmsg.cli.samples import resolve
+from kitmsg.cli.samples import chosen
 from kitmsg.wire import Meta
 
 if TYPE_CHECKING:
@@ -76,27 +76,26 @@ def signature(schema: dict[str, Any]) -> str:
     if not schema:
         return ""
     request = schema.get("request", {})
-    defs = request.get("$defs", {})
-    body = resolve(request, defs)
+    body = chosen(request, request)
     needed = body.get("required", ())
     parts = [
-        f"{name}: {_type(field, defs)}" + ("" if name in needed else " = ...")
+        f"{name}: {_type(field)}" + ("" if name in needed else " = ...")
         for name, field in body.get("properties", {}).items()
     ]
     items = schema.get("items")
     if items:
-        parts.append(f"stream of {_type(items, items.get('$defs', {}))}")
+        parts.append(f"stream of {_type(items)}")
     response = schema.get("response", {})
-    result = _type(response, response.get("$defs", {}))
+    result = _type(response)
     if schema.get("stream") in ("out", "both"):
         result = f"stream of {result}"
     return f"({', '.join(parts)}) -> {result}"
 
 
-def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+def _type(schema: dict[str, Any]) -> str:
     choices = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
     if choices:
-        return " | ".join(_type(choice, defs) for choice in choices)
+        return " | ".join(_type(choice) for choice in choices)
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     kind = schema.get("type", "any")
@@ -104,7 +103,7 @@ def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:
         is_bytes = schema.get("contentEncoding") == "base64"
         return "bytes" if is_bytes else str(schema.get("format", kind))
     if kind == "array" and isinstance(schema.get("items"), dict):
-        return f"[{_type(schema['items'], defs)}]"
+        return f"[{_type(schema['items'])}]"
     return str(kind)
 
 

@@ -6,10 +6,17 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-__all__ = ["Sample", "make_sample", "resolve", "sample_request"]
+from kitmsg.schema.pointers import alternatives
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Schema = Mapping[str, Any]
+
+__all__ = ["Sample", "chosen", "make_sample", "sample_request"]
 
 _MAX_DEPTH: Final = 4
 _TEXTS: Final = {
@@ -55,7 +62,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
         curl = curl.replace("curl", "curl -N", 1)
     elif stream:
         items = schema.get("items", {})
-        item = json.dumps(_value("", items, items.get("$defs", {}), 0))
+        item = json.dumps(_value("", items, items, 0))
         echo = shlex.join(["echo", item])
         curl = f"{echo} | {_upload(name, request, route, base)}"
         call = f"{echo} | {call}"
@@ -64,58 +71,51 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
 
 def sample_request(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a request that fits `schema`, as far as types say: required fields only."""
-    value = _value("", schema, schema.get("$defs", {}), 0)
+    value = _value("", schema, schema, 0)
     return value if isinstance(value, dict) else {}
 
 
-def resolve(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
-    """Return what `schema` refers to, or the first type of a choice that is not null."""
-    if "$ref" in schema:
-        found = defs.get(str(schema["$ref"]).rpartition("/")[2], {})
-        return resolve(found, defs) if found else {}
-    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        if choice.get("type") != "null":
-            return resolve(choice, defs)
-    return schema
+def chosen(schema: Schema, root: Schema) -> Schema:
+    """Return `schema` with references followed, or its first choice that is not null."""
+    found = alternatives(schema, root)
+    return next((each for each in found if each.get("type") != "null"), schema)
 
 
-def _value(name: str, schema: dict[str, Any], defs: dict[str, Any], depth: int) -> Any:
-    schema = resolve(schema, defs)
+def _value(name: str, schema: Schema, root: Schema, depth: int) -> Any:
+    schema = chosen(schema, root)
     fixed = schema.get("enum") or schema.get("examples")
     if fixed or "const" in schema:
         return fixed[0] if fixed else schema["const"]
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
-        return _object(schema, defs, depth)
+        return _object(schema, root, depth)
     if kind == "array":
-        return _array(name, schema, defs, depth)
+        return _array(name, schema, root, depth)
     if isinstance(kind, str) and kind in _NUMBERS:
         least = schema.get("minimum", schema.get("exclusiveMinimum"))
         return least + 1 if isinstance(least, int) else _NUMBERS[kind]
     return _text(name, schema)
 
 
-def _array(
-    name: str, schema: dict[str, Any], defs: dict[str, Any], depth: int
-) -> list[Any]:
+def _array(name: str, schema: Schema, root: Schema, depth: int) -> list[Any]:
     items = schema.get("items")
     if depth >= _MAX_DEPTH or not isinstance(items, dict):
         return []
-    return [_value(name, items, defs, depth + 1)]
+    return [_value(name, items, root, depth + 1)]
 
 
-def _object(schema: dict[str, Any], defs: dict[str, Any], depth: int) -> dict[str, Any]:
+def _object(schema: Schema, root: Schema, depth: int) -> dict[str, Any]:
     if depth >= _MAX_DEPTH:
         return {}
     fields = schema.get("properties", {})
     return {
-        field: _value(field, fields[field], defs, depth + 1)
+        field: _value(field, fields[field], root, depth + 1)
         for field in schema.get("required", ())
         if field in fields
     }
 
 
-def _text(name: str, schema: dict[str, Any]) -> str:
+def _text(name: str, schema: Schema) -> str:
     if schema.get("format") in _TEXTS:
         return _TEXTS[schema["format"]]
     if schema.get("contentEncoding") == "base64":

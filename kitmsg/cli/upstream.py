@@ -1,23 +1,24 @@
 """``kitmsg upstream KIND``: what an HTTP, gRPC or Thrift server does, served on the bus.
 
-A kind is a module ``kitmsg_gateways.KIND.upstream``: the fields of its `UpstreamOptions`
+The kinds are plugins, see `kitmsg.worker.plugins`: the fields of one's `UpstreamOptions`
 are the flags, and its `open_upstream` makes what is served.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from kitmsg.cli.fields import add_fields, chosen
-from kitmsg.cli.gateway import KINDS
+from kitmsg.cli.gateway import add_kinds
 from kitmsg.cli.output import UsageError, usage
+from kitmsg.worker.plugins import UPSTREAMS, title
 from kitmsg.worker.settings import NATS_NAMES, WORKER_NAMES, add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
+
+    from kitmsg.worker.plugins import UpstreamKind
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,28 +36,23 @@ document anew.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    for kind, title in KINDS.items():
-        if importlib.util.find_spec(f"kitmsg_gateways.{kind}.upstream") is None:
-            continue  # an installation may leave a gateway out
-        one = kinds.add_parser(
-            kind,
-            help=f"call a server that speaks {title}",
-            description=f"Serve on the bus what a server offers over {title}.",
-            epilog=_EPILOG,
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
-        one.set_defaults(rest="addresses")
-        one.add_argument(
-            "addresses", nargs="*", metavar="ADDRESS", help="where the server is"
-        )
-        one.add_argument(
-            "--as", dest="name", metavar="NAME", help="name of the service on the bus"
-        )
-        add_fields(one, _options_class(kind))
-        add_flags(one.add_argument_group("workers"), WORKER_NAMES)
-        add_flags(one.add_argument_group("bus"), NATS_NAMES)
+    add_kinds(parser, UPSTREAMS, _fill, text="call a server that speaks {}")
+
+
+def _fill(one: argparse.ArgumentParser, kind: UpstreamKind, name: str) -> None:
+    shown = title(kind, name)
+    one.description = f"Serve on the bus what a server offers over {shown}."
+    one.epilog = _EPILOG
+    one.set_defaults(rest="addresses")
+    one.add_argument(
+        "addresses", nargs="*", metavar="ADDRESS", help="where the server is"
+    )
+    one.add_argument(
+        "--as", dest="name", metavar="NAME", help="name of the service on the bus"
+    )
+    add_fields(one, kind.UpstreamOptions)
+    add_flags(one.add_argument_group("workers"), WORKER_NAMES)
+    add_flags(one.add_argument_group("bus"), NATS_NAMES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,18 +67,19 @@ def run(options: argparse.Namespace) -> int:
         check_name(options.name, "the service")
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    given = chosen(_options_class(options.kind), options)
+    kind = UPSTREAMS.load(options.kind)
+    given = chosen(kind.UpstreamOptions, options)
     flags = {
         n: v for n, v in vars(options).items() if n in (*WORKER_NAMES, *NATS_NAMES)
     }
     with usage():
         settings = load_settings(flags)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    asyncio.run(_tried(options, given))
+    asyncio.run(_tried(kind, options, given))
     return run_upstream(options.kind, options.name, options.addresses, given, settings)
 
 
-async def _tried(options: argparse.Namespace, given: Any) -> None:
+async def _tried(kind: UpstreamKind, options: argparse.Namespace, given: Any) -> None:
     """Read once what the server offers: what is wrong is told before workers start.
 
     Raises:
@@ -91,14 +88,8 @@ async def _tried(options: argparse.Namespace, given: Any) -> None:
     """
     from kitmsg.errors import FailedPrecondition, InvalidArgument
 
-    module = importlib.import_module(f"kitmsg_gateways.{options.kind}.upstream")
     try:
-        made = await module.open_upstream(options.name, options.addresses, given)
+        made = await kind.open_upstream(options.name, options.addresses, given)
     except (ValueError, FailedPrecondition, InvalidArgument) as exc:
         raise UsageError(str(exc)) from exc
     await made.close()
-
-
-def _options_class(kind: str) -> Any:
-    # By name: the toolkit does not depend on the edge.
-    return importlib.import_module(f"kitmsg_gateways.{kind}.upstream").UpstreamOptions

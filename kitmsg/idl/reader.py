@@ -21,6 +21,7 @@ from kitmsg.idl.model import (
     parts_of,
 )
 from kitmsg.idl.naming import camel, plain, snake, unique
+from kitmsg.schema.pointers import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,11 +200,7 @@ class SchemaReader:
         return shape
 
     def _resolve(self, reference: Any, what: str) -> Any:
-        found = self._document
-        steps = str(reference).split("/")
-        for step in steps[1:] if steps[0] == "#" else ("",):
-            key = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, dict) else None
+        found = lookup(reference, self._document)
         if found is None:
             raise self._refuse(what, f"there is no {reference!r} in its schema")
         return found

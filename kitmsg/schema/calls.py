@@ -5,12 +5,12 @@ There is one closure per shape of signature, because each runs for every call.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
+
+from kitmsg.threads import in_thread
 
 __all__ = ["Adapter", "Shape", "StreamRequest", "adapt"]
 
@@ -69,8 +69,8 @@ class Shape(NamedTuple):
 def adapt(method: Callable[..., Any], shape: Shape) -> Adapter:
     """Return a function from context and request to the awaited result of `method`.
 
-    A plain ``def`` runs in the event loop's thread pool, with the context variables of
-    the caller.  One that streams takes a `StreamRequest`.
+    A plain ``def`` runs in a thread, with the context variables of the caller; see
+    `kitmsg.threads`.  One that streams takes a `StreamRequest`.
     """
     if shape.streams:
         return _streaming(method, shape)
@@ -157,20 +157,8 @@ def _unwrapped(call: _Call) -> Adapter:
 
 def _threaded(call: _Call) -> Adapter:
     async def run(ctx: Any, request: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        copied = contextvars.copy_context()
-        result = await loop.run_in_executor(
-            None, copied.run, _thread, call, ctx, request
-        )
+        result = await in_thread(call, ctx, request)
         # A decorator may hide that the method is async.
         return await result if inspect.isawaitable(result) else result
 
     return run
-
-
-def _thread(call: Callable[[Any, Any], Any], ctx: Any, request: Any) -> Any:
-    try:
-        return call(ctx, request)
-    except StopIteration as error:
-        # A future cannot hold one: its waiter would never wake.
-        raise RuntimeError("the endpoint raised StopIteration") from error

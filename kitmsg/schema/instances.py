@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from kitmsg.codec import as_step, join, refusal, unknown_field
+from kitmsg.schema.pointers import lookup
 
 __all__ = ["validator"]
 
@@ -90,7 +91,7 @@ class _Compiler:
         """Return what a reference leads to, which may lead back to itself."""
         if reference not in self._known:
             self._known[reference] = _anything  # until it is known
-            self._known[reference] = self.compile(self._target(reference))
+            self._known[reference] = self.compile(lookup(reference, self._root))
         known = self._known
 
         def fit(value: Any, path: str) -> Any:
@@ -99,13 +100,6 @@ class _Compiler:
             return known[reference](value, path)
 
         return fit
-
-    def _target(self, reference: str) -> Any:
-        found: Any = self._root
-        for step in reference.removeprefix("#").split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
 
     def _one(self, schema: Mapping[str, Any]) -> Fit:
         """Return the function of what a schema says of kind and value."""

@@ -7,6 +7,7 @@
     members.py       the endpoints of a class and its bases; type variables bound
     settings.py      the attributes of a class, checked
     described.py     `describe`, `described_service`: services that are made at run time
+    quarantine.py    refuses requests that restart an instance again and again
     host.py          `ServiceHost`: serves one instance on a bus; lifecycle, supervision
     inject.py        gives a service the clients that its constructor asks for
     proxy.py         the typed client: a service's own methods, called over the bus

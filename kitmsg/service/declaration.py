@@ -11,8 +11,7 @@ from kitmsg.message import check_subject
 from kitmsg.schema import Signature, error_schema
 from kitmsg.schema.errortype import need_exception
 from kitmsg.schema.jsonschema import digest
-from kitmsg.transport.client import MAX_TIMEOUT
-from kitmsg.wire import Meta
+from kitmsg.wire import MAX_TIMEOUT, Meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

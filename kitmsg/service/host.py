@@ -30,6 +30,7 @@ from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.service.declare import Declaration, Service, unservable
+from kitmsg.service.quarantine import Quarantine
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
@@ -80,7 +81,7 @@ class ServiceHost:
         self.started = datetime.now(UTC)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_draining = False
-        self._restarts: deque[float] = deque()
+        self._restarts: deque[tuple[float, str]] = deque()  # when, and by which request
         self._restarting: asyncio.Task[None] | None = None
         self._schemas: list[Subscription] = []
         self._unwatch: Callable[[], None] = lambda: None
@@ -91,6 +92,12 @@ class ServiceHost:
                 f"{name} restarts after a failure, so give the class or a function that"
                 f" makes one: kit.serve({name}), not kit.serve({name}(...))"
             )
+        most = supervision.max_restarts
+        self.quarantine = Quarantine(
+            max(2, most) if most else 0,
+            supervision.window,
+            asyncio.get_running_loop().time,
+        )
         self.intake = Intake(
             bus,
             self.service.name,
@@ -242,6 +249,7 @@ class ServiceHost:
             raises=options.raises,
             intake=self.intake,
             on_failure=self._on_failure,
+            before=[self.quarantine.check] if self._restarts_on_failure else (),
             **coders,
         )
 
@@ -256,6 +264,7 @@ class ServiceHost:
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()
         running, waiting = server.in_hand()
+        box = self.intake.mailbox
         return EndpointReport(
             name=name,
             subject=server.subject,
@@ -276,6 +285,8 @@ class ServiceHost:
                 "invalid": seen.invalid,
                 "running": running,
                 "waiting": waiting,
+                "held": box.held,
+                "is_stuck": box.is_stuck,
             },
         )
 
@@ -310,14 +321,22 @@ class ServiceHost:
         except KitError as exc:
             _log.debug("%s: not announced: %s", self.service.name, exc)
 
-    def _on_failure(self, error: BaseException) -> None:
-        supervision = self.service.supervision
-        if supervision.policy == "keep" or self._restarting is not None:
+    @property
+    def _restarts_on_failure(self) -> bool:
+        return self.service.supervision.policy == "restart"
+
+    def _on_failure(self, error: BaseException, message: Message) -> None:
+        if not self._restarts_on_failure or self._restarting is not None:
             return
+        supervision = self.service.supervision
         now = asyncio.get_running_loop().time()
-        self._restarts.append(now)
-        while self._restarts[0] < now - supervision.window:
+        key, is_refused = self.quarantine.note(message)
+        self._restarts.append((now, key))
+        while self._restarts[0][0] < now - supervision.window:
             self._restarts.popleft()
+        if is_refused:  # its share of the restarts is for others again
+            kept = [entry for entry in self._restarts if entry[1] != key]
+            self._restarts = deque(kept)
         if len(self._restarts) > supervision.max_restarts:
             self._give_up(error)
         else:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Made: TypeAlias = Service | Callable[[], Service]
 
-__all__ = ["injected"]
+__all__ = ["injected", "made_by", "needed_by"]
 
 
 def injected(service: Service | Callable[..., Service], kit: Kit) -> Made:
@@ -57,6 +57,26 @@ def injected(service: Service | Callable[..., Service], kit: Kit) -> Made:
     if missing:
         raise _unknown(service, missing)
     return functools.partial(service, **found) if found else service
+
+
+def made_by(service: Service | Callable[..., Service]) -> type[Service] | None:
+    """Return the class of what is served, as far as it can be known before it is made."""
+    if isinstance(service, Service):
+        return type(service)
+    function: Any = inspect.unwrap(service)
+    made = function if inspect.isclass(function) else _hints(service).get("return")
+    if inspect.isclass(made) and issubclass(made, Service) and made is not Service:
+        return made
+    return None
+
+
+def needed_by(service: Service | Callable[..., Service]) -> list[type[Service]]:
+    """Return the services that `injected` gives clients of."""
+    if isinstance(service, Service) or not callable(service):
+        return []
+    hints = _hints(service)
+    wanted = [hints.get(name) for name in _required(service)]
+    return [w for w in wanted if inspect.isclass(w) and issubclass(w, Service)]
 
 
 def _required(service: Callable[..., Service]) -> list[str]:

@@ -23,7 +23,8 @@ from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.proxy import make_client
-from kitmsg.transport.client import DEFAULT_TIMEOUT, Client
+from kitmsg.transport.caller import DEFAULT_TIMEOUT
+from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import reply_codec
 

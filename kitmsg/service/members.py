@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 from kitmsg.message import check_name
 from kitmsg.schema import Signature, signature
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg.schema.pointers import resolve
 from kitmsg.schema.typevars import bound_to
 from kitmsg.service.declaration import Declaration, Options
 from kitmsg.service.mark import options_of
@@ -103,8 +104,7 @@ def _signature(cls: type, attribute: str, method: Any, options: Options) -> Sign
 def _check_route(route: str, read: Signature) -> None:
     """Check that what a route takes from the path is a parameter, and free to be taken."""
     schema = read.request_schema()
-    named = schema.get("$ref", "").rpartition("/")[2]
-    fields = schema.get("$defs", {}).get(named, schema).get("properties", {})
+    fields = resolve(schema, schema).get("properties", {})
     for name in re.findall(r"\{(\w+)\}", route):
         if name not in fields:
             known = ", ".join(fields) or "none"

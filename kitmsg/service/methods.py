@@ -9,10 +9,11 @@ partialmethod        its own arguments are given, and are no fields of the reque
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,20 +84,12 @@ def _awaited(call: Callable[..., Any], written: Any) -> Any:
         result = (
             call(*args, **kwargs)
             if in_loop
-            else await asyncio.to_thread(_blocking, call, *args, **kwargs)
+            else await in_thread(functools.partial(call, *args, **kwargs))
         )
         # A wrapper may hide that what it wraps is async.
         return await result if inspect.isawaitable(result) else result
 
     return run
-
-
-def _blocking(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return call(*args, **kwargs)
-    except StopIteration as error:
-        # A future cannot hold one: its waiter would never wake.
-        raise RuntimeError("the endpoint raised StopIteration") from error
 
 
 def _unbound(member: Any) -> Any:

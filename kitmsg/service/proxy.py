@@ -11,7 +11,8 @@ from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.transport import gokit
-from kitmsg.transport.client import DEFAULT_TIMEOUT, Client, Hint
+from kitmsg.transport.caller import DEFAULT_TIMEOUT, Hint
+from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import decode_response, encode_item, encode_request
 from kitmsg.wire import CALLER, CONTENT_TYPE, TIMEOUT, direct_subject

@@ -2,13 +2,15 @@
 
     server.py   Server: a subject is served by an endpoint
     intake.py   Intake: mailbox, queue-group membership and drain that servers share
-    client.py   Client: an endpoint that asks over the bus
-    wire.py     header names; errors to headers and back
+    caller.py   Caller: one call, bytes in and out, with all that a call promises
+    client.py   Client: an endpoint that asks over the bus: encode, caller, decode
+    replies.py  errors as replies and back; the codec of a reply
     typed.py    encoders and decoders made from a method's signature
     gokit.py    the same, as Go kit's NATS transport speaks them
 
-    stream.py         a stream between two peers, in bytes
-    frames.py         its messages; windows.py: its flow; inbox.py: its inbox, heartbeats
+    stream.py         a stream between two peers, in bytes; opening.py: how it begins
+    frames.py         its messages; windows.py: its flow; inbox.py: where they arrive
+    wheel.py          its heartbeats: a timer wheel
     stream_server.py  StreamServer: a subject whose endpoint streams
     stream_client.py  StreamClient: such an endpoint, called over the bus
     transfer.py       requests and replies too long for one message
@@ -20,6 +22,7 @@ send, after, decode, finalizer.
 
 from __future__ import annotations
 
+from kitmsg.transport.caller import Caller
 from kitmsg.transport.client import Client
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.opening import open_stream
@@ -37,6 +40,7 @@ from kitmsg.transport.typed import (
 )
 
 __all__ = [
+    "Caller",
     "Client",
     "Intake",
     "Server",

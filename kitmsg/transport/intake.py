@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
+from kitmsg.threads import Beside
 from kitmsg.transport.replies import encode_error
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher
 from kitmsg.wire import CANCEL, DIRECT
@@ -40,11 +42,15 @@ class Intake:
         bus: What carries the messages.
         service: Its name, for logs.
         queue: Queue group; "" to receive every message on every instance.
-        concurrency: Turns at once.
+        concurrency: Turns at once, and threads for those that block.
         mailbox: Turns that may wait.
         max_bytes: Longest request, and longest reply.
         instance: Unique name of this instance; "" to be reachable through the group only.
         off: Which defaults to do without; see `kitmsg.service.declare.DEFAULTS`.
+
+    Attributes:
+        mailbox: Holds the turns of all its servers.
+        beside: Where the threads of what runs beside the mailbox belong.
     """
 
     def __init__(
@@ -65,12 +71,19 @@ class Intake:
         self.instance = instance
         self.off = frozenset(off)
         sheds = "shedding" not in self.off
+        threads = ThreadPoolExecutor(
+            concurrency, thread_name_prefix=f"kitmsg-{service}"
+        )
+        self.beside = Beside(threads)
         self.mailbox = Mailbox(
             concurrency=_UNLIMITED if "limit" in self.off else concurrency,
             size=_UNLIMITED if "limit" in self.off else mailbox,
             on_full=self._leave if sheds else None,
+            on_stuck=self._stuck,
             on_room=self._join if sheds else None,
             soon=bus.soon,
+            executor=threads,
+            threads=concurrency,
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
@@ -156,6 +169,14 @@ class Intake:
             _log.warning(
                 "%s: cannot join the queue group, the bus is closed", self.service
             )
+
+    def _stuck(self) -> None:
+        _log.error(
+            "%s is stuck: its %d threads run for calls that are over, so it takes no more"
+            " until some end. Give what they wait for a timeout",
+            self.service,
+            self.mailbox.held,
+        )
 
     def _leave(self) -> None:
         for subscription in self._group:

@@ -31,6 +31,7 @@ from kitmsg.wire import (
     STREAM,
     TIMEOUT,
     cancel_subject,
+    milliseconds,
     with_fields,
 )
 
@@ -228,7 +229,7 @@ async def open_stream(
         end = asyncio.get_running_loop().time() + timeout
         if not timeout > 0:
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
-        block = with_fields(block, {TIMEOUT: str(int(timeout * 1000) or 1)})
+        block = with_fields(block, {TIMEOUT: str(milliseconds(timeout))})
         open_timeout = min(open_timeout, timeout)
     stream = _Calling(bus, subject, heartbeat)
     stream.request(data, block)

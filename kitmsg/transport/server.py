@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint
     from kitmsg.transport.typed import Decode, Encode
 
-__all__ = ["ErrorEncoder", "Server"]
+__all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -59,6 +59,9 @@ After: TypeAlias = Callable[[Context, dict[str, str]], None]
 Finalizer: TypeAlias = Callable[[Context, Message, BaseException | None], None]
 """Runs last, whatever happened, with what went wrong or None."""
 
+OnFailure: TypeAlias = Callable[[BaseException, Message], None]
+"""Told of a failure that nobody declared, and of the request."""
+
 ErrorEncoder: TypeAlias = Callable[[Context, BaseException], tuple[bytes, bytes]]
 """Returns payload and header block of the reply that tells of an error."""
 
@@ -69,6 +72,8 @@ class _Turn(msgspec.Struct, eq=False):
     server: Server
     message: Message
     deadline: float | None
+    has_begun: bool = False
+    error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -78,6 +83,20 @@ class _Turn(msgspec.Struct, eq=False):
 
     def ended(self, code: Code) -> None:
         self.server.ended(self, code)
+
+
+class CancelledWithin(RuntimeError):
+    """An endpoint let out a `CancelledError`, though nobody cancelled the call.
+
+    It awaited a task of its own that was cancelled, most likely.
+    """
+
+    @classmethod
+    def by(cls, error: BaseException | None) -> CancelledWithin:
+        """Return the error to log, whose cause is `error`."""
+        made = cls("something that it awaited was cancelled, and not by the caller")
+        made.__cause__ = error
+        return made
 
 
 class Server:
@@ -99,7 +118,8 @@ class Server:
         error_encoder: Makes the reply for an error; by default as `docs/protocol.md` says.
         finalizer: Run last, with the error or None.
         intake: Shares a mailbox with other servers; by default this server has its own.
-        on_failure: Told of each error that nobody declared, for supervision.
+        on_failure: Told of each error that nobody declared, and of the request, for
+            supervision.
 
     Raises:
         InvalidArgument: `subject` is malformed.
@@ -123,7 +143,7 @@ class Server:
         error_encoder: ErrorEncoder | None = None,
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
-        on_failure: Callable[[BaseException], None] | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -216,6 +236,7 @@ class Server:
             self.stats.expired += 1
             self._turns.pop(message.reply, None)
             return
+        turn.has_begun = True
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
         ctx.propagates = self._propagates
@@ -236,7 +257,7 @@ class Server:
             if message.reply:
                 self.bus.respond(message, data, header_block)
         except asyncio.CancelledError as exc:
-            error = exc
+            error = turn.error = exc
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as exc:
             error = exc
@@ -258,7 +279,16 @@ class Server:
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
-            self._answer(ctx, turn.message, Unavailable(f"{self.name} is stopping"))
+            stopping = Unavailable(f"{self.name} is stopping")
+            if not turn.has_begun:
+                stopping.before(self.name)
+            self._answer(ctx, turn.message, stopping)
+            return
+        if code is Code.RESOURCE_EXHAUSTED:
+            self._shed(turn.message)
+            return
+        if code is Code.INTERNAL:
+            self._failed(ctx, turn.message, CancelledWithin.by(turn.error))
             return
         self.stats.cancelled += 1
         if code is Code.DEADLINE_EXCEEDED:
@@ -297,17 +327,19 @@ class Server:
 
     def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Log what is the service's fault, and answer."""
-        self._note_failure(ctx, error)
+        self._note_failure(ctx, message, error)
         told = outward(error) if isinstance(error, KitError) else error
         self._answer(ctx, message, told)
 
-    def _note_failure(self, ctx: Context, error: BaseException) -> None:
+    def _note_failure(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> None:
         """Log what is the service's fault, and tell the supervision."""
         if not self._is_told(error):
             if self._logs:
                 self._log_failure(ctx, error)
             if self._on_failure is not None:
-                self._on_failure(error)
+                self._on_failure(error, message)
         elif isinstance(error, BusDenied) and self._logs:
             self._log_failure(ctx, error)
 
@@ -328,7 +360,7 @@ class Server:
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
         self.stats.requests += 1
-        self._answer(self._outside(message), message, error)
+        self._answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
@@ -342,8 +374,12 @@ class Server:
         each = self.stats.processing_ns / done / 1e9 if done else 0.01
         wait = min(5.0, max(0.01, each * box.size / box.concurrency))
         text = f"{self.name} is full: {box.running} turns run and {box.waiting} wait"
+        if box.is_stuck:
+            text = (
+                f"{self.name} is stuck: {box.held} threads run for calls that are over"
+            )
         full = ResourceExhausted(text, retry_after=wait)
-        self._answer(self._outside(message), message, full)
+        self._answer(self._outside(message), message, full.before(self.name))
 
     def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Send an error reply and count it.
@@ -382,6 +418,7 @@ class Server:
             request_id=_request_id(ctx),
             codec=ctx.codec or JSON,
             declared=self._declared,
+            endpoint=self.name,
         )
 
 

@@ -11,21 +11,14 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from kitmsg.codec import MSGPACK, Codec
 from kitmsg.errors import (
     Cancelled,
     DataLoss,
-    DeadlineExceeded,
     FailedPrecondition,
     KitError,
-    NoResponders,
 )
-from kitmsg.message import encode_headers
-from kitmsg.transport.client import Before, Client, Hint
+from kitmsg.transport.caller import Before, Caller, Hint
 from kitmsg.transport.opening import OPEN_TIMEOUT
-from kitmsg.transport.replies import decode_error
-from kitmsg.transport.transfer import open_large
-from kitmsg.wire import CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -43,7 +36,7 @@ __all__ = ["StreamCall", "StreamClient"]
 T = TypeVar("T")
 
 
-class StreamClient(Client[Any, Any]):
+class StreamClient:
     """One remote procedure that streams, at a subject.
 
     Args:
@@ -78,20 +71,21 @@ class StreamClient(Client[Any, Any]):
         before: Sequence[Before] = (),
         hint: Hint | None = None,
     ) -> None:
-        super().__init__(
+        self.caller = Caller(
             bus,
             subject,
-            encode=encode,
-            decode=decode,
             name=name,
             timeout=timeout,
-            raises=raises,
+            lifetime=lifetime,
             before=before,
+            raises=raises,
             hint=hint,
         )
+        self.name = self.caller.name
+        self._encode = encode
         self._encode_item = encode_item
         self._gives_items = gives_items
-        self._lifetime = lifetime
+        self.decode_item = decode
 
     def endpoint(self) -> Endpoint[Any, Any]:
         """Return the call as an endpoint, ready for middleware.
@@ -107,57 +101,19 @@ class StreamClient(Client[Any, Any]):
             raise FailedPrecondition(
                 f"items of this call of {self.name} went already; make a new one"
             )
-        stream = await self._open(ctx, request)
+        data = self._encode(ctx, request.request)
+        stream = await self.caller.open(ctx, data)
         answer = _Answer(self, ctx, stream)
         if self._encode_item is not None and request.items is not None:
             request.has_begun = True
             answer.pump(request.items, self._encode_item)
         return answer if self._gives_items else await answer.result()
 
-    async def _open(self, ctx: Context, request: StreamRequest) -> Stream:
-        data = self._encode(ctx, request.request)
-        try:
-            return await open_large(
-                self.bus,
-                self.subject,
-                data,
-                self._fields(ctx),
-                timeout=self._time(ctx),
-                open_timeout=self.timeout,
-            )
-        except NoResponders as exc:
-            hint = await self._hint(self.subject) if self._hint else ""
-            raise NoResponders(self.subject, hint) from exc
-
-    def _time(self, ctx: Context) -> float | None:
-        """Return the seconds that the stream may take."""
-        if ctx.deadline is None:
-            return self._lifetime
-        left = ctx.deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise DeadlineExceeded(f"no time left to call {self.name}; it was not sent")
-        return left if self._lifetime is None else min(left, self._lifetime)
-
-    def _fields(self, ctx: Context) -> bytes:
-        fields = dict(ctx.metadata)
-        if ctx.caller:
-            fields[CALLER] = ctx.caller
-        for hook in self._before:
-            hook(ctx, fields)
-        return encode_headers(fields)
-
     def error_of(self, ctx: Context, stream: Stream, error: KitError) -> Exception:
         """Return what ended a stream: the endpoint's own error, if it was one."""
         if stream.end is None:
             return error
-        codec: Codec = ctx.codec or MSGPACK
-        found = decode_error(stream.end, codec=codec, declared=self._declared)
-        return found or error
-
-    @property
-    def decode_item(self) -> Decode:
-        """Reads an item of the answer."""
-        return self._decode
+        return self.caller.error_in(ctx, stream.end) or error
 
 
 class _Answer(AsyncIterator[Any]):

@@ -27,8 +27,9 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
-from kitmsg.transport.server import Server
+from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
 from kitmsg.wire import STREAM, timeout_ms
 
@@ -219,6 +220,7 @@ class StreamServer(Server):
         ctx, message = run.ctx, run.message
         started = perf_counter_ns()
         enter(ctx)
+        enter_place(self.intake.beside)
         error: BaseException | None = None
         try:
             run.begin()
@@ -247,13 +249,14 @@ class StreamServer(Server):
         if isinstance(error, asyncio.CancelledError):
             if run.cut is not None:
                 return False
-            loop_ends = _is_cancelled()  # else it is the endpoint's own
-            self._end(run, Code.UNAVAILABLE if loop_ends else Code.CANCELLED)
-            return loop_ends
+            if _is_cancelled():
+                self._end(run, Code.UNAVAILABLE)
+                return True
+            error = CancelledWithin.by(error)
         if run.cut is None:
             self._failed(run.ctx, run.message, error)
         else:
-            self._note_failure(run.ctx, error)
+            self._note_failure(run.ctx, run.message, error)
         return isinstance(error, (GeneratorExit, KeyboardInterrupt))
 
     async def _serve(self, run: _Run) -> None:

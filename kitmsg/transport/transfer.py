@@ -29,7 +29,7 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import CANCEL_FRAME, number
 from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, with_fields
+from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, milliseconds, with_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,7 +257,7 @@ def _here(message: Message, left: float) -> bytes:
     taken = {BODY.lower(), BODY_BYTES.lower(), TIMEOUT.lower()}
     fields = {n: v for n, v in message.headers.pairs() if n.lower() not in taken}
     if TIMEOUT in message.headers:
-        fields[TIMEOUT] = str(max(1, int(left * 1000)))
+        fields[TIMEOUT] = str(milliseconds(max(0.0, left)))
     return encode_headers(fields)
 
 

@@ -5,11 +5,16 @@
     load.py        imports it, and finds the services
     logs.py        lines for people or for machines
     runtime.py     serves on a bus until told to stop, then drains
+    starting.py    the order in which services start
     process.py     a worker process, seen from inside: signals, heartbeats, reports
     control.py     what parent and worker say to each other, line by line
     child.py       a worker process, seen from its parent
     parent.py      the parent process: signals, health, a supervisor
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
+    plugins.py     gateways, upstreams and exporters, found by entry points
+    gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
+    lifeline.py    a worker's connection, which its parent can cut
+    ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     prometheus.py  counters as Prometheus reads them
     here.py        one worker in this process: ``kitmsg.run(Greeter())``

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from kitmsg.worker.control import MAX_LINE, Orders, read_line, write_line
+from kitmsg.worker.lifeline import Lifeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,15 @@ class Child:
         draining: Whether it is on its way out.
         failure: Why it could not start; None when it could, or has not yet.
         drain_timeout: Longest time its drain may take, in seconds.
+        has_ended: Whether it said that its work is over; only its process goes on.
+        stuck: Services of it that take no calls, because all their threads hang.
     """
 
     def __init__(
         self,
         orders: Orders,
         process: asyncio.subprocess.Process,
+        lifeline: Lifeline,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -52,6 +56,9 @@ class Child:
         self.draining = False
         self.failure: dict[str, Any] | None = None
         self.drain_timeout = 0.0
+        self.has_ended = False
+        self.stuck: frozenset[str] = frozenset()
+        self._lifeline = lifeline
         self._process = process
         self._writer = writer
         self._ready = asyncio.Event()
@@ -72,15 +79,18 @@ class Child:
         """
         shared = orders.gateway.sockets if orders.gateway else ()
         ours, theirs = socket.socketpair()
-        with theirs:
+        line, their_line = socket.socketpair(type=socket.SOCK_DGRAM)
+        orders = msgspec.structs.replace(orders, lifeline=their_line.fileno())
+        with theirs, their_line:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the working folder may have a types.py or http.py
                 "-m",
                 "kitmsg.worker",
                 str(theirs.fileno()),
                 *orders.targets,
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(), *shared),
+                pass_fds=(theirs.fileno(), orders.lifeline, *shared),
                 env=environ,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
@@ -89,7 +99,7 @@ class Child:
             process.stdin.write(msgspec.json.encode(orders))
             await process.stdin.drain()
         process.stdin.close()
-        return cls(orders, process, reader, writer)
+        return cls(orders, process, Lifeline(line), reader, writer)
 
     @property
     def is_ready(self) -> bool:
@@ -158,6 +168,15 @@ class Child:
         """End it now."""
         self._signal(signal.SIGKILL)
 
+    def cut(self) -> bool:
+        """Cut its connection to the bus, so that others get its calls; False without one.
+
+        It connects again when it wakes.
+        """
+        is_cut = self._lifeline.cut()
+        self.connected = self.connected and not is_cut
+        return is_cut
+
     async def dump(self) -> str:
         """Return the stacks of its threads, as far as it can still write them."""
         self._dump.clear()
@@ -168,6 +187,7 @@ class Child:
     async def _hear_out(self) -> None:
         """Read what a process that has ended said last."""
         # A process that it forked may hold the socket open.
+        self._lifeline.close()
         await asyncio.wait((self._listener,), timeout=_LAST_WORDS_SECONDS)
         self._writer.close()
 
@@ -182,6 +202,7 @@ class Child:
                 self._dump.append(event)
             else:
                 self._take(event)
+        self._lifeline.close()
         self._writer.close()
         for future in self._asked.values():
             if not future.done():
@@ -193,6 +214,10 @@ class Child:
                 self.last_beat = asyncio.get_running_loop().time()
                 self.connected = bool(event["connected"])
                 self.draining = self.draining or bool(event["draining"])
+                self.stuck = frozenset(event["stuck"])
+            case "ended":
+                self.has_ended = True
+                self._lifeline.close()
             case "ready":
                 self.connected = True
                 self.drain_timeout = float(event["drain_timeout"])

@@ -2,10 +2,11 @@
 
 The worker gets its orders on its standard input, once; then both use a socket pair.
 
-    worker -> parent   {"event": "beat", "connected": true, "draining": false}
+    worker -> parent   {"event": "beat", "connected": true, "draining": false, "stuck": []}
                        {"event": "ready", "endpoints": [...], "drain_timeout": 25.0}
                        {"event": "failed", "why": "...", "is_fatal": true, "stack": "..."}
                        {"event": "report", "id": 7, ...}
+                       {"event": "ended"}
     parent -> worker   {"ask": "report", "id": 7}
 
 A line from the worker that is not JSON is part of a stack dump: `faulthandler` writes
@@ -50,7 +51,7 @@ class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is started with that is a gateway, or an upstream.
 
     Attributes:
-        kind: Package below ``kitmsg_gateways``, such as ``http``.
+        kind: Name of the plugin, such as ``http``.
         options: The fields of its `GatewayOptions`, or `UpstreamOptions`.
         sockets: Descriptors of the listening sockets that the workers share.
         upstream: Name on the bus of an upstream; "" for a gateway.
@@ -73,6 +74,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         index: Number of the worker, from 1.
         parent: Process id of the parent.
         gateway: Which gateway to be; None for a worker that serves `targets`.
+        lifeline: Descriptor of the socket for `kitmsg.worker.lifeline`.
     """
 
     targets: tuple[str, ...]
@@ -80,6 +82,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     parent: int
     gateway: GatewayOrders | None = None
+    lifeline: int = -1
 
 
 def write_line(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:

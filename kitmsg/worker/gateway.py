@@ -1,8 +1,8 @@
 """Gateways as supervised workers: several processes that take from the same sockets.
 
 The parent opens the sockets and keeps them while workers come and go, so no connection is
-lost when one is replaced.  A gateway can have workers if its package has ``listen``, which
-opens the sockets, and a ``serve`` that takes them.
+lost when one is replaced.  A gateway can have workers if its module has ``listen``, see
+`kitmsg.worker.plugins`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
-import importlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import msgspec
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.worker.control import GatewayOrders, Orders
 from kitmsg.worker.parent import run_parent
+from kitmsg.worker.plugins import GATEWAYS, listen
 from kitmsg.worker.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -32,18 +32,15 @@ def run_gateways(kind: str, options: Any, settings: Settings) -> int:
     """Run `settings.workers` gateways on one port until a signal; returns the exit code.
 
     Args:
-        kind: Package below ``kitmsg_gateways``, such as ``http``.
+        kind: Name of the plugin, such as ``http``.
         options: Its `GatewayOptions`.
         settings: How the workers connect and log, and how many there are.
 
     Raises:
         FailedPrecondition: The address cannot be had, or this kind has no workers.
     """
-    module = importlib.import_module(f"kitmsg_gateways.{kind}")
-    if not hasattr(module, "listen"):
-        raise FailedPrecondition(f"the {kind} gateway runs in one process only")
     try:
-        sockets: list[socket.socket] = module.listen(options)
+        sockets = listen(GATEWAYS.load(kind), kind, options)
     except OSError as exc:
         raise address_error(options, exc) from exc
 
@@ -104,10 +101,10 @@ class GatewayRuntime(Runtime):
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
-        module = importlib.import_module(f"kitmsg_gateways.{orders.kind}")
-        options = msgspec.convert(orders.options, type=module.GatewayOptions)
+        gateway = GATEWAYS.load(orders.kind)
+        options = msgspec.convert(orders.options, type=gateway.GatewayOptions)
         sockets = [socket.socket(fileno=number) for number in orders.sockets]
-        self._server = await module.serve(kit, options, sockets=sockets)
+        self._server = await gateway.serve(kit, options, sockets=sockets)
         return True
 
     async def _end(self, kit: Kit) -> None:

@@ -81,11 +81,14 @@ class HealthServer:
         return (200 if is_well else 503), {"status": word, "workers": workers}
 
     def readiness(self) -> tuple[int, dict[str, Any]]:
-        """Return the status and body of ``/readyz``: does any worker serve calls?"""
+        """Return the status and body of ``/readyz``: is every service served?"""
         workers = self._workers()
-        is_ready = not self._supervisor.is_stopping and any(
-            worker["state"] == "ready" and worker["is_turning"] for worker in workers
-        )
+        serving = [w for w in workers if w["state"] == "ready" and w["is_turning"]]
+        is_ready = bool(serving) and not self._supervisor.is_stopping
+        if serving and set(serving[0]["stuck"]).intersection(
+            *(worker["stuck"] for worker in serving)
+        ):
+            is_ready = False
         word = "ready" if is_ready else "not ready"
         return (200 if is_ready else 503), {"status": word, "workers": workers}
 
@@ -109,6 +112,7 @@ class HealthServer:
                 "pid": slot.child.pid,
                 "state": slot.child.state,
                 "restarts": slot.restarts,
+                "stuck": sorted(slot.child.stuck),
                 "is_turning": slot.child.last_beat is None
                 or now - slot.child.last_beat < _MAX_SILENCE,
             }

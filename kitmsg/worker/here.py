@@ -12,6 +12,7 @@ from kitmsg import loops
 from kitmsg.errors import KitError
 from kitmsg.service import Service
 from kitmsg.worker import logs
+from kitmsg.worker.ending import end_without
 from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.settings import Settings, load_settings
 
@@ -60,7 +61,9 @@ async def _serve(services: tuple[Service | Factory, ...], settings: Settings) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    return await runtime.serve()
+    is_well = await runtime.serve()
+    await end_without(runtime.executors, 0 if is_well else 1)
+    return is_well
 
 
 def _is(service: object) -> bool:

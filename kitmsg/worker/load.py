@@ -1,6 +1,7 @@
 """Imports targets and finds the services in them.
 
-What is loaded is run: a module is imported with its folder first on the path.
+What is loaded is run: a module is imported with its folder on the path, after the standard
+library.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kitmsg.errors import InvalidArgument, NotFound
+from kitmsg.importpath import add_folder
 from kitmsg.service import Service
 from kitmsg.service.declare import need_apart, unservable
-from kitmsg.worker.targets import Target, parse_target
+from kitmsg.worker.targets import Target, locate, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,8 +67,7 @@ def load(texts: Iterable[str]) -> list[Factory]:
 
 def _load(target: Target) -> list[Factory]:
     root = str(Path(target.root or ".").resolve())
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    add_folder(root)
     modules = [_import(name, target) for name in target.modules]
     if target.name:
         return [_pick(modules[0], target)]
@@ -96,9 +97,11 @@ def _import(name: str, target: Target) -> ModuleType:
 
 
 def _checked(module: ModuleType, target: Target) -> ModuleType:
-    """Refuse a module that is not the file asked for but another of its name."""
-    place = Path(getattr(module, "__file__", None) or "")
-    if target.root and not place.resolve().is_relative_to(Path(target.root)):
+    """Refuse a module that is not the one asked for but another of its name."""
+    place = Path(getattr(module, "__file__", None) or "").resolve()
+    is_file = target.root and not place.is_relative_to(Path(target.root))
+    is_stdlib = module.__name__ in sys.stdlib_module_names and locate(target)
+    if is_file or is_stdlib:
         raise BrokenTarget(
             f"cannot import {target.text}: another module is named"
             f" {module.__name__!r}; rename the file"

@@ -34,7 +34,9 @@ from kitmsg.worker.control import (
     read_line,
     write_line,
 )
+from kitmsg.worker.ending import end_without
 from kitmsg.worker.gateway import GatewayRuntime
+from kitmsg.worker.lifeline import lend
 from kitmsg.worker.load import load
 from kitmsg.worker.runtime import Runtime, process_facts
 from kitmsg.worker.upstream import UpstreamRuntime
@@ -79,7 +81,8 @@ def main(argv: list[str]) -> int:
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
-    return loops.run(_serve(channel, make))
+    lifeline = socket.socket(fileno=orders.lifeline)
+    return loops.run(_serve(channel, lifeline, make))
 
 
 def _maker(orders: Orders) -> Callable[[], Runtime]:
@@ -103,15 +106,23 @@ def failure(error: BaseException) -> dict[str, Any]:
     }
 
 
-async def _serve(channel: socket.socket, make: Callable[[], Runtime]) -> int:
-    return await _Worker(channel, make()).run()
+async def _serve(
+    channel: socket.socket, lifeline: socket.socket, make: Callable[[], Runtime]
+) -> int:
+    runtime = make()
+    code = await _Worker(channel, lifeline, runtime).run()
+    await end_without(runtime.executors, code)
+    return code
 
 
 class _Worker:
     """The event loop's side of one worker process."""
 
-    def __init__(self, channel: socket.socket, runtime: Runtime) -> None:
+    def __init__(
+        self, channel: socket.socket, lifeline: socket.socket, runtime: Runtime
+    ) -> None:
         self._channel = channel
+        self._lifeline = lifeline
         self._runtime = runtime
 
     async def run(self) -> int:
@@ -126,7 +137,7 @@ class _Worker:
             asyncio.create_task(self._listen(reader, writer)),
         ]
         try:
-            is_well = await runtime.serve(lambda: write_line(writer, self._ready()))
+            is_well = await runtime.serve(lambda: self._is_ready(writer))
         except Exception as exc:  # noqa: BLE001  # told to the parent, whatever it is
             event = failure(exc)
             write_line(writer, event)
@@ -136,6 +147,7 @@ class _Worker:
         finally:
             for task in tasks:
                 task.cancel()
+            write_line(writer, {"event": "ended"})
             writer.close()
         return 0 if is_well else EXIT_FAILED
 
@@ -149,6 +161,7 @@ class _Worker:
                     "event": "beat",
                     "connected": runtime.is_connected,
                     "draining": runtime.is_draining,
+                    "stuck": runtime.stuck,
                 },
             )
             await asyncio.sleep(BEAT_SECONDS)
@@ -164,12 +177,18 @@ class _Worker:
             _log.warning("the parent process is gone; this worker drains and ends")
             self._runtime.stop()
 
-    def _ready(self) -> dict[str, Any]:
-        return {
-            "event": "ready",
-            "services": [host.service.name for host in self._runtime.hosts],
-            "drain_timeout": self._runtime.max_drain,
-        }
+    def _is_ready(self, writer: asyncio.StreamWriter) -> None:
+        runtime = self._runtime
+        if runtime.kit is not None and runtime.hosts:
+            lend(self._lifeline, runtime.kit.bus)
+        write_line(
+            writer,
+            {
+                "event": "ready",
+                "services": [host.service.name for host in runtime.hosts],
+                "drain_timeout": runtime.max_drain,
+            },
+        )
 
     def _report(self) -> dict[str, Any]:
         runtime = self._runtime
@@ -194,6 +213,8 @@ def describe(host: ServiceHost) -> dict[str, Any]:
         "instance": host.id,
         "running": box.running,
         "waiting": box.waiting,
+        "held": box.held,
+        "quarantined": host.quarantine.refused,
         "concurrency": box.concurrency,
         "mailbox": box.size,
         "endpoints": host.snapshots(),

@@ -28,7 +28,9 @@ _COUNTERS: Final = {
 _GAUGES: Final = {
     "running": "Turns that run now.",
     "waiting": "Turns that wait in the mailbox.",
+    "held": "Turns whose call is over but whose thread still runs.",
 }
+_QUARANTINED: Final = "Asks refused because they had restarted the service repeatedly."
 _NS: Final = 1e9
 
 
@@ -121,14 +123,18 @@ def _histogram(name: str, labels: str, stats: dict[str, Any]) -> Iterator[str]:
 
 
 def _service_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
-    for field, text in _GAUGES.items():
-        name = f"kitmsg_mailbox_{field}"
+    rows = [
+        (f"kitmsg_mailbox_{field}", field, "gauge", text)
+        for field, text in _GAUGES.items()
+    ]
+    rows.append(("kitmsg_quarantined_total", "quarantined", "counter", _QUARANTINED))
+    for name, field, kind, text in rows:
         samples = [
             f"{name}{{{_labels(service=s['service'], worker=worker)}}} {s[field]}"
             for worker, _, report in known
             for s in report["services"]
         ]
-        yield name, "gauge", text, samples
+        yield name, kind, text, samples
 
 
 def _worker_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:

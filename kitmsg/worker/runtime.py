@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.service import Kit, Service
+from kitmsg.worker.ending import THREADS
+from kitmsg.worker.starting import start_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     from kitmsg.bus import Bus
     from kitmsg.service import ServiceHost
@@ -55,6 +58,7 @@ class Runtime:
         self.hosts: list[ServiceHost] = []
         self.is_ready = False
         self.is_draining = False
+        self._threads: ThreadPoolExecutor | None = None  # from `serve` on
 
     def add(self, service: Service | Factory) -> None:
         """Serve `service` too; before `serve` has begun to."""
@@ -82,6 +86,18 @@ class Runtime:
         """Whether the bus can be reached now."""
         return self.kit is not None and self.kit.bus.is_connected
 
+    @property
+    def stuck(self) -> list[str]:
+        """The services all of whose threads hang; see `Mailbox.is_stuck`."""
+        hosts = self.hosts
+        return [h.service.name for h in hosts if h.intake.mailbox.is_stuck]
+
+    @property
+    def executors(self) -> list[Executor]:
+        """What has threads here."""
+        of_services = [host.intake.beside.executor for host in self.hosts]
+        return [each for each in (self._threads, *of_services) if each is not None]
+
     async def serve(self, on_ready: Callable[[], None] | None = None) -> bool:
         """Connect, serve until `stop`, drain.
 
@@ -95,9 +111,9 @@ class Runtime:
             KitError: The bus refuses this client.
             Exception: Whatever a service's `start` raises.
         """
-        # Mailboxes bound how many of them are used; Python's own bound is 5 or so.
-        threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="kit")
-        asyncio.get_running_loop().set_default_executor(threads)
+        # Of services' own `to_thread`; Python's own bound is 5 or so.
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=THREADS)
+        asyncio.get_running_loop().set_default_executor(self._threads)
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
@@ -113,8 +129,7 @@ class Runtime:
             await self._end(self.kit)
 
     async def _start(self, kit: Kit) -> bool:
-        for service in self._services:
-            self.hosts.append(await kit.serve(service))
+        await start_all(kit, self._services, self.hosts)
         return True
 
     async def _until_stop(self, work: Any) -> Any:

@@ -33,6 +33,9 @@ _STABLE_SECONDS: Final = 60.0
 _PROGRESS_SECONDS: Final = 5.0
 _GROUP_SECONDS: Final = 0.25  # between one process and the next of a group to hear
 _MAX_DOUBLINGS: Final = 30
+_LOOK_SECONDS: Final = 0.2  # between one look at the workers' heartbeats and the next
+_SILENT_SECONDS: Final = 1.1  # two heartbeats, and a little
+_ALONE_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -340,40 +343,61 @@ class Supervisor:
     # -- the watchdog
 
     async def _watch(self) -> None:
-        limit = self._settings.watchdog
-        if not limit:
-            return
         loop = asyncio.get_running_loop()
-        step = min(1.0, limit / 4)
+        limit = self._settings.watchdog
         while True:
             before = loop.time()
-            await asyncio.sleep(step)
+            await asyncio.sleep(_LOOK_SECONDS)
             now = loop.time()
-            if now - before > 2 * step + 0.5:
-                self._forgive(now)  # this process itself stood still
-                continue
+            self._forgive(now - before - _LOOK_SECONDS, now)
             for child in self.children:
-                beat = child.last_beat
-                if child.is_alive and beat is not None and now - beat > limit:
-                    await self._replace_stuck(child, now - beat)
+                silent = 0.0 if child.last_beat is None else now - child.last_beat
+                if child.is_alive and limit and silent > limit:
+                    await self._replace_stuck(child, silent)
+                elif child.is_ready and silent > self._patience(child, now):
+                    self._cut(child, silent)
 
-    def _forgive(self, now: float) -> None:
+    def _forgive(self, late: float, now: float) -> None:
+        """Take what this process itself was late off the silence of its workers."""
         for child in self.children:
             if child.last_beat is not None:
-                child.last_beat = now
+                child.last_beat = min(now, child.last_beat + late)
+
+    def _patience(self, child: Child, now: float) -> float:
+        """Return for how long a worker may be silent until its calls go to others.
+
+        Long when there are no others here: a pause then costs the calls in it, and there
+        may be nobody else to take them.
+        """
+        others = any(
+            other.is_ready and now - (other.last_beat or 0.0) < _SILENT_SECONDS
+            for other in self.children
+            if other is not child
+        )
+        return _SILENT_SECONDS if others else _ALONE_SECONDS
+
+    def _cut(self, child: Child, seconds: float) -> None:
+        if child.cut():
+            _log.warning(
+                "worker %d: its event loop has stood still for %.1f s; its connection is"
+                " cut, so that calls go to others",
+                child.orders.index,
+                seconds,
+                extra={"child": child.pid},
+            )
 
     async def _replace_stuck(self, child: Child, seconds: float) -> None:
         stacks = await child.dump()
         facts: dict[str, Any] = {"child": child.pid}
         if stacks:
             facts["stacks"] = stacks.rstrip()
-        _log.error(
-            "worker %d: its event loop has stood still for %.1f s; killed. Blocking code"
-            " belongs in a plain `def` endpoint, which runs in a thread",
-            child.orders.index,
-            seconds,
-            extra=facts,
+        why = (
+            "it has drained, but its process goes on after %.1f s; killed"
+            if child.has_ended
+            else "its event loop has stood still for %.1f s; killed. Blocking code belongs"
+            " in a plain `def` endpoint, which runs in a thread"
         )
+        _log.error(f"worker %d: {why}", child.orders.index, seconds, extra=facts)
         child.kill()
         await child.wait()
 

@@ -6,7 +6,6 @@ A worker that is replaced, as at SIGHUP, reads anew what the server offers.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from kitmsg.errors import InvalidArgument
 from kitmsg.worker.control import GatewayOrders
 from kitmsg.worker.parent import run_parent
+from kitmsg.worker.plugins import UPSTREAMS
 from kitmsg.worker.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_upstream(
     """Serve an upstream until a signal; returns the exit code.
 
     Args:
-        kind: Package below ``kitmsg_gateways``, such as ``http``.
+        kind: Name of the plugin, such as ``http``.
         name: Name on the bus.
         addresses: Where the server is.
         options: Its `UpstreamOptions`.
@@ -63,12 +63,10 @@ class UpstreamRuntime(Runtime):
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
-        module = importlib.import_module(f"kitmsg_gateways.{orders.kind}.upstream")
-        options = msgspec.convert(orders.options, type=module.UpstreamOptions)
+        kind = UPSTREAMS.load(orders.kind)
+        options = msgspec.convert(orders.options, type=kind.UpstreamOptions)
         try:
-            made = await module.open_upstream(
-                orders.upstream, orders.addresses, options
-            )
+            made = await kind.open_upstream(orders.upstream, orders.addresses, options)
         except ValueError as exc:  # as wrong as it is now it will be at the next start
             raise InvalidArgument(str(exc)) from exc
         self.add(made)

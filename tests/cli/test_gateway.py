@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import ssl
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,28 @@ def test_serves_what_is_on_the_bus(shop: str, tmp_path: Path) -> None:
             assert response.read() == b"2.5"
         command.send(signal.SIGTERM)
         assert command.ends() == 0
+
+
+def test_a_middleware_stands_around_its_calls(shop: str, tmp_path: Path) -> None:
+    """``--middleware`` names it; it sees the endpoint and may answer for it."""
+    (tmp_path / "guards.py").write_text(
+        "from kitmsg.errors import NotFound\n"
+        "def closed(endpoint):\n"
+        "    async def call(ctx, data):\n"
+        "        raise NotFound(f'{ctx.endpoint} is closed today')\n"
+        "    return call\n"
+        "all_of_them = [closed]\n"
+    )
+    words = ["-m", "kitmsg.cli", "gateway", "http", "--port", "0"]
+    words += ["--middleware", "guards:all_of_them"]
+    with Command(words, tmp_path, nats_url=shop) as command:
+        command.says("ready at")
+        found = re.search(r"ready at (http://\S+)", command.output)
+        assert found
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{found[1]}/price/tea", timeout=5)
+        assert caught.value.code == 404
+        assert b"shop.price is closed today" in caught.value.read()
 
 
 def test_ends_while_it_waits_for_the_bus(tmp_path: Path) -> None:

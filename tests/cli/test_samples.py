@@ -95,3 +95,11 @@ def test_a_type_within_itself_ends() -> None:
     tree = schema(kids={"type": "array", "items": {"$ref": "#/$defs/T"}})
     request = sample_request({"$ref": "#/$defs/T", "$defs": {"T": tree}})
     assert "kids" in request
+
+
+def test_a_schema_that_is_a_choice_of_itself_has_a_sample() -> None:
+    """References lead anywhere in the document, and in no circle."""
+    itself = {"$ref": "#/definitions/Tree"}
+    tree = {"anyOf": [{"type": "null"}, itself, {"type": "integer"}]}
+    request = {**schema(root=itself), "definitions": {"Tree": tree}}
+    assert sample_request(request) == {"root": 1}

@@ -15,8 +15,8 @@ import kitmsg_gateways.http
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import Code
 from kitmsg_gateways.http import GatewayOptions, jsonrpc
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.pages import RESERVED
-from kitmsg_gateways.http.problem import Problem
 from tests.require import need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()

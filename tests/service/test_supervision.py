@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from kitmsg import BusinessError, Kit, Service, Supervision, endpoint
-from kitmsg.errors import Internal, NotFound
+from kitmsg.errors import FailedPrecondition, Internal, NotFound
 from kitmsg.service.host import RestartsExceeded, ServiceHost
 
 
@@ -58,9 +58,9 @@ def no_lives() -> None:
     Fragile.made.clear()
 
 
-async def fail(kit: Kit) -> None:
+async def fail(kit: Kit, how: str = "bug") -> None:
     with pytest.raises(Internal):
-        await kit.client(Fragile).fail()
+        await kit.client(Fragile).fail(how)
     await asyncio.sleep(0.1)
 
 
@@ -129,12 +129,49 @@ async def test_too_many_restarts_end_the_host(kit: Kit) -> None:
     await fail(kit)
     await fail(kit)
     assert not host.failed.done()
-    await fail(kit)
+    await fail(kit, "another bug")
+    await fail(kit, "a third")
+    await fail(kit, "a fourth")
     with pytest.raises(RestartsExceeded, match="failed more than 2 times in 10 s") as e:
         await host.failed
     assert isinstance(e.value.__cause__, RuntimeError)
     assert "RuntimeError" in str(e.value)
-    assert len(Fragile.made) == 3
+    assert len(Fragile.made) == 5
+
+
+async def test_a_poison_request_is_refused_before_it_ends_the_host(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What restarted the instance `max_restarts` times is refused by its hash, and alone."""
+    host = await kit.serve(Fragile)
+    client = kit.client(Fragile)
+    for how in ("bug", "another bug"):  # each has all of the restarts
+        await fail(kit, how)
+        await fail(kit, how)
+        for _ in range(20):
+            with pytest.raises(
+                FailedPrecondition, match="restarted the service 2 times"
+            ):
+                await client.fail(how)
+    assert host.quarantine.refused == 40
+    assert len(Fragile.made) == 5
+    assert caplog.text.count("it is refused now") == 2
+    assert await client.bump() == 1
+    with pytest.raises(Declared):
+        await client.fail("declared")
+    assert not host.failed.done()
+
+
+async def test_quarantine_ends_with_the_window(kit: Kit) -> None:
+    """A request may try again later, and goes on to be no worker's end."""
+    host = await kit.serve(Fragile)
+    for _ in range(50):
+        with pytest.raises((Internal, FailedPrecondition)):
+            await kit.client(Fragile).fail()
+        await asyncio.sleep(1)
+    assert not host.failed.done()
+    assert 8 <= len(Fragile.made) - 1 <= 10
+    assert host.quarantine.refused + len(Fragile.made) - 1 == 50
 
 
 async def test_the_window_slides(kit: Kit) -> None:

@@ -44,6 +44,7 @@ class Command:
         *,
         nats_url: str = "",
         environ: dict[str, str] | None = None,
+        program: str = sys.executable,
     ) -> None:
         clean = {
             name: text
@@ -54,7 +55,7 @@ class Command:
         self._log = folder / f"command-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *args],
+                [program, *args],
                 cwd=folder,
                 env=clean | (environ or {}),
                 stdin=subprocess.DEVNULL,

@@ -42,7 +42,7 @@ class Brittle(Service):
     supervision = Supervision(policy="restart", max_restarts=1, window=60.0)
 
     @endpoint
-    async def fail(self) -> int:
+    async def fail(self, how: str) -> int:
         raise RuntimeError("no luck")
 
     @endpoint
@@ -55,6 +55,14 @@ class Library(Service):
     @endpoint
     def meet(self) -> int:
         return tables.wait(20)
+
+class Hanging(Service):
+    concurrency = 2
+    drain_timeout = 0.5
+
+    @endpoint
+    def read(self) -> None:
+        threading.Event().wait()
 
 class Messy(Service):
     @endpoint

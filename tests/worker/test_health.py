@@ -114,6 +114,29 @@ async def test_is_not_healthy_while_a_worker_stands_still(
         command.ends()
 
 
+async def test_is_not_ready_while_the_threads_of_a_service_hang(
+    start: Callable[..., Command], nats_server: EmbeddedServer, port: int
+) -> None:
+    """A service whose threads all hang is named, and not ready; the worker is healthy."""
+    args = ("office:Hanging", "office:Desk", "--health", str(port))
+    with start(*args) as command:
+        command.says("is serving as", 2)
+        until(lambda: ask(port, "/readyz")[0] == 200, "ready")
+        async with kitmsg.connect(nats_server.url) as kit:
+            for _ in range(2):
+                with pytest.raises(kitmsg.KitError):
+                    await kit.call("hanging.read", timeout=0.1)
+            until(lambda: ask(port, "/readyz")[0] == 503, "not ready")
+            assert await kit.call("desk.pid")
+        (worker,) = json.loads(ask(port, "/readyz")[1])["workers"]
+        assert worker["stuck"] == ["hanging"]
+        assert ask(port, "/healthz")[0] == 200
+        assert (
+            'kitmsg_mailbox_held{service="hanging",worker="1"} 2'
+            in ask(port, "/metrics")[1]
+        )
+
+
 async def test_counts_as_prometheus_reads(
     start: Callable[..., Command], nats_server: EmbeddedServer, port: int
 ) -> None:

@@ -16,6 +16,8 @@ def report(**stats: object) -> dict[str, object]:
         "service": "a",
         "running": 1,
         "waiting": 2,
+        "held": 1,
+        "quarantined": 3,
         "endpoints": {"a.b": endpoint},
     }
     return {
@@ -30,6 +32,8 @@ def test_counters_carry_labels() -> None:
     text = render([(7, 0, report(requests=3))])
     assert 'kitmsg_requests_total{service="a",endpoint="a.b",worker="7"} 3\n' in text
     assert 'kitmsg_mailbox_waiting{service="a",worker="7"} 2\n' in text
+    assert 'kitmsg_mailbox_held{service="a",worker="7"} 1\n' in text
+    assert 'kitmsg_quarantined_total{service="a",worker="7"} 3\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
 
 

@@ -14,7 +14,7 @@ import pytest
 import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.discovery.subject import find_stats
-from kitmsg.errors import KitError
+from kitmsg.errors import DeadlineExceeded, KitError
 from kitmsg.worker import supervisor
 from kitmsg.worker.settings import Settings
 from kitmsg.worker.supervisor import Backoff
@@ -205,10 +205,10 @@ async def test_a_service_that_fails_too_often_ends_its_worker(
         async with kitmsg.connect(nats_server.url) as kit:
             before = await kit.call("brittle.pid")
             with pytest.raises(KitError):
-                await kit.call("brittle.fail")
+                await kit.call("brittle.fail", how="one")
             command.says("was restarted")
             with pytest.raises(KitError):
-                await kit.call("brittle.fail")
+                await kit.call("brittle.fail", how="two")
             command.says("ended with code 1")
             command.says(READY, 2)
             assert await answer(kit, "brittle.pid") != before
@@ -238,6 +238,25 @@ async def test_blocking_endpoints_have_a_thread_each(
         async with kitmsg.connect(nats_server.url) as kit:
             met = await asyncio.gather(*(kit.call("library.meet") for _ in range(20)))
         assert sorted(met) == list(range(20))
+
+
+async def test_threads_that_hang_do_not_hold_up_the_end(
+    start: Callable[..., Command], nats_server: EmbeddedServer
+) -> None:
+    """They are named and left behind; the worker ends well, and is not said to hang."""
+    with start("office:Hanging", "--watchdog", "1") as command:
+        command.says(READY)
+        async with kitmsg.connect(nats_server.url) as kit:
+            with pytest.raises(DeadlineExceeded):
+                await kit.call("hanging.read", timeout=0.1)
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
+        assert (
+            "ends without 1 threads that still run: kitmsg-hanging_0" in command.output
+        )
+        assert "in read" in command.output
+        assert "stood still" not in command.output
+        assert "killed" not in command.output
 
 
 async def test_a_stop_that_fails_is_logged(start: Callable[..., Command]) -> None:

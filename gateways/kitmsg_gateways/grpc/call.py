@@ -6,15 +6,17 @@ Hot path: `Calls.ask` runs for every unary call and is flat on purpose.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
 import msgspec
 from grpc.aio import EOF, BaseError
 
+from kitmsg import wire
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
@@ -24,28 +26,28 @@ from kitmsg.codec import (
     by_content_type,
 )
 from kitmsg.errors import (
-    BusDenied,
     Code,
     DataLoss,
+    DeadlineExceeded,
     Internal,
     InvalidArgument,
     KitError,
-    NoResponders,
     ResourceExhausted,
-    outward,
 )
-from kitmsg.transport import transfer
-from kitmsg.transport.replies import decode_error, reply_codec
-from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
-from kitmsg_gateways.grpc.metadata import Forwarding, timeout_of
+from kitmsg.transport.replies import reply_codec
+from kitmsg.wire import CONTENT_TYPE, ERROR
+from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
 from kitmsg_gateways.metrics import UNKNOWN_METHOD
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.grpc.method import Handler, Method
+    from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.metrics import Metrics
     from kitmsg_gateways.grpc.options import GatewayOptions
 
@@ -54,13 +56,9 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.grpc")
 _access = logging.getLogger("kitmsg_gateways.grpc.access")
 
-_GONE: Final = "it is known, but every instance is full, leaving or gone"
 _OK: Final = "ok"
-_ENDLESS: Final = 1e8  # seconds: three years; `Kit-Timeout` has no room for much more
 _ServicerContext: TypeAlias = Any
 _Work: TypeAlias = Callable[[Any, _ServicerContext], Awaitable[Any]]
-
-T = TypeVar("T")
 
 
 class Calls:
@@ -76,7 +74,13 @@ class Calls:
     """
 
     def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
-        self._bus = bus
+        self._callers = Callers(
+            bus,
+            "grpc",
+            timeout=options.timeout,
+            max_timeout=options.max_timeout,
+            middleware=options.middleware,
+        )
         self._options = options
         self._metrics = metrics
         self._forwarding = Forwarding(options)
@@ -137,52 +141,45 @@ class Calls:
         return handle
 
     def _unary(self, method: Method) -> _Work:
-        bus, options, forwarding = self._bus, self._options, self._forwarding
-        endpoint, codec = method.endpoint, method.codec.content_type
-        subject, default = endpoint.subject, endpoint.timeout
+        callers, forwarding = self._callers, self._forwarding
+        endpoint, codec = method.endpoint, method.codec
+        caller = callers.of(endpoint)
         read, write = method.read, method.write
 
         async def ask(data: bytes, context: _ServicerContext) -> bytes:
-            left = timeout_of(context.time_remaining(), default, options)
-            given = context.invocation_metadata()
-            block, request_id, is_given = forwarding.block(given, left, codec)
+            left = callers.seconds(_left(context), endpoint)
+            fields, is_given = forwarding.fields(context.invocation_metadata())
             if is_given:
-                context.set_trailing_metadata(((REQUEST_ID, request_id),))
+                context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
+            ctx = callers.context(caller, codec, left, fields)
             try:
-                payload = read(data)
-                if len(payload) + len(block) > bus.max_payload:
-                    reply = await transfer.request(bus, subject, payload, left, block)
-                else:
-                    reply = await bus.request(subject, payload, left, block)
+                reply = await caller.ask(ctx, read(data))
+            except KitError as exc:
+                exc.request_id = exc.request_id or ctx.metadata[wire.REQUEST_ID]
+                return _confessed(_failure_of(exc, method), method)
+            try:
                 if not reply.header_block:
                     return write(reply.data)
-                if transfer.is_elsewhere(reply.header_block):
-                    reply = await transfer.fetch(
-                        bus, reply, left, "the reply", transfer.MAX_BYTES
-                    )
-                return _answer(reply, method)
-            except Failure as failure:
-                return _confessed(failure, method)
-            except KitError as exc:
-                raise _known(exc, method, request_id) from exc
+                return write(_payload(reply, method))
+            except DataLoss as exc:
+                raise Failure(caller.explained(ctx, exc)) from exc
 
         return ask
 
     def _out(self, method: Method) -> _Work:
         async def work(data: bytes, context: _ServicerContext) -> None:
-            stream, request_id = await self._open(method, method.read(data), context)
-            pumping = _pump(stream, method, context, self._options)
-            await _guarded(pumping, stream, method, request_id)
+            async with self._open(method, method.read(data), context) as stream:
+                await _pump(stream, method, context, self._options)
 
         return work
 
     def _in(self, method: Method) -> _Work:
         async def work(_: Any, context: _ServicerContext) -> bytes:
             payload = await _opening(method, context)
-            stream, request_id = await self._open(method, payload, context)
-            self._start_feeding(stream, method, context)
             try:
-                return await _guarded(_only(stream, method), stream, method, request_id)
+                async with self._open(method, payload, context) as stream:
+                    self._start_feeding(stream, method, context)
+                    return await _only(stream, method)
             except Failure as failure:
                 return _confessed(failure, method)
 
@@ -191,10 +188,9 @@ class Calls:
     def _both(self, method: Method) -> _Work:
         async def work(_: Any, context: _ServicerContext) -> None:
             payload = await _opening(method, context)
-            stream, request_id = await self._open(method, payload, context)
-            self._start_feeding(stream, method, context)
-            pumping = _pump(stream, method, context, self._options)
-            await _guarded(pumping, stream, method, request_id)
+            async with self._open(method, payload, context) as stream:
+                self._start_feeding(stream, method, context)
+                await _pump(stream, method, context, self._options)
 
         return work
 
@@ -208,26 +204,40 @@ class Calls:
         self._feeders.add(feeder)
         feeder.add_done_callback(self._feeders.discard)
 
+    @contextlib.asynccontextmanager
     async def _open(
         self, method: Method, payload: bytes, context: _ServicerContext
-    ) -> tuple[Stream, str]:
-        """Open a stream on the bus; returns it and the request id."""
-        left = context.time_remaining()
-        if left is not None and left > _ENDLESS:
-            left = None
-        block, request_id, is_given = self._forwarding.block(
-            context.invocation_metadata(), None, method.codec.content_type
-        )
+    ) -> AsyncIterator[Stream]:
+        """Open a stream on the bus; it ends with the context, its errors as failures."""
+        fields, is_given = self._forwarding.fields(context.invocation_metadata())
         if is_given:
-            context.set_trailing_metadata(((REQUEST_ID, request_id),))
-        subject = method.endpoint.subject
+            context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
+        caller = self._callers.of(method.endpoint)
+        ctx = self._callers.context(caller, method.codec, _left(context), fields)
+        stream: Stream | None = None
         try:
-            stream = await transfer.open_large(
-                self._bus, subject, payload, block, timeout=left
-            )
+            stream = await caller.open(ctx, payload)
+            yield stream
         except KitError as exc:
-            raise _known(exc, method, request_id) from exc
-        return stream, request_id
+            error = exc if stream is None else caller.stream_error(ctx, stream, exc)
+            raise _failure_of(error, method) from exc
+        finally:
+            if stream is not None:
+                stream.cancel()
+
+
+def _left(context: _ServicerContext) -> float | None:
+    """Return the seconds until the client's deadline; None without one.
+
+    Raises:
+        DeadlineExceeded: There are none left.
+    """
+    left: float | None = context.time_remaining()
+    if left is None or left >= wire.MAX_TIMEOUT:
+        return None
+    if left <= 0:
+        raise DeadlineExceeded("the call took all its time to arrive")
+    return left
 
 
 def _confessed(failure: Failure, method: Method) -> bytes:
@@ -239,19 +249,6 @@ def _confessed(failure: Failure, method: Method) -> bytes:
     if failure.is_business and method.confess is not None:
         return method.confess(failure.error)
     raise failure
-
-
-def _answer(reply: Message, method: Method) -> bytes:
-    """Return the message that a reply with headers stands for.
-
-    Raises:
-        Failure: It tells of one.
-        DataLoss: It cannot be read.
-    """
-    failure = failure_in(reply, method)
-    if failure is not None:
-        raise failure
-    return method.write(_payload(reply, method))
 
 
 def _payload(reply: Message, method: Method) -> bytes:
@@ -308,45 +305,17 @@ async def _only(stream: Stream, method: Method) -> bytes:
     raise Internal(f"{method.path} ended without a result")
 
 
-async def _guarded(
-    work: Awaitable[T], stream: Stream, method: Method, request_id: str
-) -> T:
-    """Await `work` on a stream; the stream ends with it, and its error is told well."""
-    try:
-        return await work
-    except KitError as exc:
-        if stream.end is not None and stream.error is exc:
-            failure = failure_in(stream.end, method)
-            if failure is not None:
-                raise failure from exc
-        raise _known(exc, method, request_id) from exc
-    finally:
-        stream.cancel()
-
-
-def failure_in(reply: Message, method: Method) -> Failure | None:
-    """Return the failure that a reply's headers tell of; None for a success.
-
-    Raises:
-        DataLoss: They cannot be read.
-    """
-    error = decode_error(reply, codec=method.codec, declared={})
-    if not isinstance(error, KitError):
-        return None
-    headers = reply.headers
-    name = headers.get(ERROR, "")
-    if name:
-        is_bare = method.endpoint.wire == "gokit"  # its body is the text again
-        fields = {} if is_bare else _fields(reply, method)
-        typed = method.typed(name, fields) if method.typed is not None else None
-        service = method.endpoint.service
-        return Failure(error, name, service, fields, typed, is_business=True)
-    if CODE not in headers and error.code is Code.INTERNAL:
-        # A foreign service often sends the text of its exception, which is not for
-        # everybody.
-        _log.warning("%s failed: %s", method.path, error)
-        return Failure(Internal(f"{method.path} failed; the gateway's log says more"))
-    return Failure(error)
+def _failure_of(error: KitError, method: Method) -> Failure:
+    """Return the failure that stands for an error of a call."""
+    reply = error.reply
+    name = "" if reply is None else reply.headers.get(ERROR, "")
+    if not name:
+        return Failure(error)
+    is_bare = method.endpoint.wire == "gokit"  # its body is the text again
+    fields = {} if is_bare else _fields(reply, method)
+    typed = method.typed(name, fields) if method.typed is not None else None
+    service = method.endpoint.service
+    return Failure(error, name, service, fields, typed, is_business=True)
 
 
 def _fields(reply: Message, method: Method) -> dict[str, Any]:
@@ -363,19 +332,6 @@ def _fields(reply: Message, method: Method) -> dict[str, Any]:
     except (*DECODE_ERRORS, KitError):
         found = None
     return found if isinstance(found, dict) else {}
-
-
-def _known(error: KitError, method: Method, request_id: str) -> KitError:
-    """Return `error` with what the caller can go by; what is not for it is logged."""
-    if type(error) is NoResponders:
-        # Nobody is asked who is there: it would be done for each of a flood of calls.
-        error = NoResponders(method.endpoint.subject, _GONE)
-    if not error.request_id:
-        error.request_id = request_id
-    if isinstance(error, (BusDenied, DataLoss)):
-        where = method.path, method.endpoint.subject
-        _log.warning("%s (%s): %s (request id %s)", *where, error, error.request_id)
-    return outward(error)
 
 
 def _failure(error: Exception, path: str) -> Failure:

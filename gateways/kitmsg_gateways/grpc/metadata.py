@@ -1,17 +1,16 @@
-"""What crosses beside the request: chosen metadata to headers, deadlines, request ids.
+"""Chosen metadata of a call as headers, and its request id.
 
 Hot path.  Only keys named here or in the options cross, only once each, and only if they
-are printable ASCII; the header block is joined, not built.
+are printable ASCII.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.context import new_request_id
-from kitmsg.errors import DeadlineExceeded, InvalidArgument
+from kitmsg import wire
+from kitmsg_gateways.edge import calls
 from kitmsg_gateways.grpc.status import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -19,11 +18,8 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.grpc.options import GatewayOptions
 
-__all__ = ["CALLER", "Forwarding", "timeout_of"]
+__all__ = ["Forwarding"]
 
-CALLER: Final = "gateway.grpc"
-_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
-_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _OURS: Final = ("kit-", "nats-", "grpc-", "content-", ":")
 
@@ -40,61 +36,44 @@ class Forwarding:
 
     def __init__(self, options: GatewayOptions) -> None:
         self._names = {
-            "traceparent": "traceparent",
-            "tracestate": "tracestate",
-            "baggage": "baggage",
-            REQUEST_ID: "",
-            "kit-request-id": "",
+            **{name: name for name in wire.TRACE},
+            REQUEST_ID: wire.REQUEST_ID,
+            wire.REQUEST_ID.lower(): wire.REQUEST_ID,
         }
         if options.forward_authorization:
-            self._names["authorization"] = "Authorization"
+            self._names["authorization"] = wire.AUTHORIZATION
         for key in options.forward_metadata:
             self._names[_forwardable(key)] = key
 
-    def block(
-        self, given: Iterable[Any], timeout: float | None, codec: str
-    ) -> tuple[bytes, str, bool]:
-        """Return the header block of a call, its request id, and whether that was given.
+    def fields(self, given: Iterable[Any]) -> tuple[dict[str, str], bool]:
+        """Return the headers of a call, and whether its request id was given.
 
         Args:
             given: Metadata of the call: pairs of key and value.
-            timeout: Seconds that are left; None for a stream without an end.
-            codec: Media type of the request.
 
         Raises:
             InvalidArgument: ``authorization`` or a key of the user's is not printable
                 ASCII, or came twice.
         """
-        lines = ""
-        request_id = ""
+        found = {wire.REQUEST_ID: ""}
         names = self._names
         for key, value in given:
             if key in names:
-                if not names[key]:
-                    request_id = value if _ID.fullmatch(value) else request_id
-                else:
-                    lines += _line(names[key], key, value, lines)
-        is_given = bool(request_id)
-        request_id = request_id or new_request_id()
-        if timeout is not None:
-            lines += f"Kit-Timeout: {math.ceil(timeout * 1000)}\r\n"
-        head = (
-            f"NATS/1.0\r\nKit-Request-Id: {request_id}\r\nKit-Caller: {CALLER}\r\n"
-            f"Content-Type: {codec}\r\n{lines}\r\n"
-        )
-        return head.encode("ascii"), request_id, is_given
+                _add(found, names[key], key, value)
+        given_id = found[wire.REQUEST_ID]
+        found[wire.REQUEST_ID] = calls.request_id(given_id)
+        return found, found[wire.REQUEST_ID] == given_id
 
 
-def _line(name: str, key: str, value: str, before: str) -> str:
-    """Return a header line; "" for a trace that cannot be passed on."""
-    if _PRINTABLE.fullmatch(value) and f"{name}: " not in before:
-        return f"{name}: {value}\r\n"
-    if key in ("traceparent", "tracestate", "baggage"):
-        # A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
-        return ""
-    raise InvalidArgument(
-        f"metadata {key} must come once, in printable ASCII", field=key
-    )
+def _add(fields: dict[str, str], name: str, key: str, value: str) -> None:
+    if name == wire.REQUEST_ID:
+        fields[name] = value
+    elif name in wire.TRACE:
+        if name not in fields:
+            calls.add_trace(fields, name, [value])
+    else:
+        before = [fields[name]] if name in fields else []
+        calls.add_header(fields, name, [*before, value], f"metadata {key}")
 
 
 def _forwardable(key: str) -> str:
@@ -110,23 +89,3 @@ def _forwardable(key: str) -> str:
             " not the protocol's own (authorization has an option of its own)"
         )
     return lower
-
-
-def timeout_of(
-    left: float | None, default: float | None, options: GatewayOptions
-) -> float:
-    """Return the seconds that a call may take.
-
-    Args:
-        left: What is left of the client's deadline; None without one.
-        default: What the endpoint says.
-        options: The gateway's default and upper bound.
-
-    Raises:
-        DeadlineExceeded: Nothing is left.
-    """
-    if left is None:
-        left = default or options.timeout
-    elif left <= 0:
-        raise DeadlineExceeded("the call took all its time to arrive")
-    return min(left, options.max_timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["GatewayOptions"]
 
@@ -47,6 +48,8 @@ class GatewayOptions:
         forward_authorization: Whether services get the ``authorization`` metadata.
         forward_metadata: More metadata that services get, by key.
         access_log: Whether to log a line for each call.
+        middleware: Middlewares around every call to a service, or where a list of them
+            is, such as shop.edge:middlewares.
         discovery_interval: Seconds between two rounds of asking who is there; kitmsg
             services are seen at once anyway.
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
@@ -80,6 +83,7 @@ class GatewayOptions:
     forward_authorization: bool = False
     forward_metadata: tuple[str, ...] = ()
     access_log: bool = False
+    middleware: tuple[Any, ...] = ()
     discovery_interval: float = 2.0
     metrics_port: int = 0
     workers: int = 1

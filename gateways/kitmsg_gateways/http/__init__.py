@@ -1,32 +1,31 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
     options.py  `GatewayOptions`: limits, times, switches
-    server.py   `GatewayServer`: connections, limits, start and stop
+    server.py   `GatewayServer`: its parts put together, start and stop
+    process.py  `run`: one gateway in this process until a signal
     listener.py  the listening sockets: who is let in, before anything is read
     tls.py      TLS and mutual TLS, with certificates that change
-    edge.py     what looks at a request before it is read: a chain of filters
+    connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
+    visit.py    one request and who makes it, and the filters that look at it first
     chain.py    the filters that the options ask for:
                 proxies.py cors.py auth.py ratelimit.py
     files.py    certificates, keys and passwords, read again when they change
     accesslog.py  one line for each request
-    api.py      one request: find the endpoint, call it over the bus, answer
-    router.py   methods and path templates to routes
-    mount.py    the services on the bus as mounted endpoints, schemas included
-    body.py     the body of a request: limits, time, gzip
-    request.py  path, query, header and body parameters to one request object
-    call.py     deadline and headers for the bus, the ask, the reply
-    whole.py    a small answer, written in one go
-    problem.py  errors as problem details (RFC 9457)
-    conditional.py  answers that clients may keep: cache time, tag, 304
-    compress.py  gzip, both ways
-    rpc.py      JSON-RPC; methods.py finds the endpoint, jsonrpc.py is the protocol itself
-    pages.py    what the gateway itself serves: health, metrics, OpenAPI, schemas, docs
-    openapi.py  the OpenAPI document of what is mounted:
-                components.py responses.py samples.py rpcdoc.py streamdoc.py
-    docs.py     the docs page, which needs no internet
-    streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
     metrics.py  counts and times of requests
-    process.py  `run`: one gateway in this process until a signal
+    api.py      one request: find the endpoint, call it over the bus, answer
+    methods.py  the endpoints on the bus as routes, as services come and go
+    router.py   methods and path templates to routes
+    body.py     the body of a request: limits, time, gzip
+    bind.py     path, query, header and body parameters to one request object
+    call.py     deadline and headers for the bus, the ask, the reply
+    response.py  a small answer, written in one go
+    errors.py   errors as problem details (RFC 9457)
+    accept.py   content negotiation
+    content.py  representations of a result: bytes, parts, cache tags, gzip
+    jsonrpc.py  JSON-RPC 2.0 without I/O; rpc.py, its methods as endpoints
+    pages.py    the gateway's own pages: health, metrics, OpenAPI, schemas, docs
+    openapi/    the OpenAPI document of what is mounted
+    streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
     upstream/   the other direction: `Upstream`, a remote HTTP API as a service
 
 ::
@@ -42,7 +41,7 @@ Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg_gateways.http.options import GatewayOptions
 
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream import Upstream
 
 __all__ = [
+    "TITLE",
     "GatewayOptions",
     "Upstream",
     "check",
@@ -64,6 +64,8 @@ __all__ = [
     "run",
     "serve",
 ]
+
+TITLE: Final = "HTTP"
 
 
 def __getattr__(name: str) -> Any:

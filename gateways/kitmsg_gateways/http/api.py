@@ -12,43 +12,42 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from kitmsg.codec import JSON, RAW
+from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import (
     Code,
-    DeadlineExceeded,
     InvalidArgument,
     KitError,
 )
+from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http import accesslog
+from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
     ask,
-    header_block,
+    asked_timeout,
+    fields_of,
     request_codec,
     request_id,
     response,
-    timeout_of,
 )
-from kitmsg_gateways.http.compress import compress
-from kitmsg_gateways.http.conditional import kept
-from kitmsg_gateways.http.edge import Visit
-from kitmsg_gateways.http.mount import has_left
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.content import compress, represent
+from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.methods import has_left
 from kitmsg_gateways.http.rpc import PATH, Rpc
-from kitmsg_gateways.http.streams.ranges import as_bytes, part_of, wants_bytes
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.whole import Brief
+from kitmsg_gateways.http.visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.edge import Filter
+    from kitmsg.codec import Codec
+    from kitmsg_gateways.http.methods import Mounted, Mounts
     from kitmsg_gateways.http.metrics import Metrics
-    from kitmsg_gateways.http.mount import Mounted, Mounts
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.pages import Pages
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Filter
 
 __all__ = ["Api"]
 
@@ -59,7 +58,6 @@ _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 _UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Api:
@@ -99,9 +97,16 @@ class Api:
         self._room = Room()
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._rpc = Rpc(bus, mounts, metrics, options, self.body)
+        self._callers = Callers(
+            bus,
+            "http",
+            timeout=options.timeout,
+            max_timeout=options.max_timeout,
+            middleware=options.middleware,
+        )
+        self._rpc = Rpc(self._callers, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
-        self._streams = Streams(bus, options, self.body)
+        self._streams = Streams(self._callers, options, self.body)
         metrics.streams = self._streams.live
 
     def drain(self) -> None:
@@ -198,7 +203,7 @@ class Api:
                 retry_after=1.0,
             )
 
-    async def call(  # noqa: PLR0912
+    async def call(
         self, visit: Visit, match: Match[Mounted], query: str
     ) -> web.Response:
         """Call the endpoint that `match` leads to.
@@ -210,7 +215,7 @@ class Api:
         started = monotonic()
         request, mounted = visit.request, match.route.target
         headers = request.headers
-        timeout = timeout_of(headers, mounted.timeout, self._options)
+        timeout = self._callers.seconds(asked_timeout(headers), mounted)
         # Go's servers take what comes for JSON, whatever its Content-Type.
         codec = (
             JSON
@@ -223,37 +228,20 @@ class Api:
             if here is None:
                 here = await self.body(visit, is_kit=mounted.is_kit)
             data = here
-        if codec is RAW and not data and not mounted.parameters.takes_bytes:
-            codec = JSON  # many clients say "bytes" when they send nothing
-        if request.method in _BODYLESS and data:
-            raise InvalidArgument(
-                f"{request.method} takes its parameters from path and query; this one"
-                " brought a body"
-            )
-        if match.values or query or mounted.parameters.headers:
-            if codec is RAW:
-                raise InvalidArgument(
-                    "parameters in path, query or headers go with a JSON or msgpack"
-                    f" body, not with {codec.content_type}"
-                )
-            data = mounted.parameters.build(match.values, query, data, codec, headers)
-        elif not data and codec is not RAW:
-            data = mounted.parameters.build({}, "", b"", codec)
-        left = timeout - (monotonic() - started)
-        if left <= 0:
-            raise DeadlineExceeded("the request took all its time to arrive")
-        block = header_block(
+        sent, data = _bound(match, query, codec, data, request)
+        fields = fields_of(
             headers,
-            timeout=left,
             request_id=visit.id,
-            codec=codec,
             forward_authorization=self._options.forward_authorization,
             principal=visit.principal,
         )
-        reply = await ask(self._bus, mounted, data, left, block)
-        answer = response(reply, mounted, codec, visit.id)
-        if mounted.gives_bytes or mounted.cache is not None:
-            return _kept(answer, visit, mounted)
+        left = timeout - (monotonic() - started)
+        reply = await ask(
+            self._callers, mounted, sent, data, seconds=left, fields=fields
+        )
+        answer = response(reply, mounted, sent, visit.id)
+        if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
+            return represent(answer, visit, mounted, codec)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -286,20 +274,30 @@ class Api:
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
 
 
-def _kept(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
-    """Return an answer that is a file, or that clients may keep, as they want it."""
-    request = visit.request
-    headers = request.headers
-    is_file = mounted.gives_bytes and wants_bytes(request)
-    if is_file:
-        answer = as_bytes(answer, request)
-    if request.method in _SAFE and (is_file or mounted.cache is not None):
-        is_private = bool(visit.principal or "Authorization" in headers)
-        answer = kept(answer, mounted, headers, is_private=is_private)
-    if mounted.gives_bytes:
-        vary = answer.headers.get("Vary")
-        answer.headers["Vary"] = f"{vary}, Accept" if vary else "Accept"
-    return part_of(answer, headers) if is_file and request.method == "GET" else answer
+def _bound(
+    match: Match[Mounted],
+    query: str,
+    codec: Codec,
+    data: bytes,
+    request: web.BaseRequest,
+) -> tuple[Codec, bytes]:
+    """Return a request object as it goes to the service, and how it is encoded."""
+    parameters = match.route.target.parameters
+    if request.method in _BODYLESS and data:
+        raise InvalidArgument(
+            f"{request.method} takes its parameters from path and query; this one"
+            " brought a body"
+        )
+    if codec is RAW and not data and not parameters.takes_bytes:
+        codec = JSON  # many clients say "bytes" when they send nothing
+    if match.values or query or parameters.headers:
+        given = match.values, query, data
+        if codec is RAW:
+            return MSGPACK, parameters.build_raw(*given, request.headers)
+        return codec, parameters.build(*given, codec, request.headers)
+    if not data and codec is not RAW:
+        data = parameters.build({}, "", b"", codec)
+    return codec, data
 
 
 def _target(request: web.BaseRequest) -> str:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.auth import Principal, Refused
 from kitmsg.errors import Code
-from kitmsg_gateways.http.edge import PROBES
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.visit import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.auth.header import Authenticator
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Auth", "certificate_principal", "client_certificate"]
 
@@ -37,7 +37,7 @@ _ESCAPED: Final = str.maketrans({char: f"\\{char}" for char in '\\,+"<>;='})
 
 
 class Auth:
-    """Lets in who shows credentials that hold; a `kitmsg_gateways.http.edge.Filter`.
+    """Lets in who shows credentials that hold; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         authenticator: Checks them.
@@ -84,7 +84,7 @@ class Auth:
 
 
 async def client_certificate(visit: Visit) -> None:
-    """Note whose certificate the client showed; a `kitmsg_gateways.http.edge.Filter`."""
+    """Note whose certificate the client showed; a `kitmsg_gateways.http.visit.Filter`."""
     transport = visit.request.transport
     shown = transport.get_extra_info("peercert") if transport else None
     if shown:

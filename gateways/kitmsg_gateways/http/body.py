@@ -1,33 +1,50 @@
-"""The body of a request: how long it may be, how long it may take, and what is in it."""
+"""The body of a request: how long it may be, how long it may take, what gzip hides in it.
+
+Source: RFC 9110, section 8.4; RFC 1952.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
 
 from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
 from kitmsg.transport.transfer import MAX_BYTES
-from kitmsg_gateways.http.compress import inflate
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.aiohttp_parts import buffered
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kitmsg.bus import Bus
     from kitmsg_gateways.http.options import GatewayOptions
 
-__all__ = ["Room", "arrived", "body_limit", "go_ahead", "read_body", "too_large"]
+__all__ = [
+    "Room",
+    "arrived",
+    "body_limit",
+    "go_ahead",
+    "inflate",
+    "read_body",
+    "too_large",
+]
 
-_IS_TRIED: Final = aiohttp.__version__.startswith("3.14.")
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413
 _EXPECTATION: Final = 417
 _HEADER_ROOM: Final = 4096
 _LONG_BYTES: Final = 1 << 20
 _BUSY_SECONDS: Final = 1.0
+_UNSUPPORTED: Final = 415
+_IN_THREAD_BYTES: Final = (
+    1 << 14
+)  # from here on the loop would be held for milliseconds
+_GZIP_WINDOW: Final = 31  # zlib: the largest window, with gzip's header and trailer
+_MAX_MEMBERS: Final = 16
 
 
 def body_limit(bus: Bus, options: GatewayOptions, *, is_kit: bool = True) -> int:
@@ -85,7 +102,8 @@ def too_large(limit: int) -> Problem:
     return Problem(
         _TOO_LARGE,
         Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most",
+        f"the body is longer than {limit} bytes, which is the most (option"
+        " max_body_bytes; for streams and foreign services also the bus's max_payload)",
     )
 
 
@@ -99,16 +117,11 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
         request: Its headers are there.
         limit: Longest body, in bytes; longer ones, too, are for `read_body`.
     """
-    content = request.content
-    if type(content) is not StreamReader or not _IS_TRIED or not content.is_eof():
-        return None
-    pieces = content._buffer  # noqa: SLF001  # read, not consumed
-    if len(pieces) != 1 or content._buffer_offset or content.exception() is not None:  # noqa: SLF001
-        return None
     headers = request.headers
-    if "Content-Encoding" in headers or "Expect" in headers or len(pieces[0]) > limit:
+    if "Content-Encoding" in headers or "Expect" in headers:
         return None
-    return pieces[0]
+    data = buffered(request.content)
+    return None if data is None or len(data) > limit else data
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
@@ -172,3 +185,57 @@ async def go_ahead(request: web.BaseRequest) -> None:
         )
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer has not begun
+
+
+async def inflate(data: bytes, codings: Sequence[str], limit: int) -> bytes | None:
+    """Return a request body as it was before ``Content-Encoding``.
+
+    Args:
+        data: The body.
+        codings: Values of the header.
+        limit: Most bytes that may come out.
+
+    Returns:
+        The body; None if it is longer than `limit`.
+
+    Raises:
+        Problem: 415; the coding is not gzip.
+        InvalidArgument: The body is no gzip, or ends early.
+    """
+    named = ",".join(codings).strip().lower()
+    if named in ("", "identity"):
+        return data
+    if named not in ("gzip", "x-gzip"):
+        raise Problem(
+            _UNSUPPORTED,
+            Code.INVALID_ARGUMENT,
+            f"Content-Encoding {named[:80]!r} is not understood; send gzip, or the body"
+            " as it is",
+            field="Content-Encoding",
+            headers={"Accept-Encoding": "gzip"},
+        )
+    try:
+        if len(data) < _IN_THREAD_BYTES and limit <= 1 << 20:
+            return _inflated(data, limit)
+        return await asyncio.to_thread(_inflated, data, limit)
+    except (zlib.error, EOFError):
+        raise InvalidArgument(
+            "the body is not the gzip that Content-Encoding promises",
+            field="Content-Encoding",
+        ) from None
+
+
+def _inflated(data: bytes, limit: int) -> bytes | None:
+    """Return what is in all members of a gzip file; None if it is more than `limit`."""
+    found = bytearray()
+    for _ in range(_MAX_MEMBERS):  # each copies what follows it
+        if not data:
+            return bytes(found)
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        found += member.decompress(data, limit + 1 - len(found))
+        if len(found) > limit:
+            return None
+        if not member.eof:
+            raise EOFError
+        data = member.unused_data
+    raise EOFError

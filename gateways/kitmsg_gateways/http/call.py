@@ -1,13 +1,12 @@
-"""One call over the bus: deadline and headers in, the reply or a problem out.
+"""One call: its time and headers from the request, the response or a problem from the reply.
 
-Hot path: a JSON body and a JSON reply pass as the bytes they are, and the header block is
-joined, not built.  Only headers named here cross, and only if they are printable ASCII.
+Hot path: a JSON body and a JSON reply pass as the bytes they are.  Only headers named here
+cross, and only if they are printable ASCII.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +14,14 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
-from kitmsg.context import Context, new_request_id
-from kitmsg.errors import Code, InvalidArgument, KitError, NoResponders
-from kitmsg.transport import gokit, transfer
-from kitmsg.transport.replies import decode_error
-from kitmsg.wire import CODE, CONTENT_TYPE, ERROR
-from kitmsg_gateways.http.problem import GOKIT_TYPE, Problem
-from kitmsg_gateways.http.whole import Brief
+from kitmsg.context import Context
+from kitmsg.errors import Code, InvalidArgument, KitError
+from kitmsg.transport import gokit
+from kitmsg.wire import AUTHORIZATION, CONTENT_TYPE, ERROR, PRINCIPAL, REQUEST_ID, TRACE
+from kitmsg_gateways.edge import calls
+from kitmsg_gateways.edge.calls import add_header, add_trace
+from kitmsg_gateways.http.aiohttp_parts import Brief
+from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,48 +29,41 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy, MultiMapping
 
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
-    from kitmsg_gateways.http.mount import Mounted
-    from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.http.methods import Mounted
 
 __all__ = [
-    "GONE",
     "ask",
     "asked_timeout",
-    "header_block",
-    "raise_error",
+    "fields_of",
+    "problem_of",
     "request_codec",
     "request_id",
     "response",
-    "timeout_of",
 ]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
-CALLER: Final = "gateway.http"
-_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
-_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,30})?", re.ASCII)
 MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 999_999_999_999
 _MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
-_TRACE: Final = ("traceparent", "tracestate", "baggage")
 _UNSUPPORTED: Final = 415
 _OK: Final = 200
 _NO_CONTENT: Final = 204
 _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-GONE: Final = "it is known, but every instance is full, leaving or gone"
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the request id that came with a request; else a new one."""
-    given = headers.get("X-Request-Id") or headers.get("Kit-Request-Id") or ""
-    return given if _ID.fullmatch(given) else new_request_id()
+    return calls.request_id(
+        headers.get("X-Request-Id") or headers.get(REQUEST_ID) or ""
+    )
 
 
 def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
@@ -103,26 +96,10 @@ def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
         ) from None
 
 
-def timeout_of(
-    headers: MultiMapping[str], default: float | None, options: GatewayOptions
-) -> float:
-    """Return the seconds that a call may take.
-
-    Args:
-        headers: Of the request; the nearer of ``Request-Timeout`` (seconds) and
-            ``X-Request-Timeout-Ms`` counts.
-        default: What the endpoint says.
-        options: The gateway's default and upper bound.
-
-    Raises:
-        InvalidArgument: A header is no positive number, or came twice; it is named.
-    """
-    asked = asked_timeout(headers) or default or options.timeout
-    return min(asked, options.max_timeout)
-
-
 def asked_timeout(headers: MultiMapping[str]) -> float | None:
-    """Return the seconds that a caller gives, if it says; see `timeout_of`.
+    """Return the seconds that a client gives, if it says.
+
+    The nearer of ``Request-Timeout`` (seconds) and ``X-Request-Timeout-Ms`` counts.
 
     Raises:
         InvalidArgument: A header is no positive number, or came twice; it is named.
@@ -152,75 +129,63 @@ def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
     return value
 
 
-async def ask(
-    bus: Bus,
-    mounted: Mounted,
-    data: bytes,
-    timeout: float,
-    block: bytes,
-) -> Message:
-    """Send a request to an endpoint and return its reply, be it an error.
-
-    Raises:
-        KitError: As `Bus.request`; `NoResponders` with a hint.
-    """
-    try:
-        if mounted.is_kit:
-            return await transfer.request(bus, mounted.subject, data, timeout, block)
-        return await bus.request(mounted.subject, data, timeout, block)
-    except NoResponders as exc:
-        # Nobody is asked who is there: it would be done for each of a flood of calls.
-        raise NoResponders(mounted.subject, GONE) from exc
-
-
-def header_block(
+def fields_of(
     headers: CIMultiDictProxy[str],
     *,
-    timeout: float | None,
     request_id: str,
-    codec: Codec,
     forward_authorization: bool,
     principal: Principal | None = None,
-) -> bytes:
-    """Return the header block of a call.
+) -> dict[str, str]:
+    """Return the headers with which a call goes to its service.
 
     Args:
         headers: Of the HTTP request.
-        timeout: Seconds that are left; None for a stream, which has no limit of ours.
         request_id: Checked already.
-        codec: How the request is encoded.
         forward_authorization: Whether ``Authorization`` goes along.
         principal: Who asks, as the gateway found out; None if it does not know.
 
     Raises:
         InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
     """
-    limit = "" if timeout is None else f"Kit-Timeout: {math.ceil(timeout * 1000)}\r\n"
-    lines = [
-        f"NATS/1.0\r\n{limit}"
-        f"Kit-Request-Id: {request_id}\r\nKit-Caller: {CALLER}\r\n"
-        f"Content-Type: {codec.content_type}\r\n"
-    ]
-    for name in _TRACE:
+    fields = {REQUEST_ID: request_id}
+    for name in TRACE:
         if name in headers:
-            # A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
-            given = headers.getall(name)
-            value = ",".join(given)
-            is_one = len(given) == 1 or name != "traceparent"
-            if is_one and _PRINTABLE.fullmatch(value):
-                lines.append(f"{name}: {value}\r\n")
-    if forward_authorization and "Authorization" in headers:
-        given = headers.getall("Authorization")
-        if len(given) > 1 or not _PRINTABLE.fullmatch(given[0]):
-            raise InvalidArgument(
-                "header Authorization must come once, in printable ASCII",
-                field="Authorization",
-            )
-        lines.append(f"Authorization: {given[0]}\r\n")
+            add_trace(fields, name, headers.getall(name))
+    if forward_authorization and AUTHORIZATION in headers:
+        add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
     if principal is not None:
-        lines.append(f"Kit-Principal: {principal.text}\r\n")
-    lines.append("\r\n")
-    return "".join(lines).encode("ascii")
+        fields[PRINCIPAL] = principal.text
+    return fields
+
+
+async def ask(
+    callers: Callers,
+    mounted: Mounted,
+    codec: Codec,
+    data: bytes,
+    *,
+    seconds: float,
+    fields: dict[str, str],
+) -> Message:
+    """Call an endpoint and return its reply, which is no error.
+
+    Args:
+        callers: Of the gateway.
+        mounted: The endpoint.
+        codec: How `data` is encoded.
+        data: The request.
+        seconds: That are left for it.
+        fields: Headers of the call; see `fields_of`.
+
+    Raises:
+        Problem: The call failed, or the service answered with an error.
+    """
+    caller = callers.of(mounted)
+    ctx = callers.context(caller, codec, seconds, fields)
+    try:
+        return await caller.ask(ctx, data)
+    except KitError as exc:
+        raise problem_of(exc, mounted, codec) from exc
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
@@ -231,11 +196,7 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         mounted: The endpoint.
         codec: How the request was encoded.
         id_: The request id.
-
-    Raises:
-        Problem: The reply tells of an error.
     """
-    raise_error(reply, mounted, codec, id_)
     status = mounted.status
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
@@ -248,22 +209,6 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         headers = {**answer.headers}
         return web.Response(status=status, headers=headers, body=answer.body)
     return answer
-
-
-def raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
-    """Raise the problem that a reply tells of, if it does; arguments as `response`.
-
-    Raises:
-        Problem: The reply tells of an error.
-    """
-    if mounted.wire == "gokit":
-        failure = gokit.decode_error(Context(), reply)
-        if isinstance(failure, KitError):
-            problem = Problem.of(failure)
-            problem.is_gokit = True
-            raise problem
-    if reply.header_block:
-        _raise_error(reply, mounted, codec, id_)
 
 
 def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
@@ -284,31 +229,24 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
     return JSON.content_type
 
 
-def _raise_error(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> None:
-    """Raise the problem that a reply's headers tell of, if they do."""
-    error = decode_error(reply, codec=codec, declared={})
-    if not isinstance(error, KitError):
-        return
+def problem_of(error: KitError, mounted: Mounted, codec: Codec) -> Problem:
+    """Return the problem that stands for a failed call.
+
+    Args:
+        error: As the call raised it.
+        mounted: The endpoint.
+        codec: How the request was encoded.
+    """
     problem = Problem.of(error)
-    headers = reply.headers
-    problem.error = headers.get(ERROR, "")
-    if CODE in headers or problem.code is not Code.INTERNAL:
-        problem.details = _details(reply, codec)
-    else:
-        # A foreign service often sends the text of its exception, which is not for
-        # everybody.
-        _log.warning(
-            "%s.%s failed: %s (request id %s)",
-            mounted.service,
-            mounted.name,
-            error,
-            id_,
-        )
-        problem.detail = (
-            f"{mounted.service}.{mounted.name} failed; the gateway's log says more"
-            f" under request id {id_}"
-        )
-    raise problem
+    reply = error.reply
+    if reply is None:
+        return problem
+    if mounted.wire == "gokit" and gokit.decode_error(Context(), reply) is not None:
+        problem.is_gokit = True
+        return problem
+    problem.error = reply.headers.get(ERROR, "")
+    problem.details = _details(reply, codec)
+    return problem
 
 
 def _details(reply: Message, codec: Codec) -> Any:

@@ -18,9 +18,9 @@ from kitmsg_gateways.http.tls import Tls
 
 if TYPE_CHECKING:
     from kitmsg.auth import Verifier
-    from kitmsg_gateways.http.edge import Filter
     from kitmsg_gateways.http.files import Reloadable
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.visit import Filter
 
 __all__ = ["Chain"]
 

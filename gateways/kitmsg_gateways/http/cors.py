@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from kitmsg.errors import Code, InvalidArgument
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["ANY", "Cors", "is_own", "origin_pattern"]
 
@@ -46,7 +46,7 @@ _USUAL: Final = {"http": ":80", "https": ":443"}
 
 
 class Cors:
-    """Tells browsers which pages may call; a `kitmsg_gateways.http.edge.Filter`.
+    """Tells browsers which pages may call; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         origins: Such as ``https://shop.example``, ``https://*.shop.example`` for what is

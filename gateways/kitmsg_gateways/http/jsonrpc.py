@@ -18,7 +18,7 @@ from kitmsg.errors import Code
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kitmsg_gateways.http.problem import Problem
+    from kitmsg_gateways.http.errors import Problem
 
 __all__ = [
     "CONTENT_TYPE",

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from typing import get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 __all__ = ["GatewayOptions"]
 
@@ -43,6 +43,8 @@ class GatewayOptions:
         drain_timeout: Seconds for the requests in flight when stopping.
         forward_authorization: Whether services get the ``Authorization`` header.
         access_log: Whether to log a line for each request.
+        middleware: Middlewares around every call to a service, or where a list of them
+            is, such as shop.edge:middlewares.
         title: Name of the API in the OpenAPI document.
         rpc_methods: JSON-RPC methods of another name than their endpoint, such as
             ``add=addsvc.sum``.
@@ -105,6 +107,7 @@ class GatewayOptions:
     drain_timeout: float = 25.0
     forward_authorization: bool = False
     access_log: bool = False
+    middleware: tuple[Any, ...] = ()
     title: str = "Services"
     rpc_methods: tuple[str, ...] = ()
     rpc_max_batch: int = 100

@@ -16,14 +16,14 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.edge import Via
+from kitmsg_gateways.http.visit import Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from multidict import MultiMapping
 
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["FORWARDED", "X_FORWARDED", "Proxies", "node_address", "parse_forwarded"]
 
@@ -43,7 +43,7 @@ _PORT: Final = re.compile(r":(\d{1,5}|_[A-Za-z0-9._-]{1,64})")
 
 
 class Proxies:
-    """Notes who asks; a `kitmsg_gateways.http.edge.Filter`.
+    """Notes who asks; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         trusted: Addresses and networks (CIDR) of the proxies.

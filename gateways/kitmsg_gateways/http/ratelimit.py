@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import Code
 from kitmsg.middleware.ratelimit import Buckets
-from kitmsg_gateways.http.edge import PROBES
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.visit import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["RateLimit", "by_address", "by_principal"]
 
@@ -32,7 +32,7 @@ _NETWORK_BITS: Final = 64
 
 
 class RateLimit:
-    """Refuses who asks too often; a `kitmsg_gateways.http.edge.Filter`.
+    """Refuses who asks too often; a `kitmsg_gateways.http.visit.Filter`.
 
     Args:
         name: What the limit counts by, as the answer's headers name it.

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from kitmsg.errors import Code, InvalidArgument
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 __all__ = ["Match", "Route", "Router", "parse_route"]
 

@@ -9,6 +9,7 @@ HTTP request, for each call of a batch.
 from __future__ import annotations
 
 import asyncio
+import difflib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,21 +18,20 @@ from aiohttp import web
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
 from kitmsg_gateways.http import jsonrpc
-from kitmsg_gateways.http.call import ask, header_block, raise_error, timeout_of
+from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
+from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
-from kitmsg_gateways.http.methods import Methods, by_name
-from kitmsg_gateways.http.mount import has_left
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg_gateways.http.methods import has_left
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
-    from kitmsg_gateways.http.edge import Visit
+    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.http.methods import Mounted, Mounts, Table
     from kitmsg_gateways.http.metrics import Metrics
-    from kitmsg_gateways.http.mount import Mounted, Mounts, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["PATH", "Rpc"]
 
@@ -43,6 +43,8 @@ _NOT_ALLOWED: Final = 405
 _UNSUPPORTED: Final = 415
 _ALIASES: Final = ("application/json-rpc", "application/jsonrequest")
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_MAX_HINT_CHARS: Final = 120
+_positions = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _check_json = msgspec.json.Decoder().decode
 
 
@@ -50,7 +52,7 @@ class Rpc:
     """Answers JSON-RPC.
 
     Args:
-        bus: What carries the calls.
+        callers: Call the endpoints.
         mounts: The endpoints.
         metrics: Counts the calls.
         options: Limits, and which method names mean which endpoints.
@@ -59,19 +61,19 @@ class Rpc:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         mounts: Mounts,
         metrics: Metrics,
         options: GatewayOptions,
         read: Callable[[Visit], Awaitable[bytes]],
     ) -> None:
-        self._bus = bus
+        self._callers = callers
         self._mounts = mounts
         self._metrics = metrics
         self._options = options
         self._read = read
         self._names = dict(text.split("=", 1) for text in options.rpc_methods)
-        self._methods: Methods | None = None
+        self._methods: _Methods | None = None
 
     def service(self, path: str) -> str | None:
         """Return the service whose methods a path has: "" for all.
@@ -170,36 +172,104 @@ class Rpc:
 
     async def _call(self, call: Call, service: str, visit: Visit) -> bytes:
         mounted = self._find(call.method, service)
-        options, headers = self._options, visit.request.headers
-        timeout = timeout_of(headers, mounted.timeout, options)
-        params = by_name(call.params, mounted)
+        callers, headers = self._callers, visit.request.headers
+        seconds = callers.seconds(asked_timeout(headers), mounted)
+        params = _by_name(call.params, mounted)
         if not params or mounted.parameters.headers:
             params = mounted.parameters.build({}, "", params, JSON, headers)
-        block = header_block(
+        fields = fields_of(
             headers,
-            timeout=timeout,
             request_id=visit.id,
-            codec=JSON,
-            forward_authorization=options.forward_authorization,
+            forward_authorization=self._options.forward_authorization,
             principal=visit.principal,
         )
-        reply = await ask(self._bus, mounted, params, timeout, block)
-        raise_error(reply, mounted, JSON, visit.id)
+        reply = await ask(
+            callers, mounted, JSON, params, seconds=seconds, fields=fields
+        )
         return _result(reply, mounted)
 
     def _find(self, method: str, service: str) -> Mounted:
         table = self._mounts.table
         if self._methods is None or self._methods.table is not table:
-            self._methods = Methods(table, self._names)
+            self._methods = _Methods(table, self._names)
         try:
             return self._methods.find(method, service)
         except RpcError:
             gone = self._mounts.lost(
-                lambda former: Methods(former, self._names).find(method, service)
+                lambda former: _Methods(former, self._names).find(method, service)
             )
             if not gone:
                 raise
             raise has_left(gone) from None
+
+
+class _Methods:
+    """The endpoints of a table by the names that methods have.
+
+    Args:
+        table: What is mounted.
+        names: Methods of other names, with the endpoints they mean.
+    """
+
+    def __init__(self, table: Table, names: Mapping[str, str]) -> None:
+        self.table = table
+        self._names = names
+        self._full = {f"{one.service}.{one.name}": one for one in table.endpoints}
+        self._bare: dict[str, list[Mounted]] = {}
+        for one in table.endpoints:
+            self._bare.setdefault(one.name, []).append(one)
+
+    def find(self, method: str, service: str) -> Mounted:
+        """Return the endpoint that a method names.
+
+        Args:
+            method: Its name.
+            service: Whose endpoints; "" for all.
+
+        Raises:
+            RpcError: There is none, there are several, or it streams.
+        """
+        name = f"{service}.{method}" if service else self._names.get(method, method)
+        found = self._full.get(name)
+        several = [] if service else self._bare.get(name, [])
+        if found is None and len(several) == 1:
+            (found,) = several
+        if found is None:
+            known = [f"{one.service}.{one.name}" for one in several]
+            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], self._full, n=1)
+            raise _not_found(method, known or near)
+        if found.stream:
+            raise RpcError(
+                jsonrpc.METHOD_NOT_FOUND,
+                f"Method {method[:_MAX_HINT_CHARS]} streams, which JSON-RPC cannot do.",
+            )
+        return found
+
+
+def _not_found(method: str, near: list[str]) -> RpcError:
+    # Go kit's words.
+    text = f"Method {method[:_MAX_HINT_CHARS]} was not found."
+    hint = {"did_you_mean": near} if near else None
+    return RpcError(jsonrpc.METHOD_NOT_FOUND, text, hint)
+
+
+def _by_name(params: bytes, mounted: Mounted) -> bytes:
+    """Return params as an object: by position they are in the order of the fields.
+
+    Raises:
+        RpcError: There are more than there are fields, or those are not known.
+    """
+    if not params.startswith(b"["):
+        return params
+    values = _positions(params)
+    known = mounted.parameters
+    names = [name for name in known.properties if name not in known.headers]
+    if len(values) > len(names):
+        takes = ", ".join(names) or "none"
+        text = f"{len(values)} params by position; {mounted.service}.{mounted.name}"
+        text += f" takes {takes}" if mounted.schema else " takes them by name"
+        raise RpcError(jsonrpc.INVALID_PARAMS, text)
+    return msgspec.json.encode(dict(zip(names, values, strict=False)))
 
 
 def _check(request: web.BaseRequest) -> None:

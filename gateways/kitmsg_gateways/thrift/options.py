@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from kitmsg.message import check_name
 
@@ -49,6 +50,8 @@ class GatewayOptions:
         lock: File that keeps the field numbers of services stable, as written by
             `kitmsg export thrift`.
         access_log: Whether to log a line for each call.
+        middleware: Middlewares around every call to a service, or where a list of them
+            is, such as shop.edge:middlewares.
         discovery_interval: Seconds between two rounds of asking who is there; kitmsg
             services are seen at once anyway.
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
@@ -81,6 +84,7 @@ class GatewayOptions:
     service: str = ""
     lock: str = ""
     access_log: bool = False
+    middleware: tuple[Any, ...] = ()
     discovery_interval: float = 2.0
     metrics_port: int = 0
     workers: int = 1

@@ -286,7 +286,7 @@ async def test_a_result_that_does_not_fit_is_in_the_log(
     for each, name in ((failure, "get"), (caught.value, "all")):
         assert each.code() is grpc.StatusCode.DATA_LOSS
         line = lines.pop(0)
-        assert line.startswith(f"/loose.Loose/{name.title()} (loose.{name}): the reply")
+        assert line.startswith(f"loose.{name}: the reply")
         id_ = dict(each.trailing_metadata() or ())["x-request-id"]
         assert line.endswith(f"(request id {id_})")
     assert not lines

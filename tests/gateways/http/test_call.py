@@ -7,55 +7,42 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import InvalidArgument
-from kitmsg.message import Headers
+from kitmsg.message import Headers, encode_headers
 from kitmsg_gateways.http.call import (
-    header_block,
+    asked_timeout,
+    fields_of,
     request_codec,
     request_id,
-    timeout_of,
 )
-from kitmsg_gateways.http.options import GatewayOptions
-from kitmsg_gateways.http.problem import Problem
-
-OPTIONS = GatewayOptions(timeout=5.0, max_timeout=60.0)
+from kitmsg_gateways.http.errors import Problem
 
 
 def block(*pairs: tuple[str, str], authorization: bool = False) -> dict[str, str]:
-    """Return the headers on the bus for those of a request."""
-    made = header_block(
+    """Return the headers that cross for those of a request."""
+    made = fields_of(
         CIMultiDictProxy(CIMultiDict(pairs)),
-        timeout=1.5,
         request_id="id-1",
-        codec=JSON,
         forward_authorization=authorization,
     )
-    return dict(Headers.parse(made))
+    return dict(Headers.parse(encode_headers(made)))
 
 
-ALWAYS = {
-    "Kit-Timeout": "1500",
-    "Kit-Request-Id": "id-1",
-    "Kit-Caller": "gateway.http",
-    "Content-Type": "application/json",
-}
+ALWAYS = {"Kit-Request-Id": "id-1"}
 
 
 @pytest.mark.parametrize(
-    ("headers", "default", "seconds"),
+    ("headers", "seconds"),
     [
-        ({}, None, 5.0),
-        ({}, 2.0, 2.0),
-        ({}, 100.0, 60.0),
-        ({"Request-Timeout": "7"}, 2.0, 7.0),
-        ({"Request-Timeout": "0.25"}, None, 0.25),
-        ({"Request-Timeout": "999"}, None, 60.0),
-        ({"X-Request-Timeout-Ms": "250"}, None, 0.25),
-        ({"Request-Timeout": "3", "X-Request-Timeout-Ms": "250"}, None, 0.25),
+        ({}, None),
+        ({"Request-Timeout": "7"}, 7.0),
+        ({"Request-Timeout": "0.25"}, 0.25),
+        ({"X-Request-Timeout-Ms": "250"}, 0.25),
+        ({"Request-Timeout": "3", "X-Request-Timeout-Ms": "250"}, 0.25),
     ],
 )
-def test_the_time_a_call_may_take(headers, default, seconds):
-    """The caller's word, else the endpoint's, else the gateway's; never over the cap."""
-    assert timeout_of(CIMultiDict(headers), default, OPTIONS) == seconds
+def test_the_time_a_client_gives(headers, seconds):
+    """The nearer of both headers; none if it does not say."""
+    assert asked_timeout(CIMultiDict(headers)) == seconds
 
 
 @pytest.mark.parametrize("name", ["Request-Timeout", "X-Request-Timeout-Ms"])
@@ -63,7 +50,7 @@ def test_a_time_said_twice_is_refused(name):
     """Which of the two is meant cannot be known."""
     headers = CIMultiDict([(name, "5"), (name.lower(), "7")])
     with pytest.raises(InvalidArgument, match=f"{name} came more than once"):
-        timeout_of(headers, None, OPTIONS)
+        asked_timeout(headers)
 
 
 def test_the_block_is_a_header_block():

@@ -275,7 +275,7 @@ def test_any_query_and_body_is_read_or_refused(query, body):
     """A refusal is a `KitError`, never anything else."""
     from kitmsg.codec import JSON as CODEC
     from kitmsg.schema import signature
-    from kitmsg_gateways.http.request import Parameters
+    from kitmsg_gateways.http.bind import Parameters
 
     parameters = Parameters(signature(Greeter.hello).request_schema())
     try:

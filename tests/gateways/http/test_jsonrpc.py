@@ -8,8 +8,8 @@ import pytest
 
 from kitmsg.errors import Code
 from kitmsg_gateways.http import jsonrpc
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.jsonrpc import Call, RpcError, parse
-from kitmsg_gateways.http.problem import Problem
 
 ONE = b'{"jsonrpc":"2.0","method":"m","params":{"a":1},"id":7}'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.router import Router, parse_route
 
 

@@ -14,8 +14,8 @@ from kitmsg import Kit, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import FailedPrecondition
 from kitmsg_gateways.http import GatewayOptions
-from kitmsg_gateways.http.mount import Mounted
-from kitmsg_gateways.http.request import Parameters
+from kitmsg_gateways.http.bind import Parameters
+from kitmsg_gateways.http.methods import Mounted
 from kitmsg_gateways.http.router import Route, parse_route
 from kitmsg_gateways.http.server import GatewayServer
 

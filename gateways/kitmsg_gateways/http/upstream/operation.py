@@ -19,7 +19,8 @@ import msgspec
 from kitmsg.codec import JSON
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.places import HEADER_KEY
-from kitmsg_gateways.http.request import Parameters, resolve
+from kitmsg.schema.pointers import resolve
+from kitmsg_gateways.http.bind import Parameters
 
 __all__ = [
     "FORM",

@@ -7,6 +7,7 @@ import struct
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from kitmsg_gateways.http.aiohttp_parts import _unmask_in_python, unmask
 from kitmsg_gateways.http.streams.frames import (
     CloseCode,
     FrameReader,
@@ -14,8 +15,6 @@ from kitmsg_gateways.http.streams.frames import (
     ProtocolError,
     close_payload,
     frame,
-    plainly_unmasked,
-    unmasked,
 )
 
 MASK = b"\x01\x02\x03\x04"
@@ -28,7 +27,7 @@ def masked(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
     head[1] |= 0x80
     if not final:
         head[0] &= 0x7F
-    return bytes(head[:size]) + MASK + plainly_unmasked(payload, MASK)
+    return bytes(head[:size]) + MASK + unmask(payload, MASK)
 
 
 def read(
@@ -100,10 +99,14 @@ def test_fragments_are_put_together(parts, opcode, step):
         (masked(Opcode.PING, b"x" * 126), "control frame"),
         (masked(Opcode.CONTINUATION), "nothing to continue"),
         (masked(Opcode.TEXT, final=False) + masked(Opcode.TEXT), "unfinished"),
+        (b"\x81\xfe" + struct.pack("!H", 125) + MASK, "shortest form"),
+        (b"\x81\xff" + struct.pack("!Q", 125) + MASK, "shortest form"),
+        (b"\x81\xff" + struct.pack("!Q", 0xFFFF) + MASK, "shortest form"),
+        (b"\x82\xff" + struct.pack("!Q", 1 << 63) + MASK, "shortest form"),
     ],
 )
 def test_what_breaks_a_rule(data, reason):
-    """1002; and it is seen at the first two bytes, before the rest has come."""
+    """1002; and it is seen at the head of a frame, before the rest has come."""
     assert refused(data) == refused(data, step=1)
     code, said = refused(data)
     assert code == CloseCode.PROTOCOL_ERROR
@@ -113,7 +116,7 @@ def test_what_breaks_a_rule(data, reason):
 def test_what_is_too_long():
     """1009, by the length that it announces; in one piece or in many."""
     assert refused(masked(Opcode.TEXT, b"x" * 101), limit=100)[0] == CloseCode.TOO_BIG
-    huge = b"\x82\xff" + struct.pack("!Q", 1 << 63) + MASK
+    huge = b"\x82\xff" + struct.pack("!Q", 1 << 62) + MASK
     assert refused(huge)[0] == CloseCode.TOO_BIG
     parts = masked(1, b"x" * 60, final=False) + masked(0, b"x" * 60)
     assert refused(parts, limit=100)[0] == CloseCode.TOO_BIG
@@ -147,8 +150,8 @@ def test_any_bytes_are_messages_or_refused(data, step):
 @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
 def test_both_ways_to_unmask_agree(data, mask):
     """aiohttp's, which is in C, and ours; twice is as before."""
-    assert unmasked(data, mask) == plainly_unmasked(data, mask)
-    assert unmasked(unmasked(data, mask), mask) == data
+    assert unmask(data, mask) == _unmask_in_python(data, mask)
+    assert unmask(unmask(data, mask), mask) == data
 
 
 def test_a_long_reason_is_cut_between_characters():

@@ -13,8 +13,7 @@ import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
 from kitmsg.transport.inbox import inbox_of
-from kitmsg_gateways.http.streams.octets import OCTETS
-from kitmsg_gateways.http.streams.sse import SSE
+from kitmsg_gateways.http.streams.formats import OCTETS, SSE
 from tests.gateways.http.streams.conftest import Feed
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ from collections import Counter
 
 from openapi_spec_validator import validate
 
-from kitmsg_gateways.http.streams.ndjson import NDJSON
-from kitmsg_gateways.http.streams.octets import OCTETS
-from kitmsg_gateways.http.streams.sse import SSE
+from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, SSE
 
 
 async def test_the_document_is_valid_and_says_what_there_is(call):

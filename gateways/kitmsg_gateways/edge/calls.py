@@ -1,0 +1,353 @@
+"""A gateway's calls over the bus: one caller for each endpoint, middlewares around it.
+
+Here stand the deadline of a call that came through a door, the name it calls under, the
+headers that may cross, and what a stranger may know of an error.  Hot path: `context` and
+`EdgeCaller.ask` run for every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from kitmsg.codec import MSGPACK
+from kitmsg.context import Context, new_request_id
+from kitmsg.endpoints import chain
+from kitmsg.errors import (
+    BusDenied,
+    Code,
+    DataLoss,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    outward,
+)
+from kitmsg.transport import gokit
+from kitmsg.transport.caller import Caller
+from kitmsg.transport.opening import OPEN_TIMEOUT
+from kitmsg.transport.replies import decode_error
+from kitmsg.wire import CODE, CONTENT_TYPE, MAX_TIMEOUT, REQUEST_ID, TRACE, TRACEPARENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kitmsg.bus import Bus
+    from kitmsg.codec import Codec
+    from kitmsg.discovery.catalog import CatalogEndpoint
+    from kitmsg.endpoints import Endpoint, Middleware
+    from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
+
+__all__ = [
+    "GONE",
+    "Callers",
+    "EdgeCaller",
+    "add_header",
+    "add_trace",
+    "load_middleware",
+    "request_id",
+]
+
+GONE: Final = "it is known, but every instance is full, leaving or gone"
+"""Hint about an endpoint that is known and that nobody serves now."""
+
+_MOST: Final = 4096
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def request_id(given: str) -> str:
+    """Return the request id that a client gave, if it can be one; else a new one."""
+    return given if _ID.fullmatch(given) else new_request_id()
+
+
+def add_header(
+    fields: dict[str, str], name: str, given: Sequence[str], what: str = ""
+) -> None:
+    """Add a header that goes to the service as it came.
+
+    Args:
+        fields: Gets it.
+        name: Its name on the bus.
+        given: Its values.
+        what: What the client calls it, for the error.
+
+    Raises:
+        InvalidArgument: It came more than once, or is not printable ASCII.
+    """
+    if len(given) > 1 or not _PRINTABLE.fullmatch(given[0]):
+        what = what or f"header {name}"
+        raise InvalidArgument(
+            f"{what} must come once, in printable ASCII",
+            field=what.rpartition(" ")[2],
+        )
+    fields[name] = given[0]
+
+
+def add_trace(fields: dict[str, str], name: str, given: Sequence[str]) -> None:
+    """Add a header of `kitmsg.wire.TRACE`, if it can be passed on.
+
+    A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
+    """
+    value = ",".join(given)
+    is_one = len(given) == 1 or name != TRACEPARENT
+    if is_one and name in TRACE and _PRINTABLE.fullmatch(value):
+        fields[name] = value
+
+
+class EdgeCaller:
+    """The calls of one endpoint that come through a door.
+
+    Its errors are fit for strangers: what is not for them is in the gateway's log, under
+    the request id.
+
+    Args:
+        caller: Calls the endpoint.
+        endpoint: The endpoint.
+        middleware: Around each call and each opening of a stream.
+        log: The gateway's.
+    """
+
+    __slots__ = ("_ask", "_log", "_open", "caller", "endpoint", "name")
+
+    def __init__(
+        self,
+        caller: Caller,
+        endpoint: CatalogEndpoint,
+        middleware: Sequence[Middleware],
+        log: logging.Logger,
+    ) -> None:
+        self.caller = caller
+        self.endpoint = endpoint
+        self.name = caller.name
+        self._log = log
+        wrap = chain(*middleware)
+        self._ask: Endpoint[bytes, Message] = wrap(caller.ask)
+        self._open: Endpoint[bytes, Stream] = wrap(caller.open)
+
+    async def ask(self, ctx: Context, data: bytes) -> Message:
+        """Send a request and return its reply, which is no error.
+
+        Raises:
+            KitError: The call failed, or the service answered with an error; its `reply`
+                has the name and the fields of a declared one.
+        """
+        try:
+            return await self._ask(ctx, data)
+        except KitError as exc:
+            self._raise(ctx, exc)
+
+    async def open(self, ctx: Context, data: bytes) -> Stream:
+        """Open a stream.  Raises as `ask`."""
+        try:
+            return await self._open(ctx, data)
+        except KitError as exc:
+            self._raise(ctx, exc)
+
+    def publish(self, ctx: Context, data: bytes) -> None:
+        """Send a request whose reply nobody waits for.  Raises as `ask`."""
+        try:
+            self.caller.publish(ctx, data)
+        except KitError as exc:
+            self._raise(ctx, exc)
+
+    def stream_error(self, ctx: Context, stream: Stream, error: KitError) -> KitError:
+        """Return what ended a stream: the endpoint's own error, if it was one."""
+        if stream.end is not None and stream.error is error:
+            found = self.caller.error_in(ctx, stream.end)
+            error = found if isinstance(found, KitError) else error
+        return self.explained(ctx, error)
+
+    def explained(self, ctx: Context, error: KitError) -> KitError:
+        """Return `error` with what a stranger can go by, and no more."""
+        id_ = ctx.metadata.get(REQUEST_ID, "")
+        if type(error) is NoResponders:
+            # Nobody is asked who is there: it would be done for each of a flood of calls.
+            error = NoResponders(error.subject, GONE)
+        elif _is_foreign_text(error):
+            # A foreign service often sends the text of its exception.
+            self._log.warning("%s failed: %s (request id %s)", self.name, error, id_)
+            return Internal(
+                f"{self.name} failed; the gateway's log says more under request id {id_}",
+                request_id=id_,
+            )
+        elif isinstance(error, BusDenied | DataLoss):
+            self._log.warning("%s: %s (request id %s)", self.name, error, id_)
+        error.request_id = error.request_id or id_
+        return outward(error)
+
+    def _raise(self, ctx: Context, error: KitError) -> NoReturn:
+        told = self.explained(ctx, error)
+        if told is error:
+            raise error
+        raise told from error
+
+
+def _is_foreign_text(error: KitError) -> bool:
+    """Tell whether an error is a failure that a service tells of which is not kitmsg's."""
+    reply = error.reply
+    return (
+        reply is not None
+        and error.code is Code.INTERNAL
+        and CODE not in reply.headers
+        and bool(reply.header_block)
+    )
+
+
+class Callers:
+    """The callers of one gateway, by endpoint.
+
+    Args:
+        bus: What carries the calls.
+        kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
+        timeout: Seconds for a call where neither the client nor the endpoint says.
+        max_timeout: Longest call, in seconds, whatever they say.
+        middleware: Around every call, the first outermost: middlewares, or where they are
+            (see `load_middleware`).
+
+    Attributes:
+        bus: As given.
+
+    Raises:
+        InvalidArgument: A middleware cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        kind: str,
+        *,
+        timeout: float,
+        max_timeout: float,
+        middleware: Sequence[Middleware | str] = (),
+    ) -> None:
+        self.bus = bus
+        self._as = f"gateway.{kind}"
+        self._timeout = timeout
+        self._max_timeout = min(max_timeout, MAX_TIMEOUT - 1)
+        self._middleware = load_middleware(middleware)
+        self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
+        self._callers: dict[str, EdgeCaller] = {}
+
+    def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
+        """Return the caller of an endpoint."""
+        found = self._callers.get(endpoint.subject)
+        if found is not None and found.endpoint is endpoint:
+            return found
+        if len(self._callers) >= _MOST:  # endpoints that came and went
+            self._callers.clear()
+        caller = Caller(
+            self.bus,
+            endpoint.subject,
+            name=f"{endpoint.service}.{endpoint.name}",
+            timeout=self._max_timeout,
+            open_timeout=OPEN_TIMEOUT,
+            error_decoder=_gokit_error if endpoint.wire == "gokit" else None,
+            is_kit=endpoint.is_kit,
+        )
+        found = EdgeCaller(caller, endpoint, self._middleware, self._log)
+        self._callers[endpoint.subject] = found
+        return found
+
+    def seconds(self, asked: float | None, endpoint: CatalogEndpoint) -> float:
+        """Return how long a call may take.
+
+        Args:
+            asked: Seconds that the client gives; None if it does not say.
+            endpoint: Which may declare some.
+        """
+        return min(asked or endpoint.timeout or self._timeout, self._max_timeout)
+
+    def context(
+        self,
+        caller: EdgeCaller,
+        codec: Codec,
+        seconds: float | None,
+        fields: dict[str, str],
+    ) -> Context:
+        """Return the context of a call.
+
+        Args:
+            caller: Of the endpoint.
+            codec: How its request is encoded.
+            seconds: That are left for it; None for a stream without an end.
+            fields: Its headers: ``Kit-Request-Id``, trace and more; the context's from now
+                on.
+
+        Raises:
+            DeadlineExceeded: Nothing is left.
+        """
+        deadline = None
+        if seconds is not None:
+            if seconds <= 0:
+                raise DeadlineExceeded("the request took all its time to arrive")
+            deadline = asyncio.get_running_loop().time() + seconds
+        fields[CONTENT_TYPE] = codec.content_type
+        ctx = Context.of_call(
+            caller.name, caller=self._as, deadline=deadline, metadata=fields
+        )
+        ctx.codec = codec
+        return ctx
+
+
+def load_middleware(given: Sequence[Middleware | str]) -> tuple[Middleware, ...]:
+    """Return middlewares, some of which may be named.
+
+    Args:
+        given: Middlewares, and texts such as ``shop.edge:middlewares``: a module and one
+            middleware, or a list of them, in it.
+
+    Raises:
+        InvalidArgument: A text leads to no middleware.
+    """
+    found: list[Middleware] = []
+    for each in given:
+        if not isinstance(each, str):
+            found.append(each)
+            continue
+        value = _imported(each)
+        some = value if isinstance(value, list | tuple) else [value]
+        for middleware in some:
+            if not callable(middleware):
+                raise InvalidArgument(
+                    f"middleware {each!r}: {middleware!r} is no middleware; it is a"
+                    " function that takes an endpoint and returns one"
+                )
+        found += some
+    return tuple(found)
+
+
+def _imported(text: str) -> Any:
+    module, _, name = text.partition(":")
+    if not module or not name.isidentifier():
+        raise InvalidArgument(
+            f"middleware {text!r} is not understood; write module:name, such as"
+            " shop.edge:middlewares"
+        )
+    if os.getcwd() not in sys.path:  # behind everything else: it must shadow nothing
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as exc:
+        raise InvalidArgument(f"middleware {text!r} cannot be loaded: {exc}") from exc
+    except AttributeError as exc:
+        raise InvalidArgument(
+            f"middleware {text!r}: there is no {name!r} in {module}"
+        ) from exc
+
+
+def _gokit_error(ctx: Context, message: Message) -> Exception | None:
+    """Return the error in a reply of a Go kit service, or in the headers beside it."""
+    error = gokit.decode_error(ctx, message)
+    if error is None and message.header_block:
+        return decode_error(message, codec=ctx.codec or MSGPACK, declared={})
+    if isinstance(error, KitError):
+        error.reply = message
+    return error

@@ -1,0 +1,244 @@
+"""HTTP connections: limits on times and sizes, and problems for bytes that are no HTTP.
+
+aiohttp's low-level server parses; what of it is private stands in `aiohttp_parts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from kitmsg.errors import Code
+from kitmsg_gateways.http.aiohttp_parts import RequestHandler
+from kitmsg_gateways.http.api import problem_response
+from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.response import encode, is_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from kitmsg_gateways.http.listener import Place
+    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.http.options import GatewayOptions
+
+__all__ = ["Connection", "Server"]
+
+_log = logging.getLogger("kitmsg_gateways.http")
+
+T = TypeVar("T")
+
+_BAD_REQUEST: Final = 400
+_HEADERS_TOO_LARGE: Final = 431
+_INTERNAL: Final = 500
+_LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
+_BAD_VERSION: Final = 505
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
+_MALFORMED: Final = "(malformed)"
+_TIMED_OUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+_CLIENTS_FAULT: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+
+
+class Server(web.Server):
+    """Makes our connections and requests instead of aiohttp's own."""
+
+    def __init__(
+        self, handler: Any, options: GatewayOptions, limit: int, metrics: Metrics
+    ) -> None:
+        # A client that goes away cancels its handler, and so the turn in the service.
+        self._answer = handler
+        super().__init__(
+            self._handle,
+            handler_cancellation=True,
+            request_factory=self._request,
+        )
+        self.options = options
+        self.limit = limit
+        self.metrics = metrics
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            if isinstance(request, _OtherVersion):
+                return request.protocol.handle_error(request, _BAD_VERSION)
+            response: web.StreamResponse = await self._answer(request)
+            return response
+        finally:
+            connection = request.protocol
+            if isinstance(connection, Connection):
+                connection.expects_headers = True
+
+    def connection(self, place: Place) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        options = self.options
+        return Connection(
+            self,
+            place,
+            send_timeout=options.send_timeout,
+            loop=asyncio.get_running_loop(),
+            header_timeout=options.header_timeout,
+            keepalive_timeout=options.keepalive_timeout,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=options.max_headers,
+            access_log=None,
+            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
+            auto_decompress=False,  # how much comes out has a bound here: `compress`
+        )
+
+    def _request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        protocol.headers_arrived()
+        protocol.expects_headers = False
+        kind = web.BaseRequest
+        if message.version not in _VERSIONS:  # the answer is one of ours all the same
+            message = message._replace(version=HttpVersion11, should_close=True)
+            kind = _OtherVersion
+        return kind(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            task.get_loop(),
+            client_max_size=self.limit,
+        )
+
+
+class _OtherVersion(web.BaseRequest):
+    """A request in a version of HTTP that is not spoken here, such as 0.9."""
+
+
+class Connection(RequestHandler):
+    """One connection: adds limits on times, and problems for bad HTTP."""
+
+    __slots__ = (
+        "_header_timeout",
+        "_header_timer",
+        "_place",
+        "_send_timeout",
+        "_server",
+        "expects_headers",
+    )
+
+    def __init__(
+        self,
+        manager: Server,
+        place: Place,
+        *,
+        header_timeout: float,
+        send_timeout: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(manager, **kwargs)
+        self._server = manager
+        self._place = place
+        self._send_timeout = send_timeout
+        self._header_timeout = header_timeout
+        self.expects_headers = True
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a request whose headers are not complete starts the clock."""
+        # Most requests bring all their headers at once and cost no timer.
+        is_part = self.expects_headers and b"\r\n\r\n" not in data
+        if is_part and self._header_timer is None:
+            self._header_timer = asyncio.get_running_loop().call_later(
+                self._header_timeout, self._too_slow
+            )
+        super().data_received(data)
+
+    def headers_arrived(self) -> None:
+        """Stop the clock."""
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Put away what belongs to the connection."""
+        self.headers_arrived()
+        self._place.leave()
+        super().connection_lost(exc)
+
+    def _too_slow(self) -> None:
+        if self.transport is not None:
+            self.transport.write(_TIMED_OUT)
+        self.force_close()
+
+    async def finish_response(
+        self,
+        request: web.BaseRequest,
+        resp: web.StreamResponse,
+        start_time: float | None,
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer; a simple one in one go."""
+        if not is_simple(resp, request) or not self.may_write_whole:
+            return await self._sent(super().finish_response(request, resp, start_time))
+        is_there = self.write_whole(request, resp, encode(resp))
+        if is_there and self.writing_paused:
+            await self._sent(request.writer.drain())
+        return resp, not is_there
+
+    async def _sent(self, sending: Coroutine[Any, Any, T]) -> T:
+        """Wait until an answer is on its way; not for ever for a client that never reads.
+
+        Raises:
+            ConnectionError: It took too long; the connection is gone.
+        """
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                return await sending
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionAbortedError("the client does not read") from None
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log what aiohttp did not expect; a client's broken body is no error of ours."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, _CLIENTS_FAULT):
+            _log.debug("a connection ended: %s", type(error).__name__)
+        else:
+            super().log_exception(*args, **kwargs)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the problem for bytes that are no HTTP; the connection ends.
+
+        A status of 500 and more is the gateway's own failure.
+        """
+        id_ = secrets.token_hex(8)
+        problem = Problem(
+            _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
+        )
+        if status == _BAD_VERSION:
+            problem = Problem(
+                _BAD_VERSION, Code.UNIMPLEMENTED, "HTTP/1.1 and 1.0 are spoken here"
+            )
+        elif status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
+            problem = unexpected(exc, id_)
+        elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
+            problem = Problem(
+                _HEADERS_TOO_LARGE,
+                Code.INVALID_ARGUMENT,
+                "the request line or a header is too long, or there are too many",
+            )
+        _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
+        if problem.status != _INTERNAL:
+            self._server.metrics.observe(_MALFORMED, "", problem.status, 0.0)
+        response = problem_response(problem, "", id_)
+        response.headers["Server"] = "kitmsg"
+        response.force_close()
+        return response

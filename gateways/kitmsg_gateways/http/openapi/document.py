@@ -1,0 +1,316 @@
+"""The OpenAPI document of what is mounted.  Source: OpenAPI 3.1.0, JSON Schema 2020-12.
+
+The same table gives the same document, byte for byte.  A service without schemas gets a
+free-form object.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import kitmsg
+from kitmsg.codec import JSON, RAW
+from kitmsg.schema.places import HEADER_KEY
+from kitmsg_gateways.http import rpc
+from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
+from kitmsg_gateways.http.openapi.components import Components
+from kitmsg_gateways.http.openapi.responses import (
+    BYTES,
+    PROBLEM,
+    STREAM_NOTES,
+    Responses,
+    error,
+    media_types,
+    stream_body,
+    with_example,
+)
+from kitmsg_gateways.http.openapi.samples import Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.router import Route
+
+__all__ = ["SCHEMAS", "document"]
+
+SCHEMAS: Final = "/schemas/"
+"""Where the schemas of an endpoint are, by their hash."""
+
+_TEXT: Final = {"type": "string"}
+_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+_TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
+
+_TIMEOUT: Final[dict[str, Any]] = {
+    "name": "Request-Timeout",
+    "in": "header",
+    "description": "Seconds that the call may take.",
+    "schema": {"type": "number", "minimum": MIN_SECONDS, "maximum": MAX_SECONDS},
+}
+
+
+_RPC_REQUEST: Final = {"$ref": "#/components/schemas/RpcRequest"}
+_RPC_RESPONSE: Final = {"$ref": "#/components/schemas/RpcResponse"}
+_RPC_CALL: Final = {
+    "jsonrpc": "2.0",
+    "method": "service.endpoint",
+    "params": {},
+    "id": 1,
+}
+
+_RPC_ID: Final = {  # no list of types: generators do not take it
+    "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]
+}
+_RPC_SCHEMAS: Final[dict[str, Any]] = {
+    "RpcRequest": {
+        "type": "object",
+        "description": "A JSON-RPC 2.0 call; without `id` it is not answered.",
+        "required": ["jsonrpc", "method"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "method": {"type": "string"},
+            "params": {"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]},
+            "id": _RPC_ID,
+        },
+    },
+    "RpcResponse": {
+        "type": "object",
+        "description": "The answer: `result` or `error`.",
+        "required": ["jsonrpc", "id"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "result": {},
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "message": {"type": "string"},
+                    "data": {"type": "object"},
+                },
+            },
+            "id": _RPC_ID,
+        },
+    },
+}
+
+
+def _one_or_many(schema: Any) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "array", "items": schema}]}
+
+
+_RPC: Final[dict[str, Any]] = {
+    "operationId": "json-rpc",
+    "summary": "JSON-RPC 2.0",
+    "description": (
+        "Calls any endpoint as the method `service.endpoint`, or `endpoint` where one"
+        " service only has it; params by name or by position, batches, notifications."
+    ),
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON.content_type: {
+                "schema": _one_or_many(_RPC_REQUEST),
+                "example": _RPC_CALL,
+            }
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "The answer, be it an error.",
+            "content": {JSON.content_type: {"schema": _one_or_many(_RPC_RESPONSE)}},
+        },
+        "204": {"description": "There were notifications only."},
+        "default": error("HTTP itself went wrong."),
+    },
+}
+
+
+def document(table: Table, *, title: str) -> dict[str, Any]:
+    """Return the document for a table of endpoints."""
+    components = Components(
+        [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
+    )
+    used = {r.target.service for r in table.router.routes}
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": kitmsg.__version__},
+        "tags": [
+            {"name": name, "description": info.description, "x-version": info.version}
+            for name, info in table.services.items()
+            if name in used
+        ],
+        "paths": _paths(table, components),
+        "components": {
+            "schemas": {
+                "Problem": PROBLEM,
+                **_RPC_SCHEMAS,
+                **components.schemas,
+            },
+            "parameters": {"RequestTimeout": _TIMEOUT},
+            "responses": {"Problem": error("Any other error.")},
+        },
+    }
+    if table.conflicts:
+        found["x-conflicts"] = table.conflicts
+    return found
+
+
+def _paths(table: Table, components: Components) -> dict[str, Any]:
+    paths: dict[str, dict[str, Any]] = {rpc.PATH: {"post": _RPC}}
+    operations = _Operations(components)
+    spellings: dict[tuple[str, ...], Counter[str]] = {}
+    for route in table.router.routes:
+        spellings.setdefault(_shape(route.template), Counter())[route.template] += 1
+    for route in table.router.routes:
+        # OpenAPI lets a path be spelled in one way only: as most of its routes do.
+        ((path, _),) = spellings[_shape(route.template)].most_common(1)
+        operation = operations.of(route, _names(path))
+        paths.setdefault(path, {})[route.method.lower()] = operation
+    return dict(sorted(paths.items()))
+
+
+def _shape(template: str) -> tuple[str, ...]:
+    return tuple("{}" if s.startswith("{") else s for s in template.split("/"))
+
+
+def _names(template: str) -> list[str]:
+    return [s[1:-1] for s in template.split("/") if s.startswith("{")]
+
+
+def _operation_id(route: Route[Mounted]) -> str:
+    """Return the name of an operation; an endpoint has up to three routes."""
+    mounted, method = route.target, route.method.lower()
+    own = f"{mounted.service}.{mounted.name}"
+    if route.template != mounted.path:
+        return f"{own}.{method}"
+    return own if method == "post" else f"{own}.own-{method}"
+
+
+def _takes_items(mounted: Mounted) -> bool:
+    return mounted.stream in ("in", "both")
+
+
+class _Operations:
+    """Describes routes.
+
+    Args:
+        components: Where named schemas are.
+    """
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._responses = Responses(components)
+        self._samples = Samples(components.resolve)
+
+    def of(self, route: Route[Mounted], names: list[str]) -> dict[str, Any]:
+        """Return the operation of a route.
+
+        Args:
+            route: Where an endpoint is mounted.
+            names: How its path's parameters are spelled in the document.
+        """
+        mounted = route.target
+        own = f"{mounted.service}.{mounted.name}"
+        summary, _, _ = mounted.description.partition(". ")
+        request = self._components.request(mounted)
+        facts = {
+            "x-schema": f"{SCHEMAS}{mounted.hash}" if mounted.schema else None,
+            "x-timeout": mounted.timeout,
+            "x-idempotent": mounted.is_idempotent or None,
+            "x-stream": mounted.stream or None,
+            "x-declared": mounted.declares(route) or None,
+        }
+        operation: dict[str, Any] = {
+            "operationId": _operation_id(route),
+            "tags": [mounted.service],
+            "summary": summary.rstrip(".") or own,
+            "description": mounted.description,
+            "parameters": self._parameters(route, names, request),
+            "responses": self._responses.of(mounted, route.method),
+            "x-subject": mounted.subject,
+            **{name: fact for name, fact in facts.items() if fact is not None},
+        }
+        if mounted.stream:
+            note = STREAM_NOTES.get(mounted.stream, "")
+            operation["description"] = f"{mounted.description} {note}".strip()
+        if route.method not in _BODYLESS:
+            operation["requestBody"] = self._body(route, request)
+        return operation
+
+    def _parameters(
+        self,
+        route: Route[Mounted],
+        names: list[str],
+        request: Mapping[str, Any] | None,
+    ) -> list[dict[str, Any]]:
+        properties, required = self._fields(request)
+        is_bodyless = route.method in _BODYLESS or _takes_items(route.target)
+        headers = route.target.parameters.headers
+        found = [
+            self._parameter(spelled, "path", properties.get(name, _TEXT), True)
+            for name, spelled in zip(route.names, names, strict=True)
+        ]
+        for name, schema in properties.items():
+            if name in headers:
+                is_needed = name in required
+                bare = {k: v for k, v in schema.items() if k != HEADER_KEY}
+                found.append(self._parameter(headers[name], "header", bare, is_needed))
+            elif is_bodyless and name not in route.names:
+                found.append(self._parameter(name, "query", schema, name in required))
+        return [*found, _TIMEOUT_REF]
+
+    def _parameter(
+        self, name: str, where: str, schema: Any, is_required: bool
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": name, "in": where, "required": is_required}
+        if isinstance(schema, dict) and "description" in schema:
+            found["description"] = schema["description"]
+        content = with_example({"schema": schema}, self._samples)
+        if self._components.resolve(schema).get("type") == "object":
+            return {**found, "content": {JSON.content_type: content}}
+        return {**found, **content}
+
+    def _fields(
+        self, request: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return a request's properties and the names of those that must be there."""
+        plain = self._components.resolve(request or {})
+        properties, required = plain.get("properties"), plain.get("required")
+        names = required if isinstance(required, list) else ()
+        return (
+            properties if isinstance(properties, dict) else {},
+            frozenset(name for name in names if isinstance(name, str)),
+        )
+
+    def _body(
+        self, route: Route[Mounted], request: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return the body: items, or the request without what path and headers took."""
+        mounted = route.target
+        if _takes_items(mounted):
+            return stream_body(self._components.items(mounted), self._samples)
+        if request is None:
+            schema: Any = {"type": "object", "additionalProperties": True}
+            return {"content": {JSON.content_type: {"schema": schema}}}
+        taken = (*route.names, *mounted.parameters.headers)
+        properties, required = self._fields(request)
+        left = required - {*taken}
+        schema = request
+        if taken:
+            plain = self._components.resolve(request)
+            kept = {n: value for n, value in properties.items() if n not in taken}
+            schema = {**plain, "properties": kept, "required": sorted(left)}
+            schema.pop("title", None)
+        spoken = media_types(mounted, schema, self._samples)
+        if self._takes_raw({*properties} - {*taken}, left, properties):
+            spoken[RAW.content_type] = BYTES
+        return {"required": bool(left), "content": spoken}
+
+    def _takes_raw(
+        self, names: set[str], required: frozenset[str], properties: Mapping[str, Any]
+    ) -> bool:
+        """Tell whether a body may be the one parameter of bytes that is left for it."""
+        found = {n for n in names if self._components.is_bytes(properties[n])}
+        return len(found) == 1 and required <= found

@@ -1,0 +1,255 @@
+"""One call, bytes in and out: everything that a call promises, once.
+
+`Caller.ask` and `Caller.open` are endpoints (`async (Context, bytes) -> Message` or
+`Stream`), so middlewares stand around them.  Both turn what is left until the deadline
+into a header, pass on request id, trace, caller and metadata, carry bodies of any length
+either way, say who is there when nobody is, and raise the errors that replies tell of.
+What comes before and after, objects to bytes, is the clients' and the gateways'.
+
+Hot path: `ask` runs for every call and is flat on purpose.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from kitmsg.codec import MSGPACK
+from kitmsg.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    ResourceExhausted,
+)
+from kitmsg.message import check_subject, encode_headers
+from kitmsg.transport import transfer
+from kitmsg.transport.opening import open_stream
+from kitmsg.transport.replies import Declared, decode_error
+from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
+
+if TYPE_CHECKING:
+    from kitmsg.bus import Bus
+    from kitmsg.context import Context
+    from kitmsg.message import Message
+    from kitmsg.transport.stream import Stream
+
+__all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Longest call, in seconds, unless somebody says otherwise."""
+
+Before: TypeAlias = Callable[["Context", dict[str, str]], None]
+"""May add headers; raising aborts the call."""
+
+After: TypeAlias = Callable[["Context", "Message"], None]
+"""Sees the reply before it is decoded, errors too."""
+
+ErrorDecoder: TypeAlias = Callable[["Context", "Message"], Exception | None]
+"""Returns the error that a reply tells of; None for a success."""
+
+Hint: TypeAlias = Callable[[str], Awaitable[str]]
+"""Takes a subject nobody serves; returns what to say about it, or ""."""
+
+
+class Caller:
+    """Calls of one endpoint at `subject`, in bytes.
+
+    Args:
+        bus: What carries the messages.
+        subject: Where requests go.
+        name: Dotted name in errors; the subject by default.
+        timeout: Longest wait for the reply to an ask, in seconds; a nearer deadline of the
+            context wins.
+        open_timeout: Longest wait for somebody to take a stream, in seconds; by default
+            `timeout`.
+        lifetime: Seconds that a whole stream may take; None for as long as it likes.  A
+            nearer deadline of the context wins.
+        before: Run before sending; may add headers.
+        after: Run on the reply, errors too.
+        raises: Exception classes that the endpoint declares; they are raised as such.
+        error_decoder: Finds the error in a reply; by default as `docs/protocol.md` says.
+        hint: Asked for a helpful word when nobody serves `subject`.
+        is_kit: Whether kitmsg serves it, so that requests may be longer than a message.
+        max_bytes: Longest request, and longest reply.
+
+    Raises:
+        ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
+        InvalidArgument: `subject` is malformed.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subject: str,
+        *,
+        name: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        open_timeout: float | None = None,
+        lifetime: float | None = None,
+        before: Sequence[Before] = (),
+        after: Sequence[After] = (),
+        raises: Sequence[type[Exception]] = (),
+        error_decoder: ErrorDecoder | None = None,
+        hint: Hint | None = None,
+        is_kit: bool = True,
+        max_bytes: int = transfer.MAX_BYTES,
+    ) -> None:
+        if not 0 < timeout < MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout must be positive seconds under {MAX_TIMEOUT:g}, not {timeout!r}"
+            )
+        self.bus = bus
+        self.subject = check_subject(subject)
+        self.name = name or subject
+        self.timeout = timeout
+        self.max_bytes = max_bytes
+        self._open_timeout = timeout if open_timeout is None else open_timeout
+        self._lifetime = lifetime
+        self._before = tuple(before)
+        self._is_bare = not before  # nobody adds headers
+        self._after = tuple(after)
+        self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
+        self._error_decoder = error_decoder or self._default_error
+        self._reads_body = error_decoder is not None
+        self._plain = plain_headers(milliseconds(timeout))
+        self._hint = hint
+        self._is_kit = is_kit
+
+    async def ask(  # noqa: PLR0912, PLR0915
+        self, ctx: Context, data: bytes
+    ) -> Message:
+        """Send a request and return its reply, which is no error.
+
+        Raises:
+            NoResponders: Nobody serves the subject.
+            DeadlineExceeded: No reply by the deadline, or none is left.
+            DataLoss: The reply cannot be read.
+            Exception: The error that the reply tells of, or one of `Bus.request`.
+        """
+        now = get_running_loop().time()
+        left, deadline = self.timeout, ctx.deadline
+        if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
+            block = self._plain
+        else:
+            if deadline is not None:
+                left = self._until(deadline - now)
+            block = self._headers(ctx, left)
+        try:
+            reply = await self.bus.request(self.subject, data, left, block)
+        except NoResponders as exc:
+            raise await self._unheard(exc) from exc
+        except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
+            if not getattr(exc, "sent", False):
+                exc.refused = self.name
+            raise
+        except InvalidArgument:
+            if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
+                raise
+            reply = await self._ask_long(data, left, block)
+        if reply.header_block and transfer.is_elsewhere(reply.header_block):
+            left -= get_running_loop().time() - now  # one deadline over all of it
+            what, most = "the reply", self.max_bytes
+            reply = await transfer.fetch(self.bus, reply, left, what, most)
+        for hook in self._after:
+            hook(ctx, reply)
+        if reply.header_block or self._reads_body:
+            error = self._error_decoder(ctx, reply)
+            if error is not None:
+                raise self._told(reply, error)
+        return reply
+
+    async def open(self, ctx: Context, data: bytes) -> Stream:
+        """Ask for a stream; returns when a service took it.
+
+        Its iteration raises what ends it; `error_in` reads the endpoint's own error out of
+        its last message.
+
+        Raises:
+            NoResponders: Nobody serves the subject.
+            DeadlineExceeded: Nobody took it in time, or no time is left.
+            KitError: The service refused; see `open_stream` for the rest.
+        """
+        seconds = self._lifetime
+        if ctx.deadline is not None:
+            left = ctx.deadline - get_running_loop().time()
+            self._check_left(left)
+            seconds = left if seconds is None else min(left, seconds)
+        if seconds is not None and seconds >= MAX_TIMEOUT:
+            seconds = None
+        opener = transfer.open_large if self._is_kit else open_stream
+        try:
+            return await opener(
+                self.bus,
+                self.subject,
+                data,
+                self._headers(ctx, None),
+                timeout=seconds,
+                open_timeout=self._open_timeout,
+            )
+        except NoResponders as exc:
+            raise await self._unheard(exc) from exc
+
+    def publish(self, ctx: Context, data: bytes) -> None:
+        """Send a request whose reply nobody waits for.  At most once.
+
+        Raises:
+            DeadlineExceeded: No time is left.
+            KitError: As `Bus.publish`.
+        """
+        left = self.timeout
+        if ctx.deadline is not None:
+            left = self._until(ctx.deadline - get_running_loop().time())
+        self.bus.publish(self.subject, data, "", self._headers(ctx, left))
+
+    def error_in(self, ctx: Context, message: Message) -> Exception | None:
+        """Return the error that a reply, or the end of a stream, tells of; else None."""
+        error = self._error_decoder(ctx, message)
+        return None if error is None else self._told(message, error)
+
+    def _told(self, reply: Message, error: Exception) -> Exception:
+        """Return the error of a reply, marked where the work never began."""
+        if isinstance(error, KitError) and reply.header_block:
+            is_refusal = reply.headers.get(BEGAN) == "no"
+            error.refused = self.name if is_refusal else ""
+        return error
+
+    async def _ask_long(self, data: bytes, left: float, block: bytes) -> Message:
+        return await transfer.request(
+            self.bus, self.subject, data, left, block, max_bytes=self.max_bytes
+        )
+
+    async def _unheard(self, error: NoResponders) -> KitError:
+        """Return the error for a subject without subscribers, with a hint."""
+        hint = await self._hint(self.subject) if self._hint else ""
+        return NoResponders(self.subject, hint).before(self.name)
+
+    def _until(self, left: float) -> float:
+        """Return the seconds that a call may take, `left` of them until its deadline."""
+        self._check_left(left)
+        return min(left, self.timeout)
+
+    def _check_left(self, left: float) -> None:
+        if left <= 0:
+            late = DeadlineExceeded(
+                f"no time left to call {self.name}; it was not sent"
+            )
+            raise late.before(self.name)
+
+    def _headers(self, ctx: Context, left: float | None) -> bytes:
+        """Return the header block of a call with `left` seconds to go; None for no end."""
+        if self._is_bare and not (ctx.metadata or ctx.caller):
+            return b"" if left is None else plain_headers(milliseconds(left))
+        fields = {} if left is None else {TIMEOUT: str(milliseconds(left))}
+        fields.update(ctx.metadata)
+        if ctx.caller:
+            fields[CALLER] = ctx.caller
+        for hook in self._before:
+            hook(ctx, fields)
+        return encode_headers(fields)
+
+    def _default_error(self, ctx: Context, message: Message) -> Any:
+        codec = ctx.codec or MSGPACK
+        return decode_error(message, codec=codec, declared=self._declared)
