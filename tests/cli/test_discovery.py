@@ -33,6 +33,7 @@ def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
         "buy",
         "count",
         "echo",
+        "fail",
         "go",
         "label",
         "price",
@@ -101,6 +102,22 @@ def test_info_shows_signatures(cli: Callable[..., Ran], shop: str) -> None:
     seen = json.loads(cli("info", "shop", "--json", nats_url=shop).out)
     assert seen["instances"][0]["version"] == "1.2.3"
     assert "price" in seen["schemas"]
+
+
+def test_info_fits_the_terminal(
+    cli: Callable[..., Ran], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table where it fits; else lines that are wrapped, with nothing left out."""
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = cli("info", "shop", nats_url=shop).out
+    assert re.search(r"price +shop\.price +GET /price/\{name\} +\(name: string", wide)
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = cli("info", "shop", nats_url=shop).out
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "(name: string, count: integer = ...) -> number" in " ".join(narrow.split())
+    assert set(wide.split()) - {"ENDPOINT", "SUBJECT", "HTTP", "SIGNATURE"} - {
+        "DESCRIPTION"
+    } <= set(narrow.split())
 
 
 def test_stats_counts(cli: Callable[..., Ran], shop: str) -> None:
