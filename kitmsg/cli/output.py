@@ -27,7 +27,7 @@ __all__ = [
 EXIT_CODES: Final = {
     0: "all is well",
     1: "the endpoint answered with an error of its own, whatever its code; or a failure",
-    2: "the command is wrong: arguments, settings, files",
+    2: "the command is wrong: arguments, settings, files, code that cannot be imported",
     3: "nobody serves it, or the bus is out of reach",
     4: "no answer in time",
     5: "the request is wrong",
