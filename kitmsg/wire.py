@@ -23,6 +23,7 @@ __all__ = [
     "AUTHORIZATION",
     "BAGGAGE",
     "BEAT",
+    "BEGAN",
     "BODY",
     "BODY_BYTES",
     "CALLER",
@@ -82,6 +83,7 @@ CODE: Final = "Kit-Code"
 ERROR: Final = "Kit-Error"
 ERROR_FIELD: Final = "Kit-Error-Field"
 RETRY_AFTER: Final = "Kit-Retry-After"
+BEGAN: Final = "Kit-Began"
 SERVICE_ERROR: Final = "Nats-Service-Error"
 SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
 

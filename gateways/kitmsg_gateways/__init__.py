@@ -3,8 +3,8 @@
     http/        every service on the bus, of any language, as HTTP and JSON
     grpc/        the same over gRPC, with messages made from the schemas
     thrift/      the same over Thrift
-    upstream.py  the other direction: what a server elsewhere does, as a service on the bus
-    metrics.py   what they count alike
+    upstream/    the other direction: a server elsewhere as a service on the bus
+    metrics.py   counters that they have in common
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.

@@ -2,8 +2,9 @@
 
     nats.py       `NatsBus`, over the NATS client
     connection.py the hardened client connection under it
-    soon.py       what is done at the end of a read, and how a task waits for it
-    outbox.py     what waits to be written; denials.py: what the server forbids
+    soon.py       callbacks at the end of a read, and how a task waits for one
+    outbox.py     the write buffer; linger.py: how long it waits for more
+    denials.py    what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it

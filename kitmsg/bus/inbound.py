@@ -1,4 +1,4 @@
-"""Who gets a message that came in: the ask that waits for it, or a subscription's handler.
+"""Routes each message that came in: to the ask that awaits it, or a subscription's handler.
 
 Hot path: `deliver` runs for every message, straight from the parser.
 """
@@ -50,7 +50,11 @@ class Inbound:
         inbox: str,
         on_foreign: Callable[[int, bytes, bytes, bytes, bytes], None],
     ) -> None:
+        # An id is added before its SUB is sent and taken out only when nothing more can
+        # come for it: when the server has answered the PING behind its UNSUB, or without a
+        # connection.  Ids are never used twice.
         self.handlers: dict[int, Handler] = {}
+        # Set once, before the first reply can come; the same after every reconnect.
         self.inbox_sid = 0
         self.bad_subjects = 0
         self._asks = asks

@@ -1,4 +1,4 @@
-"""What waits to be written to a connection: joined, one write per loop turn, bounded.
+"""Write buffer of a connection: commands are joined, and their bytes are bounded.
 
 This is on the hot path of every message, so it is flat.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.bus.linger import Linger
 from kitmsg.errors import ResourceExhausted
 
 if TYPE_CHECKING:
@@ -22,39 +23,46 @@ _BATCH: Final = 32
 _MANY: Final = 16  # asks awaited; then the next one is not far
 _FEW: Final = 8
 _MOST_TURNS: Final = 8
+_STEP: Final = 0.001  # in seconds: the resolution of uvloop's timers
 
 
 class Outbox:
     """Commands on their way to a socket.  Used on one event loop.
 
-    What a read leads to is joined and written at its end.  Outside one, while there is
-    one command a turn it is written at once, for the latency of a lone ask; as soon as
-    there are more, they are joined, for throughput.  A batch goes out without waiting for
-    the end, so that the server works while this process does: 32 commands gave a quarter
-    more calls a second than all of a turn at once.
+    Writes are coalesced: everything sent while one read is handled leaves in one write, at
+    its end.  Outside one, while there is one command a turn it is written at once, for the
+    latency of a lone ask; as soon as there are more, they are joined, for throughput.  A
+    batch goes out without waiting for the end, so that the server works while this process
+    does: 32 commands gave a quarter more calls a second than all of a turn at once.
 
     While many asks are awaited, each turn of the loop may bring just one more, as in a
     gateway with many connections.  Then a few commands wait for those of the next turns,
     as long as every turn brings some: a write each would cost the server and the service
-    as much as the ask itself.
+    as much as the ask itself.  Where turns bring nothing for a while and asks cost this
+    process much CPU, a few wait for one or two milliseconds: see `Linger`.
 
     Args:
-        soon: Says when the end is.
+        soon: Schedules callbacks for the end of the current read.
         crowd: Returns how many asks are awaited: with many, a few commands wait for more.
         max_pending: Most bytes that wait, here and in the socket's own buffer.
         on_written: Called after everything so far was handed to the socket.
     """
 
     __slots__ = (
+        "_batch",
         "_bytes",
         "_commands",
         "_crowd",
+        "_held",
+        "_hold",
         "_is_due",
         "_is_quiet",
+        "_linger",
         "_lingered",
         "_max_pending",
         "_on_written",
         "_seen",
+        "_sent",
         "_socket_bytes",
         "_soon",
         "_was_full",
@@ -68,18 +76,39 @@ class Outbox:
         max_pending: int,
         on_written: Callable[[], None],
     ) -> None:
-        self.wire: asyncio.WriteTransport | None = None
         self._soon = soon
         self._crowd = crowd
-        self._seen = self._lingered = 0
         self._max_pending = max_pending
         self._on_written = on_written
+        # None while there is no connection: from `detach` to the next `attach`.  Others
+        # may write to it only after `write`, or their bytes would overtake what waits.
+        self.wire: asyncio.WriteTransport | None = None
+        # Whole commands, in the order of `send`; `_bytes` is their length together.  Only
+        # `write` and `detach` take them out, and always all of them: so a command is
+        # handed to the socket before `_on_written` tells of it, or never.
         self._commands: list[bytes] = []
         self._bytes = 0
-        self._socket_bytes = 0  # when it was last looked at
-        self._is_due = False  # the end of this loop turn writes what is here
-        self._was_full = False
-        self._is_quiet = True  # the last turn had no two commands to join
+        # What waited in the socket's own buffer when it was last looked at: at the end of
+        # a turn, and before a command is refused.
+        self._socket_bytes = 0
+        # `_end_turn`, or the timer of `_hold`, is to come: exactly then is it true.
+        # `_commands` is empty whenever it is not.
+        self._is_due = False
+        # The turn at whose end it was looked had no two commands to join.  A command may
+        # be written at once only if so, and only if `_is_due` was false: then nothing
+        # waits that it could overtake.
+        self._is_quiet = True
+        self._was_full = False  # a whole batch left in this turn
+        # Turns that a few commands have waited for more, and how many they were then.
+        self._lingered = self._seen = 0
+        # The timer while commands wait by the clock, else None.  `_batch` is what ends
+        # that wait, else `_BATCH`; `_held` is how many they were at the last step, below
+        # zero in the second, which is the last one.
+        self._linger = Linger()
+        self._hold: asyncio.TimerHandle | None = None
+        self._batch = _BATCH
+        self._held = 0
+        self._sent = 0  # commands written since `Linger` last measured
 
     def is_busy(self) -> bool:
         """Whether a quarter of `max_pending` waits already."""
@@ -106,20 +135,29 @@ class Outbox:
                 and self._crowd() < _MANY
             ):
                 self.wire.write(command)
+                self._sent += 1
                 self._on_written()
                 return
         self._commands.append(command)
         self._bytes += len(command)
-        if len(self._commands) >= _BATCH:
+        if len(self._commands) >= self._batch:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Write a whole batch."""
+        if self._hold is None:
             self._was_full = True
             self.write()
+        else:
+            self._linger.hit()
+            self._let_go()
 
     def _end_turn(self) -> None:
-        if self._lingers():
+        if self._lingers() or self._holds():
             return
-        self._is_due = False
-        self._is_quiet = len(self._commands) <= 1 and not self._was_full
-        self._was_full = False
+        is_lone = len(self._commands) <= 1 and not self._was_full
+        self._is_quiet = is_lone and self._linger.target == 1
+        self._is_due = self._was_full = False
         self.write()
         if self.wire is not None:
             self._socket_bytes = self.wire.get_write_buffer_size()
@@ -139,11 +177,47 @@ class Outbox:
         self._seen = self._lingered = 0
         return False
 
+    def _holds(self) -> bool:
+        """Wait by the clock, if more are likely to come in that time."""
+        linger = self._linger
+        if linger.measure(self._sent):
+            self._sent = 0
+        if self._soon.is_reading or not self._crowd():
+            return False
+        count = len(self._commands)
+        if not 0 < count < linger.target:
+            linger.hit()
+            return False
+        self._batch = linger.target
+        self._held = count
+        self._hold = self._soon.later(_STEP, self._end_step)
+        return True
+
+    def _end_step(self) -> None:
+        """Wait one step more if the first one brought some; else that is all."""
+        count = len(self._commands)
+        if 0 < self._held < count:
+            self._held = -count
+            self._hold = self._soon.later(_STEP, self._end_step)
+            return
+        if 0 < count == abs(self._held):
+            self._linger.miss()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End a wait by the clock, and write."""
+        if self._hold is not None:
+            self._hold.cancel()
+        self._hold, self._batch = None, _BATCH
+        self._is_due = False
+        self.write()
+
     def write(self) -> None:
         """Hand everything to the socket now."""
         wire, commands = self.wire, self._commands
         if not commands or wire is None:
             return
+        self._sent += len(commands)
         wire.write(b"".join(commands))
         commands.clear()
         self._bytes = 0

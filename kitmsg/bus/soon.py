@@ -1,4 +1,4 @@
-"""What is done as soon as all that came in one read has been handed over.
+"""Callbacks at the end of the current read, and a wait that ends without a loop turn.
 
 A loop's `call_soon` costs a handle and a turn of the loop.  Messages that came together
 are worked on together, so there is a better moment than the next turn: the end of the
@@ -39,8 +39,12 @@ class Soon:
     def __init__(self, feed: Callable[[bytes], None]) -> None:
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        self._due: list[Callable[[], object]] = []
+        # True from the first byte of a chunk to the last callback that it made due, and
+        # only while no task runs: so a callback may step one.  Only `feed` sets it.
         self.is_reading = False
+        # Callbacks in the order of `call`; they may append.  Empty whenever `is_reading`
+        # is False, so none waits for a read that may not come.
+        self._due: list[Callable[[], object]] = []
 
     def call(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, soon; it steps no task while another one runs."""
@@ -52,6 +56,12 @@ class Soon:
     def next_turn(self, callback: Callable[[], object]) -> None:
         """Call `callback` at the loop's next turn."""
         self._loop.call_soon(callback)
+
+    def later(
+        self, seconds: float, callback: Callable[[], object]
+    ) -> asyncio.TimerHandle:
+        """Call `callback` in `seconds`, which uvloop rounds to milliseconds."""
+        return self._loop.call_later(seconds, callback)
 
     def feed(self, chunk: bytes) -> None:
         """Hand over what is in `chunk`, then do what that made due.
@@ -101,8 +111,12 @@ class Bell(msgspec.Struct, eq=False):
     """
 
     loop: asyncio.AbstractEventLoop
+    # Set by `__await__`, cleared by the task that takes the bell for a future to wait for.
     _asyncio_future_blocking: bool = False
+    # Set once, by `cancel`, when a ring is already due: then `result` raises.
     _is_cancelled: bool = False
+    # The task's step, from the moment it waits to the first `ring`; None before and after,
+    # so a second ring finds nobody.  `_context` is set with it, before it, and stays.
     _wake: Callable[[Any], object] | None = None
     _context: Context | None = None
 

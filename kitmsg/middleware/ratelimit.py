@@ -115,7 +115,7 @@ def rate_limit(
                     raise ResourceExhausted(
                         f"over the limit of {per_second:g} calls a second",
                         retry_after=delay,
-                    )
+                    ).before(ctx.endpoint)
             buckets.take(who, now)
             if delay:
                 await asyncio.sleep(delay)

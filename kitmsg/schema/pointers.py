@@ -143,6 +143,8 @@ def rewritten(schema: Any, rewrite: Callable[[str], str]) -> Any:
             found[key] = rewrite(value)
         elif key in _DATA:
             found[key] = value
+        elif key == "mapping" and _leads_on(value):  # of a discriminator (OpenAPI)
+            found[key] = {tag: rewrite(each) for tag, each in value.items()}
         elif key in _MAPS and isinstance(value, Mapping):
             found[key] = {
                 name: rewritten(item, rewrite) for name, item in value.items()
@@ -150,3 +152,10 @@ def rewritten(schema: Any, rewrite: Callable[[str], str]) -> Any:
         else:
             found[key] = rewritten(value, rewrite)
     return found
+
+
+def _leads_on(value: Any) -> bool:
+    """Tell whether a value names a local reference for each tag of a union."""
+    return isinstance(value, Mapping) and all(
+        isinstance(each, str) and each.startswith("#") for each in value.values()
+    )

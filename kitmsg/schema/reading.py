@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["signature"]
 
 _EMPTY = inspect.Parameter.empty
+_ARGUMENT = r"^    (\w+)(?: \([^)\n]*\))?: *(.+(?:\n {5,}.+)*)"
 
 
 def signature(
@@ -203,10 +205,11 @@ class _Reader:
         camel = "".join(word.capitalize() for word in self.name.split("_"))
         doc = _first_paragraph(self.function)
         keywords = any(p.kind is p.KEYWORD_ONLY for p in wire)
+        said = _arguments(self.function)
         try:
             return msgspec.defstruct(
                 f"{self.owner}{camel}Request",
-                [_field(p, hints[p.name]) for p in wire],
+                [_field(p, hints[p.name], said.get(p.name, "")) for p in wire],
                 module=self.function.__module__,
                 namespace={"__doc__": doc} if doc else None,
                 forbid_unknown_fields=self.unknown_fields == "forbid",
@@ -216,9 +219,12 @@ class _Reader:
             raise TypeError(f"{self.where}: {error}") from error
 
 
-def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
-    """Return a parameter as a field of the generated request."""
+def _field(parameter: inspect.Parameter, annotation: Any, said: str) -> Any:
+    """Return a parameter as a field of the generated request, described as `said`."""
     bounded = types.bounded(annotation)
+    marks = getattr(annotation, "__metadata__", ())
+    if said and not any(getattr(mark, "description", None) for mark in marks):
+        bounded = Annotated[bounded, msgspec.Meta(description=said)]
     default = parameter.default
     if default is _EMPTY:
         return parameter.name, bounded
@@ -247,6 +253,14 @@ def _is_object(annotation: Any) -> bool:
     if issubclass(origin, msgspec.Struct):
         return not origin.__struct_config__.array_like
     return dataclasses.is_dataclass(origin) or is_pydantic(origin)
+
+
+def _arguments(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the texts under ``Args:`` of a docstring, by parameter (Google's style)."""
+    _, _, listed = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    section = re.split(r"^(?=\S)", listed, maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.findall(_ARGUMENT, section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _first_paragraph(function: Callable[..., Any]) -> str:

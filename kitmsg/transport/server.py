@@ -72,6 +72,7 @@ class _Turn(msgspec.Struct, eq=False):
     server: Server
     message: Message
     deadline: float | None
+    has_begun: bool = False
     error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
@@ -235,6 +236,7 @@ class Server:
             self.stats.expired += 1
             self._turns.pop(message.reply, None)
             return
+        turn.has_begun = True
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
         ctx.propagates = self._propagates
@@ -277,7 +279,10 @@ class Server:
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
-            self._answer(ctx, turn.message, Unavailable(f"{self.name} is stopping"))
+            stopping = Unavailable(f"{self.name} is stopping")
+            if not turn.has_begun:
+                stopping.before(self.name)
+            self._answer(ctx, turn.message, stopping)
             return
         if code is Code.RESOURCE_EXHAUSTED:
             self._shed(turn.message)
@@ -355,7 +360,7 @@ class Server:
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
         self.stats.requests += 1
-        self._answer(self._outside(message), message, error)
+        self._answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
@@ -374,7 +379,7 @@ class Server:
                 f"{self.name} is stuck: {box.held} threads run for calls that are over"
             )
         full = ResourceExhausted(text, retry_after=wait)
-        self._answer(self._outside(message), message, full)
+        self._answer(self._outside(message), message, full.before(self.name))
 
     def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Send an error reply and count it.
@@ -413,6 +418,7 @@ class Server:
             request_id=_request_id(ctx),
             codec=ctx.codec or JSON,
             declared=self._declared,
+            endpoint=self.name,
         )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from kitmsg.bus.outbox import Outbox
 from kitmsg.bus.soon import Soon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Wire:
@@ -33,6 +36,22 @@ class Fixture:
         soon = Soon(lambda _: None)
         self.out = Outbox(soon, lambda: self.asks, 1 << 20, lambda: None)
         self.out.attach(cast("asyncio.WriteTransport", self.wire))
+        self.steps: list[Callable[[], object]] = []
+
+    def expect(self, monkeypatch: pytest.MonkeyPatch, target: int) -> None:
+        """Have commands wait for `target` of them; `step` is what the timer does."""
+        linger = self.out._linger
+        monkeypatch.setattr(type(linger), "measure", lambda _, count: count < 0)
+        linger.target = target
+        monkeypatch.setattr(Soon, "later", lambda _, __, call: self._note(call))
+
+    def _note(self, call: Callable[[], object]) -> asyncio.TimerHandle:
+        self.steps.append(call)
+        loop = asyncio.get_running_loop()
+        return loop.call_later(60, lambda: None)  # cancelled, or the loop's end
+
+    def step(self) -> None:
+        self.steps.pop()()
 
 
 @pytest.fixture
@@ -86,3 +105,82 @@ async def test_with_few_asks_nothing_waits(box: Fixture) -> None:
     await turn()
     box.out.send(b"b")
     assert box.wire.writes == [b"a", b"b"]
+
+
+# -- waiting by the clock; how many for is tested in `test_linger`
+
+
+@pytest.fixture
+async def waiting(box: Fixture, monkeypatch: pytest.MonkeyPatch) -> Fixture:
+    """One that waits for three commands, while a few asks are awaited."""
+    box.asks = 3
+    box.out.send(b"first")
+    box.expect(monkeypatch, 3)
+    await turn()  # which finds that from now on commands wait
+    box.wire.writes.clear()
+    return box
+
+
+async def send_each_turn(box: Fixture, *commands: bytes) -> None:
+    for command in commands:
+        box.out.send(command)
+        await turn()
+
+
+async def test_commands_wait_for_as_many_as_are_worth_it(waiting: Fixture) -> None:
+    """They leave with the last of them, not with the timer."""
+    await send_each_turn(waiting, b"a", b"b")
+    assert waiting.wire.writes == []
+    waiting.out.send(b"c")
+    assert waiting.wire.writes == [b"abc"]
+
+
+async def test_a_wait_ends_when_a_step_brings_nothing(waiting: Fixture) -> None:
+    """A millisecond without company is enough."""
+    await send_each_turn(waiting, b"a")
+    waiting.step()
+    assert waiting.wire.writes == [b"a"]
+
+
+async def test_a_wait_ends_after_two_steps(waiting: Fixture) -> None:
+    """Even if the second one brought some."""
+    await send_each_turn(waiting, b"a")
+    waiting.out.send(b"b")
+    waiting.step()
+    assert waiting.wire.writes == []
+    waiting.step()
+    assert waiting.wire.writes == [b"ab"]
+
+
+async def test_after_a_wait_the_next_command_waits_anew(waiting: Fixture) -> None:
+    """Nothing of the wait before is left over."""
+    await send_each_turn(waiting, b"a", b"b", b"c", b"d")
+    assert waiting.wire.writes == [b"abc"]
+    waiting.step()
+    assert waiting.wire.writes == [b"abc", b"d"]
+
+
+async def test_without_asks_nothing_waits(waiting: Fixture) -> None:
+    """An answer, or an event, has nobody behind it who would bring more."""
+    waiting.asks = 0
+    await send_each_turn(waiting, b"a")
+    assert waiting.wire.writes == [b"a"]
+
+
+async def test_a_flush_does_not_wait(waiting: Fixture) -> None:
+    """What is sent after it begins a batch of its own, which leaves in time."""
+    await send_each_turn(waiting, b"a")
+    waiting.out.write()
+    assert waiting.wire.writes == [b"a"]
+    waiting.out.send(b"b")
+    waiting.step()
+    assert waiting.wire.writes == [b"a", b"b"]
+
+
+async def test_a_lost_connection_ends_a_wait(waiting: Fixture) -> None:
+    """Nothing that waited is written to the next one."""
+    await send_each_turn(waiting, b"a")
+    assert waiting.out.detach() == 1
+    waiting.out.attach(cast("asyncio.WriteTransport", waiting.wire))
+    waiting.step()
+    assert waiting.wire.writes == []

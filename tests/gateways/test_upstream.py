@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from kitmsg.service.described import describe
 from kitmsg.transport.opening import open_stream
 from kitmsg_gateways.upstream import (
     CannotConnect,
+    CommonOptions,
     Hooks,
     Remote,
     RoundRobin,
@@ -151,6 +153,64 @@ async def test_finalizers_see_how_it_ended() -> None:
         await run(Context(), None)
     assert seen[0] is None
     assert isinstance(seen[1], ValueError)
+
+
+async def test_finalizers_of_a_stream_run_at_its_end() -> None:
+    """Not when it is opened; they see what broke it, and also that nobody reads on."""
+    seen: list[BaseException | None] = []
+    hooks: Hooks[Any, Any] = Hooks(finalizer=[lambda _ctx, error: seen.append(error)])
+
+    async def call(_ctx: Context, count: int) -> AsyncIterator[int]:
+        async def items() -> AsyncIterator[int]:
+            for number in range(count):
+                yield number
+            if count == 3:
+                raise ValueError("no more")
+
+        return items()
+
+    run = hooks.finalized(call)
+    items = await run(Context(), 2)
+    assert seen == []
+    assert [item async for item in items] == [0, 1]
+    assert seen == [None]
+    with pytest.raises(ValueError, match="no more"):
+        [item async for item in await run(Context(), 3)]
+    assert isinstance(seen[1], ValueError)
+    left: Any = await run(Context(), 2)
+    await anext(left)
+    await left.aclose()
+    assert isinstance(seen[2], GeneratorExit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyOptions(CommonOptions):
+    """Options of an upstream."""
+
+    ZERO: ClassVar[tuple[str, ...]] = ("retries",)
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"mood": ("glad", "sad")}
+
+    retries: int = 1
+    size: int = 1
+    mood: str = "glad"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"timeout": 0}, "timeout must be positive seconds"),
+        ({"connect_timeout": float("inf")}, "connect_timeout must be positive seconds"),
+        ({"retries": -1}, "retries must not be negative"),
+        ({"size": 0}, "size must be at least 1"),
+        ({"mood": "mad"}, "mood must be one of glad, sad, not 'mad'"),
+        ({"key_file": "x"}, "key_file needs cert_file"),
+    ],
+)
+def test_options_check_themselves(options: dict[str, Any], sentence: str) -> None:
+    """Those of every upstream, and those that a protocol adds."""
+    assert ToyOptions(retries=0).retries == 0
+    with pytest.raises(ValueError, match=sentence):
+        ToyOptions(**options)
 
 
 async def test_time_trace_and_id_go_along() -> None:

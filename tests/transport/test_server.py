@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import kitmsg
 from kitmsg import current
 from kitmsg.errors import (
     BusDenied,
     DeadlineExceeded,
     InvalidArgument,
+    KitError,
     NoResponders,
     PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
 )
 from kitmsg.message import Message, encode_headers
+from kitmsg.middleware import rate_limit
 from kitmsg.transport import Intake, Server
 from kitmsg.transport.transfer import MAX_BYTES
 
@@ -468,3 +473,64 @@ async def test_two_servers_on_one_subject_of_one_intake(kit: Kit) -> None:
     Server(kit.bus, "test.upper", upper, intake=intake, **options)
     with pytest.raises(ValueError, match="two endpoints are served on 'test"):
         Server(kit.bus, "test.upper", upper, intake=intake, **options)
+
+
+class TestBegan:
+    """Whether work may have begun crosses the wire."""
+
+    async def test_a_refusal_says_that_nothing_began(self, kit):
+        """A full service, and one that stops with the request still waiting."""
+        gate = asyncio.Event()
+
+        class Slow(kitmsg.Service):
+            concurrency = 1
+            mailbox = 1
+
+            @kitmsg.endpoint
+            async def wait(self) -> None:
+                await gate.wait()
+
+        host = await kit.serve(Slow())
+        client = kit.client(Slow)
+        runs, waits = (asyncio.create_task(client.wait()) for _ in range(2))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ResourceExhausted) as full:
+            await client.wait()
+        assert full.value.refused == "slow.wait"
+        await host.drain(0.0)
+        ends = await asyncio.gather(runs, waits, return_exceptions=True)
+        assert [type(end) for end in ends] == [Unavailable, Unavailable]
+        assert [end.refused for end in ends if isinstance(end, KitError)] == [
+            "",
+            "slow.wait",
+        ]
+
+    async def test_what_a_method_lets_through_has_begun(self, kit):
+        """Though the call that it made itself never did."""
+
+        class Outer(kitmsg.Service):
+            @kitmsg.endpoint
+            async def call(self) -> None:
+                await kit.call("nobody.here")
+
+        await kit.serve(Outer())
+        with pytest.raises(Unavailable) as caught:
+            await kit.client(Outer).call()
+        assert caught.value.refused == ""
+
+    async def test_a_limit_in_front_of_the_method_never_began(self, kit):
+        """A middleware of the service refuses before the method."""
+
+        class Limited(kitmsg.Service):
+            middleware = (rate_limit(1, burst=1),)
+
+            @kitmsg.endpoint
+            async def get(self) -> int:
+                return 1
+
+        await kit.serve(Limited())
+        client = kit.client(Limited)
+        await client.get()
+        with pytest.raises(ResourceExhausted) as caught:
+            await client.get()
+        assert caught.value.refused == "limited.get"

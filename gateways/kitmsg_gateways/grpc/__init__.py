@@ -2,19 +2,18 @@
 
     options.py    `GatewayOptions`: limits, times, switches
     server.py     `GatewayServer`: the port, methods that come and go, start and stop
-    table.py      what is served at one time
-    method.py     one method: where its calls go, how its messages are read
-    generated.py  methods made from the schemas on the bus
+    methods.py    methods that are served, and the table of them
+    sources.py    where they come from: the schemas on the bus, a .proto of the user's
+    bind.py       a method of that .proto bound to a live endpoint
+    load.py         .proto files compiled and read
     layout.py     services as messages with fields and numbers
-    spelling.py     names in protobuf, made of any text
-    proto.py      layouts as protobuf descriptors and .proto text
+    names.py        names in protobuf, made of any text
+    generate.py     layouts as protobuf descriptors and .proto text; export.py writes it
     convert.py    messages to plain values and back, out of:
-    reading.py      messages to values
-    writing.py      values to messages
+    decode.py       messages to values
+    encode.py       values to messages
     values.py       values of one kind each
-    coders.py     payloads on the bus to messages and back
-    times.py      Timestamp and Duration, for a .proto that has them
-    user.py       methods of a .proto of the user's own
+    times.py        Timestamp and Duration, for a .proto that has them
     call.py       one call: over the bus and back, streams too
     metadata.py   what crosses beside the request: headers, deadline, request id
     status.py     errors as statuses with details, and back

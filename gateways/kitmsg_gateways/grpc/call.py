@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.grpc.method import Handler, Method
+    from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.metrics import Metrics
     from kitmsg_gateways.grpc.options import GatewayOptions
 

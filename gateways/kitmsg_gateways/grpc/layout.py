@@ -27,7 +27,7 @@ from kitmsg.idl.model import (
     Union,
 )
 from kitmsg.idl.naming import camel, plain, snake, unique
-from kitmsg_gateways.grpc.spelling import field_name, package_name, spelled, value_name
+from kitmsg_gateways.grpc.names import field_name, package_name, spelled, value_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

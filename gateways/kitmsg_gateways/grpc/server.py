@@ -21,10 +21,10 @@ from kitmsg.idl.numbers import misfit
 from kitmsg_gateways import metrics
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
+from kitmsg_gateways.grpc.methods import Table
 from kitmsg_gateways.grpc.metrics import Metrics
 from kitmsg_gateways.grpc.options import GatewayOptions
 from kitmsg_gateways.grpc.reflection import Reflection
-from kitmsg_gateways.grpc.table import Table
 from kitmsg_gateways.grpc.tls import credentials
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import CatalogEndpoint
-    from kitmsg_gateways.grpc.method import Handler
-    from kitmsg_gateways.grpc.table import Source
+    from kitmsg_gateways.grpc.methods import Handler, Source
 
 __all__ = ["GatewayServer", "choose_source"]
 
@@ -274,10 +273,10 @@ class GatewayServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is 
 def choose_source(options: GatewayOptions) -> Source:
     """Return what is served: the user's .proto, or what the schemas say."""
     if options.proto:
-        from kitmsg_gateways.grpc.user import UserSource
+        from kitmsg_gateways.grpc.sources import UserSource
 
         return UserSource(options)
-    from kitmsg_gateways.grpc.generated import GeneratedSource
+    from kitmsg_gateways.grpc.sources import GeneratedSource
 
     return GeneratedSource(options)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from kitmsg.codec import JSON, RAW
+from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import (
     Code,
     InvalidArgument,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
+    from kitmsg.codec import Codec
     from kitmsg_gateways.http.methods import Mounted, Mounts
     from kitmsg_gateways.http.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
@@ -227,22 +228,7 @@ class Api:
             if here is None:
                 here = await self.body(visit, is_kit=mounted.is_kit)
             data = here
-        if codec is RAW and not data and not mounted.parameters.takes_bytes:
-            codec = JSON  # many clients say "bytes" when they send nothing
-        if request.method in _BODYLESS and data:
-            raise InvalidArgument(
-                f"{request.method} takes its parameters from path and query; this one"
-                " brought a body"
-            )
-        if match.values or query or mounted.parameters.headers:
-            if codec is RAW:
-                raise InvalidArgument(
-                    "parameters in path, query or headers go with a JSON or msgpack"
-                    f" body, not with {codec.content_type}"
-                )
-            data = mounted.parameters.build(match.values, query, data, codec, headers)
-        elif not data and codec is not RAW:
-            data = mounted.parameters.build({}, "", b"", codec)
+        sent, data = _bound(match, query, codec, data, request)
         fields = fields_of(
             headers,
             request_id=visit.id,
@@ -251,11 +237,11 @@ class Api:
         )
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, codec, data, seconds=left, fields=fields
+            self._callers, mounted, sent, data, seconds=left, fields=fields
         )
-        answer = response(reply, mounted, codec, visit.id)
-        if mounted.gives_bytes or mounted.cache is not None:
-            return represent(answer, visit, mounted)
+        answer = response(reply, mounted, sent, visit.id)
+        if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
+            return represent(answer, visit, mounted, codec)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -286,6 +272,32 @@ class Api:
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
         allow = ", ".join(methods or router.allowed(path))
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
+
+
+def _bound(
+    match: Match[Mounted],
+    query: str,
+    codec: Codec,
+    data: bytes,
+    request: web.BaseRequest,
+) -> tuple[Codec, bytes]:
+    """Return a request object as it goes to the service, and how it is encoded."""
+    parameters = match.route.target.parameters
+    if request.method in _BODYLESS and data:
+        raise InvalidArgument(
+            f"{request.method} takes its parameters from path and query; this one"
+            " brought a body"
+        )
+    if codec is RAW and not data and not parameters.takes_bytes:
+        codec = JSON  # many clients say "bytes" when they send nothing
+    if match.values or query or parameters.headers:
+        given = match.values, query, data
+        if codec is RAW:
+            return MSGPACK, parameters.build_raw(*given, request.headers)
+        return codec, parameters.build(*given, codec, request.headers)
+    if not data and codec is not RAW:
+        data = parameters.build({}, "", b"", codec)
+    return codec, data
 
 
 def _target(request: web.BaseRequest) -> str:

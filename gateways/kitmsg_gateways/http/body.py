@@ -102,7 +102,8 @@ def too_large(limit: int) -> Problem:
     return Problem(
         _TOO_LARGE,
         Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most",
+        f"the body is longer than {limit} bytes, which is the most (option"
+        " max_body_bytes; for streams and foreign services also the bus's max_payload)",
     )
 
 

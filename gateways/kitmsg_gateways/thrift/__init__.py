@@ -3,23 +3,20 @@
     options.py    `GatewayOptions`: limits, times, switches
     server.py     `GatewayServer`: the port, methods that come and go, start and stop
     connection.py one client: messages in, answers out in the same order
-    framing.py    bytes to messages: which protocol, framed or not
-    protocol.py   what protocols have in common: the seam, limits, skipping
-    binary.py     the binary protocol
-    compact.py    the compact protocol; varint.py has its numbers
-    model.py      an IDL's types and services as values
-    load.py       a .thrift file or text to that model
-    idl.py        schemas on the bus to a .thrift text
-    match.py      what of an IDL is what of a schema
-    convert.py    values of one to values of the other; inward.py, outward.py
-    plan.py       one method and the endpoint behind it
-    table.py      what is served at one time
-    generated.py  methods made from the schemas on the bus
-    user.py       methods of a .thrift of the user's own
+    methods.py    methods that are served, and the table of them
+    sources.py    where they come from: the schemas on the bus, a .thrift of the user's
+    bind.py       a method of an IDL bound to a live endpoint
+    load.py         a .thrift file or text to the model
+    model.py        an IDL's types and services as values
+    generate.py     schemas on the bus to a .thrift text; export.py writes it
+    convert.py    values of an IDL to those of the bus and back, out of:
+    decode.py       what comes over Thrift
+    encode.py       what goes there
+    protocol/     bytes: the binary and the compact protocol, framing
     call.py       one call: over the bus and back
     metrics.py    counts and times of calls
     tls.py        a TLS context from files
-    upstream.py   the other direction: a Thrift service elsewhere, served on the bus
+    upstream/     the other direction: a Thrift service elsewhere, served on the bus
 
 ::
 

@@ -27,16 +27,16 @@ from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR, MAX_TIMEOUT, REQUEST_ID
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.metrics import UNKNOWN_METHOD
-from kitmsg_gateways.thrift.outward import UNFIT
+from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
+    from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.metrics import Metrics
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
-    from kitmsg_gateways.thrift.table import Served
 
 __all__ = ["Calls", "failure"]
 

@@ -12,14 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import InvalidArgument, KitError
-from kitmsg_gateways.thrift.framing import framed
+from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
-from kitmsg_gateways.thrift.table import SEPARATOR
+from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
+    from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
     from kitmsg_gateways.thrift.server import GatewayServer
-    from kitmsg_gateways.thrift.table import Served
 
 __all__ = ["Connection"]
 

@@ -7,7 +7,6 @@ language" and "Thrift binary protocol".
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -35,7 +34,6 @@ __all__ = [
     "StructType",
     "ThriftType",
     "Wire",
-    "fold",
     "spell",
 ]
 
@@ -225,11 +223,6 @@ class Idl:
 
     def __iter__(self) -> Iterator[ServiceType]:
         return iter(self.services.values())
-
-
-def fold(name: str) -> str:
-    """Return `name` as it is compared across conventions: ``getUser`` is ``get_user``."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def spell(type_: ThriftType) -> str:

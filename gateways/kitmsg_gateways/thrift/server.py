@@ -14,11 +14,11 @@ from kitmsg.idl.numbers import misfit
 from kitmsg_gateways import metrics
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.framing import Inbox
+from kitmsg_gateways.thrift.methods import Table
 from kitmsg_gateways.thrift.metrics import Metrics
 from kitmsg_gateways.thrift.options import GatewayOptions
 from kitmsg_gateways.thrift.protocol import Limits
-from kitmsg_gateways.thrift.table import Table
+from kitmsg_gateways.thrift.protocol.framing import Inbox
 from kitmsg_gateways.thrift.tls import server_context
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import CatalogEndpoint
-    from kitmsg_gateways.thrift.table import Source
+    from kitmsg_gateways.thrift.methods import Source
 
 __all__ = ["GatewayServer", "make_source"]
 
@@ -294,9 +294,9 @@ def make_source(options: GatewayOptions, limits: Limits) -> Source:
         ValueError: An option does not fit.
     """
     if options.thrift:
-        from kitmsg_gateways.thrift.user import UserSource
+        from kitmsg_gateways.thrift.sources import UserSource
 
         return UserSource(options, limits)
-    from kitmsg_gateways.thrift.generated import GeneratedSource
+    from kitmsg_gateways.thrift.sources import GeneratedSource
 
     return GeneratedSource(options, limits)

@@ -27,7 +27,7 @@ from kitmsg.errors import (
     Unavailable,
     Unknown,
 )
-from kitmsg_gateways.grpc.protofile import Protos, load
+from kitmsg_gateways.grpc.load import Protos, load
 from kitmsg_gateways.grpc.upstream import Upstream, UpstreamOptions, open_upstream
 from kitmsg_gateways.upstream import Hooks
 from tests.gateways.grpc.services import Cup, Shop, Size, SoldOut, Streams
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
+    from kitmsg_gateways.grpc.upstream import GrpcReply, GrpcRequest
     from tests.gateways.grpc.conftest import Outside
 
 PROTO = """

@@ -15,12 +15,18 @@ from typing import Any
 import pytest
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.compact import CompactProtocol
-from kitmsg_gateways.thrift.framing import Inbox
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.protocol import Cursor, Kind, Limits, Malformed, skip
-from kitmsg_gateways.thrift.table import protocols
+from kitmsg_gateways.thrift.protocol import (
+    Cursor,
+    Kind,
+    Limits,
+    Malformed,
+    protocols,
+    skip,
+)
+from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
+from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
+from kitmsg_gateways.thrift.protocol.framing import Inbox
 from tests.gateways.thrift.test_server import call
 
 IDL = """

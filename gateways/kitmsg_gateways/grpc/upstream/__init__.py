@@ -1,10 +1,10 @@
 """A gRPC service elsewhere as a service here: its methods are endpoints, on the bus or not.
 
-    options.py   `UpstreamOptions`: what the server offers, limits, times, credentials
-    offer.py     what a server offers: by a class, or by descriptors
+    options.py   `UpstreamOptions`
+    offer.py     endpoints by a class, or by descriptors
     describe.py  descriptors to JSON Schemas and a layout of messages
-    reflect.py   asks a server what it offers
-    call.py      what an endpoint does: hooks, deadline, metadata, errors
+    reflect.py   fetches the descriptors of a server
+    call.py      one method: its requests and replies
     client.py    connections, calls and streams
 
 ::
@@ -23,31 +23,47 @@ upstream is made.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg_gateways.grpc import need_grpc
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
-from kitmsg_gateways.upstream import (
-    Hooks,
-    Instancer,
-    Remote,
-    RoundRobin,
-    Upstream as _Upstream,
-)
+from kitmsg_gateways.upstream import Client, Hooks, RoundRobin, Upstream as _Upstream
+from kitmsg_gateways.upstream.instancer import instancer
+from kitmsg_gateways.upstream.offers import service_of, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from google.protobuf.descriptor import ServiceDescriptor
+    from collections.abc import Sequence
 
     from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
-    from kitmsg_gateways.grpc.protofile import Protos
-    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
-    from kitmsg_gateways.grpc.upstream.offer import Offer
+    from kitmsg_gateways.grpc.load import Protos
+    from kitmsg_gateways.grpc.upstream.call import (
+        GrpcMethod,
+        GrpcReply,
+        GrpcRequest,
+    )
+    from kitmsg_gateways.upstream import Instancer
+    from kitmsg_gateways.upstream.instancer import Addresses
 
-__all__ = ["Upstream", "UpstreamOptions", "open_upstream"]
+__all__ = [
+    "TITLE",
+    "GrpcReply",
+    "GrpcRequest",
+    "Upstream",
+    "UpstreamOptions",
+    "open_upstream",
+]
+
+TITLE: Final = "gRPC"
+_EXAMPLE: Final = "shop.example:50051"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("GrpcReply", "GrpcRequest"):  # they need the extra
+        from kitmsg_gateways.grpc.upstream import call
+
+        return getattr(call, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Upstream(_Upstream):
@@ -56,13 +72,15 @@ class Upstream(_Upstream):
     Args:
         addresses: Where it is: ``host:port``, ``grpcs://host:port``, several, or an
             instancer.
-        endpoints: What it offers: the class of a kitmsg service behind a gateway, or
-            offers, as `of_protos` makes them.
+        endpoints: The class of a kitmsg service behind a gateway, or methods, as
+            `of_protos` makes them.
         name: Name on the bus; that of the class by default.
         options: Limits, times, credentials.
         hooks: Run around each call; they see the gRPC request and the gRPC reply.
         middleware: Around each call; the first is outermost.
         doc: Description in discovery.
+
+    The settings of a class (version, concurrency, middleware ...) count on the bus.
 
     Raises:
         ValueError: An address, a name or a file is wrong, or there is no endpoint.
@@ -71,8 +89,8 @@ class Upstream(_Upstream):
 
     def __init__(
         self,
-        addresses: Instancer | str | Iterable[str],
-        endpoints: type[Service] | Sequence[Offer],
+        addresses: Addresses,
+        endpoints: type[Service] | Sequence[GrpcMethod],
         *,
         name: str = "",
         options: UpstreamOptions | None = None,
@@ -81,39 +99,41 @@ class Upstream(_Upstream):
         doc: str = "",
     ) -> None:
         need_grpc()
-        from kitmsg_gateways.grpc.upstream.call import Calls
-        from kitmsg_gateways.grpc.upstream.client import Channels
+        from kitmsg_gateways.grpc.upstream.client import GrpcClient
         from kitmsg_gateways.grpc.upstream.offer import offers_of_class
 
         self.options = options or UpstreamOptions()
-        name = name or getattr(endpoints, "name", "")
+        settings = settings_of(endpoints)
+        name = name or settings.get("name", "")
+        hooks = hooks or Hooks()
+        transport = GrpcClient(self.options, wants_trailers=bool(hooks.after))
+        where = instancer(addresses, check_address, _EXAMPLE)
+        client = Client(name, where, transport, self.options, hooks)
         if isinstance(endpoints, type):
             endpoints = offers_of_class(name, endpoints)
-        self._channels = Channels(self.options)
-        self._closing: set[asyncio.Task[None]] = set()
-        self._pool = RoundRobin(name, _checked(addresses), gone=self._gone)
-        calls = Calls(self._pool, self._channels, self.options, hooks or Hooks())
         super().__init__(
             name,
-            [Remote(offer.declaration, calls.endpoint(offer)) for offer in endpoints],
+            client.remotes(endpoints),
             kind="grpc",
             middleware=middleware,
             doc=doc,
             version=self.options.version,
+            settings=settings,
+            client=client,
         )
 
     @classmethod
     def of_protos(
         cls,
         protos: Protos,
-        addresses: Instancer | str | Iterable[str],
+        addresses: Addresses,
         *,
         name: str,
         options: UpstreamOptions | None = None,
         hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> Upstream:
-        """Return the upstream that files describe, as `protofile.load` reads them.
+        """Return the upstream that files describe, as `load` reads them.
 
         Args:
             protos: The files.
@@ -129,10 +149,9 @@ class Upstream(_Upstream):
         from kitmsg_gateways.grpc.upstream.offer import offers_of_service
 
         options = options or UpstreamOptions()
-        service = _chosen(protos.services, options.service)
-        offers = offers_of_service(
-            name, service, only=options.only, error_field=options.error_field
-        )
+        named = {each.full_name: each for each in protos.services}
+        service = service_of(named, options.service, "the server")
+        offers = offers_of_service(name, service, error_field=options.error_field)
         return cls(
             addresses,
             offers,
@@ -142,36 +161,6 @@ class Upstream(_Upstream):
             middleware=middleware,
             doc=f"{service.full_name}, over gRPC.",
         )
-
-    def _gone(self, address: str) -> None:
-        task = asyncio.ensure_future(self._channels.close(address))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Close the connections; a later call opens them again."""
-        await self._channels.close()
-
-
-def _checked(addresses: Instancer | str | Iterable[str]) -> Instancer | list[str]:
-    if isinstance(addresses, Instancer):
-        return addresses
-    given = [addresses] if isinstance(addresses, str) else list(addresses)
-    if not given:
-        raise ValueError("give the address of the server, such as 'shop.example:50051'")
-    return [check_address(address) for address in given]
-
-
-def _chosen(services: Sequence[ServiceDescriptor], wanted: str) -> ServiceDescriptor:
-    known = {service.full_name: service for service in services}
-    if wanted in known:
-        return known[wanted]
-    listed = ", ".join(known) or "none"
-    if wanted:
-        raise ValueError(f"the server has no service {wanted!r}; it has {listed}")
-    if len(known) != 1:
-        raise ValueError(f"name one of its services with --service: {listed}")
-    return services[0]
 
 
 async def open_upstream(
@@ -195,31 +184,29 @@ async def open_upstream(
             "say what the server offers, in one way: --proto FILE, or --reflection to ask"
             " it"
         )
-    checked = _checked(addresses)
+    where = instancer(addresses, check_address, _EXAMPLE)
     if options.proto:
-        from kitmsg_gateways.grpc.protofile import load
+        from kitmsg_gateways.grpc.load import load
 
         protos = load(options.proto, options.proto_path)
     else:
-        protos = await _reflected(name, checked, options)
-    return Upstream.of_protos(protos, checked, name=name, options=options)
+        protos = await _reflected(name, where, options)
+    return Upstream.of_protos(protos, where, name=name, options=options)
 
 
-async def _reflected(
-    name: str, addresses: Instancer | list[str], options: UpstreamOptions
-) -> Protos:
+async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> Protos:
     import grpc.aio
 
     from kitmsg_gateways.grpc.status import read_status
-    from kitmsg_gateways.grpc.upstream.client import Channels
+    from kitmsg_gateways.grpc.upstream.client import GrpcClient
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 
-    channels = Channels(options)
+    client = GrpcClient(options)
     try:
-        channel = await RoundRobin(name, addresses).through(channels.ready)
+        channel = await RoundRobin(name, where).through(client.ready)
         return await reflect(channel, options.timeout)
     except grpc.aio.AioRpcError as exc:
         told = read_status(exc.code().value[0], exc.details() or "", ())
         raise told.error from exc
     finally:
-        await channels.close()
+        await client.close()

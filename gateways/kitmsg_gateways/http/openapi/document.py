@@ -10,16 +10,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
-from kitmsg.codec import JSON
+from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.components import Components
 from kitmsg_gateways.http.openapi.responses import (
+    BYTES,
     PROBLEM,
     STREAM_NOTES,
     Responses,
     error,
+    media_types,
     stream_body,
     with_example,
 )
@@ -57,6 +59,9 @@ _RPC_CALL: Final = {
     "id": 1,
 }
 
+_RPC_ID: Final = {  # no list of types: generators do not take it
+    "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]
+}
 _RPC_SCHEMAS: Final[dict[str, Any]] = {
     "RpcRequest": {
         "type": "object",
@@ -65,8 +70,8 @@ _RPC_SCHEMAS: Final[dict[str, Any]] = {
         "properties": {
             "jsonrpc": {"const": "2.0"},
             "method": {"type": "string"},
-            "params": {"type": ["object", "array"]},
-            "id": {"type": ["string", "number", "null"]},
+            "params": {"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]},
+            "id": _RPC_ID,
         },
     },
     "RpcResponse": {
@@ -85,7 +90,7 @@ _RPC_SCHEMAS: Final[dict[str, Any]] = {
                     "data": {"type": "object"},
                 },
             },
-            "id": {"type": ["string", "number", "null"]},
+            "id": _RPC_ID,
         },
     },
 }
@@ -298,5 +303,14 @@ class _Operations:
             kept = {n: value for n, value in properties.items() if n not in taken}
             schema = {**plain, "properties": kept, "required": sorted(left)}
             schema.pop("title", None)
-        content = with_example({"schema": schema}, self._samples)
-        return {"required": bool(left), "content": {JSON.content_type: content}}
+        spoken = media_types(mounted, schema, self._samples)
+        if self._takes_raw({*properties} - {*taken}, left, properties):
+            spoken[RAW.content_type] = BYTES
+        return {"required": bool(left), "content": spoken}
+
+    def _takes_raw(
+        self, names: set[str], required: frozenset[str], properties: Mapping[str, Any]
+    ) -> bool:
+        """Tell whether a body may be the one parameter of bytes that is left for it."""
+        found = {n for n in names if self._components.is_bytes(properties[n])}
+        return len(found) == 1 and required <= found

@@ -151,6 +151,11 @@ class FrameReader:
         is_known = have >= _SHORTEST + size
         if size and is_known:
             length = int.from_bytes(data[start : start + size])
+            shortest = _LENGTH_2 if size == 2 else 1 << 16  # noqa: PLR2004
+            if not shortest <= length < 1 << 63:  # RFC 6455, section 5.2
+                raise ProtocolError(
+                    CloseCode.PROTOCOL_ERROR, "a length is not in its shortest form"
+                )
         start += size
         self._check(first, second, length)
         stop = start + 4 + length

@@ -1,4 +1,4 @@
-"""Finds an OpenAPI document, in a file or at a URL, and reads it: JSON or YAML."""
+"""Loads an OpenAPI document from a file or a URL: JSON or YAML."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
     need_aiohttp()
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.http.upstream.client import HttpClient
-    from kitmsg_gateways.upstream import CannotConnect
+    from kitmsg_gateways.upstream.roundrobin import CannotConnect
 
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = HttpClient("the document's server", options)
     try:
-        reply = await client.send(
+        reply = await client.fetch(
             f"{parts.scheme}://{parts.netloc}", HttpRequest("GET", target, {}), _SECONDS
         )
     except CannotConnect as exc:
@@ -66,7 +66,7 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
 
 
 def parse(data: bytes, source: str) -> Mapping[str, Any]:
-    """Return what a document says.
+    """Return a document, parsed.
 
     Args:
         data: JSON, or YAML where PyYAML is installed.

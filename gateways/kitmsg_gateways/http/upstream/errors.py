@@ -8,12 +8,12 @@ the bus raises its own class.
 from __future__ import annotations
 
 import keyword
-import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kitmsg.errors import BusinessError, Code
 from kitmsg_gateways.http.upstream.dialect import follow, modern
+from kitmsg_gateways.upstream.errors import error_class
 
 __all__ = ["errors_of"]
 
@@ -75,16 +75,15 @@ def _made(
     if not all(map(_is_name, (name, *properties))):
         return None
     fields = sorted(properties, key=lambda field: field not in required)
-    body = {
-        "__annotations__": {f: _annotation(properties[f]) for f in fields},
-        "__doc__": str(details.get("description") or name),
-        "__module__": __name__,
-        "code": Code.from_http(int(status)) if status.isdigit() else Code.UNKNOWN,
-        **{f: properties[f].get("default") for f in fields if f not in required},
-    }
     try:
-        return types.new_class(
-            name, (BusinessError,), exec_body=lambda ns: ns.update(body)
+        return error_class(
+            name,
+            {f: _annotation(properties[f]) for f in fields},
+            defaults={
+                f: properties[f].get("default") for f in fields if f not in required
+            },
+            doc=str(details.get("description") or name),
+            code=Code.from_http(int(status)) if status.isdigit() else Code.UNKNOWN,
         )
     except (TypeError, ValueError):
         return None  # a field has the name of what every error has
