@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kitmsg import Kit, Service, endpoint
 from kitmsg.cli.info import signature
 from kitmsg.cli.ls import few
-from kitmsg.cli.stats import summarize
-from kitmsg.discovery.subject import EndpointReport, ServiceReport
+from kitmsg.cli.stats import shown, summarize
+from kitmsg.discovery.subject import EndpointReport, ServiceReport, find_stats
+from kitmsg.errors import DeadlineExceeded
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kitmsg.bus.memory import MemoryBus
     from tests.cli.conftest import Ran
 
 
@@ -129,6 +134,30 @@ def test_stats_counts(cli: Callable[..., Ran], shop: str) -> None:
     assert after["errors"] == before["errors"] + 1
     assert after["p50_ns"] > 0
     assert "shop.price" in cli("stats", nats_url=shop).out
+
+
+async def test_stats_shows_what_is_stuck(memory_bus: MemoryBus) -> None:
+    """An instance whose threads all hang takes no calls, and is counted."""
+    kit, gate = Kit(memory_bus), threading.Event()
+
+    class Stuck(Service):
+        concurrency = 1
+
+        @endpoint
+        def wait(self) -> None:
+            gate.wait(60)
+
+    for _ in range(2):
+        await kit.serve(Stuck())
+    with pytest.raises(DeadlineExceeded):
+        await kit.call("stuck.wait", timeout=0.05)
+    async with asyncio.timeout(20):
+        while not sum(row["stuck"] for row in summarize(await find_stats(kit.bus))):
+            await asyncio.sleep(0.01)
+    rows = summarize(await find_stats(kit.bus))
+    gate.set()
+    assert (rows[0]["instances"], rows[0]["stuck"]) == (2, 1)
+    assert "2 (1 stuck)" in shown(rows)
 
 
 def _row(cli: Callable[..., Ran], shop: str, name: str) -> dict[str, int]:
