@@ -145,13 +145,19 @@ class Enum:
 
     Attributes:
         name: A CamelCase identifier, unique in its service.
-        values: As they travel; in the order of the schema.
+        values: As they travel; in the order of their declaration.
+        names: Names of the values; () where the values are names themselves.
         doc: For people.
     """
 
     name: str
     values: tuple[str | int, ...]
+    names: tuple[str, ...] = field(default=(), compare=False)
     doc: str = field(default="", compare=False)
+
+    def title(self, value: str | int) -> str:
+        """Return what generated code calls a value: its name, or itself as text."""
+        return dict(zip(self.values, self.names, strict=False)).get(value, str(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,9 @@ class SchemaReader:
         if not kept:
             raise self._refuse(what, "it allows nothing")
         called = self._called(name)
-        shape = self._keep(Enum(called, tuple(dict.fromkeys(kept)), _doc(schema)))
+        unlike = tuple(dict.fromkeys(kept))
+        names = _varnames(schema, unlike)
+        shape = self._keep(Enum(called, unlike, names, _doc(schema)))
         return replace(shape, is_nullable=len(kept) < len(values))
 
     def _array(self, schema: dict[str, Any], name: str, what: str) -> Shape:
@@ -234,7 +236,7 @@ class SchemaReader:
             rest = schema.get("items", True)
             item = self._shape(rest, f"{name}Item", f"{what}{_STEP}each item")
             return Shape("list", item=item)
-        if schema.get("items", False) not in (False, True):
+        if schema.get("items", False) not in (False, True, {}):
             raise self._refuse(what, "it has items behind those that have a place")
         called = self._called(name)
         required = schema.get("minItems", 0)
@@ -406,6 +408,15 @@ def _constant(schema: Any) -> str | int | None:
     (value,) = values
     is_tag = isinstance(value, (str, int)) and not isinstance(value, bool)
     return value if is_tag else None
+
+
+def _varnames(schema: dict[str, Any], values: tuple[str | int, ...]) -> tuple[str, ...]:
+    """Return the names of an enum's values; () if the schema has not one for each."""
+    names = schema.get("x-enum-varnames")
+    if not isinstance(names, list) or len(names) != len(values):
+        return ()
+    is_text = all(isinstance(each, str) for each in names)
+    return tuple(names) if is_text and len(set(names)) == len(names) else ()
 
 
 def _doc(schema: dict[str, Any]) -> str:

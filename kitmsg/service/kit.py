@@ -19,7 +19,7 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema.calls import StreamRequest
-from kitmsg.service.declare import Service
+from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.proxy import make_client
@@ -74,10 +74,14 @@ class Kit:
 
         Raises:
             TypeError: It is not a service.
-            InvalidArgument: It cannot be made: an argument is missing.
+            InvalidArgument: It cannot be made: an argument is missing; or another class of
+                its name is served here.
             Disconnected: The bus was lost meanwhile.
         """
         host = ServiceHost(self.bus, injected(service, self))
+        for other in self.hosts:
+            if not other.is_draining:
+                need_apart(type(host.service), type(other.service))
         await host.start()
         self.hosts.append(host)
         return host

@@ -282,7 +282,9 @@ class _Layer:
         )
         prefix = snake(enum.name).upper()
         names = spelled(
-            numbers, lambda key: f"{prefix}_{value_name(key)}", self._values
+            numbers,
+            lambda key: f"{prefix}_{value_name(enum.title(keys[key]))}",
+            self._values,
         )
         values = [(names[key], number, keys[key]) for key, number in numbers.items()]
         values.sort(key=lambda each: (each[1] != 0, each[1]))

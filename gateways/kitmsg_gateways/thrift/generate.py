@@ -306,7 +306,9 @@ class _Service:
             dict.fromkeys(texts, ""),
             fixed=fixed,
         )
-        names = _names(texts, is_upper=True)
+        titles = [type_.title(value) for value in type_.values]
+        named = _names(titles, is_upper=True)
+        names = {text: named[t] for text, t in zip(texts, titles, strict=True)}
         lines = [
             f"{names[text]} = {numbers[text]}{_note(text, names[text])}"
             for text in texts

@@ -202,8 +202,8 @@ enum JoinRequestMood {
 
 // How loud.
 enum Level {
-  LEVEL_0 = 0;
-  LEVEL_5 = 5;
+  LEVEL_QUIET = 0;
+  LEVEL_LOUD = 5;
 }
 """
 

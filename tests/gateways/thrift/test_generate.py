@@ -89,13 +89,13 @@ EXPECTED = """\
 // Made by kitmsg from the schemas of the services.
 
 enum Color {
-  DARK_BLUE = 1 (kit.name = "dark blue"),
-  RED = 2 (kit.name = "red"),
+  RED = 1 (kit.name = "red"),
+  DARK_BLUE = 2 (kit.name = "dark blue"),
 }
 
 enum Level {
-  VALUE_MINUS_1 = -1 (kit.name = "-1"),
-  VALUE_10 = 10 (kit.name = "10"),
+  LOW = -1 (kit.name = "-1"),
+  HIGH = 10 (kit.name = "10"),
 }
 
 struct EverythingPair {
