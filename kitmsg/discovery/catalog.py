@@ -64,6 +64,11 @@ class CatalogEndpoint:
     schema: dict[str, Any] | None
 
     @cached_property
+    def dotted(self) -> str:
+        """Its dotted name, ``service.endpoint``: as logs and metrics have it."""
+        return f"{self.service}.{self.name}"
+
+    @cached_property
     def is_idempotent(self) -> bool:
         """Whether a second call does no harm."""
         return self.metadata.get(Meta.IDEMPOTENT) == "true"

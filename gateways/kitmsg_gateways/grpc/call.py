@@ -36,10 +36,11 @@ from kitmsg.errors import (
 )
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import CONTENT_TYPE, ERROR
+from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
-from kitmsg_gateways.metrics import UNKNOWN_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.methods import Handler, Method
-    from kitmsg_gateways.grpc.metrics import Metrics
     from kitmsg_gateways.grpc.options import GatewayOptions
 
 __all__ = ["Calls"]
@@ -89,15 +90,15 @@ class Calls:
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
         if method.takes_stream and method.gives_stream:
-            work = self._counted(method.path, self._both(method))
+            work = self._counted(method.endpoint.dotted, self._both(method))
             return grpc.stream_stream_rpc_method_handler(work)
         if method.takes_stream:
-            work = self._counted(method.path, self._in(method))
+            work = self._counted(method.endpoint.dotted, self._in(method))
             return grpc.stream_unary_rpc_method_handler(work)
         if method.gives_stream:
-            work = self._counted(method.path, self._out(method))
+            work = self._counted(method.endpoint.dotted, self._out(method))
             return grpc.unary_stream_rpc_method_handler(work)
-        work = self._counted(method.path, self._unary(method))
+        work = self._counted(method.endpoint.dotted, self._unary(method))
         return grpc.unary_unary_rpc_method_handler(work)
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
@@ -106,7 +107,7 @@ class Calls:
         async def refuse(_: Any, context: _ServicerContext) -> None:
             raise error()
 
-        work = self._counted(UNKNOWN_METHOD, refuse)
+        work = self._counted(UNKNOWN, refuse)
         return grpc.stream_stream_rpc_method_handler(work)
 
     def _counted(self, path: str, work: _Work) -> _Work:
@@ -118,7 +119,7 @@ class Calls:
             code: str = Code.CANCELLED
             metrics.in_flight += 1
             try:
-                _admit(metrics.in_flight, options.max_concurrent)
+                admit(metrics.in_flight, options.max_concurrent)
                 answer = await work(request, context)
                 if answer is not None:
                     _check_size(answer, options)
@@ -350,12 +351,4 @@ def _check_size(message: bytes, options: GatewayOptions) -> None:
         raise ResourceExhausted(
             f"the reply has {len(message)} bytes; this gateway sends"
             f" {options.max_message_bytes} at most (--max-message-bytes)"
-        )
-
-
-def _admit(in_flight: int, limit: int) -> None:
-    """Refuse a call that is one too many."""
-    if in_flight > limit:
-        raise ResourceExhausted(
-            f"the gateway is full: {limit} calls are in flight", retry_after=1.0
         )
