@@ -88,8 +88,8 @@ def _is_of_an_endpoint(error: Exception) -> bool:
     """
     from kitmsg.errors import DeadlineExceeded, InvalidArgument
 
-    refused: str = getattr(error, "refused", "")
-    if getattr(error, "reply", None) is None or refused:
+    is_answer = getattr(error, "reply", None) is not None
+    if not is_answer or getattr(error, "refused", None):
         return False
     if isinstance(error, InvalidArgument):
         is_unfit = error.field or str(error).startswith(("the request", "item "))

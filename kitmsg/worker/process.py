@@ -43,7 +43,7 @@ from kitmsg.worker.control import (
 )
 from kitmsg.worker.ending import end_without
 from kitmsg.worker.gateway import GatewayRuntime
-from kitmsg.worker.lifeline import lend
+from kitmsg.worker.lifeline import Lender
 from kitmsg.worker.load import load
 from kitmsg.worker.modules import edited_folders
 from kitmsg.worker.runtime import Runtime, process_facts
@@ -152,6 +152,7 @@ class _Worker:
     ) -> None:
         self._channel = channel
         self._lifeline = lifeline
+        self._lender: Lender | None = None  # from the moment that calls are served
         self._tells_modules = tells_modules
         self._runtime = runtime
 
@@ -197,6 +198,8 @@ class _Worker:
                     "stuck": runtime.stuck,
                 },
             )
+            if self._lender is not None:
+                self._lender.refresh()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _listen(
@@ -213,7 +216,7 @@ class _Worker:
     def _is_ready(self, writer: asyncio.StreamWriter) -> None:
         runtime = self._runtime
         if runtime.kit is not None and runtime.hosts:
-            lend(self._lifeline, runtime.kit.bus)
+            self._lender = Lender(self._lifeline, runtime.kit.bus)
         write_line(
             writer,
             {
