@@ -10,3 +10,7 @@
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.
 """
+
+from __future__ import annotations
+
+import kitmsg.importpath  # noqa: F401  # before all others, for python -m: see there

@@ -5,6 +5,7 @@
     load.py        imports it, and finds the services
     logs.py        lines for people or for machines
     runtime.py     serves on a bus until told to stop, then drains
+    modules.py     the folders of what it imported, for ``kitmsg dev``
     starting.py    the order in which services start
     process.py     a worker process, seen from inside: signals, heartbeats, reports
     control.py     what parent and worker say to each other, line by line

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence  # noqa: TC003  # hints can be read
-from socket import socket  # noqa: TC003  # as above
+from collections.abc import Callable, Sequence  # hints can be read
+from socket import socket  # as above
 from typing import Any, Generic, Protocol, TypeVar
 
-from kitmsg.bus import Bus  # noqa: TC001  # as above
+from kitmsg.bus import Bus  # as above
 from kitmsg.errors import FailedPrecondition
 from kitmsg.service import Kit
 from kitmsg_gateways.edge.listener import bind

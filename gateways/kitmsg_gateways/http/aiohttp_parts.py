@@ -98,14 +98,10 @@ def _checked() -> bool:
 _is_tried = _checked()
 
 
-def http_date() -> str:
-    """Return the time as the header ``Date`` has it."""
-    return _date()
-
-
-_date: Callable[[], str] = getattr(helpers, "rfc822_formatted_time", None) or (
+http_date: Callable[[], str] = getattr(helpers, "rfc822_formatted_time", None) or (
     functools.partial(email.utils.formatdate, usegmt=True)
 )
+"""Returns the time as the header ``Date`` has it."""
 
 
 def is_tried() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 import msgspec
 import pytest
 
+import kitmsg
 from kitmsg import Service, endpoint
 from kitmsg_gateways.edge import catalogue
 
@@ -179,14 +180,16 @@ async def test_a_new_version_takes_over_without_a_gap(hub, memory_bus, start, un
     stop = memory_bus.subscribe(
         "greeter._schema", lambda _: tables.append(call.server.table)
     )
-    await hub.serve(Next())
-    await until(lambda: call.server.table.services["greeter"].version == "0.2.0")
-    await until(lambda: call.server.table.endpoints[0].version == "0.2.0")
-    stop.unsubscribe()
-    await host.drain()
-    hub.hosts.remove(host)
-    assert [t.endpoints[0].version for t in tables] == ["0.1.0"]
-    assert (await call("GET", "/hello/Ann?times=2"))[1] == "Hello, Ann!" * 2
+    async with kitmsg.connect(bus=memory_bus) as another:  # of another process
+        await another.serve(Next())
+        await until(lambda: call.server.table.services["greeter"].version == "0.2.0")
+        await until(lambda: call.server.table.endpoints[0].version == "0.2.0")
+        stop.unsubscribe()
+        await host.drain()
+        hub.hosts.remove(host)
+        assert [t.endpoints[0].version for t in tables] == ["0.1.0"]
+        _, body = await call("GET", "/hello/Ann?times=2")
+        assert body == "Hello, Ann!" * 2
 
 
 async def test_one_instance_of_two_may_go(hub, start, until):
