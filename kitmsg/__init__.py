@@ -15,7 +15,7 @@ Beside them:
     errors.py      `Code` and the `KitError` tree
     context.py     `Context`: deadline, metadata, principal, trace; `current`
     message.py     `Message`, `Headers`; wire.py: the names of headers and subjects
-    codec.py       MessagePack, JSON, bytes
+    codec/         MessagePack, JSON, bytes
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
     discovery/     who is there

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary
 
+from kitmsg.context import Context
+from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 from kitmsg.errors import Code, code_of
 from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
-
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+else:
+    CollectorRegistry = Any  # of an extra, which need not be there to read the types
 
 __all__ = ["metrics"]
 

@@ -12,6 +12,7 @@
     typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
+    integers.py     integers that are written as floats
     results.py      results encoded, and held to their annotation
     jsonschema.py   JSON Schema of types, tidied; hashes
     generator.py    JSON Schema of types, as they go in or come out

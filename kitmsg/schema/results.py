@@ -49,22 +49,27 @@ def result_encoder(codec: Codec, type_: Any) -> Callable[[Any], bytes]:
     Raises:
         TypeError: The codec cannot carry `type_`.
     """
-    encode = codec.encoder(type_)
-    info = mi.type_info(type_)
-    plain = _named(encode, type_)
+    encode, info = codec.encoder(type_), mi.type_info(type_)
+    misfit = _misfit(type_)
     if codec.name == RAW.name or isinstance(info, mi.AnyType):
-        return plain
-    check = _checker(codec, type_, info)
-    if is_pydantic(type_):
-        return _model_encoder(type_, strict_encoder(codec, type_), plain, check)
+        return _unchecked(encode, misfit)
+    decode, fault = response_decoder(codec, type_), _fault(codec, type_, info)
     whole = _whole(info)
 
     def write(value: Any) -> bytes:
-        data = plain(value)
+        try:
+            data = encode(value)
+        except ENCODE_ERRORS as error:
+            raise misfit(value, error) from error
         if type(value) not in whole:
-            check(data)
+            try:
+                decode(data)
+            except DECODE_ERRORS as error:
+                raise fault(error) from error
         return data
 
+    if is_pydantic(type_):
+        return _model_encoder(type_, strict_encoder(codec, type_), write)
     return write
 
 
@@ -82,40 +87,45 @@ def _unconstrained(info: mi.Type) -> mi.Type:
     return type(info)()
 
 
-def _named(encode: Callable[[Any], bytes], type_: Any) -> Callable[[Any], bytes]:
-    what = types.spell(type_)
-
+def _unchecked(
+    encode: Callable[[Any], bytes], misfit: Callable[[Any, Exception], Exception]
+) -> Callable[[Any], bytes]:
     def write(value: Any) -> bytes:
         try:
             return encode(value)
         except ENCODE_ERRORS as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            actual = types.spell(type(value))
-            raise kind(f"cannot encode {actual} as {what}: {error}") from error
+            raise misfit(value, error) from error
 
     return write
 
 
-def _checker(codec: Codec, type_: Any, info: mi.Type) -> Callable[[bytes], None]:
-    decode = response_decoder(codec, type_)
+def _misfit(type_: Any) -> Callable[[Any, Exception], Exception]:
+    """Return what makes the error of a value that has no form on the wire."""
+    what = types.spell(type_)
+
+    def make(value: Any, error: Exception) -> Exception:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        return kind(f"cannot encode {types.spell(type(value))} as {what}: {error}")
+
+    return make
+
+
+def _fault(codec: Codec, type_: Any, info: mi.Type) -> Callable[[Exception], Exception]:
+    """Return what makes the error of a result that a caller could not read."""
     describe = functools.partial(validate.choices_at, info)
     what = types.spell(type_)
 
-    def check(data: bytes) -> None:
-        try:
-            decode(data)
-        except DECODE_ERRORS as error:
-            problem = translate(error, codec.name, describe)
-            raise ValueError(f"the result does not fit {what}: {problem}") from error
+    def make(error: Exception) -> Exception:
+        problem = translate(error, codec.name, describe)
+        return ValueError(f"the result does not fit {what}: {problem}")
 
-    return check
+    return make
 
 
 def _model_encoder(
     model: Any,
     strictly: Callable[[Any], bytes],
-    plain: Callable[[Any], bytes],
-    check: Callable[[bytes], None],
+    checked: Callable[[Any], bytes],
 ) -> Callable[[Any], bytes]:
     """Return the encoder of a model, which pydantic checks while it serializes.
 
@@ -129,8 +139,6 @@ def _model_encoder(
                 return strictly(value)
             except ENCODE_ERRORS:
                 pass
-        data = plain(value)
-        check(data)
-        return data
+        return checked(value)
 
     return write

@@ -28,6 +28,7 @@ from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema import jsonschema, types, validate
 from kitmsg.schema.calls import Adapter, Shape, StreamRequest, adapt
 from kitmsg.schema.defaults import filled
+from kitmsg.schema.integers import with_integers
 from kitmsg.schema.results import result_encoder
 from kitmsg.wire import CONTENT_TYPE
 
@@ -198,10 +199,8 @@ class Signature:
             self._info, forbid_unknown=self.unknown_fields == "forbid"
         )
         if check is None:
-            return _guarded(decode, self._retry(codec.name, decode))
-        return _checked(
-            decode, check, validate.untyped(codec.name), self._retry(codec.name, decode)
-        )
+            return _guarded(decode, self._retry(codec.name, decode), codec.name)
+        return _checked(decode, check, self._retry(codec.name, decode), codec.name)
 
     def request_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from a request to its bytes, built once.
@@ -228,8 +227,8 @@ class Signature:
         forbids = self.unknown_fields == "forbid"
         check = validate.compile_check(info, forbid_unknown=forbids)
         if check is None or codec.name == "raw":
-            return _guarded(decode, fail)
-        return _checked(decode, check, validate.untyped(codec.name), fail)
+            return _guarded(decode, fail, codec.name)
+        return _checked(decode, check, fail, codec.name)
 
     def item_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from an item that the caller streams to its bytes."""
@@ -251,7 +250,7 @@ class Signature:
             problem = translate(error, codec.name, describe)
             raise DataLoss(f"the reply does not fit {what}: {problem}") from error
 
-        return _guarded(decode, fail)
+        return _guarded(decode, fail, codec.name)
 
     def response_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from a response to its bytes, built once.
@@ -352,13 +351,16 @@ class Signature:
 
 
 def _guarded(
-    decode: Callable[[bytes], Any], fail: Callable[[bytes, BaseException], Any]
+    decode: Callable[[bytes], Any],
+    fail: Callable[[bytes, BaseException], Any],
+    codec: str,
 ) -> Callable[[bytes], Any]:
     def read(data: bytes) -> Any:
         try:
             return decode(data)
         except DECODE_ERRORS as error:
-            return fail(data, error)
+            again = with_integers(data, codec, error)
+            return fail(data, error) if again is None else read(again)
 
     return read
 
@@ -366,15 +368,18 @@ def _guarded(
 def _checked(
     decode: Callable[[bytes], Any],
     check: validate.Check,
-    untyped: Callable[[bytes], Any],
     fail: Callable[[bytes, BaseException], Any],
+    codec: str,
 ) -> Callable[[bytes], Any]:
+    untyped = validate.untyped(codec)
+
     def read(data: bytes) -> Any:
         try:
             request = decode(data)
             fault = check(untyped(data))
         except DECODE_ERRORS as error:
-            return fail(data, error)
+            again = with_integers(data, codec, error)
+            return fail(data, error) if again is None else read(again)
         if fault is not None:
             raise refusal(fault.path, fault.problem)
         return request

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
@@ -22,9 +24,7 @@ from kitmsg.transport.transfer import MAX_BYTES, Fetcher
 from kitmsg.wire import CANCEL, DIRECT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from kitmsg.bus import Bus, Subscription
+    from kitmsg.bus import Subscription
     from kitmsg.message import Message
 
 __all__ = ["Intake", "Served"]

@@ -12,12 +12,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     BusDenied,
     Cancelled,
@@ -36,12 +38,8 @@ from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import CALLER, timeout_ms
-
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint
-    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 

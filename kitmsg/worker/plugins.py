@@ -127,7 +127,7 @@ class UpstreamKind(Protocol):
 
         Raises:
             ValueError: The addresses and options do not fit together.
-            KitError: What the server offers cannot be read.
+            KitError: The description of the server's interface cannot be read.
         """
         ...
 
@@ -169,7 +169,7 @@ class Kinds(Generic[P]):
 
     Attributes:
         group: Name of the group.
-        noun: What one is, for messages.
+        noun: Noun for one of them, for messages.
         members: Names that the module of one must have.
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.weboptions import WebOptions
 
 __all__ = ["Connections", "Guard"]
+
+# Strangers' mistakes are no news: only what fails here is logged.
+_log = logging.getLogger("kitmsg_gateways.edge.asgi")
+_log.setLevel(logging.ERROR)
 
 _HEADER_BYTES: Final = 64 << 10
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -105,6 +110,7 @@ class _Connection(H11Protocol):
 
     def __init__(self, among: Connections, place: Place) -> None:
         super().__init__(among.config, among.state, {"connection": self})
+        self.logger = _log
         self._among = among
         self._place = place
         # Runs while the headers of a request are awaited; None while one is answered.

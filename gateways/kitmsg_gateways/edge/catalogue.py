@@ -64,7 +64,7 @@ class Catalogue(Generic[T]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether everybody could be asked at least once."""
+        """Whether everybody was asked once, and the bus answered."""
         return self.found.is_ready
 
     async def start(self) -> None:
@@ -92,7 +92,7 @@ class Catalogue(Generic[T]):
             yield table
 
     def why_gone(self, find: Callable[[T], CatalogEndpoint | None]) -> str:
-        """Return why an endpoint cannot be called that could be a moment ago.
+        """Return why an endpoint cannot be called that was here, or may be here.
 
         Args:
             find: Looks for it in a table; None if it is not there.
@@ -100,6 +100,8 @@ class Catalogue(Generic[T]):
         Returns:
             A sentence; "" if it was never there, or is gone for good.
         """
+        if not self.is_ready:
+            return "the bus has not told yet what is there"
         for table in self.former():
             endpoint = find(table)
             if endpoint is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence  # noqa: TC003  # hints can be read
-from socket import socket  # noqa: TC003  # as above
+from collections.abc import Callable, Sequence  # hints can be read
+from socket import socket  # as above
 from typing import Any, Generic, Protocol, TypeVar
 
-from kitmsg.bus import Bus  # noqa: TC001  # as above
+from kitmsg.bus import Bus  # as above
 from kitmsg.errors import FailedPrecondition
 from kitmsg.service import Kit
 from kitmsg_gateways.edge.listener import bind
@@ -151,6 +151,11 @@ class Package(Generic[O, S]):
         """Return listening sockets for several processes to share; see `serve`.
 
         Raises:
+            FailedPrecondition: It would serve standard input, which is this process's.
             OSError: The address cannot be had.
         """
+        if getattr(options, "stdio", False):
+            raise FailedPrecondition(
+                "stdio: it is served by one process; leave out --health and --workers"
+            )
         return bind(options.host, options.port, reuse_port=options.reuse_port)

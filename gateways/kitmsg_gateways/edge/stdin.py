@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
 __all__ = ["Stdin", "serve_stdin"]
+
+_log = logging.getLogger("kitmsg_gateways.edge.stdin")
 
 _CHUNK: Final = 64 << 10
 _STDIN: Final = 0
@@ -28,17 +31,32 @@ class Stdin:
     that waits holds up no end of the process.
 
     Args:
-        max_bytes: Longest line; a longer one ends the iteration with a `ValueError`.
+        max_bytes: Longest line; a longer one ends the iteration, and is logged.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self._max_bytes = max_bytes
         self._reader = asyncio.StreamReader(max_bytes, self._loop)
         self._is_open = True
         threading.Thread(target=self._pump, name="stdin", daemon=True).start()
 
-    def __aiter__(self) -> asyncio.StreamReader:
-        return self._reader
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next line, with its end."""
+        try:
+            line = await self._reader.readline()
+        except ValueError:
+            _log.error(
+                "a line on standard input is longer than %d bytes; nothing more is read",
+                self._max_bytes,
+            )
+            line = b""
+        if not line:
+            raise StopAsyncIteration
+        return line
 
     def close(self) -> None:
         """End the iteration, after the lines that are here."""

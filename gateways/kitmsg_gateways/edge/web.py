@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from kitmsg.errors import NotFound
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.lifecycle import Part
 
-__all__ = ["WebGateway"]
+__all__ = ["WebGateway", "quieten"]
 
 _SHOWN: Final = 128
 _ANSWER_SECONDS: Final = 3.0  # for answers that are on their way at the end
@@ -179,3 +180,10 @@ class WebGateway(SocketGateway[W, T]):
         await self._guard.drained(_ANSWER_SECONDS)
         await self._http.abort()
         await self._running.stop()
+
+
+def quieten(library: str) -> None:
+    """Log a library's warnings and nothing less, unless its level was chosen."""
+    logger = logging.getLogger(library)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)

@@ -145,7 +145,7 @@ class Calls:
         callers, forwarding = self._callers, self._forwarding
         endpoint, codec = method.endpoint, method.codec
         caller = callers.of(endpoint)
-        read, write = method.read, method.write
+        read, write = method.decode, method.encode
 
         async def ask(data: bytes, context: _ServicerContext) -> bytes:
             left = callers.seconds(_left(context), endpoint)
@@ -157,7 +157,7 @@ class Calls:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
                 exc.request_id = exc.request_id or ctx.metadata[wire.REQUEST_ID]
-                return _confessed(_failure_of(exc, method), method)
+                return _error_reply(_failure_of(exc, method), method)
             try:
                 if not reply.header_block:
                     return write(reply.data)
@@ -169,7 +169,7 @@ class Calls:
 
     def _out(self, method: Method) -> _Work:
         async def work(data: bytes, context: _ServicerContext) -> None:
-            async with self._open(method, method.read(data), context) as stream:
+            async with self._open(method, method.decode(data), context) as stream:
                 await _pump(stream, method, context, self._options)
 
         return work
@@ -182,7 +182,7 @@ class Calls:
                     self._start_feeding(stream, method, context)
                     return await _only(stream, method)
             except Failure as failure:
-                return _confessed(failure, method)
+                return _error_reply(failure, method)
 
         return work
 
@@ -241,14 +241,14 @@ def _left(context: _ServicerContext) -> float | None:
     return left
 
 
-def _confessed(failure: Failure, method: Method) -> bytes:
+def _error_reply(failure: Failure, method: Method) -> bytes:
     """Return the message that tells of a business error, where the .proto has a place.
 
     Raises:
         Failure: `failure`, where it has none.
     """
-    if failure.is_business and method.confess is not None:
-        return method.confess(failure.error)
+    if failure.is_business and method.error_reply is not None:
+        return method.error_reply(failure.error)
     raise failure
 
 
@@ -267,18 +267,18 @@ def _payload(reply: Message, method: Method) -> bytes:
 async def _opening(method: Method, context: _ServicerContext) -> bytes:
     """Return the request of a call whose client sends a stream."""
     if not method.is_framed:
-        return method.read(b"")
+        return method.decode(b"")
     data = await context.read()
     if data is EOF:
         raise InvalidArgument("the stream ended before its request", field="request")
-    return method.read(data)
+    return method.decode(data)
 
 
 async def _pump(
     stream: Stream, method: Method, context: _ServicerContext, options: GatewayOptions
 ) -> None:
     """Write the service's items; gRPC's own flow control slows the stream."""
-    write = method.write
+    write = method.encode
     async for message in stream:
         item = write(message.data)
         _check_size(item, options)
@@ -287,7 +287,7 @@ async def _pump(
 
 async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> None:
     """Send the client's messages to the service, as fast as it takes them."""
-    item = method.item
+    item = method.decode_item
     try:
         while item is not None and (data := await context.read()) is not EOF:
             await stream.send(item(data))
@@ -302,7 +302,7 @@ async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> No
 async def _only(stream: Stream, method: Method) -> bytes:
     """Return the one result of a stream."""
     async for message in stream:
-        return method.write(message.data)
+        return method.encode(message.data)
     raise Internal(f"{method.path} ended without a result")
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import grpc
 import grpc.aio
 
+from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
-from kitmsg_gateways.grpc.methods import Table
+from kitmsg_gateways.grpc.methods import Handler, Source, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
 from kitmsg_gateways.grpc.ports import check_free
 from kitmsg_gateways.grpc.reflection import Reflection
@@ -26,12 +29,8 @@ from kitmsg_gateways.grpc.tls import GrpcTls
 
 if TYPE_CHECKING:
     import contextlib
-    import socket
-    from collections.abc import Sequence
 
-    from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-    from kitmsg_gateways.grpc.methods import Handler, Source
 
 __all__ = ["GatewayServer", "choose_source"]
 

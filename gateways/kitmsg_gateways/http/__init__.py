@@ -34,16 +34,16 @@ Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also n
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import kitmsg_gateways.http as this  # what is loaded when it is asked for
+from kitmsg.bus import Bus
+from kitmsg.service import Kit
 from kitmsg_gateways.http.options import GatewayOptions
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.service import Kit
     from kitmsg_gateways.http.server import GatewayServer
     from kitmsg_gateways.http.upstream import Upstream
 
@@ -82,7 +82,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] = (),
-) -> GatewayServer:
+) -> this.GatewayServer:
     """Start a gateway on a bus; returns when it accepts requests.
 
     The bus stays its maker's: stopping the gateway does not close it.
@@ -140,7 +140,7 @@ async def run(
     options: GatewayOptions | None = None,
     *,
     servers: str | None = None,
-    on_ready: Callable[[GatewayServer], None] | None = None,
+    on_ready: Callable[[this.GatewayServer], None] | None = None,
 ) -> None:
     """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
 

@@ -21,7 +21,7 @@ from kitmsg.errors import Code, Unavailable
 from kitmsg.metrics.prometheus import CONTENT_TYPE
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.openapi.document import SCHEMAS, document
+from kitmsg_gateways.http.openapi.document import SCHEMAS, document, schemes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.health import Health
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.methods import Table
+    from kitmsg_gateways.http.options import GatewayOptions
 
     Page: TypeAlias = Callable[[web.BaseRequest, str], web.Response]
 
@@ -87,7 +88,7 @@ class Pages:
         catalogue: What is mounted.
         metrics: Shown at ``/metrics``.
         health: Told at ``/readyz``.
-        title: Of the API.
+        options: The API's title, and who may call.
     """
 
     def __init__(
@@ -95,12 +96,13 @@ class Pages:
         catalogue: Catalogue[Table],
         metrics: Metrics,
         health: Health,
-        title: str,
+        options: GatewayOptions,
     ) -> None:
         self._catalogue = catalogue
         self._metrics = metrics
         self._readiness = health
-        self._title = title
+        self._title = options.title
+        self._schemes = schemes_of(options)
         self._document: tuple[Table | None, bytes] = None, b""
         self._pages = dict(
             zip(
@@ -159,7 +161,7 @@ class Pages:
     def _openapi(self) -> web.Response:
         table = self._catalogue.table
         if self._document[0] is not table:
-            found = document(table, title=self._title)
+            found = document(table, title=self._title, schemes=self._schemes)
             self._document = table, msgspec.json.encode(found)
         return _json(self._document[1])
 

@@ -72,7 +72,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self.api = Api(
             bus,
             catalogue=self.catalogue,
-            pages=Pages(self.catalogue, self.metrics, self.health, options.title),
+            pages=Pages(self.catalogue, self.metrics, self.health, options),
             admission=self.admission,
             metrics=self.metrics,
             health=self.health,

@@ -17,7 +17,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 
 import kitmsg
 from kitmsg_gateways.edge.stdin import Stdin, serve_stdin
-from kitmsg_gateways.edge.web import WebGateway
+from kitmsg_gateways.edge.web import WebGateway, quieten
 from kitmsg_gateways.mcp.call import call, visit_of
 from kitmsg_gateways.mcp.errors import failure, missing
 from kitmsg_gateways.mcp.methods import Table, build
@@ -59,6 +59,7 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
         self, bus: Bus, options: GatewayOptions, sockets: Sequence[socket.socket] = ()
     ) -> None:
         super().__init__(bus, options, Table(), sockets, realm=options.name)
+        quieten("mcp")  # it logs each session, with its id
         self._news = News()
         self._listeners = ListenHandler(self._news)
         self._mcp = _Server(

@@ -29,22 +29,24 @@ Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import kitmsg_gateways.thrift as this  # what is loaded when it is asked for
+from kitmsg.bus import Bus
+from kitmsg.service import Kit
 from kitmsg_gateways.thrift.options import GatewayOptions
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
+    from kitmsg_gateways.thrift.upstream import Upstream
 
 __all__ = [
     "TITLE",
     "GatewayOptions",
     "GatewayServer",
+    "Upstream",
     "check",
     "listen",
     "need_thriftpy2",
@@ -61,6 +63,10 @@ def __getattr__(name: str) -> Any:
         from kitmsg_gateways.thrift.server import GatewayServer
 
         return GatewayServer
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.thrift.upstream import Upstream
+
+        return Upstream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -71,7 +77,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] = (),
-) -> GatewayServer:
+) -> this.GatewayServer:
     """Start a gateway on a bus; returns when it accepts calls.
 
     The bus stays its maker's: stopping the gateway does not close it.
@@ -103,7 +109,7 @@ async def run(
     options: GatewayOptions | None = None,
     *,
     servers: str | None = None,
-    on_ready: Callable[[GatewayServer], None] | None = None,
+    on_ready: Callable[[this.GatewayServer], None] | None = None,
 ) -> None:
     """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
 

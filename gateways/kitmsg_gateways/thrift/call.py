@@ -140,7 +140,7 @@ class Calls:
             return fields, exc.code.value
         finally:
             metrics.in_flight -= 1
-        return served.plan.result(_value(served, reply)), _OK
+        return served.binding.result(_value(served, reply)), _OK
 
     def _context(self, served: Served) -> Context:
         callers, endpoint = self._callers, served.endpoint
@@ -178,7 +178,7 @@ def failure(protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
 
 
 def _encode(served: Served, args: Any) -> bytes:
-    convert = served.plan.request
+    convert = served.binding.request
     try:
         request = args if convert is None else convert(args)
         return _encoders[served.codec.name](request)
@@ -208,17 +208,17 @@ def _value(served: Served, reply: Message) -> Any:
 
 def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     """Return the result's fields for an error that the method has a place for."""
-    reply, plan = error.reply, served.plan
+    reply, binding = error.reply, served.binding
     if reply is None:
         return None
     name = reply.headers.get(ERROR, "") if reply.header_block else ""
-    make = plan.errors.get(name)
+    make = binding.errors.get(name)
     if make is not None and served.endpoint.wire != "gokit":
         decode = _decoders.get(reply_codec(reply, served.codec).name)
         fields = decode(reply.data) if decode and reply.data else None
         return make(fields, str(error))
-    if plan.refusal is not None and (name or served.endpoint.wire == "gokit"):
-        return plan.refusal(str(error))
+    if binding.refusal is not None and (name or served.endpoint.wire == "gokit"):
+        return binding.refusal(str(error))
     return None
 
 

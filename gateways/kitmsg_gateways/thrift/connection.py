@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
             answer = gateway.calls.refuse(protocol, begin, error)
             if begin.kind == Kind.CALL:
                 self._answer(answer)
-        elif begin.kind == Kind.ONEWAY or served.plan.method.is_oneway:
+        elif begin.kind == Kind.ONEWAY or served.binding.method.is_oneway:
             gateway.calls.tell(served, args)
         else:
             slot = _Slot()

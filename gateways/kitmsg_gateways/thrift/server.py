@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.methods import Table
+from kitmsg_gateways.thrift.methods import Source, Table
 from kitmsg_gateways.thrift.options import GatewayOptions
 from kitmsg_gateways.thrift.protocol import Limits
 from kitmsg_gateways.thrift.protocol.framing import Inbox
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
-
-    from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.thrift.methods import Source
 
 __all__ = ["GatewayServer", "make_source"]
 

@@ -76,10 +76,12 @@ async def test_a_desktop_client_starts_it(
     assert "Traceback" not in log.read_text()
 
 
-def start_by_hand(url: str, folder: Path) -> subprocess.Popen[bytes]:
+def start_by_hand(
+    url: str, folder: Path, command: list[str] = COMMAND
+) -> subprocess.Popen[bytes]:
     """Start the gateway on pipes."""
     return subprocess.Popen(
-        [sys.executable, *COMMAND, "--stdio"],
+        [sys.executable, *command, "--stdio"],
         cwd=folder,
         env={"NATS_URL": url},
         stdin=subprocess.PIPE,
@@ -98,12 +100,28 @@ def ask(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return answer
 
 
-def test_it_ends_with_its_client(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [COMMAND, ["-m", "kitmsg_gateways.mcp"]])
+def test_it_ends_with_its_client(
+    nats_server: EmbeddedServer, tmp_path: Path, command: list[str]
+) -> None:
     """When standard input is closed, with exit code 0, and nothing else on stdout."""
-    process = start_by_hand(nats_server.url, tmp_path)
+    process = start_by_hand(nats_server.url, tmp_path, command)
     assert ask(process)["result"]["capabilities"]["tools"]["listChanged"] is True
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, b"")
+
+
+def test_a_line_that_is_too_long_ends_it(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """With a sentence that says so."""
+    words = [*COMMAND, "--max-body-bytes", "1000"]
+    process = start_by_hand(nats_server.url, tmp_path, words)
+    ask(process)
+    _, errors = process.communicate(b"x" * 100_000 + b"\n", timeout=20)
+    assert process.returncode == 0
+    assert b"longer than 1000 bytes" in errors
+    assert b"Traceback" not in errors
 
 
 def test_a_signal_ends_it_while_its_client_waits(
@@ -137,6 +155,7 @@ async def test_serves_what_is_on_the_bus(
         command.send(signal.SIGTERM)
         assert await asyncio.to_thread(command.ends) == 0
         assert "Traceback" not in command.output
+        assert "session" not in command.output  # their ids are nobody's business
 
 
 def test_dev_opens_one(tmp_path: Path) -> None:
@@ -169,4 +188,15 @@ def test_workers_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with Command([*COMMAND, "--workers", "2"], tmp_path) as command:
         assert command.ends() == 2
         assert "sessions live in one process" in command.output
+        assert "Traceback" not in command.output
+
+
+def test_standard_input_is_for_one_process(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """A supervisor, which --health starts, has none to give."""
+    words = [*COMMAND, "--stdio", "--health", "0"]
+    with Command(words, tmp_path, nats_url=nats_server.url) as command:
+        assert command.ends() != 0
+        assert "stdio: it is served by one process" in command.output
         assert "Traceback" not in command.output

@@ -134,6 +134,26 @@ async def test_too_many_requests_are_refused(hub, start):
     assert int(response.headers["Retry-After"]) >= 1
 
 
+async def test_a_proxy_says_who_asks(hub, start):
+    """If it is ours; so each client has a limit of its own."""
+    chosen = {"rate_limit": 0.1, "rate_burst": 1}
+    ours = await start(hub, trusted_proxies=("127.0.0.1",), **chosen)
+    for client, status in (("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)):
+        assert (await ours.post(X_Forwarded_For=client)).status_code == status
+    strange = await start(hub, **chosen)
+    for client, status in (("192.0.2.1", 200), ("192.0.2.2", 429)):
+        assert (await strange.post(X_Forwarded_For=client)).status_code == status
+
+
+async def test_sessions_are_limited(hub, start):
+    """Those that are open go on."""
+    outside = await start(hub, max_sessions=1)
+    async with outside.client("legacy") as client:
+        assert (await outside.post()).status_code == 503
+        assert (await client.list_tools()).tools == []
+    assert (await outside.post()).status_code == 200
+
+
 async def test_a_full_gateway_says_when_to_come_back(hub, start, mode):
     """As all doors do."""
     shop = Shop()
@@ -231,7 +251,7 @@ async def test_calls_are_counted_and_logged(hub, start, caplog):
     assert 'gateway="mcp"' in outside.server.exposition()
 
 
-async def test_stopping_finishes_what_runs(hub, start, until):
+async def test_stopping_finishes_what_runs(hub, start, until, mode):
     """The answer still comes; new requests are refused, then the port is closed."""
 
     class Slow(Service):
@@ -248,7 +268,7 @@ async def test_stopping_finishes_what_runs(hub, start, until):
     await hub.serve(slow)
     outside = await start(hub, drain_timeout=20.0)
     port = outside.server.port
-    async with outside.client() as client:
+    async with outside.client(mode) as client:
         await client.list_tools()
         running = asyncio.create_task(client.call_tool("slow.go"))
         await slow.begun.wait()

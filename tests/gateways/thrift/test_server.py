@@ -109,8 +109,8 @@ async def test_a_failure_of_the_gateway_itself_is_answered(hub, start, caplog):
     await hub.serve(Greeter())
     outside = await start(hub)
     served = outside.server.table.methods[b"hello"]
-    broken = dataclasses.replace(served.plan, request=lambda _: 1 / 0)
-    served.plan = broken
+    broken = dataclasses.replace(served.binding, request=lambda _: 1 / 0)
+    served.binding = broken
     answer = await outside.raw(call(b"hello", 1, b"\0") + call(b"tell", 2, b"\0"), 2)
     assert b"internal: the gateway failed; its log says more under" in answer
     assert any("a call of greeter.hello failed here" in m for m in caplog.messages)
