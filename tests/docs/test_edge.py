@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kitmsg_gateways.edge.admission import Connections
 from kitmsg_gateways.edge.metrics import Metrics
-from kitmsg_gateways.http import GatewayOptions
+from kitmsg_gateways.http import options as http
+from kitmsg_gateways.mcp import options as mcp
 
 PAGE = (Path(__file__).parents[2] / "docs" / "edge.md").read_text()
 EDGE = ("tls_", "jwt_", "jwks_", "basic_", "auth_", "cors_", "rate_", "principal_")
@@ -16,8 +17,9 @@ MORE = {"trusted_proxies", "proxy_header", "workers", "access_log", "reload_inte
 
 
 def flags() -> dict[str, str]:
-    """Return each option's flag, by name."""
-    names = [field.name for field in dataclasses.fields(GatewayOptions)]
+    """Return the flag of each option of a door, by name."""
+    doors = (http.GatewayOptions, mcp.GatewayOptions)
+    names = [field.name for door in doors for field in dataclasses.fields(door)]
     return {name: f"--{name.replace('_', '-')}" for name in names}
 
 
