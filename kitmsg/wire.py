@@ -35,6 +35,7 @@ __all__ = [
     "DOWN",
     "ERROR",
     "ERROR_FIELD",
+    "INBOX_MARK",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "REQUEST_ID",
@@ -44,6 +45,7 @@ __all__ = [
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
     "SRV",
+    "STAMP_BITS",
     "STREAM",
     "TIMEOUT",
     "TRACE",
@@ -154,6 +156,12 @@ def schema_subject(digest: str) -> str:
     """Return where a schema is served by its hash."""
     return f"{SCHEMA}.{digest}"
 
+
+INBOX_MARK: Final = "kit_"
+"""Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+
+STAMP_BITS: Final = 16
+"""Low bits of the number in a reply subject; the rest is its caller's clock in ms."""
 
 # -- time
 

@@ -3,8 +3,9 @@
     http/        every service on the bus, of any language, as HTTP and JSON
     grpc/        the same over gRPC, with messages made from the schemas
     thrift/      the same over Thrift
+    mcp/         the same as tools for models, over MCP
+    edge/        what every door has, whatever its protocol
     upstream/    the other direction: a server elsewhere as a service on the bus
-    metrics.py   counters that they have in common
 
 A gateway knows `kitmsg`; kitmsg does not know the gateways, and they do not know each
 other.

@@ -6,6 +6,7 @@
     outbox.py     the write buffer; linger.py: how long it waits for more
     denials.py    what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
+    pulse.py      finds a link that is silent although something is awaited
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
@@ -23,7 +24,8 @@ What every bus promises, and one contract suite checks on each:
   timeout, or `Disconnected` as soon as the connection is lost.  What was reported as
   not sent (``Disconnected.sent`` is False) is never sent later.
 - Handlers are called one after the other on the event loop, and must not wait: they
-  enqueue.  One that raises is logged and harms nobody else.
+  enqueue.  One that raises is logged and harms nobody else; `Disconnected` is no failure
+  of a handler: there is nobody to answer any more.
 - After `unsubscribe` and `flush`, no new message arrives.
 """
 

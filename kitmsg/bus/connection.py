@@ -36,9 +36,11 @@ from kitmsg.bus.natspy import (
     is_tried,
 )
 from kitmsg.bus.outbox import Outbox
+from kitmsg.bus.pulse import STEP, Pulse, Verdict
 from kitmsg.bus.soon import Soon
 from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected
+from kitmsg.wire import INBOX_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,6 @@ _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
 _SLOWEST_ROUND: Final = 3  # 0.25 s doubled so often is the longest wait
-_WATCH_SECONDS: Final = 1.0
 _LAME_DUCK_STEP: Final = 0.1
 _LAME_DUCK_STEPS: Final = 50
 _REMEMBERED: Final = 1000
@@ -81,7 +82,8 @@ class Connection(Client):
         self.up = False
         self.why_down = "not connected to NATS"
         self.dropped = 0
-        self.inbox = f"{options.inbox_prefix}.{self._nuid.next().decode()}."
+        nuid = self._nuid.next().decode()
+        self.inbox = f"{options.inbox_prefix}.{INBOX_MARK}{nuid}."
         self.denials = Denials(self.asks, self.inbox)
         self._options = options
         self._on_change = on_change
@@ -93,12 +95,17 @@ class Connection(Client):
         self._soon = Soon(self._parser.feed)
         self.soon = self._soon.call
         self._out = Outbox(
-            self._soon, self.asks.__len__, options.max_pending, self.asks.mark_written
+            self._soon,
+            self.asks.__len__,
+            options.max_pending,
+            self.asks.mark_written,
+            self._lose,
         )
         self.send = self._out.send
         self.is_busy = self._out.is_busy
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
+        self._pulse = Pulse()
         self._background: set[asyncio.Task[None]] = set()
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
@@ -117,15 +124,19 @@ class Connection(Client):
                 self._take_over()
                 await self._subscribe_inbox()
                 await self.ping()
-        except BaseException:
+        except BaseException as error:
             self._drop_link()
             self._status = Client.CLOSED
+            if isinstance(
+                error, RuntimeError
+            ):  # uvloop's, of a transport it has closed
+                raise ConnectionResetError from error
             raise
         self.options["allow_reconnect"] = options.reconnect
         known = {srv.uri.netloc for srv in self._server_pool}
         uris = [self._parse_server_uri(url) for url in pool]
         self._server_pool[:0] = [Srv(uri) for uri in uris if uri.netloc not in known]
-        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+        self._watchdog = self._loop.call_later(STEP, self._watch)
         self._go_up()
 
     async def _connect(self, server: str) -> None:
@@ -170,9 +181,10 @@ class Connection(Client):
         # The handshake leaves CONNECTING when an INFO came before the PONG.
         self._status = Client.CONNECTED
         self.denials.inbox_denied = False
-        wire = self._transport.wire
-        wire.write(b"".join(self._subscriptions()))
-        self._out.attach(wire)
+        self._out.attach(self._transport.wire)
+        for command in self._subscriptions():
+            self._out.put(command)
+        self._out.write()
 
     def _subscriptions(self) -> list[bytes]:
         commands: list[bytes] = []
@@ -243,6 +255,9 @@ class Connection(Client):
                 future.exception()  # seen: a life sign has nobody who waits for it
 
     async def _process_op_err(self, e: Exception) -> None:
+        self._lose(e)
+
+    def _lose(self, e: Exception) -> None:
         """Take the link for lost."""
         if self.is_closed or self.is_reconnecting:
             return
@@ -269,6 +284,8 @@ class Connection(Client):
 
     async def _attempt_reconnect(self) -> None:
         attempt = 0
+        pool, left = self._server_pool, self._current_server
+        pool.sort(key=lambda server: server is left)  # the others first
         while not self.is_closed:
             self._drop_link()
             self._status = Client.RECONNECTING
@@ -307,7 +324,7 @@ class Connection(Client):
         self._fail_pongs(Disconnected("not connected to NATS"))
 
     def _watch(self) -> None:
-        """Every second: find what died without a word, and bring it back."""
+        """At each step: find what died without a word, and bring it back."""
         if self.is_closed:
             return
         reading, connecting = self._reading_task, self._reconnection_task
@@ -315,7 +332,24 @@ class Connection(Client):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
         elif self._should_be_connecting and (connecting is None or connecting.done()):
             self._start_reconnecting()
-        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
+        elif self.up:
+            self._feel_pulse()
+        self._watchdog = self._loop.call_later(STEP, self._watch)
+
+    def _feel_pulse(self) -> None:
+        """Leave a server that answers nothing while something is awaited."""
+        assert isinstance(self._transport, Link)  # noqa: S101  # _select_next_server
+        verdict = self._pulse.check(
+            self._loop.time(),
+            self._soon.reads,
+            self._transport.backlog,
+            is_expecting=bool(self.asks) or bool(self._pongs),
+        )
+        if verdict is Verdict.PING:
+            self._ping(self._loop.create_future())
+            self._out.write()
+        elif verdict is Verdict.DEAD:
+            self._lose(errors.Error("it answers nothing, not even a ping"))
 
     @property
     def _should_be_connecting(self) -> bool:
@@ -366,13 +400,19 @@ class Connection(Client):
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         if self._out.wire is None:
             raise Disconnected(self.why_down)
-        self._pongs.append(future or self._loop.create_future())
+        self._ping(future or self._loop.create_future())
         self._out.write()
-        self._out.wire.write(b"PING\r\n")
+
+    def _ping(self, pong: asyncio.Future[Any], command: bytes = b"PING\r\n") -> None:
+        """Send `command`, which ends with a PING, and expect its PONG."""
+        self._out.put(command)
+        self._pongs.append(pong)
 
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
-        if self._out.wire is not None:  # else a SUB: sent again later
-            self.send(cmd)
+        if self._out.wire is None:
+            return  # a SUB: sent again later
+        send = self.send if cmd.startswith((b"PUB", b"HPUB")) else self._out.put
+        send(cmd)
 
     async def _flush_pending(self, force_flush: bool = False) -> None:
         """Nothing to do: `send` has seen to it."""
@@ -389,7 +429,7 @@ class Connection(Client):
         self._subs[sid] = Subscription(self, sid, subject, queue, pending_msgs_limit=1)
         self.inbound.handlers[sid] = handler
         if self._out.wire is not None:
-            self.send(f"SUB {subject} {queue} {sid}\r\n".encode())
+            self._out.put(f"SUB {subject} {queue} {sid}\r\n".encode())
         return sid
 
     def unlisten(self, sid: int) -> None:
@@ -402,8 +442,7 @@ class Connection(Client):
         # The server answers the PING after the last message of this subscription.
         future = self._loop.create_future()
         future.add_done_callback(lambda _: self.inbound.handlers.pop(sid, None))
-        self._pongs.append(future)
-        self.send(b"UNSUB %d\r\nPING\r\n" % sid)
+        self._ping(future, b"UNSUB %d\r\nPING\r\n" % sid)
 
     async def _subscribe_inbox(self) -> None:
         self.inbound.inbox_sid = self.listen(self.inbox + "*", "", self._ignore)
@@ -448,6 +487,7 @@ class Connection(Client):
                 if not chunk:
                     await self._process_op_err(errors.UnexpectedEOF())
                     return
+                self._soon.reads += 1
                 await self._ps.parse(chunk)
                 if len(chunk) == _READ_BYTES:
                     await asyncio.sleep(0)  # more is here; first let it be worked on
@@ -496,7 +536,8 @@ class Connection(Client):
 
     def _pong(self) -> None:
         if self._out.wire is not None:
-            self._out.wire.write(b"PONG\r\n")
+            self._out.put(b"PONG\r\n")
+            self._out.write()
 
     def _ponged(self) -> None:
         if self._pongs:

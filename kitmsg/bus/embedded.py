@@ -36,6 +36,7 @@ _READY_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.005
 _LOG_LINES: Final = 8
+_PING: Final = "5s"  # a client that is gone without a FIN is noticed in 15 s
 # Ends by itself after a line on its input; at the end of input, so does everything.
 _GUARD: Final = 'read -r _ || { kill -9 "$1"; rm -rf -- "$2"; }'
 
@@ -223,7 +224,7 @@ class EmbeddedServer:
             )
 
     def _configuration(self, folder: Path) -> str:
-        lines = [f'listen: "127.0.0.1:{self._port or -1}"']
+        lines = [f'listen: "127.0.0.1:{self._port or -1}"', f'ping_interval: "{_PING}"']
         if self._monitor:
             lines.append('http: "127.0.0.1:-1"')
         if self._jetstream:

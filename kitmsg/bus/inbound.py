@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from kitmsg.errors import Disconnected
 from kitmsg.message import Message
 
 if TYPE_CHECKING:
@@ -83,5 +84,7 @@ class Inbound:
             return
         try:
             handler(message)
+        except Disconnected:
+            _log.debug("no connection to answer %r on", message.subject)
         except Exception:  # noqa: BLE001  # logged; it harms nobody else
             _log.exception("handler of %r failed", message.subject)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from array import array
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.bus.natspy import TcpTransport
 from kitmsg.bus.reader import Reader
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +74,20 @@ class Link(TcpTransport):
         """Close at once; what is buffered is lost."""
         if self._io_writer is not None:
             self._io_writer.transport.abort()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes written that the other side has not acknowledged, as far as is known."""
+        waiting = self.wire.get_write_buffer_size()
+        sock = self.wire.get_extra_info("socket")
+        if sock is None or sys.platform != "linux":
+            return waiting
+        unsent = array("i", [0])
+        try:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unsent)
+        except (OSError, ValueError):  # closed, which others will find
+            return waiting
+        return waiting + unsent[0]
 
     @property
     def wire(self) -> asyncio.WriteTransport:

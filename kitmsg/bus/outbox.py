@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.bus.linger import Linger
-from kitmsg.errors import ResourceExhausted
+from kitmsg.errors import Disconnected, ResourceExhausted
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +23,7 @@ _BATCH: Final = 32
 _MANY: Final = 16  # asks awaited; then the next one is not far
 _FEW: Final = 8
 _MOST_TURNS: Final = 8
+_CLOSED: Final = "the connection to the bus was lost"
 _STEP: Final = 0.001  # in seconds: the resolution of uvloop's timers
 
 
@@ -46,6 +47,8 @@ class Outbox:
         crowd: Returns how many asks are awaited: with many, a few commands wait for more.
         max_pending: Most bytes that wait, here and in the socket's own buffer.
         on_written: Called after everything so far was handed to the socket.
+        on_broken: Called when the socket turns out to be closed, after `wire` became
+            None; must lead to `detach`.
     """
 
     __slots__ = (
@@ -60,6 +63,7 @@ class Outbox:
         "_linger",
         "_lingered",
         "_max_pending",
+        "_on_broken",
         "_on_written",
         "_seen",
         "_sent",
@@ -75,13 +79,15 @@ class Outbox:
         crowd: Callable[[], int],
         max_pending: int,
         on_written: Callable[[], None],
+        on_broken: Callable[[Exception], None],
     ) -> None:
         self._soon = soon
         self._crowd = crowd
         self._max_pending = max_pending
         self._on_written = on_written
-        # None while there is no connection: from `detach` to the next `attach`.  Others
-        # may write to it only after `write`, or their bytes would overtake what waits.
+        self._on_broken = on_broken
+        # None while there is no connection: from `detach` to the next `attach`.  Nobody
+        # else writes to it: their bytes would overtake what waits here.
         self.wire: asyncio.WriteTransport | None = None
         # Whole commands, in the order of `send`; `_bytes` is their length together.  Only
         # `write` and `detach` take them out, and always all of them: so a command is
@@ -121,6 +127,7 @@ class Outbox:
 
         Raises:
             ResourceExhausted: More than `max_pending` bytes are waiting already.
+            Disconnected: The socket turned out to be closed; nothing was written.
         """
         if self._bytes + self._socket_bytes > self._max_pending:
             self._look_again()
@@ -134,7 +141,11 @@ class Outbox:
                 and self.wire is not None
                 and self._crowd() < _MANY
             ):
-                self.wire.write(command)
+                try:
+                    self.wire.write(command)
+                except RuntimeError as error:
+                    self._break(error)
+                    raise Disconnected(_CLOSED) from error
                 self._sent += 1
                 self._on_written()
                 return
@@ -143,14 +154,29 @@ class Outbox:
         if len(self._commands) >= self._batch:
             self._fill()
 
+    def put(self, command: bytes) -> None:
+        """Have a command written as `send` does, however much is waiting.
+
+        For those that keep both sides' state alike (SUB, UNSUB, PING): they are short, few,
+        and a refusal would leave the state of one side ahead of the other's.
+        """
+        self._commands.append(command)
+        self._bytes += len(command)
+        if not self._is_due:
+            self._is_due = True
+            self._soon.call(self._end_turn)
+
     def _fill(self) -> None:
-        """Write a whole batch."""
+        """Write a whole batch; raises as `send` does."""
+        was_open = self.wire is not None
         if self._hold is None:
             self._was_full = True
             self.write()
         else:
             self._linger.hit()
             self._let_go()
+        if was_open and self.wire is None:
+            raise Disconnected(_CLOSED)
 
     def _end_turn(self) -> None:
         if self._lingers() or self._holds():
@@ -217,11 +243,23 @@ class Outbox:
         wire, commands = self.wire, self._commands
         if not commands or wire is None:
             return
+        try:
+            wire.write(b"".join(commands))
+        except RuntimeError as error:
+            self._break(error)
+            return
         self._sent += len(commands)
-        wire.write(b"".join(commands))
         commands.clear()
         self._bytes = 0
         self._on_written()
+
+    # A write that fails closes uvloop's transport at once, but `connection_lost` comes a
+    # turn later.  What is written between raises RuntimeError there, and is thrown away
+    # by asyncio's own transport.
+
+    def _break(self, error: Exception) -> None:
+        self.wire = None
+        self._on_broken(error)
 
     def attach(self, wire: asyncio.WriteTransport) -> None:
         """Write to `wire` from now on."""

@@ -32,9 +32,10 @@ class Soon:
 
     Attributes:
         is_reading: Whether a chunk is being handed over: `call` waits for its end.
+        reads: Chunks so far.
     """
 
-    __slots__ = ("_due", "_feed", "_loop", "is_reading")
+    __slots__ = ("_due", "_feed", "_loop", "is_reading", "reads")
 
     def __init__(self, feed: Callable[[bytes], None]) -> None:
         self._feed = feed
@@ -45,6 +46,7 @@ class Soon:
         # Callbacks in the order of `call`; they may append.  Empty whenever `is_reading`
         # is False, so none waits for a read that may not come.
         self._due: list[Callable[[], object]] = []
+        self.reads = 0
 
     def call(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, soon; it steps no task while another one runs."""
@@ -68,6 +70,7 @@ class Soon:
 
         Raises whatever handing over raises.
         """
+        self.reads += 1
         # Inside a task no other can be stepped: then it is left to the loop.
         if self.is_reading or asyncio.current_task() is not None:
             self._feed(chunk)

@@ -1,7 +1,7 @@
 """``kitmsg dev``: everything on this machine, until Ctrl-C.
 
 An embedded NATS server, one worker process, and the gateways in this process: HTTP, and
-gRPC and Thrift where they are asked for.  A
+gRPC, Thrift and MCP where they are asked for.  A
 changed file replaces the worker: the new one is ready before the old one drains, so no
 call fails; one that cannot start leaves the old one serving.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-_GATEWAYS: Final = ("http", "grpc", "thrift")
+_GATEWAYS: Final = ("http", "grpc", "thrift", "mcp")
 _HTTP: Final = 8080
 _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
     parser.add_argument("--grpc", help="gRPC gateway (none)", **port)
     parser.add_argument("--thrift", help="Thrift gateway (none)", **port)
+    parser.add_argument("--mcp", help="MCP gateway (none)", **port)
     parser.add_argument("--no-http", action="store_true", help="no HTTP gateway")
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"

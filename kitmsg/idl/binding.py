@@ -208,7 +208,7 @@ def bind_values(
         enum: The live type.
         direction: Of its values.
         aliases: Values here by the IDL's names, where those are annotated.
-        prefix: What may stand in front of each name, such as the enum's own.
+        prefix: Optional prefix of each name, such as the enum's own.
     """
     known = {str(value): value for value in enum.values}
     names, aliases, before = Names(known), aliases or {}, fold(prefix)
@@ -263,7 +263,7 @@ def _choice(
     noun: str,
     known: Sequence[str],
 ) -> Bound[T, S]:
-    """Return what is bound of a choice: a request need not know all that may be chosen."""
+    """Return a bound choice: a request need not know every member of one."""
     is_in = direction == "in"
     return Bound(
         pairs,

@@ -40,11 +40,11 @@ class Generated(Generic[T]):
     """One service in the form of an IDL.
 
     Attributes:
-        shapes: What it says of its types.
-        result: What was made of it; None if nothing could be.
+        shapes: Its definition.
+        result: The result of `make`; None if all of it is refused.
         refused: A sentence for each reason why an endpoint is left out.
         waiting: Endpoints that the format has no number for now.
-        why: What to tell callers of those.
+        why: The message for callers of those.
     """
 
     shapes: ServiceShapes

@@ -33,7 +33,7 @@ def unique(name: str, taken: Collection[str]) -> str:
     Case and underscores do not count, as in protobuf's rules.
 
     Args:
-        name: What is wanted.
+        name: The name that is wanted.
         taken: Names, as `plain` makes them.
     """
     chosen, number = name, 1
@@ -44,10 +44,10 @@ def unique(name: str, taken: Collection[str]) -> str:
 
 
 def plain(name: str) -> str:
-    """Return what two names must not share: neither case nor underscores count."""
+    """Return the key by which names clash: neither case nor underscores count."""
     return name.replace("_", "").lower()
 
 
 def fold(name: str) -> str:
-    """Return what spellings of a name have in common: ``getUser`` is ``get-user``."""
+    """Return the key by which spellings are one name: ``getUser`` is ``get-user``."""
     return _MARKS.sub("", name.lower())

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import BusinessError, Code, Unavailable, code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["breaker"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["bulkhead"]
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import Code, KitError
 from kitmsg.schema.calls import StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["RetryBudget", "full_jitter", "retry"]
 

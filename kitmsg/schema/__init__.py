@@ -17,6 +17,7 @@
     jsonschema.py   JSON Schema of types, tidied; hashes
     generator.py    JSON Schema of types, as they go in or come out
     components.py   the named classes of a type, and their names
+    objects.py      JSON Schemas of callers who take and give objects only
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
 

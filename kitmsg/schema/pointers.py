@@ -79,7 +79,7 @@ def follow(schema: Any, document: Any) -> Any:
 
 
 def resolve(schema: Any, document: Any) -> Mapping[str, Any]:
-    """Return what `follow` does; an empty schema for a broken one or no object."""
+    """Return the schema that `follow` finds; an empty one for a broken reference."""
     try:
         found = follow(schema, document)
     except BrokenReference:

@@ -7,9 +7,11 @@ there, not a failed call later.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import InvalidArgument
 from kitmsg.service.declaration import Declaration, Options
 from kitmsg.service.mark import endpoint
@@ -19,9 +21,7 @@ from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from kitmsg.endpoints import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint
 
 __all__ = [
     "DEFAULTS",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_type_hints
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.service.declare import Service
@@ -21,14 +21,20 @@ from kitmsg.service.declare import Service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.service.kit import Kit
-
     Made: TypeAlias = Service | Callable[[], Service]
 
-__all__ = ["injected", "made_by", "needed_by"]
+__all__ = ["Clients", "injected", "made_by", "needed_by"]
 
 
-def injected(service: Service | Callable[..., Service], kit: Kit) -> Made:
+class Clients(Protocol):
+    """Makes clients; a `kitmsg.service.kit.Kit`."""
+
+    def client(self, target: type[Any], /) -> Any:
+        """Return a client of a service."""
+        ...
+
+
+def injected(service: Service | Callable[..., Service], kit: Clients) -> Made:
     """Return `service`; a class or function, as one that needs no more arguments.
 
     A parameter annotated with a service class gets a client of it, one annotated with

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from kitmsg.bus import Bus
 from kitmsg.codec import MSGPACK
+from kitmsg.context import Context
 from kitmsg.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -24,17 +26,12 @@ from kitmsg.errors import (
     NoResponders,
     ResourceExhausted,
 )
-from kitmsg.message import check_subject, encode_headers
+from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
+from kitmsg.transport.stream import Stream
 from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
-
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.context import Context
-    from kitmsg.message import Message
-    from kitmsg.transport.stream import Stream
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
@@ -44,10 +41,10 @@ DEFAULT_TIMEOUT: Final = 5.0
 Before: TypeAlias = Callable[["Context", dict[str, str]], None]
 """May add headers; raising aborts the call."""
 
-After: TypeAlias = Callable[["Context", "Message"], None]
+After: TypeAlias = Callable[["Context", Message], None]
 """Sees the reply before it is decoded, errors too."""
 
-ErrorDecoder: TypeAlias = Callable[["Context", "Message"], Exception | None]
+ErrorDecoder: TypeAlias = Callable[["Context", Message], Exception | None]
 """Returns the error that a reply tells of; None for a success."""
 
 Hint: TypeAlias = Callable[[str], Awaitable[str]]

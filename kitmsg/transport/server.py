@@ -12,12 +12,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     BusDenied,
     Cancelled,
@@ -36,12 +38,8 @@ from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import CALLER, timeout_ms
-
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint
-    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -164,6 +162,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
+        self._lateness = self.intake.lateness.of
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -185,7 +184,7 @@ class Server:
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:  # noqa: PLR0912
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -201,10 +200,16 @@ class Server:
                 left = limit
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
+        now = self._loop.time()
+        if message.reply:
+            left -= self._lateness(message.reply, now)
+            if left <= 0 and self._ends_late:
+                self.stats.expired += 1
+                return
         if not message.is_plain and is_elsewhere(message.header_block):
             self.intake.fetcher.start(message, left, self.receive, self._refuse)
             return
-        deadline = self._loop.time() + left if self._ends_late else None
+        deadline = now + left if self._ends_late else None
         turn = _Turn(self, message, deadline)
         if message.reply:
             self._turns[message.reply] = turn

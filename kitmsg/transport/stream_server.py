@@ -13,7 +13,9 @@ import logging
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.bus import Bus
 from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     Cancelled,
     Code,
@@ -26,21 +28,19 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import STREAM, timeout_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint
-    from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["MAX_STREAMS", "StreamServer", "sending"]
 

@@ -16,6 +16,7 @@
     lifeline.py    a worker's connection, which its parent can cut
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
+    pages.py       the small HTTP of such pages
     prometheus.py  counters as Prometheus reads them
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from kitmsg.worker.settings import Settings  # noqa: TC001  # msgspec reads it
+from kitmsg.worker.settings import Settings  # msgspec reads it
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,7 +48,7 @@ MAX_LINE: Final = 16 << 20
 
 
 class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with that is a gateway, or an upstream.
+    """Orders of a worker that is a gateway, or an upstream.
 
     Attributes:
         kind: Name of the plugin, such as ``http``.
@@ -66,7 +66,7 @@ class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with.
+    """Orders of a worker.
 
     Attributes:
         targets: What to serve.

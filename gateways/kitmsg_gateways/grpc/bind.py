@@ -73,7 +73,7 @@ class Binding:
         layout: The user's messages as they stand for the endpoint's types.
         rpc: The method in that layout.
         classes: The user's messages by their names in the layout.
-        problems: What does not fit, a sentence each.
+        problems: A sentence for each part that does not fit.
         error_field: Field of the reply for declared errors; "" for none.
     """
 

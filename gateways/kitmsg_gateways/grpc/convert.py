@@ -3,7 +3,7 @@
 A plain value is what msgpack or JSON makes of a payload: objects are dicts, an enum is its
 value, a union is the value of its option.  Both ways are exact, or refused with the field.
 
-What protobuf leaves out means what it says: a field without presence is zero, empty text
+Absence means what protobuf says: a field without presence is zero, empty text
 or an empty list; an ``optional`` one is left out of the value, so that the service's own
 default counts, or is null where it has to be there.  Enums and messages have no zero: one
 that has to be there and is not is refused.  Fields that the layout does not know are

@@ -66,7 +66,7 @@ class Decoders:
         return self._late(type_) if type_ in self._layout.messages else None
 
     def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return what calls the decoder of a message, which may be in the making."""
+        """Return a call of the decoder of a message, which may be in the making."""
         made: Decode | None = None
 
         def convert(value: Any) -> Any:
@@ -78,7 +78,7 @@ class Decoders:
         return convert
 
     def _slot_decoder(self, slot: Slot) -> Decode:
-        """Return what takes a slot off its message; it gives `_MISSING` for one left out."""
+        """Return the decoder of one slot of a message; `_MISSING` for one left out."""
         decode, get = self._decoder(slot.type), attrgetter(slot.name)
         if slot.label == "repeated":
             return _list_decoder(get, decode)
@@ -183,7 +183,7 @@ class Decoders:
 
 
 def _absent(slot: Slot) -> Any:
-    """Return what a slot with presence is when it is left out."""
+    """Return the value of a slot with presence when it is left out."""
     if not slot.source.is_required:
         return _MISSING
     return None if slot.source.shape.is_nullable else _REFUSED

@@ -94,7 +94,7 @@ class Encoders:
         return {"string": encode_text, "bytes": encode_bytes}.get(type_)
 
     def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return what calls the encoder of a message, which may be in the making."""
+        """Return a call of the encoder of a message, which may be in the making."""
         made: Encode | None = None
 
         def convert(value: Any) -> Any:
@@ -191,7 +191,7 @@ class Encoders:
         return encode
 
     def _chooser(self, message: Message) -> Callable[[Any], str]:
-        """Return what finds the option that a value is."""
+        """Return a function from a value to the name of its option."""
         tag_field = message.tag_field
         in_objects: dict[Any, str] = {}
         in_arrays: dict[Any, str] = {}

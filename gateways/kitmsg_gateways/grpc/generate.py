@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["IMPORT", "descriptor", "file_name", "generate", "text"]
 
 IMPORT: Final = "google/protobuf/struct.proto"
-"""What a file imports that has fields of any type."""
+"""The import of a file that has fields of any type."""
 
 _SCALARS: Final = {
     "bool": FieldDescriptorProto.TYPE_BOOL,

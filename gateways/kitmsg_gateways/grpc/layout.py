@@ -1,11 +1,11 @@
-"""What a service looks like in protobuf: its messages, their fields and numbers.
+"""The protobuf layout of a service: its messages, their fields and numbers.
 
-A `Layout` is what both sides are made from: `proto.py` makes descriptors and text of it,
+Both sides are made from a `Layout`: `generate.py` makes descriptors and text of it,
 `convert.py` the code that turns messages into plain values and back.  It says
 
     Hello(HelloRequest) returns (HelloResponse)   in package greeter, service Greeter
 
-What protobuf cannot say in one field is put into a message of its own, a box: a list in a
+A value that one field of protobuf cannot hold is in a message of its own, a box: a list in a
 list, a null in a list, a list that may be null, a field that may be null as well as left
 out.  Boxes are named by what is in them: ``StringList``, ``Int64OrNull``.
 """
@@ -48,14 +48,14 @@ class Slot:
     """A field of a message.
 
     Attributes:
-        key: What it is in a plain value: the key of an object, the position of an
+        key: Its place in a plain value: the key of an object, the position of an
             array's item, counted from 1, the name of a union's option.
         name: Its name in protobuf.
         number: Its number.
         type: A scalar type, `VALUE`, or the name of a message or an enum.
         label: ``optional`` has presence, ``map`` has text for keys, ``oneof`` is an option;
             "" is one that is always there.
-        source: What it stands for.
+        source: The field that it stands for.
         tag: Of an option in a union with tags.
     """
 
@@ -74,7 +74,7 @@ class Message:
 
     Attributes:
         name: Its name, below the package.
-        form: What it stands for: an object, an array, one of several things (its slots),
+        form: Its meaning: an object, an array, one of several things (its slots),
             one value (its only slot), nothing, or the first or another message of a
             client's stream (the slots ``request`` and ``item``).
         slots: Its fields, in the order they were declared.
@@ -167,7 +167,7 @@ class Layout:
 
 
 def lay_out(shapes: ServiceShapes, lock: Lock | None = None) -> Layout:
-    """Return what a service looks like in protobuf; the same for the same arguments.
+    """Return the layout of a service; the same for the same arguments.
 
     Args:
         shapes: The service.

@@ -32,12 +32,12 @@ __all__ = ["Protos", "load"]
 _COMPILED: Final = (".pb", ".binpb", ".desc", ".protoset")
 _SECONDS: Final = 30
 _COMPILER_LOG: Final = re.compile(r"^([EFIW]\d{4} |WARNING: ).*\n?", re.MULTILINE)
-"""What the compiler logs beside its errors."""
+"""Lines that the compiler logs beside its errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protos:
-    """What is in some files.
+    """The descriptors in some files.
 
     Attributes:
         files: Their descriptors and those of what they import, imports first.
@@ -49,7 +49,7 @@ class Protos:
 
 
 def load(paths: Sequence[str], folders: Sequence[str] = ()) -> Protos:
-    """Return what is in ``.proto`` files or compiled descriptor sets.
+    """Return the descriptors in ``.proto`` files or compiled descriptor sets.
 
     Args:
         paths: The files.

@@ -53,34 +53,34 @@ class Method:
 
     Attributes:
         path: ``/package.Service/Method``.
-        endpoint: What it stands for on the bus.
+        endpoint: The endpoint on the bus.
         codec: How the bus carries its requests, items and results.
-        read: From a request message to a payload; raises `InvalidArgument` for one that
+        decode: From a request message to a payload; raises `InvalidArgument` for one that
             is no such message.
-        write: From a payload of the service, a result or an item, to a message; raises
+        encode: From a payload of the service, a result or an item, to a message; raises
             `DataLoss` for one that does not fit.
-        item: From a message of the client's stream to an item; raises as `read`.
+        decode_item: From a message of the client's stream to an item; raises as `decode`.
         is_framed: Whether the first message of the client's stream is the request, for
-            `read`; otherwise all are items.
+            `decode`; otherwise all are items.
         typed: Makes messages of declared errors.
-        confess: Makes a reply that tells of a declared error, where the .proto has a field
+        error_reply: Makes a reply that tells of a declared error, where the .proto has a field
             for it; None where errors are statuses.
     """
 
     path: str
     endpoint: CatalogEndpoint
     codec: Codec
-    read: Recode
-    write: Recode
-    item: Recode | None = None
+    decode: Recode
+    encode: Recode
+    decode_item: Recode | None = None
     is_framed: bool = False
     typed: Typed | None = None
-    confess: Callable[[KitError], bytes] | None = None
+    error_reply: Callable[[KitError], bytes] | None = None
 
     @property
     def takes_stream(self) -> bool:
         """Whether the client sends a stream."""
-        return self.item is not None
+        return self.decode_item is not None
 
     @property
     def gives_stream(self) -> bool:
@@ -112,7 +112,7 @@ class Source(Protocol):
     """Makes routing tables: of the schemas on the bus, or of a .proto of the user's own."""
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog` now."""
+        """Return the routing table for the endpoints in `catalog` now."""
         ...
 
 
@@ -131,12 +131,12 @@ class _Coders:
         self._is_gokit = wire == "gokit"
 
     def decoder(self, converter: Converter) -> Recode:
-        """Return what makes payloads of messages; it raises `InvalidArgument`."""
+        """Return a function from messages to payloads; it raises `InvalidArgument`."""
         decode, pack = converter.decoder(request_error), self._pack
         return lambda data: pack(decode(data))
 
     def encoder(self, converter: Converter, *, is_object: bool) -> Recode:
-        """Return what makes messages of payloads; it raises `DataLoss`.
+        """Return a function from payloads to messages; it raises `DataLoss`.
 
         Args:
             converter: Of the message.
@@ -159,7 +159,7 @@ class _Coders:
         return recode
 
     def empty(self) -> Recode:
-        """Return what makes the request of a stream whose messages are all items."""
+        """Return the decoder for the request of a stream whose messages are all items."""
         empty = self._pack({})
         return lambda _: empty
 
@@ -182,7 +182,7 @@ def _gokit_decoder(
 
 
 def _typed_errors(converters: Converters, rpc: Rpc) -> Typed:
-    """Return what makes messages of the errors that a method declares."""
+    """Return a function from the errors that a method declares to messages."""
 
     def typed(name: str, fields: Any) -> Message | None:
         message = rpc.errors.get(name)
@@ -207,7 +207,7 @@ def make_method(
 
     Args:
         path: ``/package.Service/Method``.
-        layout: What its messages are.
+        layout: Of its messages.
         converters: Of those messages.
         rpc: It, in that layout.
         endpoint: Where its calls go.
@@ -216,25 +216,25 @@ def make_method(
     coders = _Coders(codec, endpoint.wire)
     input_, output = converters.of(rpc.input), converters.of(rpc.output)
     form = layout.messages[rpc.input].form
-    item = None
+    decode_item = None
     if not rpc.takes_stream:
-        read = coders.decoder(input_)
+        decode = coders.decoder(input_)
     elif form == "frame":
         request, one = (
             input_.part(slot.name, converters.of(slot.type))
             for slot in layout.messages[rpc.input].slots
         )
-        read, item = coders.decoder(request), coders.decoder(one)
+        decode, decode_item = coders.decoder(request), coders.decoder(one)
     else:
-        read, item = coders.empty(), coders.decoder(input_)
+        decode, decode_item = coders.empty(), coders.decoder(input_)
     is_object = layout.messages[rpc.output].form in ("struct", "union")
     return Method(
         path=path,
         endpoint=endpoint,
         codec=codec,
-        read=read,
-        write=coders.encoder(output, is_object=is_object),
-        item=item,
+        decode=decode,
+        encode=coders.encoder(output, is_object=is_object),
+        decode_item=decode_item,
         is_framed=rpc.takes_stream and form == "frame",
         typed=_typed_errors(converters, rpc),
     )

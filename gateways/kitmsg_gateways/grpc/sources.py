@@ -70,7 +70,7 @@ class GeneratedSource:
         self._generator = Generator(options.lock, _served, _left_out)
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog`; what cannot is refused by itself."""
+        """Return the routing table; an endpoint that cannot be served is refused alone."""
         table = Table()
         owners: dict[str, str] = {}
         docs = {name: info.description for name, info in catalog.services.items()}
@@ -154,7 +154,7 @@ class UserSource:
         self._checked: dict[str, _Checked] = {}
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog`, and why the rest cannot."""
+        """Return the routing table, with the reasons for methods that cannot be served."""
         table = Table(files=list(self._protos.files))
         endpoints: dict[str, dict[str, CatalogEndpoint]] = {}
         for endpoint in catalog.endpoints:
@@ -218,8 +218,8 @@ def _made(path: str, found: Binding, endpoint: CatalogEndpoint) -> Method:
     method = make_method(path, found.layout, converters, found.rpc, endpoint)
     if not found.error_field or method.gives_stream:
         return method
-    confess = _error_reply(classes[found.rpc.output], found.error_field)
-    return replace(method, confess=confess)
+    error_reply = _error_reply(classes[found.rpc.output], found.error_field)
+    return replace(method, error_reply=error_reply)
 
 
 def _error_reply(reply: type[Proto], field: str) -> Callable[[KitError], bytes]:

@@ -1,6 +1,6 @@
 """``google.protobuf.Timestamp`` and ``Duration`` as text, for a .proto that has them.
 
-What kitmsg generates itself has text in their place, which keeps zones and every digit.  A
+Generated messages have text in their place, which keeps zones and every digit.  A
 timestamp comes as RFC 3339 in UTC and goes from any zone; a duration is ISO 8601.
 """
 

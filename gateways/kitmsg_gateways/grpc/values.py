@@ -1,4 +1,4 @@
-"""Plain values of one kind each, and what is said of one that does not fit."""
+"""Plain values of one kind each, and the error of one that does not fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Misfit(ValueError):
     """A value that does not fit its message, or a message its value.
 
     Args:
-        problem: What is wrong; goes on after the name of a field.
+        problem: The rest of a sentence that begins with the name of a field.
         path: Where, such as ``lines[2].sku``.
     """
 
@@ -149,6 +149,6 @@ def key_text(key: Any) -> str:
 
 
 def spell(value: Any) -> str:
-    """Return what a value is in JSON."""
+    """Return the name of a value's type in JSON."""
     names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
     return names.get(type(value), type(value).__name__)

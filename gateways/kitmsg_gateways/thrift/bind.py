@@ -9,7 +9,7 @@ goes into the one other field.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg.idl.binding import ERROR_FIELDS, Mismatch, Names
 from kitmsg.idl.naming import fold
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import ThriftType
 
-__all__ = ["Binding", "bind"]
+__all__ = ["Binding", "MakeError", "bind"]
+
+MakeError: TypeAlias = "Callable[[Any, str], dict[str, Any]]"
+"""Takes a declared error's fields and text; returns the fields of a method's result."""
+
 
 _SUCCESS: Final = "success"
 _MESSAGE: Final = "message"
@@ -59,7 +63,7 @@ class Binding:
     method: Method
     request: Convert
     result: Callable[[Any], dict[str, Any]]
-    errors: dict[str, Callable[[Any, str], dict[str, Any]]]
+    errors: dict[str, MakeError]
     refusal: Callable[[str], dict[str, Any]] | None
 
 
@@ -75,57 +79,111 @@ def bind(
 
     Args:
         method: Of the IDL.
-        types: All that the service says of its types; None if nothing.
-        endpoint: What it says of this one; None if nothing.
+        types: The definition of the service; None if unknown.
+        endpoint: The types of this one; None if unknown.
         where: Name of the endpoint, for messages.
         as_json: Whether requests and responses are JSON.
 
     Raises:
-        Mismatch: They do not; the message names the field.
+        Mismatch: They do not fit; the message names the field.
     """
-    decoders = Decoders(types, as_json=as_json)
-    encoders = Encoders(types, as_json=as_json)
-    reply = _Reply(method, types, endpoint, where)
-    return Binding(
-        method,
-        _request(method, types, endpoint, where, decoders),
-        reply.maker(encoders),
-        _errors(method, types, endpoint, where, encoders),
-        reply.refusal(),
-    )
+    return _Binder(types, endpoint, where, as_json=as_json).bind(method)
 
 
-def _request(
-    method: Method,
-    types: idl_model.ServiceShapes | None,
-    endpoint: idl_model.Method | None,
-    where: str,
-    decoders: Decoders,
-) -> Convert:
-    if types is None or endpoint is None:
-        return decoders.any_fields(method.args, where)
-    request = types.struct(endpoint.request)
-    fields = method.args.fields
-    if len(fields) == 1 and isinstance(fields[0].type, StructType):
-        names = Names({field.name: field for field in request.fields})
-        name = fields[0].name
-        if names.find(name, fields[0].alias) is None and not fields[0].type.is_union:
-            inner = decoders.struct(fields[0].type, request.name, where)
-            return lambda args: (inner or _same)(args.get(name) or {})
-    return decoders.struct(method.args, request.name, where)
+class _Binder:
+    """Binds methods to one endpoint; the arguments are those of `bind`."""
+
+    def __init__(
+        self,
+        types: idl_model.ServiceShapes | None,
+        endpoint: idl_model.Method | None,
+        where: str,
+        *,
+        as_json: bool,
+    ) -> None:
+        self.types = types
+        self.endpoint = endpoint
+        self.where = where
+        self._decoders = Decoders(types, as_json=as_json)
+        self.encoders = Encoders(types, as_json=as_json)
+
+    def bind(self, method: Method) -> Binding:
+        """Return a method bound to the endpoint; see the function."""
+        reply = _Reply(method, self)
+        return Binding(
+            method,
+            self._request(method.args),
+            reply.maker(),
+            self._errors(method),
+            reply.refusal(),
+        )
+
+    def _request(self, args: StructType) -> Convert:
+        if self.types is None or self.endpoint is None:
+            return self._decoders.any_fields(args, self.where)
+        request = self.types.struct(self.endpoint.request)
+        field = args.fields[0] if len(args.fields) == 1 else None
+        if field is not None and isinstance(field.type, StructType):
+            names = Names({each.name: each for each in request.fields})
+            name = field.name
+            if names.find(name, field.alias) is None and not field.type.is_union:
+                inner = self._decoders.struct(field.type, request.name, self.where)
+                return lambda args: (inner or _same)(args.get(name) or {})
+        return self._decoders.struct(args, request.name, self.where)
+
+    def _errors(self, method: Method) -> dict[str, MakeError]:
+        """Return functions that make the exceptions, by the declared errors' names."""
+        found: dict[str, MakeError] = {}
+        for field in method.throws:
+            if not isinstance(field.type, StructType):
+                raise Mismatch(
+                    f"{self.where}: {field.name!r} is thrown and no exception"
+                )
+            name = self._error_name(field.type)
+            found[name] = self._make_error(field, field.type, name)
+        return found
+
+    def _error_name(self, type_: StructType) -> str:
+        """Return the name of the declared error that an exception is."""
+        if self.endpoint is None:
+            return type_.alias or type_.name
+        declared = self.endpoint.errors
+        names = {name: name for name in declared} | {s: n for n, s in declared.items()}
+        name = Names(names).find(type_.name, type_.alias)
+        if name is None:
+            raise Mismatch(
+                f"{self.where}: the IDL throws {type_.name}, which the service does not"
+                f" declare; it declares {', '.join(declared) or 'no error'}"
+            )
+        return name
+
+    def _make_error(self, field: Field, type_: StructType, name: str) -> MakeError:
+        where = f"{self.where}: {name}"
+        if self.types is None or self.endpoint is None:
+            convert = self.encoders.value(type_, None, where)
+            return lambda value, text: {
+                field.name: {_MESSAGE: text, **(convert or _same)(value or {})}
+            }
+        struct = self.types.struct(self.endpoint.errors[name])
+        texts = [f for f in type_.fields if fold(f.name) == _MESSAGE][:1]
+        if _MESSAGE in {fold(each.name) for each in struct.fields}:
+            texts = []  # the error's own
+        others = tuple(each for each in type_.fields if each not in texts)
+        convert = self.encoders.struct(
+            replace(type_, fields=others), struct.name, where
+        )
+        return lambda value, text: {
+            field.name: {**(convert or _same)(value), **{f.name: text for f in texts}}
+        }
 
 
 class _Reply:
     """The result of a method, which may be a struct around the endpoint's."""
 
-    def __init__(
-        self,
-        method: Method,
-        types: idl_model.ServiceShapes | None,
-        endpoint: idl_model.Method | None,
-        where: str,
-    ) -> None:
-        self._where = f"{where}: the result"
+    def __init__(self, method: Method, binder: _Binder) -> None:
+        types, endpoint = binder.types, binder.endpoint
+        self._encoders = binder.encoders
+        self._where = f"{binder.where}: the result"
         self._success = method.success
         self._shape = endpoint.response if endpoint is not None else None
         self._is_known = endpoint is not None
@@ -149,7 +207,7 @@ class _Reply:
                 return field if fold(field.name) not in self._names else None
         return None
 
-    def maker(self, encoders: Encoders) -> Callable[[Any], dict[str, Any]]:
+    def maker(self) -> Callable[[Any], dict[str, Any]]:
         """Return the function from a response to the fields of the result.
 
         Raises:
@@ -157,7 +215,7 @@ class _Reply:
         """
         if self._success is None:
             return lambda _: {}
-        convert = self._converter(self._success, encoders)
+        convert = self._converter(self._success)
         if self._err is None:
             if convert is None:
                 return lambda value: {_SUCCESS: value}
@@ -165,11 +223,11 @@ class _Reply:
         name = self._err.name
         return lambda value: {_SUCCESS: {**(convert or _same)(value), name: ""}}
 
-    def _converter(self, type_: ThriftType, encoders: Encoders) -> Convert:
+    def _converter(self, type_: ThriftType) -> Convert:
         if not self._is_known:
-            return encoders.value(type_, None, self._where)
+            return self._encoders.value(type_, None, self._where)
         if self._err is not None:
-            return self._around(type_, encoders)
+            return self._around(type_)
         if self._shape is None:
             raise Mismatch(
                 f"{self._where}: the service gives none; the IDL has {model.spell(type_)}"
@@ -177,7 +235,7 @@ class _Reply:
         shape = self._shape
         if shape.is_nullable and shape.kind != "any":
             self._check_nullable(type_)
-        return encoders.value(type_, shape, self._where)
+        return self._encoders.value(type_, shape, self._where)
 
     def _check_nullable(self, type_: ThriftType) -> None:
         """Check that the IDL has a form for no result, which is a struct around it."""
@@ -187,7 +245,7 @@ class _Reply:
                 f" optional field; the IDL has {model.spell(type_)}"
             )
 
-    def _around(self, type_: ThriftType, encoders: Encoders) -> Convert:
+    def _around(self, type_: ThriftType) -> Convert:
         """Return the function for a struct that has a place for an error beside."""
         assert isinstance(type_, StructType)  # noqa: S101  # it has the field
         others = tuple(field for field in type_.fields if field is not self._err)
@@ -195,14 +253,15 @@ class _Reply:
             return lambda _: {}
         bare = replace(type_, fields=others)
         if self._is_object and self._shape is not None:
-            return encoders.struct(bare, self._shape.name, self._where)
+            return self._encoders.struct(bare, self._shape.name, self._where)
         if len(others) != 1 or self._shape is None:
             raise Mismatch(
                 f"{self._where} is one value; the IDL's {type_.name} has"
                 f" {len(others)} fields for it"
             )
-        return encoders.wrapper(
-            others[0].name, encoders.value(others[0].type, self._shape, self._where)
+        return self._encoders.wrapper(
+            others[0].name,
+            self._encoders.value(others[0].type, self._shape, self._where),
         )
 
     def refusal(self) -> Callable[[str], dict[str, Any]] | None:
@@ -215,63 +274,10 @@ class _Reply:
 
 
 def _zero(field: Field) -> Any:
-    """Return what a field holds that has nothing to say, as Go would send it."""
+    """Return the zero value of a field, as Go would send it."""
     if field.type.wire is Wire.STRING:
         return b"" if field.type is model.BINARY else ""
     return _ZEROS.get(field.type.wire)
-
-
-def _errors(
-    method: Method,
-    types: idl_model.ServiceShapes | None,
-    endpoint: idl_model.Method | None,
-    where: str,
-    encoders: Encoders,
-) -> dict[str, Callable[[Any, str], dict[str, Any]]]:
-    declared = endpoint.errors if endpoint is not None else {}
-    found: dict[str, Callable[[Any, str], dict[str, Any]]] = {}
-    for field in method.throws:
-        type_ = field.type
-        if not isinstance(type_, StructType):
-            raise Mismatch(f"{where}: {field.name!r} is thrown and no exception")
-        names = {name: name for name in declared} | {s: n for n, s in declared.items()}
-        name = Names(names).find(type_.name, type_.alias)
-        if endpoint is None:
-            name = type_.alias or type_.name
-        if name is None:
-            raise Mismatch(
-                f"{where}: the IDL throws {type_.name}, which the service does not"
-                f" declare; it declares {', '.join(declared) or 'no error'}"
-            )
-        struct = types.struct(declared[name]) if types and name in declared else None
-        found[name] = _thrown(field, type_, struct, f"{where}: {name}", encoders)
-    return found
-
-
-def _thrown(
-    field: Field,
-    type_: StructType,
-    struct: idl_model.Struct | None,
-    where: str,
-    encoders: Encoders,
-) -> Callable[[Any, str], dict[str, Any]]:
-    """Return the function that makes an exception of a declared error."""
-    if struct is None:
-        convert = encoders.value(type_, None, where)
-        return lambda value, text: {
-            field.name: {_MESSAGE: text, **(convert or _same)(value or {})}
-        }
-    own = {fold(each.name) for each in struct.fields}
-    message = next(
-        (f for f in type_.fields if fold(f.name) == _MESSAGE and _MESSAGE not in own),
-        None,
-    )
-    others = tuple(each for each in type_.fields if each is not message)
-    convert = encoders.struct(replace(type_, fields=others), struct.name, where)
-    text_of = {} if message is None else {message.name: None}
-    return lambda value, text: {
-        field.name: {**(convert or _same)(value), **dict.fromkeys(text_of, text)}
-    }
 
 
 def _same(value: Any) -> Any:

@@ -76,7 +76,7 @@ class Converters(ABC):
     """Makes the functions of one direction for one service.
 
     Args:
-        service: What the service says of its types; None if it does not.
+        service: The definition of the service; None if unknown.
         as_json: Whether values are JSON on the bus, which has no bytes.
     """
 

@@ -39,7 +39,7 @@ UNFIT: Final = (
     binascii.Error,
     struct.error,
 )
-"""What a value raises that is not of its type."""
+"""Exceptions of a value that is not of its type."""
 
 _Fields: TypeAlias = list[tuple[str, str, Convert, bool]]
 _Test: TypeAlias = Callable[[Any], bool]

@@ -82,7 +82,7 @@ def generate(services: Sequence[ServiceShapes], lock: Lock | None = None) -> str
     """Return the IDL of some services.
 
     Args:
-        services: What they say; their order does not matter.
+        services: Their definitions, in any order.
         lock: Where numbers are remembered, which is changed; None for a new one.
 
     Raises:

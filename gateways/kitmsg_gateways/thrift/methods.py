@@ -32,24 +32,24 @@ class Served:
     Attributes:
         name: ``service.endpoint``, for people.
         endpoint: Where its calls go.
-        plan: How values pass.
+        binding: How values pass.
         codec: Of its requests on the bus.
         is_wrapped: Whether its result is no object, which Go kit mode puts into one.
-        coders: What reads parameters and writes results, by protocol.
+        coders: Readers of parameters and writers of results, by protocol.
     """
 
     name: str
     endpoint: CatalogEndpoint
-    plan: Binding
+    binding: Binding
     codec: Codec
     is_wrapped: bool = False
     coders: dict[str, tuple[Reader, Writer]] = field(default_factory=dict)
 
     def coder(self, protocol: ThriftProtocol) -> tuple[Reader, Writer]:
-        """Return what reads its parameters and writes its results."""
+        """Return the reader of its parameters and the writer of its results."""
         found = self.coders.get(protocol.name)
         if found is None:
-            method = self.plan.method
+            method = self.binding.method
             found = protocol.reader(method.args), protocol.writer(method.result)
             self.coders[protocol.name] = found
         return found
@@ -138,7 +138,7 @@ class Source(Protocol):
     """Makes routing tables: of the schemas on the bus, or of a .thrift of the user's own."""
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog` now."""
+        """Return the routing table for the endpoints in `catalog` now."""
         ...
 
 
@@ -150,7 +150,7 @@ def serve_method(
     Args:
         method: Of the IDL.
         endpoint: On the bus.
-        types: What its service says of its types; None if nothing.
+        types: The definition of its service; None if unknown.
 
     Raises:
         Mismatch: They do not fit; the message names the field.
@@ -160,7 +160,7 @@ def serve_method(
     shape = known.get(endpoint.name)
     is_plain = shape is not None and shape.codec == "msgpack"
     as_json = endpoint.wire == "gokit" or not endpoint.is_kit or not is_plain
-    plan = bind(method, types, shape, name, as_json=as_json)
+    binding = bind(method, types, shape, name, as_json=as_json)
     result = shape.response if shape else None
     is_wrapped = result is None or result.kind not in ("struct", "map")
-    return Served(name, endpoint, plan, JSON if as_json else MSGPACK, is_wrapped)
+    return Served(name, endpoint, binding, JSON if as_json else MSGPACK, is_wrapped)

@@ -47,7 +47,7 @@ class GeneratedSource:
 
     Args:
         options: The lock, and the service that is meant without a name.
-        limits: What a message may be.
+        limits: Of a message.
 
     Raises:
         FailedPrecondition: The lock cannot be read.
@@ -61,7 +61,7 @@ class GeneratedSource:
         self._limits = limits
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog` now."""
+        """Return the routing table for the endpoints in `catalog` now."""
         table = Table(protocols=protocols(self._limits))
         docs = {name: info.description for name, info in catalog.services.items()}
         for each in self._generator.services(catalog.endpoints, docs):
@@ -103,7 +103,7 @@ class UserSource:
 
     Args:
         options: The files, what maps to what, and the service meant without a name.
-        limits: What a message may be.
+        limits: Of a message.
 
     Raises:
         FailedPrecondition: A file cannot be read.
@@ -117,11 +117,13 @@ class UserSource:
             self._idls = [load(file, options.thrift_path) for file in options.thrift]
         except KitError as exc:
             raise FailedPrecondition(str(exc)) from exc
-        methods = {each.name: list(each.methods) for idl in self._idls for each in idl}
+        methods: dict[str, list[str]] = {}
+        for each in (declared for idl in self._idls for declared in idl):
+            methods.setdefault(each.name, []).extend(each.methods)
         self._map = read_map(options.map, methods, _DOT, ".thrift")
 
     def table(self, catalog: Catalog) -> Table:
-        """Return what can be served of `catalog` now."""
+        """Return the routing table for the endpoints in `catalog` now."""
         table = Table(protocols=protocols(self._limits))
         by_service: dict[str, list[CatalogEndpoint]] = {}
         for endpoint in catalog.endpoints:

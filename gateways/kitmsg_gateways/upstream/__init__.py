@@ -1,4 +1,4 @@
-"""What every upstream has: servers that are not on the bus, put on it.
+"""Shared parts of the upstreams, which put servers that are not on the bus on it.
 
     instancer.py   `Instancer`: a list of addresses that may change; `fixed`
     roundrobin.py  `RoundRobin` picks an address for each call; connects to the next one
@@ -8,6 +8,8 @@
     options.py     options of every upstream; header values from files; TLS
     errors.py      failures of a connection as errors; classes for errors that a server names
     offers.py      which endpoints are wanted; a class's own settings
+    typed.py       a class's endpoint with plain values on its other side
+    protocol.py    `ProtocolUpstream`: the one constructor of HTTP, gRPC and Thrift
     upstream.py    `Upstream`: endpoints elsewhere as a service, on the bus or in process
 
 A protocol's package `kitmsg_gateways.KIND.upstream` has the same leaves: ``options``,
@@ -25,6 +27,7 @@ from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import Instancer, fixed
 from kitmsg_gateways.upstream.options import CommonOptions
 from kitmsg_gateways.upstream.outgoing import Outgoing, outgoing
+from kitmsg_gateways.upstream.protocol import Offered, ProtocolUpstream
 from kitmsg_gateways.upstream.roundrobin import CannotConnect, RoundRobin
 from kitmsg_gateways.upstream.upstream import Remote, Upstream
 
@@ -35,7 +38,9 @@ __all__ = [
     "Hooks",
     "Instancer",
     "Method",
+    "Offered",
     "Outgoing",
+    "ProtocolUpstream",
     "Remote",
     "RoundRobin",
     "Transport",

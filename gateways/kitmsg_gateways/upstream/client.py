@@ -48,11 +48,7 @@ class Method(Protocol[Q_co, A_contra]):
         ...
 
     def encode(self, request: Any, /) -> Q_co:
-        """Return the protocol's request.
-
-        Raises:
-            InvalidArgument: It has no form there.
-        """
+        """Return the protocol's request; `InvalidArgument` if it has no form there."""
         ...
 
     def error(self, reply: A_contra, /) -> Exception | None:
@@ -60,34 +56,23 @@ class Method(Protocol[Q_co, A_contra]):
         ...
 
     def decode(self, reply: A_contra, /) -> Any:
-        """Return the result in a reply, or one item of it.
-
-        Raises:
-            DataLoss: It cannot be read.
-        """
+        """Return the result in a reply, or one item of it; `DataLoss` if there is none."""
         ...
 
 
 @runtime_checkable
 class Replies(Protocol[A_co]):
-    """A reply that streams: one protocol's reply for each item.
-
-    Attributes:
-        head: The beginning of the reply, where that is a reply by itself; `Hooks.after`
-            sees it instead of each item.
-    """
+    """A reply that streams: one protocol's reply for each item."""
 
     @property
     def head(self) -> A_co | None:
-        """See the class."""
+        """A beginning that is a reply by itself: `Hooks.after` sees it, not each item."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[A_co]:
-        """Iterate; raises an error when the connection breaks."""
-        ...
+    def __aiter__(self) -> AsyncIterator[A_co]: ...
 
     async def aclose(self) -> None:
-        """End it; what is still to come is not wanted."""
+        """Close the stream, read to its end or not."""
         ...
 
 
@@ -97,25 +82,16 @@ class Transport(Protocol[M_contra, Q_contra, A_co]):
     def propagate(
         self, request: Q_contra, along: Outgoing, *, is_endless: bool
     ) -> None:
-        """Write trace, metadata and deadline into a request; nothing by default.
+        """Write headers and deadline into a request; nothing by default.
 
-        Args:
-            request: About to be sent.
-            along: Headers, and the seconds that are left.
-            is_endless: Whether it opens a stream without a deadline.
+        `is_endless`: it opens a stream without a deadline.
         """
         return  # so that it is not abstract
 
     async def send(
         self, address: str, method: M_contra, request: Q_contra, limit: float
     ) -> A_co:
-        """Return the reply to a request, be it an error.
-
-        Args:
-            address: Of the server.
-            method: That is called.
-            request: As `propagate` and the hooks left it.
-            limit: Seconds for all of it.
+        """Return the reply to a request, be it an error, in `limit` seconds.
 
         Raises:
             CannotConnect: There is no connection, so nothing was sent.
@@ -132,17 +108,11 @@ class Transport(Protocol[M_contra, Q_contra, A_co]):
         limit: float | None,
         items: AsyncIterator[Any] | None,
     ) -> A_co | Replies[A_co]:
-        """Return the reply to a request that sends items, or that items answer.
+        """Return the reply where items are sent or received; errors as in `send`.
 
-        Args:
-            address: As in `send`.
-            method: As in `send`.
-            request: As in `send`.
-            limit: Seconds for all of it; None for as long as it takes.
-            items: That the caller streams; None without.
+        `limit` is None without a deadline, `items` None where the caller streams none.
 
         Raises:
-            KitError: As in `send`, and from the replies.
             Unimplemented: The protocol has no streams, as by default.
         """
         raise Unimplemented(f"{method.declaration.subject}: the server has no streams")

@@ -17,8 +17,7 @@ class Instancer(Protocol):
     def watch(self, changed: Callable[[Sequence[str]], None], /) -> Callable[[], None]:
         """Call `changed` with all addresses, at once and whenever they change.
 
-        Returns:
-            A function that ends the calls.
+        Returns a function that ends the calls.
         """
         ...
 
@@ -46,15 +45,9 @@ def fixed(addresses: str | Iterable[str]) -> Instancer:
 def instancer(
     addresses: Addresses, check: Callable[[str], str], example: str
 ) -> Instancer:
-    """Return the instancer of checked addresses.
+    """Return the instancer of addresses; a `ValueError` if one is wrong, or none is given.
 
-    Args:
-        addresses: Where a server is.
-        check: Returns an address in its usual form, or raises a `ValueError`.
-        example: An address, for messages.
-
-    Raises:
-        ValueError: An address is wrong, or there is none.
+    `check` returns an address in its usual form, and raises with `example` else.
     """
     if isinstance(addresses, Instancer):
         return addresses

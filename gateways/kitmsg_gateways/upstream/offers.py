@@ -27,7 +27,7 @@ def only(found: Mapping[str, T], wanted: Sequence[str], owner: str) -> list[T]:
     Args:
         found: Endpoints by name.
         wanted: Names.
-        owner: What they belong to, for messages.
+        owner: Their service or server, for messages.
 
     Raises:
         ValueError: One that is wanted is not there.

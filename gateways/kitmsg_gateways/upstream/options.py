@@ -7,7 +7,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,10 +68,6 @@ class CommonOptions:
         elif value < 1:
             raise ValueError(f"{name} must be at least 1")
 
-    def with_version(self, version: str) -> Self:
-        """Return these options with `version` where they say none."""
-        return self if self.version else dataclasses.replace(self, version=version)
-
 
 def header_pairs(
     lines: Iterable[str], noun: str, form: str, *, name: str, value: str
@@ -80,8 +76,8 @@ def header_pairs(
 
     Args:
         lines: As options give them; a value ``@/run/secrets/key`` is read from that file.
-        noun: What a line is, with its article, for messages.
-        form: How one is written, for messages.
+        noun: Noun for a line, with its article, for messages.
+        form: Form of a line, for messages.
         name: Pattern of a name.
         value: Pattern of a value.
 

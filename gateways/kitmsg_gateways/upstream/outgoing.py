@@ -1,4 +1,4 @@
-"""What is sent beside the request of a call: the time left, trace, request id, metadata."""
+"""Metadata and deadline of an outgoing call: time left, trace, request id, headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is sent beside the request of a call.
+    """Metadata and deadline of an outgoing call.
 
     Attributes:
         timeout: Seconds that are left for it.
@@ -43,7 +43,7 @@ class Outgoing:
 def outgoing(
     ctx: Context, timeout: float, *, forward_authorization: bool = False
 ) -> Outgoing:
-    """Return what is sent beside the request of a call on behalf of `ctx`.
+    """Return metadata and deadline of a call on behalf of `ctx`.
 
     Args:
         ctx: Of the turn that makes the call, or one made by hand.

@@ -65,7 +65,7 @@ async def test_a_body_may_be_longer_than_a_message(small, start, size):
     packed = {**OCTETS, "Content-Encoding": "gzip"}
     _, body = await send(call, gzip.compress(data), packed)
     assert hashlib.sha256(data).hexdigest().encode() in body
-    assert call.server._api._room.left == 256 << 20
+    assert call.server.api._room.left == 256 << 20
 
 
 async def test_an_answer_may_be_longer_than_a_message(small, start):

@@ -95,8 +95,8 @@ async def test_a_call_is_made_from_the_page(hub, start, chromium, tmp_path):
             FORM + "return form.querySelector('[aria-live]').innerText"
         )
         assert '"error": "TooLoud"' in shown
-    assert call.server.metrics.count("/hello/{name}", "GET", 200) == 1
-    assert call.server.metrics.count("/hello/{name}", "GET", 400) == 1
+    assert call.server.metrics.count("greeter.hello", "ok") == 1
+    assert call.server.metrics.count("greeter.hello", "out_of_range") == 1
 
 
 async def test_json_rpc_is_called_from_the_page(hub, start, chromium, tmp_path):
@@ -332,4 +332,4 @@ async def test_files_go_up_and_down_from_the_page(hub, start, chromium, tmp_path
         """
         assert await tab.run(OPEN % "kinds.give" + script) == ["3 bytes", "blob:"]
         assert tab.faults == []
-    assert call.server.metrics.count("/files/{name}", "PUT", 200) == 1
+    assert call.server.metrics.count("kinds.keep", "ok") == 1

@@ -59,7 +59,7 @@ class Outside:
 
     def idl(self) -> str:
         """Return what `kitmsg export thrift` gives for the services on the bus."""
-        catalog = self.server._catalog
+        catalog = self.server.catalogue.found
         return generate(
             [
                 shape_service(name, [e for e in catalog.endpoints if e.service == name])

@@ -258,7 +258,7 @@ async def test_a_gateway_uses_the_lock(hub, start, tmp_path):
     )
     outside = await start(hub, lock=str(tmp_path / "lock"))
     served = outside.server.table.methods[b"ask"]
-    assert served.plan.method.args["b"].id == 7
+    assert served.binding.method.args["b"].id == 7
     (tmp_path / "lock").write_text("[")
     with pytest.raises(FailedPrecondition, match="the lock .* cannot be used"):
         await start(hub, lock=str(tmp_path / "lock"))

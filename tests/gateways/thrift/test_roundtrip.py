@@ -71,7 +71,7 @@ class Path:
         convert = encoders.struct(self.method.args, endpoint.request, "any.call")
         args = plain if convert is None else convert(plain)
         came = self.over(self.method.args, args, protocol)
-        convert = self.served.plan.request
+        convert = self.served.binding.request
         pack = JSON if self.as_json else MSGPACK
         arrived = pack.encoder()(came if convert is None else convert(came))
         return signature.request_decoder(self.codec)(arrived)
@@ -81,7 +81,7 @@ class Path:
         (endpoint,) = self.types.methods
         signature = self.case.signature
         data = signature.response_encoder(self.codec)(value)
-        fields = self.served.plan.result(bytes_of(self.codec)(data))
+        fields = self.served.binding.result(bytes_of(self.codec)(data))
         came = self.over(self.method.result, fields, protocol)
         assert self.method.success is not None
         decoders = Decoders(self.types, as_json=True)

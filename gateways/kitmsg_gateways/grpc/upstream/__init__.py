@@ -9,7 +9,7 @@
 
 ::
 
-    users = Upstream.of_protos(load(["users.proto"]), "users.example:50051", name="users")
+    users = Upstream("users.example:50051", load(["users.proto"]), name="users")
     shop = Upstream("shop.example:50051", Shop)      # a kitmsg gateway, by the class
     any_ = await open_upstream("any", ["host:50051"], UpstreamOptions(reflection=True))
 
@@ -23,27 +23,21 @@ upstream is made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from kitmsg_gateways.grpc import need_grpc
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
-from kitmsg_gateways.upstream import Client, Hooks, RoundRobin, Upstream as _Upstream
+from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream, RoundRobin
 from kitmsg_gateways.upstream.instancer import instancer
-from kitmsg_gateways.upstream.offers import service_of, settings_of
+from kitmsg_gateways.upstream.offers import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
     from kitmsg_gateways.grpc.load import Protos
-    from kitmsg_gateways.grpc.upstream.call import (
-        GrpcMethod,
-        GrpcReply,
-        GrpcRequest,
-    )
+    from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
     from kitmsg_gateways.upstream import Instancer
-    from kitmsg_gateways.upstream.instancer import Addresses
 
 __all__ = [
     "TITLE",
@@ -55,7 +49,6 @@ __all__ = [
 ]
 
 TITLE: Final = "gRPC"
-_EXAMPLE: Final = "shop.example:50051"
 
 
 def __getattr__(name: str) -> Any:
@@ -66,99 +59,43 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Upstream(_Upstream):
+class Upstream(
+    ProtocolUpstream[
+        "Protos | type[Service]", UpstreamOptions, "GrpcRequest", "GrpcReply"
+    ]
+):
     """Endpoints that a remote gRPC service implements.
 
-    Args:
-        addresses: Where it is: ``host:port``, ``grpcs://host:port``, several, or an
-            instancer.
-        endpoints: The class of a kitmsg service behind a gateway, or methods, as
-            `of_protos` makes them.
-        name: Name on the bus; that of the class by default.
-        options: Limits, times, credentials.
-        hooks: Run around each call; they see the gRPC request and the gRPC reply.
-        middleware: Around each call; the first is outermost.
-        doc: Description in discovery.
-
-    The settings of a class (version, concurrency, middleware ...) count on the bus.
-
-    Raises:
-        ValueError: An address, a name or a file is wrong, or there is no endpoint.
-        FailedPrecondition: grpcio is not installed, or an endpoint has no form in protobuf.
+    They are given by .proto files or descriptors, as `grpc.load` reads them; or by the
+    class of a kitmsg service behind a gateway.  An address is ``host:port`` or
+    ``grpcs://host:port``.
     """
 
-    def __init__(
+    KIND: ClassVar[str] = "grpc"
+    EXAMPLE: ClassVar[str] = "shop.example:50051"
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
+
+    def offered(  # noqa: D102
         self,
-        addresses: Addresses,
-        endpoints: type[Service] | Sequence[GrpcMethod],
-        *,
-        name: str = "",
-        options: UpstreamOptions | None = None,
-        hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
-        middleware: Sequence[Middleware] = (),
-        doc: str = "",
-    ) -> None:
-        need_grpc()
-        from kitmsg_gateways.grpc.upstream.client import GrpcClient
-        from kitmsg_gateways.grpc.upstream.offer import offers_of_class
-
-        self.options = options or UpstreamOptions()
-        settings = settings_of(endpoints)
-        name = name or settings.get("name", "")
-        hooks = hooks or Hooks()
-        transport = GrpcClient(self.options, wants_trailers=bool(hooks.after))
-        where = instancer(addresses, check_address, _EXAMPLE)
-        client = Client(name, where, transport, self.options, hooks)
-        if isinstance(endpoints, type):
-            endpoints = offers_of_class(name, endpoints)
-        super().__init__(
-            name,
-            client.remotes(endpoints),
-            kind="grpc",
-            middleware=middleware,
-            doc=doc,
-            version=self.options.version,
-            settings=settings,
-            client=client,
-        )
-
-    @classmethod
-    def of_protos(
-        cls,
-        protos: Protos,
-        addresses: Addresses,
-        *,
         name: str,
-        options: UpstreamOptions | None = None,
-        hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> Upstream:
-        """Return the upstream that files describe, as `load` reads them.
+        endpoints: Protos | type[Service],
+        hooks: Hooks[GrpcRequest, GrpcReply],
+    ) -> Offered[GrpcRequest, GrpcReply]:
+        need_grpc()
+        from kitmsg_gateways.grpc.upstream import offer
+        from kitmsg_gateways.grpc.upstream.client import GrpcClient
 
-        Args:
-            protos: The files.
-            addresses: Where the service is.
-            name: Name on the bus.
-            options: Limits, times, credentials; `service` and `only` choose what of it.
-            hooks: As in `Upstream`.
-            middleware: As in `Upstream`.
-
-        Raises:
-            ValueError: There is no such service, or several and none is chosen.
-        """
-        from kitmsg_gateways.grpc.upstream.offer import offers_of_service
-
-        options = options or UpstreamOptions()
-        named = {each.full_name: each for each in protos.services}
+        options = self.options
+        client = GrpcClient(options, wants_trailers=bool(hooks.after))
+        if isinstance(endpoints, type):
+            methods = offer.offers_of_class(name, endpoints)
+            return Offered(methods=methods, transport=client)
+        named = {each.full_name: each for each in endpoints.services}
         service = service_of(named, options.service, "the server")
-        offers = offers_of_service(name, service, error_field=options.error_field)
-        return cls(
-            addresses,
-            offers,
-            name=name,
-            options=options,
-            hooks=hooks,
-            middleware=middleware,
+        return Offered(
+            methods=offer.offers_of_service(name, service, options.error_field),
+            transport=client,
             doc=f"{service.full_name}, over gRPC.",
         )
 
@@ -166,32 +103,21 @@ class Upstream(_Upstream):
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the server is.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together.
-        FailedPrecondition: A file cannot be used, or the server has no reflection.
-        Unavailable: The server cannot be asked.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     need_grpc()
     if bool(options.proto) == options.reflection:
         raise ValueError(
             "say what the server offers, in one way: --proto FILE, or --reflection to ask"
             " it"
         )
-    where = instancer(addresses, check_address, _EXAMPLE)
+    where = instancer(addresses, check_address, Upstream.EXAMPLE)
     if options.proto:
         from kitmsg_gateways.grpc.load import load
 
         protos = load(options.proto, options.proto_path)
     else:
         protos = await _reflected(name, where, options)
-    return Upstream.of_protos(protos, where, name=name, options=options)
+    return Upstream(where, protos, name=name, options=options)
 
 
 async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> Protos:

@@ -118,7 +118,7 @@ class Messages:
     """The messages of a caller's stream: its request, if any, and its items.
 
     Attributes:
-        error: What the caller's stream ended with; None if nothing went wrong.
+        error: The exception that ended the caller's stream; None for a good end.
     """
 
     def __init__(

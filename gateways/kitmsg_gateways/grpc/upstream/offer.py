@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from kitmsg.codec import JSON, MSGPACK
+from kitmsg.codec import MSGPACK
 from kitmsg.errors import Unknown
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
-from kitmsg.transport.replies import Declared
 from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
 from kitmsg_gateways.grpc.layout import lay_out
 from kitmsg_gateways.grpc.status import reason
 from kitmsg_gateways.grpc.upstream.call import GrpcMethod
 from kitmsg_gateways.grpc.upstream.describe import describe_service
 from kitmsg_gateways.upstream.offers import renamed, shapes_of
+from kitmsg_gateways.upstream.typed import Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -35,22 +33,9 @@ __all__ = ["offers_of_class", "offers_of_service"]
 
 _log = logging.getLogger("kitmsg_gateways.grpc")
 
-_codecs: Final = {codec.name: codec for codec in (MSGPACK, JSON)}
-_unpack: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
-_pack: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
-
 
 def offers_of_service(
-    name: str,
-    service: ServiceDescriptor,
-    *,
-    error_field: str = "",
+    name: str, service: ServiceDescriptor, error_field: str = ""
 ) -> list[GrpcMethod]:
     """Return the methods of a gRPC service; one that cannot be is left out and logged.
 
@@ -140,14 +125,13 @@ def _typed(
     layout: Layout,
     converters: Converters,
 ) -> GrpcMethod:
-    signature, codec = declaration.signature, _codecs[rpc.codec]
-    unpack, pack = _unpack[codec.name], _pack[codec.name]
+    typed = Typed(declaration, rpc.codec)
 
     def writer(
-        encode: Callable[[Any], bytes], converter: Converter
+        to_plain: Callable[[Any], Any], converter: Converter
     ) -> Callable[[Any], bytes]:
         to_message = converter.encoder(request_error)
-        return lambda value: to_message(unpack(encode(value)))
+        return lambda value: to_message(to_plain(value))
 
     input_ = converters.of(rpc.input)
     request, item = input_, None
@@ -157,36 +141,36 @@ def _typed(
             input_.part(slot.name, converters.of(slot.type))
             for slot in layout.messages[rpc.input].slots
         )
-        item = writer(signature.item_encoder(codec), one)
+        item = writer(typed.item(), one)
     elif rpc.takes_stream:
-        item = writer(signature.item_encoder(codec), input_)
+        item = writer(typed.item(), input_)
     if not rpc.takes_stream or request is not input_:
-        encode = writer(signature.request_encoder(codec), request)
-    read = converters.of(rpc.output).decoder(reply_error)
-    decode = signature.response_decoder(codec)
+        encode = writer(typed.request(), request)
+    read, decode = converters.of(rpc.output).decoder(reply_error), typed.response()
     return GrpcMethod(
         renamed(declaration, name),
         f"/{layout.full_name}/{rpc.name}",
         encode,
-        lambda data: decode(pack(read(data))),
+        lambda data: decode(read(data)),
         item,
-        _errors(declaration.options.raises, rpc, layout, converters),
+        _errors(Typed(declaration, MSGPACK.name).errors(), rpc, layout, converters),
     )
 
 
 def _errors(
-    raises: Iterable[type[Exception]], rpc: Rpc, layout: Layout, converters: Converters
+    declared: dict[str, Callable[[Any], Exception]],
+    rpc: Rpc,
+    layout: Layout,
+    converters: Converters,
 ) -> Callable[[Told], Exception]:
     """Return the function that rebuilds the errors that an endpoint declares."""
-    known = {
-        reason(cls.__name__): (Declared.of(cls), rpc.errors.get(cls.__name__, ""))
-        for cls in raises
-    }
+    known = {reason(name): name for name in declared}
 
     def rebuild(told: Told) -> Exception:
-        declared, message = known.get(told.reason, (None, ""))
-        if declared is None or told.domain != layout.service:
+        name = known.get(told.reason, "")
+        if not name or told.domain != layout.service:
             return told.error
+        message = rpc.errors.get(name, "")
         for detail in told.details:
             if detail.type_url.endswith(f"/{layout.package}.{message}"):
                 converter = converters.of(message)
@@ -194,7 +178,7 @@ def _errors(
                     fields = converter.decode(converter.type.FromString(detail.value))
                 except (Misfit, ValueError):
                     break
-                return declared.decode[MSGPACK.name](_pack[MSGPACK.name](fields))
+                return declared[name](fields)
         return told.error
 
     return rebuild

@@ -30,10 +30,12 @@ from kitmsg_gateways.http.openapi.samples import Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kitmsg.discovery.subject import ServiceInfo
     from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Route
 
-__all__ = ["SCHEMAS", "document"]
+__all__ = ["SCHEMAS", "document", "schemes_of"]
 
 SCHEMAS: Final = "/schemas/"
 """Where the schemas of an endpoint are, by their hash."""
@@ -127,8 +129,16 @@ _RPC: Final[dict[str, Any]] = {
 }
 
 
-def document(table: Table, *, title: str) -> dict[str, Any]:
-    """Return the document for a table of endpoints."""
+def document(
+    table: Table, *, title: str, schemes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the document for a table of endpoints.
+
+    Args:
+        table: What is mounted.
+        title: Of the API.
+        schemes: Security schemes, one of which a client needs; see `schemes_of`.
+    """
     components = Components(
         [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
     )
@@ -136,10 +146,10 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": title, "version": kitmsg.__version__},
+        "servers": [{"url": "/"}],
+        "security": [{name: []} for name in schemes or ()],
         "tags": [
-            {"name": name, "description": info.description, "x-version": info.version}
-            for name, info in table.services.items()
-            if name in used
+            _tag(name, info) for name, info in table.services.items() if name in used
         ],
         "paths": _paths(table, components),
         "components": {
@@ -152,9 +162,28 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
             "responses": {"Problem": error("Any other error.")},
         },
     }
+    if schemes:
+        found["components"]["securitySchemes"] = dict(schemes)
     if table.conflicts:
         found["x-conflicts"] = table.conflicts
     return found
+
+
+def schemes_of(options: GatewayOptions) -> dict[str, Any]:
+    """Return the security schemes that the options ask for, by name."""
+    found: dict[str, Any] = {}
+    if options.jwt_key or options.jwks_url:
+        found["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    if options.basic_file:
+        found["basic"] = {"type": "http", "scheme": "basic"}
+    if options.tls_client_ca:
+        found["certificate"] = {"type": "mutualTLS"}
+    return found
+
+
+def _tag(name: str, info: ServiceInfo) -> dict[str, Any]:
+    described = {"description": info.description} if info.description else {}
+    return {"name": name, **described, "x-version": info.version}
 
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:

@@ -60,7 +60,7 @@ STREAM_NOTES: Final = {
     "in": "Takes a stream of items in the body; also over a WebSocket.",
     "both": "Streams both ways; best over a WebSocket.",
 }
-"""What to say of an endpoint, by the kind of its stream."""
+"""Notes on an endpoint, by the kind of its stream."""
 
 _REF: Final = {"$ref": "#/components/schemas/Problem"}
 _OTHER: Final = {"$ref": "#/components/responses/Problem"}

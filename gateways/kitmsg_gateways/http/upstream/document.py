@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -15,10 +16,17 @@ from kitmsg_gateways.http.upstream.operation import HttpRequest
 if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
 
-__all__ = ["load_document", "parse"]
+__all__ = ["OpenApi", "load_document", "parse"]
 
 _SECONDS: Final = 30.0
 _OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class OpenApi:
+    """A document of OpenAPI 3.0 or 3.1, parsed."""
+
+    document: Mapping[str, Any]
 
 
 async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, Any]:

@@ -1,8 +1,7 @@
-"""The endpoints of an HTTP API, by routes, by a class, or by a document."""
+"""The endpoints of an HTTP API, by routes or by a class."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +16,7 @@ from kitmsg_gateways.http.upstream.reply import Reader, plain_reader
 from kitmsg_gateways.upstream.offers import renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from kitmsg.schema import Signature
     from kitmsg.service import Service
@@ -32,23 +31,20 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def offers(
-    service: str,
-    endpoints: Mapping[str, str] | type[Service] | Sequence[HttpMethod],
-) -> Sequence[HttpMethod]:
-    """Return the endpoints that `endpoints` stands for, see `Upstream`.
+    service: str, endpoints: Mapping[str, str] | type[Service]
+) -> list[HttpMethod]:
+    """Return the endpoints of routes by name, or of a class.
 
     Args:
         service: Name of the service on the bus.
-        endpoints: Routes by name, a class, or what a document offers.
+        endpoints: The routes, or the class.
 
     Raises:
         ValueError: A name or a route is wrong.
     """
     if isinstance(endpoints, type):
         return [_typed(service, d) for d in endpoints.__declarations__.values()]
-    if isinstance(endpoints, Mapping):
-        return [_by_hand(service, name, route) for name, route in endpoints.items()]
-    return endpoints
+    return [_by_hand(service, name, route) for name, route in endpoints.items()]
 
 
 def _by_hand(service: str, name: str, route: str) -> HttpMethod:

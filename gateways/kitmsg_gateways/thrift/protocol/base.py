@@ -1,4 +1,4 @@
-"""What the binary and the compact protocol have in common: the seam, limits, skipping.
+"""Base of the binary and the compact protocol: the seam, limits, skipping.
 
 A protocol makes, once for each type, a function that reads values of it out of bytes and
 one that writes them.  Values are plain: dict by field name for a struct, list for list and
@@ -84,7 +84,7 @@ class Incomplete(Exception):
 
 
 SHORT: Final = (IndexError, struct.error, Incomplete)
-"""What a `Reader` raises when the bytes end too early."""
+"""Exceptions of a `Reader` when the bytes end too early."""
 
 
 class Kind(IntEnum):
@@ -114,7 +114,7 @@ class Begin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a message may be.
+    """Limits of a message.
 
     Attributes:
         max_bytes: Longest message, in bytes.
@@ -153,7 +153,7 @@ class ThriftProtocol(ABC):
     """How messages are written as bytes.
 
     Args:
-        limits: What a message may be.
+        limits: Of a message.
 
     Attributes:
         name: ``binary`` or ``compact``.
@@ -266,7 +266,7 @@ class Cursor:
     Args:
         data: The bytes; may be appended to between two steps of a scan.
         position: Where to begin.
-        limits: What a message may be.
+        limits: Of a message.
     """
 
     def __init__(self, data: bytes | bytearray, position: int, limits: Limits) -> None:
@@ -349,4 +349,4 @@ def later(made: Mapping[K, Any], key: K) -> Any:
 FAILURE: Final = StructType(
     "TApplicationException", (Field(1, "message", STRING), Field(2, "type", I32))
 )
-"""What an answer of kind `Kind.EXCEPTION` holds."""
+"""The fields of an answer of kind `Kind.EXCEPTION`."""

@@ -83,11 +83,11 @@ def detect(data: bytes | bytearray) -> Speech | None:
 
 
 class Inbox:
-    """What a client sent and nobody has read yet.
+    """Receive buffer: bytes of a client that are not read yet.
 
     Args:
-        limits: What a message may be.
-        protocol: What is spoken; "" to find out.
+        limits: Of a message.
+        protocol: The protocol; "" to detect it.
         is_framed: Whether in frames; None to find out.
 
     Attributes:

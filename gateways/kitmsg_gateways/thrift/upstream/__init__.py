@@ -21,21 +21,18 @@ deadlines nor traces reach the server; the time limit is kept here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kitmsg_gateways.thrift.upstream.call import ThriftReply, ThriftRequest
 from kitmsg_gateways.thrift.upstream.options import UpstreamOptions, check_address
-from kitmsg_gateways.upstream import Client, Hooks, Upstream as _Upstream
-from kitmsg_gateways.upstream.instancer import instancer
-from kitmsg_gateways.upstream.offers import service_of, settings_of
+from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream
+from kitmsg_gateways.upstream.offers import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
     from kitmsg_gateways.thrift.model import Idl
-    from kitmsg_gateways.upstream.instancer import Addresses
 
 __all__ = [
     "TITLE",
@@ -49,83 +46,46 @@ __all__ = [
 TITLE: Final = "Thrift"
 
 
-class Upstream(_Upstream):
+class Upstream(
+    ProtocolUpstream["Idl | type[Service]", UpstreamOptions, ThriftRequest, ThriftReply]
+):
     """Endpoints that a remote Thrift service implements.
 
-    Args:
-        addresses: Where it is: ``localhost:9090``, several, or an instancer.
-        endpoints: Its IDL; or the class of a kitmsg service behind a gateway.
-        name: Name on the bus; that of the class by default.
-        options: Limits, times, certificates, and which service of the IDL.
-        hooks: Run around each call; they see `ThriftRequest` and `ThriftReply`.
-        middleware: Around each call; the first is outermost.
-        doc: Description in discovery.
-
-    The settings of a class (version, concurrency, middleware ...) count on the bus.
-
-    Raises:
-        ValueError: An address, a name or a file is wrong, or there is no endpoint.
-        FailedPrecondition: thriftpy2 is not installed, or an endpoint of the class has no
-            form in Thrift.
+    They are given by an IDL, as `thrift.load` reads it; or by the class of a kitmsg service
+    behind a gateway.  An address is ``host:port``.
     """
 
-    def __init__(
+    KIND: ClassVar[str] = "thrift"
+    EXAMPLE: ClassVar[str] = "localhost:9090"
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
+
+    def offered(  # noqa: D102
         self,
-        addresses: Addresses,
+        name: str,
         endpoints: Idl | type[Service],
-        *,
-        name: str = "",
-        options: UpstreamOptions | None = None,
-        hooks: Hooks[ThriftRequest, ThriftReply] | None = None,
-        middleware: Sequence[Middleware] = (),
-        doc: str = "",
-    ) -> None:
+        hooks: Hooks[ThriftRequest, ThriftReply],
+    ) -> Offered[ThriftRequest, ThriftReply]:
         from kitmsg_gateways.thrift import need_thriftpy2
 
         need_thriftpy2()
-        from kitmsg_gateways.thrift.protocol import Limits
+        from kitmsg_gateways.thrift.upstream import offer
         from kitmsg_gateways.thrift.upstream.client import ThriftClient
-        from kitmsg_gateways.thrift.upstream.offer import offers_of_class, offers_of_idl
 
-        self.options = options = options or UpstreamOptions()
-        settings = settings_of(endpoints)
-        name = name or settings.get("name", "")
+        options = self.options
         if isinstance(endpoints, type):
-            own, methods = offers_of_class(name, endpoints)
+            own, methods = offer.offers_of_class(name, endpoints)
         else:
             service = service_of(endpoints.services, options.service, endpoints.name)
-            own, methods = service.name, offers_of_idl(name, service)
-        limits = Limits(options.max_message_bytes)
+            own, methods = service.name, offer.offers_of_idl(name, service)
         prefix = f"{own}:" if options.multiplexed else ""
-        transport = ThriftClient(name, options, limits, prefix)
-        where = instancer(addresses, check_address, "localhost:9090")
-        client = Client(name, where, transport, options, hooks or Hooks())
-        super().__init__(
-            name,
-            client.remotes(methods),
-            kind="thrift",
-            middleware=middleware,
-            doc=doc,
-            version=options.version,
-            settings=settings,
-            client=client,
-        )
+        return Offered(methods=methods, transport=ThriftClient(name, options, prefix))
 
 
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the server is.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together.
-        KitError: The IDL cannot be read, or thriftpy2 is not installed.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     if not options.thrift:
         raise ValueError("say what the server offers: --thrift FILE")
     from kitmsg_gateways.thrift import need_thriftpy2

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import DataLoss, ResourceExhausted
-from kitmsg_gateways.thrift.protocol import Malformed, OverLimit, protocols
+from kitmsg_gateways.thrift.protocol import Limits, Malformed, OverLimit, protocols
 from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
 from kitmsg_gateways.thrift.upstream.call import (
     ThriftMethod,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from kitmsg_gateways.thrift.protocol import Limits, ThriftProtocol
+    from kitmsg_gateways.thrift.protocol import ThriftProtocol
     from kitmsg_gateways.thrift.upstream.options import UpstreamOptions
 
     Read = Callable[[ThriftProtocol, bytes, int], tuple[Any, int]]
@@ -43,19 +43,16 @@ class ThriftClient(Transport[ThriftMethod, ThriftRequest, ThriftReply]):
     Args:
         name: Of the upstream, for messages.
         options: Limits, times, certificates.
-        limits: Of an answer.
         prefix: In front of each method's name.
 
     Raises:
         ValueError: The files for TLS cannot be used.
     """
 
-    def __init__(
-        self, name: str, options: UpstreamOptions, limits: Limits, prefix: str = ""
-    ) -> None:
+    def __init__(self, name: str, options: UpstreamOptions, prefix: str = "") -> None:
         self._name = name
         self._options = options
-        self._limits = limits
+        self._limits = limits = Limits(options.max_message_bytes)
         self._prefix = prefix
         self._speech = Speech(options.protocol, options.transport == "framed")
         self._protocols = protocols(limits)

@@ -20,7 +20,7 @@ from kitmsg_gateways.thrift.model import (
 if TYPE_CHECKING:
     from kitmsg_gateways.thrift.model import Field, Method, ThriftType
 
-__all__ = ["ERR", "describe_method", "reply_struct"]
+__all__ = ["ERR", "describe_method", "nullable", "reply_struct"]
 
 ERR: Final = "err"
 """Where Go kit's services put the text of a business error."""
@@ -40,6 +40,14 @@ def describe_method(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
     request = schemas.document(schemas.object(method.args, "the parameters"))
     schemas = _Schemas()
     return request, schemas.document(_response(schemas, method))
+
+
+def nullable(field: Field) -> dict[str, Any]:
+    """Return the JSON Schema of a field that may be null."""
+    schema = _Schemas().of(field.type)
+    if isinstance(schema.get("type"), str):
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def reply_struct(method: Method) -> tuple[Field, ...] | None:

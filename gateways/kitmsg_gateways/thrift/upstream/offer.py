@@ -10,35 +10,39 @@ the error is raised, and the result is what stands beside it.
 from __future__ import annotations
 
 from dataclasses import replace
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK
-from kitmsg.errors import BusinessError, DataLoss, FailedPrecondition, KitError
+from kitmsg.codec import MSGPACK
+from kitmsg.errors import FailedPrecondition, KitError
 from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
-from kitmsg.transport.replies import Declared
-from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.decode import Decoders
 from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.generate import generate, left_out
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.model import EnumType, ListType, MapType, StructType, Wire
+from kitmsg_gateways.thrift.model import StructType
 from kitmsg_gateways.thrift.upstream.call import SUCCESS, ThriftMethod
-from kitmsg_gateways.thrift.upstream.describe import ERR, describe_method, reply_struct
+from kitmsg_gateways.thrift.upstream.describe import (
+    ERR,
+    describe_method,
+    nullable,
+    reply_struct,
+)
 from kitmsg_gateways.upstream.errors import error_class
 from kitmsg_gateways.upstream.offers import renamed, shapes_of
+from kitmsg_gateways.upstream.typed import Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from kitmsg.errors import BusinessError
     from kitmsg.idl.model import Method as Shape, ServiceShapes
     from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.thrift.convert import Convert
-    from kitmsg_gateways.thrift.model import Field, Method, ServiceType, ThriftType
+    from kitmsg_gateways.thrift.model import Field, Method, ServiceType
 
     Rebuild = Callable[[dict[str, Any]], Exception]
 
@@ -46,25 +50,6 @@ __all__ = ["offers_of_class", "offers_of_idl"]
 
 _MESSAGE: Final = "message"
 _OWN: Final = frozenset({"args", "code", "retry_after", "request_id", "template"})
-_PYTHON: Final[dict[Wire, Any]] = {
-    Wire.BOOL: bool,
-    Wire.I8: int,
-    Wire.I16: int,
-    Wire.I32: int,
-    Wire.I64: int,
-    Wire.DOUBLE: float,
-    Wire.STRING: str,
-    Wire.STRUCT: dict[str, Any],
-}
-_codecs: Final = {codec.name: codec for codec in (MSGPACK, JSON)}
-_unpack: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
-_pack: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
 
 
 def offers_of_idl(name: str, service: ServiceType) -> list[ThriftMethod]:
@@ -99,14 +84,14 @@ def _described(
         raises=tuple(thrown.values()),
     )
     # Bytes are bytes: what comes from the bus was validated against its schema.
-    outward, inward = Encoders(None, as_json=False), Decoders(None, as_json=False)
+    encoders, decoders = Encoders(None, as_json=False), Decoders(None, as_json=False)
     where = declaration.subject
     beside = reply_struct(method)
-    convert = _or_same(inward.any_fields(method.result, where))
+    convert = _or_same(decoders.any_fields(method.result, where))
     return ThriftMethod(
         declaration,
         method,
-        _or_same(outward.any_fields(method.args, where)),
+        _or_same(encoders.any_fields(method.args, where)),
         lambda value: _beside(convert({SUCCESS: value}).get(SUCCESS), beside),
         {
             field.name: _thrown(thrown[field.name], field, convert)
@@ -184,132 +169,75 @@ def offers_of_class(
         shape = Names(by_name).find(method.name, method.alias)
         if shape is not None:
             declaration = service.__declarations__[shape.endpoint]
-            typed = _Typed(method, shape, shapes, renamed(declaration, name))
-            found.append(typed.method())
+            found.append(_typed(method, shape, shapes, renamed(declaration, name)))
     return declared.name, found
 
 
-class _Typed:
-    """Binds a method of the generated IDL to the signature of a class's endpoint."""
+def _typed(
+    method: Method, shape: Shape, shapes: ServiceShapes, declaration: Declaration
+) -> ThriftMethod:
+    """Bind a method of the generated IDL to the signature of a class's endpoint."""
+    where, as_json = declaration.subject, shape.codec != MSGPACK.name
+    decoders = Decoders(shapes, as_json=as_json)
+    encoders = Encoders(shapes, as_json=as_json)
+    request = shapes.struct(shape.request).name
+    to_args = _or_same(encoders.struct(method.args, request, where))
+    to_bus: Callable[[Any], Any] = _same
+    if method.success is not None:
+        found = decoders.value(method.success, shape.response, f"{where}: the result")
+        to_bus = _or_same(found)
+    typed = Typed(declaration, shape.codec)
+    encode, decode, errors = typed.request(), typed.response(), typed.errors()
+    return ThriftMethod(
+        declaration,
+        method,
+        lambda value: to_args(encode(value)),
+        lambda value: decode(None if value is None else to_bus(value)),
+        {
+            field.name: _rebuilt(errors[name], decoders.struct(bare, struct, where))
+            for field, name, bare, struct in _exceptions(method, shape, shapes)
+        },
+    )
 
-    def __init__(
-        self,
-        method: Method,
-        shape: Shape,
-        shapes: ServiceShapes,
-        declaration: Declaration,
-    ) -> None:
-        self._method = method
-        self._shape = shape
-        self._shapes = shapes
-        self._declaration = declaration
-        self._where = declaration.subject
-        as_json = shape.codec != MSGPACK.name
-        self._inward = Decoders(shapes, as_json=as_json)
-        self._outward = Encoders(shapes, as_json=as_json)
 
-    def method(self) -> ThriftMethod:
-        """Return the method with the class's own types."""
-        declaration, codec = self._declaration, _codecs[self._shape.codec]
-        signature, unpack = declaration.signature, _unpack[codec.name]
-        encode = signature.request_encoder(codec)
-        request = self._shapes.struct(self._shape.request)
-        to_args = _or_same(
-            self._outward.struct(self._method.args, request.name, self._where)
-        )
-        return ThriftMethod(
-            declaration,
-            self._method,
-            lambda value: to_args(unpack(encode(value))),
-            self._to_result(),
-            self._errors(),
-        )
+def _exceptions(
+    method: Method, shape: Shape, shapes: ServiceShapes
+) -> Iterator[tuple[Field, str, StructType, str]]:
+    """Yield each exception: its field, error class, type without text, and struct."""
+    for field in method.throws:
+        type_ = field.type
+        assert isinstance(type_, StructType)  # noqa: S101  # what is thrown is one
+        name = Names({n: n for n in shape.errors}).find(type_.name, type_.alias)
+        if name is None:
+            continue
+        struct = shapes.struct(shape.errors[name])
+        own = {each.name for each in struct.fields}
+        fields = [f for f in type_.fields if f.name != _MESSAGE or _MESSAGE in own]
+        yield field, name, replace(type_, fields=tuple(fields)), struct.name
 
-    def _to_result(self) -> Callable[[Any], Any]:
-        codec = _codecs[self._shape.codec]
-        decode = self._declaration.signature.response_decoder(codec)
-        pack, where = _pack[codec.name], self._where
-        success, response = self._method.success, self._shape.response
-        convert: Convert = None
-        if success is not None:
-            convert = self._inward.value(success, response, f"{where}: the result")
-        to_bus = _or_same(convert)
 
-        def read(value: Any) -> Any:
-            try:
-                return decode(pack(None if value is None else to_bus(value)))
-            except (KitError, *DECODE_ERRORS) as exc:
-                raise DataLoss(f"{where}: the answer cannot be read: {exc}") from exc
+def _rebuilt(error: Rebuild, convert: Convert) -> Rebuild:
+    to_bus = _or_same(convert)
+    return lambda value: _with_text(error(to_bus(value)), value.get(_MESSAGE))
 
-        return read
 
-    def _errors(self) -> dict[str, Rebuild]:
-        declared = self._shape.errors
-        raises = {cls.__name__: cls for cls in self._declaration.options.raises}
-        found: dict[str, Rebuild] = {}
-        for field in self._method.throws:
-            assert isinstance(field.type, StructType)  # noqa: S101  # it is thrown
-            name = Names({each: each for each in declared}).find(
-                field.type.name, field.type.alias
-            )
-            if name is not None:
-                struct = self._shapes.struct(declared[name])
-                fields = {each.name for each in struct.fields}
-                found[field.name] = self._rebuild(
-                    raises[name],
-                    field.type,
-                    struct.name,
-                    has_text=_MESSAGE not in fields,
-                )
-        return found
-
-    def _rebuild(
-        self,
-        cls: type[Exception],
-        type_: StructType,
-        struct: str,
-        *,
-        has_text: bool,
-    ) -> Rebuild:
-        others = type_.fields
-        if has_text:
-            others = tuple(each for each in others if each.name != _MESSAGE)
-        where = f"{self._where}: {cls.__name__}"
-        convert = self._inward.struct(replace(type_, fields=others), struct, where)
-        codec, to_bus = self._shape.codec, _or_same(convert)
-        decode, pack = Declared.of(cls).decode[codec], _pack[codec]
-
-        def rebuild(value: dict[str, Any]) -> Exception:
-            text = value.pop(_MESSAGE, "") if has_text else ""
-            return _with_text(decode(pack(to_bus(value))), text)
-
-        return rebuild
+def _same(value: Any) -> Any:
+    return value
 
 
 def _or_same(convert: Convert) -> Callable[[Any], Any]:
-    return (lambda value: value) if convert is None else convert
+    return _same if convert is None else convert
 
 
 def _error(type_: StructType) -> type[BusinessError]:
     """Return the class that stands for an exception; its message is no field."""
-    hints: dict[str, Any] = {}
-    for field in type_.fields:
-        if field.name != _MESSAGE:
-            name = f"{field.name}_" if field.name in _OWN else field.name
-            hints[name] = _python(field.type) | None
-    return error_class(
-        type_.alias or type_.name,
-        hints,
-        defaults=dict.fromkeys(hints),
-        doc=f"The server raised {type_.name}.",
-    )
-
-
-def _python(type_: ThriftType) -> Any:
-    if isinstance(type_, ListType):
-        return list[_python(type_.item)]  # type: ignore[misc]  # made at run time
-    if isinstance(type_, MapType):
-        return dict[str, _python(type_.value)]  # type: ignore[misc]  # as above
-    if isinstance(type_, EnumType):
-        return str
-    return bytes if type_ is model.BINARY else _PYTHON[type_.wire]
+    fields = {
+        f"{f.name}_" if f.name in _OWN or iskeyword(f.name) else f.name: nullable(f)
+        for f in type_.fields
+        if f.name != _MESSAGE
+    }
+    name, doc = type_.alias or type_.name, f"The server raised {type_.name}."
+    made = error_class(name, {"properties": fields}, doc=doc)
+    made = made or error_class(f"{name}Error", {}, doc=doc)
+    assert made is not None  # noqa: S101  # an IDL's names are identifiers
+    return made

@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from kitmsg import BusinessError, Code, Kit, Service, endpoint
+from kitmsg.auth.basic import make_hash
 from kitmsg.schema import header
 
 
@@ -290,3 +291,17 @@ async def test_json_rpc_has_schemas_that_generators_take(document):
         for property_ in schemas[name]["properties"].values()
         if isinstance(property_.get("type"), list)
     ]
+
+
+async def test_who_may_call_is_described(document, hub, start, tmp_path):
+    """Nobody is asked for anything by default; else one of the schemes will do."""
+    assert document["security"] == []
+    assert document["servers"] == [{"url": "/"}]
+    users = tmp_path / "users"
+    users.write_text(f"ann:{make_hash('sesame')}\n")
+    call = await start(hub, basic_file=str(users), auth_public=("/openapi.json",))
+    _, body = await call("GET", "/openapi.json")
+    validate(body)
+    assert body["security"] == [{"basic": []}]
+    schemes = body["components"]["securitySchemes"]
+    assert schemes == {"basic": {"type": "http", "scheme": "basic"}}

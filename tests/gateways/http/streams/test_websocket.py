@@ -398,12 +398,12 @@ async def test_ends_are_counted(dial, call, until):
     async with dial("/echo?prefix=") as socket:
         await socket.send(b"x")
         await rest(socket)
-    await until(lambda: len(call.server.metrics.streams) == 0)
-    assert call.server.metrics.streams.ended == {
+    await until(lambda: len(call.server.api.live) == 0)
+    assert call.server.api.live.ended == {
         ("websocket", "ok"): 1,
         ("websocket", "not_found"): 1,
         ("websocket", "protocol"): 1,
     }
     _, text = await call("GET", "/metrics")
-    line = b'kitmsg_http_streams_ended_total{kind="websocket",outcome="ok"} 1.0'
-    assert line in text
+    labels = b'gateway="http",kind="websocket",outcome="ok"'
+    assert b"kitmsg_gateway_streams_ended_total{%s} 1" % labels in text

@@ -11,7 +11,12 @@ import pytest
 import kitmsg
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument, Unavailable
-from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions, open_upstream
+from kitmsg_gateways.http.upstream import (
+    OpenApi,
+    Upstream,
+    UpstreamOptions,
+    open_upstream,
+)
 from kitmsg_gateways.http.upstream.describe import read_document
 
 if TYPE_CHECKING:
@@ -195,7 +200,7 @@ async def described(
     remote: Remote,
 ) -> AsyncIterator[Upstream]:
     """The pets, on the test's server."""
-    async with Upstream.of_document(PETS, remote.url, name="pets") as made:
+    async with Upstream(remote.url, OpenApi(PETS), name="pets") as made:
         yield made
 
 
@@ -402,7 +407,7 @@ def test_only_what_is_wanted_is_served() -> None:
 def test_a_version_that_is_not_semantic_is_no_obstacle() -> None:
     """Many APIs have a date for a version."""
     document = pets(info={"title": "Pets", "version": "2024-01"})
-    upstream = Upstream.of_document(document, "http://h", name="pets")
+    upstream = Upstream("http://h", OpenApi(document), name="pets")
     assert upstream.version == "0.1.0"
 
 
