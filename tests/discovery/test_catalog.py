@@ -130,7 +130,7 @@ async def test_the_older_version_stays_until_the_newer_one_can_be_read(
     """There is no moment without the endpoint."""
     await kit.serve(Greeter())
     await catalog.start()
-    await kit.serve(Next())
+    await Kit(kit.bus).serve(Next())
     await asyncio.sleep(1)
     assert all(change for change in changes)
     assert changes[-1] == ["greeter 0.2.0"]
@@ -195,7 +195,7 @@ async def test_schemas_of_those_that_left_are_not_kept_for_ever(
     await catalog.start()
     first = await kit.serve(Greeter())
     await asyncio.sleep(1)
-    await kit.serve(Next())
+    await Kit(kit.bus).serve(Next())
     await first.drain()
     kit.hosts.remove(first)
     await asyncio.sleep(10)

@@ -132,7 +132,7 @@ async def test_is_not_ready_while_the_threads_of_a_service_hang(
         assert worker["stuck"] == ["hanging"]
         assert ask(port, "/healthz")[0] == 200
         assert (
-            'kitmsg_mailbox_held{service="hanging",worker="1"} 2'
+            'kitmsg_server_held{service="hanging",worker="1"} 2'
             in ask(port, "/metrics")[1]
         )
 

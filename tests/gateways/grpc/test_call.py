@@ -268,13 +268,15 @@ async def test_a_result_that_does_not_fit_is_in_the_log(
     class Loose(kitmsg.Service):
         @kitmsg.endpoint
         async def get(self) -> int:
-            return "text"  # type: ignore[return-value]
+            return 1
 
         @kitmsg.endpoint
         async def all(self) -> AsyncIterator[int]:
-            yield "text"  # type: ignore[misc]
+            yield 1
 
-    await hub.serve(Loose())
+    host = await hub.serve(Loose())
+    for server in host.intake.servers.values():  # as a service that checks nothing
+        server._encode = lambda _ctx, _result: b"\xa4text"  # type: ignore[attr-defined]
     outside: Outside = await start(hub)
     failure = await outside.failure("loose.Loose/Get")
     items = outside.stub("loose.Loose/All")(outside.request("loose.Loose/All"))
