@@ -1,17 +1,33 @@
 """Go kit for Python, on a message bus.
 
-The words, from your class down to the wire:
+From your class down to the wire:
 
-    service     a class with typed async methods              kitmsg.service
-    endpoint    one of them: async (Context, Request) -> Response  kitmsg.endpoints
-    middleware  Endpoint -> Endpoint                          kitmsg.middleware
-    transport   messages <-> endpoint calls                   kitmsg.transport
-    mailbox     the bounded queue in front of a service       kitmsg.mailbox
-    bus         subjects, queue groups, request and reply     kitmsg.bus
+    service/       `Service`, `endpoint`: a class with typed async methods
+    endpoints.py   `Endpoint`: async (Context, Request) -> Response; `chain`
+    middleware/    Endpoint -> Endpoint
+    transport/     messages to endpoint calls, and endpoint calls to messages
+    mailbox.py     the bounded queue in front of a service
+    threads.py     the threads that blocking endpoints run in
+    bus/           subjects, queue groups, request and reply
 
-Beside them: errors, context, codec, schema, discovery, metrics; worker (processes), cli,
-testing; importpath (where modules are looked up).  The gateways, which speak HTTP, gRPC or
-Thrift outside and the bus inside, are the package `kitmsg_gateways`.
+Beside them:
+
+    errors.py      `Code` and the `KitError` tree
+    context.py     `Context`: deadline, metadata, principal, trace; `current`
+    message.py     `Message`, `Headers`; wire.py: the names of headers and subjects
+    codec/         MessagePack, JSON, bytes
+    schema/        signatures to types, to JSON Schema
+    idl/           what gRPC, Thrift and export share
+    discovery/     who is there
+    auth/          who asks
+    metrics/       counters, and the text that Prometheus reads
+    worker/        processes: signals, drain, supervision, health
+    cli/           ``kitmsg VERB``
+    testing/       virtual time, fakes, the pytest plugin
+    loops.py       the event loop; importpath.py: where modules are looked up
+
+The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are the package
+`kitmsg_gateways`.
 """
 
 from __future__ import annotations
@@ -19,7 +35,7 @@ from __future__ import annotations
 import kitmsg.importpath  # noqa: F401  # isort: skip  # before all others: see there
 from kitmsg import errors
 from kitmsg.context import Context, current
-from kitmsg.endpoints import Endpoint, Middleware, chain, make_endpoint
+from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
 from kitmsg.service import Kit, Service, Supervision, connect, endpoint
 
@@ -31,6 +47,8 @@ __all__ = [
     "Kit",
     "KitError",
     "Middleware",
+    "Req",
+    "Resp",
     "Service",
     "Supervision",
     "chain",

@@ -9,17 +9,13 @@ from __future__ import annotations
 import itertools
 import secrets
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
+from kitmsg.codec import Codec
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
 from kitmsg.wire import CALLER, REQUEST_ID, TRACE
-
-if TYPE_CHECKING:
-    from typing import Self
-
-    from kitmsg.codec import Codec
 
 __all__ = ["PROPAGATED", "Context", "current", "enter", "new_request_id"]
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import StrEnum
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 __all__ = [
     "Aborted",
@@ -180,10 +180,14 @@ class KitError(Exception):
     Attributes:
         reply: The message that told of it, on the calling side; None for an error that was
             made in this process.  Transports read it, nothing else should.
+        refused: Dotted name of the endpoint whose work certainly never began; "" where it
+            may have.  It names the endpoint, because an error travels: a service that lets
+            an error of its own call through has begun.
     """
 
     code: ClassVar[Code] = Code.UNKNOWN
     reply: Any = None
+    refused: str = ""
 
     def __init__(
         self,
@@ -199,6 +203,11 @@ class KitError(Exception):
 
     def __str__(self) -> str:
         return self.message or self.code.value
+
+    def before(self, endpoint: str) -> Self:
+        """Return itself, with the mark that the work of `endpoint` never began."""
+        self.refused = endpoint
+        return self
 
 
 class Cancelled(KitError):
@@ -349,7 +358,18 @@ class Unauthenticated(KitError):
     code = Code.UNAUTHENTICATED
 
 
-_OWN = frozenset({"args", "code", "message", "request_id", "retry_after", "template"})
+_OWN = frozenset(
+    {
+        "args",
+        "code",
+        "message",
+        "refused",
+        "reply",
+        "request_id",
+        "retry_after",
+        "template",
+    }
+)
 
 
 @dataclass_transform(eq_default=False)

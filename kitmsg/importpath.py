@@ -3,9 +3,9 @@
 A project may have modules named ``types``, ``http`` or ``queue``.  Were its folder first on
 `sys.path`, as ``python -m`` puts it, everything that imports those would get the wrong ones.
 
-`kitmsg/__init__.py` imports this before anything else, and being imported it does its part
-for ``python -m kitmsg``.  It needs nothing that a folder could shadow: only what Python
-itself has loaded by then.
+The packages `kitmsg` and `kitmsg_gateways` import this before anything else, and being
+imported it does its part for ``python -m kitmsg``.  It needs nothing that a folder could
+shadow: only what Python itself has loaded by then.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class Turn(Protocol):
         Args:
             code: `DEADLINE_EXCEEDED` when its time is up, `CANCELLED` when the caller gave
                 up, `UNAVAILABLE` when the mailbox stops, `RESOURCE_EXHAUSTED` when it
-                waited and the mailbox got stuck.
+                waited and the mailbox got stuck, `INTERNAL` when it raised
+                `CancelledError` and nobody had cancelled it.
         """
         ...
 
@@ -390,7 +391,7 @@ class Mailbox:
             if worker.turn is turn:  # else `stop` did not wait any longer
                 turn.ended(Code.UNAVAILABLE)
             raise asyncio.CancelledError
-        turn.ended(worker.cut or Code.CANCELLED)
+        turn.ended(worker.cut or Code.INTERNAL)
 
     @staticmethod
     def _forget_cut(worker: _Worker) -> None:

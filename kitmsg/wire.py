@@ -23,6 +23,7 @@ __all__ = [
     "AUTHORIZATION",
     "BAGGAGE",
     "BEAT",
+    "BEGAN",
     "BODY",
     "BODY_BYTES",
     "CALLER",
@@ -34,6 +35,7 @@ __all__ = [
     "DOWN",
     "ERROR",
     "ERROR_FIELD",
+    "INBOX_MARK",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "REQUEST_ID",
@@ -43,6 +45,7 @@ __all__ = [
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
     "SRV",
+    "STAMP_BITS",
     "STREAM",
     "TIMEOUT",
     "TRACE",
@@ -82,6 +85,7 @@ CODE: Final = "Kit-Code"
 ERROR: Final = "Kit-Error"
 ERROR_FIELD: Final = "Kit-Error-Field"
 RETRY_AFTER: Final = "Kit-Retry-After"
+BEGAN: Final = "Kit-Began"
 SERVICE_ERROR: Final = "Nats-Service-Error"
 SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
 
@@ -152,6 +156,12 @@ def schema_subject(digest: str) -> str:
     """Return where a schema is served by its hash."""
     return f"{SCHEMA}.{digest}"
 
+
+INBOX_MARK: Final = "kit_"
+"""Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+
+STAMP_BITS: Final = 16
+"""Low bits of the number in a reply subject; the rest is its caller's clock in ms."""
 
 # -- time
 

@@ -6,15 +6,19 @@ import dataclasses
 import datetime as dt
 import enum
 import itertools
+import types
 import typing
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypeAlias, Union
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
 from uuid import UUID
 
 import msgspec
+import pydantic
 from hypothesis import strategies as st
 from msgspec import Struct
+from pydantic import Field, computed_field, field_serializer
 
+from kitmsg import Service, endpoint
 from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.schema import Signature, signature
 
@@ -60,6 +64,75 @@ class Step(enum.IntEnum):
     FIVE = 5
 
 
+class Rights(enum.IntFlag):
+    """Flags, any of them together."""
+
+    READ = 1
+    WRITE = 2
+    RUN = 8
+
+
+class Marks(enum.Flag):
+    """Flags that are no ints."""
+
+    NEW = 1
+    OLD = 4
+
+
+class Record(pydantic.BaseModel):
+    """A model that is written otherwise than it is read."""
+
+    number: int = Field(validation_alias="no", serialization_alias="recordNumber")
+    secret: str = Field(default="", exclude=True)
+    opened: dt.date = dt.date(2020, 1, 1)
+    rows: list[Row] = []
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def label(self) -> str:
+        return f"#{self.number}"
+
+    @field_serializer("opened")
+    def written(self, value: dt.date) -> str:
+        return value.isoformat()
+
+
+class Row(pydantic.BaseModel):
+    """A model inside another, with an alias each way."""
+
+    text: str = Field(validation_alias="in", serialization_alias="out")
+
+
+T = TypeVar("T")
+
+
+class Box(Struct, Generic[T]):
+    """A generic Struct."""
+
+    held: T
+    more: list[T] = []
+
+
+@dataclasses.dataclass
+class Bag(Generic[T]):
+    """A generic dataclass."""
+
+    held: T
+    by_name: dict[str, T] = dataclasses.field(default_factory=dict)
+    size: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = len(self.by_name)
+
+
+class Generous(Service, Generic[T]):
+    """A generic service."""
+
+    @endpoint
+    async def call(self, given: T) -> T:
+        return given
+
+
 class Tree(Struct, rename="camel"):
     """A type that holds itself."""
 
@@ -75,7 +148,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 INT = st.integers(-(2**63), 2**63 - 1)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 _OFFSETS = st.integers(-839, 839).map(lambda m: dt.timezone(dt.timedelta(minutes=m)))
-_AWARE = st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=_OFFSETS)
+_AWARE = st.datetimes(timezones=_OFFSETS) | st.builds(
+    dt.datetime.replace,
+    st.sampled_from([dt.datetime.min, dt.datetime.max]),
+    tzinfo=_OFFSETS,
+)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | FLOAT | TEXT,
     lambda inner: (
@@ -87,6 +164,15 @@ _TREES = st.recursive(
     TEXT.map(Tree),
     lambda inner: st.builds(Tree, TEXT, st.none() | inner, st.lists(inner, max_size=2)),
     max_leaves=4,
+)
+_ROWS = st.builds(lambda text: Row.model_validate({"in": text}), TEXT)
+_RECORDS = st.builds(
+    lambda no, opened, rows: Record.model_validate(
+        {"no": no, "opened": opened, "rows": rows}
+    ),
+    INT,
+    st.dates(),
+    st.lists(_ROWS, max_size=2),
 )
 _LEAVES: list[Typed] = [
     (bool, st.booleans()),
@@ -111,6 +197,9 @@ _LEAVES: list[Typed] = [
     (Colour, st.sampled_from(Colour)),
     (Level, st.sampled_from(Level)),
     (Step, st.sampled_from(Step)),
+    (Rights, st.sampled_from([Rights(n) for n in (0, 1, 3, 9, 11)])),
+    (Marks, st.sampled_from([Marks(n) for n in (0, 1, 4, 5)])),
+    (Record, _RECORDS),
     (Literal["a", "B c", "é"], st.sampled_from(["a", "B c", "é"])),
     (Literal[1, 2, "x"], st.sampled_from([1, 2, "x"])),
     (Any, _JSON),
@@ -121,6 +210,11 @@ _KEYS: list[Typed] = [
     (int, INT),
     (UUID, st.uuids()),
     (Colour, st.sampled_from(Colour)),
+    (Level, st.sampled_from(Level)),
+    (Rights, st.sampled_from([Rights(n) for n in (0, 1, 3)])),
+    (dt.date, st.dates()),
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False, places=2)),
+    (bytes, st.binary(max_size=5)),
 ]
 _TEXTS = (str, bytes, dt.datetime, Colour)
 _NAMES = ["a", "b_c", "B_C", "value", "type_", "from_", "item_1", "Clear", "self_"]
@@ -141,12 +235,39 @@ def cases(draw: st.DrawFn) -> Case:
     """Return an endpoint with a random type, and some values."""
     type_, values = draw(_typed(itertools.count(1), 2))
 
+    read = draw(st.sampled_from([_plain, _bound, _overriding]))(type_)
+    return Case(read, draw(st.lists(values, min_size=1, max_size=3)))
+
+
+def _plain(type_: Any) -> Signature:
+    """Return the signature of a function."""
+
     async def call(given):
         return given
 
     call.__annotations__ = {"given": type_, "return": type_}
-    read = signature(call, owner="Any", skip_self=False)
-    return Case(read, draw(st.lists(values, min_size=1, max_size=3)))
+    return signature(call, owner="Any", skip_self=False)
+
+
+def _bound(type_: Any) -> Signature:
+    """Return that of an endpoint of a generic base, whose variable is bound."""
+    cls: Any = types.new_class("Any", (_of(Generous, type_),))
+    found: Signature = cls.__declarations__["call"].signature
+    return found
+
+
+def _overriding(type_: Any) -> Signature:
+    """Return that of a method that replaces an endpoint of a base."""
+
+    async def call(self, given):
+        return given
+
+    call.__annotations__ = {"given": type_, "return": type_}
+    cls: Any = types.new_class(
+        "Any", (_of(Generous, Any),), exec_body=lambda body: body.update(call=call)
+    )
+    found: Signature = cls.__declarations__["call"].signature
+    return found
 
 
 @st.composite
@@ -203,6 +324,17 @@ def _tuple(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
 def _optional(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
     type_, values = draw(_typed(numbers, depth))
     return type_ | None, st.none() | values
+
+
+@st.composite
+def _generic(draw: st.DrawFn, numbers: Iterator[int], depth: int) -> Typed:
+    """Return a generic class with its variable bound."""
+    item, values = draw(_typed(numbers, depth))
+    if draw(st.booleans()):
+        made = st.builds(Box, values, st.lists(values, max_size=2))
+        return _of(Box, item), made
+    named = st.dictionaries(TEXT, values, max_size=2)
+    return _of(Bag, item), st.builds(Bag, values, named)
 
 
 @st.composite
@@ -333,4 +465,14 @@ def _built(cls: Any, fields: list[_FieldOf]) -> st.SearchStrategy[Any]:
     return keywords.map(lambda given: cls(**given))
 
 
-_MAKERS: list[Any] = [_list, _set, _dict, _tuple, _optional, _either, _tagged, _struct]
+_MAKERS: list[Any] = [
+    _list,
+    _set,
+    _dict,
+    _tuple,
+    _optional,
+    _either,
+    _tagged,
+    _struct,
+    _generic,
+]

@@ -274,14 +274,42 @@ def test_msgpack_is_what_other_msgpack_libraries_read_and_write(value):
     assert ours == theirs
 
 
-def test_msgpack_timestamp_is_the_standard_extension():
-    """A time with a zone is msgpack's timestamp, so every library reads it."""
+def test_msgpack_times_are_text_and_timestamps_are_read():
+    """Text keeps the offset; a timestamp of another library is taken as well."""
     time = datetime.datetime(2024, 2, 29, 12, 30, 1, 250_000, tzinfo=datetime.UTC)
     data = MSGPACK.encoder()(time)
-    assert msgpack.unpackb(data, timestamp=3) == time
+    assert msgpack.unpackb(data) == "2024-02-29T12:30:01.250000Z"
     assert (
         MSGPACK.decoder(datetime.datetime)(msgpack.packb(time, datetime=True)) == time
     )
+
+
+_OFFSETS = [
+    datetime.timezone(datetime.timedelta(hours=h, minutes=m))
+    for h, m in ((14, 0), (5, 45), (0, 0), (-12, 0), (-3, 30))
+]
+
+
+@BOTH
+@pytest.mark.parametrize("offset", _OFFSETS, ids=str)
+@pytest.mark.parametrize("year", [1, 1970, 9999])
+def test_times_keep_their_offset(codec, offset, year):
+    """Wherever they stand, to the ends of the calendar."""
+    day = 1 if year == 1 else 31
+    month = 1 if year == 1 else 12
+    time = datetime.datetime(year, month, day, 23 if year > 1 else 0, tzinfo=offset)
+    for value, type_ in (
+        (time, datetime.datetime),
+        ([time], list[datetime.datetime]),
+        ({"a": time}, dict[str, datetime.datetime]),
+        ({time: 1}, dict[datetime.datetime, int]),
+        ({"a": [time]}, dict[str, Any]),
+    ):
+        twin = codec.decoder(type_)(codec.encoder(type_)(value))
+        assert "".join(str(twin).split()) in (
+            "".join(str(value).split()),
+            "".join(str({"a": [time.isoformat().replace("+00:00", "Z")]}).split()),
+        )
 
 
 @dataclasses.dataclass

@@ -282,7 +282,7 @@ async def test_a_swallowed_cancellation_does_not_break_the_worker() -> None:
 
 
 async def test_a_turn_may_raise_cancelled_error_itself() -> None:
-    """That ends the turn with CANCELLED, not the worker."""
+    """That is a failure of its own: it ends the turn with INTERNAL, not the worker."""
 
     async def give_up() -> None:
         raise asyncio.CancelledError
@@ -292,7 +292,7 @@ async def test_a_turn_may_raise_cancelled_error_itself() -> None:
     box.offer(first)
     box.offer(second)
     await settled()
-    assert first.ends == [Code.CANCELLED]
+    assert first.ends == [Code.INTERNAL]
     assert second.is_done
     await box.stop()
 

@@ -7,8 +7,9 @@ for each protocol, on the ports that Go kit's addsvc has.  Then
 
     curl -d '{"a":1,"b":2}' localhost:8081/sum                     prints {"v":3}
     addcli -http-addr=localhost:8081 -method=sum 1 2               prints 1 + 2 = 3
+    addcli -jsonrpc-addr=localhost:8081/rpc -method=sum 1 2        prints 1 + 2 = 3
 
-and likewise with Go kit's client over gRPC (8082), Thrift (8083), JSON-RPC (8081) and NATS.
+and likewise with Go kit's client over gRPC (8082), Thrift (8083) and NATS.
 """
 
 import argparse

@@ -18,10 +18,10 @@ changes a line of the service.  (Needs the extra ``prometheus``.)  It prints
     stringsvc.uppercase invalid_argument in ... ms: empty string
     <- {"err":"empty string"}
     stringsvc_counted_characters_total 5.0
-    kitmsg_endpoint_requests_total{code="ok",endpoint="stringsvc.uppercase"} 1.0
-    kitmsg_endpoint_requests_total{code="ok",endpoint="stringsvc.count"} 1.0
-    kitmsg_endpoint_requests_total{code="invalid_argument",endpoint="stringsvc.uppercase"} 1.0
-"""
+    kitmsg_server_requests_total{code="ok",endpoint="stringsvc.uppercase",service="stringsvc"} 1.0
+    kitmsg_server_requests_total{code="ok",endpoint="stringsvc.count",service="stringsvc"} 1.0
+    kitmsg_server_requests_total{code="invalid_argument",endpoint="stringsvc.uppercase",service="stringsvc"} 1.0
+"""  # noqa: E501
 
 import asyncio
 import logging

@@ -51,7 +51,7 @@ class Proxying:
         self._inner = inner
         self._types = signature(inner.uppercase)
         careful = chain(
-            retry(5, on={Code.UNAVAILABLE, Code.UNKNOWN}, base=0.01),
+            retry(5, on={Code.UNAVAILABLE, Code.UNKNOWN}, base=0.01, idempotent=True),
             rate_limit(100),
             breaker(failures=10),
         )

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kitmsg.errors import DeadlineExceeded, Disconnected, KitError, NoResponders
+from kitmsg.wire import STAMP_BITS, cancel_subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from kitmsg.message import Message
 
-__all__ = ["TICK", "Ask", "Asks"]
+__all__ = ["TICK", "Ask", "Asks", "cancellations"]
 
 TICK: Final = 0.05
 """Step in which asks expire, in seconds."""
 
 _NO_RESPONDERS: Final = 503
+_BATCH: Final = 256  # asks that one message ends
 _NEVER: Final = math.inf
 
 
@@ -43,12 +45,26 @@ class Asks:
     """Table of awaited replies, by integer token.
 
     Tokens grow, and a connection writes in order, so one number tells which asks were
-    written: `mark_written` is O(1) per flush.
+    written: `mark_written` is O(1) per flush.  A token holds the loop's clock, so that a
+    service sees how long the ask was on its way; see `kitmsg.transport.lateness`.
+
+    Attributes:
+        on_expired: Called with the asks whose time is up, those of one sweep together.
     """
 
-    __slots__ = ("_handle", "_last", "_loop", "_sweep_at", "_table", "_written", "late")
+    __slots__ = (
+        "_handle",
+        "_last",
+        "_loop",
+        "_sweep_at",
+        "_table",
+        "_written",
+        "late",
+        "on_expired",
+    )
 
     def __init__(self) -> None:
+        self.on_expired: Callable[[list[Ask]], None] = lambda _: None
         self._table: dict[int, Ask] = {}
         self._last = 0
         self._written = 0
@@ -82,8 +98,12 @@ class Asks:
         if not timeout > 0:  # so that NaN is refused too
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
         loop = self._loop or self.attend(asyncio.get_running_loop())
-        self._last = token = self._last + 1
-        expires = loop.time() + timeout
+        now = loop.time()
+        token = int(now * 1000) << STAMP_BITS
+        if token <= self._last:  # another one in this millisecond
+            token = self._last + 1
+        self._last = token
+        expires = now + timeout
         ask = Ask(token, subject, timeout, expires, loop.create_future())
         self._table[token] = ask
         if expires < self._sweep_at:
@@ -164,10 +184,29 @@ class Asks:
     def _sweep(self) -> None:
         now = self._sweep_at  # not loop.time(): a timer may fire a little early
         self._handle, self._sweep_at = None, _NEVER
-        self._fail([a for a in self._table.values() if a.expires <= now], _expired)
+        expired = [a for a in self._table.values() if a.expires <= now]
+        self._fail(expired, _expired)
+        if expired:
+            self.on_expired(expired)
         earliest = min((a.expires for a in self._table.values()), default=_NEVER)
         if earliest < _NEVER:
             self._arm(max(now, earliest))
+
+
+def cancellations(asks: Sequence[Ask], inbox: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the messages that end asks, as subject and payload: few, even for many asks.
+
+    Args:
+        asks: The asks.
+        inbox: What their reply subjects begin with.
+    """
+    by_subject: dict[str, list[str]] = {}
+    for ask in asks:
+        replies = by_subject.setdefault(cancel_subject(ask.subject), [])
+        replies.append(f"{inbox}{ask.token}")
+    for subject, replies in by_subject.items():
+        for at in range(0, len(replies), _BATCH):
+            yield subject, "\n".join(replies[at : at + _BATCH]).encode()
 
 
 def _expired(ask: Ask) -> DeadlineExceeded:

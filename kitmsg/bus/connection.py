@@ -41,6 +41,7 @@ from kitmsg.bus.pulse import STEP, Pulse, Verdict
 from kitmsg.bus.soon import Soon
 from kitmsg.bus.wire import Parser, ProtocolError
 from kitmsg.errors import Disconnected, KitError
+from kitmsg.wire import INBOX_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,8 @@ class Connection(Client):
         self.up = False
         self.why_down = "not connected to NATS"
         self.dropped = 0
-        self.inbox = f"{options.inbox_prefix}.{self._nuid.next().decode()}."
+        nuid = self._nuid.next().decode()
+        self.inbox = f"{options.inbox_prefix}.{INBOX_MARK}{nuid}."
         self.denials = Denials(self.asks, self.inbox)
         self._options = options
         self._on_change = on_change

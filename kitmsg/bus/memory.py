@@ -12,7 +12,7 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.bus.asks import Ask, Asks
+from kitmsg.bus.asks import Ask, Asks, cancellations
 from kitmsg.bus.checks import (
     DEFAULT_MAX_PAYLOAD,
     check_pattern,
@@ -22,7 +22,6 @@ from kitmsg.bus.checks import (
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message, matches
-from kitmsg.wire import cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,6 +81,7 @@ class MemoryBus:
         self._random = random.Random(seed)  # noqa: S311  # spreads load, hides nothing
         self._max_payload = max_payload
         self._asks = Asks()
+        self._asks.on_expired = self._abandon
         self._exact: dict[str, list[_Subscription]] = {}
         self._wild: list[_Subscription] = []
         self._cache: dict[str, _Interest] = {}
@@ -143,7 +143,7 @@ class MemoryBus:
             return await ask.future
         except BaseException as error:
             if self._asks.forget(ask) and isinstance(error, asyncio.CancelledError):
-                self._cancel(ask)
+                self._abandon([ask])
             raise
 
     def subscribe(
@@ -227,10 +227,10 @@ class MemoryBus:
         if was_up:
             self._watchers.tell(not self._down)
 
-    def _cancel(self, ask: Ask) -> None:
+    def _abandon(self, asks: list[Ask]) -> None:
         if not self._down:
-            reply = f"{_INBOX}{ask.token}".encode()
-            self.publish(cancel_subject(ask.subject), reply)
+            for subject, data in cancellations(asks, _INBOX):
+                self.publish(subject, data)
 
     def _remove(self, subscription: _Subscription) -> None:
         same = self._exact.get(subscription.subject, self._wild)

@@ -15,6 +15,7 @@ import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.bus.asks import cancellations
 from kitmsg.bus.checks import check_pattern, check_publish, check_queue
 from kitmsg.bus.connection import Connection, errors
 from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
@@ -27,7 +28,6 @@ from kitmsg.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kitmsg.wire import cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +82,7 @@ class NatsBus:
         self._options = options
         self._watchers = Watchers()
         self._connection = Connection(options, self._watchers.tell)
+        self._connection.asks.on_expired = self._abandon
         # Subjects that are well formed, and what a command that asks there begins with.
         self._asked: dict[str, bytes] = {}
 
@@ -296,7 +297,7 @@ class NatsBus:
             if connection.asks.forget(ask) and isinstance(
                 error, asyncio.CancelledError
             ):
-                self._cancel(ask)
+                self._abandon([ask])
             raise
 
     def subscribe(
@@ -356,12 +357,13 @@ class NatsBus:
         start = self._asked[subject] = f"{subject} {connection.inbox}".encode()
         return start
 
-    def _cancel(self, ask: Ask) -> None:
+    def _abandon(self, asks: list[Ask]) -> None:
+        """Tell the services that nobody awaits the answers to `asks` any more."""
         try:
-            reply = f"{self._connection.inbox}{ask.token}"
-            self.publish(cancel_subject(ask.subject), reply.encode())
+            for subject, data in cancellations(asks, self._connection.inbox):
+                self.publish(subject, data)
         except KitError as error:
-            _log.debug("could not tell that %r is not awaited: %s", ask.subject, error)
+            _log.debug("could not tell that %d asks ended: %s", len(asks), error)
 
 
 def _command(subject: str, reply: bytes, data: bytes, header_block: bytes) -> bytes:

@@ -6,8 +6,13 @@
     samples.py  lines to try, made from schemas
     banner.py   the table that ``kitmsg dev`` shows
     reload.py   files that changed; ports.py: ports that are free
+    fields.py   flags made of the fields of a dataclass
 
-The other files are the verbs; each has `add_arguments` and `run`.
+Each verb has `add_arguments` and `run`:
+
+    dev.py run.py new.py call.py
+    ls.py info.py stats.py ping.py
+    gateway.py upstream.py export.py
 """
 
 from __future__ import annotations

@@ -32,13 +32,15 @@ __all__ = ["add_arguments", "parse_pairs", "run"]
 
 _EPILOG: Final = """\
   kitmsg call greeter.hello name=Ann
-  kitmsg call orders.place --json '{"sku": "tea", "count": 2}'
+  kitmsg call orders.search tag=tea tag=green
+  kitmsg call orders.place --data '{"sku": "tea", "count": 2}'
   echo '{"name": "Ann"}' | kitmsg call greeter.hello -
   kitmsg call ticker.watch symbol=tea count=3
   seq 100 | kitmsg call ticker.average
 
 A value is read as the endpoint's schema wants it: name=5 is text where name is a string.
-Without a schema, what is JSON is read as JSON, the rest as text.
+Without a schema, what is JSON is read as JSON, the rest as text.  A key that comes again
+makes a list.
 """
 _SECONDS: Final = 5.0
 _JSON_TYPES: Final[dict[str, Any]] = {
@@ -59,19 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pairs", nargs="*", default=[], metavar="KEY=VALUE", help="or - for stdin"
     )
-    parser.add_argument("--json", metavar="TEXT", help="the request as a JSON object")
+    parser.add_argument(
+        "-d", "--data", metavar="TEXT", help="the request as a JSON object"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
     parser.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
         help="longest wait (default: 5; none for a stream)",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("text", "json"),
-        default="text",
-        help="text shows strings as they are; json is one line of JSON",
     )
     add_bus_flags(parser)
 
@@ -97,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
             return
         timeout = options.timeout or _SECONDS
         answer = await _ask(kit.bus, options.name, endpoint, fields, timeout)
-        print(_shown(answer, options.output))
+        print(_shown(answer, is_json=options.json))
 
     on_bus(options, work)
     return 0
@@ -128,7 +126,7 @@ async def _stream(
     )
     request = StreamRequest(fields, _lines() if takes_items else None)
     async for item in await client.endpoint()(Context(), request):
-        print(_shown(item, options.output, is_line=True), flush=True)
+        print(_shown(item, is_json=options.json, is_line=True), flush=True)
 
 
 async def _lines() -> AsyncIterator[Any]:
@@ -200,6 +198,7 @@ async def _ask(
     from kitmsg.transport.client import Client
 
     facts = (endpoint.metadata if endpoint else None) or {}
+    is_gokit = facts.get(Meta.WIRE) == "gokit"
     client: Client[Any, Any] = Client(
         bus,
         endpoint.subject if endpoint else name,
@@ -207,10 +206,22 @@ async def _ask(
         timeout=timeout,
         encode=_encode,
         decode=_decode,
-        error_decoder=gokit.decode_error if facts.get(Meta.WIRE) == "gokit" else None,
+        error_decoder=_told(gokit.decode_error) if is_gokit else None,
         hint=Directory(bus).hint,
     )
     return await client.endpoint()(Context(), fields)
+
+
+def _told(decode: Callable[..., Any]) -> Callable[..., Any]:
+    """Have the errors of a decoder know the message that told of them."""
+
+    def decode_error(ctx: Context, message: Message) -> Any:
+        error = decode(ctx, message)
+        if error is not None:
+            error.reply = message
+        return error
+
+    return decode_error
 
 
 def _encode(ctx: Context, request: Any) -> bytes:
@@ -240,20 +251,41 @@ def parse_pairs(pairs: list[str], schema: dict[str, Any]) -> dict[str, Any]:
         UsageError: A word has no ``=``.
     """
     fields = chosen(schema, schema).get("properties", {})
-    request: dict[str, Any] = {}
+    given: dict[str, list[str]] = {}
     for pair in pairs:
         key, found, text = pair.partition("=")
         if not found or not key:
-            raise UsageError(f"{pair!r} is not key=value")
-        types = _types(fields[key], schema) if key in fields else None
-        request[key] = _value(text, types)
-    return request
+            hint = "; give JSON by --data" if pair.startswith(("{", "[")) else ""
+            raise UsageError(f"{pair!r} is not key=value{hint}")
+        given.setdefault(key, []).append(text)
+    return {key: _field(texts, fields.get(key), schema) for key, texts in given.items()}
+
+
+def _field(
+    texts: list[str], schema: Mapping[str, Any] | None, root: Mapping[str, Any]
+) -> Any:
+    """Return the value of a field that was given once, or several times."""
+    types = None if schema is None else _types(schema, root)
+    items = None if schema is None else _item_types(schema, root)
+    if len(texts) > 1:
+        return [_value(text, items) for text in texts]
+    value = _value(texts[0], types)
+    is_list = types is not None and types - {"null"} == {"array"}
+    is_one = is_list and value is not None and not isinstance(value, list)
+    return [_value(texts[0], items)] if is_one else value
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     """Return the JSON types that a field may have; none if anything goes."""
     found = alternatives(schema, root)
     return {kind for choice in found for kind in _own_types(choice)}
+
+
+def _item_types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str] | None:
+    """Return the JSON types of the items of a list; None if that is not said."""
+    lists = (choice.get("items") for choice in alternatives(schema, root))
+    nested = [items for items in lists if isinstance(items, dict)]
+    return {kind for items in nested for kind in _types(items, root)} or None
 
 
 def _own_types(schema: Mapping[str, Any]) -> set[str]:
@@ -288,10 +320,10 @@ async def _request_schema(kit: Kit, name: str) -> dict[str, Any]:
 
 
 def _read_object(options: argparse.Namespace) -> dict[str, Any]:
-    text, source = options.json, "--json"
+    text, source = options.data, "--data"
     if "-" in options.pairs:
         if text is not None:
-            raise UsageError("give the request by --json or by -, not both")
+            raise UsageError("give the request by --data or by -, not both")
         text, source = sys.stdin.read(), "standard input"
     if text is None:
         return {}
@@ -304,10 +336,10 @@ def _read_object(options: argparse.Namespace) -> dict[str, Any]:
     return request
 
 
-def _shown(answer: Any, output: str, *, is_line: bool = False) -> str:
-    if isinstance(answer, bytes) and output == "text":
+def _shown(answer: Any, *, is_json: bool, is_line: bool = False) -> str:
+    if isinstance(answer, bytes) and not is_json:
         return answer.decode(errors="backslashreplace")
-    if output == "text" and isinstance(answer, str):
+    if isinstance(answer, str) and not is_json:
         return answer
-    is_compact = is_line or output == "json" or not sys.stdout.isatty()
+    is_compact = is_line or is_json or not sys.stdout.isatty()
     return to_json(answer, is_compact=is_compact)

@@ -1,7 +1,7 @@
 """``kitmsg dev``: everything on this machine, until Ctrl-C.
 
 An embedded NATS server, one worker process, and the gateways in this process: HTTP, and
-gRPC and Thrift where they are asked for.  A
+gRPC, Thrift and MCP where they are asked for.  A
 changed file replaces the worker: the new one is ready before the old one drains, so no
 call fails; one that cannot start leaves the old one serving.
 """
@@ -16,26 +16,28 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.fields import port_number
 from kitmsg.cli.output import UsageError, paint, usage
 from kitmsg.cli.ports import free_port
-from kitmsg.cli.reload import relative
+from kitmsg.cli.reload import Changes, can_follow, relative
+from kitmsg.errors import FailedPrecondition, Unavailable
 from kitmsg.worker.settings import add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from kitmsg.bus.embedded import EmbeddedServer
+    from kitmsg.service import Kit
     from kitmsg.worker.settings import Settings
     from kitmsg.worker.supervisor import Supervisor
 
 __all__ = ["add_arguments", "run"]
 
-_GATEWAYS: Final = ("http", "grpc", "thrift")
+_GATEWAYS: Final = ("http", "grpc", "thrift", "mcp")
 _HTTP: Final = 8080
 _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nats", help="embedded NATS server (4222)", **port)
     parser.add_argument("--grpc", help="gRPC gateway (none)", **port)
     parser.add_argument("--thrift", help="Thrift gateway (none)", **port)
+    parser.add_argument("--mcp", help="MCP gateway (none)", **port)
     parser.add_argument("--no-http", action="store_true", help="no HTTP gateway")
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
@@ -113,8 +116,13 @@ class _Dev:
                 else settings.drain_timeout
             ),
         )
+        self._reloads = not options.no_reload and _can_reload()
+        self._changes: Changes | None = None
+        self._loaded: set[str] = set()  # folders of modules, until there is `_changes`
         self._end = asyncio.Event()
         self._has_table = False
+        self._has_own_bus = False
+        self._code = 0
         self._started = time.time()
 
     async def run(self) -> int:
@@ -124,7 +132,10 @@ class _Dev:
         async with contextlib.AsyncExitStack() as stack:
             embedded = await stack.enter_async_context(self._bus())
             supervisor = Supervisor(
-                self._settings.services, self._settings, is_patient=True
+                self._settings.services,
+                self._settings,
+                is_patient=self._reloads,
+                on_modules=self._note_modules if self._reloads else None,
             )
             on_signals(self._end.set, supervisor.kill)
             loop = asyncio.get_running_loop()
@@ -142,7 +153,14 @@ class _Dev:
             ended.cancel()
             if watcher.done():
                 await watcher
-        return 0
+            # It ends by itself when nothing can start and no change may help.
+            self._code = keeper.result() if keeper.done() else 0
+        return self._code
+
+    def _note_modules(self, folders: list[str]) -> None:
+        self._loaded.update(folders)
+        if self._changes is not None:
+            self._changes.note(folders)
 
     @contextlib.asynccontextmanager
     async def _bus(self) -> AsyncIterator[EmbeddedServer | None]:
@@ -154,6 +172,7 @@ class _Dev:
             return
         from kitmsg.bus.embedded import EmbeddedServer
 
+        self._has_own_bus = True
         port = _port(_NATS if wanted is None else wanted, "NATS")
         async with EmbeddedServer(port=port) as server:
             self._settings = dataclasses.replace(self._settings, nats_url=server.url)
@@ -169,7 +188,7 @@ class _Dev:
         if self._options.no_http:
             wanted["http"] = None
         async with (
-            connected(self._settings) as kit,
+            self._told(connected(self._settings)) as kit,
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
@@ -185,6 +204,23 @@ class _Dev:
                 urls[shown] = server.url
             yield kit, urls
 
+    @contextlib.asynccontextmanager
+    async def _told(
+        self, connecting: contextlib.AbstractAsyncContextManager[Kit]
+    ) -> AsyncIterator[Kit]:
+        """Connect; where NATS_URL names a server that is not there, say what to do."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                kit = await stack.enter_async_context(connecting)
+            except Unavailable as exc:
+                if self._has_own_bus:
+                    raise
+                raise Unavailable(
+                    f"NATS_URL is set, and nothing answers there: {exc}. Unset it, and"
+                    " kitmsg dev starts a server of its own"
+                ) from exc
+            yield kit
+
     async def _watch(
         self,
         supervisor: Supervisor,
@@ -198,17 +234,14 @@ class _Dev:
             await show()
         elif not supervisor.is_stopping:
             _say(paint("waiting for a change that helps", "33"))
-        if not self._options.no_reload:
+        if self._reloads:
             await self._follow(supervisor, show)
         await self._end.wait()
 
     async def _follow(
         self, supervisor: Supervisor, show: Callable[[], Awaitable[None]]
     ) -> None:
-        """Replace the worker after each change; returns if that is not possible."""
-        from kitmsg.cli.reload import changed_files
-        from kitmsg.errors import FailedPrecondition
-
+        """Replace the worker after each change."""
         last: list[object] = []
 
         async def replace() -> None:
@@ -222,13 +255,15 @@ class _Dev:
             elif supervisor.children and supervisor.children[0].is_ready:
                 _say(paint("the old worker goes on", "33"))
 
+        changes = self._changes = Changes(self._paths, self._started)
+        changes.note(self._loaded)
         try:
             async with asyncio.TaskGroup() as tasks:
-                async for names in changed_files(self._paths, self._started):
+                async for names in changes:
                     _say(paint(f"changed: {', '.join(names)}", "36"))
                     last[:] = [tasks.create_task(replace())]
-        except* FailedPrecondition as group:
-            _say(paint(str(group.exceptions[0]), "33"))
+        finally:
+            changes.close()
 
     def _show(
         self, kit: Any, urls: dict[str, str], embedded: EmbeddedServer | None
@@ -242,11 +277,28 @@ class _Dev:
                 urls=urls,
                 nats=self._settings.nats_url,
                 is_embedded=embedded is not None,
-                folders=[] if self._options.no_reload else relative(self._paths),
+                folders=self._followed(),
             )
             print(lines, flush=True)
 
         return show
+
+    def _followed(self) -> list[str]:
+        """Return the folders to show as followed: those of the targets, and others' tops."""
+        if not self._reloads:
+            return []
+        every = {*self._paths, *map(Path, self._loaded)}
+        return relative(f for f in every if not any(p in every for p in f.parents))
+
+
+def _can_reload() -> bool:
+    """Tell whether changes can be followed, and say so if not."""
+    try:
+        can_follow()
+    except FailedPrecondition as exc:
+        _say(paint(str(exc), "33"))
+        return False
+    return True
 
 
 async def _stopped(supervisor: Supervisor, keeper: asyncio.Task[int]) -> None:
@@ -255,7 +307,8 @@ async def _stopped(supervisor: Supervisor, keeper: asyncio.Task[int]) -> None:
 
 
 def _port(wanted: int, what: str) -> int:
-    port = free_port(wanted) if wanted else 0
+    with usage():
+        port = free_port(wanted) if wanted else 0
     if port != wanted:
         _say(f"port {wanted} is taken: {what} uses {port}")
     return port

@@ -91,8 +91,10 @@ def _metavar(name: str, type_: Any, text: str) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """Return what a class's docstring says of its attributes, by name."""
-    doc = inspect.getdoc(cls) or ""
-    _, _, listed = doc.partition("Attributes:\n")
-    found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()).rstrip(".") for name, text in found}
+    """Return what docstrings say of a class's attributes, by name: its own and its bases'."""
+    texts: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")
+        found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", listed, re.MULTILINE)
+        texts |= {name: " ".join(text.split()).rstrip(".") for name, text in found}
+    return texts

@@ -1,4 +1,4 @@
-"""``kitmsg gateway KIND``: HTTP, gRPC or Thrift outside, the bus inside.
+"""``kitmsg gateway KIND``: HTTP, gRPC, Thrift or MCP outside, the bus inside.
 
 The kinds are plugins, see `kitmsg.worker.plugins`: the fields of a gateway's
 `GatewayOptions` are the flags, and its `serve` starts it.
@@ -18,7 +18,7 @@ from kitmsg import loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError, usage
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
-from kitmsg.worker.plugins import GATEWAYS, check_options, title
+from kitmsg.worker.plugins import GATEWAYS, check_options, title, until_ended
 from kitmsg.worker.settings import add_flags
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
         if hasattr(server, "reload"):
             _on_hup(server.reload)
         try:
-            await asyncio.Event().wait()
+            await until_ended(server)
         finally:
             await server.stop()
 

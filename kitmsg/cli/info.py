@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import paint, table, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from kitmsg.service import Kit
 
 __all__ = ["add_arguments", "near", "run", "signature"]
+
+_LEAST: Final = 24  # columns for lines that are wrapped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +119,7 @@ def _shown(found: list[ServiceInfo], schemas: dict[str, Any]) -> str:
         table(("INSTANCE", "VERSION"), [(i.id, i.version) for i in found]),
         "",
     ]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for endpoint in last.endpoints:
         facts = endpoint.metadata or {}
         rows.append(
@@ -128,4 +132,24 @@ def _shown(found: list[ServiceInfo], schemas: dict[str, Any]) -> str:
             )
         )
     heads = ("ENDPOINT", "SUBJECT", "HTTP", "SIGNATURE", "DESCRIPTION")
-    return "\n".join([*lines, table(heads, rows)]).rstrip()
+    shown = table(heads, rows)
+    columns = shutil.get_terminal_size().columns
+    if max(len(line) for line in table(heads, rows).splitlines() or [""]) > columns:
+        shown = "\n".join(_block(row, columns) for row in rows)
+    return "\n".join([*lines, shown]).rstrip()
+
+
+def _block(row: tuple[str, ...], columns: int) -> str:
+    """Return what a row of the table says as lines of at most `columns`, where words fit."""
+    name, *facts = row
+    lines = [paint(name, "1")]
+    for fact in filter(None, facts):
+        lines += textwrap.wrap(
+            fact,
+            max(_LEAST, columns),
+            initial_indent="  ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)

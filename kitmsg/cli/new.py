@@ -18,6 +18,16 @@ __all__ = ["add_arguments", "run"]
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
+# What kitmsg and its extras import, installed here or not.
+_IMPORTED: Final = frozenset(
+    {
+        *("aiobreaker", "aiohttp", "google", "grpc", "grpc_health", "grpc_reflection"),
+        *("grpc_status", "grpc_tools", "jwt", "kitmsg", "kitmsg_gateways", "mcp"),
+        *("msgpack", "msgspec", "nats", "nkeys", "prometheus_client", "pydantic"),
+        *("pytest", "ruff", "tests", "thriftpy2", "uvloop", "watchfiles"),
+    }
+)
+
 _FILES: Final = {
     "pyproject.toml": """\
 [build-system]
@@ -159,7 +169,7 @@ def _words(name: str) -> dict[str, str]:
     """
     module = re.sub(r"\W", "_", name).lower()
     if not _NAME.fullmatch(name) or keyword.iskeyword(module) or _is_taken(module):
-        hint = "letters, digits, - and _, and no module that is there already"
+        hint = "letters, digits, - and _, and no module that something here imports"
         near = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-0123456789")
         fits = near and near != name and difflib.SequenceMatcher(a=near, b=name).ratio()
         raise UsageError(
@@ -179,10 +189,21 @@ def _words(name: str) -> dict[str, str]:
 
 
 def _is_taken(module: str) -> bool:
+    """Tell whether the project, or what it needs, imports another module of that name."""
     import sys
 
-    return module in sys.stdlib_module_names or module in (
-        "kitmsg",
-        "kitmsg_gateways",
-        "tests",
+    return (
+        module in sys.stdlib_module_names
+        or module in _IMPORTED
+        or _is_installed(module)
     )
+
+
+def _is_installed(module: str) -> bool:
+    """Tell whether the name is found on the path; the working folder does not count."""
+    found = find_spec(module)
+    if found is None:
+        return False
+    places = found.submodule_search_locations or (found.origin,)
+    here = Path.cwd()
+    return any(place and Path(place).parent != here for place in places)

@@ -26,13 +26,13 @@ __all__ = [
 
 EXIT_CODES: Final = {
     0: "all is well",
-    1: "the service failed, or answered with an error of its own",
-    2: "the command is wrong: arguments, settings, files",
+    1: "the endpoint answered with an error of its own, whatever its code; or a failure",
+    2: "the command is wrong: arguments, settings, files, code that cannot be imported",
     3: "nobody serves it, or the bus is out of reach",
     4: "no answer in time",
     5: "the request is wrong",
     6: "not allowed, or not known",
-    7: "the service is full, or in another state; trying again may help",
+    7: "the service is full; trying again may help",
 }
 """Exit code -> what it means."""
 
@@ -76,7 +76,25 @@ def exit_code(error: Exception) -> int:
     given = getattr(error, "exit_code", None)
     if isinstance(given, int):
         return given
+    if _is_of_an_endpoint(error):
+        return 1
     return _BY_CODE.get(str(getattr(error, "code", "")), 1)
+
+
+def _is_of_an_endpoint(error: Exception) -> bool:
+    """Tell whether an endpoint ran, and answered with this error.
+
+    Not so are those of the bus, and of a service that did not let the request in.
+    """
+    from kitmsg.errors import DeadlineExceeded, InvalidArgument
+
+    is_answer = getattr(error, "reply", None) is not None
+    if not is_answer or getattr(error, "refused", None):
+        return False
+    if isinstance(error, InvalidArgument):
+        is_unfit = error.field or str(error).startswith(("the request", "item "))
+        return not is_unfit
+    return not isinstance(error, DeadlineExceeded)
 
 
 def has_colour(stream: Any = None) -> bool:

@@ -47,4 +47,5 @@ def run(options: argparse.Namespace) -> int:
             " [tool.kitmsg]"
         )
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
-    return run_parent(settings.services, settings)
+    with usage():  # a port of --health that is taken
+        return run_parent(settings.services, settings)

@@ -166,7 +166,7 @@ def _query(fields: dict[str, Any]) -> str:
 def _call(name: str, request: dict[str, Any]) -> str:
     if any(isinstance(value, (dict, list)) for value in request.values()):
         text = json.dumps(request, ensure_ascii=False)
-        return shlex.join(["kitmsg", "call", name, "--json", text])
+        return shlex.join(["kitmsg", "call", name, "--data", text])
     words = [f"{key}={_plain(value)}" for key, value in request.items()]
     return shlex.join(["kitmsg", "call", name, *words])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kitmsg.discovery.subject import EndpointReport, ServiceReport
     from kitmsg.service import Kit
 
-__all__ = ["add_arguments", "run", "summarize"]
+__all__ = ["add_arguments", "run", "shown", "summarize"]
 
 _EVERY_SECONDS: Final = 1.0
 _CLEAR: Final = "\033[H\033[J"  # cursor home, and nothing below it
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
         while True:
             rows = summarize(await _find(kit, options.name))
-            text = _shown(rows)
+            text = shown(rows)
             if options.json:
                 text = to_json(rows, is_compact=options.watch)
             elif options.watch and sys.stdout.isatty():
@@ -85,7 +85,7 @@ def summarize(reports: list[ServiceReport]) -> list[dict[str, Any]]:
 
 
 def _empty(name: str) -> dict[str, Any]:
-    counts = ("instances", "requests", "errors", "shed", "in_flight", "_total")
+    counts = ("instances", "stuck", "requests", "errors", "shed", "in_flight", "_total")
     return {
         "endpoint": name,
         **dict.fromkeys(counts, 0),
@@ -99,6 +99,7 @@ def _empty(name: str) -> dict[str, Any]:
 def _add(row: dict[str, Any], endpoint: EndpointReport) -> dict[str, Any]:
     data = endpoint.data
     row["instances"] += 1
+    row["stuck"] += data.get("is_stuck") is True
     row["requests"] += endpoint.num_requests
     row["errors"] += endpoint.num_errors
     row["_total"] += endpoint.processing_time
@@ -124,11 +125,12 @@ async def _find(kit: Kit, name: str) -> list[ServiceReport]:
     return reports
 
 
-def _shown(rows: list[dict[str, Any]]) -> str:
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return the table of rows."""
     cells = [
         (
             row["endpoint"],
-            row["instances"],
+            _instances(row),
             row["requests"],
             row["errors"],
             row["shed"],
@@ -141,6 +143,11 @@ def _shown(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return table(_HEADS, cells) or "no services on this bus"
+
+
+def _instances(row: dict[str, Any]) -> str:
+    stuck = row["stuck"]
+    return f"{row['instances']} ({stuck} stuck)" if stuck else str(row["instances"])
 
 
 def _time(nanoseconds: int | None) -> str:

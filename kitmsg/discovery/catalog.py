@@ -64,6 +64,11 @@ class CatalogEndpoint:
     schema: dict[str, Any] | None
 
     @cached_property
+    def dotted(self) -> str:
+        """Its dotted name, ``service.endpoint``: as logs and metrics have it."""
+        return f"{self.service}.{self.name}"
+
+    @cached_property
     def is_idempotent(self) -> bool:
         """Whether a second call does no harm."""
         return self.metadata.get(Meta.IDEMPOTENT) == "true"
@@ -111,7 +116,6 @@ class Catalog:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
         refused: Sentences about endpoints that cannot be called.
-        is_ready: Whether everybody could be asked at least once.
     """
 
     def __init__(
@@ -124,7 +128,6 @@ class Catalog:
         self.services: dict[str, ServiceInfo] = {}
         self.endpoints: list[CatalogEndpoint] = []
         self.refused: list[str] = []
-        self.is_ready = False
         self._bus = bus
         self._on_change = on_change
         self._directory = Directory(bus, interval=interval, on_change=self._notice)
@@ -136,11 +139,15 @@ class Catalog:
         self._unwatch: Callable[[], None] | None = None
         self._is_stale = False
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether everybody was asked once, and the bus answered."""
+        return self._directory.has_heard
+
     async def start(self) -> None:
         """Look who is there, ask for their schemas, and go on watching until `stop`."""
         self._unwatch = self._bus.watch(self._on_bus)
         await self._directory.start()
-        self.is_ready = self._bus.is_connected
         self._fetch_missing()
         await asyncio.gather(*self._fetching.values())
         self._update()
@@ -170,7 +177,6 @@ class Catalog:
             if self._is_stale:  # what was said while we could not hear is lost
                 self._is_stale = False
                 await self._directory.refresh()
-                self.is_ready = self.is_ready or self._bus.is_connected
             self._fetch_missing()
             self._update()
 

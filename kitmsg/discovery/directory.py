@@ -38,6 +38,10 @@ class Directory:
         bus: What carries the messages.
         interval: Seconds between two rounds of asking everybody.
         on_change: Called after instances came or went.
+
+    Attributes:
+        has_heard: Whether the bus answered in a round yet: until then, that nobody is known
+            says nothing.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Directory:
         self.bus = bus
         self.interval = interval
         self.on_change = on_change
+        self.has_heard = False
         self._found: dict[str, ServiceInfo] = {}
         self._missed: dict[str, int] = {}
         self._gone: set[str] = set()
@@ -85,17 +90,21 @@ class Directory:
             self._task = None
 
     async def refresh(self, *, timeout: float = 1.0, stall: float = 0.1) -> None:
-        """Ask everybody now; without a connection the list stays as it was."""
+        """Ask everybody now; while the bus does not answer the list stays as it was."""
         self._gone.clear()
         try:
             answers = await find_services(self.bus, timeout=timeout, stall=stall)
+            here = {info.id for info in answers}
+            if not self.has_heard or self._found.keys() - here:
+                # Silence is absence only where the bus itself is heard.
+                await self.bus.flush(timeout)
         except KitError as exc:
             _log.debug("discovery: %s", exc)
             return
+        self.has_heard = True
         self._age = asyncio.get_running_loop().time()
-        here = {info.id: info for info in answers if info.id not in self._gone}
         before = dict(self._found)
-        self._found.update(here)
+        self._found.update((i.id, i) for i in answers if i.id not in self._gone)
         for id_ in list(self._found):
             self._missed[id_] = 0 if id_ in here else self._missed.get(id_, 0) + 1
             if self._missed[id_] >= _MISSES:

@@ -46,7 +46,7 @@ class Entry:
     """One line of a lock.
 
     Attributes:
-        number: What stands for the name on the wire.
+        number: The number on the wire.
         type: As the generator spells it; "" for an enum's value.
         is_removed: Whether it is kept only so that its number is not given again.
     """
@@ -78,7 +78,7 @@ class Lock:
         """Return the lock that `text` is; one without lines is new.
 
         Args:
-            text: What `dump` gave.
+            text: As `dump` returned it.
             name: Name of its file, for messages.
             cure: As of the class.
 

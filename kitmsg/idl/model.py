@@ -1,7 +1,7 @@
-"""What a service says, as a small tree: the same for protobuf and for Thrift.
+"""Service definitions as a small tree: the same for protobuf and for Thrift.
 
 A JSON Schema says one thing in many ways; here each thing has one form.  `KINDS` is the
-one table of types: what each is in JSON, in protobuf and in Thrift.  `shaping.py` reads
+one table of types: what each is in JSON, in protobuf and in Thrift.  `reader.py` reads
 schemas into these values; nothing here knows a wire format.
 """
 
@@ -43,7 +43,7 @@ class Kind:
     """One row of the table of types.
 
     Attributes:
-        json: What a value of this kind is in JSON and in a message on the bus.
+        json: Its type in JSON and in a message on the bus.
         protobuf: Its type there; "" for one made by the generator.
         thrift: Its type there; "" for one made by the generator.
     """
@@ -83,7 +83,7 @@ class Shape:
     Attributes:
         kind: One of `KINDS`.
         name: Of the struct, enum or union that it is, in `ServiceShapes.types`.
-        item: What a list's items or a map's values are.
+        item: The type of a list's items or a map's values.
         is_nullable: Whether it may be null.
     """
 
@@ -99,9 +99,9 @@ class Field:
 
     Attributes:
         name: Its key in JSON; any text.
-        shape: What it holds.
+        shape: Its type.
         is_required: Whether it must be there.
-        default: What stands for it when it is left out; `MISSING` if unsaid.
+        default: Its value when it is left out; `MISSING` if the schema tells none.
         doc: For people.
     """
 
@@ -145,13 +145,19 @@ class Enum:
 
     Attributes:
         name: A CamelCase identifier, unique in its service.
-        values: As they travel; in the order of the schema.
+        values: As they travel; in the order of their declaration.
+        names: Names of the values; () where the values are names themselves.
         doc: For people.
     """
 
     name: str
     values: tuple[str | int, ...]
+    names: tuple[str, ...] = field(default=(), compare=False)
     doc: str = field(default="", compare=False)
+
+    def title(self, value: str | int) -> str:
+        """Return what generated code calls a value: its name, or itself as text."""
+        return dict(zip(self.values, self.names, strict=False)).get(value, str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +166,8 @@ class Option:
 
     Attributes:
         name: An identifier in snake case, unique in its union.
-        shape: What it holds; never null.
-        tag: What the tag field holds for this option; None in a union without.
+        shape: Its type; never null.
+        tag: Value of the tag field for this option; None in a union without.
     """
 
     name: str
@@ -201,8 +207,8 @@ class Method:
         endpoint: The endpoint's name on the bus.
         name: A CamelCase identifier, unique in its service.
         request: Name of the struct that a request is.
-        response: What a result is; None for nothing.  With a stream out, each item.
-        items: What the items of a stream in are; None without.
+        response: Type of the result; None for nothing.  With a stream out, each item.
+        items: Type of the items of a stream in; None without.
         stream: ``out``, ``in``, ``both``, or "" for one request and one response.
         codec: In which codec to call it: ``msgpack``, but ``json`` where a map goes in:
             generated types have text for keys, and only JSON reads text as any key.
@@ -223,7 +229,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class ServiceShapes:
-    """All that generators and converters know of one service.
+    """The definition of one service, for generators and converters.
 
     Attributes:
         service: Its name on the bus.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["camel", "plain", "snake", "unique"]
+__all__ = ["camel", "fold", "plain", "snake", "unique"]
 
+_MARKS: Final = re.compile(r"[^a-z0-9]")
 _HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -32,7 +33,7 @@ def unique(name: str, taken: Collection[str]) -> str:
     Case and underscores do not count, as in protobuf's rules.
 
     Args:
-        name: What is wanted.
+        name: The name that is wanted.
         taken: Names, as `plain` makes them.
     """
     chosen, number = name, 1
@@ -43,5 +44,10 @@ def unique(name: str, taken: Collection[str]) -> str:
 
 
 def plain(name: str) -> str:
-    """Return what two names must not share: neither case nor underscores count."""
+    """Return the key by which names clash: neither case nor underscores count."""
     return name.replace("_", "").lower()
+
+
+def fold(name: str) -> str:
+    """Return the key by which spellings are one name: ``getUser`` is ``get-user``."""
+    return _MARKS.sub("", name.lower())

@@ -33,7 +33,7 @@ _RESTART: Final = "restart this gateway"
 
 @dataclass(frozen=True, slots=True)
 class Made(Generic[T]):
-    """What was made of a service.
+    """A service in a format, without the endpoints that are refused.
 
     Attributes:
         result: Made of all endpoints but those that are refused; None if that is all.
@@ -44,7 +44,7 @@ class Made(Generic[T]):
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def sentences(self, service: str) -> list[str]:
-        """Return what is refused and why, once for each reason."""
+        """Return a sentence for each reason of a refusal, with its endpoints."""
         reasons: dict[str, list[str]] = {}
         for endpoint, why in self.refused.items():
             reasons.setdefault(why, []).append(f"{service}.{endpoint}")
@@ -82,7 +82,7 @@ class Numbers:
     def make(
         self, shapes: ServiceShapes, make: Callable[[ServiceShapes, Lock], T]
     ) -> Made[T]:
-        """Return what `make` makes of a service, without the endpoints it refuses.
+        """Return the result of `make` for a service, without the endpoints it refuses.
 
         Numbers are kept of what is made, and of nothing else.
 
@@ -121,7 +121,7 @@ class Numbers:
 
 
 def misfit(service: str) -> str:
-    """Return what to tell callers of a service whose schema is refused, as the log says."""
+    """Return the message for callers of a service whose schema is refused."""
     return (
         f"what {service!r} says of its types now is refused by this gateway; its log says"
         " why"

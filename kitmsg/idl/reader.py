@@ -53,7 +53,7 @@ _WIRE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one schema says: a shape, and the types with names that it is made of."""
+    """A shape read from one schema, with the named types that it is made of."""
 
     shape: Shape
     types: Mapping[str, Named]
@@ -78,10 +78,10 @@ class SchemaReader:
         self._read_shapes = 0
 
     def object(self, name: str, what: str) -> Part:
-        """Return what a schema says that has to be an object.
+        """Return the part read from a schema that has to be an object.
 
         Args:
-            name: What to call it, if it has no name or one that ends so.
+            name: Its name, if the schema has none or one that ends so.
             what: It, for messages.
 
         Raises:
@@ -93,7 +93,7 @@ class SchemaReader:
         return part
 
     def anything(self, name: str, what: str) -> Part:
-        """Return what any schema says; arguments and errors as in `object`."""
+        """Return the part read from any schema; arguments and errors as in `object`."""
         if isinstance(self._document, dict):
             self._name_definitions(name)
         shape = self._shape(self._document, name, what)
@@ -135,7 +135,7 @@ class SchemaReader:
 
         Args:
             schema: It.
-            name: What to call it, if it needs a name and has none.
+            name: Its name, if it needs one and has none.
             what: Where it is, for messages.
         """
         self._read_shapes += 1
@@ -225,7 +225,9 @@ class SchemaReader:
         if not kept:
             raise self._refuse(what, "it allows nothing")
         called = self._called(name)
-        shape = self._keep(Enum(called, tuple(dict.fromkeys(kept)), _doc(schema)))
+        unlike = tuple(dict.fromkeys(kept))
+        names = _varnames(schema, unlike)
+        shape = self._keep(Enum(called, unlike, names, _doc(schema)))
         return replace(shape, is_nullable=len(kept) < len(values))
 
     def _array(self, schema: dict[str, Any], name: str, what: str) -> Shape:
@@ -234,7 +236,7 @@ class SchemaReader:
             rest = schema.get("items", True)
             item = self._shape(rest, f"{name}Item", f"{what}{_STEP}each item")
             return Shape("list", item=item)
-        if schema.get("items", False) not in (False, True):
+        if schema.get("items", False) not in (False, True, {}):
             raise self._refuse(what, "it has items behind those that have a place")
         called = self._called(name)
         required = schema.get("minItems", 0)
@@ -353,7 +355,7 @@ class SchemaReader:
         return [option.shape for option in union.options]
 
     def _wire(self, shape: Shape, what: str) -> str:
-        """Return what a shape is in JSON."""
+        """Return the JSON type of a shape."""
         type_ = self._types.get(shape.name)
         if isinstance(type_, Struct):
             return "array" if type_.is_array else "object"
@@ -406,6 +408,15 @@ def _constant(schema: Any) -> str | int | None:
     (value,) = values
     is_tag = isinstance(value, (str, int)) and not isinstance(value, bool)
     return value if is_tag else None
+
+
+def _varnames(schema: dict[str, Any], values: tuple[str | int, ...]) -> tuple[str, ...]:
+    """Return the names of an enum's values; () if the schema has not one for each."""
+    names = schema.get("x-enum-varnames")
+    if not isinstance(names, list) or len(names) != len(values):
+        return ()
+    is_text = all(isinstance(each, str) for each in names)
+    return tuple(names) if is_text and len(set(names)) == len(names) else ()
 
 
 def _doc(schema: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""From JSON Schemas to shapes: each thing that can be said has one form afterwards.
+"""Reads the JSON Schemas of a service's endpoints into one definition.
 
-It reads what `kitmsg.schema.jsonschema` writes, what pydantic writes, and most of what
-people write by hand.  What is left out: bounds, patterns and lengths, which the service
-itself checks, and fields of an object beyond those it names.  What no generator could
-carry is refused, with the endpoint and the field.
+Schemas as `kitmsg.schema.jsonschema` and pydantic write them, and most that people write by
+hand, are read.  Left out are bounds, patterns and lengths, which the service itself checks,
+and fields of an object beyond those it names.  A schema that no generator could carry is
+refused, with the endpoint and the field.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _has_map(part: Part | None) -> bool:
 
 
 def _read(where: str, endpoint: Described, name: str) -> dict[str, Part]:
-    """Return what the schemas of an endpoint say, by what they are of.
+    """Return the parts read from the schemas of an endpoint, by ``request`` and so on.
 
     Raises:
         ValueError: It has none, or one that cannot be carried.
@@ -172,7 +172,7 @@ class _Merged:
 
         Args:
             prefix: In front of a name that means something else here.
-            part: What to take in.
+            part: Of one schema.
         """
         names = {
             local: local

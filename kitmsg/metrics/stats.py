@@ -32,7 +32,7 @@ BOUNDS_SECONDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-"""Upper bounds of the histograms of durations that Prometheus gets, in seconds."""
+"""Upper bounds of every histogram of durations that a backend gets, in seconds."""
 
 
 def _bucket(duration_ns: int) -> int:
@@ -59,6 +59,7 @@ class Snapshot:
     Attributes:
         requests: Turns that ran, failed ones included.
         errors: Asks that were answered with an error, those shed and refused included.
+        codes: Those by code.
         expired: Asks dropped unread because their deadline had passed.
         cancelled: Turns ended because their caller gave up or their time was up.
         shed: Asks refused because the mailbox was full.
@@ -71,6 +72,7 @@ class Snapshot:
 
     requests: int
     errors: int
+    codes: dict[str, int]
     expired: int
     cancelled: int
     shed: int
@@ -88,6 +90,7 @@ class EndpointStats:
         "buckets",
         "callers",
         "cancelled",
+        "codes",
         "errors",
         "expired",
         "invalid",
@@ -107,6 +110,7 @@ class EndpointStats:
         self.last_error = ""
         self.buckets = [0] * len(BOUNDS_NS)
         self.callers: dict[str, int] = {}
+        self.codes: dict[str, int] = {}
 
     def observe(self, duration_ns: int) -> None:
         """Count one turn that took `duration_ns` nanoseconds."""
@@ -119,6 +123,7 @@ class EndpointStats:
     def failed(self, code: str, text: str) -> None:
         """Count an error answer; of `text` is kept what any report can hold."""
         self.errors += 1
+        self.codes[code] = self.codes.get(code, 0) + 1
         clean = text[:_MAX_TEXT].encode(errors="replace").decode()
         self.last_error = f"{code}:{clean}"
 
@@ -134,6 +139,7 @@ class EndpointStats:
         return Snapshot(
             requests=self.requests,
             errors=self.errors,
+            codes=dict(self.codes),
             expired=self.expired,
             cancelled=self.cancelled,
             shed=self.shed,

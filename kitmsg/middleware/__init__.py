@@ -1,15 +1,15 @@
 """Behaviour around endpoints; one file, one middleware, one shape.
 
-    timeout      gives up on a call after a while
-    retry        tries again what failed for a reason that passes; has a budget
-    breaker      stops calling a peer that keeps failing            (extra: breaker)
-    rate_limit   so many calls a second, at once or by waiting
-    bulkhead     so many calls at once, with a bounded queue
-    auth         only from somebody who is known                    (extra: auth)
-    log          one structured line for each call
-    metrics      counts and times calls for Prometheus              (extra: prometheus)
+    timeout.py     gives up on a call after a while
+    retry.py       tries again what failed for a reason that passes; has a budget
+    breaker.py     stops calling a peer that keeps failing            (extra: breaker)
+    ratelimit.py   so many calls a second, at once or by waiting
+    bulkhead.py    so many calls at once, with a bounded queue
+    auth.py        only from somebody who is known                    (extra: auth)
+    log.py         one structured line for each call
+    metrics.py     counts and times calls for Prometheus              (extra: prometheus)
 
-Each is a function that takes options and returns a `kitmsg.endpoint.Middleware`; each
+Each is a function that takes options and returns a `kitmsg.endpoints.Middleware`; each
 works on both sides, around a server's endpoint or a client's (`auth` on the server's
 only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of them knows
 another.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from kitmsg.auth import Principal, Refused
+from kitmsg.auth import Principal, Refused, Verifier
 from kitmsg.auth.header import Authenticator
+from kitmsg.endpoints import Middleware
 from kitmsg.wire import AUTHORIZATION, PRINCIPAL
 
 if TYPE_CHECKING:
-    from kitmsg.auth import Verifier
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["auth"]
 

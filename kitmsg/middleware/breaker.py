@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import BusinessError, Code, Unavailable, code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["breaker"]
 
@@ -102,9 +102,11 @@ class _Gate:
         left = self.circuit.opened_at + self._reset - asyncio.get_running_loop().time()
         name = ctx.endpoint or "the peer"
         if left > 0:
-            raise Unavailable(f"circuit open: {name} keeps failing", retry_after=left)
+            shut = Unavailable(f"circuit open: {name} keeps failing", retry_after=left)
+            raise shut.before(ctx.endpoint)
         if self.is_tried:
-            raise Unavailable(f"circuit half-open: another call is trying {name}")
+            tried = Unavailable(f"circuit half-open: another call is trying {name}")
+            raise tried.before(ctx.endpoint)
         self.is_tried = True
         self.circuit.half_open()
         return True

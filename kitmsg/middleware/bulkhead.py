@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["bulkhead"]
 
@@ -23,8 +24,8 @@ class _Seats:
         self._queue = queue
         self._waiting = 0
 
-    async def take(self, deadline: float | None) -> None:
-        """Take a seat, in order of arrival.
+    async def take(self, deadline: float | None, endpoint: str) -> None:
+        """Take a seat for a call of `endpoint`, in order of arrival.
 
         Raises:
             ResourceExhausted: As many wait as may.
@@ -34,15 +35,15 @@ class _Seats:
             await self._semaphore.acquire()  # does not wait
             return
         if self._waiting >= self._queue:
-            raise ResourceExhausted(
-                f"{self._concurrency} calls run and {self._waiting} wait already"
-            )
+            full = f"{self._concurrency} calls run and {self._waiting} wait already"
+            raise ResourceExhausted(full).before(endpoint)
         self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 await self._semaphore.acquire()
         except TimeoutError as exc:
-            raise DeadlineExceeded("no place came free before the deadline") from exc
+            late = DeadlineExceeded("no place came free before the deadline")
+            raise late.before(endpoint) from exc
         finally:
             self._waiting -= 1
 
@@ -73,7 +74,7 @@ def bulkhead(concurrency: int, *, queue: int = 0) -> Middleware:
         seats = _Seats(concurrency, queue)
 
         async def seated(ctx: Context, request: Req) -> Resp:
-            await seats.take(ctx.deadline)
+            await seats.take(ctx.deadline, ctx.endpoint)
             try:
                 return await call(ctx, request)
             finally:

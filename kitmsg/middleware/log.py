@@ -10,11 +10,12 @@ import logging
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import Code, KitError, code_of
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["log"]
 

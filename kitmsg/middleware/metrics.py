@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary
 
+from kitmsg.context import Context
+from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 from kitmsg.errors import Code, code_of
+from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
-
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+else:
+    CollectorRegistry = Any  # of an extra, which need not be there to read the types
 
 __all__ = ["metrics"]
 
-# From a call in memory to the default deadline and beyond, in seconds.
-_BOUNDS: Final = (
-    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
-    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
+_LABELS: Final = ("service", "endpoint", "code")
 
 
 class _Recorder:
@@ -34,40 +32,45 @@ class _Recorder:
         self._requests = requests
         self._duration = duration
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._timers: dict[str, Histogram] = {}
+        self._timers: dict[tuple[str, str], Histogram] = {}
 
     def record(self, endpoint: str, code: str, seconds: float) -> None:
         """Count one call of `endpoint` that ended with `code` after `seconds`."""
-        counter = self._counters.get((endpoint, code))
+        key = endpoint, code
+        counter = self._counters.get(key)
         if counter is None:
-            counter = self._requests.labels(endpoint, code)
-            self._counters[endpoint, code] = counter
+            labels = (endpoint.partition(".")[0], endpoint, code)
+            counter = self._counters[key] = self._requests.labels(*labels)
+            self._timers[key] = self._duration.labels(*labels)
         counter.inc()
-        timer = self._timers.get(endpoint)
-        if timer is None:
-            timer = self._timers[endpoint] = self._duration.labels(endpoint)
-        timer.observe(seconds)
+        self._timers[key].observe(seconds)
 
 
 # A registry refuses a second metric of the same name; `metrics()` may be used twice.
-_recorders: WeakKeyDictionary[CollectorRegistry, _Recorder] = WeakKeyDictionary()
+_recorders: WeakKeyDictionary[CollectorRegistry, dict[str, _Recorder]] = (
+    WeakKeyDictionary()
+)
 
 
-def metrics(registry: CollectorRegistry | None = None) -> Middleware:
+def metrics(
+    registry: CollectorRegistry | None = None,
+    *,
+    side: Literal["server", "client"] = "server",
+) -> Middleware:
     """Keep two metrics of every call.
 
-    The counter ``kitmsg_endpoint_requests_total`` has the labels ``endpoint`` and
-    ``code`` (``ok``, or the error's); the histogram
-    ``kitmsg_endpoint_duration_seconds`` has ``endpoint``.  Labels never come from a
-    request.
+    The counter ``kitmsg_server_requests_total`` and the histogram
+    ``kitmsg_server_duration_seconds`` have the labels ``service``, ``endpoint`` (its
+    dotted name) and ``code`` (``ok``, or the error's).  Labels never come from a request.
 
     Args:
         registry: Where to register them; None for prometheus-client's default.
+        side: Around which side's calls it stands; the word in the names.
 
     Raises:
         ImportError: prometheus-client is not installed.
     """
-    recorder = _recorder(registry)
+    recorder = _recorder(registry, side)
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
         async def measured(ctx: Context, request: Req) -> Resp:
@@ -89,8 +92,8 @@ def metrics(registry: CollectorRegistry | None = None) -> Middleware:
     return wrap
 
 
-def _recorder(registry: CollectorRegistry | None) -> _Recorder:
-    """Return the recorder of `registry`, made when it is first asked for."""
+def _recorder(registry: CollectorRegistry | None, side: str) -> _Recorder:
+    """Return the recorder of a side in `registry`, made when it is first asked for."""
     try:
         from prometheus_client import REGISTRY, Counter, Histogram
     except ImportError as exc:
@@ -98,20 +101,21 @@ def _recorder(registry: CollectorRegistry | None) -> _Recorder:
             "metrics() needs prometheus-client: pip install 'kitmsg[prometheus]'"
         ) from exc
     place = REGISTRY if registry is None else registry
-    if place not in _recorders:
-        _recorders[place] = _Recorder(
+    recorders = _recorders.setdefault(place, {})
+    if side not in recorders:
+        recorders[side] = _Recorder(
             Counter(
-                "kitmsg_endpoint_requests",
+                f"kitmsg_{side}_requests",
                 "Calls, by how they ended.",
-                ("endpoint", "code"),
+                _LABELS,
                 registry=place,
             ),
             Histogram(
-                "kitmsg_endpoint_duration_seconds",
+                f"kitmsg_{side}_duration_seconds",
                 "Time from call to response.",
-                ("endpoint",),
+                _LABELS,
                 registry=place,
-                buckets=_BOUNDS,
+                buckets=BOUNDS_SECONDS,
             ),
         )
-    return _recorders[place]
+    return recorders[side]

@@ -8,16 +8,16 @@ a shared store, which this is not.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.context import Context
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import ResourceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["Buckets", "rate_limit"]
 
@@ -115,7 +115,7 @@ def rate_limit(
                     raise ResourceExhausted(
                         f"over the limit of {per_second:g} calls a second",
                         retry_after=delay,
-                    )
+                    ).before(ctx.endpoint)
             buckets.take(who, now)
             if delay:
                 await asyncio.sleep(delay)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.errors import Code, Disconnected, KitError
+from kitmsg.endpoints import Middleware
+from kitmsg.errors import Code, KitError
 from kitmsg.schema.calls import StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
     from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["RetryBudget", "full_jitter", "retry"]
 
@@ -81,8 +81,11 @@ def retry(
     not begun: the error is raised at once.  The error raised is the last one; its
     ``__cause__`` is the one before, its notes tell every attempt.
 
-    An ask that may have been carried out is repeated only when `idempotent`: that is
-    one that timed out, and one that was sent before the connection was lost.
+    A call whose work may have begun is repeated only when `idempotent`.  Without that it is
+    repeated where it certainly never began (`KitError.refused`): nobody listened, it was
+    not sent, or the service refused it before its turn.  Around a service's own method that
+    is the method's turn, so an error of a call that the method makes is not repeated there:
+    put the retry around that call.
 
     Args:
         attempts: Most calls in all, the first one included; at least 1.
@@ -114,8 +117,10 @@ def retry(
         ceiling = min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
         return (error.retry_after or 0.0) + jitter(ceiling)
 
-    def is_worth_it(error: KitError, request: Any) -> bool:
-        if isinstance(error, Disconnected) and error.sent and not idempotent:
+    def is_worth_it(error: KitError, ctx: Context, request: Any) -> bool:
+        # In a turn the error may be one that the turn's own work let through.
+        is_ours = ctx.message is None or error.refused == ctx.endpoint
+        if not (idempotent or (error.refused and is_ours)):
             return False
         if isinstance(request, StreamRequest) and request.has_begun:
             return False  # items that went cannot be had again
@@ -131,7 +136,7 @@ def retry(
                     past.append(error)
                     wait = delay(len(past), error)
                     if (
-                        not is_worth_it(error, request)
+                        not is_worth_it(error, ctx, request)
                         or len(past) >= attempts
                         or not _is_in_time(ctx, wait)
                     ):

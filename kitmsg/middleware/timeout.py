@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from kitmsg.context import Context, current, enter
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+    from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["timeout"]
 

@@ -7,9 +7,17 @@
     instances.py    plain values validated against a JSON Schema
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
+    constraints.py  constraints of annotated_types and pydantic, as msgspec's
+    classes.py      what the user's own classes say, checked: defaults, keys, constraints
+    typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire
     validate.py     checks beyond msgspec's, at any depth of a request
-    jsonschema.py   JSON Schema of types
+    integers.py     integers that are written as floats
+    results.py      results encoded, and held to their annotation
+    jsonschema.py   JSON Schema of types, tidied; hashes
+    generator.py    JSON Schema of types, as they go in or come out
+    components.py   the named classes of a type, and their names
+    objects.py      JSON Schemas of callers who take and give objects only
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
 

@@ -51,6 +51,8 @@ class Shape(NamedTuple):
         is_async: Whether the method is a coroutine function.
         streams: Whether it takes a stream or gives one.
         items: Name of the parameter that takes a stream; "" for none.
+        is_wrapped: Whether a coroutine function is underneath, so that what is called
+            never blocks but may hide a coroutine.
     """
 
     names: tuple[str, ...]
@@ -61,6 +63,7 @@ class Shape(NamedTuple):
     is_async: bool
     streams: bool = False
     items: str = ""
+    is_wrapped: bool = False
 
 
 def adapt(method: Callable[..., Any], shape: Shape) -> Adapter:
@@ -72,7 +75,9 @@ def adapt(method: Callable[..., Any], shape: Shape) -> Adapter:
     if shape.streams:
         return _streaming(method, shape)
     call = _choose(shape)(method, shape)
-    return call if shape.is_async else _threaded(call)
+    if shape.is_async:
+        return call
+    return _unwrapped(call) if shape.is_wrapped else _threaded(call)
 
 
 _Call: TypeAlias = Callable[[Any, Any], Any]
@@ -137,6 +142,14 @@ def _streaming(method: Callable[..., Any], shape: Shape) -> Adapter:
         given = {items: request.items} if items else {}
         result = rest(ctx, request.request, **given)
         # A generator function gives its iterator at once, a coroutine function awaited.
+        return await result if inspect.isawaitable(result) else result
+
+    return run
+
+
+def _unwrapped(call: _Call) -> Adapter:
+    async def run(ctx: Any, request: Any) -> Any:
+        result = call(ctx, request)
         return await result if inspect.isawaitable(result) else result
 
     return run

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import msgspec.inspect as mi
 
-from kitmsg.schema.types import children
+from kitmsg.codec import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from kitmsg.codec import join, refusal, unknown_field
+from kitmsg.codec import as_step, join, refusal, unknown_field
 from kitmsg.schema.pointers import lookup
 
 __all__ = ["validator"]
@@ -143,8 +143,8 @@ class _Compiler:
                 field = fields.get(name, rest)
                 if field is None:
                     problem = unknown_field(list(fields))
-                    raise refusal(join(path, str(name)), problem)
-                found[name] = field(item, join(path, str(name)))
+                    raise refusal(join(path, as_step(str(name))), problem)
+                found[name] = field(item, join(path, as_step(str(name))))
             return found
 
         return fit

@@ -10,23 +10,24 @@ import hashlib
 import json
 from typing import Any
 
-import msgspec
-
-from kitmsg.codec import is_pydantic
+from kitmsg.schema.generator import Mode, generate
 from kitmsg.schema.types import FLOAT_MAX, INT_MAX, INT_MIN
 
 __all__ = ["closed", "digest", "json_schema"]
 
-_REF = "#/$defs/{name}"
 _MAPS = ("properties", "$defs", "patternProperties")
 _DATA = ("default", "enum", "const", "examples")
 
 
-def json_schema(type_: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a type, its named types under ``$defs``."""
-    (schema,), definitions = msgspec.json.schema_components(
-        [type_], schema_hook=_custom, ref_template=_REF
-    )
+def json_schema(type_: Any, mode: Mode = "serialization") -> dict[str, Any]:
+    """Return the JSON Schema of a type, its named types under ``$defs``.
+
+    Args:
+        type_: The type.
+        mode: ``validation`` for what goes into a service, ``serialization`` for what comes
+            out of it: pydantic models differ in the two.
+    """
+    schema, definitions = generate(type_, mode)
     hoisted: dict[str, Any] = {}
     schema = _tidy(schema, hoisted)
     named = {name: _tidy(item, hoisted) for name, item in definitions.items()}
@@ -52,19 +53,6 @@ def digest(*schemas: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _custom(type_: Any) -> dict[str, Any]:
-    """Return the schema of a class that msgspec does not know."""
-    if is_pydantic(type_):
-        schema: dict[str, Any] = type_.model_json_schema(ref_template="#/$defs/{model}")
-        for model in (schema, *schema.get("$defs", {}).values()):
-            if (
-                "properties" in model
-            ):  # the model's own word on this counts, said or not
-                model.setdefault("additionalProperties", True)
-        return schema
-    raise NotImplementedError
-
-
 def _tidy(schema: Any, hoisted: dict[str, Any]) -> Any:
     """Return `schema` without our own bounds; inner ``$defs`` move to `hoisted`."""
     if isinstance(schema, list):
@@ -80,6 +68,7 @@ def _tidy(schema: Any, hoisted: dict[str, Any]) -> Any:
         else:
             tidy[key] = _tidy(value, hoisted)
     hoisted.update(tidy.pop("$defs", {}))
+    tidy.pop("uniqueItems", None)  # a set takes an item twice, and keeps it once
     return _unbounded(tidy)
 
 

@@ -79,7 +79,7 @@ def follow(schema: Any, document: Any) -> Any:
 
 
 def resolve(schema: Any, document: Any) -> Mapping[str, Any]:
-    """Return what `follow` does; an empty schema for a broken one or no object."""
+    """Return the schema that `follow` finds; an empty one for a broken reference."""
     try:
         found = follow(schema, document)
     except BrokenReference:
@@ -143,6 +143,8 @@ def rewritten(schema: Any, rewrite: Callable[[str], str]) -> Any:
             found[key] = rewrite(value)
         elif key in _DATA:
             found[key] = value
+        elif key == "mapping" and _leads_on(value):  # of a discriminator (OpenAPI)
+            found[key] = {tag: rewrite(each) for tag, each in value.items()}
         elif key in _MAPS and isinstance(value, Mapping):
             found[key] = {
                 name: rewritten(item, rewrite) for name, item in value.items()
@@ -150,3 +152,10 @@ def rewritten(schema: Any, rewrite: Callable[[str], str]) -> Any:
         else:
             found[key] = rewritten(value, rewrite)
     return found
+
+
+def _leads_on(value: Any) -> bool:
+    """Tell whether a value names a local reference for each tag of a union."""
+    return isinstance(value, Mapping) and all(
+        isinstance(each, str) and each.startswith("#") for each in value.values()
+    )

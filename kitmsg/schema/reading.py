@@ -8,30 +8,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from kitmsg.codec import is_pydantic
 from kitmsg.schema import types
 from kitmsg.schema.calls import Shape
+from kitmsg.schema.classes import check_default
+from kitmsg.schema.constraints import translated
 from kitmsg.schema.signatures import Signature, UnknownFields, where_of
+from kitmsg.schema.typevars import bound_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["signature"]
 
 _EMPTY = inspect.Parameter.empty
+_ARGUMENT = r"^    (\w+)(?: \([^)\n]*\))?: *(.+(?:\n {5,}.+)*)"
 
 
 def signature(
     function: Callable[..., Any],
     *,
     owner: str = "",
+    name: str = "",
     skip_self: bool | None = None,
     unknown_fields: UnknownFields = "forbid",
+    variables: Mapping[Any, Any] | None = None,
 ) -> Signature:
     """Return what an endpoint made of `function` takes and gives.
 
@@ -44,14 +51,17 @@ def signature(
         function: A method, bound or not, or a plain function; async or not.
         owner: Name of the class, for messages and type names; "" takes it from
             `function`.
+        name: Name of the method, where it is not the function's own.
         skip_self: Leave the first parameter out; None finds out.
         unknown_fields: ``ignore`` lets requests have fields that nobody declared.
+        variables: What type variables in its annotations stand for.
 
     Raises:
         TypeError: An annotation is missing or has no wire form, or the kind of a
             parameter or of the function is not supported; the message says which.
     """
-    return _Reader(function, owner, skip_self, unknown_fields).read()
+    reader = _Reader(function, owner, name, skip_self, unknown_fields)
+    return reader.read(variables or {})
 
 
 class _Reader:
@@ -61,11 +71,12 @@ class _Reader:
         self,
         function: Callable[..., Any],
         owner: str,
+        name: str,
         skip_self: bool | None,
         unknown_fields: UnknownFields,
     ) -> None:
         self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name or getattr(function, "__name__", type(function).__name__)
         qualified = getattr(function, "__qualname__", self.name)
         path = qualified.rpartition("<locals>.")[2].split(".")
         self.owner = owner or (path[-2] if len(path) > 1 else "")
@@ -79,9 +90,14 @@ class _Reader:
             skip_self = first is not None and first.annotation is _EMPTY
         self.parameters = parameters[1:] if skip_self else parameters
 
-    def read(self) -> Signature:
+    def read(self, variables: Mapping[Any, Any]) -> Signature:
         self._refuse_blocking_streams()
-        hints = types.resolve(self.function, self.where)
+        names = {variable.__name__: variable for variable in variables}
+        hints = types.resolve(self.function, self.where, names)
+        hints = {
+            name: translated(bound_to(hint, variables), self._what(name))
+            for name, hint in hints.items()
+        }
         items, item = self._items(hints)
         context, wire = self._split(hints)
         response, gives = self._response(hints)
@@ -118,6 +134,7 @@ class _Reader:
             context_at=names.index(context) if context else -1,
             by_name=any(p.kind is p.KEYWORD_ONLY for p in self.parameters),
             is_async=inspect.iscoroutinefunction(self.function),
+            is_wrapped=inspect.iscoroutinefunction(inspect.unwrap(self.function)),
         )
 
     def _refuse_blocking_streams(self) -> None:
@@ -157,11 +174,17 @@ class _Reader:
             if hints[parameter.name] is not Context:
                 self._check_type(parameter.name, hints[parameter.name])
                 wire.append(parameter)
+                self._check_default(parameter, hints[parameter.name])
             elif context:
                 raise self._error(parameter.name, "is a second Context; take one")
             else:
                 context = parameter.name
         return context, wire
+
+    def _what(self, name: str) -> str:
+        """Return what a hint is about, for messages."""
+        what = "the result" if name == "return" else f"parameter {name!r}"
+        return f"{self.where}: {what}"
 
     def _error(self, name: str, problem: str) -> TypeError:
         return TypeError(f"{self.where}: parameter {name!r} {problem}")
@@ -178,6 +201,11 @@ class _Reader:
 
     def _check_type(self, name: str, annotation: Any) -> None:
         types.check(annotation, f"{self.where}: parameter {name!r}")
+
+    def _check_default(self, parameter: inspect.Parameter, annotation: Any) -> None:
+        if parameter.default is not _EMPTY:
+            bounded = types.bounded(annotation)
+            check_default(parameter.default, bounded, self._what(parameter.name))
 
     def _response(self, hints: dict[str, Any]) -> tuple[Any, bool]:
         """Return the type of the result, or of its items, and whether it is a stream."""
@@ -203,10 +231,11 @@ class _Reader:
         camel = "".join(word.capitalize() for word in self.name.split("_"))
         doc = _first_paragraph(self.function)
         keywords = any(p.kind is p.KEYWORD_ONLY for p in wire)
+        said = _arguments(self.function)
         try:
             return msgspec.defstruct(
                 f"{self.owner}{camel}Request",
-                [_field(p, hints[p.name]) for p in wire],
+                [_field(p, hints[p.name], said.get(p.name, "")) for p in wire],
                 module=self.function.__module__,
                 namespace={"__doc__": doc} if doc else None,
                 forbid_unknown_fields=self.unknown_fields == "forbid",
@@ -216,9 +245,12 @@ class _Reader:
             raise TypeError(f"{self.where}: {error}") from error
 
 
-def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
-    """Return a parameter as a field of the generated request."""
+def _field(parameter: inspect.Parameter, annotation: Any, said: str) -> Any:
+    """Return a parameter as a field of the generated request, described as `said`."""
     bounded = types.bounded(annotation)
+    marks = getattr(annotation, "__metadata__", ())
+    if said and not any(getattr(mark, "description", None) for mark in marks):
+        bounded = Annotated[bounded, msgspec.Meta(description=said)]
     default = parameter.default
     if default is _EMPTY:
         return parameter.name, bounded
@@ -247,6 +279,14 @@ def _is_object(annotation: Any) -> bool:
     if issubclass(origin, msgspec.Struct):
         return not origin.__struct_config__.array_like
     return dataclasses.is_dataclass(origin) or is_pydantic(origin)
+
+
+def _arguments(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the texts under ``Args:`` of a docstring, by parameter (Google's style)."""
+    _, _, listed = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    section = re.split(r"^(?=\S)", listed, maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.findall(_ARGUMENT, section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _first_paragraph(function: Callable[..., Any]) -> str:

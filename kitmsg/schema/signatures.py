@@ -20,12 +20,16 @@ from kitmsg.codec import (
     RAW,
     Codec,
     refusal,
+    request_encoder,
+    response_decoder,
     translate,
 )
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema import jsonschema, types, validate
 from kitmsg.schema.calls import Adapter, Shape, StreamRequest, adapt
 from kitmsg.schema.defaults import filled
+from kitmsg.schema.integers import with_integers
+from kitmsg.schema.results import result_encoder
 from kitmsg.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -195,10 +199,8 @@ class Signature:
             self._info, forbid_unknown=self.unknown_fields == "forbid"
         )
         if check is None:
-            return _guarded(decode, self._retry(codec.name, decode))
-        return _checked(
-            decode, check, validate.untyped(codec.name), self._retry(codec.name, decode)
-        )
+            return _guarded(decode, self._retry(codec.name, decode), codec.name)
+        return _checked(decode, check, self._retry(codec.name, decode), codec.name)
 
     def request_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from a request to its bytes, built once.
@@ -208,7 +210,7 @@ class Signature:
         """
         if codec.name == "raw" and self._is_blob and not self.is_single:
             return _writer(attrgetter(self.parameters[0]), self.request)
-        return _writer(codec.encoder(self.request), self.request)
+        return _writer(request_encoder(codec, self.request), self.request)
 
     def item_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return a function from bytes to an item that the caller streams.
@@ -225,12 +227,12 @@ class Signature:
         forbids = self.unknown_fields == "forbid"
         check = validate.compile_check(info, forbid_unknown=forbids)
         if check is None or codec.name == "raw":
-            return _guarded(decode, fail)
-        return _checked(decode, check, validate.untyped(codec.name), fail)
+            return _guarded(decode, fail, codec.name)
+        return _checked(decode, check, fail, codec.name)
 
     def item_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from an item that the caller streams to its bytes."""
-        return _writer(codec.encoder(self.item), self.item)
+        return _writer(request_encoder(codec, self.item), self.item)
 
     def response_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return a function from a reply's bytes to the response, built once.
@@ -240,7 +242,7 @@ class Signature:
         does not fit.
         """
         info = mi.type_info(self.response)
-        decode = filled(codec.decoder(self.response), info)
+        decode = filled(response_decoder(codec, self.response), info)
         what = types.spell(self.response)
         describe = functools.partial(validate.choices_at, info)
 
@@ -248,19 +250,18 @@ class Signature:
             problem = translate(error, codec.name, describe)
             raise DataLoss(f"the reply does not fit {what}: {problem}") from error
 
-        return _guarded(decode, fail)
+        return _guarded(decode, fail, codec.name)
 
     def response_encoder(self, codec: Codec) -> Callable[[Any], bytes]:
         """Return a function from a response to its bytes, built once.
 
-        It does not check that the value is of the annotated type: that is a type
-        checker's work, and would cost as much as the encoding.  It raises `TypeError`
-        or `ValueError`, naming the type, for a value that has no form on the wire.
+        It raises `TypeError` or `ValueError`, naming the field, for a value that does not
+        fit the annotation or has no form on the wire.
 
         Raises:
             TypeError: The codec is raw and the response is not bytes.
         """
-        return _writer(codec.encoder(self.response), self.response)
+        return result_encoder(codec, self.response)
 
     @functools.cached_property
     def _info(self) -> mi.Type:
@@ -314,7 +315,7 @@ class Signature:
 
     @functools.cached_property
     def _schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        request = jsonschema.json_schema(self.request)
+        request = jsonschema.json_schema(self.request, "validation")
         if self.unknown_fields == "forbid":
             request = jsonschema.closed(request)
         return request, jsonschema.json_schema(self.response)
@@ -329,7 +330,7 @@ class Signature:
     def _items_schema(self) -> dict[str, Any]:
         if not self.takes_items:
             return {}
-        items = jsonschema.json_schema(self.item)
+        items = jsonschema.json_schema(self.item, "validation")
         return {
             "items": jsonschema.closed(items)
             if self.unknown_fields == "forbid"
@@ -350,13 +351,16 @@ class Signature:
 
 
 def _guarded(
-    decode: Callable[[bytes], Any], fail: Callable[[bytes, BaseException], Any]
+    decode: Callable[[bytes], Any],
+    fail: Callable[[bytes, BaseException], Any],
+    codec: str,
 ) -> Callable[[bytes], Any]:
     def read(data: bytes) -> Any:
         try:
             return decode(data)
         except DECODE_ERRORS as error:
-            return fail(data, error)
+            again = with_integers(data, codec, error)
+            return fail(data, error) if again is None else read(again)
 
     return read
 
@@ -364,15 +368,18 @@ def _guarded(
 def _checked(
     decode: Callable[[bytes], Any],
     check: validate.Check,
-    untyped: Callable[[bytes], Any],
     fail: Callable[[bytes, BaseException], Any],
+    codec: str,
 ) -> Callable[[bytes], Any]:
+    untyped = validate.untyped(codec)
+
     def read(data: bytes) -> Any:
         try:
             request = decode(data)
             fault = check(untyped(data))
         except DECODE_ERRORS as error:
-            return fail(data, error)
+            again = with_integers(data, codec, error)
+            return fail(data, error) if again is None else read(again)
         if fault is not None:
             raise refusal(fault.path, fault.problem)
         return request

@@ -16,10 +16,12 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import msgspec
 import msgspec.inspect as mi
 
-from kitmsg.codec import is_pydantic
+from kitmsg.codec import children, is_pydantic
+from kitmsg.schema.classes import check_classes
+from kitmsg.schema.typevars import open_in
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "FLOAT_MAX",
@@ -27,7 +29,6 @@ __all__ = [
     "INT_MIN",
     "bounded",
     "check",
-    "children",
     "hints_of",
     "item_of",
     "local_names",
@@ -47,12 +48,19 @@ _USE = (
 )
 
 
-def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def resolve(
+    function: Callable[..., Any], where: str, names: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the annotations of `function` as types, ``Annotated`` kept.
 
     Names are looked up in the function's module; for a function inside another also in
     its closure and in the calls that are defining it.  ``Context`` and ``AsyncIterator``
     are known even where they are imported for type checkers only.
+
+    Args:
+        function: It.
+        where: Begins the message.
+        names: More names, such as the type variables of its class.
 
     Raises:
         TypeError: A name in an annotation cannot be found; it says which.
@@ -61,7 +69,7 @@ def resolve(function: Callable[..., Any], where: str) -> dict[str, Any]:
 
     plain = inspect.unwrap(function)
     module = getattr(plain, "__globals__", {})
-    local = {**local_names(plain, module), **_closure(plain)}
+    local = {**(names or {}), **local_names(plain, module), **_closure(plain)}
     for known in (Context, *_STREAMS):
         if known.__name__ not in module:
             local.setdefault(known.__name__, known)
@@ -150,6 +158,12 @@ def check(annotation: Any, what: str) -> mi.Type:
     Raises:
         TypeError: It has none; the message names the part that is to blame.
     """
+    variables = open_in(annotation)
+    if variables:
+        raise TypeError(
+            f"{what} has the type {spell(annotation)}, and nothing says what"
+            f" {variables[0].__name__} stands for; bind it, as in class Mine(Base[int])"
+        )
     try:
         info = mi.type_info(annotation)
         msgspec.json.Decoder(annotation)
@@ -164,6 +178,7 @@ def check(annotation: Any, what: str) -> mi.Type:
             f"{what} has the type {spell(annotation)}, {_blame(annotation, culprit)}"
             f" no wire form; {_USE}"
         )
+    check_classes(info, what)
     return info
 
 
@@ -181,18 +196,6 @@ def _unsupported(info: mi.Type, seen: set[int]) -> type | None:
         return None if is_pydantic(info.cls) else info.cls
     found = (_unsupported(child, seen) for child in children(info))
     return next((cls for cls in found if cls is not None), None)
-
-
-def children(info: mi.Type) -> Iterator[mi.Type]:
-    """Yield the types that `info` is directly made of."""
-    for name in ("type", "item_type", "key_type", "value_type"):
-        child = getattr(info, name, None)
-        if isinstance(child, mi.Type):
-            yield child
-    for name in ("types", "item_types"):
-        yield from getattr(info, name, ())
-    for field in getattr(info, "fields", ()):
-        yield field.type
 
 
 def spell(annotation: Any) -> str:

@@ -13,7 +13,10 @@ bounded numbers needs none.
 
 from __future__ import annotations
 
+import enum
+import functools
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -21,10 +24,17 @@ from typing import Any, TypeAlias
 import msgspec
 import msgspec.inspect as mi
 
-from kitmsg.codec import join, unknown_field
-from kitmsg.schema.types import INT_MAX, INT_MIN, children
+from kitmsg.codec import as_step, children, join, unknown_field
+from kitmsg.schema.types import INT_MAX, INT_MIN
 
-__all__ = ["Check", "Fault", "choices_at", "compile_check", "field_names"]
+__all__ = [
+    "Check",
+    "Fault",
+    "choices_at",
+    "compile_check",
+    "field_names",
+    "refuses_unknown",
+]
 
 
 class Fault:
@@ -91,6 +101,8 @@ class _Compiler:
             return _number if _open(info) else None
         if isinstance(info, mi.Metadata):
             return self.check(info.type)
+        if isinstance(info, mi.EnumType) and issubclass(info.cls, enum.Flag):
+            return _flags(info.cls)
         return _LEAVES.get(type(info)) or self._compound(info)
 
     def _compound(self, info: mi.Type) -> Check | None:
@@ -162,7 +174,14 @@ def _choose(
     if isinstance(value, list):
         found = (c for i, c in members if _is_array(i) and _has_array_tag(i, value))
         return next(found, None)
-    leaves = (mi.IntType, mi.FloatType, mi.DecimalType, mi.AnyType, mi.Metadata)
+    leaves = (
+        mi.IntType,
+        mi.FloatType,
+        mi.DecimalType,
+        mi.AnyType,
+        mi.Metadata,
+        mi.EnumType,
+    )
     return next((c for info, c in members if c and isinstance(info, leaves)), None)
 
 
@@ -201,6 +220,21 @@ def _number(value: Any) -> Fault | None:
     if isinstance(value, float) and not math.isfinite(value):
         return Fault("expected a finite number")
     return None
+
+
+def _flags(cls: type[enum.Flag]) -> Check:
+    """Return the check of flags: a number of no bits but theirs.
+
+    Python would take a negative number, and for an ``IntFlag`` any other.
+    """
+    whole = functools.reduce(operator.or_, (member.value for member in cls), 0)
+
+    def check(value: Any) -> Fault | None:
+        if isinstance(value, int) and not (value >= 0 and value | whole == whole):
+            return Fault(f"expected flags within {whole}, got {value}")
+        return None
+
+    return check
 
 
 def _decimal(value: Any) -> Fault | None:
@@ -277,12 +311,12 @@ def _object(checks: dict[str, Check | None], forbid: bool) -> Check:
         for name, item in value.items():
             if name not in checks:
                 if forbid:
-                    return Fault(unknown_field(known), str(name))
+                    return Fault(unknown_field(known), as_step(str(name)))
                 continue
             check = checks[name]
             fault = check(item) if check is not None else None
             if fault is not None:
-                return fault.at(name)
+                return fault.at(as_step(name))
         return None
 
     return walk
@@ -314,6 +348,11 @@ def _pydantic_fields(model: Any) -> dict[str, mi.Type] | None:
         if model.model_config.get("populate_by_name"):
             fields[name] = info
     return fields
+
+
+def refuses_unknown(model: Any) -> bool:
+    """Tell whether an endpoint can tell which fields a pydantic model does not know."""
+    return _pydantic_fields(model) is not None
 
 
 def _info(annotation: Any) -> mi.Type:

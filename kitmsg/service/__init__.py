@@ -1,12 +1,19 @@
 """The declarative face: a class with typed methods is a service.
 
-declare.py    `Service`, `endpoint`: what a class says of itself
-described.py  `describe`, `described_service`: services that are made at run time
-quarantine.py refuses requests that restart an instance again and again
-host.py       `ServiceHost`: serves one instance on a bus; lifecycle and supervision
-inject.py     gives a service the clients that its constructor asks for
-proxy.py      the typed client: a service's own methods, called over the bus
-kit.py        `Kit`, `connect`: one bus connection, the services and clients on it
+    declare.py       `Service`: the class that a user writes, read when it is defined
+    mark.py          `endpoint`: the decorator
+    declaration.py   `Options`, `Declaration`: one endpoint, its options checked
+    methods.py       wrappers, partials, objects and plain functions as awaited methods
+    members.py       the endpoints of a class and its bases; type variables bound
+    settings.py      the attributes of a class, checked
+    described.py     `describe`, `described_service`: services that are made at run time
+    quarantine.py    refuses requests that restart an instance again and again
+    host.py          `ServiceHost`: serves one instance on a bus; lifecycle, supervision
+    inject.py        gives a service the clients that its constructor asks for
+    proxy.py         the typed client: a service's own methods, called over the bus
+    kit.py           `Kit`, `connect`: one bus connection, the services and clients on it
+
+All that a class says is checked where it is defined.
 """
 
 from __future__ import annotations

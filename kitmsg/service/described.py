@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kitmsg.message import check_name
 from kitmsg.schema.described import described
-from kitmsg.service.declare import Declaration, Options, Service
+from kitmsg.service.declaration import Declaration, Options
+from kitmsg.service.declare import Service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -29,7 +29,7 @@ from kitmsg.discovery.subject import (
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.metrics.stats import Snapshot, quantile
-from kitmsg.service.declare import Declaration, Service
+from kitmsg.service.declare import Declaration, Service, unservable
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
@@ -65,6 +65,7 @@ class ServiceHost:
 
     Attributes:
         id: Unique name of this instance on the bus.
+        is_draining: Whether its end has begun.
         failed: Done with `RestartsExceeded` when the instance must not go on.
 
     Raises:
@@ -79,6 +80,7 @@ class ServiceHost:
         self.service = service if isinstance(service, Service) else _make(service)
         self.started = datetime.now(UTC)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_draining = False
         self._restarts: deque[tuple[float, str]] = deque()  # when, and by which request
         self._restarting: asyncio.Task[None] | None = None
         self._schemas: list[Subscription] = []
@@ -168,6 +170,12 @@ class ServiceHost:
         except BaseException:
             await self.drain(0)  # what `start` opened is put away
             raise
+        if not self._servers:
+            _log.warning(
+                "%s has no endpoint, so nobody can call it; write @endpoint before its"
+                " methods",
+                type(self.service).__name__,
+            )
         self._announce()
         self._unwatch = self.bus.watch(self._connection_changed)
         _log.info(
@@ -183,6 +191,7 @@ class ServiceHost:
         """
         limit = self.service.drain_timeout if timeout is None else timeout
         end = asyncio.get_running_loop().time() + limit
+        self.is_draining = True
         self._unwatch()
         self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
@@ -385,6 +394,9 @@ def _make(factory: Callable[[], Service]) -> Service:
         raise TypeError(
             f"{factory!r} is not a service; write a class on kitmsg.Service"
         )
+    why = unservable(factory) if isinstance(factory, type) else ""
+    if why:
+        raise TypeError(why)
     made = factory()
     if not isinstance(made, Service):
         raise TypeError(f"{factory!r} made {made!r}, which is not a kitmsg.Service")

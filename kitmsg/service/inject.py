@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_type_hints
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.service.declare import Service
@@ -21,14 +21,20 @@ from kitmsg.service.declare import Service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.service.kit import Kit
-
     Made: TypeAlias = Service | Callable[[], Service]
 
-__all__ = ["injected"]
+__all__ = ["Clients", "injected", "made_by", "needed_by"]
 
 
-def injected(service: Service | Callable[..., Service], kit: Kit) -> Made:
+class Clients(Protocol):
+    """Makes clients; a `kitmsg.service.kit.Kit`."""
+
+    def client(self, target: type[Any], /) -> Any:
+        """Return a client of a service."""
+        ...
+
+
+def injected(service: Service | Callable[..., Service], kit: Clients) -> Made:
     """Return `service`; a class or function, as one that needs no more arguments.
 
     A parameter annotated with a service class gets a client of it, one annotated with
@@ -57,6 +63,26 @@ def injected(service: Service | Callable[..., Service], kit: Kit) -> Made:
     if missing:
         raise _unknown(service, missing)
     return functools.partial(service, **found) if found else service
+
+
+def made_by(service: Service | Callable[..., Service]) -> type[Service] | None:
+    """Return the class of what is served, as far as it can be known before it is made."""
+    if isinstance(service, Service):
+        return type(service)
+    function: Any = inspect.unwrap(service)
+    made = function if inspect.isclass(function) else _hints(service).get("return")
+    if inspect.isclass(made) and issubclass(made, Service) and made is not Service:
+        return made
+    return None
+
+
+def needed_by(service: Service | Callable[..., Service]) -> list[type[Service]]:
+    """Return the services that `injected` gives clients of."""
+    if isinstance(service, Service) or not callable(service):
+        return []
+    hints = _hints(service)
+    wanted = [hints.get(name) for name in _required(service)]
+    return [w for w in wanted if inspect.isclass(w) and issubclass(w, Service)]
 
 
 def _required(service: Callable[..., Service]) -> list[str]:

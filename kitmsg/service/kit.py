@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from kitmsg.bus import Bus
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
@@ -17,9 +19,10 @@ from kitmsg.codec import (
 )
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
+from kitmsg.endpoints import Middleware
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.schema.calls import StreamRequest
-from kitmsg.service.declare import Service
+from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.proxy import make_client
@@ -29,17 +32,10 @@ from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import reply_codec
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Generator,
-        Sequence,
-    )
+    from collections.abc import Awaitable, Generator
     from types import TracebackType
 
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint, Middleware
+    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
 
 __all__ = ["DEFAULT_URL", "Kit", "connect"]
@@ -74,10 +70,14 @@ class Kit:
 
         Raises:
             TypeError: It is not a service.
-            InvalidArgument: It cannot be made: an argument is missing.
+            InvalidArgument: It cannot be made: an argument is missing; or another class of
+                its name is served here.
             Disconnected: The bus was lost meanwhile.
         """
         host = ServiceHost(self.bus, injected(service, self))
+        for other in self.hosts:
+            if not other.is_draining:
+                need_apart(type(host.service), type(other.service))
         await host.start()
         self.hosts.append(host)
         return host

@@ -76,7 +76,7 @@ class Quarantine:
             )
         return key, is_held
 
-    def check(self, _ctx: Context, message: Message) -> None:
+    def check(self, ctx: Context, message: Message) -> None:
         """Refuse a request in quarantine; a `before` of servers.
 
         Raises:
@@ -95,7 +95,7 @@ class Quarantine:
         raise FailedPrecondition(
             f"{message.subject}: this request, with hash {key}, restarted the service"
             f" {count} times in {self._window:g} s, so it is refused for a while"
-        )
+        ).before(ctx.endpoint)
 
     def _forget(self, key: str, now: float) -> None:
         """Forget what was before the window."""

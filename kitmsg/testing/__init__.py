@@ -1,8 +1,8 @@
 """Help for testing services.
 
-loop        `VirtualTimeLoop`: an event loop whose clock jumps instead of waiting
-fakes       `fake`, `fake_subject`: remote services that answer as the test says
-plugin      pytest fixtures; loaded by pytest itself, never imported from here
+loop.py     `VirtualTimeLoop`: an event loop whose clock jumps instead of waiting
+fakes.py    `fake`, `fake_subject`: remote services that answer as the test says
+plugin.py   pytest fixtures; loaded by pytest itself, never imported from here
 """
 
 from kitmsg.testing.fakes import Call, Fake, FakeEndpoint, fake, fake_subject

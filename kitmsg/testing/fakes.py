@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, translate
 from kitmsg.context import Context
 from kitmsg.errors import DataLoss, FailedPrecondition, Unimplemented
-from kitmsg.service import Service, Supervision
+from kitmsg.schema import Signature
+from kitmsg.service import Kit, Service, Supervision
 from kitmsg.transport.server import Server
 from kitmsg.transport.typed import request_codec
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from kitmsg.message import Message
-    from kitmsg.schema import Signature
-    from kitmsg.service import Kit
     from kitmsg.service.declare import Declaration
 
 __all__ = ["Call", "Fake", "FakeEndpoint", "fake", "fake_subject"]

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from kitmsg.bus import Bus
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import DeadlineExceeded, InvalidArgument, KitError, NoResponders
-from kitmsg.message import check_subject, encode_headers
+from kitmsg.context import Context
+from kitmsg.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+    ResourceExhausted,
+)
+from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
-from kitmsg.wire import CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
-
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.context import Context
-    from kitmsg.message import Message
-    from kitmsg.transport.stream import Stream
+from kitmsg.transport.stream import Stream
+from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
@@ -37,10 +41,10 @@ DEFAULT_TIMEOUT: Final = 5.0
 Before: TypeAlias = Callable[["Context", dict[str, str]], None]
 """May add headers; raising aborts the call."""
 
-After: TypeAlias = Callable[["Context", "Message"], None]
+After: TypeAlias = Callable[["Context", Message], None]
 """Sees the reply before it is decoded, errors too."""
 
-ErrorDecoder: TypeAlias = Callable[["Context", "Message"], Exception | None]
+ErrorDecoder: TypeAlias = Callable[["Context", Message], Exception | None]
 """Returns the error that a reply tells of; None for a success."""
 
 Hint: TypeAlias = Callable[[str], Awaitable[str]]
@@ -111,7 +115,9 @@ class Caller:
         self._hint = hint
         self._is_kit = is_kit
 
-    async def ask(self, ctx: Context, data: bytes) -> Message:  # noqa: PLR0912
+    async def ask(  # noqa: PLR0912, PLR0915
+        self, ctx: Context, data: bytes
+    ) -> Message:
         """Send a request and return its reply, which is no error.
 
         Raises:
@@ -132,6 +138,10 @@ class Caller:
             reply = await self.bus.request(self.subject, data, left, block)
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
+        except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
+            if not getattr(exc, "sent", False):
+                exc.refused = self.name
+            raise
         except InvalidArgument:
             if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
                 raise
@@ -145,7 +155,7 @@ class Caller:
         if reply.header_block or self._reads_body:
             error = self._error_decoder(ctx, reply)
             if error is not None:
-                raise error
+                raise self._told(reply, error)
         return reply
 
     async def open(self, ctx: Context, data: bytes) -> Stream:
@@ -193,7 +203,15 @@ class Caller:
 
     def error_in(self, ctx: Context, message: Message) -> Exception | None:
         """Return the error that a reply, or the end of a stream, tells of; else None."""
-        return self._error_decoder(ctx, message)
+        error = self._error_decoder(ctx, message)
+        return None if error is None else self._told(message, error)
+
+    def _told(self, reply: Message, error: Exception) -> Exception:
+        """Return the error of a reply, marked where the work never began."""
+        if isinstance(error, KitError) and reply.header_block:
+            is_refusal = reply.headers.get(BEGAN) == "no"
+            error.refused = self.name if is_refusal else ""
+        return error
 
     async def _ask_long(self, data: bytes, left: float, block: bytes) -> Message:
         return await transfer.request(
@@ -203,7 +221,7 @@ class Caller:
     async def _unheard(self, error: NoResponders) -> KitError:
         """Return the error for a subject without subscribers, with a hint."""
         hint = await self._hint(self.subject) if self._hint else ""
-        return NoResponders(self.subject, hint)
+        return NoResponders(self.subject, hint).before(self.name)
 
     def _until(self, left: float) -> float:
         """Return the seconds that a call may take, `left` of them until its deadline."""
@@ -212,7 +230,10 @@ class Caller:
 
     def _check_left(self, left: float) -> None:
         if left <= 0:
-            raise DeadlineExceeded(f"no time left to call {self.name}; it was not sent")
+            late = DeadlineExceeded(
+                f"no time left to call {self.name}; it was not sent"
+            )
+            raise late.before(self.name)
 
     def _headers(self, ctx: Context, left: float | None) -> bytes:
         """Return the header block of a call with `left` seconds to go; None for no end."""

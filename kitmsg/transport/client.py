@@ -6,8 +6,9 @@ Phases, in Go kit's order: encode, before, send, after, decode, finalizer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, TypeAlias
+from typing import Generic, TypeAlias
 
+from kitmsg.bus import Bus
 from kitmsg.context import Context
 from kitmsg.endpoints import Endpoint, Req, Resp
 from kitmsg.transport import transfer
@@ -19,10 +20,7 @@ from kitmsg.transport.caller import (
     ErrorDecoder,
     Hint,
 )
-
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.transport.typed import Decode, Encode
+from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["Client", "Finalizer"]
 

@@ -8,31 +8,57 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context
 from kitmsg.errors import Disconnected, KitError, Unimplemented
 from kitmsg.mailbox import Mailbox
 from kitmsg.threads import Beside
+from kitmsg.transport.lateness import Lateness
 from kitmsg.transport.replies import encode_error
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher
 from kitmsg.wire import CANCEL, DIRECT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from kitmsg.bus import Bus, Subscription
+    from kitmsg.bus import Subscription
     from kitmsg.message import Message
-    from kitmsg.transport.server import Server
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Served"]
 
 _log = logging.getLogger("kitmsg.transport")
 
 _UNLIMITED: Final = 1 << 30
 _FLUSH_SECONDS: Final = 1.0  # for a bus that hangs, when there is no time left
+
+
+class Served(Protocol):
+    """A server, as its intake knows it; see `kitmsg.transport.server.Server`."""
+
+    @property
+    def subject(self) -> str:
+        """The subject of its requests."""
+        ...
+
+    @property
+    def queue(self) -> str:
+        """Its own queue group; "" for that of the intake."""
+        ...
+
+    def receive(self, message: Message, /) -> None:
+        """Take a request."""
+        ...
+
+    def cancel(self, reply: str, /) -> bool:
+        """End the turn that would answer on `reply`; False if there is none."""
+        ...
+
+    async def wind_down(self, seconds: float, /) -> None:
+        """Wait for what goes on after its turns."""
+        ...
 
 
 class Intake:
@@ -87,7 +113,8 @@ class Intake:
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
-        self.servers: dict[str, Server] = {}
+        self.lateness = Lateness()
+        self.servers: dict[str, Served] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []
         self._is_open = False
@@ -97,7 +124,7 @@ class Intake:
         """Whether the queue group's messages come here now."""
         return bool(self._group)
 
-    def add(self, server: Server) -> None:
+    def add(self, server: Served) -> None:
         """Receive for one more server; before `start`.
 
         Raises:
@@ -196,9 +223,6 @@ class Intake:
             self.bus.publish(message.reply, data, "", header_block)
 
     def _cancelled(self, message: Message) -> None:
-        reply = message.data.decode("ascii", "replace")
-        if self.fetcher.cancel(reply):
-            return
-        for server in self.servers.values():
-            if server.cancel(reply):
-                return
+        for reply in message.data.decode("ascii", "replace").split("\n"):
+            if not self.fetcher.cancel(reply):
+                any(server.cancel(reply) for server in self.servers.values())

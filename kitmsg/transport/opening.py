@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.bus import Bus
 from kitmsg.errors import (
     Cancelled,
     Code,
@@ -36,7 +37,6 @@ from kitmsg.wire import (
 )
 
 if TYPE_CHECKING:
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
 
 __all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "accept", "open_stream"]

@@ -23,6 +23,7 @@ from kitmsg.errors import (
 from kitmsg.message import Headers, Message, encode_headers
 from kitmsg.schema import error_codec
 from kitmsg.wire import (
+    BEGAN,
     CODE,
     CONTENT_TYPE,
     ERROR,
@@ -95,12 +96,18 @@ def error_code(error: BaseException, declared: ErrorTypes) -> Code:
 
 
 def encode_error(
-    error: BaseException, *, request_id: str, codec: Codec, declared: ErrorTypes
+    error: BaseException,
+    *,
+    request_id: str,
+    codec: Codec,
+    declared: ErrorTypes,
+    endpoint: str = "",
 ) -> tuple[bytes, bytes]:
     """Return the payload and header block that tell a caller of `error`.
 
     A declared error travels with its fields, any `KitError` with its code and message.
-    Anything else is `INTERNAL` and says only where to look: nothing leaks.
+    Anything else is `INTERNAL` and says only where to look: nothing leaks.  With the name of
+    the `endpoint` that answers, the caller hears too where its work never began.
     """
     data = b""
     code = error_code(error, declared)
@@ -119,6 +126,8 @@ def encode_error(
     fields[CODE] = code.value
     fields[REQUEST_ID] = one_line(request_id)
     fields.update(_facts(error))
+    if endpoint and isinstance(error, KitError) and error.refused == endpoint:
+        fields[BEGAN] = "no"
     return data, encode_headers(fields)
 
 

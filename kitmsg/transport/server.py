@@ -12,12 +12,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     BusDenied,
     Cancelled,
@@ -36,14 +38,10 @@ from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import CALLER, timeout_ms
 
-if TYPE_CHECKING:
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint
-    from kitmsg.transport.typed import Decode, Encode
-
-__all__ = ["ErrorEncoder", "OnFailure", "Server"]
+__all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -72,6 +70,8 @@ class _Turn(msgspec.Struct, eq=False):
     server: Server
     message: Message
     deadline: float | None
+    has_begun: bool = False
+    error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -81,6 +81,20 @@ class _Turn(msgspec.Struct, eq=False):
 
     def ended(self, code: Code) -> None:
         self.server.ended(self, code)
+
+
+class CancelledWithin(RuntimeError):
+    """An endpoint let out a `CancelledError`, though nobody cancelled the call.
+
+    It awaited a task of its own that was cancelled, most likely.
+    """
+
+    @classmethod
+    def by(cls, error: BaseException | None) -> CancelledWithin:
+        """Return the error to log, whose cause is `error`."""
+        made = cls("something that it awaited was cancelled, and not by the caller")
+        made.__cause__ = error
+        return made
 
 
 class Server:
@@ -148,6 +162,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
+        self._lateness = self.intake.lateness.of
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -169,7 +184,7 @@ class Server:
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:  # noqa: PLR0912
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -185,10 +200,16 @@ class Server:
                 left = limit
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
+        now = self._loop.time()
+        if message.reply:
+            left -= self._lateness(message.reply, now)
+            if left <= 0 and self._ends_late:
+                self.stats.expired += 1
+                return
         if not message.is_plain and is_elsewhere(message.header_block):
             self.intake.fetcher.start(message, left, self.receive, self._refuse)
             return
-        deadline = self._loop.time() + left if self._ends_late else None
+        deadline = now + left if self._ends_late else None
         turn = _Turn(self, message, deadline)
         if message.reply:
             self._turns[message.reply] = turn
@@ -220,6 +241,7 @@ class Server:
             self.stats.expired += 1
             self._turns.pop(message.reply, None)
             return
+        turn.has_begun = True
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
         ctx.propagates = self._propagates
@@ -240,7 +262,7 @@ class Server:
             if message.reply:
                 self.bus.respond(message, data, header_block)
         except asyncio.CancelledError as exc:
-            error = exc
+            error = turn.error = exc
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as exc:
             error = exc
@@ -262,10 +284,16 @@ class Server:
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
-            self._answer(ctx, turn.message, Unavailable(f"{self.name} is stopping"))
+            stopping = Unavailable(f"{self.name} is stopping")
+            if not turn.has_begun:
+                stopping.before(self.name)
+            self._answer(ctx, turn.message, stopping)
             return
         if code is Code.RESOURCE_EXHAUSTED:
             self._shed(turn.message)
+            return
+        if code is Code.INTERNAL:
+            self._failed(ctx, turn.message, CancelledWithin.by(turn.error))
             return
         self.stats.cancelled += 1
         if code is Code.DEADLINE_EXCEEDED:
@@ -337,7 +365,7 @@ class Server:
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
         self.stats.requests += 1
-        self._answer(self._outside(message), message, error)
+        self._answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
@@ -356,7 +384,7 @@ class Server:
                 f"{self.name} is stuck: {box.held} threads run for calls that are over"
             )
         full = ResourceExhausted(text, retry_after=wait)
-        self._answer(self._outside(message), message, full)
+        self._answer(self._outside(message), message, full.before(self.name))
 
     def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
         """Send an error reply and count it.
@@ -395,6 +423,7 @@ class Server:
             request_id=_request_id(ctx),
             codec=ctx.codec or JSON,
             declared=self._declared,
+            endpoint=self.name,
         )
 
 

@@ -22,6 +22,7 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
+from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.errors import (
     BusDenied,
@@ -36,6 +37,7 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from kitmsg.message import Message
 from kitmsg.transport.frames import (
     BEAT_FRAME,
     CANCEL_FRAME,
@@ -54,8 +56,6 @@ from kitmsg.wire import CREDIT, SEQ, STREAM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.bus import Bus
-    from kitmsg.message import Message
 
 __all__ = ["NO_RESPONDERS", "Stream"]
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from kitmsg.bus import Bus
+from kitmsg.context import Context
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     Cancelled,
     DataLoss,
@@ -19,17 +22,14 @@ from kitmsg.errors import (
 )
 from kitmsg.transport.caller import Before, Caller, Hint
 from kitmsg.transport.opening import OPEN_TIMEOUT
+from kitmsg.transport.stream import Stream
+from kitmsg.transport.typed import Decode, Encode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
-    from kitmsg.bus import Bus
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
     from kitmsg.schema.calls import StreamRequest
-    from kitmsg.transport.stream import Stream
-    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["StreamCall", "StreamClient"]
 

@@ -13,7 +13,9 @@ import logging
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.bus import Bus
 from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     Cancelled,
     Code,
@@ -26,21 +28,19 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
 from kitmsg.transport.opening import accept
-from kitmsg.transport.server import Server
+from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import STREAM, timeout_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from kitmsg.bus import Bus
-    from kitmsg.endpoints import Endpoint
-    from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg.transport.typed import Decode, Encode
 
 __all__ = ["MAX_STREAMS", "StreamServer", "sending"]
 
@@ -249,9 +249,10 @@ class StreamServer(Server):
         if isinstance(error, asyncio.CancelledError):
             if run.cut is not None:
                 return False
-            loop_ends = _is_cancelled()  # else it is the endpoint's own
-            self._end(run, Code.UNAVAILABLE if loop_ends else Code.CANCELLED)
-            return loop_ends
+            if _is_cancelled():
+                self._end(run, Code.UNAVAILABLE)
+                return True
+            error = CancelledWithin.by(error)
         if run.cut is None:
             self._failed(run.ctx, run.message, error)
         else:

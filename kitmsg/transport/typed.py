@@ -6,17 +6,15 @@ The codec of an answer is the codec of its request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
+from kitmsg.schema import Signature
 from kitmsg.transport import replies
 from kitmsg.wire import CONTENT_TYPE
-
-if TYPE_CHECKING:
-    from kitmsg.schema import Signature
 
 __all__ = [
     "Decode",

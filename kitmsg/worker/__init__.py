@@ -5,6 +5,8 @@
     load.py        imports it, and finds the services
     logs.py        lines for people or for machines
     runtime.py     serves on a bus until told to stop, then drains
+    modules.py     the folders of what it imported, for ``kitmsg dev``
+    starting.py    the order in which services start
     process.py     a worker process, seen from inside: signals, heartbeats, reports
     control.py     what parent and worker say to each other, line by line
     child.py       a worker process, seen from its parent
@@ -15,6 +17,7 @@
     lifeline.py    a worker's connection, which its parent can cut
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
+    pages.py       the small HTTP of such pages
     prometheus.py  counters as Prometheus reads them
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 

@@ -17,7 +17,7 @@ from kitmsg.worker.control import MAX_LINE, Orders, read_line, write_line
 from kitmsg.worker.lifeline import Lifeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Child"]
 
@@ -48,6 +48,7 @@ class Child:
         lifeline: Lifeline,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        on_modules: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
         self.orders = orders
         self.pid = process.pid
@@ -59,6 +60,7 @@ class Child:
         self.has_ended = False
         self.stuck: frozenset[str] = frozenset()
         self._lifeline = lifeline
+        self._on_modules = on_modules
         self._process = process
         self._writer = writer
         self._ready = asyncio.Event()
@@ -69,13 +71,17 @@ class Child:
 
     @classmethod
     async def start(
-        cls, orders: Orders, environ: Mapping[str, str] | None = None
+        cls,
+        orders: Orders,
+        environ: Mapping[str, str] | None = None,
+        on_modules: Callable[[list[str]], None] = lambda _: None,
     ) -> Child:
         """Start a worker; returns before it is ready.
 
         Args:
             orders: What it shall do.
             environ: Its environment; by default this process's.
+            on_modules: Told of the folders of its modules, if its orders want that.
         """
         shared = orders.gateway.sockets if orders.gateway else ()
         ours, theirs = socket.socketpair()
@@ -99,7 +105,7 @@ class Child:
             process.stdin.write(msgspec.json.encode(orders))
             await process.stdin.drain()
         process.stdin.close()
-        return cls(orders, process, Lifeline(line), reader, writer)
+        return cls(orders, process, Lifeline(line), reader, writer, on_modules)
 
     @property
     def is_ready(self) -> bool:
@@ -222,6 +228,8 @@ class Child:
                 self.connected = True
                 self.drain_timeout = float(event["drain_timeout"])
                 self._ready.set()
+            case "modules":
+                self._on_modules(event["folders"])
             case "failed":
                 self.failure = event
             case "report":

@@ -4,7 +4,8 @@ The worker gets its orders on its standard input, once; then both use a socket p
 
     worker -> parent   {"event": "beat", "connected": true, "draining": false, "stuck": []}
                        {"event": "ready", "endpoints": [...], "drain_timeout": 25.0}
-                       {"event": "failed", "why": "...", "is_fatal": true, "stack": "..."}
+                       {"event": "modules", "folders": [...]}
+                       {"event": "failed", "why": "...", "stack": "..."}
                        {"event": "report", "id": 7, ...}
                        {"event": "ended"}
     parent -> worker   {"ask": "report", "id": 7}
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from kitmsg.worker.settings import Settings  # noqa: TC001  # msgspec reads it
+from kitmsg.worker.settings import Settings  # msgspec reads it
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEAT_SECONDS",
     "EXIT_CONFIG",
+    "EXIT_DENIED",
     "EXIT_FAILED",
     "MAX_LINE",
     "GatewayOrders",
@@ -44,11 +46,14 @@ EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 """Exit code of a worker that fails in the same way however often it is started."""
 
+EXIT_DENIED: Final = 6
+"""Exit code of a worker that the bus does not know, or does not let in."""
+
 MAX_LINE: Final = 16 << 20
 
 
 class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with that is a gateway, or an upstream.
+    """Orders of a worker that is a gateway, or an upstream.
 
     Attributes:
         kind: Name of the plugin, such as ``http``.
@@ -66,7 +71,7 @@ class GatewayOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with.
+    """Orders of a worker.
 
     Attributes:
         targets: What to serve.
@@ -75,6 +80,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         parent: Process id of the parent.
         gateway: Which gateway to be; None for a worker that serves `targets`.
         lifeline: Descriptor of the socket for `kitmsg.worker.lifeline`.
+        tells_modules: Whether to say where its modules come from.
     """
 
     targets: tuple[str, ...]
@@ -83,6 +89,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     parent: int
     gateway: GatewayOrders | None = None
     lifeline: int = -1
+    tells_modules: bool = False
 
 
 def write_line(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:

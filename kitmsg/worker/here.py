@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from kitmsg import loops
-from kitmsg.errors import KitError
+from kitmsg.errors import KitError, PermissionDenied, Unauthenticated
 from kitmsg.service import Service
 from kitmsg.worker import logs
+from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED
 from kitmsg.worker.ending import end_without
 from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.settings import Settings, load_settings
@@ -34,7 +35,7 @@ def run_here(*services: Service | Factory) -> None:
     Raises:
         TypeError: Nothing was given, or something that is no service.
         SystemExit: With 1 when a service failed too often, with 2 and a sentence when
-            the settings or the bus's answer make serving impossible.
+            the settings make serving impossible, with 6 when the bus does not let us in.
     """
     if not services or not all(map(callable, (s for s in services if not _is(s)))):
         raise TypeError("give what to serve: kitmsg.run(Greeter())")
@@ -44,7 +45,8 @@ def run_here(*services: Service | Factory) -> None:
         is_well = loops.run(_serve(services, settings))
     except KitError as exc:
         print(f"kitmsg: {exc}", file=sys.stderr)  # noqa: T201  # the last word
-        raise SystemExit(2) from exc
+        is_denied = isinstance(exc, (PermissionDenied, Unauthenticated))
+        raise SystemExit(EXIT_DENIED if is_denied else EXIT_CONFIG) from exc
     if not is_well:
         raise SystemExit(1)
 

@@ -16,11 +16,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kitmsg.bus import Bus
 
-__all__ = ["Lifeline", "lend"]
+__all__ = ["Lender", "Lifeline"]
 
 _CONNECTED = b"+"
 _LOST = b"-"
@@ -71,26 +69,35 @@ class Lifeline:
             self._held = None
 
 
-def lend(channel: socket.socket, bus: Bus) -> Callable[[], None]:
-    """Give the parent each connection that `bus` makes, and take it back when it is lost.
+class Lender:
+    """The worker's end: gives each connection that `bus` makes, and takes lost ones back.
 
     Args:
-        channel: The worker's end.
+        channel: Where to.
         bus: Any; one that is no connection to a server lends nothing.
-
-    Returns:
-        An undo.
     """
-    fileno: Any = getattr(bus, "fileno", None)
 
-    def tell(is_up: bool) -> None:
+    def __init__(self, channel: socket.socket, bus: Bus) -> None:
+        channel.setblocking(False)
+        channel.set_inheritable(False)
+        self._channel = channel
+        self._bus = bus
+        # Inode of the socket that the parent has; 0 for none.  A descriptor's number says
+        # nothing: the next socket may get the same.
+        self._lent = 0
+        bus.watch(lambda _: self.refresh())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See which connection there is; one may give way to another without a gap."""
+        fileno: Any = getattr(self._bus, "fileno", None)
+        descriptor = fileno() if fileno is not None and self._bus.is_connected else -1
+        inode = os.fstat(descriptor).st_ino if descriptor >= 0 else 0
+        if inode == self._lent:
+            return
         with contextlib.suppress(OSError):  # the parent is gone, or has enough to read
-            if is_up and fileno is not None:
-                socket.send_fds(channel, [_CONNECTED], [fileno()])
+            if inode:
+                socket.send_fds(self._channel, [_CONNECTED], [descriptor])
             else:
-                channel.send(_LOST)
-
-    channel.setblocking(False)
-    os.set_inheritable(channel.fileno(), False)
-    tell(bus.is_connected)
-    return bus.watch(tell)
+                self._channel.send(_LOST)
+            self._lent = inode

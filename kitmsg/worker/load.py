@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from kitmsg.errors import InvalidArgument, NotFound
 from kitmsg.importpath import add_folder
 from kitmsg.service import Service
+from kitmsg.service.declare import need_apart, unservable
 from kitmsg.worker.targets import Target, locate, parse_target
 
 if TYPE_CHECKING:
@@ -47,13 +49,17 @@ def load(texts: Iterable[str]) -> list[Factory]:
     """Import targets and return what makes their services, each once.
 
     Raises:
-        InvalidArgument: A target names no service; the sentence says what is there.
+        InvalidArgument: A target names no service; the sentence says what is there.  Or two
+            have one name.
         BrokenTarget: Its code fails on import.
         NotFound: It is not there.
     """
     factories: dict[Any, None] = {}
     for text in texts:
         factories.update(dict.fromkeys(_load(parse_target(text))))
+    classes: list[Any] = [made for made in factories if inspect.isclass(made)]
+    for cls, other in itertools.combinations(classes, 2):
+        need_apart(cls, other)
     if not factories:
         raise InvalidArgument("nothing to serve: name a target such as greeter:Greeter")
     return list(factories)
@@ -67,10 +73,7 @@ def _load(target: Target) -> list[Factory]:
         return [_pick(modules[0], target)]
     found = [cls for module in modules for cls in _services(module)]
     if not found:
-        raise InvalidArgument(
-            f"{target.text} defines no service{_what_is_there(modules)};"
-            " a service is a class on kitmsg.Service"
-        )
+        raise InvalidArgument(f"{target.text} defines no service{_why(modules)}")
     return list(found)
 
 
@@ -158,6 +161,9 @@ def _pick(module: ModuleType, target: Target) -> Factory:
     for part in target.name.split("."):
         found = getattr(found, part, None)
     if inspect.isclass(found) and issubclass(found, Service):
+        why = unservable(found)
+        if why:
+            raise InvalidArgument(f"{target.text}: {why}")
         return found
     if callable(found) and not inspect.isclass(found):
         return cast("Factory", found)
@@ -174,27 +180,36 @@ def _pick(module: ModuleType, target: Target) -> Factory:
 
 
 def _services(module: ModuleType) -> list[type[Service]]:
-    """Return the services a module defines itself, in order."""
+    """Return the services a module defines itself and that can be served, in order."""
     return [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Service)
-        and value.__module__ == module.__name__
-        and value.__declarations__
+        cls
+        for cls in _written(module)
+        if issubclass(cls, Service) and cls.__declarations__ and not unservable(cls)
     ]
+
+
+def _written(module: ModuleType) -> list[type[Any]]:
+    """Return the classes that a module defines itself."""
+    classes = [value for value in vars(module).values() if inspect.isclass(value)]
+    return [cls for cls in classes if cls.__module__ == module.__name__]
+
+
+def _why(modules: list[ModuleType]) -> str:
+    """Return why there is no service in these modules, as the rest of a sentence."""
+    for cls in (cls for module in modules for cls in _written(module)):
+        if issubclass(cls, Service):
+            why = unservable(cls) or (
+                f"{cls.__name__} has no endpoint: write @endpoint before its methods"
+            )
+            return f"; {why}"
+    return f"{_what_is_there(modules)}; a service is a class on kitmsg.Service"
 
 
 def _what_is_there(modules: list[ModuleType]) -> str:
     services = [cls.__name__ for module in modules for cls in _services(module)]
     if services:
         return f"; it has {', '.join(services)}"
-    classes = [
-        name
-        for module in modules
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__
-    ]
+    classes = [cls.__name__ for module in modules for cls in _written(module)]
     return f"; it has the classes {', '.join(classes)}" if classes else ""
 
 

@@ -16,6 +16,7 @@ when it serves.  Listing the kinds imports nothing.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
@@ -44,6 +45,7 @@ __all__ = [
     "check_options",
     "listen",
     "title",
+    "until_ended",
 ]
 
 P = TypeVar("P")
@@ -52,8 +54,9 @@ P = TypeVar("P")
 class RunningGateway(Protocol):
     """A gateway that serves.
 
-    Optional members: ``reload()``, called at SIGHUP, and ``exposition() -> str``, its
-    counters as Prometheus reads them.
+    Optional members: ``reload()``, called at SIGHUP; ``exposition() -> str``, its counters
+    as Prometheus reads them; ``ended``, an `asyncio.Event` set when there is nobody left
+    to serve, as after the end of standard input.
     """
 
     @property
@@ -124,7 +127,7 @@ class UpstreamKind(Protocol):
 
         Raises:
             ValueError: The addresses and options do not fit together.
-            KitError: What the server offers cannot be read.
+            KitError: The description of the server's interface cannot be read.
         """
         ...
 
@@ -166,7 +169,7 @@ class Kinds(Generic[P]):
 
     Attributes:
         group: Name of the group.
-        noun: What one is, for messages.
+        noun: Noun for one of them, for messages.
         members: Names that the module of one must have.
     """
 
@@ -257,6 +260,12 @@ def listen(gateway: Gateway, name: str, options: Any) -> list[socket.socket]:
         raise FailedPrecondition(f"the {name} gateway runs in one process only")
     sockets: list[socket.socket] = open_sockets(options)
     return sockets
+
+
+async def until_ended(server: RunningGateway) -> None:
+    """Wait until a gateway has nobody left to serve; for ever, if it does not say."""
+    ended: asyncio.Event = getattr(server, "ended", None) or asyncio.Event()
+    await ended.wait()
 
 
 def _package(entry: EntryPoint) -> str:

@@ -23,11 +23,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg import loops
-from kitmsg.errors import InvalidArgument, KitError, NotFound, Unauthenticated
+from kitmsg.errors import (
+    InvalidArgument,
+    KitError,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from kitmsg.worker import logs
 from kitmsg.worker.control import (
     BEAT_SECONDS,
     EXIT_CONFIG,
+    EXIT_DENIED,
     EXIT_FAILED,
     MAX_LINE,
     Orders,
@@ -36,8 +43,9 @@ from kitmsg.worker.control import (
 )
 from kitmsg.worker.ending import end_without
 from kitmsg.worker.gateway import GatewayRuntime
-from kitmsg.worker.lifeline import lend
+from kitmsg.worker.lifeline import Lender
 from kitmsg.worker.load import load
+from kitmsg.worker.modules import edited_folders
 from kitmsg.worker.runtime import Runtime, process_facts
 from kitmsg.worker.upstream import UpstreamRuntime
 
@@ -50,7 +58,7 @@ __all__ = ["describe", "main"]
 
 _log = logging.getLogger("kitmsg.worker")
 
-_FATAL = (InvalidArgument, NotFound, Unauthenticated, TypeError)
+_FATAL = (InvalidArgument, NotFound, TypeError)
 
 
 def main(argv: list[str]) -> int:
@@ -81,8 +89,11 @@ def main(argv: list[str]) -> int:
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG
+    finally:
+        if orders.tells_modules:
+            _tell(channel, _modules())
     lifeline = socket.socket(fileno=orders.lifeline)
-    return loops.run(_serve(channel, lifeline, make))
+    return loops.run(_serve(channel, lifeline, make, orders))
 
 
 def _maker(orders: Orders) -> Callable[[], Runtime]:
@@ -94,6 +105,16 @@ def _maker(orders: Orders) -> Callable[[], Runtime]:
     return functools.partial(Runtime, load(orders.targets), orders.settings)
 
 
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, (Unauthenticated, PermissionDenied)):
+        return EXIT_DENIED
+    return EXIT_CONFIG if isinstance(error, _FATAL) else EXIT_FAILED
+
+
+def _modules() -> dict[str, Any]:
+    return {"event": "modules", "folders": edited_folders()}
+
+
 def failure(error: BaseException) -> dict[str, Any]:
     """Return the event that says why a worker could not start."""
     is_ours = isinstance(error, KitError)
@@ -101,16 +122,19 @@ def failure(error: BaseException) -> dict[str, Any]:
     return {
         "event": "failed",
         "why": str(error) if is_ours else f"{type(error).__name__}: {error}",
-        "is_fatal": isinstance(error, _FATAL),
         "stack": stack if is_ours else "".join(traceback.format_exception(error)),
     }
 
 
 async def _serve(
-    channel: socket.socket, lifeline: socket.socket, make: Callable[[], Runtime]
+    channel: socket.socket,
+    lifeline: socket.socket,
+    make: Callable[[], Runtime],
+    orders: Orders,
 ) -> int:
     runtime = make()
-    code = await _Worker(channel, lifeline, runtime).run()
+    worker = _Worker(channel, lifeline, runtime, tells_modules=orders.tells_modules)
+    code = await worker.run()
     await end_without(runtime.executors, code)
     return code
 
@@ -119,10 +143,17 @@ class _Worker:
     """The event loop's side of one worker process."""
 
     def __init__(
-        self, channel: socket.socket, lifeline: socket.socket, runtime: Runtime
+        self,
+        channel: socket.socket,
+        lifeline: socket.socket,
+        runtime: Runtime,
+        *,
+        tells_modules: bool = False,
     ) -> None:
         self._channel = channel
         self._lifeline = lifeline
+        self._lender: Lender | None = None  # from the moment that calls are served
+        self._tells_modules = tells_modules
         self._runtime = runtime
 
     async def run(self) -> int:
@@ -139,11 +170,10 @@ class _Worker:
         try:
             is_well = await runtime.serve(lambda: self._is_ready(writer))
         except Exception as exc:  # noqa: BLE001  # told to the parent, whatever it is
-            event = failure(exc)
-            write_line(writer, event)
+            write_line(writer, failure(exc))
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
-            return EXIT_CONFIG if event["is_fatal"] else EXIT_FAILED
+            return _exit_code(exc)
         finally:
             for task in tasks:
                 task.cancel()
@@ -154,7 +184,11 @@ class _Worker:
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         """Show the parent that this event loop turns."""
         runtime = self._runtime
+        known = 0
         while True:
+            if self._tells_modules and len(sys.modules) != known:
+                known = len(sys.modules)
+                write_line(writer, _modules())
             write_line(
                 writer,
                 {
@@ -164,6 +198,8 @@ class _Worker:
                     "stuck": runtime.stuck,
                 },
             )
+            if self._lender is not None:
+                self._lender.refresh()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _listen(
@@ -180,7 +216,7 @@ class _Worker:
     def _is_ready(self, writer: asyncio.StreamWriter) -> None:
         runtime = self._runtime
         if runtime.kit is not None and runtime.hosts:
-            lend(self._lifeline, runtime.kit.bus)
+            self._lender = Lender(self._lifeline, runtime.kit.bus)
         write_line(
             writer,
             {

@@ -1,48 +1,50 @@
-"""Workers' counters in the text format that Prometheus reads.
+"""Workers' counters as metric families: one sample per endpoint and worker.
 
-One line per endpoint and worker; adding up is Prometheus's job.  Source:
-prometheus.io, "Exposition formats".
+Adding up is Prometheus's job.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.metrics.calls import histogram, labels_of
+from kitmsg.metrics.families import Family, counter, gauge
+from kitmsg.metrics.prometheus import merge, render as render_families
 from kitmsg.metrics.stats import BOUNDS_NS, BOUNDS_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["CONTENT_TYPE", "merge", "render"]
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["render"]
 
 _COUNTERS: Final = {
     "requests": "Turns that ran, failed ones included.",
-    "errors": "Asks that were answered with an error, refused ones too.",
     "expired": "Asks dropped unread because their deadline had passed.",
     "cancelled": "Turns ended because the caller gave up or time was up.",
     "shed": "Asks refused because the mailbox was full.",
     "invalid": "Asks refused because headers or body did not fit.",
 }
-_GAUGES: Final = {
-    "running": "Turns that run now.",
-    "waiting": "Turns that wait in the mailbox.",
-    "held": "Turns whose call is over but whose thread still runs.",
+_SERVICES: Final = {
+    "running": gauge("kitmsg_server_in_flight", "Turns that run now."),
+    "waiting": gauge("kitmsg_server_waiting", "Turns that wait in the mailbox."),
+    "held": gauge(
+        "kitmsg_server_held", "Turns whose call is over but whose thread still runs."
+    ),
+    "quarantined": counter(
+        "kitmsg_server_quarantined_total",
+        "Asks refused because they had restarted the service repeatedly.",
+    ),
 }
-_QUARANTINED: Final = "Asks refused because they had restarted the service repeatedly."
 _NS: Final = 1e9
-
-
-def _cuts() -> tuple[tuple[float, int], ...]:
-    """Return, for each bound, how many of the fine buckets lie wholly below it."""
-    fine = [bound / _NS for bound in BOUNDS_NS]
-    return tuple(
-        (bound, sum(1 for upper in fine if upper <= bound)) for bound in BOUNDS_SECONDS
-    )
-
-
-_CUTS: Final = _cuts()
+_CUTS: Final = (
+    0,
+    *(bisect_right(BOUNDS_NS, bound * _NS) for bound in BOUNDS_SECONDS),
+    len(BOUNDS_NS),
+)
+"""Where the fine buckets are cut: each part lies wholly below its bound."""
 
 
 def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
@@ -53,138 +55,78 @@ def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
             process`), for each worker.
     """
     known = list(reports)
-    families = [
-        *_endpoint_families(known),
-        *_service_families(known),
-        *_worker_families(known),
-    ]
-    lines: list[str] = []
-    for name, kind, text, samples in families:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]
-    lines += merge((worker, report.get("metrics", "")) for worker, _, report in known)
-    return "\n".join(lines) + "\n"
+    page = render_families([*_endpoints(known), *_mailboxes(known), *_workers(known)])
+    lines = merge((worker, report.get("metrics", "")) for worker, _, report in known)
+    return page + "".join(f"{line}\n" for line in lines)
 
 
-def merge(pages: Iterable[tuple[int, str]]) -> list[str]:
-    """Return the lines of several pages as one page, each sample with its worker.
-
-    Args:
-        pages: Number of the worker, and its page.
-    """
-    families: dict[str, list[str]] = {}
-    for worker, page in pages:
-        family: list[str] = []
-        for line in page.splitlines():
-            if line.startswith("# HELP "):
-                family = families.setdefault(line.split(" ")[2], [])
-            if not line.startswith("#"):
-                family.append(_labelled(line, worker))
-            elif line not in family:
-                family.append(line)
-    return [line for family in families.values() for line in family]
-
-
-def _labelled(sample: str, worker: int) -> str:
-    name, brace, rest = sample.partition("{")
-    if brace:
-        return f'{name}{{worker="{worker}",{rest}'
-    name, _, value = sample.partition(" ")
-    return f'{name}{{worker="{worker}"}} {value}'
-
-
-def _endpoint_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
+def _endpoints(known: list[Any]) -> Iterator[Family]:
     points = [
-        (_labels(service=s["service"], endpoint=name, worker=worker), stats)
+        ({**labels_of(name), "service": s["service"], "worker": str(worker)}, stats)
         for worker, _, report in known
         for s in report["services"]
         for name, stats in s["endpoints"].items()
     ]
     for field, text in _COUNTERS.items():
-        name = f"kitmsg_{field}_total"
-        yield (
-            name,
-            "counter",
-            text,
-            [f"{name}{{{lab}}} {stats[field]}" for lab, stats in points],
-        )
-    name = "kitmsg_duration_seconds"
-    samples = [line for lab, stats in points for line in _histogram(name, lab, stats)]
-    yield name, "histogram", "Duration of turns.", samples
+        family = counter(f"kitmsg_server_{field}_total", text)
+        for labels, stats in points:
+            family.add(stats[field], **labels)
+        yield family
+    errors = counter(
+        "kitmsg_server_errors_total",
+        "Asks that were answered with an error, refused ones too.",
+    )
+    for labels, stats in points:
+        for code, count in sorted(stats["codes"].items()):
+            errors.add(count, **labels, code=code)
+    yield errors
+    times = Family("kitmsg_server_duration_seconds", "histogram", "Duration of turns.")
+    for labels, stats in points:
+        parts = [sum(stats["buckets"][a:b]) for a, b in pairwise(_CUTS)]
+        seconds = stats["processing_ns"] / _NS
+        times.samples += histogram(parts, seconds, labels)
+    yield times
 
 
-def _histogram(name: str, labels: str, stats: dict[str, Any]) -> Iterator[str]:
-    buckets = stats["buckets"]
-    for bound, count in _CUTS:
-        yield f'{name}_bucket{{{labels},le="{bound:g}"}} {sum(buckets[:count])}'
-    total = sum(buckets)
-    yield f'{name}_bucket{{{labels},le="+Inf"}} {total}'
-    yield f"{name}_sum{{{labels}}} {stats['processing_ns'] / _NS:.9f}"
-    yield f"{name}_count{{{labels}}} {total}"
+def _mailboxes(known: list[Any]) -> Iterator[Family]:
+    for field, empty in _SERVICES.items():
+        family = replace(empty, samples=[])
+        for worker, _, report in known:
+            for s in report["services"]:
+                family.add(s[field], service=s["service"], worker=str(worker))
+        yield family
 
 
-def _service_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
-    rows = [
-        (f"kitmsg_mailbox_{field}", field, "gauge", text)
-        for field, text in _GAUGES.items()
-    ]
-    rows.append(("kitmsg_quarantined_total", "quarantined", "counter", _QUARANTINED))
-    for name, field, kind, text in rows:
-        samples = [
-            f"{name}{{{_labels(service=s['service'], worker=worker)}}} {s[field]}"
-            for worker, _, report in known
-            for s in report["services"]
-        ]
-        yield name, kind, text, samples
-
-
-def _worker_families(known: list[Any]) -> Iterator[tuple[str, str, str, list[str]]]:
-    rows: list[tuple[str, str, str, Any]] = [
+def _workers(known: list[Any]) -> Iterator[Family]:
+    rows: list[tuple[Family, Callable[[dict[str, Any], int], float]]] = [
         (
-            "kitmsg_bus_connected",
-            "gauge",
-            "Whether the worker reaches the bus.",
+            gauge("kitmsg_bus_connected", "Whether the worker reaches the bus."),
             lambda report, _: int(report["bus"]["connected"]),
         ),
         (
-            "kitmsg_bus_reconnects_total",
-            "counter",
-            "Connections to the bus that were lost and made again.",
+            counter(
+                "kitmsg_bus_reconnects_total",
+                "Connections to the bus that were lost and made again.",
+            ),
             lambda report, _: report["bus"]["reconnects"],
         ),
         (
-            "kitmsg_worker_memory_bytes",
-            "gauge",
-            "Resident memory.",
+            gauge("kitmsg_worker_memory_bytes", "Resident memory."),
             lambda report, _: int(report["process"]["memory_bytes"]),
         ),
         (
-            "kitmsg_worker_cpu_seconds_total",
-            "counter",
-            "CPU time spent.",
+            counter("kitmsg_worker_cpu_seconds_total", "CPU time spent."),
             lambda report, _: report["process"]["cpu_seconds"],
         ),
         (
-            "kitmsg_worker_restarts_total",
-            "counter",
-            "Times the worker was started again after it died.",
+            counter(
+                "kitmsg_worker_restarts_total",
+                "Times the worker was started again after it died.",
+            ),
             lambda _, restarts: restarts,
         ),
     ]
-    for name, kind, text, read in rows:
-        yield (
-            name,
-            kind,
-            text,
-            [
-                f"{name}{{{_labels(worker=worker)}}} {read(report, restarts)}"
-                for worker, restarts, report in known
-            ],
-        )
-
-
-def _labels(**labels: object) -> str:
-    return ",".join(f'{name}="{_escape(str(text))}"' for name, text in labels.items())
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    for family, read in rows:
+        for worker, restarts, report in known:
+            family.add(read(report, restarts), worker=str(worker))
+        yield family

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.service import Kit, Service
 from kitmsg.worker.ending import THREADS
+from kitmsg.worker.starting import start_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,8 +129,7 @@ class Runtime:
             await self._end(self.kit)
 
     async def _start(self, kit: Kit) -> bool:
-        for service in self._services:
-            self.hosts.append(await kit.serve(service))
+        await start_all(kit, self._services, self.hosts)
         return True
 
     async def _until_stop(self, work: Any) -> Any:

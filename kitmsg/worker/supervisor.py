@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.worker.child import Child
-from kitmsg.worker.control import EXIT_CONFIG, EXIT_FAILED, Orders
+from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED, EXIT_FAILED, Orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +85,8 @@ class Supervisor:
         on_stop: Called when the end begins, before the workers are told.
         is_patient: Keep waiting for a `reload` when no worker can start, instead of
             ending; for development.
+        on_modules: Told of the folders that workers' modules come from; None where nobody
+            wants to know.
 
     Attributes:
         slots: One for each worker.
@@ -100,6 +102,7 @@ class Supervisor:
         gateway: GatewayOrders | None = None,
         on_stop: Callable[[], object] = lambda: None,
         is_patient: bool = False,
+        on_modules: Callable[[list[str]], None] | None = None,
     ) -> None:
         self.slots = [_Slot(index + 1) for index in range(settings.workers)]
         self.problem = ""
@@ -113,6 +116,7 @@ class Supervisor:
         self._gateway = gateway
         self._on_stop = on_stop
         self._is_patient = is_patient
+        self._on_modules = on_modules
         self._code = 0
         self._was_ready = False
         self._stopping = asyncio.Event()
@@ -257,13 +261,16 @@ class Supervisor:
         """Tell whether no worker can be expected to start: none ever did."""
         if self._was_ready:
             return False
-        return code == EXIT_CONFIG or all(slot.has_failed for slot in self.slots)
+        return code in (EXIT_CONFIG, EXIT_DENIED) or all(
+            slot.has_failed for slot in self.slots
+        )
 
     def _give_up(self, child: Child, code: int) -> None:
         if not self.problem:
             why = child.failure["why"] if child.failure else f"it {_ending(code)}"
             self.problem = why
-            self._code = EXIT_CONFIG if code == EXIT_CONFIG else EXIT_FAILED
+            is_told = code in (EXIT_CONFIG, EXIT_DENIED)
+            self._code = code if is_told else EXIT_FAILED
             _log.error("no worker can start: %s", why, extra=_stack(child))
         self._changed.set()
         if not self._is_patient:
@@ -276,8 +283,10 @@ class Supervisor:
             index=slot.index,
             parent=os.getpid(),
             gateway=self._gateway,
+            tells_modules=self._on_modules is not None,
         )
-        child = await Child.start(orders, self._environ)
+        on_modules = self._on_modules or (lambda _: None)
+        child = await Child.start(orders, self._environ, on_modules)
         if self.is_stopping:
             self._retire(child)
         return child

@@ -445,6 +445,22 @@ async def test_ignores_replies_nobody_awaits(bus: Bus) -> None:
     assert (await bus.request("twice.it", b"", 5)).data == b"1"
 
 
+async def test_an_ask_whose_time_is_up_is_taken_back(bus: Bus) -> None:
+    """Those of one service together: a storm of late calls costs few messages."""
+    got: list[Message] = []
+    asked: list[str] = []
+    bus.subscribe("_kit.cancel.shop", got.append)
+    bus.subscribe("shop.buy", lambda message: asked.append(message.reply))
+    await bus.flush()
+    asks = [bus.request("shop.buy", b"", 0.1) for _ in range(300)]
+    ends = await asyncio.gather(*asks, return_exceptions=True)
+    assert {type(end) for end in ends} == {DeadlineExceeded}
+    await bus.flush()
+    replies = [line for message in got for line in message.data.decode().split("\n")]
+    assert sorted(replies) == sorted(asked)
+    assert len(got) <= 30
+
+
 async def test_a_handler_without_a_connection_has_not_failed(
     bus: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:

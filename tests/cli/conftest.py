@@ -13,6 +13,7 @@ import kitmsg
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.cli import main
+from kitmsg.errors import Code, error_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -44,6 +45,10 @@ class Shop(Service):
     @endpoint(raises=[SoldOut])
     async def buy(self, name: str) -> None:
         raise SoldOut(name)
+
+    @endpoint
+    async def fail(self, code: str) -> None:
+        raise error_for(Code(code), "an error of its own")
 
     @endpoint
     async def echo(self, data: bytes, day: date) -> dict[str, Any]:

@@ -68,13 +68,13 @@ def dev(folder: Path) -> Iterator[Callable[..., Command]]:
     """Return what starts ``kitmsg dev`` on free ports."""
     with ExitStack() as stack:
 
-        def run(*words: str, nats_url: str = "") -> Command:
+        def run(*words: str, nats_url: str = "", **environ: str) -> Command:
             args = ["-m", "kitmsg.cli", "dev", *words]
             if "--http" not in words:
                 args += ["--http", str(free())]
             if "--nats" not in words and not nats_url:
                 args += ["--nats", str(free())]
-            environ = {"TMPDIR": str(folder / "tmp")}
+            environ = {"TMPDIR": str(folder / "tmp"), **environ}
             command = Command(args, folder, nats_url=nats_url, environ=environ)
             return stack.enter_context(command)
 
@@ -162,6 +162,68 @@ def test_a_broken_edit_keeps_the_old_worker(
     assert get(f"{url}/hello/Ann") == '"Hello, Ann!"'
     file.write_text(CODE.replace("Hello", "Again"))
     until(lambda: get(f"{url}/hello/Ann") == '"Again, Ann!"', "the good save")
+
+
+@pytest.mark.parametrize("target", ["code/greeter.py", "code", "greeter:Greeter"])
+@pytest.mark.parametrize("place", ["code/parts/deep", "beside", "installed/pkg"])
+def test_a_change_of_any_module_is_followed(
+    dev: Callable[..., Command], folder: Path, target: str, place: str
+) -> None:
+    """Of whatever the service imports: below its folder, beside it, or from elsewhere."""
+    words = folder / place / "words.py"
+    words.parent.mkdir(parents=True)
+    words.write_text("HELLO = 'Hello'\n")
+    code = CODE.replace('f"Hello, ', 'f"{words.HELLO}, ')
+    (folder / "code" / "greeter.py").write_text(f"import words\n{code}")
+    url = http_of(dev(target, PYTHONPATH=f"{folder / 'code'}:{words.parent}"))
+    assert get(f"{url}/hello/Ann") == '"Hello, Ann!"'
+    words.write_text("HELLO = 'Good day'\n")
+    until(lambda: get(f"{url}/hello/Ann") == '"Good day, Ann!"', "the new words")
+    words.write_text("nonsense(\n")
+    until(lambda: get(f"{url}/hello/Ann") == '"Good day, Ann!"', "the old worker")
+    words.write_text("HELLO = 'Again'\n")
+    until(lambda: get(f"{url}/hello/Ann") == '"Again, Ann!"', "the good save")
+
+
+def test_a_module_that_is_imported_later_is_followed(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """Also one that a call imports."""
+    (folder / "late").mkdir()
+    (folder / "late" / "words.py").write_text("HELLO = 'Hello'\n")
+    code = CODE.replace("        return", "        import words\n\n        return")
+    code = code.replace('f"Hello, ', 'f"{words.HELLO}, ')
+    (folder / "code" / "greeter.py").write_text(code)
+    command = dev("code/greeter.py", PYTHONPATH=str(folder / "late"))
+    url = http_of(command)
+    assert get(f"{url}/hello/Ann") == '"Hello, Ann!"'
+
+    def edit() -> bool:
+        if "changed:" not in command.output:  # nothing else tells that it is followed
+            (folder / "late" / "words.py").write_text("HELLO = 'Good day'\n")
+        return get(f"{url}/hello/Ann") == '"Good day, Ann!"'
+
+    until(edit, "the new words")
+
+
+def test_without_reload_broken_code_ends_it(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """There is no change to wait for: the error is the end, with a code that tells."""
+    (folder / "code" / "greeter.py").write_text("import no_such_thing\n")
+    command = dev("code/greeter.py", "--no-http", "--no-reload")
+    assert command.ends() == 2
+    assert "code/greeter.py:1: ModuleNotFoundError" in command.output
+    assert "waiting for a change" not in command.output
+
+
+def test_a_nats_url_of_long_ago_is_said(cli: Callable[..., Ran], folder: Path) -> None:
+    """Nothing answers where NATS_URL points: it says so, and what to do."""
+    target = str(folder / "code" / "greeter.py")
+    ran = cli("dev", target, "--no-http", nats_url="nats://127.0.0.1:1")
+    assert ran.code == 3
+    assert "NATS_URL is set, and nothing answers there" in ran.err
+    assert "Unset it" in ran.err
 
 
 def test_a_later_change_overtakes_one_that_hangs(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kitmsg import Kit, Service, endpoint
 from kitmsg.cli.info import signature
 from kitmsg.cli.ls import few
-from kitmsg.cli.stats import summarize
-from kitmsg.discovery.subject import EndpointReport, ServiceReport
+from kitmsg.cli.stats import shown, summarize
+from kitmsg.discovery.subject import EndpointReport, ServiceReport, find_stats
+from kitmsg.errors import DeadlineExceeded
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kitmsg.bus.memory import MemoryBus
     from tests.cli.conftest import Ran
 
 
@@ -33,6 +38,7 @@ def test_ls_lists_services(cli: Callable[..., Ran], shop: str) -> None:
         "buy",
         "count",
         "echo",
+        "fail",
         "go",
         "label",
         "price",
@@ -103,6 +109,22 @@ def test_info_shows_signatures(cli: Callable[..., Ran], shop: str) -> None:
     assert "price" in seen["schemas"]
 
 
+def test_info_fits_the_terminal(
+    cli: Callable[..., Ran], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table where it fits; else lines that are wrapped, with nothing left out."""
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = cli("info", "shop", nats_url=shop).out
+    assert re.search(r"price +shop\.price +GET /price/\{name\} +\(name: string", wide)
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = cli("info", "shop", nats_url=shop).out
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "(name: string, count: integer = ...) -> number" in " ".join(narrow.split())
+    assert set(wide.split()) - {"ENDPOINT", "SUBJECT", "HTTP", "SIGNATURE"} - {
+        "DESCRIPTION"
+    } <= set(narrow.split())
+
+
 def test_stats_counts(cli: Callable[..., Ran], shop: str) -> None:
     """Requests and errors are counted per endpoint."""
     before = _row(cli, shop, "shop.price")
@@ -112,6 +134,30 @@ def test_stats_counts(cli: Callable[..., Ran], shop: str) -> None:
     assert after["errors"] == before["errors"] + 1
     assert after["p50_ns"] > 0
     assert "shop.price" in cli("stats", nats_url=shop).out
+
+
+async def test_stats_shows_what_is_stuck(memory_bus: MemoryBus) -> None:
+    """An instance whose threads all hang takes no calls, and is counted."""
+    kit, gate = Kit(memory_bus), threading.Event()
+
+    class Stuck(Service):
+        concurrency = 1
+
+        @endpoint
+        def wait(self) -> None:
+            gate.wait(60)
+
+    for _ in range(2):
+        await kit.serve(Stuck())
+    with pytest.raises(DeadlineExceeded):
+        await kit.call("stuck.wait", timeout=0.05)
+    async with asyncio.timeout(20):
+        while not sum(row["stuck"] for row in summarize(await find_stats(kit.bus))):
+            await asyncio.sleep(0.01)
+    rows = summarize(await find_stats(kit.bus))
+    gate.set()
+    assert (rows[0]["instances"], rows[0]["stuck"]) == (2, 1)
+    assert "2 (1 stuck)" in shown(rows)
 
 
 def _row(cli: Callable[..., Ran], shop: str, name: str) -> dict[str, int]:

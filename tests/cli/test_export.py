@@ -233,7 +233,7 @@ def test_an_export_without_its_packages_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What has to be installed is in the sentence."""
-    monkeypatch.setitem(sys.modules, "kitmsg_gateways.grpc.proto", None)
+    monkeypatch.setitem(sys.modules, "kitmsg_gateways.grpc.generate", None)
     ran = cli("export", "proto", source())
     assert ran.code == 2
     assert "pip install 'kitmsg[grpc]'" in ran.err

@@ -29,7 +29,9 @@ def test_has_a_flag_for_every_option(cli: Callable[..., Ran]) -> None:
     out = cli("gateway", "http", "--help").out
     for field in dataclasses.fields(GatewayOptions):
         assert f"--{field.name.replace('_', '-')}" in out
-    assert "Most seconds that a request can ask for" in " ".join(out.split())
+    assert "Most seconds that a client or an endpoint can ask for" in " ".join(
+        out.split()
+    )
 
 
 def test_says_units_and_defaults(cli: Callable[..., Ran]) -> None:

@@ -80,8 +80,8 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
             assert len(json.load(page)["workers"]) == 2
         with urllib.request.urlopen(f"http://{health}/metrics", timeout=5) as page:
             text = page.read().decode()
-        counts = re.findall(r"_call_duration_seconds_count\{(.*)\} (\d+)", text)
-        assert sum(int(n) for at, n in counts if "shop.Shop/Price" in at) == 6
+        counts = re.findall(r"_gateway_requests_total\{(.*)\} (\d+)", text)
+        assert sum(int(n) for at, n in counts if '"shop.price"' in at) == 6
         command.send(signal.SIGTERM)
         assert command.ends() == 0
 
@@ -91,7 +91,10 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
     [
         (["--proto", "no.proto"], "there is no file no.proto"),
         (["--timeout", "0"], "timeout must be positive"),
-        (["--tls-cert", "no.pem", "--tls-key", "no.pem"], "cannot read no.pem for TLS"),
+        (
+            ["--tls-cert", "no.pem", "--tls-key", "no.pem"],
+            "cannot use the certificate in no.pem",
+        ),
         (["--forward-metadata", "x-bin"], "'x-bin' cannot be forwarded"),
         (["--lock", "no.lock"], "the lock no.lock cannot be used"),
     ],

@@ -137,6 +137,9 @@ def test_as_a_module(installed: Installed, project: Path, serving: str) -> None:
     assert installed.run("python", *call, folder=project, nats_url=serving) == safe
     words = ("-m", "kitmsg.cli", "--version")
     assert installed.run("python", *words, folder=project).startswith("kitmsg ")
+    for kind in ("http", "grpc"):
+        words = ("-m", f"kitmsg_gateways.{kind}", "--help")
+        assert "--port" in installed.run("python", *words, folder=project)
 
 
 @pytest.mark.parametrize("kind", ["proto", "thrift"])

@@ -53,7 +53,10 @@ def test_does_not_touch_what_is_there(cli: Callable[..., Ran], here: Path) -> No
     assert [path.name for path in (here / "mine").iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("name", ["json", "class", "1st", "a b"])
+@pytest.mark.parametrize(
+    "name",
+    ["json", "class", "1st", "a b", "nats", "Msgspec", "hypothesis", "google"],
+)
 def test_a_name_that_cannot_be_is_refused(
     cli: Callable[..., Ran], here: Path, name: str
 ) -> None:

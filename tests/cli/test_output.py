@@ -31,6 +31,16 @@ def test_every_code_has_an_exit_code(code: Code) -> None:
     assert exit_code(error_for(code, "")) in set(EXIT_CODES) - {0, 2}
 
 
+@pytest.mark.parametrize("code", [c for c in Code if c is not Code.DEADLINE_EXCEEDED])
+def test_an_endpoints_own_error_exits_with_1(code: Code) -> None:
+    """Whatever its code; but one of a service that did not let the request in is told apart."""
+    error = error_for(code, "")
+    usual = exit_code(error)
+    error.reply = "what told of it"
+    assert exit_code(error) == 1
+    assert exit_code(error.before("a.b")) == usual
+
+
 def test_mistakes_in_a_command_exit_with_2() -> None:
     """Inside `usage` an error is the command's, whatever its code."""
     with pytest.raises(UsageError, match="no such file") as caught, usage():

@@ -39,7 +39,7 @@ def test_a_nested_request_is_json() -> None:
     nested = schema(order=schema(sku={"type": "string"}), tags={"type": "array"})
     sample = make_sample("a.b", {"request": nested}, "", BASE)
     assert sample.call == (
-        """kitmsg call a.b --json '{"order": {"sku": "hello"}, "tags": []}'"""
+        """kitmsg call a.b --data '{"order": {"sku": "hello"}, "tags": []}'"""
     )
 
 

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
+from kitmsg_gateways.edge.admission import Connections
+from kitmsg_gateways.edge.metrics import Metrics
 from kitmsg_gateways.http import GatewayOptions
-from kitmsg_gateways.http.listener import Connections
-from kitmsg_gateways.http.metrics import Metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "edge.md").read_text()
 EDGE = ("tls_", "jwt_", "jwks_", "basic_", "auth_", "cors_", "rate_", "principal_")
@@ -37,6 +37,8 @@ def test_it_names_no_option_that_is_none() -> None:
 
 def test_its_metrics_are_those_of_the_code() -> None:
     """Each name in the table is on the page that Prometheus reads."""
-    page = Metrics(lambda: 0, lambda: 0, Connections(1)).exposition().decode()
+    metrics = Metrics("http")
+    metrics.connections = Connections(1)
+    page = metrics.exposition()
     for name in re.findall(r"^\| `(kitmsg_\w+)`", PAGE, re.MULTILINE):
         assert name in page

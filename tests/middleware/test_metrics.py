@@ -38,7 +38,8 @@ def count(
     registry: CollectorRegistry, code: str, endpoint: str = "a.b"
 ) -> float | None:
     return registry.get_sample_value(
-        "kitmsg_endpoint_requests_total", {"endpoint": endpoint, "code": code}
+        "kitmsg_server_requests_total",
+        {"service": endpoint.partition(".")[0], "endpoint": endpoint, "code": code},
     )
 
 
@@ -65,19 +66,32 @@ async def test_times_calls(
     await metrics(registry)(echo)(ctx, "hi")
     with pytest.raises(NotFound):
         await metrics(registry)(failing(NotFound("x")))(ctx, "hi")
-    name, labels = "kitmsg_endpoint_duration_seconds", {"endpoint": "a.b"}
-    assert registry.get_sample_value(f"{name}_count", labels) == 2
-    assert registry.get_sample_value(f"{name}_sum", labels) == 0.5
-    bucket = registry.get_sample_value(f"{name}_bucket", {**labels, "le": "0.25"})
-    assert bucket == 2
+    name = "kitmsg_server_duration_seconds"
+    for code in ("ok", "not_found"):
+        labels = {"service": "a", "endpoint": "a.b", "code": code}
+        assert registry.get_sample_value(f"{name}_count", labels) == 1
+        assert registry.get_sample_value(f"{name}_sum", labels) == 0.25
+        bucket = registry.get_sample_value(f"{name}_bucket", {**labels, "le": "0.25"})
+        assert bucket == 1
 
 
 async def test_the_text_format_has_both_names(registry: CollectorRegistry) -> None:
     """What Prometheus reads carries the promised names and labels."""
     await metrics(registry)(echo)(Context(endpoint="a.b"), "hi")
     text = generate_latest(registry).decode()
-    assert 'kitmsg_endpoint_requests_total{code="ok",endpoint="a.b"} 1.0' in text
-    assert 'kitmsg_endpoint_duration_seconds_count{endpoint="a.b"} 1.0' in text
+    labels = '{code="ok",endpoint="a.b",service="a"}'
+    assert f"kitmsg_server_requests_total{labels} 1.0" in text
+    assert f"kitmsg_server_duration_seconds_count{labels} 1.0" in text
+
+
+async def test_a_client_s_calls_are_another_family(registry: CollectorRegistry) -> None:
+    """Both sides may count in one process, under names that say which."""
+    await metrics(registry, side="client")(echo)(Context(endpoint="a.b"), "hi")
+    await metrics(registry)(echo)(Context(endpoint="a.b"), "hi")
+    text = generate_latest(registry).decode()
+    labels = '{code="ok",endpoint="a.b",service="a"}'
+    assert f"kitmsg_client_requests_total{labels} 1.0" in text
+    assert f"kitmsg_server_requests_total{labels} 1.0" in text
 
 
 async def test_labels_are_resolved_once(
@@ -95,7 +109,7 @@ async def test_labels_are_resolved_once(
     call = metrics(registry)(echo)
     for _ in range(5):
         await call(Context(endpoint="a.b"), "hi")
-    assert looked_up == [("a.b", "ok")]
+    assert looked_up == [("a", "a.b", "ok")]
     assert count(registry, "ok") == 5
 
 

@@ -128,10 +128,24 @@ async def test_a_limit_is_told_to_the_caller_with_the_time(kit: Kit) -> None:
 
 
 async def test_a_clients_retry_hides_a_passing_failure(kit: Kit) -> None:
-    """A client with `retry` does not see an instance that is going away."""
+    """A client with `retry` does not see a service that is just starting."""
+    client = kit.client(Stock, middleware=[retry()])
+    counting = asyncio.create_task(client.count("abc"))
+    await asyncio.sleep(0)  # it found nobody
+    stock = Stock()
+    await kit.serve(stock)
+    assert await counting == 3
+    assert len(stock.seen) == 1
+
+
+async def test_what_a_method_raised_is_not_repeated(kit: Kit) -> None:
+    """Its work has begun, whatever the code; only who says `idempotent` has it again."""
     stock = Stock()
     stock.failures = [Unavailable("draining")]
     await kit.serve(stock)
-    client = kit.client(Stock, middleware=[retry()])
-    assert await client.count("abc") == 3
-    assert len(stock.seen) == 2
+    with pytest.raises(Unavailable, match="draining"):
+        await kit.client(Stock, middleware=[retry()]).count("abc")
+    assert len(stock.seen) == 1
+    stock.failures = [Unavailable("draining")]
+    again = kit.client(Stock, middleware=[retry(idempotent=True)])
+    assert await again.count("abc") == 3

@@ -18,7 +18,6 @@ import pytest
 from kitmsg import BusinessError, Code, Context, Kit, Service, current, endpoint
 from kitmsg.codec import JSON, MSGPACK, Codec
 from kitmsg.errors import (
-    Cancelled,
     DeadlineExceeded,
     Disconnected,
     Internal,
@@ -307,9 +306,9 @@ async def test_an_error_that_cannot_be_printed(
 
 
 async def test_a_handler_that_raises_cancelled_error(kit: Kit) -> None:
-    """The caller hears `Cancelled`, nothing of the text, and the worker goes on."""
+    """The caller hears `Internal`, nothing of the text, and the worker goes on."""
     await kit.serve(Failing())
-    with pytest.raises(Cancelled) as caught:
+    with pytest.raises(Internal) as caught:
         await kit.client(Failing).fail("cancels")
     assert SECRET not in str(caught.value)
     assert await kit.client(Failing).fail("") == 1

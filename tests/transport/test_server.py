@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import kitmsg
 from kitmsg import current
 from kitmsg.errors import (
     BusDenied,
-    DeadlineExceeded,
     InvalidArgument,
+    KitError,
     NoResponders,
     PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
 )
 from kitmsg.message import Message, encode_headers
+from kitmsg.middleware import rate_limit
 from kitmsg.transport import Intake, Server
 from kitmsg.transport.transfer import MAX_BYTES
 
@@ -357,8 +361,8 @@ async def test_expired_work_is_dropped_before_decoding(kit: Kit) -> None:
     server = await serve(kit.bus, endpoint, decode=decode, intake=intake)
     first = asyncio.create_task(ask(kit.bus, b"first", 60, Kit_Timeout="60000"))
     await asyncio.sleep(0.1)
-    with pytest.raises(DeadlineExceeded):
-        await ask(kit.bus, b"second", 1, Kit_Timeout="1000")
+    block = encode_headers({"Kit-Timeout": "1000"})
+    kit.bus.publish(server.subject, b"second", "nobody.waits", block)
     await first
     await asyncio.sleep(1)
     assert decoded == [b"first"]
@@ -394,19 +398,28 @@ async def test_cancel_by_the_caller(kit: Kit) -> None:
     assert server.stats.cancelled == 2
 
 
-async def test_a_handler_may_raise_cancelled_error(kit: Kit) -> None:
-    """The caller hears CANCELLED at once, and the next is served."""
+async def test_a_task_of_the_handlers_own_is_cancelled(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller hears INTERNAL at once, the log says why, and the next is served."""
     is_first = True
 
     async def endpoint(_: Context, request: str) -> str:
         nonlocal is_first
         if is_first:
             is_first = False
-            raise asyncio.CancelledError
+            task = asyncio.create_task(asyncio.sleep(9))
+            task.cancel()
+            await task
         return request
 
     await serve(kit.bus, endpoint, intake=Intake(kit.bus, "test", concurrency=1))
-    assert (await ask(kit.bus)).headers["Kit-Code"] == "cancelled"
+    reply = await ask(kit.bus)
+    assert reply.headers["Kit-Code"] == "internal"
+    (record,) = caplog.records
+    assert "something that it awaited was cancelled" in record.message
+    assert "await task" in caplog.text
+    assert getattr(record, "request_id", "") == reply.headers["Kit-Request-Id"]
     assert (await ask(kit.bus)).data == b"ann"
 
 
@@ -459,3 +472,64 @@ async def test_two_servers_on_one_subject_of_one_intake(kit: Kit) -> None:
     Server(kit.bus, "test.upper", upper, intake=intake, **options)
     with pytest.raises(ValueError, match="two endpoints are served on 'test"):
         Server(kit.bus, "test.upper", upper, intake=intake, **options)
+
+
+class TestBegan:
+    """Whether work may have begun crosses the wire."""
+
+    async def test_a_refusal_says_that_nothing_began(self, kit):
+        """A full service, and one that stops with the request still waiting."""
+        gate = asyncio.Event()
+
+        class Slow(kitmsg.Service):
+            concurrency = 1
+            mailbox = 1
+
+            @kitmsg.endpoint
+            async def wait(self) -> None:
+                await gate.wait()
+
+        host = await kit.serve(Slow())
+        client = kit.client(Slow)
+        runs, waits = (asyncio.create_task(client.wait()) for _ in range(2))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ResourceExhausted) as full:
+            await client.wait()
+        assert full.value.refused == "slow.wait"
+        await host.drain(0.0)
+        ends = await asyncio.gather(runs, waits, return_exceptions=True)
+        assert [type(end) for end in ends] == [Unavailable, Unavailable]
+        assert [end.refused for end in ends if isinstance(end, KitError)] == [
+            "",
+            "slow.wait",
+        ]
+
+    async def test_what_a_method_lets_through_has_begun(self, kit):
+        """Though the call that it made itself never did."""
+
+        class Outer(kitmsg.Service):
+            @kitmsg.endpoint
+            async def call(self) -> None:
+                await kit.call("nobody.here")
+
+        await kit.serve(Outer())
+        with pytest.raises(Unavailable) as caught:
+            await kit.client(Outer).call()
+        assert caught.value.refused == ""
+
+    async def test_a_limit_in_front_of_the_method_never_began(self, kit):
+        """A middleware of the service refuses before the method."""
+
+        class Limited(kitmsg.Service):
+            middleware = (rate_limit(1, burst=1),)
+
+            @kitmsg.endpoint
+            async def get(self) -> int:
+                return 1
+
+        await kit.serve(Limited())
+        client = kit.client(Limited)
+        await client.get()
+        with pytest.raises(ResourceExhausted) as caught:
+            await client.get()
+        assert caught.value.refused == "limited.get"

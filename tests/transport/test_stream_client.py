@@ -66,7 +66,7 @@ class Store(Service):
         yield 1
         raise Unavailable("later")
 
-    @endpoint(middleware=[retry(5)])
+    @endpoint(middleware=[retry(5, idempotent=True)])
     async def second(self) -> AsyncIterator[int]:
         """Fail before the first item at the first time; with a retry around it."""
         self.calls += 1

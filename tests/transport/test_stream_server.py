@@ -180,7 +180,7 @@ async def test_an_error_too_long_to_send(memory_bus: MemoryBus) -> None:
 
 
 async def test_a_cancellation_of_the_endpoints_own(memory_bus: MemoryBus) -> None:
-    """A handler that awaits what was cancelled: the caller hears that, the server lives."""
+    """A handler that awaits what was cancelled has failed; the log has it, the server lives."""
 
     async def cancelled(request: StreamRequest) -> AsyncIterator[bytes]:
         yield b"first"
@@ -191,7 +191,7 @@ async def test_a_cancellation_of_the_endpoints_own(memory_bus: MemoryBus) -> Non
     server = await served(memory_bus, cancelled)
     stream = await open_stream(memory_bus, "test.stream", b"")
     await anext(stream)
-    with pytest.raises(Cancelled, match="was cancelled"):
+    with pytest.raises(Internal):
         await anext(stream)
     await server.drain(0)
 

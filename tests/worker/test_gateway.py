@@ -14,7 +14,6 @@ import pytest
 
 import kitmsg
 from kitmsg import Service, endpoint
-from kitmsg.worker import prometheus
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
@@ -103,17 +102,17 @@ async def test_they_share_a_port_and_are_counted_apart(fleet: Fleet) -> None:
     counts = {
         int(worker): float(count)
         for worker, count in re.findall(
-            r'^kitmsg_http_request_duration_seconds_count\{worker="(\d)",'
-            r'method="GET",route="/hello/\{name\}",status="200"\} (\S+)$',
+            r'^kitmsg_gateway_requests_total\{worker="(\d)",gateway="http",'
+            r'service="desk",endpoint="desk.hello",code="ok"\} (\S+)$',
             page,
             re.MULTILINE,
         )
     }
     assert sum(counts.values()) == 40
     assert set(counts) <= {1, 2}
-    assert page.count("# TYPE kitmsg_http_request_duration_seconds ") == 1
+    assert page.count("# TYPE kitmsg_gateway_duration_seconds ") == 1
     _, own = await fleet.ask(f"{fleet.url}/metrics")
-    assert re.search(r'kitmsg_http_endpoints\{process="\d+"\} ', own)
+    assert re.search(r'kitmsg_gateway_endpoints\{gateway="http",process="\d+"\} ', own)
     assert (await fleet.ask(f"{fleet.health}/readyz"))[0] == 200
 
 
@@ -171,20 +170,3 @@ async def test_stop_finishes_what_is_in_flight_in_all_of_them(fleet: Fleet) -> N
 def _address(url: str) -> tuple[str, int]:
     host, _, port = url.removeprefix("http://").partition(":")
     return host, int(port)
-
-
-def test_pages_of_several_workers_become_one() -> None:
-    """Each family is described once, each sample has its worker."""
-    page = (
-        '# HELP a A.\n# TYPE a gauge\na 1\n# HELP b B.\n# TYPE b counter\nb{c="d"} 2\n'
-    )
-    assert prometheus.merge([(1, page), (2, page)]) == [
-        "# HELP a A.",
-        "# TYPE a gauge",
-        'a{worker="1"} 1',
-        'a{worker="2"} 1',
-        "# HELP b B.",
-        "# TYPE b counter",
-        'b{worker="1",c="d"} 2',
-        'b{worker="2",c="d"} 2',
-    ]

@@ -154,10 +154,12 @@ async def test_counts_as_prometheus_reads(
                 labels = tuple(sorted(sample.labels.items()))
                 found.setdefault(sample.name, {})[labels] = sample.value
     pid = (("endpoint", "desk.pid"), ("service", "desk"), ("worker", "1"))
-    assert found["kitmsg_requests_total"][pid] == 3
-    assert found["kitmsg_duration_seconds_count"][pid] == 3
+    assert found["kitmsg_server_requests_total"][pid] == 3
+    assert found["kitmsg_server_duration_seconds_count"][pid] == 3
     assert (
-        found["kitmsg_duration_seconds_bucket"][tuple(sorted((*pid, ("le", "+Inf"))))]
+        found["kitmsg_server_duration_seconds_bucket"][
+            tuple(sorted((*pid, ("le", "+Inf"))))
+        ]
         == 3
     )
     assert found["kitmsg_bus_connected"][("worker", "1"),] == 1

@@ -110,6 +110,55 @@ def test_a_module_without_services_says_so(folder: Path) -> None:
         load(["plain"])
 
 
+_ABSTRACT = """
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+from kitmsg import Service, endpoint
+T = TypeVar("T")
+class Repo(Service, ABC):
+    @endpoint
+    @abstractmethod
+    async def get(self) -> str: ...
+class Any(Service, Generic[T]):
+    @endpoint
+    async def any(self, x: T) -> T: ...
+"""
+
+
+def test_abstract_and_generic_classes_are_no_services(folder: Path) -> None:
+    """They are passed over in a file, and refused by name; what is made of them serves."""
+    (folder / "bases.py").write_text(_ABSTRACT)
+    with pytest.raises(InvalidArgument, match="Repo is abstract: 'get' is missing"):
+        load(["bases"])
+    with pytest.raises(InvalidArgument, match="Any is generic in T; serve a subclass"):
+        load(["bases:Any"])
+    mine = "class Mine(Repo):\n    async def get(self) -> str: return ''"
+    (folder / "mine.py").write_text(f"{_ABSTRACT}\n{mine}")
+    assert names("mine.py") == ["mine"]
+
+
+def test_a_class_without_endpoints_says_what_is_missing(folder: Path) -> None:
+    """The decorator, which is easily forgotten."""
+    code = "import kitmsg\nclass Bare(kitmsg.Service):\n    async def f(self): ..."
+    (folder / "bare.py").write_text(code)
+    with pytest.raises(InvalidArgument, match="Bare has no endpoint: write @endpoint"):
+        load(["bare.py"])
+
+
+def test_two_services_of_one_name_are_refused(folder: Path) -> None:
+    """Each would be given the calls of the other."""
+    code = (
+        "import kitmsg\nclass {}(kitmsg.Service):\n    name = 'till'\n"
+        "    @kitmsg.endpoint\n    async def f(self) -> None: ..."
+    )
+    (folder / "first.py").write_text(code.format("First"))
+    (folder / "second.py").write_text(code.format("Second"))
+    with pytest.raises(
+        InvalidArgument, match=r"first.First and second.Second both have .*'till'"
+    ):
+        load(["first.py", "second.py"])
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

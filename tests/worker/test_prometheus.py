@@ -11,7 +11,13 @@ def report(**stats: object) -> dict[str, object]:
     zero = dict.fromkeys(
         ("requests", "errors", "expired", "cancelled", "shed", "invalid"), 0
     )
-    endpoint = {**zero, "processing_ns": 0, "buckets": [0] * len(BOUNDS_NS), **stats}
+    endpoint = {
+        **zero,
+        "processing_ns": 0,
+        "codes": {},
+        "buckets": [0] * len(BOUNDS_NS),
+        **stats,
+    }
     service = {
         "service": "a",
         "running": 1,
@@ -30,10 +36,13 @@ def report(**stats: object) -> dict[str, object]:
 def test_counters_carry_labels() -> None:
     """A counter names its service, endpoint and worker."""
     text = render([(7, 0, report(requests=3))])
-    assert 'kitmsg_requests_total{service="a",endpoint="a.b",worker="7"} 3\n' in text
-    assert 'kitmsg_mailbox_waiting{service="a",worker="7"} 2\n' in text
-    assert 'kitmsg_mailbox_held{service="a",worker="7"} 1\n' in text
-    assert 'kitmsg_quarantined_total{service="a",worker="7"} 3\n' in text
+    assert (
+        'kitmsg_server_requests_total{service="a",endpoint="a.b",worker="7"} 3\n'
+        in text
+    )
+    assert 'kitmsg_server_waiting{service="a",worker="7"} 2\n' in text
+    assert 'kitmsg_server_held{service="a",worker="7"} 1\n' in text
+    assert 'kitmsg_server_quarantined_total{service="a",worker="7"} 3\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
 
 
@@ -44,15 +53,15 @@ def test_a_histogram_adds_up() -> None:
     buckets[-1] = 1  # more than a minute
     text = render([(1, 0, report(buckets=buckets, processing_ns=2_000_000_000))])
     labels = 'service="a",endpoint="a.b",worker="1"'
-    assert f'kitmsg_duration_seconds_bucket{{{labels},le="0.0001"}} 2\n' in text
-    assert f'kitmsg_duration_seconds_bucket{{{labels},le="10"}} 2\n' in text
-    assert f'kitmsg_duration_seconds_bucket{{{labels},le="+Inf"}} 3\n' in text
-    assert f"kitmsg_duration_seconds_count{{{labels}}} 3\n" in text
-    assert f"kitmsg_duration_seconds_sum{{{labels}}} 2.000000000\n" in text
+    assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="0.0001"}} 2\n' in text
+    assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="10"}} 2\n' in text
+    assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="+Inf"}} 3\n' in text
+    assert f"kitmsg_server_duration_seconds_count{{{labels}}} 3\n" in text
+    assert f"kitmsg_server_duration_seconds_sum{{{labels}}} 2.0\n" in text
 
 
 def test_a_family_is_described_once() -> None:
     """Two workers share one HELP and one TYPE line per family."""
     text = render([(1, 0, report()), (2, 3, report())])
-    assert text.count("# TYPE kitmsg_requests_total counter") == 1
+    assert text.count("# TYPE kitmsg_server_requests_total counter") == 1
     assert 'kitmsg_worker_restarts_total{worker="2"} 3\n' in text

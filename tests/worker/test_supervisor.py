@@ -155,6 +155,18 @@ def test_workers_that_cannot_start_end_it(
         assert sentence in command.output
 
 
+def test_a_worker_that_the_bus_does_not_let_in_ends_it(
+    start: Callable[..., Command],
+) -> None:
+    """Credentials that are refused end it with the code that all commands have for that."""
+    with (
+        EmbeddedServer(config='authorization { token: "secret" }') as server,
+        start("office:Desk", nats_url=server.url) as command,
+    ):
+        assert command.ends() == 6
+        assert "no worker can start" in command.output
+
+
 async def test_a_later_failure_to_start_is_retried(
     start: Callable[..., Command], folder: Path, nats_server: EmbeddedServer
 ) -> None:

@@ -1,4 +1,40 @@
-"""Parts that every door has, whatever its protocol.
+"""What every door has, whatever protocol it speaks: one file, one policy.
 
-calls.py  `Callers`: the gateway's calls over the bus, with its middlewares around
+    lifecycle.py  `Gateway`: start, stop and drain; a protocol's server inherits it
+    options.py    options that doors have alike, and the checks of options
+    catalogue.py  the services on the bus as a table, and what has just left
+    calls.py      calls over the bus, with the gateway's middlewares around
+    admission.py  limits on connections and calls, and the answer of a full gateway
+    listener.py   listening sockets, own ones or handed over
+    tls.py        TLS and mutual TLS, with certificates that change
+    files.py      files that are read again when they change
+    auth.py       who calls: token, password, certificate
+    limits.py     how often one client may call
+    proxies.py    who calls, behind proxies that we trust
+    health.py     whether calls should be sent here
+    metrics.py    counts and times of calls, connections
+    page.py       metrics and health on a port of their own
+    accesslog.py  one line for each call
+    package.py    the functions of a gateway's package: serve, run, check, listen
+    visit.py      one call: who makes it, and what of that its service gets
+    turns.py      calls while they run: admitted, counted, logged
+    answers.py    replies as plain values, errors as facts
+
+For doors whose protocol's library is an ASGI app:
+
+    web.py        `WebGateway`, over HTTP or standard input
+    weboptions.py their options
+    asgi.py       HTTP connections, and who gets through
+    stdin.py      standard input, line by line
+    running.py    a context that lasts as long as the gateway
+
+For doors whose clients know no services, streams or types:
+
+    names.py      one flat list of names
+    plain.py      an object in, an object out
+    streams.py    all items of a stream at once
+    process.py    one gateway in this process, until a signal
+
+A protocol's folder knows its protocol and nothing of these; a new one needs `Gateway`, a
+`GatewayOptions` of the groups in `options.py`, and what makes a table of a `Catalog`.
 """

@@ -1,27 +1,26 @@
 """gRPC outside, the bus inside: every service found on the bus, with no .proto written.
 
-    options.py    `GatewayOptions`: limits, times, switches
-    server.py     `GatewayServer`: the port, methods that come and go, start and stop
-    table.py      what is served at one time
-    method.py     one method: where its calls go, how its messages are read
-    generated.py  methods made from the schemas on the bus
+    options.py    `GatewayOptions`, beside what all doors have
+    server.py     `GatewayServer`: gRPC's own server on the edge's lifecycle
+    ports.py      the port, which gRPC's core opens
+    methods.py    methods that are served, and the table of them
+    sources.py    where they come from: the schemas on the bus, a .proto of the user's
+    bind.py       a method of that .proto bound to a live endpoint
+    load.py         .proto files compiled and read
     layout.py     services as messages with fields and numbers
-    spelling.py     names in protobuf, made of any text
-    proto.py      layouts as protobuf descriptors and .proto text
+    names.py        names in protobuf, made of any text
+    generate.py     layouts as protobuf descriptors and .proto text; export.py writes it
     convert.py    messages to plain values and back, out of:
-    reading.py      messages to values
-    writing.py      values to messages
+    decode.py       messages to values
+    encode.py       values to messages
     values.py       values of one kind each
-    coders.py     payloads on the bus to messages and back
-    times.py      Timestamp and Duration, for a .proto that has them
-    user.py       methods of a .proto of the user's own
+    times.py        Timestamp and Duration, for a .proto that has them
     call.py       one call: over the bus and back, streams too
     metadata.py   what crosses beside the request: headers, deadline, request id
     status.py     errors as statuses with details, and back
     health.py     grpc.health.v1
     reflection.py server reflection, v1 and v1alpha
-    tls.py        credentials from files
-    metrics.py    counts and times of calls
+    tls.py        certificates for gRPC's core
     upstream/     the other direction: a gRPC service elsewhere, served on the bus
 
 ::
@@ -39,26 +38,27 @@ from __future__ import annotations
 
 import importlib
 import socket
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import kitmsg_gateways.grpc as this  # what is loaded when it is asked for
+from kitmsg.bus import Bus
+from kitmsg.service import Kit
 from kitmsg_gateways.grpc.options import GatewayOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.service import Kit
     from kitmsg_gateways.grpc.server import GatewayServer
     from kitmsg_gateways.grpc.upstream import Upstream
 
 __all__ = [
     "TITLE",
     "GatewayOptions",
+    "GatewayServer",
     "Upstream",
     "check",
     "listen",
     "need_grpc",
+    "run",
     "serve",
 ]
 
@@ -77,6 +77,11 @@ def __getattr__(name: str) -> Any:
         from kitmsg_gateways.grpc.upstream import Upstream
 
         return Upstream
+    if name == "GatewayServer":  # options need not load grpcio
+        need_grpc()
+        from kitmsg_gateways.grpc.server import GatewayServer
+
+        return GatewayServer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -87,7 +92,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] = (),
-) -> GatewayServer:
+) -> this.GatewayServer:
     """Start a gateway on a bus; returns when it accepts calls.
 
     The bus stays its maker's: stopping the gateway does not close it.
@@ -106,17 +111,36 @@ async def serve(
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_grpc()
-    from kitmsg.service import Kit
+    from kitmsg_gateways.edge.process import bus_of
     from kitmsg_gateways.grpc.server import GatewayServer
 
-    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
     chosen = (options or GatewayOptions()).at(host, port)
-    for sock in sockets:
-        chosen = replace(chosen, port=sock.getsockname()[1], reuse_port=True)
-        sock.close()  # the parent's keeps the port
-    server = GatewayServer(bus, chosen)
+    server = GatewayServer(bus_of(kit_or_bus), chosen, sockets=sockets)
     await server.start()
     return server
+
+
+async def run(
+    options: GatewayOptions | None = None,
+    *,
+    servers: str | None = None,
+    on_ready: Callable[[this.GatewayServer], None] | None = None,
+) -> None:
+    """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
+
+    Args:
+        options: Limits, times and switches.
+        servers: NATS URL; by default ``NATS_URL``, else the local bus.
+        on_ready: Called once, when calls are accepted.
+
+    Raises:
+        KitError: The bus cannot be reached, or see `serve`.
+        OSError: The address cannot be had.
+    """
+    need_grpc()
+    from kitmsg_gateways.edge import process
+
+    await process.run(lambda kit: serve(kit, options), servers, on_ready)
 
 
 def check(options: GatewayOptions) -> None:
@@ -131,14 +155,15 @@ def check(options: GatewayOptions) -> None:
     from kitmsg.idl.numbers import warn_apart
     from kitmsg_gateways.grpc.metadata import Forwarding
     from kitmsg_gateways.grpc.server import choose_source
-    from kitmsg_gateways.grpc.tls import credentials
+    from kitmsg_gateways.grpc.tls import GrpcTls
 
     try:
         Forwarding(options)
         choose_source(options)
     except ValueError as exc:
         raise InvalidArgument(str(exc)) from exc
-    credentials(options)
+    if options.tls_cert:
+        GrpcTls(options)
     if not options.proto:
         warn_apart(options.workers, options.lock)
 
@@ -146,31 +171,12 @@ def check(options: GatewayOptions) -> None:
 def listen(options: GatewayOptions) -> list[socket.socket]:
     """Return a socket that keeps the port for several processes; see `serve`.
 
-    It is bound and does not listen: gRPC opens sockets of its own, and the system shares
-    connections out among those that listen.
-
     Raises:
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
-    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-    family, kind, proto, _, where = found[0]
-    if not options.reuse_port:
-        _check_free(family, where)
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(where)
-    except BaseException:
-        sock.close()
-        raise
-    return [sock]
+    from kitmsg_gateways.grpc import ports
 
-
-def _check_free(family: int, where: Any) -> None:
-    """Refuse an address that another program shares too: calls would end there."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(where)
+    return ports.listen(options)
 
 
 def need_grpc() -> None:

@@ -1,10 +1,10 @@
-"""``python -m kitmsg_gateways.grpc``: the same as ``kitmsg gateway grpc``."""
+"""``python -m kitmsg_gateways.grpc``: one gateway on the bus that ``NATS_URL`` names."""
 
 from __future__ import annotations
 
 import sys
 
-from kitmsg.cli import main
+from kitmsg_gateways.edge.process import main
 
 if __name__ == "__main__":
-    sys.exit(main(["gateway", "grpc", *sys.argv[1:]]))
+    sys.exit(main("grpc"))

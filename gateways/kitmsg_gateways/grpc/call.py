@@ -36,10 +36,11 @@ from kitmsg.errors import (
 )
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import CONTENT_TYPE, ERROR
+from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
-from kitmsg_gateways.metrics import UNKNOWN_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.grpc.method import Handler, Method
-    from kitmsg_gateways.grpc.metrics import Metrics
+    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
 
 __all__ = ["Calls"]
@@ -89,15 +90,15 @@ class Calls:
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
         if method.takes_stream and method.gives_stream:
-            work = self._counted(method.path, self._both(method))
+            work = self._counted(method.endpoint.dotted, self._both(method))
             return grpc.stream_stream_rpc_method_handler(work)
         if method.takes_stream:
-            work = self._counted(method.path, self._in(method))
+            work = self._counted(method.endpoint.dotted, self._in(method))
             return grpc.stream_unary_rpc_method_handler(work)
         if method.gives_stream:
-            work = self._counted(method.path, self._out(method))
+            work = self._counted(method.endpoint.dotted, self._out(method))
             return grpc.unary_stream_rpc_method_handler(work)
-        work = self._counted(method.path, self._unary(method))
+        work = self._counted(method.endpoint.dotted, self._unary(method))
         return grpc.unary_unary_rpc_method_handler(work)
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
@@ -106,7 +107,7 @@ class Calls:
         async def refuse(_: Any, context: _ServicerContext) -> None:
             raise error()
 
-        work = self._counted(UNKNOWN_METHOD, refuse)
+        work = self._counted(UNKNOWN, refuse)
         return grpc.stream_stream_rpc_method_handler(work)
 
     def _counted(self, path: str, work: _Work) -> _Work:
@@ -118,7 +119,7 @@ class Calls:
             code: str = Code.CANCELLED
             metrics.in_flight += 1
             try:
-                _admit(metrics.in_flight, options.max_concurrent)
+                admit(metrics.in_flight, options.max_concurrent)
                 answer = await work(request, context)
                 if answer is not None:
                     _check_size(answer, options)
@@ -144,7 +145,7 @@ class Calls:
         callers, forwarding = self._callers, self._forwarding
         endpoint, codec = method.endpoint, method.codec
         caller = callers.of(endpoint)
-        read, write = method.read, method.write
+        read, write = method.decode, method.encode
 
         async def ask(data: bytes, context: _ServicerContext) -> bytes:
             left = callers.seconds(_left(context), endpoint)
@@ -156,7 +157,7 @@ class Calls:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
                 exc.request_id = exc.request_id or ctx.metadata[wire.REQUEST_ID]
-                return _confessed(_failure_of(exc, method), method)
+                return _error_reply(_failure_of(exc, method), method)
             try:
                 if not reply.header_block:
                     return write(reply.data)
@@ -168,7 +169,7 @@ class Calls:
 
     def _out(self, method: Method) -> _Work:
         async def work(data: bytes, context: _ServicerContext) -> None:
-            async with self._open(method, method.read(data), context) as stream:
+            async with self._open(method, method.decode(data), context) as stream:
                 await _pump(stream, method, context, self._options)
 
         return work
@@ -181,7 +182,7 @@ class Calls:
                     self._start_feeding(stream, method, context)
                     return await _only(stream, method)
             except Failure as failure:
-                return _confessed(failure, method)
+                return _error_reply(failure, method)
 
         return work
 
@@ -240,14 +241,14 @@ def _left(context: _ServicerContext) -> float | None:
     return left
 
 
-def _confessed(failure: Failure, method: Method) -> bytes:
+def _error_reply(failure: Failure, method: Method) -> bytes:
     """Return the message that tells of a business error, where the .proto has a place.
 
     Raises:
         Failure: `failure`, where it has none.
     """
-    if failure.is_business and method.confess is not None:
-        return method.confess(failure.error)
+    if failure.is_business and method.error_reply is not None:
+        return method.error_reply(failure.error)
     raise failure
 
 
@@ -266,18 +267,18 @@ def _payload(reply: Message, method: Method) -> bytes:
 async def _opening(method: Method, context: _ServicerContext) -> bytes:
     """Return the request of a call whose client sends a stream."""
     if not method.is_framed:
-        return method.read(b"")
+        return method.decode(b"")
     data = await context.read()
     if data is EOF:
         raise InvalidArgument("the stream ended before its request", field="request")
-    return method.read(data)
+    return method.decode(data)
 
 
 async def _pump(
     stream: Stream, method: Method, context: _ServicerContext, options: GatewayOptions
 ) -> None:
     """Write the service's items; gRPC's own flow control slows the stream."""
-    write = method.write
+    write = method.encode
     async for message in stream:
         item = write(message.data)
         _check_size(item, options)
@@ -286,7 +287,7 @@ async def _pump(
 
 async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> None:
     """Send the client's messages to the service, as fast as it takes them."""
-    item = method.item
+    item = method.decode_item
     try:
         while item is not None and (data := await context.read()) is not EOF:
             await stream.send(item(data))
@@ -301,7 +302,7 @@ async def _feed(stream: Stream, method: Method, context: _ServicerContext) -> No
 async def _only(stream: Stream, method: Method) -> bytes:
     """Return the one result of a stream."""
     async for message in stream:
-        return method.write(message.data)
+        return method.encode(message.data)
     raise Internal(f"{method.path} ended without a result")
 
 
@@ -350,12 +351,4 @@ def _check_size(message: bytes, options: GatewayOptions) -> None:
         raise ResourceExhausted(
             f"the reply has {len(message)} bytes; this gateway sends"
             f" {options.max_message_bytes} at most (--max-message-bytes)"
-        )
-
-
-def _admit(in_flight: int, limit: int) -> None:
-    """Refuse a call that is one too many."""
-    if in_flight > limit:
-        raise ResourceExhausted(
-            f"the gateway is full: {limit} calls are in flight", retry_after=1.0
         )

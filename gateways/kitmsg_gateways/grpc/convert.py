@@ -3,13 +3,13 @@
 A plain value is what msgpack or JSON makes of a payload: objects are dicts, an enum is its
 value, a union is the value of its option.  Both ways are exact, or refused with the field.
 
-What protobuf leaves out means what it says: a field without presence is zero, empty text
+Absence means what protobuf says: a field without presence is zero, empty text
 or an empty list; an ``optional`` one is left out of the value, so that the service's own
 default counts, or is null where it has to be there.  Enums and messages have no zero: one
 that has to be there and is not is refused.  Fields that the layout does not know are
 ignored, as everywhere in protobuf.
 
-This, `reading.py` and `writing.py` are the hot path of the gateway: flat on purpose.
+This, `decode.py` and `encode.py` are the hot path of the gateway: flat on purpose.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg_gateways.grpc.decode import Decoders
+from kitmsg_gateways.grpc.encode import Encoders
+from kitmsg_gateways.grpc.generate import descriptor
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.proto import descriptor
-from kitmsg_gateways.grpc.reading import Readers
 from kitmsg_gateways.grpc.values import Misfit
-from kitmsg_gateways.grpc.writing import Writers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,23 +45,23 @@ class Converter:
 
     Attributes:
         type: The message's class.
-        read: From a message to a value; raises `Misfit`.
-        write: From a value to the arguments that make a message; raises `Misfit`.
+        decode: From a message to a value; raises `Misfit`.
+        encode: From a value to the arguments that make a message; raises `Misfit`.
     """
 
-    __slots__ = ("_name", "read", "type", "write")
+    __slots__ = ("_name", "decode", "encode", "type")
 
     def __init__(
         self,
         name: str,
         type_: type[Proto],
-        read: Callable[[Any], Any],
-        write: Callable[[Any], Any],
+        decode: Callable[[Any], Any],
+        encode: Callable[[Any], Any],
     ) -> None:
         self._name = name
         self.type = type_
-        self.read = read
-        self.write = write
+        self.decode = decode
+        self.encode = encode
 
     def decoder(self, fail: Callable[[str, str], KitError]) -> Callable[[bytes], Any]:
         """Return a function from a message's bytes to its value.
@@ -69,11 +69,11 @@ class Converter:
         Args:
             fail: Makes the error to raise, of a sentence and the path of a field.
         """
-        parse, read, name = self.type.FromString, self.read, self._name
+        parse, convert, name = self.type.FromString, self.decode, self._name
 
         def decode(data: bytes) -> Any:
             try:
-                return read(parse(data))
+                return convert(parse(data))
             except Misfit as error:
                 raise fail(str(error), error.path) from error
             except (DecodeError, RecursionError) as error:
@@ -102,13 +102,13 @@ class Converter:
             inner: The converter of what is in it.
         """
 
-        def read(message: Any) -> Any:
+        def decode(message: Any) -> Any:
             if not message.HasField(name):
                 raise Misfit("is missing", name)
-            return inner.read(getattr(message, name))
+            return inner.decode(getattr(message, name))
 
         return Converter(
-            self._name, self.type, read, lambda value: {name: inner.write(value)}
+            self._name, self.type, decode, lambda value: {name: inner.encode(value)}
         )
 
     def message(self, value: Any) -> Proto:
@@ -118,7 +118,7 @@ class Converter:
             Misfit: It does not fit.
         """
         try:
-            return self.type(**self.write(value))
+            return self.type(**self.encode(value))
         except (TypeError, OverflowError, RecursionError, UnicodeError) as error:
             raise Misfit(f"does not fit {self._name}") from error
         except ValueError as error:
@@ -140,8 +140,8 @@ class Converters:
         self, layout: Layout, classes: Callable[[str], type[Proto]] | None = None
     ) -> None:
         self._classes = classes or _classes(layout)
-        self._readers = Readers(layout)
-        self._writers = Writers(layout, self._classes)
+        self._decoders = Decoders(layout)
+        self._encoders = Encoders(layout, self._classes)
 
     def of(self, name: str) -> Converter:
         """Return the converter of a message.
@@ -149,8 +149,8 @@ class Converters:
         Raises:
             KeyError: There is no such message.
         """
-        read, write = self._readers.of(name), self._writers.of(name)
-        return Converter(name, self._classes(name), read, write)
+        decode, encode = self._decoders.of(name), self._encoders.of(name)
+        return Converter(name, self._classes(name), decode, encode)
 
 
 def _classes(layout: Layout) -> Callable[[str], type[Proto]]:

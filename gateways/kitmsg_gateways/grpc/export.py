@@ -20,14 +20,14 @@ SUFFIX: Final = ".proto"
 
 
 def generate(services: Sequence[ServiceShapes], lock: Lock) -> Mapping[str, str]:
-    """Return ``.proto`` files by name, see `kitmsg_gateways.grpc.proto.generate`.
+    """Return ``.proto`` files by name, see `kitmsg_gateways.grpc.generate.generate`.
 
     Raises:
         ValueError: The services have no form in protobuf, or have changed too much.
         FailedPrecondition: protobuf is not installed.
     """
     try:
-        from kitmsg_gateways.grpc.proto import generate as files
+        from kitmsg_gateways.grpc.generate import generate as files
     except ImportError as exc:
         raise FailedPrecondition(
             f"protobuf needs {exc.name}: pip install 'kitmsg[grpc]'"

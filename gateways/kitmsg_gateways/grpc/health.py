@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg_gateways.grpc.method import Handler
+    from kitmsg_gateways.grpc.methods import Handler
 
 __all__ = ["SERVICE", "Health"]
 

@@ -1,11 +1,11 @@
-"""What a service looks like in protobuf: its messages, their fields and numbers.
+"""The protobuf layout of a service: its messages, their fields and numbers.
 
-A `Layout` is what both sides are made from: `proto.py` makes descriptors and text of it,
+Both sides are made from a `Layout`: `generate.py` makes descriptors and text of it,
 `convert.py` the code that turns messages into plain values and back.  It says
 
     Hello(HelloRequest) returns (HelloResponse)   in package greeter, service Greeter
 
-What protobuf cannot say in one field is put into a message of its own, a box: a list in a
+A value that one field of protobuf cannot hold is in a message of its own, a box: a list in a
 list, a null in a list, a list that may be null, a field that may be null as well as left
 out.  Boxes are named by what is in them: ``StringList``, ``Int64OrNull``.
 """
@@ -27,7 +27,7 @@ from kitmsg.idl.model import (
     Union,
 )
 from kitmsg.idl.naming import camel, plain, snake, unique
-from kitmsg_gateways.grpc.spelling import field_name, package_name, spelled, value_name
+from kitmsg_gateways.grpc.names import field_name, package_name, spelled, value_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,14 +48,14 @@ class Slot:
     """A field of a message.
 
     Attributes:
-        key: What it is in a plain value: the key of an object, the position of an
+        key: Its place in a plain value: the key of an object, the position of an
             array's item, counted from 1, the name of a union's option.
         name: Its name in protobuf.
         number: Its number.
         type: A scalar type, `VALUE`, or the name of a message or an enum.
         label: ``optional`` has presence, ``map`` has text for keys, ``oneof`` is an option;
             "" is one that is always there.
-        source: What it stands for.
+        source: The field that it stands for.
         tag: Of an option in a union with tags.
     """
 
@@ -74,7 +74,7 @@ class Message:
 
     Attributes:
         name: Its name, below the package.
-        form: What it stands for: an object, an array, one of several things (its slots),
+        form: Its meaning: an object, an array, one of several things (its slots),
             one value (its only slot), nothing, or the first or another message of a
             client's stream (the slots ``request`` and ``item``).
         slots: Its fields, in the order they were declared.
@@ -167,7 +167,7 @@ class Layout:
 
 
 def lay_out(shapes: ServiceShapes, lock: Lock | None = None) -> Layout:
-    """Return what a service looks like in protobuf; the same for the same arguments.
+    """Return the layout of a service; the same for the same arguments.
 
     Args:
         shapes: The service.
@@ -282,7 +282,9 @@ class _Layer:
         )
         prefix = snake(enum.name).upper()
         names = spelled(
-            numbers, lambda key: f"{prefix}_{value_name(key)}", self._values
+            numbers,
+            lambda key: f"{prefix}_{value_name(enum.title(keys[key]))}",
+            self._values,
         )
         values = [(names[key], number, keys[key]) for key, number in numbers.items()]
         values.sort(key=lambda each: (each[1] != 0, each[1]))

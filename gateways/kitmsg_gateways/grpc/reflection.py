@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-    from kitmsg_gateways.grpc.method import Handler
+    from kitmsg_gateways.grpc.methods import Handler
 
 __all__ = ["SERVICES", "Reflection", "make_pool"]
 

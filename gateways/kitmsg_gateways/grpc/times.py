@@ -1,6 +1,6 @@
 """``google.protobuf.Timestamp`` and ``Duration`` as text, for a .proto that has them.
 
-What kitmsg generates itself has text in their place, which keeps zones and every digit.  A
+Generated messages have text in their place, which keeps zones and every digit.  A
 timestamp comes as RFC 3339 in UTC and goes from any zone; a duration is ISO 8601.
 """
 
@@ -18,14 +18,14 @@ from kitmsg_gateways.grpc.values import Misfit, spell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DURATION", "READERS", "TIMESTAMP", "WRITERS"]
+__all__ = ["DECODERS", "DURATION", "ENCODERS", "TIMESTAMP"]
 
 TIMESTAMP: Final = "google.protobuf.Timestamp"
 DURATION: Final = "google.protobuf.Duration"
 _BILLION: Final = 10**9
 
 
-def read_timestamp(message: Any) -> str:
+def decode_timestamp(message: Any) -> str:
     """Return a timestamp as RFC 3339 text."""
     try:
         return str(message.ToJsonString())
@@ -33,7 +33,7 @@ def read_timestamp(message: Any) -> str:
         raise Misfit("is no time between the years 1 and 9999") from None
 
 
-def write_timestamp(value: Any) -> dict[str, int]:
+def encode_timestamp(value: Any) -> dict[str, int]:
     """Return the fields of the timestamp that a time with a zone is."""
     if not isinstance(value, datetime.datetime):
         value = _converted(value, datetime.datetime, "RFC 3339 text with a zone")
@@ -44,7 +44,7 @@ def write_timestamp(value: Any) -> dict[str, int]:
     return {"seconds": made.seconds, "nanos": made.nanos}
 
 
-def read_duration(message: Any) -> str:
+def decode_duration(message: Any) -> str:
     """Return a duration as ISO 8601 text."""
     total = message.seconds * _BILLION + message.nanos
     seconds, nanos = divmod(abs(total), _BILLION)
@@ -52,7 +52,7 @@ def read_duration(message: Any) -> str:
     return f"{'-' if total < 0 else ''}PT{seconds}{fraction}S"
 
 
-def write_duration(value: Any) -> dict[str, int]:
+def encode_duration(value: Any) -> dict[str, int]:
     """Return the fields of a duration."""
     if not isinstance(value, datetime.timedelta):
         value = _converted(value, datetime.timedelta, "ISO 8601 text")
@@ -70,11 +70,11 @@ def _converted(value: Any, type_: type[Any], wanted: str) -> Any:
         raise Misfit(f"expected {wanted}, got {value[:40]!r}") from None
 
 
-READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    TIMESTAMP: read_timestamp,
-    DURATION: read_duration,
+DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: decode_timestamp,
+    DURATION: decode_duration,
 }
-WRITERS: Final[dict[str, Callable[[Any], Any]]] = {
-    TIMESTAMP: write_timestamp,
-    DURATION: write_duration,
+ENCODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: encode_timestamp,
+    DURATION: encode_duration,
 }

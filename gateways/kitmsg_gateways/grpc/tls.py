@@ -1,78 +1,68 @@
-"""TLS and mTLS: credentials from PEM files, read again when they change."""
+"""TLS and mTLS: the edge's certificates, handed to gRPC's core."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
-from kitmsg.errors import FailedPrecondition
+from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.grpc.options import GatewayOptions
+    from kitmsg_gateways.edge.options import TlsOptions
 
-__all__ = ["credentials"]
-
-_log = logging.getLogger("kitmsg_gateways.grpc")
+__all__ = ["GrpcTls"]
 
 
-def credentials(options: GatewayOptions) -> grpc.ServerCredentials | None:
-    """Return what a server proves itself with; None for no TLS.
+class GrpcTls(Tls):
+    """The gateway's side of TLS; the core does the handshakes, with what it is given here.
 
-    The files are looked at for each new connection, so that a renewed certificate is used
-    without a restart; what cannot be read then is logged, and the former goes on.
+    Args:
+        options: Which files.
 
     Raises:
-        FailedPrecondition: A file cannot be read.
+        InvalidArgument: A file cannot be read or does not hold what it should.
     """
-    if not options.tls_cert:
-        return None
-    files = _Files(options)
-    return grpc.dynamic_ssl_server_credentials(
-        files.read(),
-        files.renewed,
-        bool(options.tls_client_ca),
-    )
 
+    def __init__(self, options: TlsOptions) -> None:
+        super().__init__(options)
+        # Read last, and not handed over yet; None when the core has it.
+        self._fresh: grpc.ServerCertificateConfiguration | None = self._configuration()
 
-class _Files:
-    """The files, and when they were last seen to change."""
-
-    def __init__(self, options: GatewayOptions) -> None:
-        self._cert = Path(options.tls_cert)
-        self._key = Path(options.tls_key or options.tls_cert)
-        self._ca = Path(options.tls_client_ca) if options.tls_client_ca else None
-        self._seen: tuple[object, ...] = ()
-
-    def read(self) -> grpc.ServerCertificateConfiguration:
-        """Return what is in the files.
+    def reload(self) -> None:
+        """Read the files again; what was read before stays when they cannot be.
 
         Raises:
-            FailedPrecondition: One cannot be read.
+            InvalidArgument: As when it was made.
         """
+        super().reload()  # which looks closer than the core
+        self._fresh = self._configuration()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return what a server proves itself with."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._take(), self._take, bool(self._options.tls_client_ca)
+        )
+
+    def _take(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what was read since the last time; None to go on as before.
+
+        Called for each new connection, by threads of the core.
+        """
+        fresh, self._fresh = self._fresh, None
+        return fresh
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        options = self._options
         try:
-            self._seen = self._state()
-            pair = (self._key.read_bytes(), self._cert.read_bytes())
-            roots = self._ca.read_bytes() if self._ca else None
-        except OSError as exc:
-            raise FailedPrecondition(
-                f"cannot read {exc.filename} for TLS: {exc.strerror}"
+            cert = Path(options.tls_cert).read_bytes()
+            key = Path(options.tls_key).read_bytes() if options.tls_key else cert
+            authorities = options.tls_client_ca
+            roots = Path(authorities).read_bytes() if authorities else None
+        except OSError as exc:  # it was there a moment ago
+            raise InvalidArgument(
+                f"cannot read {exc.filename}: {exc.strerror}"
             ) from exc
-        return grpc.ssl_server_certificate_configuration([pair], roots)
-
-    def renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what is in the files if they changed; None to go on as before.
-
-        Called by gRPC from threads of its own.
-        """
-        try:
-            return None if self._state() == self._seen else self.read()
-        except (FailedPrecondition, OSError) as exc:
-            _log.warning("the TLS files cannot be read again: %s", exc)
-            return None
-
-    def _state(self) -> tuple[object, ...]:
-        files = [self._cert, self._key, *([self._ca] if self._ca else [])]
-        return tuple((s.st_mtime_ns, s.st_ino) for s in (f.stat() for f in files))
+        return grpc.ssl_server_certificate_configuration([(key, cert)], roots)

@@ -1,4 +1,4 @@
-"""Plain values of one kind each, and what is said of one that does not fit."""
+"""Plain values of one kind each, and the error of one that does not fit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Misfit",
+    "decode_any",
+    "encode_any",
+    "encode_bytes",
+    "encode_text",
     "key_text",
     "located",
-    "read_any",
     "spell",
-    "write_any",
-    "write_bytes",
-    "write_text",
 ]
 
 _EXACT: Final = 2**53  # a double holds every integer up to here
@@ -33,7 +33,7 @@ class Misfit(ValueError):
     """A value that does not fit its message, or a message its value.
 
     Args:
-        problem: What is wrong; goes on after the name of a field.
+        problem: The rest of a sentence that begins with the name of a field.
         path: Where, such as ``lines[2].sku``.
     """
 
@@ -64,7 +64,7 @@ def located(convert: Callable[[Any], Any], items: Iterable[Any]) -> Misfit:
     return Misfit("does not fit")
 
 
-def write_text(value: Any) -> str:
+def encode_text(value: Any) -> str:
     """Return text; msgpack has times that are none."""
     if type(value) is str:
         return value
@@ -73,7 +73,7 @@ def write_text(value: Any) -> str:
     raise Misfit(f"expected text, got {spell(value)}")
 
 
-def write_bytes(value: Any) -> bytes:
+def encode_bytes(value: Any) -> bytes:
     """Return bytes; in JSON they are base64 text."""
     if type(value) is bytes:
         return value
@@ -85,14 +85,14 @@ def write_bytes(value: Any) -> bytes:
     raise Misfit(f"expected bytes, got {spell(value)}")
 
 
-def read_any(value: Any) -> Any:
+def decode_any(value: Any) -> Any:
     """Return a ``google.protobuf.Value`` as a plain value; whole numbers are integers."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         fields = value.struct_value.fields
-        return {key: read_any(item) for key, item in fields.items()}
+        return {key: decode_any(item) for key, item in fields.items()}
     if kind == "list_value":
-        return [read_any(item) for item in value.list_value.values]
+        return [decode_any(item) for item in value.list_value.values]
     if kind == "number_value":
         return _number(value.number_value)
     return None if kind in (None, "null_value") else getattr(value, kind)
@@ -104,7 +104,7 @@ def _number(value: float) -> float | int:
     return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
-def write_any(type_: type[Any], value: Any) -> Any:
+def encode_any(type_: type[Any], value: Any) -> Any:
     """Return a plain value as a ``google.protobuf.Value``."""
     message = type_()
     try:
@@ -149,6 +149,6 @@ def key_text(key: Any) -> str:
 
 
 def spell(value: Any) -> str:
-    """Return what a value is in JSON."""
+    """Return the name of a value's type in JSON."""
     names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
     return names.get(type(value), type(value).__name__)

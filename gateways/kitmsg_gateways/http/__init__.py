@@ -1,17 +1,10 @@
 """HTTP outside, the bus inside: every service found on the bus, in any language.
 
-    options.py  `GatewayOptions`: limits, times, switches
-    server.py   `GatewayServer`: its parts put together, start and stop
-    process.py  `run`: one gateway in this process until a signal
-    listener.py  the listening sockets: who is let in, before anything is read
-    tls.py      TLS and mutual TLS, with certificates that change
+    options.py  `GatewayOptions`, beside what all doors have
+    server.py   `GatewayServer`: the connections, on the edge's lifecycle
     connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
-    visit.py    one request and who makes it, and the filters that look at it first
-    chain.py    the filters that the options ask for:
-                proxies.py cors.py auth.py ratelimit.py
-    files.py    certificates, keys and passwords, read again when they change
-    accesslog.py  one line for each request
-    metrics.py  counts and times of requests
+    visit.py    one request and who makes it
+    filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
     methods.py  the endpoints on the bus as routes, as services come and go
     router.py   methods and path templates to routes
@@ -41,22 +34,23 @@ Needs the extra ``http`` (aiohttp), loaded when a gateway is made; tokens also n
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import kitmsg_gateways.http as this  # what is loaded when it is asked for
+from kitmsg.bus import Bus
+from kitmsg.service import Kit
 from kitmsg_gateways.http.options import GatewayOptions
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.service import Kit
     from kitmsg_gateways.http.server import GatewayServer
     from kitmsg_gateways.http.upstream import Upstream
 
 __all__ = [
     "TITLE",
     "GatewayOptions",
+    "GatewayServer",
     "Upstream",
     "check",
     "listen",
@@ -73,6 +67,11 @@ def __getattr__(name: str) -> Any:
         from kitmsg_gateways.http.upstream import Upstream
 
         return Upstream
+    if name == "GatewayServer":  # options need not load aiohttp
+        need_aiohttp()
+        from kitmsg_gateways.http.server import GatewayServer
+
+        return GatewayServer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -83,7 +82,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] = (),
-) -> GatewayServer:
+) -> this.GatewayServer:
     """Start a gateway on a bus; returns when it accepts requests.
 
     The bus stays its maker's: stopping the gateway does not close it.
@@ -101,10 +100,10 @@ async def serve(
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
-    from kitmsg.service import Kit
+    from kitmsg_gateways.edge.process import bus_of
     from kitmsg_gateways.http.server import GatewayServer
 
-    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+    bus = bus_of(kit_or_bus)
     chosen = (options or GatewayOptions()).at(host, port)
     server = GatewayServer(bus, chosen, sockets)
     await server.start()
@@ -119,9 +118,9 @@ def check(options: GatewayOptions) -> None:
         KitError: An option does not fit, or a file it names cannot be used.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.chain import Chain
+    from kitmsg_gateways.http import server
 
-    Chain(options)
+    server.check(options)
 
 
 def listen(options: GatewayOptions) -> list[socket.socket]:
@@ -132,7 +131,7 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.listener import bind
+    from kitmsg_gateways.edge.listener import bind
 
     return bind(options.host, options.port, reuse_port=options.reuse_port)
 
@@ -141,7 +140,7 @@ async def run(
     options: GatewayOptions | None = None,
     *,
     servers: str | None = None,
-    on_ready: Callable[[GatewayServer], None] | None = None,
+    on_ready: Callable[[this.GatewayServer], None] | None = None,
 ) -> None:
     """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
 
@@ -156,9 +155,9 @@ async def run(
         OSError: The address cannot be had.
     """
     need_aiohttp()
-    from kitmsg_gateways.http.process import run_until_signal
+    from kitmsg_gateways.edge import process
 
-    await run_until_signal(options or GatewayOptions(), servers, on_ready)
+    await process.run(lambda kit: serve(kit, options), servers, on_ready)
 
 
 def need_aiohttp() -> None:

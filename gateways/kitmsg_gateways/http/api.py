@@ -5,21 +5,20 @@ Hot path: `Api.call` runs for every call and is flat on purpose.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from kitmsg.codec import JSON, RAW
+from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import (
     Code,
     InvalidArgument,
     KitError,
 )
+from kitmsg_gateways.edge.accesslog import AccessLog
+from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
-from kitmsg_gateways.http import accesslog
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
 from kitmsg_gateways.http.call import (
@@ -32,30 +31,34 @@ from kitmsg_gateways.http.call import (
 )
 from kitmsg_gateways.http.content import compress, represent
 from kitmsg_gateways.http.errors import Problem, unexpected
-from kitmsg_gateways.http.methods import has_left
+from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
 from kitmsg_gateways.http.visit import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.methods import Mounted, Mounts
-    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg.codec import Codec
+    from kitmsg.metrics.families import Family
+    from kitmsg_gateways.edge.admission import Admission
+    from kitmsg_gateways.edge.catalogue import Catalogue
+    from kitmsg_gateways.edge.health import Health
+    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.http.filters import Filter
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.pages import Pages
     from kitmsg_gateways.http.router import Match
-    from kitmsg_gateways.http.visit import Filter
 
 __all__ = ["Api"]
 
-_log = logging.getLogger("kitmsg_gateways.http")
+_access: Final = AccessLog("http")
 
 _NOT_FOUND: Final = 404
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
-_UNAVAILABLE: Final = 503
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -64,34 +67,37 @@ class Api:
 
     Args:
         bus: What carries the calls.
-        mounts: The endpoints.
+        catalogue: The endpoints.
         pages: What the gateway itself serves.
+        admission: Counts requests in flight.
         metrics: Counts requests.
+        health: Whether connections close after their present request.
         options: Limits, times and switches.
         filters: What looks at a request before it is read, in this order.
 
     Attributes:
-        in_flight: Requests being answered now.
-        is_draining: Whether connections close after their present request.
+        rpc: JSON-RPC.
+        live: The streams that are open.
     """
 
     def __init__(
         self,
         bus: Bus,
-        mounts: Mounts,
+        *,
+        catalogue: Catalogue[Table],
         pages: Pages,
+        admission: Admission,
         metrics: Metrics,
+        health: Health,
         options: GatewayOptions,
-        filters: Sequence[Filter] = (),
+        filters: Sequence[Filter],
     ) -> None:
-        self.in_flight = 0
-        self.is_draining = False
-        self.idle = asyncio.Event()
-        self.idle.set()
         self._bus = bus
-        self._mounts = mounts
+        self._catalogue = catalogue
         self._pages = pages
+        self._admission = admission
         self._metrics = metrics
+        self._health = health
         self._options = options
         self._room = Room()
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
@@ -103,21 +109,20 @@ class Api:
             max_timeout=options.max_timeout,
             middleware=options.middleware,
         )
-        self._rpc = Rpc(self._callers, mounts, metrics, options, self.body)
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
-        metrics.streams = self._streams.live
+        self.live = self._streams.live
+        self.rpc = Rpc(self._callers, catalogue, options, self.body)
 
-    def drain(self) -> None:
-        """Let connections close after their request, and streams come to an end."""
-        self.is_draining = True
-        self._streams.live.drain()
+    def collect(self) -> Iterator[Family]:
+        """Yield metric families, beside those of each request."""
+        yield from self.rpc.collect()
+        yield from self.live.collect()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
         started = perf_counter()
-        self.in_flight += 1
-        self.idle.clear()
+        self._metrics.in_flight += 1
         id_ = request_id(request.headers)
         path, _, query = _target(request).partition("?")
         visit = Visit(request, path, id_)
@@ -130,19 +135,18 @@ class Api:
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
             if visit.headers:
-                visit.dress(answer)
-            if self.is_draining:
+                visit.add_to(answer)
+            if self._health.is_draining:
                 answer.force_close()
             return answer
         finally:
             self._room.left += visit.held
-            self.in_flight -= 1
-            if not self.in_flight:
-                self.idle.set()
+            self._admission.leave()
             took = perf_counter() - started
-            self._metrics.observe(visit.route, request.method, status, took)
+            code = visit.code if answer is not None else Code.CANCELLED.value
+            self._metrics.observe(visit.name, code, took)
             if self._options.access_log:
-                accesslog.write(visit, answer, status, took)
+                _write_line(visit, answer, status, took)
 
     async def _answer(self, visit: Visit, query: str) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
@@ -160,47 +164,46 @@ class Api:
             raise  # the client went away
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = unexpected(exc, visit.id)
+        visit.code = problem.code.value
         return problem_response(problem, visit.path, visit.id)
 
     async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
         request, path = visit.request, visit.path
         page = self._pages.find(path)
         if page is not None:  # a full gateway is still alive, and says so
-            visit.route = path
+            visit.route = visit.name = path
             return page(request, visit.id)
         self._admit()
-        service = self._rpc.service(path)
+        service = self.rpc.service(path)
         if service is not None:
             visit.route = PATH if path == PATH else f"{PATH}/{service}"
-            return await self._rpc.answer(visit, service)
+            visit.name = PATH
+            return await self.rpc.answer(visit, service)
         if request.method == "OPTIONS":
             return self._options_of(path, visit.id)
         match = self._match(request.method, path)
-        visit.route = match.route.template
+        visit.route, visit.name = match.route.template, match.route.target.dotted
         if match.route.target.stream:
             return await self._streams.answer(visit, match, query)
         return await self.call(visit, match, query)
 
     def _match(self, method: str, path: str) -> Match[Mounted]:
+        def find(table: Table) -> Mounted | None:
+            try:
+                return table.router.match(method, path).route.target
+            except Problem:
+                return None
+
         try:
-            return self._mounts.table.router.match(method, path)
+            return self._catalogue.table.router.match(method, path)
         except Problem as exc:
-            gone = self._mounts.left(method, path) if exc.status == _NOT_FOUND else ""
-            if not gone:
-                raise
-        raise has_left(gone)
+            if exc.status == _NOT_FOUND and (gone := left_with(self._catalogue, find)):
+                raise gone from None
+            raise
 
     def _admit(self) -> None:
-        limit = self._options.max_concurrent
-        if (
-            self.in_flight - len(self._streams.live) > limit
-        ):  # they have their own limit
-            raise Problem(
-                _UNAVAILABLE,
-                Code.UNAVAILABLE,
-                f"the gateway is full: {limit} requests are in flight",
-                retry_after=1.0,
-            )
+        limit, streams = self._options.max_concurrent, len(self.live)
+        admit(self._metrics.in_flight - streams, limit)  # they have their own limit
 
     async def call(
         self, visit: Visit, match: Match[Mounted], query: str
@@ -227,22 +230,7 @@ class Api:
             if here is None:
                 here = await self.body(visit, is_kit=mounted.is_kit)
             data = here
-        if codec is RAW and not data and not mounted.parameters.takes_bytes:
-            codec = JSON  # many clients say "bytes" when they send nothing
-        if request.method in _BODYLESS and data:
-            raise InvalidArgument(
-                f"{request.method} takes its parameters from path and query; this one"
-                " brought a body"
-            )
-        if match.values or query or mounted.parameters.headers:
-            if codec is RAW:
-                raise InvalidArgument(
-                    "parameters in path, query or headers go with a JSON or msgpack"
-                    f" body, not with {codec.content_type}"
-                )
-            data = mounted.parameters.build(match.values, query, data, codec, headers)
-        elif not data and codec is not RAW:
-            data = mounted.parameters.build({}, "", b"", codec)
+        sent, data = _bound(match, query, codec, data, request)
         fields = fields_of(
             headers,
             request_id=visit.id,
@@ -251,11 +239,11 @@ class Api:
         )
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, codec, data, seconds=left, fields=fields
+            self._callers, mounted, sent, data, seconds=left, fields=fields
         )
-        answer = response(reply, mounted, codec, visit.id)
-        if mounted.gives_bytes or mounted.cache is not None:
-            return represent(answer, visit, mounted)
+        answer = response(reply, mounted, sent, visit.id)
+        if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
+            return represent(answer, visit, mounted, codec)
         return answer
 
     async def body(self, visit: Visit, *, is_kit: bool = True) -> bytes:
@@ -282,10 +270,36 @@ class Api:
         return type(body) is bytes and 0 < self._compress_from <= len(body)
 
     def _options_of(self, path: str, id_: str) -> web.Response:
-        router = self._mounts.table.router
+        router = self._catalogue.table.router
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
         allow = ", ".join(methods or router.allowed(path))
         return web.Response(status=204, headers={"Allow": allow, "X-Request-Id": id_})
+
+
+def _bound(
+    match: Match[Mounted],
+    query: str,
+    codec: Codec,
+    data: bytes,
+    request: web.BaseRequest,
+) -> tuple[Codec, bytes]:
+    """Return a request object as it goes to the service, and how it is encoded."""
+    parameters = match.route.target.parameters
+    if request.method in _BODYLESS and data:
+        raise InvalidArgument(
+            f"{request.method} takes its parameters from path and query; this one"
+            " brought a body"
+        )
+    if codec is RAW and not data and not parameters.takes_bytes:
+        codec = JSON  # many clients say "bytes" when they send nothing
+    if match.values or query or parameters.headers:
+        given = match.values, query, data
+        if codec is RAW:
+            return MSGPACK, parameters.build_raw(*given, request.headers)
+        return codec, parameters.build(*given, codec, request.headers)
+    if not data and codec is not RAW:
+        data = parameters.build({}, "", b"", codec)
+    return codec, data
 
 
 def _target(request: web.BaseRequest) -> str:
@@ -294,6 +308,35 @@ def _target(request: web.BaseRequest) -> str:
     if "://" in target and not target.startswith("/"):
         return request.rel_url.raw_path_qs
     return target
+
+
+def _write_line(
+    visit: Visit, answer: web.StreamResponse | None, status: int, seconds: float
+) -> None:
+    """Write the line of a request.
+
+    Args:
+        visit: It.
+        answer: Its answer; None when the client went away before.
+        status: The answer's status, or 499.
+        seconds: How long it took.
+    """
+    _access.write(
+        f"{visit.request.method} {visit.path} {status}",
+        client=visit.address,
+        seconds=seconds,
+        principal=visit.principal,
+        route=visit.route,
+        bytes=_length(answer),
+        request_id=visit.id,
+    )
+
+
+def _length(answer: web.StreamResponse | None) -> int:
+    """Return the bytes of a body: of a whole one, or as many as a stream has written."""
+    if isinstance(answer, web.Response):
+        return len(answer.body) if isinstance(answer.body, bytes) else 0
+    return 0 if answer is None else answer.body_length
 
 
 def problem_response(problem: Problem, path: str, id_: str) -> web.Response:

@@ -37,6 +37,7 @@ _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASC
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 # From the strictest to the one that takes any text.
 _ORDER: Final = ("null", "boolean", "integer", "number", "object", "string")
+_SPELLED: Final = frozenset({"boolean", "integer", "number"})
 _EXPECTED: Final = {
     "boolean": "true or false",
     "integer": "a whole number",
@@ -62,7 +63,6 @@ class Parameters:
         properties: Schemas of the fields.
         headers: Names of the headers that some fields come from, by field.
         is_closed: Whether other fields are refused.
-        takes_bytes: Whether the request is one field of bytes.
     """
 
     def __init__(self, schema: Schema | None) -> None:
@@ -76,7 +76,11 @@ class Parameters:
         }
         self._required = frozenset(map(str, top.get("required", ())))
         self.is_closed = top.get("additionalProperties") is False
-        self.takes_bytes = _is_bytes(top)
+        self._bytes = [
+            name
+            for name, property_ in self.properties.items()
+            if any("contentEncoding" in k for k in alternatives(property_, root))
+        ]
         self._readers = {
             name: _reader(property_, root)
             for name, property_ in self.properties.items()
@@ -108,9 +112,7 @@ class Parameters:
             InvalidArgument: A parameter does not fit, came twice or is unknown, a header
                 is missing, or the body is no object; the field is named.
         """
-        values = self._values(path, query)
-        if self.headers:
-            values.update(self._from_headers(headers))
+        values = self._outside(path, query, headers)
         if body:
             for name, raw in _fields(body, codec).items():
                 if name in self.headers:
@@ -122,6 +124,50 @@ class Parameters:
                     )
                 values[name] = raw
         return _ENCODE[codec.name](values)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether a body of bytes, be it empty, is a parameter that the request needs."""
+        is_only = len(self.properties) == len(self._bytes) == 1
+        return is_only or not self._required.isdisjoint(self._bytes)
+
+    def build_raw(
+        self,
+        path: Mapping[str, str],
+        query: str,
+        body: bytes,
+        headers: MultiMapping[str],
+    ) -> bytes:
+        """Return the request in msgpack, whose one parameter of bytes is the body.
+
+        Args:
+            path: Parameters from the path, decoded.
+            query: The query as it was sent.
+            body: The bytes.
+            headers: Of the HTTP request.
+
+        Raises:
+            InvalidArgument: A parameter does not fit, or what the bytes are is not known.
+        """
+        values = self._outside(path, query, headers)
+        left = [name for name in self._bytes if name not in values]
+        if len(left) != 1:
+            several = f"several: {', '.join(left)}" if left else "none here"
+            raise InvalidArgument(
+                "application/octet-stream is the one parameter of bytes; there are"
+                f" {several}; send a JSON or msgpack body"
+            )
+        values[left[0]] = body
+        return msgspec.msgpack.encode(values)
+
+    def _outside(
+        self, path: Mapping[str, str], query: str, headers: MultiMapping[str] | None
+    ) -> dict[str, Any]:
+        """Return the fields that are not in the body."""
+        values = self._values(path, query)
+        if self.headers:
+            values.update(self._from_headers(headers))
+        return values
 
     def _values(self, path: Mapping[str, str], query: str) -> dict[str, Any]:
         given: dict[str, list[str]] = {}
@@ -187,13 +233,6 @@ class Parameters:
 def _header_of(property_: Any) -> str:
     named = property_.get(HEADER_KEY) if isinstance(property_, Mapping) else None
     return named if isinstance(named, str) else ""
-
-
-def _is_bytes(request: Schema) -> bool:
-    """Tell whether a request is one field of bytes, so that it may travel raw."""
-    properties = list(request.get("properties", {}).values())
-    only = properties[0] if len(properties) == 1 else None
-    return isinstance(only, Mapping) and "contentEncoding" in only
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -266,18 +305,19 @@ def _scalar(schema: Schema, root: Schema) -> _Convert:
     It raises `ValueError` with what was expected.
     """
     kinds = alternatives(schema, root)
-    chosen: list[Any] = [
-        value
-        for kind in kinds
-        for value in (
-            *kind.get("enum", ()),
-            *((kind["const"],) if "const" in kind else ()),
-        )
+    chosen = [value for kind in kinds for value in _values_of(kind)]
+    types = {t for kind in kinds if not _values_of(kind) for t in _types(kind)}
+    is_text = "string" in types
+    steps = [
+        _spelled_so(_CONVERT[name]) if is_text and name in _SPELLED else _CONVERT[name]
+        for name in _ORDER
+        if name in types
     ]
-    types = {t for kind in kinds for t in _types(kind)}
-    steps = [_CONVERT[name] for name in _ORDER if name in types]
     if chosen:
-        return _choice(chosen, nullable="null" in types)
+        pick = _choice(chosen, nullable="null" in types)
+        if not types - {"null"}:
+            return pick
+        steps.insert(0, pick)
     if not steps:
         return str
     expected = " or ".join(_EXPECTED[t] for t in _ORDER if t in types & {*_EXPECTED})
@@ -291,6 +331,11 @@ def _scalar(schema: Schema, root: Schema) -> _Convert:
         raise ValueError(expected)
 
     return convert
+
+
+def _values_of(kind: Schema) -> list[Any]:
+    """Return the only values that a schema allows; none if it does not say."""
+    return [*kind.get("enum", ()), *((kind["const"],) if "const" in kind else ())]
 
 
 def _types(kind: Schema) -> list[str]:
@@ -314,6 +359,21 @@ def _choice(values: list[Any], *, nullable: bool) -> _Convert:
 
 def _spelled(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _spelled_so(convert: _Convert) -> _Convert:
+    """Return `convert` for text that is the value's own spelling, and no other.
+
+    Where text fits too, ``007``, ``+49`` and ``1.10`` are text.
+    """
+
+    def exactly(text: str) -> Any:
+        value = convert(text)
+        if _spelled(value) != text:
+            raise ValueError
+        return value
+
+    return exactly
 
 
 def _integer(text: str) -> int:

@@ -63,7 +63,7 @@ def body_limit(bus: Bus, options: GatewayOptions, *, is_kit: bool = True) -> int
 
 
 class Room:
-    """What long bodies may take together, so that a few callers cannot fill the memory.
+    """Memory for long bodies, of all requests together: a few callers cannot fill it.
 
     Bodies of up to 1 MiB are not counted: `max_concurrent` is their bound.
 
@@ -102,7 +102,8 @@ def too_large(limit: int) -> Problem:
     return Problem(
         _TOO_LARGE,
         Code.INVALID_ARGUMENT,
-        f"the body is longer than {limit} bytes, which is the most",
+        f"the body is longer than {limit} bytes, which is the most (option"
+        " max_body_bytes; for streams and foreign services also the bus's max_payload)",
     )
 
 

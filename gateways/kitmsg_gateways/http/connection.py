@@ -23,8 +23,8 @@ from kitmsg_gateways.http.response import encode, is_simple
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from kitmsg_gateways.http.listener import Place
-    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
 
 __all__ = ["Connection", "Server"]
@@ -237,7 +237,7 @@ class Connection(RequestHandler):
             )
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL:
-            self._server.metrics.observe(_MALFORMED, "", problem.status, 0.0)
+            self._server.metrics.observe(_MALFORMED, problem.code.value, 0.0)
         response = problem_response(problem, "", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()

@@ -3,7 +3,8 @@
 Source: RFC 9110, sections 8.4, 8.8, 13, 14; RFC 9111; RFC 1952.
 
 An endpoint whose result is bytes answers GET with the bytes themselves, unless the client
-asks for JSON, and POST with JSON, unless it asks for the bytes.  Answers to GET carry a
+asks for JSON, and POST with JSON, unless it asks for the bytes.  Any result comes in JSON
+where ``Accept`` wants that, whatever the request was encoded in.  Answers to GET carry a
 tag, so that a download that broke off goes on where it stopped if the file is the same.
 Several ranges at once are answered with all of it, as the RFC allows.
 
@@ -20,19 +21,23 @@ import asyncio
 import gzip
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from aiohttp import web
 
-from kitmsg.codec import JSON
-from kitmsg.errors import Code
+from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW
+from kitmsg.errors import Code, DataLoss
 from kitmsg_gateways.http.accept import accepts_gzip, choose
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.streams.formats import OCTETS, plain
+from kitmsg_gateways.http.streams.formats import OCTETS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multidict import MultiMapping
 
+    from kitmsg.codec import Codec
     from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.visit import Visit
 
@@ -41,8 +46,7 @@ __all__ = ["compress", "represent", "tag_of"]
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _LEVEL: Final = 5  # the knee of the curve: 6 and more cost twice for a percent
 _IN_THREAD_BYTES: Final = 1 << 17  # compressing more would hold the loop for ms
-# Changes the answer beside the URL: the request's codec, see `request_codec`.
-_VARY: Final = "Content-Type"
+_VARY: Final = "Content-Type"  # beside the URL: the codec, see `request_codec`
 _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _CACHEABLE: Final = frozenset({200, 203})
 _NOT_MODIFIED: Final = 304
@@ -50,19 +54,40 @@ _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGN
 _OK: Final = 200
 _PARTIAL: Final = 206
 _UNSATISFIABLE: Final = 416
+_READ: Final[dict[str, Callable[[bytes, Any], Any]]] = {
+    JSON.content_type: lambda data, type_: msgspec.json.decode(data, type=type_),
+    MSGPACK.content_type: lambda data, type_: msgspec.msgpack.decode(data, type=type_),
+    OCTETS: lambda data, _: data,
+}
 _WORTH_IT: Final = re.compile(
     r"text/|application/([\w.-]+\+)?(json|xml|msgpack|javascript)\b", re.ASCII
 )
 
 
-def represent(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Response:
-    """Return an answer that is a file, or that clients may keep, as they want it."""
+def represent(
+    answer: web.Response, visit: Visit, mounted: Mounted, codec: Codec
+) -> web.Response:
+    """Return an answer as its client wants it: as bytes or in JSON, whole or in part.
+
+    Args:
+        answer: Of the service; left as it is where the client wants none that we have.
+        visit: The request.
+        mounted: The endpoint.
+        codec: How the request was encoded.
+
+    Raises:
+        DataLoss: The answer is not what it claims to be.
+        Problem: 416; there is no such part.
+    """
     request = visit.request
-    headers = request.headers
-    is_file = mounted.gives_bytes and _wants_bytes(request)
-    if is_file:
-        answer = _as_bytes(answer, request)
-    if request.method in _SAFE and (is_file or mounted.cache is not None):
+    headers, is_safe = request.headers, request.method in _SAFE
+    wanted = _wanted(answer, request, mounted, codec)
+    answer = _converted(answer, wanted)
+    is_file = mounted.gives_bytes and answer.content_type == OCTETS
+    if is_safe and is_file and isinstance(answer.body, bytes):
+        answer.headers["ETag"] = tag_of(answer.body)
+        answer.headers["Accept-Ranges"] = "bytes"
+    if is_safe and (is_file or mounted.cache is not None):
         is_private = bool(visit.principal or "Authorization" in headers)
         answer = _kept(answer, mounted, headers, is_private=is_private)
     if mounted.gives_bytes:
@@ -71,33 +96,38 @@ def represent(answer: web.Response, visit: Visit, mounted: Mounted) -> web.Respo
     return _part_of(answer, headers) if is_file and request.method == "GET" else answer
 
 
-def _wants_bytes(request: web.BaseRequest) -> bool:
-    """Tell whether a client wants a result that is bytes as bytes, not as JSON."""
-    accept = ",".join(request.headers.getall("Accept", []))
-    is_download = request.method in _SAFE
-    offers = (OCTETS, JSON.content_type) if is_download else (JSON.content_type, OCTETS)
-    return choose(accept, offers) == OCTETS or "Range" in request.headers
+def _wanted(
+    answer: web.Response, request: web.BaseRequest, mounted: Mounted, codec: Codec
+) -> str | None:
+    """Return the media type that a client likes best; None if it likes none."""
+    if mounted.wire == "gokit":
+        return None
+    own, headers = answer.content_type, request.headers
+    offers = [own, JSON.content_type]
+    if mounted.gives_bytes:
+        if "Range" in headers:
+            return OCTETS
+        is_download = request.method in _SAFE and codec is not MSGPACK
+        at = 0 if is_download or codec is RAW else len(offers)
+        offers.insert(at, OCTETS)
+    accept = ",".join(headers.getall("Accept", []))
+    return choose(accept, tuple(dict.fromkeys(offers)))
 
 
-def _as_bytes(answer: web.Response, request: web.BaseRequest) -> web.Response:
-    """Return an answer with the bytes that its JSON stands for.
-
-    Args:
-        answer: Of the service; left as it is where it is no JSON.
-        request: What it answers.
-
-    Raises:
-        DataLoss: The JSON is no bytes.
-    """
-    body = answer.body
-    if not isinstance(body, bytes) or answer.content_type != JSON.content_type:
+def _converted(answer: web.Response, wanted: str | None) -> web.Response:
+    """Return an answer in another media type; as it is where there is no way."""
+    own, body = answer.content_type, answer.body
+    if wanted in (None, own) or own not in _READ or not isinstance(body, bytes):
         return answer
-    data = plain(body)
+    try:
+        if wanted == OCTETS:
+            data = _READ[own](body, bytes)
+        else:
+            data = msgspec.json.encode(_READ[own](body, Any))
+    except DECODE_ERRORS as exc:
+        raise DataLoss(f"the result cannot be sent as {wanted}: {exc}") from exc
     found = web.Response(status=answer.status, body=data, headers=answer.headers)
-    found.headers["Content-Type"] = OCTETS
-    if request.method in _SAFE:
-        found.headers["ETag"] = tag_of(data)
-        found.headers["Accept-Ranges"] = "bytes"
+    found.headers["Content-Type"] = str(wanted)
     return found
 
 
@@ -165,17 +195,17 @@ def _kept(
 
     Args:
         response: The answer; changed.
-        mounted: Its endpoint, which declares a cache time.
+        mounted: Its endpoint; without a cache time the answer has a tag only.
         headers: Of the request.
         is_private: Whether the answer is for this caller only.
     """
     if response.status not in _CACHEABLE or not isinstance(response.body, bytes):
         return response
     tag = tag_of(response.body)
-    seconds = mounted.cache or 0
-    mode = f"max-age={seconds}" if seconds else "no-cache"
     response.headers["ETag"] = tag
-    response.headers["Cache-Control"] = f"private, {mode}" if is_private else mode
+    if mounted.cache is not None:
+        mode = f"max-age={mounted.cache}" if mounted.cache else "no-cache"
+        response.headers["Cache-Control"] = f"private, {mode}" if is_private else mode
     response.headers["Vary"] = ", ".join((_VARY, *mounted.parameters.headers.values()))
     if not _matches(headers, tag):
         return response

@@ -110,7 +110,7 @@ class Cors:
             "Access-Control-Request-Method" not in request.headers
         ):
             return None
-        visit.route = "(preflight)"
+        visit.route = visit.name = "(preflight)"
         return web.Response(
             status=_NO_CONTENT, headers={"X-Request-Id": visit.id, **self._preflight}
         )

@@ -45,6 +45,7 @@ INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 _SERVER_ERROR: Final = -32000  # less the gRPC number: NotFound is -32005
 
+_VERSIONS: Final = ("2.0", "")  # "" is sent by the client of Go kit 0.10
 _NULL: Final = b"null"
 _SPACE: Final = b" \t\r\n"
 _MAX_ID_BYTES: Final = 1024
@@ -169,7 +170,7 @@ def _call(item: bytes) -> Call | RpcError:
         return RpcError(INVALID_REQUEST, "id must be a string, a number or null")
     method, params = _member(members, "method"), _raw(members, "params")
     wrong = ""
-    if _member(members, "jsonrpc") != "2.0":
+    if _member(members, "jsonrpc") not in _VERSIONS:
         wrong = 'jsonrpc must be "2.0"'
     elif not isinstance(method, str):
         wrong = "method must be a string"

@@ -1,44 +1,35 @@
-"""The endpoints on a bus as mounted routes, followed as services come and go.
-
-What is there, and with which schemas, the `Catalog` knows; a table of routes is built
-anew after each of its changes.
-"""
+"""The endpoints on a bus as mounted routes: a table, built anew after each change."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import re
-from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
-from kitmsg.errors import Code
+from kitmsg.discovery.catalog import CatalogEndpoint
 from kitmsg.wire import Meta
+from kitmsg_gateways.edge.catalogue import left, unavailable
 from kitmsg_gateways.http.bind import Parameters
-from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.jsonrpc import RpcError
 from kitmsg_gateways.http.openapi.components import Components
 from kitmsg_gateways.http.router import Route, Router, parse_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kitmsg.bus import Bus
+    from kitmsg.discovery.catalog import Catalog
     from kitmsg.discovery.subject import ServiceInfo
+    from kitmsg.errors import Unavailable
+    from kitmsg_gateways.edge.catalogue import Catalogue
 
-__all__ = ["Mounted", "Mounts", "Table", "has_left"]
+__all__ = ["Mounted", "Mounter", "Table", "left_with"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
 _SUCCESS: Final = re.compile(r"20[01237]|208|226")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
-_UNAVAILABLE: Final = 503
-_REMEMBERED: Final = 16
-_REMEMBERED_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +82,7 @@ class Mounted(CatalogEndpoint):
 
 @dataclass(slots=True)
 class Table:
-    """What is mounted at one time.
+    """Routing table: a snapshot of the endpoints that are mounted.
 
     Attributes:
         services: One instance of each service, by name; the newest version.
@@ -110,76 +101,20 @@ class Table:
     passing: set[str] = field(default_factory=set)
 
 
-class Mounts:
-    """Keeps a `Table` of what is on the bus.
+class Mounter:
+    """Makes a `Table` of what is on the bus.
 
     Args:
-        bus: Where to look.
         reserved: Paths that belong to the gateway.
-        interval: Seconds between two rounds of asking who is there.
     """
 
-    def __init__(self, bus: Bus, reserved: Iterable[str], interval: float) -> None:
-        self.table = Table()
+    def __init__(self, reserved: Iterable[str]) -> None:
         self._reserved = frozenset(reserved)
-        self._catalog = Catalog(bus, interval=interval, on_change=self._mount)
         self._read: dict[str, tuple[dict[str, Any], Parameters]] = {}
         self._told: set[str] = set()
-        self._former: deque[tuple[float, Table]] = deque(maxlen=_REMEMBERED)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether everybody could be asked at least once."""
-        return self._catalog.is_ready
-
-    async def start(self) -> None:
-        """Look who is there, mount them, and go on watching until `stop`."""
-        await self._catalog.start()
-
-    async def stop(self) -> None:
-        """Watch no more; what is mounted stays."""
-        await self._catalog.stop()
-
-    def left(self, method: str, raw_path: str) -> str:
-        """Return the service that has just gone and took such requests; "" for none."""
-        return self.lost(
-            lambda table: table.router.match(method, raw_path).route.target
-        )
-
-    def lost(self, find: Callable[[Table], Mounted]) -> str:
-        """Return the service that has just gone and had what is looked for; "" for none.
-
-        So that the moment between two lives of a service is no 404.
-
-        Args:
-            find: Looks for it in a table; raises `Problem` or `RpcError` if it is not there.
-        """
-        now = asyncio.get_running_loop().time()
-        for when, table in reversed(self._former):
-            if now - when > _REMEMBERED_SECONDS:
-                break
-            try:
-                service = find(table).service
-            except (Problem, RpcError):
-                continue
-            if service not in self.table.services:
-                return service
-        return ""
-
-    def _mount(self) -> None:
-        """Mount what is known."""
-        before, self.table = self.table, self._build()
-        if not before.services.keys() <= self.table.services.keys():
-            self._former.append((asyncio.get_running_loop().time(), before))
-        for conflict in self.table.conflicts:
-            if conflict not in self._told:
-                is_passing = conflict in self.table.passing
-                level = logging.INFO if is_passing else logging.WARNING
-                _log.log(level, "%s", conflict)
-        self._told = set(self.table.conflicts)
-
-    def _build(self) -> Table:
-        catalog = self._catalog
+    def build(self, catalog: Catalog) -> Table:
+        """Return the table of the endpoints that are there; conflicts are logged once."""
         table = Table(services=catalog.services, conflicts=[*catalog.refused])
         table.endpoints = [self._mounted(endpoint) for endpoint in catalog.endpoints]
         shown = {endpoint.hash for endpoint in table.endpoints}
@@ -195,7 +130,15 @@ class Mounts:
         for route in [r for r in table.router.routes if r.target.stream]:
             # A browser's EventSource and WebSocket begin with GET; a declared one wins.
             table.router.add(dataclasses.replace(route, method="GET"))
+        self._tell(table)
         return table
+
+    def _tell(self, table: Table) -> None:
+        for conflict in table.conflicts:
+            if conflict not in self._told:
+                level = logging.INFO if conflict in table.passing else logging.WARNING
+                _log.log(level, "%s", conflict)
+        self._told = set(table.conflicts)
 
     def _mounted(self, endpoint: CatalogEndpoint) -> Mounted:
         facts = {
@@ -243,14 +186,22 @@ class Mounts:
         return not {one.subject, other.subject} <= there
 
 
-def has_left(service: str) -> Problem:
-    """Return what to say of a service that was here a moment ago; see `Mounts.lost`."""
-    return Problem(
-        _UNAVAILABLE,
-        Code.UNAVAILABLE,
-        f"the last instance of {service!r} has just left the bus",
-        retry_after=1.0,
-    )
+def left_with(
+    catalogue: Catalogue[Table], find: Callable[[Table], Mounted | None]
+) -> Unavailable | None:
+    """Return the error of what a service had that has just gone; None if none had it.
+
+    So that the moment between two lives of a service is no 404.
+
+    Args:
+        catalogue: Remembers it.
+        find: Looks for it in a table; None if it is not there.
+    """
+    for table in catalogue.former():
+        mounted = find(table)
+        if mounted is not None and mounted.service not in catalogue.table.services:
+            return unavailable(left(mounted.service))
+    return None
 
 
 def _is_bytes(schema: dict[str, Any] | None, part: str) -> bool:

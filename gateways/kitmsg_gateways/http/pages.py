@@ -1,4 +1,4 @@
-"""What the gateway itself serves: health, readiness, metrics, OpenAPI, schemas and docs.
+"""The gateway's own pages: health, readiness, metrics, OpenAPI, schemas and docs.
 
 These paths are the gateway's own; no service can take them.  The docs page is one file with
 its own styles and script: its content policy lets it run exactly those, and talk to this
@@ -18,18 +18,19 @@ from aiohttp import web
 
 from kitmsg.codec import JSON
 from kitmsg.errors import Code, Unavailable
+from kitmsg.metrics.prometheus import CONTENT_TYPE
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.metrics import TEXT
-from kitmsg_gateways.http.openapi.document import SCHEMAS, document
+from kitmsg_gateways.http.openapi.document import SCHEMAS, document, schemes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from kitmsg.bus import Bus
-    from kitmsg_gateways.http.methods import Mounts, Table
-    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.edge.catalogue import Catalogue
+    from kitmsg_gateways.edge.health import Health
+    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.http.methods import Table
     from kitmsg_gateways.http.options import GatewayOptions
 
     Page: TypeAlias = Callable[[web.BaseRequest, str], web.Response]
@@ -84,19 +85,24 @@ class Pages:
     """The gateway's own paths.
 
     Args:
-        bus: Whose connection readiness is about.
-        mounts: What is mounted.
-        metrics: What ``/metrics`` shows.
-        options: The title.
+        catalogue: What is mounted.
+        metrics: Shown at ``/metrics``.
+        health: Told at ``/readyz``.
+        options: The API's title, and who may call.
     """
 
     def __init__(
-        self, bus: Bus, mounts: Mounts, metrics: Metrics, options: GatewayOptions
+        self,
+        catalogue: Catalogue[Table],
+        metrics: Metrics,
+        health: Health,
+        options: GatewayOptions,
     ) -> None:
-        self._bus = bus
-        self._mounts = mounts
+        self._catalogue = catalogue
         self._metrics = metrics
+        self._readiness = health
         self._title = options.title
+        self._schemes = schemes_of(options)
         self._document: tuple[Table | None, bytes] = None, b""
         self._pages = dict(
             zip(
@@ -124,7 +130,7 @@ class Pages:
 
     def _schema(self, hash_: str) -> Callable[[], web.Response] | None:
         """Return the page of the schemas with a hash; None if there are none."""
-        schema = self._mounts.table.schemas.get(hash_)
+        schema = self._catalogue.table.schemas.get(hash_)
         if schema is None:
             return None
         response = _json(msgspec.json.encode(schema))
@@ -141,22 +147,21 @@ class Pages:
         return _json(b'{"status":"ok"}')
 
     def _ready(self) -> web.Response:
-        if not self._bus.is_connected:
-            raise Unavailable("not connected to the bus")
-        if not self._mounts.is_ready:
-            raise Unavailable("still looking for the services on the bus")
-        body = {"status": "ok", "services": len(self._mounts.table.services)}
+        if problem := self._readiness.problem():
+            raise Unavailable(problem)
+        body = {"status": "ok", "services": len(self._catalogue.table.services)}
         return _json(msgspec.json.encode(body))
 
     def _metrics_page(self) -> web.Response:
         return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": TEXT}
+            body=self._metrics.exposition(is_page=True).encode(),
+            headers={"Content-Type": CONTENT_TYPE},
         )
 
     def _openapi(self) -> web.Response:
-        table = self._mounts.table
+        table = self._catalogue.table
         if self._document[0] is not table:
-            found = document(table, title=self._title)
+            found = document(table, title=self._title, schemes=self._schemes)
             self._document = table, msgspec.json.encode(found)
         return _json(self._document[1])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,19 +18,21 @@ from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
+from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
 from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
 from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
-from kitmsg_gateways.http.methods import has_left
+from kitmsg_gateways.http.methods import left_with
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from kitmsg.message import Message
+    from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.methods import Mounted, Mounts, Table
-    from kitmsg_gateways.http.metrics import Metrics
+    from kitmsg_gateways.edge.catalogue import Catalogue
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.visit import Visit
 
@@ -53,23 +56,24 @@ class Rpc:
 
     Args:
         callers: Call the endpoints.
-        mounts: The endpoints.
-        metrics: Counts the calls.
+        catalogue: The endpoints.
         options: Limits, and which method names mean which endpoints.
         read: Returns the body of a request.
+
+    Attributes:
+        counts: Calls, by the code of their error or 0.
     """
 
     def __init__(
         self,
         callers: Callers,
-        mounts: Mounts,
-        metrics: Metrics,
+        catalogue: Catalogue[Table],
         options: GatewayOptions,
         read: Callable[[Visit], Awaitable[bytes]],
     ) -> None:
         self._callers = callers
-        self._mounts = mounts
-        self._metrics = metrics
+        self._catalogue = catalogue
+        self.counts: Counter[int] = Counter()
         self._options = options
         self._read = read
         self._names = dict(text.split("=", 1) for text in options.rpc_methods)
@@ -85,19 +89,24 @@ class Rpc:
             return ""
         if not path.startswith(_UNDER):
             return None
-        services = self._mounts.table.services
+        services = self._catalogue.table.services
         name = path.removeprefix(_UNDER)
         is_one = name in services or self._has_left(name)
         return name if is_one and PATH[1:] not in services else None
 
     def _has_left(self, service: str) -> bool:
-        def find(table: Table) -> Mounted:
-            found = [one for one in table.endpoints if one.service == service]
-            if not found:
-                raise RpcError(jsonrpc.METHOD_NOT_FOUND, service)
-            return found[0]
+        def find(table: Table) -> Mounted | None:
+            found = (one for one in table.endpoints if one.service == service)
+            return next(found, None)
 
-        return bool(self._mounts.lost(find))
+        return left_with(self._catalogue, find) is not None
+
+    def collect(self) -> Iterator[Family]:
+        """Yield metric families."""
+        calls = counter("kitmsg_gateway_rpc_calls_total", "JSON-RPC calls, by code.")
+        for number, count in sorted(self.counts.items()):
+            calls.add(count, gateway="http", code=str(number))
+        yield calls
 
     async def answer(self, visit: Visit, service: str) -> web.Response:
         """Answer one request, with a call or a batch of them in its body.
@@ -160,14 +169,14 @@ class Rpc:
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             error = _error(unexpected(exc, visit.id), visit.id)
         else:
-            self._metrics.count_rpc(0)
+            self.counts[0] += 1
             return b"" if item.id is None else jsonrpc.success(item.id, result)
         error.id = item.id or error.id
         answer = self._failed(error)
         return b"" if item.id is None else answer
 
     def _failed(self, error: RpcError) -> bytes:
-        self._metrics.count_rpc(error.number)
+        self.counts[error.number] += 1
         return jsonrpc.failure(error)
 
     async def _call(self, call: Call, service: str, visit: Visit) -> bytes:
@@ -189,18 +198,19 @@ class Rpc:
         return _result(reply, mounted)
 
     def _find(self, method: str, service: str) -> Mounted:
-        table = self._mounts.table
+        table = self._catalogue.table
         if self._methods is None or self._methods.table is not table:
             self._methods = _Methods(table, self._names)
         try:
             return self._methods.find(method, service)
         except RpcError:
-            gone = self._mounts.lost(
-                lambda former: _Methods(former, self._names).find(method, service)
+            gone = left_with(
+                self._catalogue,
+                lambda former: _Methods(former, self._names).get(method, service),
             )
-            if not gone:
+            if gone is None:
                 raise
-            raise has_left(gone) from None
+            raise gone from None
 
 
 class _Methods:
@@ -244,6 +254,13 @@ class _Methods:
                 f"Method {method[:_MAX_HINT_CHARS]} streams, which JSON-RPC cannot do.",
             )
         return found
+
+    def get(self, method: str, service: str) -> Mounted | None:
+        """Return what `find` does; None where it raises."""
+        try:
+            return self.find(method, service)
+        except RpcError:
+            return None
 
 
 def _not_found(method: str, near: list[str]) -> RpcError:

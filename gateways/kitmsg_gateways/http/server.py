@@ -1,39 +1,39 @@
-"""`GatewayServer`: the parts of one gateway put together; start and stop."""
+"""`GatewayServer`: HTTP connections on the edge's lifecycle."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from kitmsg.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from kitmsg_gateways.edge.auth import Auth
+from kitmsg_gateways.edge.lifecycle import Part, SocketGateway
+from kitmsg_gateways.edge.proxies import Proxies
+from kitmsg_gateways.edge.tls import Tls
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
-from kitmsg_gateways.http.chain import Chain
 from kitmsg_gateways.http.connection import Server
-from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
-from kitmsg_gateways.http.methods import Mounts
-from kitmsg_gateways.http.metrics import Metrics
+from kitmsg_gateways.http.filters import filters
+from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
 from kitmsg_gateways.http.pages import RESERVED, Pages
 
 if TYPE_CHECKING:
+    import asyncio
+    import contextlib
     import socket
     from collections.abc import Sequence
 
     from kitmsg.bus import Bus
-    from kitmsg_gateways.http.methods import Table
+    from kitmsg.discovery.catalog import Catalog
+    from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.files import Reloadable
 
-__all__ = ["GatewayServer"]
-
-_log = logging.getLogger("kitmsg_gateways.http")
+__all__ = ["GatewayServer", "check"]
 
 _CLOSE_SECONDS: Final = 1.0  # for the last answers to be written
 _CANCEL_SECONDS: Final = 0.01
 
 
-class GatewayServer:
+class GatewayServer(SocketGateway[GatewayOptions, Table]):
     """One HTTP gateway on a bus, which it does not close.
 
     Args:
@@ -42,9 +42,21 @@ class GatewayServer:
         sockets: Sockets that other processes take connections from too, instead of its
             own; they are closed at the end.
 
+    Attributes:
+        api: Answers requests.
+        web: The connections that are open.
+
     Raises:
         KitError: An option does not fit, or a file cannot be used.
     """
+
+    kind: ClassVar[str] = "http"
+    title: ClassVar[str] = "HTTP"
+    protocols: ClassVar[tuple[str, ...]] = ("http/1.1",)
+    refusal: ClassVar[bytes] = (
+        b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
 
     def __init__(
         self,
@@ -52,124 +64,73 @@ class GatewayServer:
         options: GatewayOptions | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
-        self.options = options or GatewayOptions()
-        self._shared = list(sockets)
-        if self.options.workers > 1 and not sockets:
-            raise InvalidArgument(
-                "workers: this is one process; kitmsg gateway http --workers starts more"
-            )
-        self._edge = Chain(self.options)
-        self.connections = Connections(
-            raise_file_limit(self.options.max_connections),
-            self.options.max_connections_per_address,
-            self._edge.proxies.trusts,
+        options = options or GatewayOptions()
+        self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
+        self._auth = Auth(options, options.title)
+        self._mounter = Mounter(RESERVED)
+        super().__init__(bus, options, Table(), sockets)
+        self.api = Api(
+            bus,
+            catalogue=self.catalogue,
+            pages=Pages(self.catalogue, self.metrics, self.health, options),
+            admission=self.admission,
+            metrics=self.metrics,
+            health=self.health,
+            options=options,
+            filters=filters(options, self._auth, self._proxies),
         )
-        self.metrics = Metrics(
-            lambda: self._api.in_flight,
-            lambda: len(self.table.endpoints),
-            self.connections,
-        )
-        if sockets:  # or who reads /metrics would take several counters for one
-            self.metrics.process = str(os.getpid())
-        self._mounts = Mounts(bus, RESERVED, self.options.discovery_interval)
-        pages = Pages(bus, self._mounts, self.metrics, self.options)
-        self._api = Api(
-            bus, self._mounts, pages, self.metrics, self.options, self._edge.filters
-        )
-        self._limit = body_limit(bus, self.options)
-        self._web: Server | None = None
-        self._listener: Listener | None = None
+        self.metrics.registry.register(self.api.collect)
+        self.web: Server
 
-    @property
-    def table(self) -> Table:
-        """What is mounted now."""
-        return self._mounts.table
+    def _build(self, found: Catalog) -> Table:
+        return self._mounter.build(found)
 
-    @property
-    def port(self) -> int:
-        """The port it listens on.
+    def _served(self) -> int:
+        return len(self.table.endpoints)
 
-        Raises:
-            FailedPrecondition: It is not started.
-        """
-        if self._listener is None or not self._listener.sockets:
-            raise FailedPrecondition("the gateway is not started")
-        return int(self._listener.sockets[0].getsockname()[1])
+    def _parts(self) -> Sequence[Part]:
+        return (self._auth,)
 
-    @property
-    def url(self) -> str:
-        """Where it is, such as ``http://127.0.0.1:8080``."""
-        host = self.options.host or "localhost"
-        scheme = "http" if self._edge.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+    def _readers(self) -> Sequence[Reloadable]:
+        return self._auth.readers
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether it is stopping: what is in flight is finished, nothing begun."""
-        return self._api.is_draining
+    def _make_tls(self) -> Tls:
+        return _tls_of(self.options)
 
-    async def start(self) -> None:
-        """Find and mount the services, then accept requests.
+    def _is_exempt(self, address: str) -> bool:
+        return self._proxies.trusts(address)
 
-        Raises:
-            OSError: The address cannot be had.
-        """
-        options = self.options
-        web_server = self._web = Server(
-            self._api.handle, options, self._limit, self.metrics
-        )
-        tls = self._edge.tls
-        self._listener = Listener(
-            self._shared
-            or bind(options.host, options.port, reuse_port=options.reuse_port),
-            web_server.connection,
-            self.connections,
-            tls=tls.context if tls else None,
-            handshake_timeout=options.header_timeout,
-            is_shared=bool(self._shared),
-        )
-        try:
-            await self._edge.start()
-            await self._mounts.start()
-            self._listener.start()
-        except BaseException:
-            await self._listener.stop()
-            await self._mounts.stop()
-            await self._edge.stop()
-            raise
-        count = len(self.table.endpoints)
-        _log.info("HTTP gateway, %d endpoints, ready at %s", count, self.url)
+    def _protocol(self, place: Place) -> asyncio.BaseProtocol:
+        return self.web.connection(place)
 
-    async def stop(self) -> None:
-        """Accept no more, finish what is in flight in `drain_timeout`, close.
+    async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
+        limit = body_limit(self.bus, self.options)
+        self.web = Server(self.api.handle, self.options, limit, self.metrics)
+        await super()._bind(stack)
 
-        What is not finished then is cancelled, and with it the services' turns.
-        """
-        listener, handler = self._listener, self._web
-        if listener is None or handler is None:
-            return
-        self._listener = self._web = None
-        await listener.stop()
-        self._api.drain()
-        close_seconds = _CLOSE_SECONDS
-        try:
-            async with asyncio.timeout(self.options.drain_timeout):
-                await self._api.idle.wait()
-        except TimeoutError:
-            _log.warning("%d requests did not finish in time", self._api.in_flight)
-            close_seconds = _CANCEL_SECONDS
-        handler.pre_shutdown()
-        await handler.shutdown(close_seconds)
-        await self._mounts.stop()
-        await self._edge.stop()
+    async def _drain(self) -> None:
+        await self._stop_listening()
+        self.api.live.drain()
+        is_done = await self.admission.drained(self.options.drain_timeout)
+        if not is_done:
+            count = self.metrics.in_flight
+            self._log.warning("%d requests did not finish in time", count)
+        self.web.pre_shutdown()
+        await self.web.shutdown(_CLOSE_SECONDS if is_done else _CANCEL_SECONDS)
 
-    def reload(self) -> None:
-        """Read certificates, keys and passwords again, now; connections stay."""
-        self._edge.reload()
 
-    def exposition(self) -> str:
-        """Return the counters in Prometheus' text format; "" if they cannot be written."""
-        try:
-            return self.metrics.exposition(is_page=False).decode()
-        except Unimplemented:
-            return ""
+def _tls_of(options: GatewayOptions) -> Tls:
+    is_optional = options.tls_client_optional
+    return Tls(options, GatewayServer.protocols, is_optional=is_optional)
+
+
+def check(options: GatewayOptions) -> None:
+    """Read what the options name, and throw it away.
+
+    Raises:
+        KitError: An option does not fit, or a file it names cannot be used.
+    """
+    if options.tls_cert:
+        _tls_of(options)
+    proxies = Proxies(options.trusted_proxies, options.proxy_header)
+    filters(options, Auth(options, options.title), proxies)

@@ -1,25 +1,20 @@
 """Thrift outside, the bus inside: every service found on the bus, with no IDL written.
 
-    options.py    `GatewayOptions`: limits, times, switches
-    server.py     `GatewayServer`: the port, methods that come and go, start and stop
+    options.py    `GatewayOptions`, beside what all doors have
+    server.py     `GatewayServer`: connections on the edge's lifecycle
     connection.py one client: messages in, answers out in the same order
-    framing.py    bytes to messages: which protocol, framed or not
-    protocol.py   what protocols have in common: the seam, limits, skipping
-    binary.py     the binary protocol
-    compact.py    the compact protocol; varint.py has its numbers
-    model.py      an IDL's types and services as values
-    load.py       a .thrift file or text to that model
-    idl.py        schemas on the bus to a .thrift text
-    match.py      what of an IDL is what of a schema
-    convert.py    values of one to values of the other; inward.py, outward.py
-    plan.py       one method and the endpoint behind it
-    table.py      what is served at one time
-    generated.py  methods made from the schemas on the bus
-    user.py       methods of a .thrift of the user's own
+    methods.py    methods that are served, and the table of them
+    sources.py    where they come from: the schemas on the bus, a .thrift of the user's
+    bind.py       a method of an IDL bound to a live endpoint
+    load.py         a .thrift file or text to the model
+    model.py        an IDL's types and services as values
+    generate.py     schemas on the bus to a .thrift text; export.py writes it
+    convert.py    values of an IDL to those of the bus and back, out of:
+    decode.py       what comes over Thrift
+    encode.py       what goes there
+    protocol/     bytes: the binary and the compact protocol, framing
     call.py       one call: over the bus and back
-    metrics.py    counts and times of calls
-    tls.py        a TLS context from files
-    upstream.py   the other direction: a Thrift service elsewhere, served on the bus
+    upstream/     the other direction: a Thrift service elsewhere, served on the bus
 
 ::
 
@@ -34,23 +29,45 @@ Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+import kitmsg_gateways.thrift as this  # what is loaded when it is asked for
+from kitmsg.bus import Bus
+from kitmsg.service import Kit
 from kitmsg_gateways.thrift.options import GatewayOptions
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.service import Kit
     from kitmsg_gateways.thrift.server import GatewayServer
+    from kitmsg_gateways.thrift.upstream import Upstream
 
-__all__ = ["TITLE", "GatewayOptions", "check", "listen", "need_thriftpy2", "serve"]
+__all__ = [
+    "TITLE",
+    "GatewayOptions",
+    "GatewayServer",
+    "Upstream",
+    "check",
+    "listen",
+    "need_thriftpy2",
+    "run",
+    "serve",
+]
 
 TITLE: Final = "Thrift"
 
-_BACKLOG: Final = 4096
+
+def __getattr__(name: str) -> Any:
+    if name == "GatewayServer":  # options need not load thriftpy2
+        need_thriftpy2()
+        from kitmsg_gateways.thrift.server import GatewayServer
+
+        return GatewayServer
+    if name == "Upstream":  # a gateway need not load it
+        from kitmsg_gateways.thrift.upstream import Upstream
+
+        return Upstream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def serve(
@@ -60,7 +77,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] = (),
-) -> GatewayServer:
+) -> this.GatewayServer:
     """Start a gateway on a bus; returns when it accepts calls.
 
     The bus stays its maker's: stopping the gateway does not close it.
@@ -79,13 +96,36 @@ async def serve(
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
     need_thriftpy2()
-    from kitmsg.service import Kit
+    from kitmsg_gateways.edge.process import bus_of
     from kitmsg_gateways.thrift.server import GatewayServer
 
-    bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
-    server = GatewayServer(bus, (options or GatewayOptions()).at(host, port))
-    await server.start(sockets)
+    chosen = (options or GatewayOptions()).at(host, port)
+    server = GatewayServer(bus_of(kit_or_bus), chosen, sockets=sockets)
+    await server.start()
     return server
+
+
+async def run(
+    options: GatewayOptions | None = None,
+    *,
+    servers: str | None = None,
+    on_ready: Callable[[this.GatewayServer], None] | None = None,
+) -> None:
+    """Connect to the bus and serve it until SIGTERM or SIGINT, then stop gracefully.
+
+    Args:
+        options: Limits, times and switches.
+        servers: NATS URL; by default ``NATS_URL``, else the local bus.
+        on_ready: Called once, when calls are accepted.
+
+    Raises:
+        KitError: The bus cannot be reached, or see `serve`.
+        OSError: The address cannot be had.
+    """
+    need_thriftpy2()
+    from kitmsg_gateways.edge import process
+
+    await process.run(lambda kit: serve(kit, options), servers, on_ready)
 
 
 def check(options: GatewayOptions) -> None:
@@ -98,15 +138,16 @@ def check(options: GatewayOptions) -> None:
     need_thriftpy2()
     from kitmsg.errors import InvalidArgument
     from kitmsg.idl.numbers import warn_apart
+    from kitmsg_gateways.edge.tls import Tls
     from kitmsg_gateways.thrift.protocol import Limits
     from kitmsg_gateways.thrift.server import make_source
-    from kitmsg_gateways.thrift.tls import server_context
 
     try:
         make_source(options, Limits())
     except ValueError as exc:
         raise InvalidArgument(str(exc)) from exc
-    server_context(options)
+    if options.tls_cert:
+        Tls(options)
     if not options.thrift:
         warn_apart(options.workers, options.lock)
 
@@ -117,19 +158,9 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
     Raises:
         OSError: The address cannot be had.
     """
-    import socket
+    from kitmsg_gateways.edge.listener import bind
 
-    family, _, _, _, where = socket.getaddrinfo(
-        options.host, options.port, type=socket.SOCK_STREAM
-    )[0]
-    return [
-        socket.create_server(
-            where[:2],
-            family=family,
-            backlog=_BACKLOG,
-            reuse_port=options.reuse_port,
-        )
-    ]
+    return bind(options.host, options.port, reuse_port=options.reuse_port)
 
 
 def need_thriftpy2() -> None:

@@ -21,22 +21,22 @@ from kitmsg.errors import (
     Internal,
     InvalidArgument,
     KitError,
-    ResourceExhausted,
 )
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import ERROR, MAX_TIMEOUT, REQUEST_ID
+from kitmsg.wire import ERROR, REQUEST_ID
+from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.calls import Callers
-from kitmsg_gateways.metrics import UNKNOWN_METHOD
-from kitmsg_gateways.thrift.outward import UNFIT
+from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
-    from kitmsg_gateways.thrift.metrics import Metrics
+    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
-    from kitmsg_gateways.thrift.table import Served
 
 __all__ = ["Calls", "failure"]
 
@@ -44,7 +44,6 @@ _log = logging.getLogger("kitmsg_gateways.thrift")
 _access = logging.getLogger("kitmsg_gateways.thrift.access")
 
 _OK: Final = "ok"
-_BUSY_SECONDS: Final = 0.1
 _encoders: Final = {codec.name: codec.encoder() for codec in (JSON, MSGPACK)}
 _decoders: Final = {
     JSON.name: msgspec.json.Decoder().decode,
@@ -66,7 +65,7 @@ class Calls:
             bus,
             "thrift",
             timeout=options.timeout,
-            max_timeout=MAX_TIMEOUT,
+            max_timeout=options.max_timeout,
             middleware=options.middleware,
         )
         self._options = options
@@ -129,10 +128,7 @@ class Calls:
         """
         metrics, caller = self._metrics, self._callers.of(served.endpoint)
         if metrics.in_flight >= self._options.max_concurrent:
-            raise ResourceExhausted(
-                f"{self._options.max_concurrent} calls are in flight at this gateway",
-                retry_after=_BUSY_SECONDS,
-            )
+            raise full(self._options.max_concurrent)
         data = _encode(served, args)
         metrics.in_flight += 1
         try:
@@ -144,7 +140,7 @@ class Calls:
             return fields, exc.code.value
         finally:
             metrics.in_flight -= 1
-        return served.plan.result(_value(served, reply)), _OK
+        return served.binding.result(_value(served, reply)), _OK
 
     def _context(self, served: Served) -> Context:
         callers, endpoint = self._callers, served.endpoint
@@ -166,7 +162,7 @@ class Calls:
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
         """Return the answer to a call that is not carried out, and count it."""
-        self._metrics.observe(UNKNOWN_METHOD, error.code.value, 0.0)
+        self._metrics.observe(UNKNOWN, error.code.value, 0.0)
         return failure(protocol, begin, error)
 
 
@@ -182,7 +178,7 @@ def failure(protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
 
 
 def _encode(served: Served, args: Any) -> bytes:
-    convert = served.plan.request
+    convert = served.binding.request
     try:
         request = args if convert is None else convert(args)
         return _encoders[served.codec.name](request)
@@ -212,17 +208,17 @@ def _value(served: Served, reply: Message) -> Any:
 
 def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     """Return the result's fields for an error that the method has a place for."""
-    reply, plan = error.reply, served.plan
+    reply, binding = error.reply, served.binding
     if reply is None:
         return None
     name = reply.headers.get(ERROR, "") if reply.header_block else ""
-    make = plan.errors.get(name)
+    make = binding.errors.get(name)
     if make is not None and served.endpoint.wire != "gokit":
         decode = _decoders.get(reply_codec(reply, served.codec).name)
         fields = decode(reply.data) if decode and reply.data else None
         return make(fields, str(error))
-    if plan.refusal is not None and (name or served.endpoint.wire == "gokit"):
-        return plan.refusal(str(error))
+    if binding.refusal is not None and (name or served.endpoint.wire == "gokit"):
+        return binding.refusal(str(error))
     return None
 
 

@@ -9,24 +9,68 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kitmsg.errors import InvalidArgument, KitError
-from kitmsg_gateways.thrift.framing import framed
+from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
-from kitmsg_gateways.thrift.table import SEPARATOR
+from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
+    from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.thrift.call import Calls
+    from kitmsg_gateways.thrift.methods import Served, Table
+    from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol import ThriftProtocol
-    from kitmsg_gateways.thrift.server import GatewayServer
-    from kitmsg_gateways.thrift.table import Served
+    from kitmsg_gateways.thrift.protocol.framing import Inbox
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Door"]
 
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _SEPARATOR: Final = SEPARATOR.encode()
 _CALLS: Final = frozenset({Kind.CALL, Kind.ONEWAY})
+
+
+class Door(Protocol):
+    """The gateway of a connection."""
+
+    @property
+    def options(self) -> GatewayOptions:
+        """Limits and times."""
+        ...
+
+    @property
+    def table(self) -> Table:
+        """What is served now."""
+        ...
+
+    @property
+    def calls(self) -> Calls:
+        """Answers calls."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counts what is closed."""
+        ...
+
+    def inbox(self) -> Inbox:
+        """Return what reads the bytes of a new connection."""
+        ...
+
+    def missing(self, name: bytes, /) -> KitError:
+        """Return the error of a call to what is not served."""
+        ...
+
+    def joined(self, connection: Connection, /) -> None:
+        """Note a new connection."""
+        ...
+
+    def left(self, connection: Connection, /) -> None:
+        """Note that a connection has ended."""
+        ...
 
 
 class _Slot:
@@ -44,10 +88,12 @@ class Connection(asyncio.Protocol):
 
     Args:
         gateway: Whose client it is.
+        place: Its place among the connections that there may be.
     """
 
-    def __init__(self, gateway: GatewayServer) -> None:
+    def __init__(self, gateway: Door, place: Place) -> None:
         self._gateway = gateway
+        self._place = place
         self._options = gateway.options
         self._loop = asyncio.get_running_loop()
         self._inbox = gateway.inbox()
@@ -59,12 +105,11 @@ class Connection(asyncio.Protocol):
         self._who = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or close it if there are too many."""
+        """Take the connection."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._who = str(peer[0]) if peer else "?"
-        if not self._gateway.joined(self):
-            self.abort("too_many")
+        self._gateway.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what nobody waits for any more, and with it the services' turns."""
@@ -73,6 +118,7 @@ class Connection(asyncio.Protocol):
             if slot.task is not None:
                 slot.task.cancel()
         self._slots.clear()
+        self._place.leave()
         self._gateway.left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -172,7 +218,7 @@ class Connection(asyncio.Protocol):
             answer = gateway.calls.refuse(protocol, begin, error)
             if begin.kind == Kind.CALL:
                 self._answer(answer)
-        elif begin.kind == Kind.ONEWAY or served.plan.method.is_oneway:
+        elif begin.kind == Kind.ONEWAY or served.binding.method.is_oneway:
             gateway.calls.tell(served, args)
         else:
             slot = _Slot()

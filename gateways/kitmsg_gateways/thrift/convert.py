@@ -1,51 +1,86 @@
-"""From values as Thrift has them to values as the bus has them, and back: what is common.
+"""Converters between values as Thrift has them and as the bus has them: what is common.
 
 For each pair of types a function is made once, or None where the value can stay as it is;
-for the numbers and texts of most services that is so.  `inward.py` makes the functions for
-what comes over Thrift, `outward.py` those for what goes there.
+for the numbers and texts of most services that is so.  The names of the IDL are bound to
+those of the live schema on the way; what does not fit is a `Mismatch` that names the field.
+`decode.py` makes the functions for what comes over Thrift, `encode.py` those for what goes
+there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
 
-from kitmsg.idl.model import Enum, Shape, Struct, Union
-from kitmsg_gateways.thrift import model
-from kitmsg_gateways.thrift.match import (
+from kitmsg.idl.binding import (
+    Bound,
+    Direction,
     Mismatch,
-    check_container,
-    check_items,
-    check_leaf,
-    is_wrapper,
-    unlike,
+    bind_fields,
+    bind_options,
+    bind_values,
 )
+from kitmsg.idl.model import KINDS, Enum, Option, Shape, Struct, Union
+from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.model import (
     EnumType,
+    Field,
     ListType,
     MapType,
     StructType,
     ThriftType,
+    Wire,
 )
 from kitmsg_gateways.thrift.protocol import later
 
 if TYPE_CHECKING:
+    from kitmsg.idl import model as idl_model
     from kitmsg.idl.model import ServiceShapes
 
-__all__ = ["Convert", "Converters"]
+__all__ = [
+    "INTEGERS",
+    "BoundField",
+    "BoundOption",
+    "Convert",
+    "Converters",
+    "is_wrapper",
+]
+
+INTEGERS: Final = frozenset({Wire.I8, Wire.I16, Wire.I32, Wire.I64})
+"""An integer's types in an IDL; a value out of range is refused when it comes."""
+
+_THE_SERVICE: Final = "the service"
 
 Convert: TypeAlias = Callable[[Any], Any] | None
 """Takes a value and returns the other form of it; None where there is no other form."""
+
+
+class BoundField(NamedTuple):
+    """A field of an IDL's struct, the one on the bus, and the converter between the two."""
+
+    field: Field
+    partner: idl_model.Field
+    convert: Convert
+
+
+class BoundOption(NamedTuple):
+    """A field of an IDL's union, the option on the bus, and the converter between the two."""
+
+    field: Field
+    option: Option
+    convert: Convert
 
 
 class Converters(ABC):
     """Makes the functions of one direction for one service.
 
     Args:
-        service: What the service says of its types; None if it does not.
+        service: The definition of the service; None if unknown.
         as_json: Whether values are JSON on the bus, which has no bytes.
     """
+
+    direction: ClassVar[Direction]
 
     def __init__(self, service: ServiceShapes | None, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -70,8 +105,8 @@ class Converters(ABC):
             return self._unknown(type_, where)
         if shape.kind in ("list", "map"):
             item = shape.item or Shape("any")
-            item_type = check_container(type_, shape, where)
-            check_items(item_type, item, where)
+            item_type = _item_type(type_, shape, where)
+            _check_items(item_type, item, where)
             return self._items(type_, self.value(item_type, item, where), where)
         return self._single(type_, shape, where)
 
@@ -86,9 +121,9 @@ class Converters(ABC):
             self._made[key] = later(self._made, key)  # it may hold itself
             named = self.named(name)
             if isinstance(named, Union) and type_.is_union:
-                self._made[key] = self.union(type_, named, where)
+                self._made[key] = self._union(type_, named, where)
             elif isinstance(named, Struct) and not type_.is_union:
-                self._made[key] = self.fields(type_, named, where)
+                self._made[key] = self._fields(type_, named, where)
             else:
                 kind = "a" if isinstance(named, Union) else "no"
                 raise Mismatch(
@@ -101,26 +136,62 @@ class Converters(ABC):
         assert self._service is not None  # noqa: S101  # it told the name
         return self._service.types[name]
 
-    def enum_of(self, shape: Shape) -> Enum:
-        """Return the enum that a shape is."""
-        found = self.named(shape.name)
-        assert isinstance(found, Enum)  # noqa: S101  # so says the shape
-        return found
+    def _fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
+        bound = bind_fields(_by_name(type_), struct, self.direction, _aliases(type_))
+        _check(bound, type_.name, where)
+        fields = [
+            BoundField(
+                field,
+                partner,
+                self.value(
+                    field.type, partner.shape, f"{where}: field {partner.name!r}"
+                ),
+            )
+            for field, partner in bound.pairs
+        ]
+        return self.fields(struct, fields)
+
+    def _union(self, type_: StructType, union: Union, where: str) -> Convert:
+        types = {
+            field.name: field.type.name
+            for field in type_.fields
+            if isinstance(field.type, StructType)
+        }
+        bound = bind_options(
+            _by_name(type_), union, self.direction, _aliases(type_), types
+        )
+        _check(bound, type_.name, where)
+        options = [
+            BoundOption(
+                field,
+                option,
+                self.value(
+                    field.type, option.shape, f"{where}: option {option.name!r}"
+                ),
+            )
+            for field, option in bound.pairs
+        ]
+        return self.union(union, options, where)
 
     def _single(self, type_: ThriftType, shape: Shape, where: str) -> Convert:
         """Return the function for what is no container."""
         if shape.kind in ("struct", "union"):
             if not isinstance(type_, StructType):
-                raise unlike(where, shape, type_)
+                raise _unlike(where, shape, type_)
             return self.struct(type_, shape.name, where)
         if shape.kind != "enum":
-            check_leaf(type_, shape, where)
+            _check_leaf(type_, shape, where)
             return self.leaf(type_, shape, where)
-        enum = self.enum_of(shape)
+        enum = self.named(shape.name)
+        assert isinstance(enum, Enum)  # noqa: S101  # so says the shape
         if isinstance(type_, EnumType):
-            return self.enum(type_, enum, where)
+            bound = bind_values(
+                type_.numbers, enum, self.direction, type_.aliases, type_.name
+            )
+            _check(bound, type_.name, where)
+            return self.enum(dict(bound.pairs), type_, where)
         is_text = all(isinstance(value, str) for value in enum.values)
-        check_leaf(type_, Shape("str" if is_text else "int"), where)
+        _check_leaf(type_, Shape("str" if is_text else "int"), where)
         return None
 
     def _items(self, type_: ThriftType, convert: Convert, where: str) -> Convert:
@@ -152,7 +223,7 @@ class Converters(ABC):
             return self._items(type_, self.value(type_.value, None, where), where)
         if isinstance(type_, EnumType):
             names = {n: type_.aliases.get(k, k) for k, n in type_.numbers.items()}
-            return self.numbers(names, type_, where)
+            return self.enum(names, type_, where)
         if not isinstance(type_, StructType):
             return self.leaf(type_, None, where)
         key = type_, ""
@@ -183,15 +254,13 @@ class Converters(ABC):
         """
 
     @abstractmethod
-    def enum(self, type_: EnumType, enum: Enum, where: str) -> Convert:
-        """Return the function for an enum."""
+    def enum(
+        self, values: Mapping[int, str | int], type_: EnumType, where: str
+    ) -> Convert:
+        """Return the function for an enum, by its values by number."""
 
     @abstractmethod
-    def numbers(self, values: dict[int, str], type_: EnumType, where: str) -> Convert:
-        """Return the function for an enum whose values are known by number."""
-
-    @abstractmethod
-    def fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
+    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         """Return the function for a struct."""
 
     @abstractmethod
@@ -199,8 +268,66 @@ class Converters(ABC):
         """Return the function for a struct that only the IDL knows."""
 
     @abstractmethod
-    def union(self, type_: StructType, union: Union, where: str) -> Convert:
+    def union(
+        self, union: Union, options: Sequence[BoundOption], where: str
+    ) -> Convert:
         """Return the function for a union."""
+
+
+def is_wrapper(type_: ThriftType, shape: Shape | None) -> bool:
+    """Tell whether a struct only holds a value, or nothing."""
+    if not isinstance(type_, StructType) or type_.is_union or len(type_.fields) != 1:
+        return False
+    if type_.is_wrapper:
+        return True
+    return shape is not None and shape.kind not in ("struct", "union")
+
+
+def _by_name(type_: StructType) -> dict[str, Field]:
+    return {field.name: field for field in type_.fields}
+
+
+def _aliases(type_: StructType) -> dict[str, str | None]:
+    return {field.name: field.alias for field in type_.fields}
+
+
+def _check(bound: Bound[Any, Any], owner: str, where: str) -> None:
+    for problem in bound.problems(owner, _THE_SERVICE):
+        raise Mismatch(f"{where}: {problem}")
+
+
+def _unlike(where: str, shape: Shape, type_: ThriftType) -> Mismatch:
+    """Return the error for a type that a value cannot have."""
+    kind = f"{shape.kind} {shape.name}".strip()
+    return Mismatch(f"{where}: the service has {kind}, the IDL {model.spell(type_)}")
+
+
+def _check_leaf(type_: ThriftType, shape: Shape, where: str) -> None:
+    """Check the type of a value without parts."""
+    is_fit = isinstance(type_, model.Basic) and (
+        type_.name == KINDS[shape.kind].thrift
+        or (shape.kind == "int" and type_.wire in INTEGERS)
+    )
+    if not is_fit:
+        raise _unlike(where, shape, type_)
+
+
+def _item_type(type_: ThriftType, shape: Shape, where: str) -> ThriftType:
+    """Return the type of a container's items, or of a map's values."""
+    if shape.kind == "list" and isinstance(type_, ListType):
+        return type_.item
+    if shape.kind == "map" and isinstance(type_, MapType):
+        return type_.value
+    raise _unlike(where, shape, type_)
+
+
+def _check_items(type_: ThriftType, item: Shape, where: str) -> None:
+    """Check that a container whose items may be null can hold those."""
+    if item.is_nullable and item.kind != "any" and not is_wrapper(type_, item):
+        raise Mismatch(
+            f"{where}: items may be null, for which Thrift needs a struct with one"
+            " optional field around each"
+        )
 
 
 def _same(value: Any) -> Any:

@@ -18,11 +18,11 @@ SUFFIX: Final = ".thrift"
 
 
 def generate(services: Sequence[ServiceShapes], lock: Lock) -> str:
-    """Return one ``.thrift`` file, see `kitmsg_gateways.thrift.idl.generate`.
+    """Return one ``.thrift`` file, see `kitmsg_gateways.thrift.generate.generate`.
 
     Raises:
         ValueError: The services have no form in Thrift, or have changed too much.
     """
-    from kitmsg_gateways.thrift.idl import generate as file
+    from kitmsg_gateways.thrift.generate import generate as file
 
     return file(services, lock)

@@ -213,7 +213,7 @@ def _alias(cls: type) -> str | None:
 
 
 def _unescaped(text: str | None) -> str | None:
-    """Return a name as it was before `kitmsg_gateways.thrift.idl` wrote it; "%" is no text."""
+    """Return a name as it was before `generate.py` escaped it; "%" is no text."""
     if text is None:
         return None
     return "" if text == "%" else unquote(text)

@@ -7,7 +7,6 @@ language" and "Thrift binary protocol".
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -35,13 +34,12 @@ __all__ = [
     "StructType",
     "ThriftType",
     "Wire",
-    "fold",
     "spell",
 ]
 
 
 class Wire(IntEnum):
-    """What a type is on the wire of the binary protocol."""
+    """Number of a type on the wire of the binary protocol."""
 
     STOP = 0
     BOOL = 2
@@ -82,7 +80,7 @@ class EnumType:
     Attributes:
         name: Its name.
         numbers: By the items' names.
-        aliases: What items are called on the bus, where that is annotated.
+        aliases: Names of items on the bus, where annotated.
     """
 
     name: str
@@ -122,7 +120,7 @@ class Field:
         name: Its name.
         type: Its type.
         is_required: Whether a message without it is refused.
-        default: What stands for it where it is absent; None for nothing.
+        default: Its value where it is absent; None for nothing.
         alias: Its name on the bus, where that is annotated.
         is_nullable: Whether its absence is null on the bus, by annotation.
     """
@@ -177,7 +175,7 @@ class Method:
     Attributes:
         name: Its name on the wire.
         args: Its parameters.
-        result: What comes back: field 0, ``success``, unless it is void, and the
+        result: The fields of an answer: field 0, ``success``, unless it is void, and the
             exceptions.
         is_oneway: Whether nothing comes back.
         alias: Its name on the bus, where that is annotated.
@@ -225,11 +223,6 @@ class Idl:
 
     def __iter__(self) -> Iterator[ServiceType]:
         return iter(self.services.values())
-
-
-def fold(name: str) -> str:
-    """Return `name` as it is compared across conventions: ``getUser`` is ``get_user``."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def spell(type_: ThriftType) -> str:

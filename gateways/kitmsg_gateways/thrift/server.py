@@ -1,235 +1,129 @@
-"""`GatewayServer`: the port, the methods that come and go, start and stop."""
+"""`GatewayServer`: Thrift connections on the edge's lifecycle."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
-import functools
-import logging
-from typing import TYPE_CHECKING, Final
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from kitmsg.discovery.catalog import Catalog
-from kitmsg.errors import FailedPrecondition, KitError, Unavailable, Unimplemented
-from kitmsg.idl.numbers import misfit
-from kitmsg_gateways import metrics
+from kitmsg.bus import Bus
+from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
+from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.framing import Inbox
-from kitmsg_gateways.thrift.metrics import Metrics
+from kitmsg_gateways.thrift.methods import Source, Table
 from kitmsg_gateways.thrift.options import GatewayOptions
 from kitmsg_gateways.thrift.protocol import Limits
-from kitmsg_gateways.thrift.table import Table
-from kitmsg_gateways.thrift.tls import server_context
+from kitmsg_gateways.thrift.protocol.framing import Inbox
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from kitmsg.bus import Bus
-    from kitmsg.discovery.catalog import CatalogEndpoint
-    from kitmsg_gateways.thrift.table import Source
+    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg_gateways.edge.admission import Place
 
 __all__ = ["GatewayServer", "make_source"]
 
-_log = logging.getLogger("kitmsg_gateways.thrift")
-
-_REMEMBERED_SECONDS: Final = 10.0
 _SHOWN: Final = 100
 _SWEEPS: Final = 4  # in the shortest time that is watched for
 
 
-class GatewayServer:
+class GatewayServer(SocketGateway[GatewayOptions, Table]):
     """One Thrift gateway on a bus, which it does not close.
 
     Args:
         bus: Where the services are.
         options: Limits, times and switches.
         source: What is served of it; by default as `options` say.
+        sockets: What `listen` returned, shared with other processes.
 
     Attributes:
-        table: What is served now.
-        calls: Answers them.
-        metrics: Counters of calls and connections.
+        calls: Answers calls.
+        clients: The connections that are open.
 
     Raises:
         ValueError: An option does not fit.
-        FailedPrecondition: A file that an option names cannot be used.
+        KitError: A file that an option names cannot be used.
     """
+
+    kind: ClassVar[str] = "thrift"
+    title: ClassVar[str] = "Thrift"
 
     def __init__(
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
         source: Source | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
-        self.options = chosen = options or GatewayOptions()
-        self.metrics = Metrics()
-        self.table = Table()
-        self.calls = Calls(bus, chosen, self.metrics)
-        self.limits = Limits(
-            chosen.max_message_bytes, chosen.max_items, chosen.max_depth
+        options = options or GatewayOptions()
+        self._limits = Limits(
+            options.max_message_bytes, options.max_items, options.max_depth
         )
-        self._source = source or make_source(chosen, self.limits)
-        self._catalog = Catalog(
-            bus, interval=chosen.discovery_interval, on_change=self._update
-        )
-        self._connections: set[Connection] = set()
+        self._source = source or make_source(options, self._limits)
+        super().__init__(bus, options, Table(), sockets)
+        self.calls = Calls(bus, options, self.metrics)
+        self.clients: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._former: dict[bytes, tuple[CatalogEndpoint, float]] = {}
-        self._servers: list[asyncio.Server] = []
-        self._undo: list[Callable[[], object]] = []
-
-    @property
-    def port(self) -> int:
-        """The port it listens on.
-
-        Raises:
-            FailedPrecondition: It is not started.
-        """
-        if not self._servers or not self._servers[0].sockets:
-            raise FailedPrecondition("the gateway is not started")
-        return int(self._servers[0].sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """Where it is, such as ``thrift://127.0.0.1:8083``; ``thrifts`` with TLS."""
-        host = self.options.host
-        scheme = "thrifts" if self.options.tls_cert else "thrift"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
-        """Find the services, then accept connections.
-
-        Args:
-            sockets: Listen on these, which may be shared with other processes, instead
-                of the address in the options.
-
-        Raises:
-            OSError: The address cannot be had.
-            FailedPrecondition: A file for TLS cannot be read, or a service on the bus does
-                not fit the .thrift that was given.
-        """
-        options = self.options
-        servers = await self._bind(sockets)
-        try:
-            if options.metrics_port:
-                undo = metrics.serve(self.metrics, options.host, options.metrics_port)
-                self._undo.append(undo)
-            await self._catalog.start()
-            self._update()
-            self._check()
-            self._look_for(options.service)
-            self._undo.append(asyncio.create_task(self._sweep()).cancel)
-            self._servers = servers
-            for server in servers:
-                await server.start_serving()
-        except BaseException:
-            self._servers = []
-            for server in servers:
-                server.close()
-            await self._put_away()
-            raise
-        count = len({id(served) for served in self.table.methods.values()})
-        _log.info("Thrift gateway, %d methods, ready at %s", count, self.url)
-
-    async def stop(self) -> None:
-        """Accept no more, finish what is in flight in `drain_timeout`, close.
-
-        What is not finished then is cancelled, and with it the services' turns.
-        """
-        servers, self._servers = self._servers, []
-        if not servers:
-            return
-        for server in servers:
-            server.close()
-        for connection in list(self._connections):
-            connection.drain()
-        try:
-            async with asyncio.timeout(self.options.drain_timeout):
-                await self._empty.wait()
-        except TimeoutError:
-            _log.warning("%d calls did not finish in time", self.metrics.in_flight)
-            for connection in list(self._connections):
-                connection.abort("stopped")
-            await self._empty.wait()
-        await self._put_away()
-
-    async def _bind(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
-        options = self.options
-        context = server_context(options)
-        create = functools.partial(
-            asyncio.get_running_loop().create_server,
-            lambda: Connection(self),
-            ssl=context,
-            ssl_handshake_timeout=options.handshake_timeout if context else None,
-            start_serving=False,
-        )
-        if sockets:
-            return [await create(sock=sock) for sock in sockets]
-        port, reuse = options.port, options.reuse_port or None
-        return [await create(options.host, port, reuse_port=reuse)]
-
-    def exposition(self) -> str:
-        """Return the counters as Prometheus reads them; "" where that is not installed."""
-        try:
-            return metrics.exposition(self.metrics).decode()
-        except FailedPrecondition:
-            return ""
-
-    async def _put_away(self) -> None:
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
-        await self._catalog.stop()
 
     def inbox(self) -> Inbox:
         """Return what reads the bytes of a new connection."""
         protocol, transport = self.options.protocol, self.options.transport
         return Inbox(
-            self.limits,
+            self._limits,
             "" if protocol == "auto" else protocol,
             None if transport == "auto" else transport == "framed",
         )
 
-    def joined(self, connection: Connection) -> bool:
-        """Note a new connection; tell whether there is room for it."""
-        self._connections.add(connection)
+    def joined(self, connection: Connection) -> None:
+        """Note a new connection, after its handshake."""
+        self.clients.add(connection)
         self._empty.clear()
-        self.metrics.connections = len(self._connections)
-        return (
-            bool(self._servers)
-            and len(self._connections) <= self.options.max_connections
-        )
 
     def left(self, connection: Connection) -> None:
         """Note that a connection has ended."""
-        self._connections.discard(connection)
-        self.metrics.connections = len(self._connections)
-        if not self._connections:
+        self.clients.discard(connection)
+        if not self.clients:
             self._empty.set()
 
     def missing(self, name: bytes) -> KitError:
         """Return the error of a call to what is not served."""
+
+        def find(table: Table) -> CatalogEndpoint | None:
+            served = table.methods.get(name)
+            return served.endpoint if served else None
+
         table, shown = self.table, name[:_SHOWN].decode(errors="replace")
         if name in table.waiting:
-            return Unavailable(table.waiting[name])
+            return unavailable(table.waiting[name])
         if name in table.unclear:
             return Unimplemented(f"{shown!r} is not clear: {table.unclear[name]}")
-        former = self._former.get(name)
-        if former is not None and (why := self._why_gone(*former)):
-            return Unavailable(why)
+        if why := self.catalogue.why_gone(find):
+            return unavailable(why)
         return Unimplemented(f"there is no method {shown!r} here")
 
-    def _why_gone(self, endpoint: CatalogEndpoint, when: float) -> str:
-        """Return why an endpoint is not served that was; "" if it is gone for good."""
-        service = endpoint.service
-        if service in self._catalog.services:
-            there = ((e.service, e.name) for e in self._catalog.endpoints)
-            return misfit(service) if (service, endpoint.name) in there else ""
-        now = asyncio.get_running_loop().time()
-        is_recent = now - when <= _REMEMBERED_SECONDS
-        return f"the last instance of {service!r} has just left the bus" * is_recent
+    def _protocol(self, place: Place) -> Connection:
+        return Connection(self, place)
+
+    async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
+        await super()._bind(stack)
+        stack.callback(asyncio.create_task(self._sweep()).cancel)
+
+    async def _drain(self) -> None:
+        await self._stop_listening()
+        for connection in list(self.clients):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.drain_timeout):
+                await self._empty.wait()
+                return
+        self._log.warning("%d calls did not finish in time", self.metrics.in_flight)
+        for connection in list(self.clients):
+            connection.abort("stopped")
+        await self._empty.wait()
 
     async def _sweep(self) -> None:
         """Close connections whose clients are too slow."""
@@ -239,45 +133,36 @@ class GatewayServer:
         while True:
             await asyncio.sleep(pause)
             now = asyncio.get_running_loop().time()
-            for connection in list(self._connections):
+            for connection in list(self.clients):
                 connection.check(now)
 
-    def _check(self) -> None:
-        """Refuse to start where what was asked for cannot be served.
+    def _build(self, found: Catalog) -> Table:
+        return self._source.table(found)
 
-        Raises:
-            FailedPrecondition: The sentences of the table.
-        """
+    def _served(self) -> int:
+        return len({id(served) for served in self.table.methods.values()})
+
+    def _check(self) -> None:
         if self.options.thrift and self.table.refused:
             raise FailedPrecondition("\n".join(self.table.refused))
+        self._look_for(self.options.service)
+
+    def _changed(self, before: Table) -> None:
+        self.table.keep_plain(before)
+        for sentence in self.table.refused:
+            if sentence not in before.refused:
+                self._log.warning("%s", sentence)
 
     def _look_for(self, service: str) -> None:
         """Say so if the service that was chosen is not there: its name may be wrong."""
-        there = sorted(self._catalog.services)
+        there = sorted(self.catalogue.found.services)
         if service and service not in there:
             near = difflib.get_close_matches(service, there, n=1)
-            _log.warning(
+            self._log.warning(
                 "there is no service %r on the bus yet, so that nothing can be called"
                 " without a service's name in front; %s",
                 *(service, _hint(near, there)),
             )
-
-    def _update(self) -> None:
-        """Serve what is on the bus now."""
-        before, self.table = self.table, self._source.table(self._catalog)
-        self.table.keep_plain(before)
-        now = asyncio.get_running_loop().time()
-        for name, served in before.methods.items():
-            if name not in self.table.methods:
-                self._former[name] = served.endpoint, now
-        self._former = {
-            name: (endpoint, when)
-            for name, (endpoint, when) in self._former.items()
-            if now - when <= _REMEMBERED_SECONDS and name not in self.table.methods
-        }
-        for sentence in self.table.refused:
-            if sentence not in before.refused:
-                _log.warning("%s", sentence)
 
 
 def _hint(near: list[str], there: list[str]) -> str:
@@ -294,9 +179,9 @@ def make_source(options: GatewayOptions, limits: Limits) -> Source:
         ValueError: An option does not fit.
     """
     if options.thrift:
-        from kitmsg_gateways.thrift.user import UserSource
+        from kitmsg_gateways.thrift.sources import UserSource
 
         return UserSource(options, limits)
-    from kitmsg_gateways.thrift.generated import GeneratedSource
+    from kitmsg_gateways.thrift.sources import GeneratedSource
 
     return GeneratedSource(options, limits)

@@ -159,9 +159,7 @@ async def test_a_client_that_gives_up_cancels_the_turn(
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await until(lambda: shop.ended == ["wait"])
-    await until(
-        lambda: outside.server.metrics.count("/shop.Shop/Wait", "cancelled") == 1
-    )
+    await until(lambda: outside.server.metrics.count("shop.wait", "cancelled") == 1)
     await until(lambda: outside.server.metrics.in_flight == 0)
 
 
@@ -257,8 +255,8 @@ async def test_calls_are_counted_by_method_and_status(
         with pytest.raises(grpc.aio.AioRpcError):
             await outside.channel.unary_unary(f"/nobody/{name}")(b"")
     count = outside.server.metrics.count
-    assert count("/shop.Shop/Price", "ok") == 1
-    await until(lambda: count("/shop.Shop/Busy", "resource_exhausted") == 1)
+    assert count("shop.price", "ok") == 1
+    await until(lambda: count("shop.busy", "resource_exhausted") == 1)
     await until(lambda: count("(none)", "unimplemented") == 2)
 
 

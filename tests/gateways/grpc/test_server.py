@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 import ssl
 import sys
@@ -19,7 +20,7 @@ import trustme
 import kitmsg
 import kitmsg_gateways.grpc
 from kitmsg import Service, endpoint
-from kitmsg.errors import FailedPrecondition
+from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.grpc import GatewayOptions
 from tests.gateways.grpc.services import Shop, Streams
 
@@ -222,13 +223,16 @@ def _issue(authority: trustme.CA, folder: Path) -> None:
 async def test_tls_and_a_renewed_certificate(
     hub: kitmsg.Kit,
     start: Callable[..., Any],
+    until: Callable[..., Any],
     pems: tuple[trustme.CA, dict[str, str]],
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Calls are encrypted, and a changed certificate is used by new connections."""
+    caplog.set_level(logging.INFO)
     await hub.serve(Shop())
     authority, files = pems
-    outside: Outside = await start(hub, **files)
+    outside: Outside = await start(hub, **files, reload_interval=0.01)
     assert outside.server.url.startswith("grpcs://")
 
     async def call(roots: bytes) -> float:
@@ -242,10 +246,12 @@ async def test_tls_and_a_renewed_certificate(
     assert both.server.url.startswith("grpcs://")
     other = trustme.CA()
     _issue(other, tmp_path)
+    await until(lambda: "read again" in caplog.text)
     assert await call(other.cert_pem.bytes()) == 2.5
-    (tmp_path / "key.pem").write_bytes(b"broken")  # the former goes on
-    with contextlib.suppress(grpc.aio.AioRpcError):
-        await call(other.cert_pem.bytes())
+    caplog.clear()
+    (tmp_path / "key.pem").write_bytes(b"broken")
+    await until(lambda: "what was read before goes on" in caplog.text)
+    assert await call(other.cert_pem.bytes()) == 2.5
 
 
 async def test_mutual_tls_wants_a_certificate(
@@ -277,7 +283,7 @@ async def test_mutual_tls_wants_a_certificate(
 async def test_files_that_are_not_there_are_named(hub: kitmsg.Kit) -> None:
     """A missing certificate ends the start with its name."""
     options = GatewayOptions(port=0, tls_cert="/no/cert.pem", tls_key="/no/key.pem")
-    with pytest.raises(FailedPrecondition, match="/no/"):
+    with pytest.raises(InvalidArgument, match="/no/"):
         await kitmsg_gateways.grpc.serve(hub, options)
 
 
@@ -298,10 +304,8 @@ async def test_metrics_are_served_for_prometheus(
             return str(page.read().decode())
 
     text = await asyncio.to_thread(read)
-    line = (
-        'kitmsg_grpc_call_duration_seconds_count{code="ok",method="/shop.Shop/Price"}'
-    )
-    assert f"{line} 1.0" in text
+    labels = 'gateway="grpc",service="shop",endpoint="shop.price",code="ok"'
+    assert f"kitmsg_gateway_duration_seconds_count{{{labels}}} 1" in text
 
 
 async def test_half_of_a_message_is_refused(

@@ -12,7 +12,7 @@ import pytest
 
 from kitmsg.idl.lock import Lock
 from kitmsg.idl.service import Description, shape_service
-from kitmsg_gateways.grpc.proto import generate
+from kitmsg_gateways.grpc.generate import generate
 from tests.gateways.grpc.services import Shop, Streams
 from tests.require import miss
 

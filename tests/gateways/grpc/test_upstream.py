@@ -27,7 +27,7 @@ from kitmsg.errors import (
     Unavailable,
     Unknown,
 )
-from kitmsg_gateways.grpc.protofile import Protos, load
+from kitmsg_gateways.grpc.load import Protos, load
 from kitmsg_gateways.grpc.upstream import Upstream, UpstreamOptions, open_upstream
 from kitmsg_gateways.upstream import Hooks
 from tests.gateways.grpc.services import Cup, Shop, Size, SoldOut, Streams
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
+    from kitmsg_gateways.grpc.upstream import GrpcReply, GrpcRequest
     from tests.gateways.grpc.conftest import Outside
 
 PROTO = """
@@ -162,7 +162,7 @@ async def test_a_proto_becomes_endpoints_on_the_bus(
     hub: kitmsg.Kit, remote: Remote, protos: Protos
 ) -> None:
     """Methods in snake case, messages as plain objects, schemas in discovery."""
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         await hub.serve(users)
         user = await hub.call("users.get_user", id=7)
         assert user == {
@@ -190,7 +190,7 @@ async def test_statuses_are_errors_and_secrets_stay(
     hub: kitmsg.Kit, remote: Remote, protos: Protos
 ) -> None:
     """A status is the error of its code; what a server leaks is not passed on."""
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         await hub.serve(users)
         with pytest.raises(NotFound, match="no such user"):
             await hub.call("users.get_user", id=404)
@@ -204,7 +204,7 @@ async def test_deadline_trace_and_request_id_go_along(
 ) -> None:
     """The server has what is left of the time, and the caller's trace."""
     options = UpstreamOptions(metadata=("X-Api-Key: k1",))
-    users = Upstream.of_protos(protos, remote.address, name="users", options=options)
+    users = Upstream(remote.address, protos, name="users", options=options)
     async with users:
         now = asyncio.get_running_loop().time()
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -224,7 +224,7 @@ async def test_a_caller_that_gives_up_cancels_the_call(
     hub: kitmsg.Kit, remote: Remote, protos: Protos
 ) -> None:
     """Cancelling here ends the work there."""
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         call = asyncio.ensure_future(users.endpoint("get_user")(Context(), {"id": 0}))
         await remote.begun.wait()
         call.cancel()
@@ -241,7 +241,7 @@ async def test_streams_of_all_kinds(remote: Remote, protos: Protos) -> None:
     """Out, in and both are asynchronous iterators of plain objects."""
     from kitmsg.schema.calls import StreamRequest
 
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         out = await users.endpoint("list_users")(
             Context(), StreamRequest({"id": 3}, None)
         )
@@ -264,7 +264,7 @@ async def test_a_stream_that_fails_here_says_why(
         yield {"id": 1}
         raise KeyError("mine")
 
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         with pytest.raises(KeyError, match="mine"):
             await users.endpoint("count_all")(Context(), StreamRequest({}, broken()))
         large = StreamRequest({}, _ids(1 << 70))
@@ -279,13 +279,11 @@ async def test_the_next_address_has_the_call_where_one_is_dead(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{probe.getsockname()[1]}"
-    async with Upstream.of_protos(
-        protos, [dead, remote.address], name="users"
-    ) as users:
+    async with Upstream([dead, remote.address], protos, name="users") as users:
         for _ in range(4):
             user = await users.endpoint("get_user")(Context(), {"id": 1})
             assert user["id"] == 1
-    async with Upstream.of_protos(protos, dead, name="users") as users:
+    async with Upstream(dead, protos, name="users") as users:
         with pytest.raises(Unavailable, match="no instance that can be reached"):
             await users.endpoint("get_user")(Context(), {"id": 1})
 
@@ -294,7 +292,7 @@ async def test_a_server_that_comes_back_is_found_again(
     remote: Remote, protos: Protos
 ) -> None:
     """Calls fail fast while it is gone, and work again soon after it returns."""
-    async with Upstream.of_protos(protos, remote.address, name="users") as users:
+    async with Upstream(remote.address, protos, name="users") as users:
         call = users.endpoint("get_user")
         await call(Context(), {"id": 1})
         await remote.server.stop(None)
@@ -333,7 +331,7 @@ async def test_hooks_run_in_go_kits_order(remote: Remote, protos: Protos) -> Non
         error_decoder=decode,
         finalizer=[lambda _, error: seen.append(f"finalizer {error!r}")],
     )
-    users = Upstream.of_protos(protos, remote.address, name="users", hooks=hooks)
+    users = Upstream(remote.address, protos, name="users", hooks=hooks)
     async with users:
         await users.endpoint("get_user")(Context(), {"id": 1})
         assert remote.metadata["x-tenant"] == "t1"

@@ -18,7 +18,7 @@ import kitmsg_gateways.grpc
 from examples.addsvc.service import AddService
 from kitmsg import BusinessError, Service, endpoint
 from kitmsg.errors import FailedPrecondition
-from kitmsg_gateways.grpc import GatewayOptions, protofile
+from kitmsg_gateways.grpc import GatewayOptions, load as loading
 from tests.gateways.grpc.services import Shop, Streams
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ async def test_a_method_can_be_mapped_to_any_endpoint(
 )
 def test_a_mapping_that_does_not_fit_is_refused(entry: str, text: str) -> None:
     """With what there is, or how to write it."""
-    from kitmsg_gateways.grpc.user import UserSource
+    from kitmsg_gateways.grpc.sources import UserSource
 
     with pytest.raises(ValueError, match=text):
         UserSource(GatewayOptions(proto=(ADDSVC,), map=(entry,)))
@@ -345,7 +345,7 @@ def test_files_that_cannot_be_used_are_named(
     write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing file, a mistake in one, no service in it, no compiler."""
-    from kitmsg_gateways.grpc.user import UserSource
+    from kitmsg_gateways.grpc.sources import UserSource
 
     def problem(path: str) -> str:
         with pytest.raises(FailedPrecondition) as caught:
@@ -360,7 +360,7 @@ def test_files_that_cannot_be_used_are_named(
     assert said.startswith(f"{no_proto} cannot be compiled: {no_proto}:1")
     assert "defines no service" in problem(write("message A { string a = 1; }"))
     assert "is no descriptor set" in problem(write("?", "api.pb"))
-    monkeypatch.setattr(protofile, "find_spec", lambda _: None)
+    monkeypatch.setattr(loading, "find_spec", lambda _: None)
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert "pip install 'kitmsg[grpc-tools]'" in problem(ADDSVC)
 
@@ -371,5 +371,5 @@ def test_a_compiled_descriptor_set_needs_no_compiler(tmp_path: Path) -> None:
     words = ["-Iexamples/addsvc", f"--descriptor_set_out={out}", "--include_imports"]
     command = [sys.executable, "-m", "grpc_tools.protoc", *words, ADDSVC]
     subprocess.run(command, check=True)
-    (service,) = protofile.load([out]).services
+    (service,) = loading.load([out]).services
     assert service.full_name == "pb.Add"

@@ -444,7 +444,7 @@ async def test_a_client_that_goes_away_cancels_the_turn(call, shop, until):
         await shop.entered.wait()
         writer.close()
         await shop.cancelled.wait()
-    await until(lambda: call.server.metrics.count("/shop/wait", "POST", 499) == 1)
+    await until(lambda: call.server.metrics.count("shop.wait", "cancelled") == 1)
 
 
 async def test_nobody_there_is_503_with_a_hint(call, hub):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kitmsg import Context, Service, endpoint
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
-from kitmsg_gateways.http.auth import certificate_principal
+from kitmsg_gateways.edge.auth import certificate_principal
 from tests.auth.tokens import SECRET, Pair, sign
 from tests.require import need
 

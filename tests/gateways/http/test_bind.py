@@ -36,6 +36,20 @@ SCHEMA = {
                 "filter": {"type": "object"},
                 "anything": {},
                 "several": {"type": ["integer", "null"]},
+                "open": {
+                    "anyOf": [
+                        {"$ref": "#/$defs/Colour"},
+                        {"type": "integer"},
+                        {"type": "string"},
+                    ]
+                },
+                "price": {
+                    "anyOf": [
+                        {"type": "number"},
+                        {"type": "string", "format": "decimal"},
+                    ]
+                },
+                "yes": {"anyOf": [{"type": "boolean"}, {"type": "string"}]},
             },
         },
         "Colour": {"enum": ["red", "blue"]},
@@ -74,6 +88,13 @@ def build(
         ("words=x", {"words": "x"}),
         ("either=x", {"either": "x"}),
         ("either=5", {"either": 5}),
+        ("either=-5", {"either": -5}),
+        ("either=0", {"either": 0}),
+        ("either=007", {"either": "007"}),
+        ("either=%2B49", {"either": "+49"}),
+        ("either=-0", {"either": "-0"}),
+        ("either=1.10", {"either": "1.10"}),
+        ("either=12345678901234567890123", {"either": "12345678901234567890123"}),
         ("tags=a&tags=b", {"tags": ["a", "b"]}),
         ("tags=a", {"tags": ["a"]}),
         ("tags=a,b", {"tags": ["a,b"]}),
@@ -83,6 +104,14 @@ def build(
         ('filter={"a":[1]}', {"filter": {"a": [1]}}),
         ("anything=5", {"anything": "5"}),
         ("several=7", {"several": 7}),
+        ("open=red", {"open": "red"}),
+        ("open=5", {"open": 5}),
+        ("open=green", {"open": "green"}),
+        ("open=true", {"open": "true"}),
+        ("price=1.10", {"price": "1.10"}),
+        ("price=1.5", {"price": 1.5}),
+        ("yes=1", {"yes": "1"}),
+        ("yes=true", {"yes": True}),
     ],
 )
 def test_text_becomes_what_the_schema_says(query, expected):

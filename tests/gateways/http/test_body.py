@@ -65,7 +65,7 @@ async def test_a_body_may_be_longer_than_a_message(small, start, size):
     packed = {**OCTETS, "Content-Encoding": "gzip"}
     _, body = await send(call, gzip.compress(data), packed)
     assert hashlib.sha256(data).hexdigest().encode() in body
-    assert call.server._api._room.left == 256 << 20
+    assert call.server.api._room.left == 256 << 20
 
 
 async def test_an_answer_may_be_longer_than_a_message(small, start):
@@ -86,7 +86,9 @@ async def test_a_json_rpc_call_may_be_long_too(small, start):
 async def test_a_body_over_the_limit_is_refused(small, start):
     """Announced or found out."""
     call = await start(small, max_body_bytes=100_000)
-    assert (await send(call, bytes(100_001), OCTETS))[0].status == 413
+    response, body = await send(call, bytes(100_001), OCTETS)
+    assert response.status == 413
+    assert "option max_body_bytes" in body["detail"]
 
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(11):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt  # noqa: TC003  a service's hint
+import enum
 import shutil
 from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 from typing import Annotated
 
 import pytest
+from msgspec import Meta
 
 from examples.ticker import Ticker
 from kitmsg import BusinessError, Code, Service, endpoint
@@ -92,8 +95,8 @@ async def test_a_call_is_made_from_the_page(hub, start, chromium, tmp_path):
             FORM + "return form.querySelector('[aria-live]').innerText"
         )
         assert '"error": "TooLoud"' in shown
-    assert call.server.metrics.count("/hello/{name}", "GET", 200) == 1
-    assert call.server.metrics.count("/hello/{name}", "GET", 400) == 1
+    assert call.server.metrics.count("greeter.hello", "ok") == 1
+    assert call.server.metrics.count("greeter.hello", "out_of_range") == 1
 
 
 async def test_json_rpc_is_called_from_the_page(hub, start, chromium, tmp_path):
@@ -209,3 +212,124 @@ async def test_the_declared_route_of_a_stream_comes_first(
             "GET /upload/{name}",
         ]
         assert tab.faults == []
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Kinds(Service):
+    """Takes what needs an input of its own."""
+
+    @endpoint(http="GET /kinds/{count}")
+    async def show(
+        self,
+        count: int,
+        at: Annotated[dt.datetime, Meta(tz=True)] | None = None,
+        colour: Colour | None = None,
+        big: int = 2**60 + 1,
+    ) -> dict[str, str | int | list[int]]:
+        """Show what came.
+
+        Args:
+            count: How many there are,
+                at most.
+            at: When.
+            colour: Which of them.
+            big: More than a double can tell apart.
+        """
+        told = f"{at and at.isoformat()} {colour and colour.name}"
+        return {"told": told, "exact": [count, big]}
+
+    @endpoint(http="PUT /files/{name}")
+    async def keep(self, name: str, data: bytes) -> int:
+        """Take a file."""
+        return len(data)
+
+    @endpoint(http="GET /files/{name}")
+    async def give(self, name: str) -> bytes:
+        """Give a file."""
+        return name.encode()
+
+
+OPEN = """
+const place = document.getElementById("%s");
+place.open = true;
+const pause = () => new Promise((go) => setTimeout(go, 20));
+while (!place.querySelector("form")) await pause();
+const form = place.querySelector("form");
+const control = (name) => document.getElementById(
+  [...form.querySelectorAll("label")].find(
+    (one) => one.querySelector("code").textContent === name).htmlFor);
+const answer = async (what) => {
+  form.dispatchEvent(new Event("input"));
+  form.requestSubmit();
+  while (!form.querySelector(`[aria-live] ${what}`)) await pause();
+  return form.querySelector(`[aria-live] ${what}`);
+};
+"""
+
+
+async def test_each_kind_of_parameter_has_its_input(hub, start, chromium, tmp_path):
+    """A picker of times, a choice for an optional enum, the docstring's words."""
+    await hub.serve(Kinds())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.getElementById('kinds.show')")
+        found = await tab.run(
+            OPEN % "kinds.show"
+            + """
+            return [control("at").type, control("at").value,
+              [...control("colour").options].map((one) => one.value).sort(),
+              control("big").placeholder, form.innerText];
+            """
+        )
+        assert found[:4] == [
+            "datetime-local",
+            "",
+            ["", "blue", "red"],
+            "default 1152921504606846977",
+        ]
+        assert "How many there are, at most." in found[4]
+        shown = await tab.run(
+            OPEN % "kinds.show"
+            + """
+            control("count").value = "9007199254740993";
+            control("at").value = "2030-01-31T12:00";
+            control("colour").value = "blue";
+            return (await answer("pre")).textContent;
+            """
+        )
+        numbers = "[\n    9007199254740993,\n    1152921504606846977\n  ]"
+        assert f'"exact": {numbers}' in shown
+        assert "2030-01-" in shown
+        assert "+00:00 BLUE" in shown
+        assert tab.faults == []
+
+
+async def test_files_go_up_and_down_from_the_page(hub, start, chromium, tmp_path):
+    """A body of bytes is a file; a result of bytes is a link to keep it."""
+    await hub.serve(Kinds())
+    call = await start(hub)
+    async with open_tab(chromium, tmp_path, f"{call.server.url}/docs") as tab:
+        await tab.until("document.getElementById('kinds.keep')")
+        script = """
+        control("name").value = "a.txt";
+        const chosen = new DataTransfer();
+        chosen.items.add(new File(["12345"], "a.txt"));
+        form.querySelector("input[type=file]").files = chosen.files;
+        await answer("strong");
+        return form.innerText;
+        """
+        found = await tab.run(OPEN % "kinds.keep" + script)
+        assert "--data-binary '@a.txt'" in found
+        assert "200 OK" in found
+        script = """
+        control("name").value = "abc";
+        const link = await answer("a[download]");
+        return [link.innerText, link.protocol];
+        """
+        assert await tab.run(OPEN % "kinds.give" + script) == ["3 bytes", "blob:"]
+        assert tab.faults == []
+    assert call.server.metrics.count("kinds.keep", "ok") == 1

@@ -152,7 +152,7 @@ async def test_no_bytes_on_a_connection_break_the_gateway(hub, start, caplog, un
     assert (await call("GET", "/hello/Ann"))[1] == "Hello, Ann!"
     await call.session.close()
     server = call.server
-    await until(lambda: not server._web.connections)
+    await until(lambda: not server.web.connections)
     before = len(tasks())
     chance = random.Random(7)
     seen: Counter[bytes] = Counter()
@@ -171,10 +171,10 @@ async def test_no_bytes_on_a_connection_break_the_gateway(hub, start, caplog, un
     print(f"{INPUTS} mutated requests: {dict(seen)}")
     assert not any(code.startswith(b"50") and code != b"505" for code in seen), seen
     assert {b"200", b"400"} <= {*seen}
-    await until(lambda: not server._web.connections)
+    await until(lambda: not server.web.connections)
     await until(lambda: len(tasks()) <= before)
-    assert server._api.in_flight == 0
-    assert server._api._room.left == 256 << 20
+    assert server.metrics.in_flight == 0
+    assert server.api._room.left == 256 << 20
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert (await answered(server.port, SEEDS[0])).startswith(b"HTTP/1.1 200 ")
 
@@ -199,7 +199,7 @@ async def test_no_body_breaks_json_rpc(call):
                 assert answer["error"]["code"] in {-32700, -32600, -32601, -32602}
 
     await each([mutated(chance, CALLS) for _ in range(tried)], check)
-    count = call.server.metrics.rpc_count
+    count = call.server.api.rpc.counts.__getitem__
     print(f"{tried} mutated JSON-RPC bodies: {count(-32700)} were no JSON")
     assert count(-32700)
     assert count(-32600)

@@ -144,3 +144,9 @@ def test_every_code_has_its_number():
     assert all(-32099 <= n <= -32000 or n in (-32602, -32603) for n in numbers.values())
     own = Problem(400, Code.INVALID_ARGUMENT, "", error="TwoZeroes")
     assert jsonrpc.number_of(own) == -32003
+
+
+def test_go_kits_older_client_is_understood():
+    """Version 0.10 sends an empty version; Go kit's server does not look at it."""
+    body = b'{"jsonrpc":"","method":"sum","params":{"A":1,"B":2},"id":1}'
+    assert parse(body, 1) == ([Call("sum", b'{"A":1,"B":2}', b"1")], False)

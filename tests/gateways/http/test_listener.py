@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.http import listener
-from kitmsg_gateways.http.listener import Connections, Listener, bind, raise_file_limit
+from kitmsg_gateways.edge import listener
+from kitmsg_gateways.edge.admission import Connections, raise_file_limit
+from kitmsg_gateways.edge.listener import Listener, bind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,14 +77,17 @@ async def test_connections_over_the_limit_are_refused(
         assert (await client.ask()).startswith(b"HTTP/1.1 200 ")
     extra = await connect(call)
     answer = await extra.ask(b"")
-    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.startswith(b"HTTP/1.1 429 ")
     assert b"Retry-After: 1" in answer
     assert (await there[0].ask()).startswith(b"HTTP/1.1 200 ")
     there[1].writer.close()
     await until(lambda: call.server.connections.open == 2)
     assert (await (await connect(call)).ask()).startswith(b"HTTP/1.1 200 ")
     assert call.server.connections.refused == 1
-    assert b"kitmsg_http_connections 3.0" in call.server.metrics.exposition()
+    assert (
+        'kitmsg_gateway_connections{gateway="http"} 3'
+        in call.server.metrics.exposition()
+    )
 
 
 async def test_one_address_does_not_get_all_of_them(memory_bus, start, connect):
@@ -91,7 +95,7 @@ async def test_one_address_does_not_get_all_of_them(memory_bus, start, connect):
     call = await start(memory_bus, max_connections_per_address=2)
     for _ in range(2):
         assert (await (await connect(call)).ask()).startswith(b"HTTP/1.1 200 ")
-    assert (await (await connect(call)).ask(b"")).startswith(b"HTTP/1.1 503 ")
+    assert (await (await connect(call)).ask(b"")).startswith(b"HTTP/1.1 429 ")
 
 
 async def test_a_proxy_has_no_limit_of_its_own(memory_bus, start, connect):
@@ -225,7 +229,7 @@ def test_the_limit_of_files_is_raised_as_far_as_it_may():
     """In a process of its own; what is left over says how many connections fit."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))\n"
-        "from kitmsg_gateways.http.listener import raise_file_limit\n"
+        "from kitmsg_gateways.edge.admission import raise_file_limit\n"
         "print(raise_file_limit(400), raise_file_limit(9000))\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )

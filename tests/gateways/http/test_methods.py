@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.http import methods
+from kitmsg_gateways.edge import catalogue
 
 
 class Greeter(Service):
@@ -63,7 +63,7 @@ async def test_services_come_and_go(hub, start, until, monkeypatch):
     assert (response.status, body["retry_after"]) == (503, 1.0)
     assert "'greeter' has just left" in body["detail"]
     assert (await call("GET", "/helo/Ann"))[0].status == 404
-    monkeypatch.setattr(methods, "_REMEMBERED_SECONDS", -1.0)
+    monkeypatch.setattr(catalogue, "REMEMBERED_SECONDS", -1.0)
     assert (await call("GET", "/hello/Ann"))[0].status == 404
 
 
@@ -129,7 +129,7 @@ async def test_a_method_whose_service_has_just_gone_is_unavailable(
     assert answer["error"]["data"]["retry_after"] == 1.0
     asked["method"] = "nobody.hello"
     assert (await call("POST", "/rpc", json=asked))[1]["error"]["code"] == -32601
-    monkeypatch.setattr(methods, "_REMEMBERED_SECONDS", -1.0)
+    monkeypatch.setattr(catalogue, "REMEMBERED_SECONDS", -1.0)
     response, answer = await call("POST", path, json=asked)
     assert response.status == 404 or answer["error"]["code"] == -32601
 

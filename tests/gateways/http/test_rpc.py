@@ -113,7 +113,7 @@ async def test_a_call_is_answered(rpc):
     assert await rpc("add", {"a": 1}) == 11
     assert await rpc("add", {"a": 1}, "/rpc/calc") == 11
     assert await rpc("calc.note", ["x"]) is None
-    assert rpc.call.server.metrics.rpc_count(0) == 6
+    assert rpc.call.server.api.rpc.counts[0] == 6
 
 
 async def test_the_answer_is_as_go_kit_sends_it(rpc):
@@ -157,7 +157,7 @@ async def test_what_is_wrong_has_a_number(rpc, method, params, number, words):
     assert error["code"] == number
     assert words in error["message"]
     assert "secret" not in json.dumps(error)
-    assert rpc.call.server.metrics.rpc_count(number) == 1
+    assert rpc.call.server.api.rpc.counts[number] == 1
 
 
 async def test_an_error_says_what_else_is_known(rpc, hub):

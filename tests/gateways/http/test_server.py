@@ -299,13 +299,13 @@ async def test_pipelined_requests_are_answered_in_order(hub, echo, start):
     assert reply.rindex(b"HTTP/1.1 200") < reply.index(b"HTTP/1.1 404")
 
 
-async def test_too_many_requests_at_once_are_503(hub, echo, start):
+async def test_too_many_requests_at_once_are_429(hub, echo, start):
     """Refused at once, with a word on when to come back."""
     call = await start(hub, max_concurrent=1)
     first = asyncio.create_task(call("POST", "/echo/wait"))
     await echo.entered.wait()
     response, body = await call("POST", "/echo/size", json={"text": "x"})
-    assert response.status == 503
+    assert response.status == 429
     assert "full" in body["detail"]
     assert response.headers["Retry-After"] == "1"
     assert (await call("GET", "/healthz"))[0].status == 200
@@ -409,7 +409,7 @@ async def test_another_version_of_http_is_refused(memory_bus, start, line):
     reply = await call.raw(line + b"\r\nHost: x\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 505 ")
     assert b"Connection: close" in reply
-    assert call.server.metrics.count("(malformed)", "other", 505) == 1
+    assert call.server.metrics.count("(malformed)", "unimplemented") == 1
 
 
 async def test_what_is_no_http_is_counted(memory_bus, start):
@@ -417,4 +417,4 @@ async def test_what_is_no_http_is_counted(memory_bus, start):
     call = await start(memory_bus)
     reply = await call.raw(b"nonsense\r\n\r\n")
     assert b" 400 " in reply.partition(b"\r\n")[0]
-    assert call.server.metrics.count("(malformed)", "other", 400) == 1
+    assert call.server.metrics.count("(malformed)", "invalid_argument") == 1

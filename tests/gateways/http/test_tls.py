@@ -155,7 +155,7 @@ async def test_it_speaks_https(begin, connect):
         peer = await connect(server, configure=only)
         answer = await peer.ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
-    context = server._edge.tls.context
+    context = server._tls.context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
@@ -188,7 +188,7 @@ async def test_plain_http_on_its_port_gets_nowhere(begin):
 
 async def test_a_handshake_may_not_take_for_ever(begin, until):
     """Nor does it count as less than a connection meanwhile."""
-    server = await begin(header_timeout=0.1, max_connections=1)
+    server = await begin(handshake_timeout=0.1, max_connections=1)
     _, slow = await asyncio.open_connection("127.0.0.1", server.port)
     await until(lambda: server.connections.open == 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

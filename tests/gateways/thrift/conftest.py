@@ -24,9 +24,9 @@ import kitmsg
 import kitmsg_gateways.thrift
 from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift import GatewayOptions
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.idl import generate
+from kitmsg_gateways.thrift.generate import generate
 from kitmsg_gateways.thrift.protocol import Cursor, Limits
+from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -59,7 +59,7 @@ class Outside:
 
     def idl(self) -> str:
         """Return what `kitmsg export thrift` gives for the services on the bus."""
-        catalog = self.server._catalog
+        catalog = self.server.catalogue.found
         return generate(
             [
                 shape_service(name, [e for e in catalog.endpoints if e.service == name])

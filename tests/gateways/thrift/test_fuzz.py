@@ -15,12 +15,18 @@ from typing import Any
 import pytest
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.compact import CompactProtocol
-from kitmsg_gateways.thrift.framing import Inbox
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.protocol import Cursor, Kind, Limits, Malformed, skip
-from kitmsg_gateways.thrift.table import protocols
+from kitmsg_gateways.thrift.protocol import (
+    Cursor,
+    Kind,
+    Limits,
+    Malformed,
+    protocols,
+    skip,
+)
+from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
+from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
+from kitmsg_gateways.thrift.protocol.framing import Inbox
 from tests.gateways.thrift.test_server import call
 
 IDL = """
@@ -120,9 +126,9 @@ async def test_bad_messages_do_no_harm(hub, start, write, until, protocol, is_fr
     for _ in range(25):
         names = [rng.choice([b"same", b"sum", b"Deep:sum"]) for _ in range(20)]
         await asyncio.gather(*(one(bad(rng, message(protocol, n))) for n in names))
-    await until(lambda: outside.server.metrics.connections == 0)
+    await until(lambda: outside.server.connections.open == 0)
     assert outside.server.metrics.in_flight == 0
-    assert not outside.server._connections
+    assert not outside.server.clients
     values = struct.pack(">bhbiq", 15, 1, 10, 1, 7) + b"\0"
     assert await outside.raw(call(b"sum", 1, values)) == call(
         b"sum", 1, struct.pack(">bhq", 10, 0, 7) + b"\0", kind=2
@@ -192,9 +198,9 @@ async def test_many_idle_connections_are_held(hub, start, until):
     await hub.serve(Deep())
     outside = await start(hub)
     streams = [await outside.connect() for _ in range(400)]
-    await until(lambda: outside.server.metrics.connections == 400)
+    await until(lambda: outside.server.connections.open == 400)
     values = struct.pack(">bhbiq", 15, 1, 10, 1, 7) + b"\0"
     assert await outside.raw(call(b"sum", 1, values))
     for _, writer in streams:
         writer.close()
-    await until(lambda: outside.server.metrics.connections == 0)
+    await until(lambda: outside.server.connections.open == 0)

@@ -14,8 +14,6 @@ from thriftpy2.parser.parser import parse_fp
 from thriftpy2.protocol import TBinaryProtocol, TCompactProtocol
 from thriftpy2.transport import TMemoryBuffer as _TMemoryBuffer
 
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.compact import CompactProtocol
 from kitmsg_gateways.thrift.load import parse
 from kitmsg_gateways.thrift.protocol import (
     SHORT,
@@ -26,6 +24,8 @@ from kitmsg_gateways.thrift.protocol import (
     Malformed,
     skip,
 )
+from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
+from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 
 IDL = """
 enum Color { RED = 1, BLUE = 3 }
@@ -220,7 +220,7 @@ def test_nesting_is_bounded(ours, _):
 )
 def test_a_value_that_does_not_fit_is_refused(ours, _, value):
     """Nothing is cut off to make it fit."""
-    from kitmsg_gateways.thrift.outward import UNFIT
+    from kitmsg_gateways.thrift.encode import UNFIT
 
     with pytest.raises(UNFIT):
         ours.writer(ALL)(bytearray(), value)

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.discovery.catalog import CatalogEndpoint
 from kitmsg.idl.service import Description, shape_service
-from kitmsg_gateways.thrift.binary import BinaryProtocol
-from kitmsg_gateways.thrift.compact import CompactProtocol
-from kitmsg_gateways.thrift.idl import generate
-from kitmsg_gateways.thrift.inward import Inward
+from kitmsg_gateways.thrift.decode import Decoders
+from kitmsg_gateways.thrift.encode import Encoders
+from kitmsg_gateways.thrift.generate import generate
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.outward import Outward
+from kitmsg_gateways.thrift.methods import serve_method
 from kitmsg_gateways.thrift.protocol import Cursor, Limits, skip
-from kitmsg_gateways.thrift.table import serve_method
+from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
+from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 from tests.anytypes import Case, bytes_of, cases
 
 PROTOCOLS = [BinaryProtocol(Limits()), CompactProtocol(Limits())]
@@ -67,11 +67,11 @@ class Path:
         signature = self.case.signature
         data = signature.request_encoder(self.codec)(signature.bind(value))
         plain = bytes_of(self.codec)(data)
-        outward = Outward(self.types, as_json=self.as_json)
-        convert = outward.struct(self.method.args, endpoint.request, "any.call")
+        encoders = Encoders(self.types, as_json=self.as_json)
+        convert = encoders.struct(self.method.args, endpoint.request, "any.call")
         args = plain if convert is None else convert(plain)
         came = self.over(self.method.args, args, protocol)
-        convert = self.served.plan.request
+        convert = self.served.binding.request
         pack = JSON if self.as_json else MSGPACK
         arrived = pack.encoder()(came if convert is None else convert(came))
         return signature.request_decoder(self.codec)(arrived)
@@ -81,11 +81,11 @@ class Path:
         (endpoint,) = self.types.methods
         signature = self.case.signature
         data = signature.response_encoder(self.codec)(value)
-        fields = self.served.plan.result(bytes_of(self.codec)(data))
+        fields = self.served.binding.result(bytes_of(self.codec)(data))
         came = self.over(self.method.result, fields, protocol)
         assert self.method.success is not None
-        inward = Inward(self.types, as_json=True)
-        convert = inward.value(self.method.success, endpoint.response, "any.call")
+        decoders = Decoders(self.types, as_json=True)
+        convert = decoders.value(self.method.success, endpoint.response, "any.call")
         found = came["success"] if convert is None else convert(came["success"])
         return signature.response_decoder(JSON)(msgspec.json.encode(found))
 

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import random
 import struct
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from thriftpy2.contrib.aio.processor import TAsyncProcessor
@@ -48,6 +51,7 @@ from kitmsg_gateways.thrift.upstream import (
 )
 from kitmsg_gateways.upstream import Hooks
 from tests.gateways.thrift.conftest import parsed
+from tests.gateways.thrift.services import Archive, Greeter, Kind, Rude, Scroll
 from tests.gateways.thrift.test_server import call
 
 if TYPE_CHECKING:
@@ -417,13 +421,56 @@ async def test_our_gateway_and_our_upstream_understand_each_other(hub, start):
             assert (caught.value.a, caught.value.b) == (2**31 - 1, 1)
 
 
+SCROLL = Scroll(
+    id=UUID(int=7),
+    kind=Kind.NEW,
+    price=Decimal("9.50"),
+    written=datetime(2026, 11, 28, 12, 30, tzinfo=UTC),
+    data=b"\xff\0",
+    words={"a": [1, 2], "": []},
+    copy=Scroll(
+        UUID(int=8), Kind.OLD, Decimal(1), datetime(2000, 1, 1, tzinfo=UTC), b""
+    ),
+)
+
+
+async def test_a_class_is_a_description_too(hub, start):
+    """A kitmsg service behind a gateway, without an IDL: typed values, errors, settings."""
+    await hub.serve(Archive())
+    outside = await start(hub)
+    address = f"127.0.0.1:{outside.server.port}"
+    async with (
+        Upstream(address, Archive) as upstream,
+        kitmsg.connect(bus=kitmsg.bus.memory.MemoryBus()) as other,
+    ):
+        host = await other.serve(upstream)
+        assert (host.info.version, host.info.description) == ("2.1.0", "Keeps scrolls.")
+        for archive in (upstream.client(Archive), other.client(Archive)):
+            assert await archive.same(SCROLL, 2) == [SCROLL, SCROLL]
+            assert await archive.find() is None
+            assert await archive.any({"a": 0.5}) == {"a": 0.5}
+            with pytest.raises(Rude, match="Ann was rude 2 times") as rude:
+                await archive.refuse("Ann")
+            assert (rude.value.name, rude.value.times) == ("Ann", 2)
+            with pytest.raises(NotFound, match="there is no scroll"):
+                await archive.missing()
+            with pytest.raises(DeadlineExceeded):
+                await archive.hang()
+
+
+async def test_a_class_that_streams_has_no_form_in_thrift():
+    """It is refused when the upstream is made, with the endpoint's name."""
+    with pytest.raises(FailedPrecondition, match=r"greeter\.watch"):
+        Upstream("x:1", Greeter)
+
+
 @pytest.mark.parametrize(
     ("addresses", "options", "sentence"),
     [
         (["localhost"], {}, "'localhost' is no address of a Thrift server"),
         (["localhost:0"], {}, "no address"),
         ([], {}, "give the address of the server"),
-        (["x:1"], {"only": ("same", "sam")}, "Store has no endpoint 'sam'; it has buy"),
+        (["x:1"], {"only": ("same", "sam")}, "store has no endpoint 'sam'; it has buy"),
         (["x:1"], {"service": "Shop"}, "has no service 'Shop'; it has Store"),
         (
             ["x:1"],

@@ -1,15 +1,15 @@
 """A gRPC service elsewhere as a service here: its methods are endpoints, on the bus or not.
 
-    options.py   `UpstreamOptions`: what the server offers, limits, times, credentials
-    offer.py     what a server offers: by a class, or by descriptors
+    options.py   `UpstreamOptions`
+    offer.py     endpoints by a class, or by descriptors
     describe.py  descriptors to JSON Schemas and a layout of messages
-    reflect.py   asks a server what it offers
-    call.py      what an endpoint does: hooks, deadline, metadata, errors
+    reflect.py   fetches the descriptors of a server
+    call.py      one method: its requests and replies
     client.py    connections, calls and streams
 
 ::
 
-    users = Upstream.of_protos(load(["users.proto"]), "users.example:50051", name="users")
+    users = Upstream("users.example:50051", load(["users.proto"]), name="users")
     shop = Upstream("shop.example:50051", Shop)      # a kitmsg gateway, by the class
     any_ = await open_upstream("any", ["host:50051"], UpstreamOptions(reflection=True))
 
@@ -23,203 +23,116 @@ upstream is made.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from kitmsg_gateways.grpc import need_grpc
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
-from kitmsg_gateways.upstream import (
-    Hooks,
-    Instancer,
-    Remote,
-    RoundRobin,
-    Upstream as _Upstream,
-)
+from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream, RoundRobin
+from kitmsg_gateways.upstream.instancer import instancer
+from kitmsg_gateways.upstream.offers import service_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from google.protobuf.descriptor import ServiceDescriptor
-
-    from kitmsg.endpoints import Middleware
     from kitmsg.service import Service
-    from kitmsg_gateways.grpc.protofile import Protos
-    from kitmsg_gateways.grpc.upstream.client import GrpcReply, GrpcRequest
-    from kitmsg_gateways.grpc.upstream.offer import Offer
+    from kitmsg_gateways.grpc.load import Protos
+    from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
+    from kitmsg_gateways.upstream import Instancer
 
-__all__ = ["Upstream", "UpstreamOptions", "open_upstream"]
+__all__ = [
+    "TITLE",
+    "GrpcReply",
+    "GrpcRequest",
+    "Upstream",
+    "UpstreamOptions",
+    "open_upstream",
+]
+
+TITLE: Final = "gRPC"
 
 
-class Upstream(_Upstream):
+def __getattr__(name: str) -> Any:
+    if name in ("GrpcReply", "GrpcRequest"):  # they need the extra
+        from kitmsg_gateways.grpc.upstream import call
+
+        return getattr(call, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Upstream(
+    ProtocolUpstream[
+        "Protos | type[Service]", UpstreamOptions, "GrpcRequest", "GrpcReply"
+    ]
+):
     """Endpoints that a remote gRPC service implements.
 
-    Args:
-        addresses: Where it is: ``host:port``, ``grpcs://host:port``, several, or an
-            instancer.
-        endpoints: What it offers: the class of a kitmsg service behind a gateway, or
-            offers, as `of_protos` makes them.
-        name: Name on the bus; that of the class by default.
-        options: Limits, times, credentials.
-        hooks: Run around each call; they see the gRPC request and the gRPC reply.
-        middleware: Around each call; the first is outermost.
-        doc: Description in discovery.
-
-    Raises:
-        ValueError: An address, a name or a file is wrong, or there is no endpoint.
-        FailedPrecondition: grpcio is not installed, or an endpoint has no form in protobuf.
+    They are given by .proto files or descriptors, as `grpc.load` reads them; or by the
+    class of a kitmsg service behind a gateway.  An address is ``host:port`` or
+    ``grpcs://host:port``.
     """
 
-    def __init__(
+    KIND: ClassVar[str] = "grpc"
+    EXAMPLE: ClassVar[str] = "shop.example:50051"
+    OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
+    check_address = staticmethod(check_address)
+
+    def offered(  # noqa: D102
         self,
-        addresses: Instancer | str | Iterable[str],
-        endpoints: type[Service] | Sequence[Offer],
-        *,
-        name: str = "",
-        options: UpstreamOptions | None = None,
-        hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
-        middleware: Sequence[Middleware] = (),
-        doc: str = "",
-    ) -> None:
-        need_grpc()
-        from kitmsg_gateways.grpc.upstream.call import Calls
-        from kitmsg_gateways.grpc.upstream.client import Channels
-        from kitmsg_gateways.grpc.upstream.offer import offers_of_class
-
-        self.options = options or UpstreamOptions()
-        name = name or getattr(endpoints, "name", "")
-        if isinstance(endpoints, type):
-            endpoints = offers_of_class(name, endpoints)
-        self._channels = Channels(self.options)
-        self._closing: set[asyncio.Task[None]] = set()
-        self._pool = RoundRobin(name, _checked(addresses), gone=self._gone)
-        calls = Calls(self._pool, self._channels, self.options, hooks or Hooks())
-        super().__init__(
-            name,
-            [Remote(offer.declaration, calls.endpoint(offer)) for offer in endpoints],
-            kind="grpc",
-            middleware=middleware,
-            doc=doc,
-            version=self.options.version,
-        )
-
-    @classmethod
-    def of_protos(
-        cls,
-        protos: Protos,
-        addresses: Instancer | str | Iterable[str],
-        *,
         name: str,
-        options: UpstreamOptions | None = None,
-        hooks: Hooks[GrpcRequest, GrpcReply] | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> Upstream:
-        """Return the upstream that files describe, as `protofile.load` reads them.
+        endpoints: Protos | type[Service],
+        hooks: Hooks[GrpcRequest, GrpcReply],
+    ) -> Offered[GrpcRequest, GrpcReply]:
+        need_grpc()
+        from kitmsg_gateways.grpc.upstream import offer
+        from kitmsg_gateways.grpc.upstream.client import GrpcClient
 
-        Args:
-            protos: The files.
-            addresses: Where the service is.
-            name: Name on the bus.
-            options: Limits, times, credentials; `service` and `only` choose what of it.
-            hooks: As in `Upstream`.
-            middleware: As in `Upstream`.
-
-        Raises:
-            ValueError: There is no such service, or several and none is chosen.
-        """
-        from kitmsg_gateways.grpc.upstream.offer import offers_of_service
-
-        options = options or UpstreamOptions()
-        service = _chosen(protos.services, options.service)
-        offers = offers_of_service(
-            name, service, only=options.only, error_field=options.error_field
-        )
-        return cls(
-            addresses,
-            offers,
-            name=name,
-            options=options,
-            hooks=hooks,
-            middleware=middleware,
+        options = self.options
+        client = GrpcClient(options, wants_trailers=bool(hooks.after))
+        if isinstance(endpoints, type):
+            methods = offer.offers_of_class(name, endpoints)
+            return Offered(methods=methods, transport=client)
+        named = {each.full_name: each for each in endpoints.services}
+        service = service_of(named, options.service, "the server")
+        return Offered(
+            methods=offer.offers_of_service(name, service, options.error_field),
+            transport=client,
             doc=f"{service.full_name}, over gRPC.",
         )
-
-    def _gone(self, address: str) -> None:
-        task = asyncio.ensure_future(self._channels.close(address))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Close the connections; a later call opens them again."""
-        await self._channels.close()
-
-
-def _checked(addresses: Instancer | str | Iterable[str]) -> Instancer | list[str]:
-    if isinstance(addresses, Instancer):
-        return addresses
-    given = [addresses] if isinstance(addresses, str) else list(addresses)
-    if not given:
-        raise ValueError("give the address of the server, such as 'shop.example:50051'")
-    return [check_address(address) for address in given]
-
-
-def _chosen(services: Sequence[ServiceDescriptor], wanted: str) -> ServiceDescriptor:
-    known = {service.full_name: service for service in services}
-    if wanted in known:
-        return known[wanted]
-    listed = ", ".join(known) or "none"
-    if wanted:
-        raise ValueError(f"the server has no service {wanted!r}; it has {listed}")
-    if len(known) != 1:
-        raise ValueError(f"name one of its services with --service: {listed}")
-    return services[0]
 
 
 async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
-    """Return the upstream that a command line describes.
-
-    Args:
-        name: Name on the bus.
-        addresses: Where the server is.
-        options: What the flags say.
-
-    Raises:
-        ValueError: They do not fit together.
-        FailedPrecondition: A file cannot be used, or the server has no reflection.
-        Unavailable: The server cannot be asked.
-    """
+    """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     need_grpc()
     if bool(options.proto) == options.reflection:
         raise ValueError(
             "say what the server offers, in one way: --proto FILE, or --reflection to ask"
             " it"
         )
-    checked = _checked(addresses)
+    where = instancer(addresses, check_address, Upstream.EXAMPLE)
     if options.proto:
-        from kitmsg_gateways.grpc.protofile import load
+        from kitmsg_gateways.grpc.load import load
 
         protos = load(options.proto, options.proto_path)
     else:
-        protos = await _reflected(name, checked, options)
-    return Upstream.of_protos(protos, checked, name=name, options=options)
+        protos = await _reflected(name, where, options)
+    return Upstream(where, protos, name=name, options=options)
 
 
-async def _reflected(
-    name: str, addresses: Instancer | list[str], options: UpstreamOptions
-) -> Protos:
+async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> Protos:
     import grpc.aio
 
     from kitmsg_gateways.grpc.status import read_status
-    from kitmsg_gateways.grpc.upstream.client import Channels
+    from kitmsg_gateways.grpc.upstream.client import GrpcClient
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 
-    channels = Channels(options)
+    client = GrpcClient(options)
     try:
-        channel = await RoundRobin(name, addresses).through(channels.ready)
+        channel = await RoundRobin(name, where).through(client.ready)
         return await reflect(channel, options.timeout)
     except grpc.aio.AioRpcError as exc:
         told = read_status(exc.code().value[0], exc.details() or "", ())
         raise told.error from exc
     finally:
-        await channels.close()
+        await client.close()

@@ -1,4 +1,4 @@
-"""Connections to servers, one for each address, and what is sent over them.
+"""The connections of a gRPC upstream, one for each address: calls and streams.
 
 A gRPC connection carries many calls at once, so there is no pool beyond that.  A call goes
 to a server only when its connection stands, so one that cannot be reached costs nothing
@@ -8,23 +8,28 @@ but the wait, and the next address has the call.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
 
-from kitmsg_gateways.grpc.status import read_status
-from kitmsg_gateways.upstream import CannotConnect
+from kitmsg.errors import DataLoss
+from kitmsg_gateways.grpc.upstream.call import GrpcReply, Messages
+from kitmsg_gateways.upstream.roundrobin import CannotConnect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable
+    from collections.abc import AsyncIterator
 
-    from kitmsg_gateways.grpc.status import Told
+    from kitmsg_gateways.grpc.upstream.call import GrpcMethod, GrpcRequest
     from kitmsg_gateways.grpc.upstream.options import UpstreamOptions
+    from kitmsg_gateways.upstream.outgoing import Outgoing
 
-__all__ = ["Channels", "GrpcReply", "GrpcRequest", "secrets"]
+__all__ = ["GrpcClient", "GrpcReplies"]
+
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_LEAST_SECONDS: Final = 0.001
 
 _SECURE: Final = "grpcs://"
 _PLAIN: Final = "grpc://"
@@ -34,66 +39,25 @@ _FAILED: Final = (
 )
 
 
-@dataclass(slots=True)
-class GrpcRequest:
-    """A call that is about to be sent; `Hooks.before` may change it.
-
-    Attributes:
-        path: ``/package.Service/Method``.
-        message: The request message; b"" where the caller sends a stream.
-        metadata: What goes along, by key in lower case.
-    """
-
-    path: str
-    message: bytes
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class GrpcReply:
-    """What came back.
-
-    Attributes:
-        path: Of the request.
-        message: The reply message; b"" for a failure.
-        code: Status number; 0 for success.
-        details: The status message.
-        trailers: Trailing metadata: pairs of key and value.
-    """
-
-    path: str
-    message: bytes = b""
-    code: int = 0
-    details: str = ""
-    trailers: tuple[tuple[str, str | bytes], ...] = ()
-
-    @property
-    def told(self) -> Told:
-        """What the status says; for a failure."""
-        return read_status(self.code, self.details, self.trailers)
-
-    @classmethod
-    def of(cls, path: str, error: grpc.aio.AioRpcError) -> GrpcReply:
-        """Return the reply that a failed call stands for."""
-        trailers = tuple((key, value) for key, value in error.trailing_metadata() or ())
-        number = error.code().value[0]
-        return cls(path, b"", number, error.details() or "", trailers)
-
-
-class Channels:
+class GrpcClient:
     """Opens a connection to each address when it is first needed.
 
     Args:
         options: Limits, times, credentials.
+        wants_trailers: Whether hooks see the trailing metadata of a success.
 
     Raises:
         ValueError: A file with certificates cannot be read.
     """
 
-    def __init__(self, options: UpstreamOptions) -> None:
+    def __init__(
+        self, options: UpstreamOptions, *, wants_trailers: bool = False
+    ) -> None:
         self._options = options
+        self._wants_trailers = wants_trailers
+        self._fixed = options.fixed_metadata()
         self._channels: dict[str, Any] = {}
-        self._secrets = secrets(options)
+        self._secrets = _secrets(options)
 
     async def ready(self, address: str) -> Any:
         """Return the channel to a server, connected.
@@ -137,6 +101,63 @@ class Channels:
         self._channels[address] = channel
         return channel
 
+    def propagate(
+        self, request: GrpcRequest, along: Outgoing, *, is_endless: bool
+    ) -> None:
+        """Write the metadata of a call; see `Transport`.  gRPC sends the deadline."""
+        for name, value in along.web_headers().items():
+            key = name.lower()
+            if _KEY.fullmatch(key):
+                request.metadata[key] = value
+        request.metadata |= self._fixed
+
+    async def send(
+        self, address: str, method: GrpcMethod, request: GrpcRequest, limit: float
+    ) -> GrpcReply:
+        """Return the reply to a message; see `Transport`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit
+        channel = await self.ready(address)
+        call = channel.unary_unary(request.path)(
+            request.message,
+            timeout=max(_LEAST_SECONDS, end - loop.time()),
+            metadata=tuple(request.metadata.items()),
+        )
+        try:
+            message = await call
+        except grpc.aio.AioRpcError as exc:
+            return _failed(request.path, exc)
+        if not self._wants_trailers:
+            return GrpcReply(request.path, message)
+        trailers = tuple(await call.trailing_metadata() or ())
+        return GrpcReply(request.path, message, trailers=trailers)
+
+    async def stream(
+        self,
+        address: str,
+        method: GrpcMethod,
+        request: GrpcRequest,
+        limit: float | None,
+        items: AsyncIterator[Any] | None,
+    ) -> GrpcReply | GrpcReplies:
+        """Return the reply to a call that streams; see `Transport`."""
+        channel = await self.ready(address)
+        given: dict[str, Any] = {
+            "timeout": limit,
+            "metadata": tuple(request.metadata.items()),
+        }
+        messages = None
+        if method.write_item is None:
+            call = channel.unary_stream(request.path)(request.message, **given)
+        else:
+            # For the wire, one answer is a stream of one.
+            messages = Messages(method, request.message, items)
+            call = channel.stream_stream(request.path)(messages, **given)
+        replies = GrpcReplies(request.path, call, messages)
+        if method.declaration.signature.gives_items:
+            return replies
+        return await replies.first()
+
     async def close(self, address: str = "") -> None:
         """Close the connection to one address, or all of them."""
         gone = [address] if address else list(self._channels)
@@ -146,8 +167,61 @@ class Channels:
                 await channel.close()
 
 
-def secrets(options: UpstreamOptions) -> grpc.ChannelCredentials:
-    """Return what servers are trusted for, and what we prove ourselves with.
+class GrpcReplies:
+    """The messages of a call that streams; a failure is the last one.
+
+    Args:
+        path: Of the call.
+        call: gRPC's.
+        messages: That the caller sends; None for one request.
+    """
+
+    head = None
+
+    def __init__(self, path: str, call: Any, messages: Messages | None) -> None:
+        self._path = path
+        self._call = call
+        self._messages = messages
+
+    async def __aiter__(self) -> AsyncIterator[GrpcReply]:
+        try:
+            async for message in self._call:
+                yield GrpcReply(self._path, message)
+        except grpc.aio.AioRpcError as exc:
+            yield _failed(self._path, exc)
+        except asyncio.CancelledError:
+            # gRPC cancels a call whose messages fail; what failed says more.
+            if self._messages is not None and self._messages.error is not None:
+                raise self._messages.error from None
+            raise
+
+    async def first(self) -> GrpcReply:
+        """Return the first message, and end the call.
+
+        Raises:
+            DataLoss: There is none.
+        """
+        try:
+            async for reply in self:
+                return reply
+        finally:
+            await self.aclose()
+        raise DataLoss(f"{self._path} ended without a result")
+
+    async def aclose(self) -> None:
+        """Cancel the call, unless it is over."""
+        self._call.cancel()
+
+
+def _failed(path: str, error: grpc.aio.AioRpcError) -> GrpcReply:
+    """Return the reply that a failed call stands for."""
+    trailers = tuple((key, value) for key, value in error.trailing_metadata() or ())
+    number = error.code().value[0]
+    return GrpcReply(path, b"", number, error.details() or "", trailers)
+
+
+def _secrets(options: UpstreamOptions) -> grpc.ChannelCredentials:
+    """Return the certificates to trust, and our own.
 
     Raises:
         ValueError: A file cannot be read.
@@ -162,57 +236,3 @@ def secrets(options: UpstreamOptions) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
         read(options.ca_file), read(options.key_file), read(options.cert_file)
     )
-
-
-async def unary(
-    channel: Any, request: GrpcRequest, timeout: float, *, wants_trailers: bool
-) -> GrpcReply:
-    """Send one message and return what came back, be it a failure.
-
-    Args:
-        channel: Connected.
-        request: What to send.
-        timeout: Seconds it may take.
-        wants_trailers: Whether the trailing metadata of a success is wanted.
-    """
-    call = channel.unary_unary(request.path)(
-        request.message, timeout=timeout, metadata=tuple(request.metadata.items())
-    )
-    try:
-        message = await call
-    except grpc.aio.AioRpcError as exc:
-        return GrpcReply.of(request.path, exc)
-    trailers = tuple(await call.trailing_metadata() or ()) if wants_trailers else ()
-    return GrpcReply(request.path, message, trailers=trailers)
-
-
-async def stream(
-    channel: Any,
-    request: GrpcRequest,
-    items: AsyncIterable[bytes] | None,
-    timeout: float | None,
-) -> AsyncGenerator[GrpcReply, None]:
-    """Send a call that streams; yields what comes back, a failure last.
-
-    Args:
-        channel: Connected.
-        request: What to send; without `items`, its message.
-        items: Messages to send.
-        timeout: Seconds that all of it may take; None for as long as it likes.
-    """
-    given: dict[str, Any] = {
-        "timeout": timeout,
-        "metadata": tuple(request.metadata.items()),
-    }
-    if items is None:
-        call = channel.unary_stream(request.path)(request.message, **given)
-    else:
-        # For the wire, one answer is a stream of one.
-        call = channel.stream_stream(request.path)(items, **given)
-    try:
-        async for message in call:
-            yield GrpcReply(request.path, message)
-    except grpc.aio.AioRpcError as exc:
-        yield GrpcReply.of(request.path, exc)
-    finally:
-        call.cancel()  # harmless when it is over

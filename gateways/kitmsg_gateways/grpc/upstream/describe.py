@@ -1,4 +1,4 @@
-"""What a gRPC service takes and gives, as JSON Schemas and a layout of its messages.
+"""The messages of a gRPC service as JSON Schemas and a layout.
 
 A message is an object with its fields by their own names.  An enum is the name of its
 value, 64-bit integers are numbers, bytes are base64 in JSON, ``google.protobuf.Value`` is
@@ -96,7 +96,7 @@ class Described:
 
 
 def describe_service(service: ServiceDescriptor) -> Described:
-    """Return what a service takes and gives; methods that have no form are refused."""
+    """Return a service's messages; methods that have no form are refused."""
     messages: dict[str, Message] = {}
     enums: dict[str, Enum] = {}
     descriptors: dict[str, Descriptor] = {}

@@ -1,27 +1,24 @@
-"""What a gRPC server offers: endpoints given by a class, or by descriptors."""
+"""The endpoints of a gRPC server, by a class or by descriptors."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from kitmsg.codec import JSON, MSGPACK
-from kitmsg.errors import FailedPrecondition, Unknown
+from kitmsg.codec import MSGPACK
+from kitmsg.errors import Unknown
 from kitmsg.idl.naming import snake
-from kitmsg.idl.service import Description, shape_service
 from kitmsg.service.described import describe
-from kitmsg.transport.replies import Declared
 from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
 from kitmsg_gateways.grpc.layout import lay_out
 from kitmsg_gateways.grpc.status import reason
+from kitmsg_gateways.grpc.upstream.call import GrpcMethod
 from kitmsg_gateways.grpc.upstream.describe import describe_service
+from kitmsg_gateways.upstream.offers import renamed, shapes_of
+from kitmsg_gateways.upstream.typed import Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -32,102 +29,52 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.status import Told
     from kitmsg_gateways.grpc.upstream.describe import Described
 
-__all__ = ["Offer", "offers_of_class", "offers_of_service"]
+__all__ = ["offers_of_class", "offers_of_service"]
 
 _log = logging.getLogger("kitmsg_gateways.grpc")
 
-_codecs: Final = {codec.name: codec for codec in (MSGPACK, JSON)}
-_unpack: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
-_pack: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One endpoint that a server offers.
-
-    Attributes:
-        declaration: Name, schemas and options.
-        path: ``/package.Service/Method``.
-        encode: From a request to its message; None where all that is sent are items.
-        decode: From a message to a result, or to an item of one.
-        item: From an item to its message; None where the caller sends no stream.
-        error: From what a status tells to the error to raise.
-    """
-
-    declaration: Declaration
-    path: str
-    encode: Callable[[Any], bytes] | None
-    decode: Callable[[bytes], Any]
-    item: Callable[[Any], bytes] | None
-    error: Callable[[Told], Exception]
-
 
 def offers_of_service(
-    name: str,
-    service: ServiceDescriptor,
-    *,
-    only: Sequence[str] = (),
-    error_field: str = "",
-    docs: Mapping[str, str] | None = None,
-) -> list[Offer]:
-    """Return what a gRPC service offers; a method that cannot be is left out and logged.
+    name: str, service: ServiceDescriptor, error_field: str = ""
+) -> list[GrpcMethod]:
+    """Return the methods of a gRPC service; one that cannot be is left out and logged.
 
     Args:
         name: Of the service on the bus.
         service: Its descriptor.
-        only: Names of endpoints to offer; all if empty.
         error_field: Field of a reply that tells of a failure.
-        docs: What methods do, by full name.
-
-    Raises:
-        ValueError: `only` names what there is not.
     """
     found = describe_service(service)
     for sentence in found.refused.values():
         _log.warning("%s; it is left out", sentence)
-    known = {snake(m.name): m for m in service.methods if m.name not in found.refused}
-    for wanted in only:
-        if wanted not in known:
-            raise ValueError(
-                f"{service.full_name} has no {wanted!r}; it has {', '.join(known)}"
-            )
     converters = Converters(found.layout, found.classes)
     return [
-        _described(name, own, method, found, converters, error_field, docs or {})
-        for own, method in known.items()
-        if not only or own in only
+        _described(name, method, found, converters, error_field)
+        for method in service.methods
+        if method.name not in found.refused
     ]
 
 
 def _described(
     name: str,
-    own: str,
     method: MethodDescriptor,
     found: Described,
     converters: Converters,
     error_field: str,
-    docs: Mapping[str, str],
-) -> Offer:
+) -> GrpcMethod:
     request, reply = found.schemas(method)
     streams = method.client_streaming
     declaration = describe(
         name,
-        own,
+        snake(method.name),
         request={"type": "object", "properties": {}} if streams else request,
         response=reply,
         items=request if streams else None,
         gives_items=method.server_streaming,
-        doc=docs.get(method.full_name, ""),
     )
     encode = converters.of(method.input_type.full_name).encoder(request_error)
     decode = converters.of(method.output_type.full_name).decoder(reply_error)
-    return Offer(
+    return GrpcMethod(
         declaration,
         f"/{method.containing_service.full_name}/{method.name}",
         None if streams else encode,
@@ -152,8 +99,8 @@ def _without_error(
     return read
 
 
-def offers_of_class(name: str, service: type[Service]) -> list[Offer]:
-    """Return what a kitmsg gateway offers of a service, by the service's class.
+def offers_of_class(name: str, service: type[Service]) -> list[GrpcMethod]:
+    """Return the methods that a kitmsg gateway makes of a service, by its class.
 
     Args:
         name: Of the service here.
@@ -163,16 +110,7 @@ def offers_of_class(name: str, service: type[Service]) -> list[Offer]:
         FailedPrecondition: An endpoint has no form in protobuf.
     """
     declared = service.__declarations__
-    shapes = shape_service(
-        service.name,
-        [
-            Description(d.name, d.describe(), d.signature.doc, d.signature.stream)
-            for d in declared.values()
-        ],
-    )
-    if shapes.refused:
-        raise FailedPrecondition("; ".join(shapes.refused.values()))
-    layout = lay_out(shapes)
+    layout = lay_out(shapes_of(service))
     converters = Converters(layout)
     return [
         _typed(name, declared[rpc.endpoint], rpc, layout, converters)
@@ -186,15 +124,14 @@ def _typed(
     rpc: Rpc,
     layout: Layout,
     converters: Converters,
-) -> Offer:
-    signature, codec = declaration.signature, _codecs[rpc.codec]
-    unpack, pack = _unpack[codec.name], _pack[codec.name]
+) -> GrpcMethod:
+    typed = Typed(declaration, rpc.codec)
 
     def writer(
-        encode: Callable[[Any], bytes], converter: Converter
+        to_plain: Callable[[Any], Any], converter: Converter
     ) -> Callable[[Any], bytes]:
         to_message = converter.encoder(request_error)
-        return lambda value: to_message(unpack(encode(value)))
+        return lambda value: to_message(to_plain(value))
 
     input_ = converters.of(rpc.input)
     request, item = input_, None
@@ -204,47 +141,44 @@ def _typed(
             input_.part(slot.name, converters.of(slot.type))
             for slot in layout.messages[rpc.input].slots
         )
-        item = writer(signature.item_encoder(codec), one)
+        item = writer(typed.item(), one)
     elif rpc.takes_stream:
-        item = writer(signature.item_encoder(codec), input_)
+        item = writer(typed.item(), input_)
     if not rpc.takes_stream or request is not input_:
-        encode = writer(signature.request_encoder(codec), request)
-    read = converters.of(rpc.output).decoder(reply_error)
-    decode = signature.response_decoder(codec)
-    if not declaration.options.subject:
-        subject = f"{name}.{declaration.name}"
-        declaration = dataclasses.replace(declaration, subject=subject)
-    return Offer(
-        declaration,
+        encode = writer(typed.request(), request)
+    read, decode = converters.of(rpc.output).decoder(reply_error), typed.response()
+    return GrpcMethod(
+        renamed(declaration, name),
         f"/{layout.full_name}/{rpc.name}",
         encode,
-        lambda data: decode(pack(read(data))),
+        lambda data: decode(read(data)),
         item,
-        _errors(declaration.options.raises, rpc, layout, converters),
+        _errors(Typed(declaration, MSGPACK.name).errors(), rpc, layout, converters),
     )
 
 
 def _errors(
-    raises: Iterable[type[Exception]], rpc: Rpc, layout: Layout, converters: Converters
+    declared: dict[str, Callable[[Any], Exception]],
+    rpc: Rpc,
+    layout: Layout,
+    converters: Converters,
 ) -> Callable[[Told], Exception]:
-    """Return what rebuilds the errors that an endpoint declares."""
-    known = {
-        reason(cls.__name__): (Declared.of(cls), rpc.errors.get(cls.__name__, ""))
-        for cls in raises
-    }
+    """Return the function that rebuilds the errors that an endpoint declares."""
+    known = {reason(name): name for name in declared}
 
     def rebuild(told: Told) -> Exception:
-        declared, message = known.get(told.reason, (None, ""))
-        if declared is None or told.domain != layout.service:
+        name = known.get(told.reason, "")
+        if not name or told.domain != layout.service:
             return told.error
+        message = rpc.errors.get(name, "")
         for detail in told.details:
             if detail.type_url.endswith(f"/{layout.package}.{message}"):
                 converter = converters.of(message)
                 try:
-                    fields = converter.read(converter.type.FromString(detail.value))
+                    fields = converter.decode(converter.type.FromString(detail.value))
                 except (Misfit, ValueError):
                     break
-                return declared.decode[MSGPACK.name](_pack[MSGPACK.name](fields))
+                return declared[name](fields)
         return told.error
 
     return rebuild

@@ -1,4 +1,4 @@
-"""Asks a server what it offers: server reflection, v1, else v1alpha."""
+"""Fetches the descriptors of a server: server reflection, v1, else v1alpha."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg_gateways.grpc.protofile import Protos
+from kitmsg_gateways.grpc.load import Protos
 from kitmsg_gateways.grpc.reflection import SERVICES, make_pool
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MOST_FILES: Final = 1000
 
 
 async def reflect(channel: Any, timeout: float) -> Protos:
-    """Return what a server offers, without what every server has.
+    """Return the services of a server, without those that every server has.
 
     Args:
         channel: To it.

@@ -2,7 +2,7 @@
 
 Types of one name that mean the same are one component; where they differ, each has its
 service's name in front.  Requests refuse fields that they do not name and results promise
-nothing of the kind: a type used in both is one component, without that word.
+nothing of the kind: a type used in both is one component, and refuses them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from kitmsg.schema.pointers import references, resolve, rewritten
+from kitmsg.schema.pointers import alternatives, references, resolve, rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -74,7 +74,8 @@ class Components:
                 placed = rewritten(schema, rename)
                 known = found.setdefault(self._name(service, document, name), placed)
                 if known != placed:
-                    found[self._name(service, document, name)] = _opened(placed)
+                    closest = max(known, placed, key=_refusals)
+                    found[self._name(service, document, name)] = closest
         self.schemas = dict(sorted(found.items()))
 
     def request(self, mounted: Described) -> dict[str, Any] | None:
@@ -121,6 +122,11 @@ class Components:
     def resolve(self, schema: Any) -> Mapping[str, Any]:
         """Return `schema` itself, or the component that it refers to."""
         return resolve(schema, {"components": {"schemas": self.schemas}})
+
+    def is_bytes(self, schema: Any) -> bool:
+        """Tell whether a value may be bytes: in JSON, base64."""
+        document = {"components": {"schemas": self.schemas}}
+        return any("contentEncoding" in one for one in alternatives(schema, document))
 
     def _placed(self, service: str, document: dict[str, Any]) -> dict[str, Any]:
         bare = {key: value for key, value in document.items() if key != "$defs"}
@@ -198,3 +204,8 @@ def _opened(schema: Any) -> Any:
         for key, value in schema.items()
         if (key, value) != ("additionalProperties", False)
     }
+
+
+def _refusals(schema: Any) -> int:
+    """Return in how many places a schema refuses other fields."""
+    return json.dumps(schema, default=str).count('"additionalProperties": false')

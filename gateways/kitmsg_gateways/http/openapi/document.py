@@ -10,16 +10,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import kitmsg
-from kitmsg.codec import JSON
+from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.components import Components
 from kitmsg_gateways.http.openapi.responses import (
+    BYTES,
     PROBLEM,
     STREAM_NOTES,
     Responses,
     error,
+    media_types,
     stream_body,
     with_example,
 )
@@ -28,10 +30,12 @@ from kitmsg_gateways.http.openapi.samples import Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kitmsg.discovery.subject import ServiceInfo
     from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Route
 
-__all__ = ["SCHEMAS", "document"]
+__all__ = ["SCHEMAS", "document", "schemes_of"]
 
 SCHEMAS: Final = "/schemas/"
 """Where the schemas of an endpoint are, by their hash."""
@@ -57,6 +61,9 @@ _RPC_CALL: Final = {
     "id": 1,
 }
 
+_RPC_ID: Final = {  # no list of types: generators do not take it
+    "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]
+}
 _RPC_SCHEMAS: Final[dict[str, Any]] = {
     "RpcRequest": {
         "type": "object",
@@ -65,8 +72,8 @@ _RPC_SCHEMAS: Final[dict[str, Any]] = {
         "properties": {
             "jsonrpc": {"const": "2.0"},
             "method": {"type": "string"},
-            "params": {"type": ["object", "array"]},
-            "id": {"type": ["string", "number", "null"]},
+            "params": {"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]},
+            "id": _RPC_ID,
         },
     },
     "RpcResponse": {
@@ -85,7 +92,7 @@ _RPC_SCHEMAS: Final[dict[str, Any]] = {
                     "data": {"type": "object"},
                 },
             },
-            "id": {"type": ["string", "number", "null"]},
+            "id": _RPC_ID,
         },
     },
 }
@@ -122,8 +129,16 @@ _RPC: Final[dict[str, Any]] = {
 }
 
 
-def document(table: Table, *, title: str) -> dict[str, Any]:
-    """Return the document for a table of endpoints."""
+def document(
+    table: Table, *, title: str, schemes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the document for a table of endpoints.
+
+    Args:
+        table: What is mounted.
+        title: Of the API.
+        schemes: Security schemes, one of which a client needs; see `schemes_of`.
+    """
     components = Components(
         [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
     )
@@ -131,10 +146,10 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": title, "version": kitmsg.__version__},
+        "servers": [{"url": "/"}],
+        "security": [{name: []} for name in schemes or ()],
         "tags": [
-            {"name": name, "description": info.description, "x-version": info.version}
-            for name, info in table.services.items()
-            if name in used
+            _tag(name, info) for name, info in table.services.items() if name in used
         ],
         "paths": _paths(table, components),
         "components": {
@@ -147,9 +162,28 @@ def document(table: Table, *, title: str) -> dict[str, Any]:
             "responses": {"Problem": error("Any other error.")},
         },
     }
+    if schemes:
+        found["components"]["securitySchemes"] = dict(schemes)
     if table.conflicts:
         found["x-conflicts"] = table.conflicts
     return found
+
+
+def schemes_of(options: GatewayOptions) -> dict[str, Any]:
+    """Return the security schemes that the options ask for, by name."""
+    found: dict[str, Any] = {}
+    if options.jwt_key or options.jwks_url:
+        found["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    if options.basic_file:
+        found["basic"] = {"type": "http", "scheme": "basic"}
+    if options.tls_client_ca:
+        found["certificate"] = {"type": "mutualTLS"}
+    return found
+
+
+def _tag(name: str, info: ServiceInfo) -> dict[str, Any]:
+    described = {"description": info.description} if info.description else {}
+    return {"name": name, **described, "x-version": info.version}
 
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:
@@ -298,5 +332,14 @@ class _Operations:
             kept = {n: value for n, value in properties.items() if n not in taken}
             schema = {**plain, "properties": kept, "required": sorted(left)}
             schema.pop("title", None)
-        content = with_example({"schema": schema}, self._samples)
-        return {"required": bool(left), "content": {JSON.content_type: content}}
+        spoken = media_types(mounted, schema, self._samples)
+        if self._takes_raw({*properties} - {*taken}, left, properties):
+            spoken[RAW.content_type] = BYTES
+        return {"required": bool(left), "content": spoken}
+
+    def _takes_raw(
+        self, names: set[str], required: frozenset[str], properties: Mapping[str, Any]
+    ) -> bool:
+        """Tell whether a body may be the one parameter of bytes that is left for it."""
+        found = {n for n in names if self._components.is_bytes(properties[n])}
+        return len(found) == 1 and required <= found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 import kitmsg
-from kitmsg.codec import JSON, RAW
+from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg_gateways.http.errors import CONTENT_TYPE
 from kitmsg_gateways.http.openapi.samples import NONE, Samples
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, formats_of
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from kitmsg_gateways.http.openapi.components import Components
 
 __all__ = [
+    "BYTES",
     "PROBLEM",
     "STREAM_NOTES",
     "Responses",
     "error",
+    "media_types",
     "stream_body",
     "with_example",
 ]
@@ -58,10 +60,19 @@ STREAM_NOTES: Final = {
     "in": "Takes a stream of items in the body; also over a WebSocket.",
     "both": "Streams both ways; best over a WebSocket.",
 }
-"""What to say of an endpoint, by the kind of its stream."""
+"""Notes on an endpoint, by the kind of its stream."""
 
 _REF: Final = {"$ref": "#/components/schemas/Problem"}
 _OTHER: Final = {"$ref": "#/components/responses/Problem"}
+_GOKIT_ERROR: Final[dict[str, Any]] = {  # a service's own; the gateway's are problems
+    JSON.content_type: {
+        "schema": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"type": "string"}},
+        }
+    }
+}
 _STATUSES: Final = {
     "400": "The request does not fit; `field` says where.",
     "429": "The service is full; `retry_after` says when to come back.",
@@ -74,6 +85,9 @@ _OF_BODIES: Final = {
 }
 _STRING: Final = {"type": "string"}
 _TEXT: Final = {"schema": _STRING}
+BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+"""Plain bytes, as code generators know them."""
+
 _FILE: Final = {"type": "object", "properties": {"file": {"type": "string"}}}
 _KEPT: Final = {
     "ETag": {"description": "Show it in `If-None-Match` to ask for changes.", **_TEXT},
@@ -112,7 +126,7 @@ class Responses:
         status = str(mounted.status)
         if mounted.gives_nothing and status == "200":
             status = "204"
-        found: dict[str, Any] = {status: self._success(mounted)}
+        found: dict[str, Any] = {status: self._success(mounted, method)}
         is_file = mounted.gives_bytes and not mounted.stream
         if (mounted.cache is not None or is_file) and method == "GET":
             found[status]["headers"] = _KEPT
@@ -120,7 +134,7 @@ class Responses:
         if is_file and method == "GET":
             found["206"] = {
                 "description": "The part that `Range` asks for.",
-                "content": {RAW.content_type: _TEXT},
+                "content": {RAW.content_type: BYTES},
             }
             found["416"] = error("There is no such part.")
         texts = _STATUSES | (_OF_BODIES if method in ("POST", "PUT", "PATCH") else {})
@@ -128,19 +142,24 @@ class Responses:
         for status in sorted({*texts, *own} - {"default"}):
             found[status] = self._error(texts.get(status, ""), own.get(status, {}))
         found["default"] = _OTHER
-        if "default" in own:
-            found["default"] = self._error("Any other error.", own["default"])
+        if "default" in own or mounted.wire == "gokit":
+            found["default"] = self._error("Any other error.", own.get("default", {}))
+        if mounted.wire == "gokit":
+            for status in {*texts, "default"}:
+                found[status]["content"] |= _GOKIT_ERROR
         return found
 
-    def _success(self, mounted: Mounted) -> dict[str, Any]:
+    def _success(self, mounted: Mounted, method: str) -> dict[str, Any]:
         schema = self._components.response(mounted)
         if mounted.stream in ("out", "both"):
             return _stream_answer(schema, self._samples)
         if mounted.gives_nothing:
             return {"description": "It is done."}
-        content = {JSON.content_type: with_example({"schema": schema}, self._samples)}
+        content = media_types(mounted, schema, self._samples)
+        if method in ("GET", "DELETE"):  # without a body it has no type to answer in
+            content.pop(MSGPACK.content_type, None)
         if mounted.gives_bytes:
-            content[RAW.content_type] = _TEXT
+            content[RAW.content_type] = BYTES
         return {"description": "The result.", "content": content}
 
     def _own(self, mounted: Mounted) -> dict[str, dict[str, Any]]:
@@ -158,6 +177,16 @@ class Responses:
         told = f"{text} {names} among them." if text else f"{names}."
         variants = [_typed(name, schema) for name, schema in own.items()]
         return error(told, {"anyOf": [*variants, _REF]})
+
+
+def media_types(
+    mounted: Mounted, schema: dict[str, Any], samples: Samples
+) -> dict[str, Any]:
+    """Return the media types of a request or a result, but for plain bytes."""
+    found = {JSON.content_type: with_example({"schema": schema}, samples)}
+    if mounted.is_kit and mounted.wire == "kit":
+        found[MSGPACK.content_type] = {"schema": schema}
+    return found
 
 
 def with_example(content: dict[str, Any], samples: Samples) -> dict[str, Any]:

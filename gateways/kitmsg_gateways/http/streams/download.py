@@ -37,10 +37,10 @@ _HEADERS: Final = {
 }
 
 
-def head(opening: Opening, form: Format) -> dict[str, str]:
+def head(opening: Opening, format_: Format) -> dict[str, str]:
     """Return the headers of an answer that streams."""
     return {
-        "Content-Type": form.media_type,
+        "Content-Type": format_.media_type,
         "X-Request-Id": opening.visit.id,
         **_HEADERS,
     }
@@ -52,12 +52,12 @@ class Download:
     Args:
         live: What it is one of.
         opening: The request.
-        form: How items are written.
+        format_: How items are written.
         stream: Where they come from.
     """
 
     __slots__ = (
-        "_form",
+        "_format",
         "_has_written",
         "_is_chunked",
         "_is_cut",
@@ -69,15 +69,15 @@ class Download:
     )
 
     def __init__(
-        self, live: Live, opening: Opening, form: Format, stream: Stream
+        self, live: Live, opening: Opening, format_: Format, stream: Stream
     ) -> None:
-        self.kind = form.kind
+        self.kind = format_.kind
         self._live = live
         self._opening = opening
-        self._form = form
+        self._format = format_
         self._stream = stream
         self._response = web.StreamResponse(
-            status=opening.mounted.status, headers=head(opening, form)
+            status=opening.mounted.status, headers=head(opening, format_)
         )
         self._has_written = True
         self._is_chunked = False
@@ -107,12 +107,12 @@ class Download:
     def beat(self) -> None:
         """Write a sign of life, if nothing was written since the last one."""
         has_written, self._has_written = self._has_written, False
-        if not has_written and self._form.beat:
-            self._put(self._form.beat)
+        if not has_written and self._format.beat:
+            self._put(self._format.beat)
 
     def leave(self) -> None:
         """End it, if its client will come back; else let it end, as long as it moves."""
-        if self._form.is_resumed:
+        if self._format.is_resumed:
             self._cut()
         else:
             self._look_again()
@@ -147,16 +147,15 @@ class Download:
             raise self._opening.problem(exc, self._stream) from exc
 
     async def _begin(self) -> None:
-        self._opening.visit.dress(self._response)
+        self._opening.visit.add_to(self._response)
         await self._response.prepare(self._opening.request)
         self._is_chunked = "Transfer-Encoding" in self._response.headers
-        start = self._form.start()
-        if start:
-            await self._write(start)
+        if self._format.start:
+            await self._write(self._format.start)
 
     async def _go_on(self, first: Message | None) -> str:
         """Write all items, and what is to say at the end; return the outcome."""
-        item = self._form.item
+        item = self._format.item
         self._stream.on_item = self._pass_on
         try:
             if first is not None:
@@ -164,18 +163,17 @@ class Download:
             async for message in self._stream:
                 await self._write(item(message.data))
         except KitError as exc:
-            if self._is_cut and self._form.is_resumed:
-                await self._write(self._form.pause())
+            if self._is_cut and self._format.is_resumed:
+                await self._write(self._format.pause())
                 return "drained"
             return await self._fail(exc)
-        last = self._form.end()
-        if last:
-            await self._write(last)
+        if self._format.end:
+            await self._write(self._format.end)
         return "ok"
 
     async def _fail(self, error: KitError) -> str:
         problem = self._opening.problem(error, self._stream)
-        said = self._form.failure(self._opening.problem_body(problem))
+        said = self._format.failure(self._opening.problem_body(problem))
         if said is not None:
             await self._write(said)
         else:
@@ -185,7 +183,7 @@ class Download:
     def _pass_on(self, message: Message) -> bool:
         """Write an item as soon as it comes, if the client keeps up."""
         try:
-            data = self._form.item(message.data)
+            data = self._format.item(message.data)
         except KitError:
             return False  # it is raised again where somebody can take it
         self._has_written = True

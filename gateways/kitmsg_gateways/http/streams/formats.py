@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import random
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
@@ -65,40 +66,41 @@ _PLAIN: Final = re.compile(r"[^\x00\r\n]*")
 _decode: Final = msgspec.json.Decoder(bytes).decode
 
 
-class Format(Protocol):
-    """How one stream of items becomes a body."""
+class Format(ABC):
+    """How one stream of items becomes a body.
 
-    kind: str
-    """Its name in the metrics."""
+    Attributes:
+        kind: Its name in the metrics.
+        media_type: Its ``Content-Type``.
+        start: Bytes before the first item.
+        end: Bytes after the last item.
+        beat: Bytes that are sent when nothing happens; b"" for none.
+        is_resumed: Whether a client comes back by itself after the end, so that it may
+            come soon.
+    """
 
-    media_type: str
-    """Its ``Content-Type``."""
+    kind: ClassVar[str]
+    media_type: ClassVar[str]
+    start: ClassVar[bytes] = b""
+    end: ClassVar[bytes] = b""
+    beat: ClassVar[bytes] = b""
+    is_resumed: ClassVar[bool] = False
 
-    beat: bytes
-    """What is sent when nothing happens; b"" for nothing."""
-
-    is_resumed: bool
-    """Whether a client comes back by itself after the end, so that it may come soon."""
-
-    def start(self) -> bytes:
-        """Return what comes before the first item."""
-        ...
-
+    @abstractmethod
     def item(self, data: bytes) -> bytes:
-        """Return one item, which is JSON."""
-        ...
+        """Return one item, which is JSON.
 
-    def end(self) -> bytes:
-        """Return what comes after the last item."""
-        ...
+        Raises:
+            DataLoss: It cannot be written in this format.
+        """
 
     def pause(self) -> bytes:
-        """Return what tells a client to come back: the gateway stops."""
-        ...
+        """Return bytes that tell a client when to come back: the gateway stops."""
+        return b""
 
+    @abstractmethod
     def failure(self, problem: bytes) -> bytes | None:
-        """Return what tells of an error; None if only a broken connection can."""
-        ...
+        """Return bytes that tell of an error; None if only a broken connection can."""
 
 
 def formats_of(gives_bytes: bool) -> tuple[str, ...]:
@@ -130,29 +132,15 @@ def format_of(opening: Opening) -> Format:
     return NdJson() if chosen == NDJSON else Octets()
 
 
-class NdJson:
-    """A line for each item; a `Format`."""
+class NdJson(Format):
+    """A line for each item."""
 
     kind = "ndjson"
     media_type = NDJSON
-    beat = b""
-    is_resumed = False
-
-    def start(self) -> bytes:
-        """Return nothing."""
-        return b""
 
     def item(self, data: bytes) -> bytes:
         """Return a line."""
         return _line(data) + b"\n"
-
-    def end(self) -> bytes:
-        """Return nothing: the body ends."""
-        return b""
-
-    def pause(self) -> bytes:
-        """Return nothing: clients do not come back by themselves."""
-        return b""
 
     def failure(self, problem: bytes) -> bytes:
         """Return the problem as the last line."""
@@ -166,17 +154,11 @@ def _line(data: bytes) -> bytes:
     return data
 
 
-class Octets:
-    """The bytes themselves; a `Format`."""
+class Octets(Format):
+    """The bytes themselves."""
 
     kind = "bytes"
     media_type = OCTETS
-    beat = b""
-    is_resumed = False
-
-    def start(self) -> bytes:
-        """Return nothing."""
-        return b""
 
     def item(self, data: bytes) -> bytes:
         """Return the bytes that an item is.
@@ -185,14 +167,6 @@ class Octets:
             DataLoss: It is none.
         """
         return plain(data)
-
-    def end(self) -> bytes:
-        """Return nothing: the body ends."""
-        return b""
-
-    def pause(self) -> bytes:
-        """Return nothing: there is no room for a word."""
-        return b""
 
     def failure(self, problem: bytes) -> None:
         """Return None: the body is broken off."""
@@ -211,7 +185,7 @@ def plain(data: bytes) -> bytes:
 
 
 class _WithId(msgspec.Struct):
-    """What of an item is looked at."""
+    """The field of an item that is looked at."""
 
     id: str | int | None = None
 
@@ -219,8 +193,8 @@ class _WithId(msgspec.Struct):
 _id_of: Final = msgspec.json.Decoder(_WithId).decode
 
 
-class Sse:
-    """An event for each item; a `Format`.
+class Sse(Format):
+    """An event for each item.
 
     Args:
         opening: The request, and the endpoint.
@@ -228,6 +202,9 @@ class Sse:
 
     kind = "sse"
     media_type = SSE
+    # Some take it with a blank line behind it for an event.
+    start = b"retry: %d\n" % _RETRY_MS
+    end = b"event: end\ndata: {}\n\n"  # or a page would come back
     beat = b":\n"
     is_resumed = True
 
@@ -240,10 +217,6 @@ class Sse:
             last = opening.request.headers.get(LAST_EVENT_ID, "")
             self._number = int(last) if _NUMBER.fullmatch(last) else 0
 
-    def start(self) -> bytes:
-        """Return how long to wait before coming back."""
-        return b"retry: %d\n" % _RETRY_MS  # some take it with a blank line for an event
-
     def item(self, data: bytes) -> bytes:
         """Return an event."""
         self._number += 1
@@ -251,10 +224,6 @@ class Sse:
         if b"\n" in data or b"\r" in data:
             data = b"\ndata: ".join(data.splitlines())
         return b"id: %b\ndata: %b\n\n" % (name, data)
-
-    def end(self) -> bytes:
-        """Return the event that tells a page to close: it would come back otherwise."""
-        return b"event: end\ndata: {}\n\n"
 
     def pause(self) -> bytes:
         """Return when to come back; not all at the same moment."""

@@ -39,7 +39,7 @@ _HEAD: Final = 6  # of a short frame, with its mask
 
 
 class Opcode(IntEnum):
-    """What a frame is."""
+    """Kind of a frame."""
 
     CONTINUATION = 0
     TEXT = 1
@@ -50,7 +50,7 @@ class Opcode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Why a connection is closed; from 4000 on they are ours."""
+    """Reason for which a connection is closed; from 4000 on they are ours."""
 
     OK = 1000
     GOING_AWAY = 1001
@@ -89,11 +89,16 @@ class FrameReader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        # The beginning of a frame that is not there in full; empty between frames.
         self._rest = bytearray()
-        self._needed = 0  # bytes of rest before the next frame can be whole
-        self._kind = 0  # of the message whose frames are coming in
+        self._needed = 0  # bytes of rest before the next frame can be whole; 0: unknown
+        # Opcode of the message whose frames are coming in; 0 between messages, and then
+        # `_parts` is empty too.
+        self._kind = 0
         self._parts: list[bytes] = []
-        self._parts_bytes = 0
+        self._parts_bytes = (
+            0  # of all in `_parts`; with the next frame at most `_limit`
+        )
 
     def whole(self, first: int, data: bytes) -> bytes | None:
         """Return the payload of `data`, if that is one short frame and nothing else.
@@ -151,6 +156,11 @@ class FrameReader:
         is_known = have >= _SHORTEST + size
         if size and is_known:
             length = int.from_bytes(data[start : start + size])
+            shortest = _LENGTH_2 if size == 2 else 1 << 16  # noqa: PLR2004
+            if not shortest <= length < 1 << 63:  # RFC 6455, section 5.2
+                raise ProtocolError(
+                    CloseCode.PROTOCOL_ERROR, "a length is not in its shortest form"
+                )
         start += size
         self._check(first, second, length)
         stop = start + 4 + length

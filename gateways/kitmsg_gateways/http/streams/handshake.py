@@ -12,6 +12,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from aiohttp.http import HttpVersion11
+
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import Code, InvalidArgument
 from kitmsg_gateways.http.cors import is_own
@@ -38,9 +40,10 @@ _UPGRADES: Final = re.compile(r"(^|,)\s*upgrade\s*(,|$)", re.IGNORECASE)
 
 
 def is_upgrade(request: web.BaseRequest) -> bool:
-    """Tell whether a request wants to become a WebSocket."""
+    """Tell whether a request wants to become a WebSocket; one of HTTP/1.0 cannot."""
     return (
-        request.headers.get("Upgrade", "").strip().lower() == "websocket"
+        request.version >= HttpVersion11
+        and request.headers.get("Upgrade", "").strip().lower() == "websocket"
         and request.method == "GET"
         and bool(_UPGRADES.search(request.headers.get("Connection", "")))
     )
@@ -98,10 +101,11 @@ def accept_headers(request: web.BaseRequest, protocol: str) -> dict[str, str]:
             field="Sec-WebSocket-Version",
             headers={"Sec-WebSocket-Version": _VERSION},
         )
-    key = request.headers.get("Sec-WebSocket-Key", "")
-    if not _is_key(key):
+    key, *more = request.headers.getall("Sec-WebSocket-Key", [""])
+    if more or not _is_key(key):
         raise InvalidArgument(
-            "Sec-WebSocket-Key is not 16 bytes in base64", field="Sec-WebSocket-Key"
+            "Sec-WebSocket-Key must come once, and be 16 bytes in base64",
+            field="Sec-WebSocket-Key",
         )
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     headers = {

@@ -18,7 +18,7 @@ _FULL_ITEMS: Final = 64
 
 
 class Inbox:
-    """What came on a connection, in order; one task takes it.
+    """Queue of the messages that came on a connection; one task takes them.
 
     Args:
         protocol: The connection.
@@ -33,8 +33,9 @@ class Inbox:
         self.is_paused = False
         self._protocol = protocol
         self._messages: deque[bytes] = deque()
-        self._bytes = 0
+        self._bytes = 0  # of all in `_messages`
         self._is_shut = False
+        # Of the one task that takes messages; None unless it waits and there are none.
         self._waiter: asyncio.Future[None] | None = None
 
     @property

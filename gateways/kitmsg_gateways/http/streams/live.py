@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kitmsg.errors import Code
+from kitmsg.metrics.families import counter, gauge
 from kitmsg.transport.wheel import Wheel
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.edge.admission import full
+from kitmsg_gateways.edge.catalogue import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Live", "Party", "drop_if_gone"]
+    from kitmsg.metrics.families import Family
 
-_UNAVAILABLE: Final = 503
+__all__ = ["Live", "Party", "drop_if_gone"]
 
 
 def drop_if_gone(transport: asyncio.BaseTransport | None) -> None:
@@ -82,15 +83,13 @@ class Live:
         """Make sure that there is room for one more.
 
         Raises:
-            Problem: There is none, or the gateway stops.
+            ResourceExhausted: There is none.
+            Unavailable: The gateway stops.
         """
-        why = ""
         if self.is_draining:
-            why = "the gateway is stopping"
-        elif len(self._open) >= self._most:
-            why = f"the gateway is full: {self._most} streams are open"
-        if why:
-            raise Problem(_UNAVAILABLE, Code.UNAVAILABLE, why, retry_after=1.0)
+            raise unavailable("the gateway is stopping")
+        if len(self._open) >= self._most:
+            raise full(self._most, "streams are open")
 
     def enter(self, party: Party) -> None:
         """Count a stream, and give it heartbeats."""
@@ -114,24 +113,19 @@ class Live:
         for party in list(self._open):
             party.leave()
 
-    def collect(self) -> Iterator[Any]:
-        """Yield metric families, as a Prometheus collector does."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
+    def collect(self) -> Iterator[Family]:
+        """Yield metric families."""
         now = Counter(party.kind for party in self._open)
-        present = GaugeMetricFamily(
-            "kitmsg_http_streams", "Streams that are open.", labels=["kind"]
-        )
+        present = gauge("kitmsg_gateway_streams", "Streams that are open.")
         for kind, count in sorted(now.items()):
-            present.add_metric([kind], count)
+            present.add(count, gateway="http", kind=kind)
         yield present
-        past = CounterMetricFamily(
-            "kitmsg_http_streams_ended",
+        past = counter(
+            "kitmsg_gateway_streams_ended_total",
             "Streams that ended: well, with an error, or by their client.",
-            labels=["kind", "outcome"],
         )
         for (kind, outcome), count in sorted(self.ended.items()):
-            past.add_metric([kind, outcome], count)
+            past.add(count, gateway="http", kind=kind, outcome=outcome)
         yield past
 
 

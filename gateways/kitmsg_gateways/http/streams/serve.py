@@ -97,14 +97,14 @@ class Streams:
     async def _out(self, opening: Opening) -> web.StreamResponse:
         """Answer with the items of a stream."""
         request = opening.request
-        form = format_of(opening)
+        format_ = format_of(opening)
         body = await self._parameters(opening.visit) if request.body_exists else b""
         if request.method == "HEAD":
             return web.Response(
-                status=opening.mounted.status, headers=head(opening, form)
+                status=opening.mounted.status, headers=head(opening, format_)
             )
         async with opening.stream(body) as stream:
-            return await Download(self.live, opening, form, stream).run()
+            return await Download(self.live, opening, format_, stream).run()
 
     async def _parameters(self, visit: Visit) -> bytes:
         request = visit.request
@@ -125,13 +125,13 @@ class Streams:
 
     async def _in(self, opening: Opening) -> web.StreamResponse:
         """Take the items in the body; answer with the result, or with items."""
-        form = format_of(opening) if opening.mounted.stream == "both" else None
+        format_ = format_of(opening) if opening.mounted.stream == "both" else None
         source = await source_of(opening, self._limit)
         more = await source.begin()
         opening.query = "&".join(filter(None, (opening.query, more)))
         async with opening.stream() as stream, pumping(opening, stream, source):
-            if form is not None:
-                return await Download(self.live, opening, form, stream).run()
+            if format_ is not None:
+                return await Download(self.live, opening, format_, stream).run()
             return await self._result(opening, stream)
 
     async def _result(self, opening: Opening, stream: Stream) -> web.Response:

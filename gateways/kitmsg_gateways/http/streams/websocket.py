@@ -132,7 +132,7 @@ class Socket:
         headers |= {"X-Request-Id": opening.visit.id, "Server": "kitmsg"}
         response = web.StreamResponse(status=_SWITCHING, headers=headers)
         response.force_close()
-        opening.visit.dress(response)
+        opening.visit.add_to(response)
         await response.prepare(request)
         self._transport = request.transport
         self._protocol.set_parser(self)  # type: ignore[arg-type]  # it feeds us bytes

@@ -1,4 +1,4 @@
-"""What an OpenAPI operation takes as its body, and what it answers with."""
+"""Request body and response of an OpenAPI operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BYTES: Final = {"type": "string", "contentEncoding": "base64"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What goes into a body.
+    """The body of a request.
 
     Attributes:
         fields: Schemas of the request's fields that go there, by name.
@@ -39,7 +39,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What comes back.
+    """The result of an operation.
 
     Attributes:
         schema: Of the result, or of each item of a stream.

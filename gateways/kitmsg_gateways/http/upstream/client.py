@@ -1,4 +1,4 @@
-"""One pool of connections, and what happens to a request on it.
+"""The connections of an HTTP upstream: requests, redirects, streams.
 
 Bounded on every side: time, connections, redirects, and the bytes of a response.
 """
@@ -6,10 +6,8 @@ Bounded on every side: time, connections, redirects, and the bytes of a response
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -17,24 +15,27 @@ import aiohttp
 from yarl import URL
 
 import kitmsg
-from kitmsg.errors import (
-    DeadlineExceeded,
-    InvalidArgument,
-    ResourceExhausted,
-    Unavailable,
-)
+from kitmsg.errors import InvalidArgument, ResourceExhausted, Unavailable
 from kitmsg_gateways.http.upstream.reply import HttpReply
-from kitmsg_gateways.upstream import CannotConnect
+from kitmsg_gateways.http.upstream.streams import replies_of
+from kitmsg_gateways.upstream.errors import connection_errors
+from kitmsg_gateways.upstream.options import tls_context
+from kitmsg_gateways.upstream.roundrobin import CannotConnect
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractContextManager
 
+    from kitmsg_gateways.http.upstream.call import HttpMethod
     from kitmsg_gateways.http.upstream.operation import HttpRequest
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
+    from kitmsg_gateways.upstream.outgoing import Outgoing
 
-__all__ = ["HttpClient", "HttpStream"]
+__all__ = ["HttpClient", "HttpReplies"]
 
 _CHUNK: Final = 1 << 16
+_OK: Final = range(200, 300)
 _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
 _SEE_OTHER: Final = 303  # fetch the answer there; RFC 9110, section 15.4.4
 _KEPT: Final = frozenset({307, 308})  # the same request again
@@ -60,7 +61,9 @@ class HttpClient:
         self._options = options
         self._session: aiohttp.ClientSession | None = None
         self._fixed = options.headers()
-        self._ssl = _tls(options)
+        self._ssl: ssl.SSLContext | bool = True
+        if options.ca_file or options.cert_file:
+            self._ssl = tls_context(options)
 
     def _open(self) -> aiohttp.ClientSession:
         options = self._options
@@ -81,19 +84,36 @@ class HttpClient:
             )
         return self._session
 
-    async def close(self) -> None:
-        """Close the connections; a later request opens them again."""
-        session, self._session = self._session, None
-        if session is not None:
+    async def close(self, address: str = "") -> None:
+        """Close the connections; those to one address alone close when they are idle."""
+        session = self._session
+        if session is not None and not address:
+            self._session = None
             await session.close()
 
-    async def send(self, base: str, request: HttpRequest, timeout: float) -> HttpReply:
+    def propagate(
+        self, request: HttpRequest, along: Outgoing, *, is_endless: bool
+    ) -> None:
+        """Write the headers of a call; see `Transport`."""
+        request.headers.update(along.web_headers())
+        if not is_endless:
+            milliseconds = max(1, int(along.timeout * 1000))
+            request.headers["Request-Timeout"] = f"{milliseconds / 1000:.3f}"
+            request.headers["X-Request-Timeout-Ms"] = str(milliseconds)
+
+    async def send(
+        self, address: str, method: HttpMethod, request: HttpRequest, limit: float
+    ) -> HttpReply:
+        """Return the response to a request; see `Transport`."""
+        return await self.fetch(address, request, limit)
+
+    async def fetch(self, base: str, request: HttpRequest, limit: float) -> HttpReply:
         """Return the response to a request, be it an error.
 
         Args:
             base: Address of the server.
             request: What to send; cancelling closes its connection.
-            timeout: Seconds for all of it.
+            limit: Seconds for all of it.
 
         Raises:
             CannotConnect: There is no connection, so nothing was sent.
@@ -101,8 +121,37 @@ class HttpClient:
             Unavailable: The connection broke; the server may have done the work.
             ResourceExhausted: The response is longer than allowed.
         """
-        async with self._told(), asyncio.timeout(timeout):
-            return await self._follow(base + request.target, request)
+        with self.errors():
+            async with asyncio.timeout(limit):
+                return await self._follow(base + request.target, request)
+
+    async def stream(
+        self,
+        address: str,
+        method: HttpMethod,
+        request: HttpRequest,
+        limit: float | None,
+        items: AsyncIterator[Any] | None,
+    ) -> HttpReply | HttpReplies:
+        """Return the response to a request that streams; see `Transport`.
+
+        The limit is for its beginning; redirects are not followed.
+        """
+        url = address + request.target
+        body = request.body if items is None else method.lines(items)
+        seconds = limit or method.declaration.options.timeout or self._options.timeout
+        with self.errors():
+            async with asyncio.timeout(seconds):
+                response = await self._ask(url, request.method, request.headers, body)
+            if method.declaration.signature.gives_items and response.status in _OK:
+                return HttpReplies(self, response, self._options.max_response_bytes)
+            async with response:
+                data = await self._read(response)
+                return HttpReply(response.status, response.headers, data)
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Make a `KitError` of a connection that breaks, or takes too long."""
+        return connection_errors(self._name, aiohttp.ClientError)
 
     async def _follow(self, url: str, request: HttpRequest) -> HttpReply:
         method, body = request.method, request.body
@@ -152,47 +201,6 @@ class HttpClient:
         except ValueError as exc:  # aiohttp checks what hooks may have put in
             raise InvalidArgument(f"the request cannot be sent: {exc}") from exc
 
-    async def stream(
-        self,
-        base: str,
-        request: HttpRequest,
-        timeout: float,
-        body: AsyncIterator[bytes] | None,
-    ) -> HttpStream:
-        """Return a response that is read bit by bit; redirects are not followed.
-
-        Args:
-            base: Address of the server.
-            request: What to send.
-            timeout: Seconds until the response begins.
-            body: Sent bit by bit instead of the request's own; None without.
-
-        Raises:
-            CannotConnect: There is no connection, so nothing was sent.
-            DeadlineExceeded: Time ran out.
-            Unavailable: The connection broke.
-        """
-        url = base + request.target
-        data = request.body if body is None else body
-        async with self._told():
-            async with asyncio.timeout(timeout):
-                response = await self._ask(url, request.method, request.headers, data)
-        return HttpStream(self, response)
-
-    @contextlib.asynccontextmanager
-    async def _told(self) -> AsyncIterator[None]:
-        """Make what aiohttp raises a `KitError`."""
-        try:
-            yield
-        except TimeoutError as exc:
-            raise DeadlineExceeded(
-                f"{self._name}: the server did not answer in time"
-            ) from exc
-        except aiohttp.ClientError as exc:
-            raise Unavailable(
-                f"{self._name}: the connection to the server broke"
-            ) from exc
-
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._options.max_response_bytes
         too_long = ResourceExhausted(
@@ -212,40 +220,30 @@ class HttpClient:
         return b"".join(chunks)
 
 
-class HttpStream:
-    """A response that is read bit by bit.
+class HttpReplies:
+    """A response that streams: a reply for each item.
 
     Attributes:
         head: Status and headers; the body is not in it.
     """
 
-    def __init__(self, client: HttpClient, response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self, client: HttpClient, response: aiohttp.ClientResponse, limit: int
+    ) -> None:
         self.head = HttpReply(response.status, response.headers, b"")
         self._client = client
         self._response = response
+        self._limit = limit
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes.
+    def __aiter__(self) -> AsyncIterator[HttpReply]:
+        return replies_of(self.head.content_type, self._chunks(), self._limit)
 
-        Raises:
-            Unavailable: The connection broke.
-        """
-        async with self._client._told():  # noqa: SLF001  two halves of one thing
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        with self._client.errors():
             async for chunk in self._response.content.iter_any():
                 yield chunk
 
-    async def whole(self) -> HttpReply:
-        """Return the response with all of its body, which has a bound.
-
-        Raises:
-            ResourceExhausted: It is longer than allowed.
-            Unavailable: The connection broke.
-        """
-        async with self._client._told():  # noqa: SLF001
-            body = await self._client._read(self._response)  # noqa: SLF001
-        return HttpReply(self.head.status, self.head.headers, body)
-
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connection; what is still to come is not wanted."""
         self._response.close()
 
@@ -290,20 +288,3 @@ def _is_same_host(url: str, target: str) -> bool:
     return (old.scheme == new.scheme and ports[0] == ports[1]) or (
         is_upgrade and ports == [80, 443]
     )
-
-
-def _tls(options: UpstreamOptions) -> Any:
-    """Return what aiohttp takes for TLS.
-
-    Raises:
-        ValueError: A file cannot be read or holds no certificate.
-    """
-    if not (options.ca_file or options.cert_file):
-        return True
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file or None)
-        if options.cert_file:
-            context.load_cert_chain(options.cert_file, options.key_file or None)
-    except OSError as exc:  # an SSLError is one
-        raise ValueError(f"the files for TLS cannot be used: {exc}") from exc
-    return context

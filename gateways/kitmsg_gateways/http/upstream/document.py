@@ -1,9 +1,10 @@
-"""Finds an OpenAPI document, in a file or at a URL, and reads it: JSON or YAML."""
+"""Loads an OpenAPI document from a file or a URL: JSON or YAML."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -15,10 +16,17 @@ from kitmsg_gateways.http.upstream.operation import HttpRequest
 if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
 
-__all__ = ["load_document", "parse"]
+__all__ = ["OpenApi", "load_document", "parse"]
 
 _SECONDS: Final = 30.0
 _OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class OpenApi:
+    """A document of OpenAPI 3.0 or 3.1, parsed."""
+
+    document: Mapping[str, Any]
 
 
 async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, Any]:
@@ -47,13 +55,13 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
     need_aiohttp()
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.http.upstream.client import HttpClient
-    from kitmsg_gateways.upstream import CannotConnect
+    from kitmsg_gateways.upstream.roundrobin import CannotConnect
 
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = HttpClient("the document's server", options)
     try:
-        reply = await client.send(
+        reply = await client.fetch(
             f"{parts.scheme}://{parts.netloc}", HttpRequest("GET", target, {}), _SECONDS
         )
     except CannotConnect as exc:
@@ -66,7 +74,7 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
 
 
 def parse(data: bytes, source: str) -> Mapping[str, Any]:
-    """Return what a document says.
+    """Return a document, parsed.
 
     Args:
         data: JSON, or YAML where PyYAML is installed.

@@ -7,27 +7,17 @@ the bus raises its own class.
 
 from __future__ import annotations
 
-import keyword
-import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kitmsg.errors import BusinessError, Code
 from kitmsg_gateways.http.upstream.dialect import follow, modern
+from kitmsg_gateways.upstream.errors import error_class
 
 __all__ = ["errors_of"]
 
 _KIND: Final = "application/problem+json"
 _MAX_DEPTH: Final = 4
-_LEAVES: Final[dict[str, Any]] = {
-    "boolean": bool,
-    "integer": int,
-    "number": float,
-    "string": str,
-    "null": None,
-    "object": dict[str, Any],
-    "array": list[Any],
-}
 
 
 def errors_of(
@@ -40,11 +30,14 @@ def errors_of(
         document: Where references lead.
     """
     found: dict[str, type[BusinessError]] = {}
-    for status, response in responses.items() if isinstance(responses, Mapping) else ():
+    given = responses if isinstance(responses, Mapping) else {}
+    for status, response in ((str(s), r) for s, r in given.items()):
         content = follow(response, document).get("content") or {}
         schema = (content.get(_KIND) or {}).get("schema") or {}
         for name, details in _typed(schema, document, _MAX_DEPTH):
-            made = _made(name, details, str(status))
+            code = Code.from_http(int(status)) if status.isdigit() else Code.UNKNOWN
+            doc = str(details.get("description") or name)
+            made = error_class(name, details, doc=doc, code=code)
             if made is not None:
                 found.setdefault(name, made)
     return tuple(found.values())
@@ -64,42 +57,3 @@ def _typed(
     for key in ("anyOf", "oneOf", "allOf"):
         for branch in own.get(key) or ():
             yield from _typed(branch, document, depth - 1)
-
-
-def _made(
-    name: str, details: Mapping[str, Any], status: str
-) -> type[BusinessError] | None:
-    """Return the class of an error; None if Python has no such class."""
-    properties = details.get("properties") or {}
-    required = set(details.get("required") or ())
-    if not all(map(_is_name, (name, *properties))):
-        return None
-    fields = sorted(properties, key=lambda field: field not in required)
-    body = {
-        "__annotations__": {f: _annotation(properties[f]) for f in fields},
-        "__doc__": str(details.get("description") or name),
-        "__module__": __name__,
-        "code": Code.from_http(int(status)) if status.isdigit() else Code.UNKNOWN,
-        **{f: properties[f].get("default") for f in fields if f not in required},
-    }
-    try:
-        return types.new_class(
-            name, (BusinessError,), exec_body=lambda ns: ns.update(body)
-        )
-    except (TypeError, ValueError):
-        return None  # a field has the name of what every error has
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not keyword.iskeyword(text) and text[0] != "_"
-
-
-def _annotation(schema: Any) -> Any:
-    """Return the type of a field; what is more than a leaf is anything."""
-    named = schema.get("type")
-    if named == "string" and schema.get("contentEncoding") == "base64":
-        return bytes
-    if isinstance(named, list) and len(named) == 2 and "null" in named:  # noqa: PLR2004
-        (other,) = [each for each in named if each != "null"]
-        return _LEAVES.get(other, Any) | None if other in _LEAVES else Any
-    return _LEAVES.get(named, Any) if isinstance(named, str) else Any

@@ -1,11 +1,7 @@
-"""What an HTTP API offers: endpoints given by routes, by a class, or by a document."""
+"""The endpoints of an HTTP API, by routes or by a class."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,84 +9,45 @@ import msgspec.inspect as mi
 
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.schema.pointers import resolve
-from kitmsg.service import Service
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.upstream.operation import Operation, Rest, operation, plain
+from kitmsg_gateways.http.upstream.call import HttpMethod
+from kitmsg_gateways.http.upstream.operation import Rest, operation, plain
 from kitmsg_gateways.http.upstream.reply import Reader, plain_reader
+from kitmsg_gateways.upstream.offers import renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping
 
     from kitmsg.schema import Signature
+    from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
 
-__all__ = ["IDEMPOTENT", "Offer", "offers", "settings_of"]
+__all__ = ["IDEMPOTENT", "offers"]
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Methods that may be repeated.  Source: RFC 9110, section 9.2.2."""
 
-_encode: Final = JSON.encoder(Any)
 _decode: Final = msgspec.json.Decoder().decode
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One endpoint that an API offers.
-
-    Attributes:
-        declaration: Name, schemas and options.
-        operation: How it is asked for.
-        to_plain: Makes an object of JSON's kinds of values of a request.
-        read: Reads its result, or one item of it.
-        encode_item: Makes JSON of an item that the caller streams.
-    """
-
-    declaration: Declaration
-    operation: Operation
-    to_plain: Callable[[Any], Any]
-    read: Reader
-    encode_item: Callable[[Any], bytes] = _encode
-
-    @property
-    def stream(self) -> str:
-        """``out``, ``in`` or "" as in `kitmsg.schema.signatures.Signature`."""
-        return self.declaration.signature.stream
-
-
 def offers(
-    service: str,
-    endpoints: Mapping[str, str] | type[Service] | Sequence[Offer],
-) -> Sequence[Offer]:
-    """Return what `endpoints` stands for; see `kitmsg_gateways.http.upstream.Upstream`.
+    service: str, endpoints: Mapping[str, str] | type[Service]
+) -> list[HttpMethod]:
+    """Return the endpoints of routes by name, or of a class.
 
     Args:
         service: Name of the service on the bus.
-        endpoints: Routes by name, a class, or offers.
+        endpoints: The routes, or the class.
 
     Raises:
         ValueError: A name or a route is wrong.
     """
     if isinstance(endpoints, type):
         return [_typed(service, d) for d in endpoints.__declarations__.values()]
-    if isinstance(endpoints, Mapping):
-        return [_by_hand(service, name, route) for name, route in endpoints.items()]
-    return endpoints
+    return [_by_hand(service, name, route) for name, route in endpoints.items()]
 
 
-def settings_of(service: type[Service]) -> dict[str, Any]:
-    """Return what a class says of itself: `name`, `doc`, and the settings it changes."""
-    names = (*Service.__annotations__, "version")
-    changed = {
-        name: getattr(service, name)
-        for name in names
-        if getattr(service, name) is not getattr(Service, name, None)
-        and not name.startswith("_")
-    }
-    doc = inspect.cleandoc(service.__dict__.get("__doc__") or "")
-    return {**changed, "name": service.name, "doc": doc.partition("\n")[0]}
-
-
-def _by_hand(service: str, name: str, route: str) -> Offer:
+def _by_hand(service: str, name: str, route: str) -> HttpMethod:
     made = operation(route)
     declaration = describe(
         service,
@@ -106,13 +63,11 @@ def _by_hand(service: str, name: str, route: str) -> Offer:
         doc=route,
         idempotent=made.method in IDEMPOTENT,
     )
-    return Offer(declaration, made, plain, plain_reader(declaration.subject, {}))
+    return HttpMethod(declaration, made, plain, plain_reader(declaration.subject, {}))
 
 
-def _typed(service: str, declaration: Declaration) -> Offer:
-    if not declaration.options.subject:
-        subject = f"{service}.{declaration.name}"
-        declaration = dataclasses.replace(declaration, subject=subject)
+def _typed(service: str, declaration: Declaration) -> HttpMethod:
+    declaration = renamed(declaration, service)
     signature = declaration.signature
     if signature.stream == "both":
         raise ValueError(
@@ -128,10 +83,8 @@ def _typed(service: str, declaration: Declaration) -> Offer:
     # The body is taken by what is streamed.
     rest: Rest = "query" if signature.takes_items else ""
     made = operation(route, _with_defaults(signature), rest=rest)
-    offer = Offer(declaration, made, lambda request: _decode(encode(request)), reader)
-    if not signature.takes_items:
-        return offer
-    return dataclasses.replace(offer, encode_item=signature.item_encoder(JSON))
+    item = signature.item_encoder(JSON) if signature.takes_items else encode
+    return HttpMethod(declaration, made, lambda r: _decode(encode(r)), reader, item)
 
 
 def _with_defaults(signature: Signature) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Field:
         place: Path, query, header or body.
         wire: Its name there.
         style: How a list or an object is written there.
-        default: What the server takes it for when it is left out; `UNSAID` if unknown.
+        default: The value that the server assumes without it; `UNSAID` if unknown.
         reading: Reads a value back, where its text could mean something else.
     """
 
@@ -216,7 +216,7 @@ def operation(
 ) -> Operation:
     """Return the operation of a route such as ``GET /users/{id}``.
 
-    What is not in the path goes into the query of a GET, HEAD or DELETE, and into a JSON
+    A field that is not in the path goes into the query of a GET, HEAD or DELETE, and a JSON
     body otherwise; a field whose schema names a header goes there.
 
     Args:

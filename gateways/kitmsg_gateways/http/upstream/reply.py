@@ -129,9 +129,9 @@ def _code(reply: HttpReply, document: Mapping[str, Any]) -> Code:
 
 
 def _message(reply: HttpReply, document: Mapping[str, Any], name: str) -> str:
-    """Return what is told to the caller.
+    """Return the text of an error for the caller.
 
-    What a server writes of its own failure is for the log, unless it is a problem document,
+    A server's text about its own failure is for the log, unless it is a problem document,
     which is meant for callers.
     """
     is_problem = reply.content_type == "application/problem+json"
@@ -226,8 +226,8 @@ class Reader:
 def plain_reader(name: str, schema: Mapping[str, Any]) -> Reader:
     """Return a reader of whatever comes: JSON, text, bytes.
 
-    What fits `schema` has bytes where that says base64.  What does not fit passes as it
-    is: many an API does not keep to its own document.
+    A value that fits `schema` has bytes where that says base64.  Another passes as it is:
+    many an API does not keep to its own document.
     """
     fit = validator(schema)
 

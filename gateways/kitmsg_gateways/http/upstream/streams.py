@@ -8,7 +8,7 @@ a connection broke.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -17,15 +17,16 @@ from kitmsg.errors import ResourceExhausted, Unavailable
 from kitmsg_gateways.http.upstream.reply import HttpReply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-__all__ = ["ACCEPT", "EVENTS", "items_of"]
+__all__ = ["ACCEPT", "EVENTS", "NDJSON", "replies_of"]
 
 EVENTS: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
 ACCEPT: Final = (
     "application/x-ndjson, text/event-stream;q=0.9, application/octet-stream;q=0.5"
 )
-"""What is asked for: lines keep the bounds between items, and need the fewest bytes."""
+"""Lines first: they keep the bounds between items, and need the fewest bytes."""
 
 _PROBLEM: Final = "application/problem+json"
 _URN: Final = b"urn:kitmsg:error:"
@@ -35,7 +36,7 @@ _FAILED: Final = 400
 
 
 class _Told(msgspec.Struct):
-    """What of a last line is looked at."""
+    """The parts of a problem that tell it from an item."""
 
     type: str = ""
     status: int = 0
@@ -49,84 +50,69 @@ class _Event(NamedTuple):
     data: bytes
 
 
-async def items_of(
-    media_type: str,
-    chunks: AsyncIterator[bytes],
-    *,
-    read: Callable[[HttpReply], Any],
-    error_of: Callable[[HttpReply], Exception | None],
-    limit: int,
-) -> AsyncIterator[Any]:
-    """Yield the items of a stream; return at its end.
+async def replies_of(
+    media_type: str, chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[HttpReply]:
+    """Yield a response for each item of a stream, and for the error that it ends with.
 
     Args:
         media_type: Of the response.
         chunks: Its body as it comes.
-        read: Reads one item.
-        error_of: Finds the error in a problem.
         limit: Longest item, in bytes.
 
     Raises:
-        KitError: The stream ends with an error, or an item cannot be read.
         ResourceExhausted: An item is too long.
         Unavailable: Events end without a word, so some may be missing.
     """
     if media_type == EVENTS:
-        bodies = _from_events(chunks, error_of, limit)
+        found = _from_events(chunks, limit)
     elif media_type.endswith(("json", "jsonl", "jsonlines")):
-        bodies = _from_lines(chunks, error_of, limit)
+        found = _from_lines(chunks, limit)
     else:
         async for chunk in chunks:
-            yield read(HttpReply(200, {"Content-Type": media_type}, chunk))
+            yield HttpReply(200, {"Content-Type": media_type}, chunk)
         return
-    async for body in bodies:
-        yield read(HttpReply(200, {"Content-Type": JSON.content_type}, body))
+    async for reply in found:
+        yield reply
 
 
 async def _from_lines(
-    chunks: AsyncIterator[bytes],
-    error_of: Callable[[HttpReply], Exception | None],
-    limit: int,
-) -> AsyncIterator[bytes]:
+    chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[HttpReply]:
     async for line in _lines(chunks, limit):
         if not line or line.isspace():
             continue
-        if _URN in line:
-            _raise_told(line, error_of)
-        yield line
-
-
-def _raise_told(line: bytes, error_of: Callable[[HttpReply], Exception | None]) -> None:
-    """Raise the error that a line is, if it is a problem and not an item."""
-    try:
-        told = _told(line)
-    except DECODE_ERRORS:
-        return
-    if told.status >= _FAILED and told.type.encode().startswith(_URN):
-        _raise(line, told.status, error_of)
-
-
-def _raise(
-    body: bytes, status: int, error_of: Callable[[HttpReply], Exception | None]
-) -> None:
-    error = error_of(HttpReply(status, {"Content-Type": _PROBLEM}, body))
-    if error is not None:
-        raise error
+        yield (_problem(line) if _URN in line else None) or _item(line)
 
 
 async def _from_events(
-    chunks: AsyncIterator[bytes],
-    error_of: Callable[[HttpReply], Exception | None],
-    limit: int,
-) -> AsyncIterator[bytes]:
+    chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[HttpReply]:
     async for event in _events(chunks, limit):
         if event.name == b"end" or event.data == _DONE:
             return
         if event.name == b"error":
-            _raise_told(event.data, error_of)
+            problem = _problem(event.data)
+            if problem is not None:
+                yield problem
             raise Unavailable("the stream ended with an error that says no more")
-        yield event.data
+        yield _item(event.data)
     raise Unavailable("the stream broke off: its server did not say that it ends")
+
+
+def _item(body: bytes) -> HttpReply:
+    return HttpReply(200, {"Content-Type": JSON.content_type}, body)
+
+
+def _problem(body: bytes) -> HttpReply | None:
+    """Return the failed response that a line is, if it is a problem and not an item."""
+    try:
+        told = _told(body)
+    except DECODE_ERRORS:
+        return None
+    if told.status < _FAILED or not told.type.encode().startswith(_URN):
+        return None
+    return HttpReply(told.status, {"Content-Type": _PROBLEM}, body)
 
 
 async def _events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[_Event]:

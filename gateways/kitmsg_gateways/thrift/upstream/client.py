@@ -1,4 +1,4 @@
-"""Connections to Thrift servers: a pool for each address, one call at a time on each.
+"""The connections of a Thrift upstream: a pool for each address, one call on each.
 
 Thrift servers answer in order and many take one call at a time, so a connection has one
 call; a call that is given up closes its connection, because its answer may still come.
@@ -7,88 +7,79 @@ call; a call that is given up closes its connection, because its answer may stil
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from kitmsg.errors import DataLoss, DeadlineExceeded, ResourceExhausted, Unavailable
-from kitmsg_gateways.thrift.framing import Inbox, Speech, framed
-from kitmsg_gateways.thrift.protocol import Malformed, OverLimit
-from kitmsg_gateways.thrift.table import protocols
-from kitmsg_gateways.thrift.upstream.options import check_address
-from kitmsg_gateways.upstream import CannotConnect
+from kitmsg.errors import DataLoss, ResourceExhausted
+from kitmsg_gateways.thrift.protocol import Limits, Malformed, OverLimit, protocols
+from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
+from kitmsg_gateways.thrift.upstream.call import (
+    ThriftMethod,
+    ThriftReply,
+    ThriftRequest,
+)
+from kitmsg_gateways.upstream.client import Transport
+from kitmsg_gateways.upstream.errors import connection_errors
+from kitmsg_gateways.upstream.options import address_parts, tls_context
+from kitmsg_gateways.upstream.roundrobin import CannotConnect
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
-    from kitmsg_gateways.thrift.protocol import Limits, ThriftProtocol
+    from kitmsg_gateways.thrift.protocol import ThriftProtocol
     from kitmsg_gateways.thrift.upstream.options import UpstreamOptions
 
     Read = Callable[[ThriftProtocol, bytes, int], tuple[Any, int]]
 
-__all__ = ["Client"]
+__all__ = ["ThriftClient"]
 
-_TIMED_OUT: Final = "the server did not answer in time"
+_NOTHING: Final = ThriftReply(is_failure=False, fields={})  # a oneway has no answer
 
 
-class Client:
+class ThriftClient(Transport[ThriftMethod, ThriftRequest, ThriftReply]):
     """Sends messages to servers; opens its connections when they are first needed.
 
     Args:
         name: Of the upstream, for messages.
         options: Limits, times, certificates.
-        limits: What an answer may be.
+        prefix: In front of each method's name.
 
     Raises:
         ValueError: The files for TLS cannot be used.
     """
 
-    def __init__(self, name: str, options: UpstreamOptions, limits: Limits) -> None:
+    def __init__(self, name: str, options: UpstreamOptions, prefix: str = "") -> None:
         self._name = name
         self._options = options
-        self._limits = limits
+        self._limits = limits = Limits(options.max_message_bytes)
+        self._prefix = prefix
         self._speech = Speech(options.protocol, options.transport == "framed")
         self._protocols = protocols(limits)
-        self._tls = _tls(options)
+        self._protocol = self._protocols[options.protocol]
+        self._tls = tls_context(options) if options.tls else None
         self._pools: dict[str, _Pool] = {}
 
-    @property
-    def protocol(self) -> ThriftProtocol:
-        """What is spoken."""
-        return self._protocols[self._speech.protocol]
-
     async def send(
-        self, address: str, message: bytes, read: Read | None, timeout: float
-    ) -> Any:
-        """Send a message and return its answer.
-
-        Args:
-            address: Of the server.
-            message: All of it.
-            read: Reads the answer; None for a message that has none.
-            timeout: Seconds for all of it.
+        self, address: str, method: ThriftMethod, request: ThriftRequest, limit: float
+    ) -> ThriftReply:
+        """Return the answer to a call; see `Transport`.
 
         Raises:
-            CannotConnect: There is no connection, so nothing was sent.
-            DeadlineExceeded: Time ran out.
-            Unavailable: The connection broke; the server may have done the work.
             DataLoss: The answer cannot be read.
             ResourceExhausted: It is longer than allowed.
         """
+        message = method.write(self._protocol, request, self._prefix)
+        read = None if method.method.is_oneway else method.read
         pool = self._pools.get(address)
         if pool is None:
             pool = self._pools[address] = _Pool(
                 address, self._options, self._tls, self._open
             )
         try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange(pool, message, read)
-        except TimeoutError as exc:
-            raise DeadlineExceeded(f"{self._name}: {_TIMED_OUT}") from exc
-        except ConnectionError as exc:
-            raise Unavailable(
-                f"{self._name}: the connection to the server broke"
-            ) from exc
+            with connection_errors(self._name, ConnectionError):
+                async with asyncio.timeout(limit):
+                    return await self._exchange(pool, message, read) or _NOTHING
         except Malformed as exc:
             error = ResourceExhausted if isinstance(exc, OverLimit) else DataLoss
             raise error(f"{self._name}: the answer cannot be read: {exc}") from exc
@@ -109,16 +100,12 @@ class Client:
         inbox = Inbox(self._limits, speech.protocol, speech.is_framed)
         return _Connection(inbox, self._protocols)
 
-    def forget(self, address: str) -> None:
-        """Close the idle connections to an address that is no more."""
-        pool = self._pools.pop(address, None)
-        if pool is not None:
-            pool.close()
-
-    def close(self) -> None:
-        """Close the connections; a later message opens them again."""
-        for address in list(self._pools):
-            self.forget(address)
+    async def close(self, address: str = "") -> None:
+        """Close the idle connections to one address, or all; others once they are."""
+        for each in [address] if address else list(self._pools):
+            pool = self._pools.pop(each, None)
+            if pool is not None:
+                pool.close()
 
 
 class _Pool:
@@ -131,7 +118,7 @@ class _Pool:
         tls: ssl.SSLContext | None,
         make: Callable[[], _Connection],
     ) -> None:
-        self._host, self._port = check_address(address)
+        self._host, self._port = address_parts(address)
         self._options = options
         self._tls = tls
         self._make = make
@@ -260,20 +247,3 @@ class _Connection(asyncio.Protocol):
     def _fail(self, why: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(why)
-
-
-def _tls(options: UpstreamOptions) -> ssl.SSLContext | None:
-    """Return what TLS needs; None without it.
-
-    Raises:
-        ValueError: A file cannot be read or holds no certificate.
-    """
-    if not options.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file or None)
-        if options.cert_file:
-            context.load_cert_chain(options.cert_file, options.key_file or None)
-    except OSError as exc:  # an SSLError is one
-        raise ValueError(f"the files for TLS cannot be used: {exc}") from exc
-    return context

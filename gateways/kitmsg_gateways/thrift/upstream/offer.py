@@ -1,8 +1,7 @@
-"""What a Thrift service offers, as endpoints with schemas: an IDL's types as JSON Schema.
+"""The methods of a Thrift server as endpoints, by an IDL or by a class.
 
-A method is an endpoint named in snake case; its parameters are the request's fields.  A
-field that the IDL does not say is required may be left out.  An enum is one of its names, a
-union is an object with one of its fields, an exception is an error class of that name.
+A method is an endpoint named in snake case; its parameters are the request's fields, and an
+exception is an error class of that name.
 
 A result that is a struct with a text ``err`` is Go kit's way to tell of a business error:
 the error is raised, and the result is what stands beside it.
@@ -10,206 +9,235 @@ the error is raised, and the result is what stands beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.errors import BusinessError
+from kitmsg.codec import MSGPACK
+from kitmsg.errors import FailedPrecondition, KitError
+from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
-from kitmsg_gateways.thrift import model
-from kitmsg_gateways.thrift.model import (
-    EnumType,
-    Field,
-    ListType,
-    MapType,
-    Method,
-    StructType,
-    ThriftType,
-    Wire,
+from kitmsg_gateways.thrift.decode import Decoders
+from kitmsg_gateways.thrift.encode import Encoders
+from kitmsg_gateways.thrift.generate import generate, left_out
+from kitmsg_gateways.thrift.load import parse
+from kitmsg_gateways.thrift.model import StructType
+from kitmsg_gateways.thrift.upstream.call import SUCCESS, ThriftMethod
+from kitmsg_gateways.thrift.upstream.describe import (
+    ERR,
+    describe_method,
+    nullable,
+    reply_struct,
 )
+from kitmsg_gateways.upstream.errors import error_class
+from kitmsg_gateways.upstream.offers import renamed, shapes_of
+from kitmsg_gateways.upstream.typed import Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Sequence
 
+    from kitmsg.errors import BusinessError
+    from kitmsg.idl.model import Method as Shape, ServiceShapes
+    from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
+    from kitmsg_gateways.thrift.convert import Convert
+    from kitmsg_gateways.thrift.model import Field, Method, ServiceType
 
-__all__ = ["ERR", "Offer", "offer", "reply_struct"]
+    Rebuild = Callable[[dict[str, Any]], Exception]
 
-ERR: Final = "err"
-"""Where Go kit's services put the text of a business error."""
+__all__ = ["offers_of_class", "offers_of_idl"]
 
 _MESSAGE: Final = "message"
 _OWN: Final = frozenset({"args", "code", "retry_after", "request_id", "template"})
-_BITS: Final = {Wire.I8: 8, Wire.I16: 16, Wire.I32: 32}
-_LEAVES: Final[dict[Wire, dict[str, Any]]] = {
-    Wire.BOOL: {"type": "boolean"},
-    Wire.I64: {"type": "integer", "format": "int64"},
-    Wire.DOUBLE: {"type": "number"},
-    Wire.STRING: {"type": "string"},
-}
-_PYTHON: Final[dict[Wire, Any]] = {
-    Wire.BOOL: bool,
-    Wire.I8: int,
-    Wire.I16: int,
-    Wire.I32: int,
-    Wire.I64: int,
-    Wire.DOUBLE: float,
-    Wire.STRING: str,
-    Wire.STRUCT: dict[str, Any],
-}
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One method of a server, as an endpoint.
-
-    Attributes:
-        method: Of the IDL.
-        declaration: Of the endpoint.
-        errors: Class of each exception, by the name of its field in the result.
-    """
-
-    method: Method
-    declaration: Declaration
-    errors: Mapping[str, type[BusinessError]]
-
-
-def offer(
-    service: str, method: Method, errors: dict[str, type[BusinessError]]
-) -> Offer:
-    """Return a method as an endpoint.
+def offers_of_idl(name: str, service: ServiceType) -> list[ThriftMethod]:
+    """Return the methods of a service of an IDL.
 
     Args:
-        service: Name on the bus.
-        method: Of the IDL.
-        errors: Classes made so far, by the exception's name; it may grow.
+        name: Of the service on the bus.
+        service: Of the IDL.
 
     Raises:
-        ValueError: Its name cannot be one on the bus.
+        ValueError: The name of a method cannot be one on the bus.
     """
-    schemas = _Schemas()
-    request = schemas.document(schemas.object(method.args, "the parameters"))
-    schemas = _Schemas()
-    response = schemas.document(_response(schemas, method))
-    thrown = {}
+    errors: dict[str, type[BusinessError]] = {}
+    return [_described(name, each, errors) for each in service.methods.values()]
+
+
+def _described(
+    name: str, method: Method, errors: dict[str, type[BusinessError]]
+) -> ThriftMethod:
+    request, response = describe_method(method)
+    thrown: dict[str, type[BusinessError]] = {}
     for field in method.throws:
         assert isinstance(field.type, StructType)  # noqa: S101  # what is thrown is one
-        name = field.type.name
-        if name not in errors:
-            errors[name] = _error(field.type)
-        thrown[field.name] = errors[name]
+        if field.type.name not in errors:
+            errors[field.type.name] = _error(field.type)
+        thrown[field.name] = errors[field.type.name]
     declaration = describe(
-        service,
+        name,
         method.alias or snake(method.name),
         request=request,
         response=response,
         raises=tuple(thrown.values()),
     )
-    return Offer(method, declaration, thrown)
+    # Bytes are bytes: what comes from the bus was validated against its schema.
+    encoders, decoders = Encoders(None, as_json=False), Decoders(None, as_json=False)
+    where = declaration.subject
+    beside = reply_struct(method)
+    convert = _or_same(decoders.any_fields(method.result, where))
+    return ThriftMethod(
+        declaration,
+        method,
+        _or_same(encoders.any_fields(method.args, where)),
+        lambda value: _beside(convert({SUCCESS: value}).get(SUCCESS), beside),
+        {
+            field.name: _thrown(thrown[field.name], field, convert)
+            for field in method.throws
+        },
+        _no_error if beside is None else _err,
+    )
 
 
-def reply_struct(method: Method) -> tuple[Field, ...] | None:
-    """Return the fields beside ``err`` in a result that has one; None for any other."""
-    type_ = method.success
-    if not isinstance(type_, StructType) or type_.is_union or type_.is_wrapper:
-        return None
-    others = tuple(field for field in type_.fields if field.name != ERR)
-    err = [field for field in type_.fields if field.name == ERR]
-    return others if err and err[0].type is model.STRING else None
+def _beside(value: Any, fields: Sequence[Field] | None) -> Any:
+    """Return the result beside ``err``; all of `value` where there is no such field."""
+    if fields is None:
+        return value
+    names = [field.key for field in fields]
+    found = {name: value[name] for name in names if name in value}
+    return found if len(names) > 1 else next(iter(found.values()), None)
 
 
-def _response(schemas: _Schemas, method: Method) -> dict[str, Any]:
-    if method.success is None:
-        return {"type": "null"}
-    others = reply_struct(method)
-    if others is None:
-        return schemas.of(method.success)
-    if not others:
-        return {"type": "null"}
-    if len(others) == 1:
-        return schemas.of(others[0].type)
-    assert isinstance(method.success, StructType)  # noqa: S101  # it has fields
-    return schemas.object(StructType(method.success.name, others), "the result")
+def _err(value: dict[str, Any]) -> Exception | None:
+    text = value.get(ERR)
+    return FailedPrecondition(text) if text else None
 
 
-class _Schemas:
-    """Makes one JSON Schema, with the types that have names under ``$defs``."""
-
-    def __init__(self) -> None:
-        self._named: dict[str, dict[str, Any]] = {}
-
-    def document(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with the definitions that it refers to."""
-        return {**schema, "$defs": self._named} if self._named else schema
-
-    def of(self, type_: ThriftType) -> dict[str, Any]:
-        """Return the schema of a type."""
-        if isinstance(type_, StructType):
-            return self._struct(type_)
-        if isinstance(type_, ListType):
-            return {"type": "array", "items": self.of(type_.item)}
-        if isinstance(type_, MapType):
-            return {"type": "object", "additionalProperties": self.of(type_.value)}
-        if isinstance(type_, EnumType):
-            return {"enum": [type_.aliases.get(n, n) for n in type_.numbers]}
-        return _leaf(type_)
-
-    def _struct(self, type_: StructType) -> dict[str, Any]:
-        if type_.is_wrapper:
-            return {"anyOf": [self.of(type_.fields[0].type), {"type": "null"}]}
-        if type_.name not in self._named:
-            self._named[type_.name] = {}  # it may hold itself
-            self._named[type_.name] = self.object(type_, type_.name)
-        return {"$ref": f"#/$defs/{type_.name}"}
-
-    def object(self, type_: StructType, title: str) -> dict[str, Any]:
-        """Return the schema of an object with a struct's fields."""
-        made: dict[str, Any] = {
-            "type": "object",
-            "properties": {field.key: self._field(field) for field in type_.fields},
-            "required": [f.key for f in type_.fields if f.is_required],
-            "additionalProperties": False,
-        }
-        if type_.is_union:
-            made |= {"minProperties": 1, "maxProperties": 1}
-        return {"title": title, **made} if title == type_.name else made
-
-    def _field(self, field: Field) -> dict[str, Any]:
-        schema = self.of(field.type)
-        if field.is_nullable:
-            return {"anyOf": [schema, {"type": "null"}]}
-        return schema
+def _no_error(_: Any) -> None:
+    return None
 
 
-def _leaf(type_: ThriftType) -> dict[str, Any]:
-    if type_ is model.BINARY:
-        return {"type": "string", "contentEncoding": "base64"}
-    bits = _BITS.get(type_.wire)
-    if bits is None:
-        return dict(_LEAVES[type_.wire])
-    bound = 1 << bits - 1
-    return {"type": "integer", "minimum": -bound, "maximum": bound - 1}
+def _thrown(
+    cls: type[BusinessError], field: Field, convert: Callable[[Any], Any]
+) -> Rebuild:
+    """Return the function that makes an error of an exception that only an IDL knows."""
+
+    def rebuild(value: dict[str, Any]) -> Exception:
+        values = convert({field.name: value})[field.key]
+        text = values.pop(_MESSAGE, "")
+        known = cls.__annotations__
+        named = {n if n in known else f"{n}_": value for n, value in values.items()}
+        error = cls(**{n: value for n, value in named.items() if n in known})
+        return _with_text(error, text)
+
+    return rebuild
+
+
+def _with_text(error: Exception, text: Any) -> Exception:
+    """Return an error with the text that it came with, if there is one."""
+    if isinstance(text, str) and text and isinstance(error, KitError):
+        error.message = text
+        error.args = (text,)
+    return error
+
+
+def offers_of_class(
+    name: str, service: type[Service]
+) -> tuple[str, list[ThriftMethod]]:
+    """Return the methods that a kitmsg gateway makes of a service, by its class.
+
+    Args:
+        name: Of the service here.
+        service: Its class; the server's names come from it.
+
+    Returns:
+        The service's name in the IDL, and its methods.
+
+    Raises:
+        FailedPrecondition: An endpoint has no form in Thrift.
+    """
+    shapes = shapes_of(service)
+    refused = left_out(shapes)
+    if refused:
+        raise FailedPrecondition("; ".join(refused.values()))
+    (declared,) = parse(generate([shapes]), service.name)
+    by_name = {shape.endpoint: shape for shape in shapes.methods}
+    found = []
+    for method in declared.methods.values():
+        shape = Names(by_name).find(method.name, method.alias)
+        if shape is not None:
+            declaration = service.__declarations__[shape.endpoint]
+            found.append(_typed(method, shape, shapes, renamed(declaration, name)))
+    return declared.name, found
+
+
+def _typed(
+    method: Method, shape: Shape, shapes: ServiceShapes, declaration: Declaration
+) -> ThriftMethod:
+    """Bind a method of the generated IDL to the signature of a class's endpoint."""
+    where, as_json = declaration.subject, shape.codec != MSGPACK.name
+    decoders = Decoders(shapes, as_json=as_json)
+    encoders = Encoders(shapes, as_json=as_json)
+    request = shapes.struct(shape.request).name
+    to_args = _or_same(encoders.struct(method.args, request, where))
+    to_bus: Callable[[Any], Any] = _same
+    if method.success is not None:
+        found = decoders.value(method.success, shape.response, f"{where}: the result")
+        to_bus = _or_same(found)
+    typed = Typed(declaration, shape.codec)
+    encode, decode, errors = typed.request(), typed.response(), typed.errors()
+    return ThriftMethod(
+        declaration,
+        method,
+        lambda value: to_args(encode(value)),
+        lambda value: decode(None if value is None else to_bus(value)),
+        {
+            field.name: _rebuilt(errors[name], decoders.struct(bare, struct, where))
+            for field, name, bare, struct in _exceptions(method, shape, shapes)
+        },
+    )
+
+
+def _exceptions(
+    method: Method, shape: Shape, shapes: ServiceShapes
+) -> Iterator[tuple[Field, str, StructType, str]]:
+    """Yield each exception: its field, error class, type without text, and struct."""
+    for field in method.throws:
+        type_ = field.type
+        assert isinstance(type_, StructType)  # noqa: S101  # what is thrown is one
+        name = Names({n: n for n in shape.errors}).find(type_.name, type_.alias)
+        if name is None:
+            continue
+        struct = shapes.struct(shape.errors[name])
+        own = {each.name for each in struct.fields}
+        fields = [f for f in type_.fields if f.name != _MESSAGE or _MESSAGE in own]
+        yield field, name, replace(type_, fields=tuple(fields)), struct.name
+
+
+def _rebuilt(error: Rebuild, convert: Convert) -> Rebuild:
+    to_bus = _or_same(convert)
+    return lambda value: _with_text(error(to_bus(value)), value.get(_MESSAGE))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _or_same(convert: Convert) -> Callable[[Any], Any]:
+    return _same if convert is None else convert
 
 
 def _error(type_: StructType) -> type[BusinessError]:
     """Return the class that stands for an exception; its message is no field."""
-    hints: dict[str, Any] = {}
-    for field in type_.fields:
-        if field.name != _MESSAGE:
-            name = f"{field.name}_" if field.name in _OWN else field.name
-            hints[name] = _python(field.type) | None
-    body: dict[str, Any] = dict.fromkeys(hints)
-    body |= {"__annotations__": hints, "__doc__": f"The server raised {type_.name}."}
-    body["__module__"] = __name__
-    made: type[BusinessError] = type(type_.alias or type_.name, (BusinessError,), body)
+    fields = {
+        f"{f.name}_" if f.name in _OWN or iskeyword(f.name) else f.name: nullable(f)
+        for f in type_.fields
+        if f.name != _MESSAGE
+    }
+    name, doc = type_.alias or type_.name, f"The server raised {type_.name}."
+    made = error_class(name, {"properties": fields}, doc=doc)
+    made = made or error_class(f"{name}Error", {}, doc=doc)
+    assert made is not None  # noqa: S101  # an IDL's names are identifiers
     return made
-
-
-def _python(type_: ThriftType) -> Any:
-    if isinstance(type_, ListType):
-        return list[_python(type_.item)]  # type: ignore[misc]  # made at run time
-    if isinstance(type_, MapType):
-        return dict[str, _python(type_.value)]  # type: ignore[misc]  # as above
-    if isinstance(type_, EnumType):
-        return str
-    return bytes if type_ is model.BINARY else _PYTHON[type_.wire]

@@ -34,7 +34,7 @@ def test_types_of_one_name_are_kept_apart_when_they_differ():
 
 
 def test_a_type_in_request_and_result_is_one():
-    """A request's type is closed; it stays so if no result has it."""
+    """A request's type is closed, and stays so if a result has it too."""
     properties = {"x": {"type": "string"}}
     opened = {"type": "object", "properties": properties}
     closed = {**opened, "additionalProperties": False}
@@ -42,7 +42,7 @@ def test_a_type_in_request_and_result_is_one():
         "request": {"$ref": "#/$defs/Thing", "$defs": {"Thing": closed}},
         "response": {"$ref": "#/$defs/Thing", "$defs": {"Thing": opened}},
     }
-    assert Components([("a", both)]).schemas == {"Thing": opened}
+    assert Components([("a", both)]).schemas == {"Thing": closed}
     alone = {"request": both["request"]}
     assert Components([("a", alone), ("b", alone)]).schemas == {"Thing": closed}
 
@@ -55,6 +55,20 @@ def test_a_property_or_value_that_looks_like_a_reference_stays():
     properties = found.schemas["Thing"]["properties"]
     assert properties["$ref"] == {"type": "string"}
     assert properties["d"]["default"] == {"$ref": "x"}
+
+
+def test_the_tags_of_a_union_lead_to_components():
+    """The mapping of a discriminator, too; a property of that name stays."""
+    mapping = {"cat": "#/$defs/Cat"}
+    union = {
+        "anyOf": [{"$ref": "#/$defs/Cat"}],
+        "discriminator": {"propertyName": "type", "mapping": mapping},
+    }
+    found = Components([("a", schema({"pet": union, "mapping": {"type": "object"}}))])
+    properties = found.schemas["Thing"]["properties"]
+    placed = properties["pet"]["discriminator"]["mapping"]
+    assert placed == {"cat": "#/components/schemas/Cat"}
+    assert properties["mapping"] == {"type": "object"}
 
 
 def test_the_gateways_own_name_is_not_taken():

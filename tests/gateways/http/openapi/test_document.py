@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from kitmsg import BusinessError, Code, Kit, Service, endpoint
+from kitmsg.auth.basic import make_hash
 from kitmsg.schema import header
 
 
@@ -261,3 +262,46 @@ async def test_go_kits_wire_and_foreign_services(document):
     assert success("/far/do") == {}
     body = document["paths"]["/far/do"]["post"]["requestBody"]
     assert body["content"]["application/json"]["schema"]["type"] == "object"
+    errors = document["paths"]["/shop/sum"]["post"]["responses"]["400"]["content"]
+    assert set(errors) == {"application/json", "application/problem+json"}
+    assert errors["application/json"]["schema"]["required"] == ["error"]
+
+
+async def test_media_types_are_those_that_are_spoken(document):
+    """Msgpack with kitmsg's own wire, where there is a body to say so; else JSON alone."""
+
+    def spoken(path: str, method: str) -> tuple[set[str], set[str]]:
+        operation = document["paths"][path][method]
+        body = operation.get("requestBody", {"content": {}})["content"]
+        return {*body}, {*operation["responses"]["200"]["content"]}
+
+    both = {"application/json", "application/msgpack"}
+    assert spoken("/shop/put", "post") == (both, both)
+    assert spoken("/orders/{id}", "get") == (set(), {"application/json"})
+    assert spoken("/shop/sum", "post") == ({"application/json"}, {"application/json"})
+    assert spoken("/far/do", "post") == ({"application/json"}, {"application/json"})
+
+
+async def test_json_rpc_has_schemas_that_generators_take(document):
+    """No list of types, which many do not know."""
+    schemas = document["components"]["schemas"]
+    assert not [
+        name
+        for name in ("RpcRequest", "RpcResponse")
+        for property_ in schemas[name]["properties"].values()
+        if isinstance(property_.get("type"), list)
+    ]
+
+
+async def test_who_may_call_is_described(document, hub, start, tmp_path):
+    """Nobody is asked for anything by default; else one of the schemes will do."""
+    assert document["security"] == []
+    assert document["servers"] == [{"url": "/"}]
+    users = tmp_path / "users"
+    users.write_text(f"ann:{make_hash('sesame')}\n")
+    call = await start(hub, basic_file=str(users), auth_public=("/openapi.json",))
+    _, body = await call("GET", "/openapi.json")
+    validate(body)
+    assert body["security"] == [{"basic": []}]
+    schemes = body["components"]["securitySchemes"]
+    assert schemes == {"basic": {"type": "http", "scheme": "basic"}}

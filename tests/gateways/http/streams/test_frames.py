@@ -99,10 +99,14 @@ def test_fragments_are_put_together(parts, opcode, step):
         (masked(Opcode.PING, b"x" * 126), "control frame"),
         (masked(Opcode.CONTINUATION), "nothing to continue"),
         (masked(Opcode.TEXT, final=False) + masked(Opcode.TEXT), "unfinished"),
+        (b"\x81\xfe" + struct.pack("!H", 125) + MASK, "shortest form"),
+        (b"\x81\xff" + struct.pack("!Q", 125) + MASK, "shortest form"),
+        (b"\x81\xff" + struct.pack("!Q", 0xFFFF) + MASK, "shortest form"),
+        (b"\x82\xff" + struct.pack("!Q", 1 << 63) + MASK, "shortest form"),
     ],
 )
 def test_what_breaks_a_rule(data, reason):
-    """1002; and it is seen at the first two bytes, before the rest has come."""
+    """1002; and it is seen at the head of a frame, before the rest has come."""
     assert refused(data) == refused(data, step=1)
     code, said = refused(data)
     assert code == CloseCode.PROTOCOL_ERROR
@@ -112,7 +116,7 @@ def test_what_breaks_a_rule(data, reason):
 def test_what_is_too_long():
     """1009, by the length that it announces; in one piece or in many."""
     assert refused(masked(Opcode.TEXT, b"x" * 101), limit=100)[0] == CloseCode.TOO_BIG
-    huge = b"\x82\xff" + struct.pack("!Q", 1 << 63) + MASK
+    huge = b"\x82\xff" + struct.pack("!Q", 1 << 62) + MASK
     assert refused(huge)[0] == CloseCode.TOO_BIG
     parts = masked(1, b"x" * 60, final=False) + masked(0, b"x" * 60)
     assert refused(parts, limit=100)[0] == CloseCode.TOO_BIG

@@ -103,9 +103,9 @@ async def test_websockets_that_break_the_rules(hub, feed, start, nothing_left, c
     assert set(outcomes) <= CODES | {0, -1}
     assert outcomes[1002] > SOCKETS // 10
     await nothing_left()
-    ended = call.server.metrics.streams.ended
+    ended = call.server.api.live.ended
     assert ended["websocket", "protocol"] >= outcomes[1002]
-    assert len(call.server.metrics.streams) == 0
+    assert len(call.server.api.live) == 0
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
 
 
@@ -168,7 +168,7 @@ async def test_uploads_that_are_broken(hub, feed, start, nothing_left, caplog):
     known = {b"", b"200", b"400", b"406", b"408", b"409", b"413", b"415"}
     assert set(outcomes) <= known
     await nothing_left()
-    assert len(call.server.metrics.streams) == 0
+    assert len(call.server.api.live) == 0
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
 
 

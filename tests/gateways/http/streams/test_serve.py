@@ -124,7 +124,7 @@ async def test_a_client_that_never_reads_is_left(hub, feed, start, nothing_left)
 
 
 async def test_streams_have_a_limit_of_their_own(hub, feed, start):
-    """503 for one more; calls that do not stream go on, and do not count them."""
+    """429 for one more; calls that do not stream go on, and do not count them."""
     call = await start(hub, max_streams=2, max_concurrent=1)
     async with (
         call.session.get("/wait?items=1") as one,
@@ -133,7 +133,7 @@ async def test_streams_have_a_limit_of_their_own(hub, feed, start):
         await one.content.readline()
         await two.content.readline()
         response, problem = await call("GET", "/count/1")
-        assert response.status == 503
+        assert response.status == 429
         assert problem["detail"] == "the gateway is full: 2 streams are open"
         assert response.headers["Retry-After"] == "1"
         response, body = await call("POST", "/feed/plus", json={"a": 1, "b": 2})
@@ -215,15 +215,16 @@ async def test_streams_are_counted(call, read):
     async with call.session.get("/wait?items=1") as response:
         await response.content.readline()
         _, text = await call("GET", "/metrics")
-    assert b'kitmsg_http_streams{kind="ndjson"} 1.0' in text
+    assert b'kitmsg_gateway_streams{gateway="http",kind="ndjson"} 1' in text
     for kind, outcome in (
         ("ndjson", "ok"),
         ("sse", "ok"),
         ("ndjson", "not_found"),
         ("upload", "ok"),
     ):
-        name = f'kitmsg_http_streams_ended_total{{kind="{kind}",outcome="{outcome}"}}'
-        assert f"{name} 1.0".encode() in text
+        labels = f'gateway="http",kind="{kind}",outcome="{outcome}"'
+        name = f"kitmsg_gateway_streams_ended_total{{{labels}}}"
+        assert f"{name} 1".encode() in text
 
 
 async def test_headers_that_a_page_needs_are_on_a_stream_too(hub, feed, start):

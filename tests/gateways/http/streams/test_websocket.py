@@ -256,8 +256,11 @@ async def test_the_gateways_own_pages_may_connect(dial, call):
         assert (await rest(socket))[0] == ["0"]
 
 
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+
 async def handshake(
-    to: Any, path: str, **changes: str | None
+    to: Any, path: str, version: str = "1.1", **changes: str | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for a WebSocket on a connection of one's own; return its two ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", to.server.port)
@@ -265,12 +268,12 @@ async def handshake(
         "Host": "x",
         "Upgrade": "websocket",
         "Connection": "keep-alive, Upgrade",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Key": KEY,
         "Sec-WebSocket-Version": "13",
         **{name.replace("_", "-"): value for name, value in changes.items()},
     }
     lines = [f"{name}: {value}" for name, value in headers.items() if value]
-    request = "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""])
+    request = "\r\n".join([f"GET {path} HTTP/{version}", *lines, "", ""])
     writer.write(request.encode())
     return reader, writer
 
@@ -292,6 +295,7 @@ async def test_the_handshake_is_the_one_of_the_standard(call):
         ({"Sec_WebSocket_Key": ""}, 400),
         ({"Sec_WebSocket_Key": "c2hvcnQ="}, 400),
         ({"Sec_WebSocket_Key": "not base64!"}, 400),
+        ({"Sec_WebSocket_Key": f"{KEY}\r\nSec-WebSocket-Key: {KEY}"}, 400),
         ({"Sec_WebSocket_Version": "8"}, 426),
         ({"Sec_WebSocket_Version": ""}, 426),
         ({"Sec_WebSocket_Protocol": "graphql, soap"}, 400),
@@ -303,6 +307,18 @@ async def test_a_handshake_that_is_none(call, changes, status):
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert head.startswith(f"HTTP/1.1 {status} ")
     assert "application/problem+json" in head
+    writer.close()
+
+
+async def test_a_request_of_an_older_http_gets_no_upgrade(call):
+    """RFC 9110, section 7.8: its ``Upgrade`` is not heard, and the items come as lines."""
+    reader, writer = await handshake(
+        call, "/count/1", version="1.0", Connection="Upgrade"
+    )
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0].endswith(b" 200 OK")
+    assert b"Upgrade" not in head
+    assert body == b"0\n"
     writer.close()
 
 
@@ -382,12 +398,12 @@ async def test_ends_are_counted(dial, call, until):
     async with dial("/echo?prefix=") as socket:
         await socket.send(b"x")
         await rest(socket)
-    await until(lambda: len(call.server.metrics.streams) == 0)
-    assert call.server.metrics.streams.ended == {
+    await until(lambda: len(call.server.api.live) == 0)
+    assert call.server.api.live.ended == {
         ("websocket", "ok"): 1,
         ("websocket", "not_found"): 1,
         ("websocket", "protocol"): 1,
     }
     _, text = await call("GET", "/metrics")
-    line = b'kitmsg_http_streams_ended_total{kind="websocket",outcome="ok"} 1.0'
-    assert line in text
+    labels = b'gateway="http",kind="websocket",outcome="ok"'
+    assert b"kitmsg_gateway_streams_ended_total{%s} 1" % labels in text

@@ -25,7 +25,7 @@ from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.schema import header
-from kitmsg_gateways.http.upstream import Upstream
+from kitmsg_gateways.http.upstream import OpenApi, Upstream
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -153,7 +153,7 @@ async def path() -> AsyncIterator[Path]:
         async with session.get("/openapi.json") as response:
             document = await response.json()
         typed = await stack.enter_async_context(Upstream(server.url, Echo))
-        plain = Upstream.of_document(document, server.url, name="plain")
+        plain = Upstream(server.url, OpenApi(document), name="plain")
         await here.serve(plain)
         yield Path(typed.client(Echo), here)
 
@@ -290,7 +290,7 @@ async def test_typed_errors_of_a_document_are_typed_on_the_bus() -> None:
             session.get("/openapi.json") as response,
         ):
             document = await response.json()
-        await here.serve(Upstream.of_document(document, server.url, name="far"))
+        await here.serve(Upstream(server.url, OpenApi(document), name="far"))
         with pytest.raises(OutOfStock, match="only 3 of tea left") as caught:
             await here.client(Far).shop_buy("tea")
         error = caught.value

@@ -20,7 +20,7 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from kitmsg_gateways.http.upstream import Upstream, UpstreamOptions
+from kitmsg_gateways.http.upstream import OpenApi, Upstream, UpstreamOptions
 
 if TYPE_CHECKING:
     from kitmsg.bus.memory import MemoryBus
@@ -153,8 +153,8 @@ def stream_of(remote: Remote, schema: dict[str, Any], **options: Any) -> Upstrea
     content = {"text/event-stream": {"schema": schema}}
     own = {"operationId": "get", "responses": {"200": {"content": content}}}
     document = {"openapi": "3.1.0", "paths": {"/s": {"get": own}}}
-    return Upstream.of_document(
-        document, remote.url, name="s", options=UpstreamOptions(**options)
+    return Upstream(
+        remote.url, OpenApi(document), name="s", options=UpstreamOptions(**options)
     )
 
 

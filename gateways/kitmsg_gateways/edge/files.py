@@ -1,0 +1,103 @@
+"""Files that change while the gateway runs: certificates, keys, passwords.
+
+What cannot be read is logged, and what was read before goes on; the next change is tried
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from kitmsg.errors import KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Files", "Reloadable"]
+
+_log = logging.getLogger("kitmsg_gateways.edge")
+
+_Marks: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+
+
+class Reloadable(Protocol):
+    """What was read from files."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files."""
+
+    def reload(self) -> None:
+        """Read them again.
+
+        Raises:
+            KitError: They cannot be used; what was read before stays.
+        """
+
+
+class Files:
+    """Looks at files now and then, and has them read again when they change.
+
+    Args:
+        readers: What reads them.
+        interval: Seconds between two looks.
+    """
+
+    def __init__(self, readers: Sequence[Reloadable], interval: float) -> None:
+        self._seen: list[tuple[Reloadable, _Marks]] = [
+            (reader, _marks(reader)) for reader in readers if reader.files
+        ]
+        self._interval = interval
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        if self._seen:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._interval, self._look_again)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def look(self, *, is_forced: bool = False) -> None:
+        """Have read again what has changed; with `is_forced`, everything."""
+        for index, (reader, before) in enumerate(self._seen):
+            marks = _marks(reader)
+            if is_forced or marks != before:
+                self._seen[index] = reader, marks
+                _reload(reader)
+
+    def _look_again(self) -> None:
+        try:
+            self.look()
+        finally:
+            self.start()
+
+
+def _reload(reader: Reloadable) -> None:
+    names = ", ".join(reader.files)
+    try:
+        reader.reload()
+    except KitError as exc:
+        _log.error("%s; what was read before goes on", exc)  # said in words
+    else:
+        _log.info("read again: %s", names)
+
+
+def _marks(reader: Reloadable) -> _Marks:
+    return tuple(_mark(name) for name in reader.files)
+
+
+def _mark(name: str) -> tuple[int, int, int] | None:
+    """Return what changes with a file; None if it is not there."""
+    try:
+        stat = Path(name).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,80 @@
+"""What every gateway counts, in one family: ``kitmsg_gateway_...{gateway="http"}``.
+
+Plain integers while calls run; they become Prometheus' text when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from kitmsg.metrics.calls import UNKNOWN, Calls
+from kitmsg.metrics.families import counter, gauge
+from kitmsg.metrics.prometheus import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kitmsg.metrics.families import Family
+    from kitmsg_gateways.edge.admission import Connections
+
+__all__ = ["UNKNOWN", "Metrics"]
+
+
+class Metrics(Calls):
+    """The counters of one gateway.
+
+    Args:
+        gateway: Its kind: ``http``, ``grpc`` ...
+
+    Attributes:
+        connections: Counts connections; None where the protocol's library has them.
+        closed: Connections that the gateway closed, by reason.
+        served: Tells how many endpoints are served.
+        process: Label of the samples on the gateway's own page, where several processes
+            answer at one address; "" for none.
+    """
+
+    def __init__(self, gateway: str) -> None:
+        super().__init__("gateway", gateway=gateway)
+        self.connections: Connections | None = None
+        self.closed: Counter[str] = Counter()
+        self.served: Callable[[], int] = lambda: 0
+        self.process = ""
+        self._gateway = gateway
+        self.registry.register(self._edge)
+
+    def exposition(self, *, is_page: bool = False) -> str:
+        """Return all of it in Prometheus' text format.
+
+        Args:
+            is_page: Whether it is what the gateway's own page shows.
+        """
+        labels = {"process": self.process} if is_page and self.process else {}
+        return render(self.collect(), **labels)
+
+    def _edge(self) -> Iterator[Family]:
+        gateway = self._gateway
+        family = gauge("kitmsg_gateway_endpoints", "Endpoints that are served.")
+        family.add(self.served(), gateway=gateway)
+        yield family
+        connections = self.connections
+        if connections is None:
+            return
+        family = gauge("kitmsg_gateway_connections", "Connections that are open.")
+        family.add(connections.open, gateway=gateway)
+        yield family
+        family = counter(
+            "kitmsg_gateway_connections_refused_total",
+            "Connections that did not become one.",
+        )
+        family.add(connections.refused, gateway=gateway, reason="limit")
+        family.add(connections.broken, gateway=gateway, reason="handshake")
+        yield family
+        family = counter(
+            "kitmsg_gateway_connections_closed_total",
+            "Connections that the gateway closed.",
+        )
+        for reason, count in sorted(self.closed.items()):
+            family.add(count, gateway=gateway, reason=reason)
+        yield family

@@ -1,0 +1,259 @@
+"""Options that every door has, and the checks that options have in common.
+
+A gateway's `GatewayOptions` inherits the groups that it needs and adds its own fields.
+Each field is a flag of the command; its help is its line under ``Attributes``, in the
+class that declares it (`kitmsg.cli.fields`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
+
+__all__ = [
+    "AuthOptions",
+    "CallOptions",
+    "EdgeOptions",
+    "ListenOptions",
+    "Options",
+    "SocketOptions",
+    "TlsOptions",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A frozen dataclass that checks itself.
+
+    Numbers must be positive, and tuples no single text.  A class says
+    what else holds of its own fields:
+
+        ZERO     numbers that may be 0, which switches something off
+        CHOICES  the words that a field may be
+        NEEDS    fields that make no sense without another: (field, "one or another")
+
+    Raises:
+        ValueError: A field does not fit; the message names it.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = ()
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __post_init__(self) -> None:
+        for cls in reversed(type(self).__mro__):
+            for name, choices in vars(cls).get("CHOICES", {}).items():
+                self._check_choice(name, choices)
+            for name, needed in vars(cls).get("NEEDS", ()):
+                needs = needed.split(" or ")
+                if getattr(self, name) and not any(getattr(self, n) for n in needs):
+                    raise ValueError(f"{name} needs {needed}")
+        zero = {
+            name for cls in type(self).__mro__ for name in vars(cls).get("ZERO", ())
+        }
+        types = _types(type(self))
+        for field in dataclasses.fields(self):
+            self._check_value(field.name, types[field.name], field.name in zero)
+
+    def _check_value(self, name: str, type_: object, may_be_zero: bool) -> None:
+        value = getattr(self, name)
+        if type_ in (int, float):
+            if may_be_zero and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must not be negative, not {value!r}")
+            if not (may_be_zero or value > 0):
+                raise ValueError(f"{name} must be positive, not {value!r}")
+        elif get_origin(type_) is tuple and isinstance(value, str):
+            raise ValueError(f"{name} is a tuple of texts, not one text")
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}, not {value!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenOptions(Options):
+    """Where a gateway listens, and how it starts and stops.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        reuse_port: Whether other processes may listen on the same port.
+        workers: Processes that share the port; more than 1 from the command line only.
+        drain_timeout: Seconds for the calls in flight when stopping.
+        discovery_interval: Seconds between two rounds of asking who is there; kitmsg
+            services are seen at once anyway.
+        metrics_port: Port of a page with metrics for Prometheus; 0 for none.
+        access_log: Whether to log a line for each call.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = ("port", "metrics_port")
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    reuse_port: bool = False
+    workers: int = 1
+    drain_timeout: float = 25.0
+    discovery_interval: float = 2.0
+    metrics_port: int = 0
+    access_log: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metrics_port and self.workers > 1:
+            raise ValueError(
+                "metrics_port is for one process; the page of --health adds up workers"
+            )
+
+    def at(self, host: str | None, port: int | None) -> Self:
+        """Return these options with another address; None keeps what there is."""
+        return dataclasses.replace(
+            self,
+            host=self.host if host is None else host,
+            port=self.port if port is None else port,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions(Options):
+    """Limits on calls, and what stands around them.
+
+    Attributes:
+        timeout: Seconds a call may take when neither the client nor the endpoint says.
+        max_timeout: Most seconds that a client or an endpoint can ask for; streams have
+            no such bound.
+        max_concurrent: Calls in flight at once; more are refused.
+        middleware: Middlewares around every call to a service, or where a list of them
+            is, such as shop.edge:middlewares.
+    """
+
+    timeout: float = 5.0
+    max_timeout: float = 60.0
+    max_concurrent: int = 10_000
+    middleware: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsOptions(Options):
+    """Certificates and keys, in PEM.
+
+    Attributes:
+        tls_cert: File with our certificate and its chain; switches TLS on.
+        tls_key: File with its private key; by default in the same file.
+        tls_client_ca: File with the authorities of client certificates, which are then
+            asked for.
+        handshake_timeout: Seconds for the handshake of a new connection.
+        reload_interval: Seconds between two looks whether certificates, keys or passwords
+            have changed.
+    """
+
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("tls_key", "tls_cert"),
+        ("tls_client_ca", "tls_cert"),
+    )
+
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    handshake_timeout: float = 10.0
+    reload_interval: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(TlsOptions, CallOptions, ListenOptions):
+    """Options that all doors have alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketOptions(EdgeOptions):
+    """Options of doors whose connections are served here, and not by a library's core.
+
+    Attributes:
+        max_connections: Connections at once; more are refused.
+        max_connections_per_address: Connections at once from one address, but for trusted
+            proxies; 0 for no limit.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = ("max_connections_per_address",)
+
+    max_connections: int = 20_000
+    max_connections_per_address: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthOptions(TlsOptions):
+    """Who may call, and how often: doors whose clients can show credentials.
+
+    Attributes:
+        tls_client_optional: Whether a client may come without a certificate.
+        jwt_key: File with the key of bearer tokens, or env:NAME for a variable: PEM, a JWK
+            Set, or a secret; switches authentication on.
+        jwks_url: Where the keys of bearer tokens are instead.
+        jwt_algorithms: Algorithms that tokens may use.
+        jwt_issuer: What iss of a token must be.
+        jwt_audience: What aud of a token must name.
+        jwt_leeway: Seconds by which clocks may differ.
+        jwt_required: Claims that a token must have beside exp and sub.
+        jwt_claims: Claims that services get beside sub.
+        basic_file: File of user:hash lines; switches authentication on.
+        rate_limit: Calls a second from one address; 0 for no limit.
+        rate_burst: Calls that may come at once after a quiet time; 0 for a second's
+            worth.
+        principal_rate_limit: Calls a second of one principal; 0 for no limit.
+        principal_rate_burst: Calls of one principal that may come at once, likewise.
+        forward_authorization: Whether services get the ``Authorization`` of a call.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = (
+        "jwt_leeway",
+        "rate_limit",
+        "rate_burst",
+        "principal_rate_limit",
+        "principal_rate_burst",
+    )
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("tls_client_optional", "tls_client_ca"),
+        ("jwt_issuer", "jwt_key or jwks_url"),
+        ("jwt_audience", "jwt_key or jwks_url"),
+        ("jwt_required", "jwt_key or jwks_url"),
+        ("rate_burst", "rate_limit"),
+        ("principal_rate_limit", "jwt_key or jwks_url or basic_file or tls_client_ca"),
+        ("principal_rate_burst", "principal_rate_limit"),
+    )
+
+    tls_client_optional: bool = False
+    jwt_key: str = ""
+    jwks_url: str = ""
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    jwt_issuer: str = ""
+    jwt_audience: tuple[str, ...] = ()
+    jwt_leeway: float = 10.0
+    jwt_required: tuple[str, ...] = ()
+    jwt_claims: tuple[str, ...] = ("iss", "scope")
+    basic_file: str = ""
+    rate_limit: float = 0.0
+    rate_burst: int = 0
+    principal_rate_limit: float = 0.0
+    principal_rate_burst: int = 0
+    forward_authorization: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.jwt_key and self.jwks_url:
+            raise ValueError(
+                "jwt_key and jwks_url are two places for one thing; say one"
+            )
+
+
+_known_types: dict[type, dict[str, Any]] = {}
+
+
+def _types(cls: type) -> dict[str, Any]:
+    """Return the types of a class's fields, by name."""
+    if cls not in _known_types:
+        _known_types[cls] = get_type_hints(cls)
+    return _known_types[cls]

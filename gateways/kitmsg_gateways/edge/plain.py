@@ -1,0 +1,169 @@
+"""Calls for clients without streams and types: an object goes in, and one comes out.
+
+An endpoint's items stand in the object's list ``items``, in either direction, and a result
+that is no object stands under ``result``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kitmsg.codec import ENCODE_ERRORS, JSON
+from kitmsg.errors import InvalidArgument, KitError
+from kitmsg.schema.objects import as_object, in_object, is_object, with_list
+from kitmsg_gateways.edge.answers import value
+from kitmsg_gateways.edge.streams import Opening
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kitmsg.discovery.catalog import CatalogEndpoint
+    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.edge.weboptions import FollowOptions
+
+__all__ = ["PlainCall", "PlainEndpoint"]
+
+_FOLLOWED: Final = as_object(
+    {
+        "properties": {"count": {"type": "integer"}, "complete": {"type": "boolean"}},
+        "required": ["count", "complete"],
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEndpoint:
+    """An endpoint, as such a client sees it.
+
+    Attributes:
+        endpoint: As the bus has it.
+        name: ``service.endpoint``.
+        request: JSON Schema of the object that goes in.
+        response: JSON Schema of the object that comes out; None where there is none.
+        items: The list in the request that is sent as a stream; "" for none.
+        is_wrapped: Whether a result stands under ``result``.
+    """
+
+    endpoint: CatalogEndpoint
+    name: str
+    request: dict[str, Any]
+    response: dict[str, Any] | None
+    items: str
+    is_wrapped: bool
+
+    @classmethod
+    def of(cls, endpoint: CatalogEndpoint) -> PlainEndpoint:
+        """Return an endpoint as such a client sees it, be its schemas what they may."""
+        try:
+            return cls._of(endpoint)
+        except (
+            RecursionError
+        ):  # a stranger's; it must not keep others from being served
+            return cls._of(dataclasses.replace(endpoint, schema=None))
+
+    @classmethod
+    def _of(cls, endpoint: CatalogEndpoint) -> PlainEndpoint:
+        schemas, name = endpoint.schema or {}, f"{endpoint.service}.{endpoint.name}"
+        request, items = as_object(schemas.get("request")), ""
+        if endpoint.stream in ("in", "both"):
+            items = "items"
+            while items in request["properties"]:
+                items += "_"
+            request = with_list(request, items, schemas.get("items"))
+        found, is_wrapped = schemas.get("response"), False
+        response = None
+        if endpoint.stream in ("out", "both"):
+            response = with_list(_FOLLOWED, "items", found)
+        elif isinstance(found, dict) and found != {"type": "null"}:
+            is_wrapped = not is_object(found)
+            response = in_object("result", found) if is_wrapped else as_object(found)
+        return cls(endpoint, name, request, response, items, is_wrapped)
+
+    def wrapped(self, result: Any) -> dict[str, Any]:
+        """Return the object that a result is, or stands in."""
+        if isinstance(result, dict) and not self.is_wrapped:
+            return result
+        return {"result": result}
+
+
+@dataclass(frozen=True, slots=True)
+class PlainCall:
+    """One call.
+
+    Attributes:
+        to: The endpoint.
+        given: The object that goes in.
+        asked: Seconds that the client gives; None if it does not say.
+        fields: Headers; see `Visit.fields`.
+        options: How a stream is followed.
+        on_item: Called with each item of a stream, encoded, and its number.
+    """
+
+    to: PlainEndpoint
+    given: dict[str, Any]
+    asked: Any
+    fields: dict[str, str]
+    options: FollowOptions
+    on_item: Callable[[int, bytes], Awaitable[Any]]
+
+    async def ask(self, callers: Callers) -> Any:
+        """Return the result: plain values, or bytes where it is no text.
+
+        That of a stream is an object with ``count``, ``items`` (the last ones), and
+        ``complete``: whether the stream had ended when the time was over.
+
+        Raises:
+            KitError: The call failed, or the service answered with an error.
+        """
+        endpoint, asked = self.to.endpoint, self._seconds()
+        caller, stream = callers.of(endpoint), endpoint.stream
+        data, items = self._encoded()
+        seconds = callers.seconds(asked, endpoint)
+        if stream in ("out", "both"):
+            ctx = callers.context(caller, JSON, None, self.fields)
+            follow = self.options.stream_timeout if asked is None else seconds
+            return await self._followed(Opening(caller, ctx, data, items), follow)
+        ctx = callers.context(caller, JSON, seconds, self.fields)
+        if stream:
+            reply = await Opening(caller, ctx, data, items).only()
+        else:
+            reply = await caller.ask(ctx, data)
+        try:
+            return value(reply, JSON, endpoint)
+        except KitError as exc:
+            raise caller.explained(ctx, exc) from exc
+
+    async def _followed(self, opening: Opening, seconds: float) -> dict[str, Any]:
+        found = await opening.collect(
+            seconds,
+            self.on_item,
+            max_items=self.options.max_items,
+            max_bytes=self.options.max_result_bytes,
+        )
+        items = [msgspec.json.decode(item) for item in found.items]
+        return {"count": found.count, "complete": found.is_complete, "items": items}
+
+    def _seconds(self) -> float | None:
+        asked = self.asked
+        is_number = isinstance(asked, int | float) and not isinstance(asked, bool)
+        if asked is not None and not (is_number and asked > 0):
+            raise InvalidArgument("a timeout must be positive seconds", field="timeout")
+        return None if asked is None else float(asked)
+
+    def _encoded(self) -> tuple[bytes, list[bytes] | None]:
+        """Return the request, and the items of the client; None for no stream."""
+        name = self.to.items
+        request = {key: each for key, each in self.given.items() if key != name}
+        items = self.given.get(name, []) if name else None
+        if not isinstance(items, list | None):
+            raise InvalidArgument(f"{name} must be a list", field=name)
+        encode = msgspec.json.encode
+        try:
+            return encode(request), None if items is None else [*map(encode, items)]
+        except ENCODE_ERRORS as exc:
+            text = f"the request of {self.to.name} cannot be sent"
+            raise InvalidArgument(text) from exc

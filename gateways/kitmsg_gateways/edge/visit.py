@@ -1,0 +1,57 @@
+"""One call at a door: who makes it, and what of that its service gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kitmsg.wire import AUTHORIZATION, PRINCIPAL, REQUEST_ID, TRACE
+from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kitmsg.auth import Principal
+
+__all__ = ["Visit"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Visit:
+    """One call or request that was let in.
+
+    Attributes:
+        id: The request id.
+        address: Of the client; "" for one without.
+        authorization: The values of ``Authorization``, if services get it.
+        principal: Who asks; None when nobody knows.
+        trace: The headers of `kitmsg.wire.TRACE` that came, with their values.
+    """
+
+    id: str = field(default_factory=lambda: request_id(""))
+    address: str = ""
+    authorization: Sequence[str] = ()
+    principal: Principal | None = None
+    trace: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def fields(self, own: Mapping[str, object]) -> dict[str, str]:
+        """Return the headers with which a call goes to its service.
+
+        Args:
+            own: What the call itself says, by name, beside the request that it is in: a
+                trace there goes before the request's.
+
+        Raises:
+            InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
+        """
+        fields = {REQUEST_ID: self.id}
+        for name in TRACE:
+            said = own.get(name)
+            given = [said] if isinstance(said, str) else self.trace.get(name)
+            if given:
+                add_trace(fields, name, given)
+        if self.authorization:
+            add_header(fields, AUTHORIZATION, self.authorization)
+        if self.principal is not None:
+            fields[PRINCIPAL] = self.principal.text
+        return fields

@@ -1,0 +1,189 @@
+"""`WebGateway`: a gateway whose protocol's library is an ASGI app, on the edge's lifecycle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+from kitmsg.errors import NotFound
+from kitmsg_gateways.edge.asgi import Connections, Guard
+from kitmsg_gateways.edge.auth import Auth
+from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.lifecycle import SocketGateway
+from kitmsg_gateways.edge.listener import Listener
+from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.running import Running
+from kitmsg_gateways.edge.turns import Turns
+from kitmsg_gateways.edge.weboptions import WebOptions
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from kitmsg.bus import Bus
+    from kitmsg.discovery.catalog import CatalogEndpoint
+    from kitmsg.errors import Unavailable
+    from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.files import Reloadable
+    from kitmsg_gateways.edge.lifecycle import Part
+
+__all__ = ["WebGateway", "quieten"]
+
+_SHOWN: Final = 128
+_ANSWER_SECONDS: Final = 3.0  # for answers that are on their way at the end
+
+W = TypeVar("W", bound=WebOptions)
+T = TypeVar("T")
+
+
+class WebGateway(SocketGateway[W, T]):
+    """A gateway whose requests an ASGI app answers: a subclass has `_app`.
+
+    With the option ``stdio`` it serves the process that started it instead, over standard
+    input and output, in the context that `_lasting` returns.
+
+    Args:
+        bus: Where the services are.
+        options: Limits, times and switches.
+        table: What is served until the bus was looked at.
+        sockets: As in `Gateway`.
+        realm: What credentials are for.
+
+    Attributes:
+        callers: Its calls over the bus.
+        turns: Those that run.
+        ended: Set when the client over standard input has gone.
+
+    Raises:
+        KitError: An option does not fit, or a file cannot be used.
+    """
+
+    protocols: ClassVar[tuple[str, ...]] = ("http/1.1",)
+    path: ClassVar[str] = "/"
+    """The one path there is."""
+
+    exposed: ClassVar[tuple[str, ...]] = ("X-Request-Id", "WWW-Authenticate")
+    """Response headers that web pages may read."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        options: W,
+        table: T,
+        sockets: Sequence[socket.socket] = (),
+        *,
+        realm: str,
+    ) -> None:
+        self._auth = Auth(options, realm)
+        super().__init__(bus, options, table, sockets)
+        self.callers = Callers(
+            bus,
+            self.kind,
+            timeout=options.timeout,
+            max_timeout=options.max_timeout,
+            middleware=options.middleware,
+        )
+        self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
+        self.ended = asyncio.Event()
+        self._running = Running(self._lasting)
+        # Keeps tasks that nobody waits for.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._guard = Guard(self._app, options, self._auth, self.health, self.path)
+        self._http = Connections(self._guard, options, self.metrics, self.exposed)
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``https://127.0.0.1:8084/mcp``, or ``stdio``."""
+        if self.options.stdio:
+            return "stdio"
+        scheme = "https" if self.options.tls_cert else "http"
+        return f"{scheme}://{self.address}{self.path}"
+
+    def missing(
+        self,
+        name: str,
+        find: Callable[[T, str], CatalogEndpoint | None],
+        known: Iterable[str],
+    ) -> Unavailable | NotFound:
+        """Return the error of a call to what is not served, and count it.
+
+        Args:
+            name: As the client gives it.
+            find: Returns the endpoint of that name in a table.
+            known: The names that are served.
+        """
+        shown = name[:_SHOWN]
+        error: Unavailable | NotFound
+        if why := self.catalogue.why_gone(lambda table: find(table, name)):
+            error = unavailable(why)
+        else:
+            near = difflib.get_close_matches(shown, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            error = NotFound(f"there is no {shown!r} here{hint}")
+        self.metrics.observe(UNKNOWN, error.code.value, 0.0)
+        return error
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that was let in; its scope has a `Visit` under ``visit``."""
+        raise NotImplementedError
+
+    def _lasting(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Return a context that is open while the gateway runs."""
+        return contextlib.nullcontext()
+
+    def _finish(self) -> None:
+        """Have long responses end: no more calls come."""
+
+    def _warn(self, refused: Iterable[str], before: Iterable[str]) -> None:
+        """Log what is refused now and was not before."""
+        said = set(before)
+        for sentence in refused:
+            if sentence not in said:
+                self._log.warning("%s", sentence)
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` beside everything else."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
+        if self.options.stdio:
+            self._listener = Listener([], self._protocol, self.connections)
+        else:
+            await super()._bind(stack)
+
+    async def _open(self) -> None:
+        await self._running.start()
+        await super()._open()
+
+    def _parts(self) -> Sequence[Part]:
+        return (self._auth,)
+
+    def _readers(self) -> Sequence[Reloadable]:
+        return self._auth.readers
+
+    def _protocol(self, place: Place) -> asyncio.BaseProtocol:
+        return self._http.connection(place)
+
+    async def _drain(self) -> None:
+        await super()._drain()
+        self.turns.end()
+        self._finish()
+        self._http.finish()
+        await self._guard.drained(_ANSWER_SECONDS)
+        await self._http.abort()
+        await self._running.stop()
+
+
+def quieten(library: str) -> None:
+    """Log a library's warnings and nothing less, unless its level was chosen."""
+    logger = logging.getLogger(library)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)

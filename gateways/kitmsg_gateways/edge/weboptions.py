@@ -1,0 +1,59 @@
+"""Options of doors whose protocol's library is an ASGI app, and of those without streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kitmsg_gateways.edge.options import AuthOptions, Options, SocketOptions
+
+__all__ = ["FollowOptions", "WebOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebOptions(SocketOptions, AuthOptions):
+    """Options of doors whose protocol's library is an ASGI app.
+
+    Attributes:
+        max_body_bytes: Longest request body.
+        header_timeout: Seconds for a client to send the headers it began.
+        body_timeout: Seconds for a client to send a body.
+        send_timeout: Seconds for a client to take a part of an answer.
+        keepalive_timeout: Seconds a connection may stay idle.
+        origins: Origins whose pages may call, such as https://shop.example; pages of
+            this machine may where the gateway listens on loopback.
+        trusted_proxies: Addresses or networks of the proxies in front of the gateway.
+        proxy_header: The headers that they write: x-forwarded or forwarded.
+        stdio: Whether to serve the process that started this one, over standard input
+            and output, and no port.
+    """
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "proxy_header": ("x-forwarded", "forwarded")
+    }
+
+    max_body_bytes: int = 4 << 20
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    send_timeout: float = 30.0
+    keepalive_timeout: float = 75.0
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_header: str = "x-forwarded"
+    stdio: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowOptions(Options):
+    """How far a stream is followed for a client that has none.
+
+    Attributes:
+        stream_timeout: Seconds for which a call follows a stream; the items until then
+            are its result.
+        max_items: Most items of a stream in one result: the last ones.
+        max_result_bytes: Most bytes of these items.
+    """
+
+    stream_timeout: float = 30.0
+    max_items: int = 100
+    max_result_bytes: int = 256 << 10

@@ -1,0 +1,186 @@
+"""Filters that look at a request before it is read: who asks, as whom, how often.
+
+    returns None        the next one has its turn, and at last the API
+    returns a response  the request is answered
+    raises a `Problem`  or a `KitError`: the request is refused
+
+Each is an async function of one `Visit`, where it notes what it finds out and adds headers
+for the answer, whatever the answer will be.  Each is built once, from the options; one that
+is off is not among them and costs nothing.  Which web pages may ask stands in `cors`.
+
+A refusal of credentials is 401 and says how to ask again (RFC 9110, section 11; RFC 6750
+for tokens), not what was wrong: that stands in the gateway's log.  Sources for limits: RFC
+6585 (status 429); draft-ietf-httpapi-ratelimit-headers-10 for ``RateLimit`` and
+``RateLimit-Policy``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from aiohttp import web
+
+from kitmsg.auth import Refused
+from kitmsg.errors import Code
+from kitmsg_gateways.edge.auth import peer_principal
+from kitmsg_gateways.edge.limits import (
+    address_key,
+    address_limit,
+    principal_key,
+    principal_limit,
+)
+from kitmsg_gateways.http.cors import Cors
+from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.visit import PROBES, Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kitmsg_gateways.edge.auth import Auth
+    from kitmsg_gateways.edge.limits import RateLimit
+    from kitmsg_gateways.edge.proxies import Proxies
+    from kitmsg_gateways.http.options import GatewayOptions
+
+__all__ = ["Filter", "by_address", "filters"]
+
+Filter: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse | None]]
+
+_UNAUTHORIZED: Final = 401
+
+
+def filters(
+    options: GatewayOptions, auth: Auth, proxies: Proxies
+) -> tuple[Filter, ...]:
+    """Return the filters that the options ask for, in the order in which they look.
+
+    Raises:
+        KitError: An option does not fit.
+    """
+    by_addresses, by_principals = address_limit(options), principal_limit(options)
+    found: list[Filter | None] = [
+        _behind(proxies) if options.trusted_proxies else None,
+        _cors(options),
+        _Limited("address", by_addresses, by_address) if by_addresses else None,
+        _client_certificate if options.tls_client_ca else None,
+        _Authenticated(auth, options.auth_public) if auth.is_on else None,
+        _Limited("principal", by_principals, _by_principal) if by_principals else None,
+    ]
+    return tuple(one for one in found if one is not None)
+
+
+def _behind(proxies: Proxies) -> Filter:
+    async def look(visit: Visit) -> None:
+        """Note who asks, by the word of a proxy."""
+        request = visit.request
+        visit.via = proxies.via(request.remote or "", request.scheme, request.headers)
+
+    return look
+
+
+def _cors(options: GatewayOptions) -> Filter | None:
+    # What a browser sends by itself, a page of anybody's could have it send.
+    is_ambient = bool(options.basic_file or options.tls_client_ca)
+    if not (options.cors_origins or is_ambient):
+        return None
+    return Cors(
+        options.cors_origins,
+        credentials=options.cors_credentials,
+        headers=options.cors_headers,
+        max_age=options.cors_max_age,
+        is_strict=is_ambient,
+    )
+
+
+class _Authenticated:
+    """Lets in who shows credentials that hold; a `Filter`.
+
+    Args:
+        auth: Checks them.
+        public: Paths that need none; one that ends in ``*`` stands for all that begin so.
+    """
+
+    def __init__(self, auth: Auth, public: Sequence[str] = ()) -> None:
+        self._auth = auth
+        self._public = PROBES.union(path for path in public if not path.endswith("*"))
+        self._prefixes = tuple(path[:-1] for path in public if path.endswith("*"))
+
+    async def __call__(self, visit: Visit) -> None:
+        """Note who asks.
+
+        Raises:
+            Problem: 401: nobody knows.
+            Unavailable: It cannot be found out now.
+        """
+        if visit.path in self._public or visit.path.startswith(self._prefixes):
+            return
+        given = visit.request.headers.getall("Authorization", [])
+        facts = {"client": visit.address, "request_id": visit.id}
+        try:
+            visit.principal = await self._auth.principal(given, visit.principal, facts)
+        except Refused as exc:
+            raise Problem(
+                _UNAUTHORIZED,
+                Code.UNAUTHENTICATED,
+                str(exc),
+                headers={"WWW-Authenticate": ", ".join(self._auth.challenges(exc))},
+            ) from None
+
+
+async def _client_certificate(visit: Visit) -> None:
+    """Note whose certificate the client showed; a `Filter`."""
+    visit.principal = peer_principal(visit.request.transport) or visit.principal
+
+
+class _Limited:
+    """Refuses who asks too often; a `Filter`.
+
+    Args:
+        name: What the limit counts by, as the answer's headers name it.
+        limit: The limit.
+        key: Whom a request counts for; None for nobody.
+    """
+
+    def __init__(
+        self, name: str, limit: RateLimit, key: Callable[[Visit], str | None]
+    ) -> None:
+        self._limit = limit
+        self._key = key
+        self._name = f'"{name}"'
+        self._policy = f"{self._name};q={limit.burst};w={limit.window}"
+
+    async def __call__(self, visit: Visit) -> None:
+        """Count a request, or refuse it.
+
+        Raises:
+            ResourceExhausted: With the time to wait.
+        """
+        client = None if visit.path in PROBES else self._key(visit)
+        if client is None:
+            return
+        now = asyncio.get_running_loop().time()
+        delay = self._limit.take(client, now)
+        left, fill_time = self._limit.left(client, now)
+        state = f"{self._name};r={left};t={math.ceil(fill_time)}"
+        said = visit.headers or {}
+        policies = filter(None, [said.get("RateLimit-Policy"), self._policy])
+        states = filter(None, [said.get("RateLimit"), state])
+        visit.headers = {
+            **said,
+            "RateLimit-Policy": ", ".join(policies),
+            "RateLimit": ", ".join(states),
+        }
+        if delay:
+            raise self._limit.refusal(delay)
+
+
+def by_address(visit: Visit) -> str | None:
+    """Return the client's address; of IPv6 the network, as one client has all of it."""
+    return address_key(visit.address)
+
+
+def _by_principal(visit: Visit) -> str | None:
+    """Return who asks; None when nobody knows."""
+    return principal_key(visit.principal)

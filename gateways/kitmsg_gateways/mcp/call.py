@@ -1,0 +1,62 @@
+"""One call of a tool: arguments in, a result that a model can read out."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final
+
+import mcp_types as types
+import msgspec
+
+from kitmsg_gateways.edge.plain import PlainCall
+from kitmsg_gateways.edge.visit import Visit
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext as Ctx
+
+    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.edge.plain import PlainEndpoint
+    from kitmsg_gateways.mcp.options import GatewayOptions
+
+__all__ = ["TIMEOUT", "call", "visit_of"]
+
+TIMEOUT: Final = "kitmsg/timeout"
+"""Key in the ``_meta`` of a call: seconds that it may take."""
+
+_MOST_SHOWN: Final = 4096  # of an item, in a report of progress
+
+
+def visit_of(ctx: Ctx[Any, Any]) -> Visit:
+    """Return who calls; over standard input, who started us."""
+    return ctx.request.scope["visit"] if ctx.request else Visit()
+
+
+async def call(
+    served: PlainEndpoint,
+    params: types.CallToolRequestParams,
+    ctx: Ctx[Any, Any],
+    visit: Visit,
+    callers: Callers,
+    options: GatewayOptions,
+) -> types.CallToolResult:
+    """Return the result of a call; items of a stream are reported as progress too.
+
+    Raises:
+        KitError: The call failed, or the service answered with an error.
+    """
+
+    async def tell(count: int, item: bytes) -> None:
+        shown = item[:_MOST_SHOWN].decode(errors="replace")
+        await ctx.session.report_progress(count, message=shown)
+
+    meta: dict[str, Any] = {**(ctx.meta or {})}
+    asked, fields = meta.get(TIMEOUT), visit.fields(meta)
+    plain = PlainCall(served, params.arguments or {}, asked, fields, options, tell)
+    found = await plain.ask(callers)
+    if isinstance(found, bytes):
+        blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"
+        resource = types.BlobResourceContents(uri=uri, blob=blob)
+        return types.CallToolResult(content=[types.EmbeddedResource(resource=resource)])
+    text, wrapped = msgspec.json.encode(found).decode(), served.wrapped(found)
+    content = types.TextContent(text=text)
+    return types.CallToolResult(content=[content], structured_content=wrapped)

@@ -1,0 +1,253 @@
+"""Go kit's client phases: encode, before, send, after, error decoder, decode, finalizer.
+
+A protocol has two things of its own: a `Transport` that owns its connections, and a
+`Method` for each endpoint that encodes its requests and decodes its replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from kitmsg.errors import Unimplemented
+from kitmsg_gateways.upstream.offers import only
+from kitmsg_gateways.upstream.outgoing import outgoing
+from kitmsg_gateways.upstream.roundrobin import RoundRobin
+from kitmsg_gateways.upstream.upstream import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from kitmsg.context import Context
+    from kitmsg.endpoints import Endpoint
+    from kitmsg.schema.calls import StreamRequest
+    from kitmsg.service.declare import Declaration
+    from kitmsg_gateways.upstream.hooks import Hooks
+    from kitmsg_gateways.upstream.instancer import Instancer
+    from kitmsg_gateways.upstream.options import CommonOptions
+    from kitmsg_gateways.upstream.outgoing import Outgoing
+
+__all__ = ["Client", "Method", "Replies", "Transport"]
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+M = TypeVar("M", bound="Method[Any, Any]")
+Q_co = TypeVar("Q_co", covariant=True)
+A_co = TypeVar("A_co", covariant=True)
+Q_contra = TypeVar("Q_contra", contravariant=True)
+A_contra = TypeVar("A_contra", contravariant=True)
+M_contra = TypeVar("M_contra", bound="Method[Any, Any]", contravariant=True)
+
+
+class Method(Protocol[Q_co, A_contra]):
+    """One endpoint of a server, in the protocol's terms."""
+
+    @property
+    def declaration(self) -> Declaration:
+        """Name, schemas and options on the bus."""
+        ...
+
+    def encode(self, request: Any, /) -> Q_co:
+        """Return the protocol's request; `InvalidArgument` if it has no form there."""
+        ...
+
+    def error(self, reply: A_contra, /) -> Exception | None:
+        """Return the error in a reply; None for a success."""
+        ...
+
+    def decode(self, reply: A_contra, /) -> Any:
+        """Return the result in a reply, or one item of it; `DataLoss` if there is none."""
+        ...
+
+
+@runtime_checkable
+class Replies(Protocol[A_co]):
+    """A reply that streams: one protocol's reply for each item."""
+
+    @property
+    def head(self) -> A_co | None:
+        """A beginning that is a reply by itself: `Hooks.after` sees it, not each item."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[A_co]: ...
+
+    async def aclose(self) -> None:
+        """Close the stream, read to its end or not."""
+        ...
+
+
+class Transport(Protocol[M_contra, Q_contra, A_co]):
+    """Connections to the servers of an upstream, opened when they are first needed."""
+
+    def propagate(
+        self, request: Q_contra, along: Outgoing, *, is_endless: bool
+    ) -> None:
+        """Write headers and deadline into a request; nothing by default.
+
+        `is_endless`: it opens a stream without a deadline.
+        """
+        return  # so that it is not abstract
+
+    async def send(
+        self, address: str, method: M_contra, request: Q_contra, limit: float
+    ) -> A_co:
+        """Return the reply to a request, be it an error, in `limit` seconds.
+
+        Raises:
+            CannotConnect: There is no connection, so nothing was sent.
+            DeadlineExceeded: Time ran out.
+            Unavailable: The connection broke; the server may have done the work.
+        """
+        ...
+
+    async def stream(
+        self,
+        address: str,
+        method: M_contra,
+        request: Q_contra,
+        limit: float | None,
+        items: AsyncIterator[Any] | None,
+    ) -> A_co | Replies[A_co]:
+        """Return the reply where items are sent or received; errors as in `send`.
+
+        `limit` is None without a deadline, `items` None where the caller streams none.
+
+        Raises:
+            Unimplemented: The protocol has no streams, as by default.
+        """
+        raise Unimplemented(f"{method.declaration.subject}: the server has no streams")
+
+    async def close(self, address: str = "") -> None:
+        """Close the connections to one address, or all; a later call opens them again."""
+        ...
+
+
+class Client(Generic[M, Q, A]):
+    """Makes endpoints of the methods of a server.
+
+    Args:
+        name: Of the upstream, for messages.
+        addresses: Where the server is.
+        transport: Connections to it.
+        options: Times, and the endpoints that are wanted; whether ``Authorization`` is
+            forwarded, where the protocol has that option.
+        hooks: Run around each call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        addresses: Instancer,
+        transport: Transport[M, Q, A],
+        options: CommonOptions,
+        hooks: Hooks[Q, A],
+    ) -> None:
+        self._transport = transport
+        self._name = name
+        self._only = options.only
+        self._timeout = options.timeout
+        self._forwards = getattr(options, "forward_authorization", False)
+        self._hooks = hooks
+        self._closing: set[asyncio.Task[None]] = set()
+        self._addresses = RoundRobin(name, addresses, gone=self._gone)
+
+    def remotes(self, methods: Iterable[M]) -> list[Remote]:
+        """Return the endpoints of some methods.
+
+        Raises:
+            ValueError: The options name one that is not among them.
+        """
+        found = list(methods)
+        if self._only:
+            named = {each.declaration.name: each for each in found}
+            found = only(named, self._only, self._name)
+        return [Remote(each.declaration, self.endpoint(each)) for each in found]
+
+    def endpoint(self, method: M) -> Endpoint[Any, Any]:
+        """Return the endpoint that calls a method."""
+        is_stream = bool(method.declaration.signature.stream)
+        make = self._streaming if is_stream else self._unary
+        return self._hooks.finalized(make(method))
+
+    def _unary(self, method: M) -> Endpoint[Any, Any]:
+        async def call(ctx: Context, request: Any) -> Any:
+            sent, seconds = self._request(ctx, method, request)
+            loop = asyncio.get_running_loop()
+            end = loop.time() + seconds
+
+            async def send(address: str) -> A:
+                left = end - loop.time()
+                return await self._transport.send(address, method, sent, left)
+
+            return self._result(ctx, method, await self._addresses.through(send))
+
+        return call
+
+    def _streaming(self, method: M) -> Endpoint[Any, Any]:
+        """Return the endpoint of a method that takes items, or gives them."""
+
+        async def call(ctx: Context, request: StreamRequest) -> Any:
+            sent, seconds = self._request(ctx, method, request.request)
+            limit = None if ctx.deadline is None else seconds
+
+            async def send(address: str) -> A | Replies[A]:
+                return await self._transport.stream(
+                    address, method, sent, limit, request.items
+                )
+
+            reply = await self._addresses.through(send)
+            if isinstance(reply, Replies):
+                return self._items(ctx, method, reply)
+            return self._result(ctx, method, reply)
+
+        return call
+
+    def _request(self, ctx: Context, method: M, request: Any) -> tuple[Q, float]:
+        """Return the request to send, and the seconds for it."""
+        sent = method.encode(request)
+        timeout = method.declaration.options.timeout or self._timeout
+        along = outgoing(ctx, timeout, forward_authorization=self._forwards)
+        is_endless = ctx.deadline is None and bool(method.declaration.signature.stream)
+        self._transport.propagate(sent, along, is_endless=is_endless)
+        for hook in self._hooks.before:
+            hook(ctx, sent)
+        return sent, along.timeout
+
+    def _after(self, ctx: Context, reply: A) -> None:
+        for hook in self._hooks.after:
+            hook(ctx, reply)
+
+    def _result(self, ctx: Context, method: M, reply: A) -> Any:
+        self._after(ctx, reply)
+        return self._decoded(ctx, method, reply)
+
+    def _decoded(self, ctx: Context, method: M, reply: A) -> Any:
+        find = self._hooks.error_decoder
+        error = method.error(reply) if find is None else find(ctx, reply)
+        if error is not None:
+            raise error
+        return method.decode(reply)
+
+    async def _items(
+        self, ctx: Context, method: M, replies: Replies[A]
+    ) -> AsyncIterator[Any]:
+        head = replies.head
+        try:
+            if head is not None:
+                self._after(ctx, head)
+            async for reply in replies:
+                if head is None:
+                    self._after(ctx, reply)
+                yield self._decoded(ctx, method, reply)
+        finally:
+            await replies.aclose()
+
+    def _gone(self, address: str) -> None:
+        task = asyncio.ensure_future(self._transport.close(address))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._addresses.close()
+        await self._transport.close()

@@ -1,0 +1,122 @@
+"""Calls at one side: how many, how they ended, how long they took, how many run.
+
+Hot path: `Calls.observe` runs for each call: one look-up, two additions.  The families are
+``kitmsg_{side}_requests_total``, ``_duration_seconds`` and ``_in_flight``; labels never
+come from a request.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, Literal
+
+from kitmsg.metrics.families import Family, Registry
+from kitmsg.metrics.stats import BOUNDS_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from kitmsg.metrics.families import Sample
+
+__all__ = ["UNKNOWN", "Calls", "histogram", "labels_of"]
+
+UNKNOWN: Final = "(none)"
+"""Stands for every endpoint that is not served: a stranger can name any number."""
+
+_LABELS: Final = (*(f"{bound:g}" for bound in BOUNDS_SECONDS), "+Inf")
+
+
+class _Series:
+    """The calls of one endpoint that ended alike."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
+        self.seconds = 0.0
+
+
+class Calls:
+    """The counters of one side.
+
+    Args:
+        side: Which: ``server``, ``client``, ``gateway`` or ``upstream``.
+        labels: Labels of all samples.
+
+    Attributes:
+        in_flight: Calls that run now; whoever runs them counts.
+        registry: What is shown together with them.
+    """
+
+    def __init__(
+        self,
+        side: Literal["server", "client", "gateway", "upstream"],
+        **labels: str,
+    ) -> None:
+        self.in_flight = 0
+        self.registry = Registry()
+        self.registry.register(self._families)
+        self._prefix = f"kitmsg_{side}_"
+        self._labels = labels
+        self._series: dict[tuple[str, str], _Series] = {}
+
+    def observe(self, name: str, code: str, seconds: float) -> None:
+        """Count one call.
+
+        Args:
+            name: ``service.endpoint``, or `UNKNOWN`.
+            code: ``ok``, or the name of the failure's code.
+            seconds: From the first look at it to the answer.
+        """
+        series = self._series.get((name, code))
+        if series is None:
+            series = self._series[name, code] = _Series()
+        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        series.seconds += seconds
+
+    def count(self, name: str, code: str) -> int:
+        """Return how many calls of an endpoint ended so."""
+        series = self._series.get((name, code))
+        return sum(series.buckets) if series else 0
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families, and those that are shown together with them."""
+        return self.registry.collect()
+
+    def _families(self) -> Iterable[Family]:
+        prefix = self._prefix
+        requests = Family(f"{prefix}requests_total", "counter", "Calls that ended.")
+        durations = Family(
+            f"{prefix}duration_seconds", "histogram", "Time from call to answer."
+        )
+        for (name, code), series in sorted(self._series.items()):
+            labels = {**self._labels, **labels_of(name), "code": code}
+            requests.samples.append(("", labels, sum(series.buckets)))
+            durations.samples += histogram(series.buckets, series.seconds, labels)
+        running = Family(f"{prefix}in_flight", "gauge", "Calls that run now.")
+        running.samples.append(("", self._labels, self.in_flight))
+        return requests, durations, running
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Return the labels of an endpoint: its service, and its dotted name."""
+    service = "" if name[:1] in ("(", "/") else name.partition(".")[0]
+    return {"service": service, "endpoint": name}
+
+
+def histogram(
+    counts: Sequence[int], seconds: float, labels: dict[str, str]
+) -> Iterator[Sample]:
+    """Yield the samples of a histogram of durations.
+
+    Args:
+        counts: Observations in each bucket of `BOUNDS_SECONDS`, and beyond the last.
+        seconds: Their sum.
+        labels: Of all samples.
+    """
+    total = 0
+    for bound, total in zip(_LABELS, accumulate(counts), strict=True):
+        yield "_bucket", {**labels, "le": bound}, total
+    yield "_sum", labels, seconds
+    yield "_count", labels, total

@@ -1,0 +1,75 @@
+"""How long a request was held on its way, by a stopped process, a server or a network.
+
+``Kit-Timeout`` counts from when it is read, so what was held would begin after its caller
+gave up.  A caller's clock stands in the reply subjects that kitmsg makes: the number after
+the last dot holds milliseconds of that clock.  Clocks need not agree: as in NTP's clock
+filter (RFC 5905, section 10), the least difference between both that was seen lately is
+taken for the offset and the delay of a free way, and what is over it for a hold.
+
+It is not known of the first requests of a caller, and of callers in other languages.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kitmsg.wire import INBOX_MARK, STAMP_BITS
+
+__all__ = ["Lateness"]
+
+_NOISE: Final = 0.05  # seconds that a loop and a network may take without being late
+_WINDOW: Final = 30.0  # seconds; the least of this window and the one before counts
+_MOST: Final = 4096  # callers
+
+
+class _Way:
+    """What is known of the way from one caller."""
+
+    __slots__ = ("before", "least", "since")
+
+    def __init__(self, difference: float, now: float) -> None:
+        # Least difference between both clocks, in seconds, in this window and in the one
+        # before; `before` is kept until another window is over.
+        self.least = self.before = difference
+        self.since = now
+
+    def late(self, difference: float, now: float) -> float:
+        """Note a difference; return how much it is over the least."""
+        if now - self.since > _WINDOW:
+            self.before, self.least, self.since = self.least, difference, now
+        elif difference < self.least:
+            self.least = difference
+        return difference - min(self.least, self.before)
+
+
+class Lateness:
+    """The holds on the ways from all callers of one service."""
+
+    __slots__ = ("_ways",)
+
+    def __init__(self) -> None:
+        # By the reply subject up to its last dot; None for callers that stamp nothing.
+        self._ways: dict[str, _Way | None] = {}
+
+    def of(self, reply: str, now: float) -> float:
+        """Return the seconds that a request was held; 0.0 where it was not, or unknown.
+
+        Hot path: it runs for each request.
+
+        Args:
+            reply: Where its answer goes.
+            now: When it was read, on the event loop's clock.
+        """
+        inbox, _, token = reply.rpartition(".")
+        way = self._ways.get(inbox, self)
+        if way is None or not token.isdigit():
+            return 0.0
+        difference = now - (int(token) >> STAMP_BITS) / 1000
+        if isinstance(way, _Way):
+            late = way.late(difference, now)
+            return late if late > _NOISE else 0.0
+        if len(self._ways) >= _MOST:
+            self._ways.clear()
+        is_stamped = inbox.rpartition(".")[2].startswith(INBOX_MARK)
+        self._ways[inbox] = _Way(difference, now) if is_stamped else None
+        return 0.0
