@@ -148,6 +148,17 @@ def test_the_bus_is_pinned_with_jetstream_and_monitoring(
     assert check_health(nats).startswith("CMD wget ")
 
 
+def test_the_bus_notices_soon_that_a_machine_is_gone(
+    compose: dict[str, Any], services: dict[str, Any]
+) -> None:
+    """NATS's own ping interval is two minutes, and no option of its command sets another."""
+    nats = services["nats"]
+    config = next(
+        c for c in nats["configs"] if c["target"] == option(nats["command"], "-c")
+    )
+    assert 'ping_interval: "5s"' in compose["configs"][config["source"]]["content"]
+
+
 @pytest.mark.parametrize("name", ["worker", "gateway"])
 def test_members_find_the_bus(services: dict[str, Any], name: str) -> None:
     """`NATS_URL` names a service of the file, at NATS's own port."""

@@ -7,6 +7,7 @@
     denials.py    what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
     pulse.py      finds a link that is silent although something is awaited
+    moving.py     two links at once, while one server is left for another
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus

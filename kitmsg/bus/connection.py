@@ -20,13 +20,14 @@ import json
 import logging
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.bus.asks import Asks
 from kitmsg.bus.credentials import Signer
 from kitmsg.bus.denials import Denials
 from kitmsg.bus.inbound import Inbound
 from kitmsg.bus.link import CLOSE_SECONDS, Link
+from kitmsg.bus.moving import Held, Overlap, Parting
 from kitmsg.bus.natspy import (
     PERMISSIONS_ERR,
     Client,
@@ -39,7 +40,7 @@ from kitmsg.bus.outbox import Outbox
 from kitmsg.bus.pulse import STEP, Pulse, Verdict
 from kitmsg.bus.soon import Soon
 from kitmsg.bus.wire import Parser, ProtocolError
-from kitmsg.errors import Disconnected
+from kitmsg.errors import Disconnected, KitError
 from kitmsg.wire import INBOX_MARK
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ _FIRST_WAIT: Final = 0.25
 _SLOWEST_ROUND: Final = 3  # 0.25 s doubled so often is the longest wait
 _LAME_DUCK_STEP: Final = 0.1
 _LAME_DUCK_STEPS: Final = 50
+_PARTING_SECONDS: Final = 1.0
 _REMEMBERED: Final = 1000
 _LOST: Final = "the connection to the bus was lost"  # where and why: in the log
 
@@ -355,18 +357,119 @@ class Connection(Client):
     def _should_be_connecting(self) -> bool:
         return not self.up and bool(self.options["allow_reconnect"])
 
+    # -- moving to another server -------------------------------------------------
+
     async def _leave_lame_duck(self) -> None:
-        """Move to another server once nothing is awaited, or after 5 s."""
-        if len(self._server_pool) == 1:
+        """Move to another server, with two links for a moment, so that nothing is lost."""
+        duck = self._current_server
+        others = [server for server in self._server_pool if server is not duck]
+        if not others:
             _log.warning("NATS at %s is about to stop; no other known", self._where())
             return
         _log.warning("NATS at %s is about to stop; leaving it", self._where())
+        if self._is_fast:
+            for server in others:
+                if await self._move(server) or self._current_server is not duck:
+                    return
+        await self._leave_with_a_gap()
+
+    async def _leave_with_a_gap(self) -> None:
+        """Move to another server once nothing is awaited, or after 5 s."""
         for _ in range(_LAME_DUCK_STEPS):
             if not self.asks:
                 break
             await asyncio.sleep(_LAME_DUCK_STEP)
         self._out.write()
         await self.force_reconnect()
+
+    async def _move(self, server: Srv) -> bool:
+        """Go over to `server` with everything; False if that did not succeed."""
+        scout = _Scout(self._options, lambda _: None)
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                link = await scout.reach(f"{server.uri.scheme}://{server.uri.netloc}")
+                await self._change_links(link, scout, server)
+        except (OSError, errors.Error, KitError, RuntimeError) as error:
+            _log.debug("cannot move to %s: %s", server.uri.netloc, _text(error))
+            scout.abandon(self._transport)
+            self._parser.deliver_to(self.inbound.deliver)
+            return False
+        return True
+
+    async def _change_links(self, new: Link, scout: Client, server: Srv) -> None:
+        """Subscribe at the new link, then write there, then leave the old one."""
+        old, parser = self._transport, self._parser
+        assert isinstance(old, Link)  # noqa: S101  # _select_next_server
+        known = set(self._subs)
+        queued = {sid for sid in known if self._subs[sid]._queue}  # noqa: SLF001
+        overlap = Overlap(self.inbound.deliver, queued)
+        # Before the new link is in use: only its PONG counts.
+        arriving = Parting(new, [])
+        fresh = Parser(overlap.new, arriving.control)
+        new.read_with(fresh.feed, arriving.lost)
+        parser.deliver_to(overlap.old)
+        await arriving.ask(b"".join(self._subscriptions()))
+        if old is not self._transport or not self.up or new.wire.is_closing():
+            raise ConnectionResetError
+        # From here on the new link is ours; the old one is read until it has nothing left.
+        leaving, self._pongs = Parting(old, self._pongs), []
+        self._pings_outstanding = 0
+        self._out.write()
+        held = Held()
+        self._out.attach(cast("asyncio.WriteTransport", held))
+        self._transport, self._parser = new, fresh
+        self._current_server, self._server_info = server, scout._server_info  # noqa: SLF001
+        self._max_payload = scout.max_payload
+        parser.control_with(leaving.control)
+        old.feed_with(parser.feed, leaving.lost)
+        self._read_from(new, fresh)
+        self._catch_up(known)
+        self._spawn(self._part(old, leaving, held, known))
+        _log.info("moved to NATS at %s", self._where())
+
+    def _read_from(self, new: Link, fresh: Parser) -> None:
+        fresh.control_with(self._control)
+        self._soon.feed_with(fresh.feed)
+        new.feed_with(self._soon.feed, lambda error: self._on_lost(new, error))
+
+    def _catch_up(self, known: set[int]) -> None:
+        """Tell the new server of the subscriptions that came and went meanwhile."""
+        for sid in known - set(self._subs):
+            self._out.put(b"UNSUB %d\r\n" % sid)
+        for sid in set(self._subs) - known:
+            sub = self._subs[sid]
+            queue = sub._queue or ""  # noqa: SLF001
+            self._out.put(f"SUB {sub.subject} {queue} {sid}\r\n".encode())
+
+    async def _part(
+        self, old: Link, leaving: Parting, held: Held, known: set[int]
+    ) -> None:
+        """Write again when the old server has all that it was told; leave it in a while."""
+        fresh = self._parser
+        try:
+            await self._write_again(leaving, held)
+            # By then every server of the cluster knows the new subscriptions.
+            await asyncio.sleep(_PARTING_SECONDS)
+            await _briefly(leaving.ask(b"".join(b"UNSUB %d\r\n" % s for s in known)))
+        except RuntimeError:  # uvloop's, of a transport that is closed
+            _log.debug("a link to NATS ended before it was left")
+        finally:
+            leaving.lost()
+            old.abort()
+        # And by then the new link has brought the copies of what the old one brought.
+        await asyncio.sleep(_PARTING_SECONDS)
+        fresh.deliver_to(self.inbound.deliver)
+
+    async def _write_again(self, leaving: Parting, held: Held) -> None:
+        """Write to the new link, once the old server has all that it was told."""
+        new = self._transport
+        assert isinstance(new, Link)  # noqa: S101  # `_change_links`
+        await _briefly(leaving.ask())
+        wire: object = self._out.wire
+        if wire is held:  # else the new link is lost already
+            self._out.attach(new.wire)
+            for chunk in held.chunks:
+                new.wire.write(chunk)
 
     async def shut(self, reason: str) -> None:
         """Write what is buffered, fail the waits, let go; in about 2 s, no errors."""
@@ -579,6 +682,32 @@ class Connection(Client):
         task = self._loop.create_task(work)
         self._background.add(task)  # the loop itself holds a task only weakly
         task.add_done_callback(self._background.discard)
+
+
+class _Scout(Connection):
+    """Reaches another server, and gives its link away."""
+
+    async def reach(self, server: str) -> Link:
+        """Return a link to `server` after the handshake, with nothing read from it."""
+        await self._connect(server)
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None:
+                task.cancel()
+        assert isinstance(self._transport, Link)  # noqa: S101  # _select_next_server
+        return self._transport
+
+    async def _read_loop(self) -> None:
+        """Leave what comes to the one who gets the link."""
+
+    def abandon(self, taken: object) -> None:
+        """Close the link, unless it is the one that was `taken`."""
+        if self._transport is not taken:
+            self._drop_link()
+
+
+async def _briefly(future: asyncio.Future[bool]) -> None:
+    """Wait for `future`, a second at most."""
+    await asyncio.wait([future], timeout=CLOSE_SECONDS)
 
 
 def _text(error: BaseException) -> str:

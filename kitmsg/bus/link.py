@@ -25,6 +25,8 @@ CLOSE_SECONDS: Final = 1.0
 class Link(TcpTransport):
     """A socket whose end never takes long, even when the other side is silent."""
 
+    _reader: Reader | None = None
+
     async def connect_tls(self, *args: Any, **kwargs: Any) -> None:
         """Encrypt, and give the reader its flow control back.
 
@@ -51,9 +53,19 @@ class Link(TcpTransport):
         buffered = bytes(buffer)
         buffer.clear()
         transport = cast("asyncio.Transport", self.wire)
-        Reader(feed, behind, on_lost).take_over(transport, buffered)
+        self._reader = Reader(feed, behind, on_lost)
+        self._reader.take_over(transport, buffered)
         if reader.at_eof():
             on_lost(None)
+
+    def feed_with(
+        self,
+        feed: Callable[[bytes], None],
+        on_lost: Callable[[Exception | None], None],
+    ) -> None:
+        """Change what `read_with` has set."""
+        assert self._reader is not None  # noqa: S101  # `read_with` comes first
+        self._reader.feed_with(feed, on_lost)
 
     async def wait_closed(self) -> None:
         """Wait a second for what is buffered to leave, then let go."""

@@ -52,6 +52,15 @@ class Reader(asyncio.Protocol):
             self.data_received(buffered)
         transport.resume_reading()  # the stream reader may have held it back
 
+    def feed_with(
+        self,
+        feed: Callable[[bytes], None],
+        on_lost: Callable[[Exception | None], None],
+    ) -> None:
+        """Feed somebody else from now on, unless the connection is lost."""
+        if self._on_lost is not None:
+            self._feed, self._on_lost = feed, on_lost
+
     # A loop may read a megabyte before anybody else has a turn.  What came first is to be
     # worked on meanwhile, or mailboxes fill up that are not slow at all.  So: one gulp,
     # then everybody else, then the next.

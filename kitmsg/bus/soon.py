@@ -48,6 +48,10 @@ class Soon:
         self._due: list[Callable[[], object]] = []
         self.reads = 0
 
+    def feed_with(self, feed: Callable[[bytes], None]) -> None:
+        """Hand chunks over with another function from now on; not during a read."""
+        self._feed = feed
+
     def call(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, soon; it steps no task while another one runs."""
         if self.is_reading:

@@ -67,6 +67,16 @@ class Parser:
         self._held_bytes = 0
         self._needed = 0  # bytes that must be held before parsing can go on
 
+    def deliver_to(
+        self, deliver: Callable[[int, bytes, bytes, bytes, bytes], None]
+    ) -> None:
+        """Give messages to another function from the next chunk on."""
+        self._deliver = deliver
+
+    def control_with(self, control: Callable[[bytes], None]) -> None:
+        """Give the other lines to another function."""
+        self._control = control
+
     def reset(self) -> None:
         """Forget what is incomplete: a new connection starts."""
         self._held = []

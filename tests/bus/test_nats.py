@@ -6,8 +6,6 @@ What it promises while all is well is in `test_contract`.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import ssl
 import sys
@@ -242,21 +240,6 @@ async def test_a_dead_reconnection_is_restarted(
     task.cancel()
     server.restart()
     await changes.until(False, True)
-
-
-async def test_leaves_a_lame_duck(server: EmbeddedServer) -> None:
-    """A server that is about to stop is left for another one of the pool."""
-    with EmbeddedServer(jetstream=False) as other:
-        bus = await NatsBus.connect(server.url)
-        bus.client.set_server_pool([server.url, other.url])
-        changes = Changes(bus)
-        os.kill(server.pid, signal.SIGUSR2)
-        await changes.until(False, True)
-        url = bus.client.connected_url
-        assert url is not None
-        assert url.netloc == address(other)
-        await bus.close()
-        server.kill()
 
 
 async def test_can_be_told_not_to_reconnect(server: EmbeddedServer) -> None:
