@@ -60,6 +60,7 @@ __all__ = [
     "is_reply_name",
     "milliseconds",
     "plain_headers",
+    "reply_fields",
     "schema_subject",
     "schemas_subject",
     "timeout_ms",
@@ -110,7 +111,15 @@ _OWN: Final = frozenset(
     {
         *(name.lower() for name in (*TRACE, AUTHORIZATION)),
         *("connection", "date", "description", "host", "keep-alive", "server"),
-        *("status", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
+        *(
+            "status",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "x-content-type-options",
+            "x-request-id",
+        ),
     }
 )
 
@@ -125,6 +134,17 @@ def is_reply_name(name: str) -> bool:
         and not name.startswith(_OWN_STARTS)
         and bool(_TOKEN.fullmatch(name))
     )
+
+
+def reply_fields(message: Message) -> dict[str, str]:
+    """Return the headers of a reply that its handler set, by name in lower case."""
+    if not message.header_block:
+        return {}
+    return {
+        name: value
+        for name, value in message.headers.items()
+        if is_reply_name(name) and value.isascii() and value.isprintable()
+    }
 
 
 # -- subjects
