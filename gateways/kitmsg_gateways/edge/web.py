@@ -8,7 +8,7 @@ import difflib
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from kitmsg.errors import NotFound
+from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg_gateways.edge.asgi import Connections, Guard
 from kitmsg_gateways.edge.auth import Auth
 from kitmsg_gateways.edge.calls import Callers
@@ -97,6 +97,19 @@ class WebGateway(SocketGateway[W, T]):
         self._guard = Guard(self._app, options, self._auth, self.health, self.path)
         self._http = Connections(self._guard, options, self.metrics, self.exposed)
 
+    @classmethod
+    def check(cls, options: W) -> None:  # noqa: D102
+        Auth(options, "")
+        super().check(options)
+
+    @staticmethod
+    def listen(options: W) -> list[socket.socket]:  # noqa: D102
+        if options.stdio:
+            raise FailedPrecondition(
+                "stdio: it is served by one process; leave out --health and --workers"
+            )
+        return SocketGateway.listen(options)
+
     @property
     def url(self) -> str:
         """Where it is, such as ``https://127.0.0.1:8084/mcp``, or ``stdio``."""
@@ -139,13 +152,6 @@ class WebGateway(SocketGateway[W, T]):
 
     def _finish(self) -> None:
         """Have long responses end: no more calls come."""
-
-    def _warn(self, refused: Iterable[str], before: Iterable[str]) -> None:
-        """Log what is refused now and was not before."""
-        said = set(before)
-        for sentence in refused:
-            if sentence not in said:
-                self._log.warning("%s", sentence)
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` beside everything else."""
