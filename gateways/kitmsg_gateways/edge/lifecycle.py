@@ -18,10 +18,9 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
-from kitmsg_gateways.edge.health import Health
+from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
-from kitmsg_gateways.edge.page import MetricsPage
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
 from kitmsg_gateways.edge.metrics import UNKNOWN
-from kitmsg_gateways.edge.running import Running
 from kitmsg_gateways.edge.turns import Turns
 from kitmsg_gateways.edge.weboptions import WebOptions
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -33,13 +33,52 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.lifecycle import Part
 
-__all__ = ["WebGateway", "quieten"]
+__all__ = ["Running", "WebGateway", "quieten"]
 
 _SHOWN: Final = 128
 _ANSWER_SECONDS: Final = 3.0  # for answers that are on their way at the end
 
 W = TypeVar("W", bound=WebOptions)
 T = TypeVar("T")
+
+
+_STOP_SECONDS: Final = 5.0
+
+
+class Running:
+    """A context that is open from `start` to `stop`.
+
+    Args:
+        enter: Makes it.
+    """
+
+    def __init__(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._enter = enter
+        self._is_over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Enter the context; raises what that raises."""
+        is_open = asyncio.Event()
+        self._task = asyncio.create_task(self._run(is_open))
+        opened = asyncio.create_task(is_open.wait())
+        await asyncio.wait({self._task, opened}, return_when="FIRST_COMPLETED")
+        opened.cancel()
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Leave the context; what does not end in five seconds is cancelled."""
+        self._is_over.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_STOP_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, is_open: asyncio.Event) -> None:
+        async with self._enter():
+            is_open.set()
+            await self._is_over.wait()
 
 
 class WebGateway(SocketGateway[W, T]):

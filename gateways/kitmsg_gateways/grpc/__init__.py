@@ -2,7 +2,6 @@
 
     options.py    `GatewayOptions`, beside what all doors have
     server.py     `GatewayServer`: gRPC's own server on the edge's lifecycle
-    ports.py      the port, which gRPC's core opens
     methods.py    methods that are served, and the table of them
     sources.py    where they come from: the schemas on the bus, a .proto of the user's
     bind.py       a method of that .proto bound to a live endpoint
@@ -13,14 +12,13 @@
     convert.py    messages to plain values and back, out of:
     decode.py       messages to values
     encode.py       values to messages
-    values.py       values of one kind each
-    times.py        Timestamp and Duration, for a .proto that has them
+    values.py       values of one kind each, Timestamp and Duration too
     call.py       one call: over the bus and back, streams too
     metadata.py   what crosses beside the request: headers, deadline, request id
     status.py     errors as statuses with details, and back
     health.py     grpc.health.v1
     reflection.py server reflection, v1 and v1alpha
-    tls.py        certificates for gRPC's core
+    tls.py        the port and the certificates of gRPC's core
     upstream/     the other direction: a gRPC service elsewhere, served on the bus
 
 ::

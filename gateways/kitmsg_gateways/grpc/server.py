@@ -25,10 +25,9 @@ from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.methods import Handler, Source, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
-from kitmsg_gateways.grpc.ports import check_free, listen
 from kitmsg_gateways.grpc.reflection import Reflection
 from kitmsg_gateways.grpc.sources import GeneratedSource, UserSource
-from kitmsg_gateways.grpc.tls import GrpcTls
+from kitmsg_gateways.grpc.tls import GrpcTls, check_free, listen
 
 if TYPE_CHECKING:
     import contextlib

@@ -18,7 +18,7 @@ from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
 from kitmsg_gateways.thrift.methods import Source, Table
 from kitmsg_gateways.thrift.options import GatewayOptions
-from kitmsg_gateways.thrift.protocol import Limits
+from kitmsg_gateways.thrift.protocol.base import Limits
 from kitmsg_gateways.thrift.protocol.framing import Inbox
 from kitmsg_gateways.thrift.sources import GeneratedSource, UserSource
 
