@@ -15,16 +15,15 @@ from kitmsg import loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
-from kitmsg.service import Kit
 from kitmsg.worker import logs
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
 
-__all__ = ["bus_of", "main", "run"]
+__all__ = ["main", "run"]
 
 
 class _Server(Protocol):
@@ -35,11 +34,6 @@ class _Server(Protocol):
 
 
 S = TypeVar("S", bound=_Server)
-
-
-def bus_of(kit_or_bus: Kit | Bus) -> Bus:
-    """Return the bus of a kit, or the bus itself."""
-    return kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
 
 
 async def run(

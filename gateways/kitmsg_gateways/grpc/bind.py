@@ -25,7 +25,7 @@ from kitmsg.idl.binding import (
 from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
 from kitmsg.idl.naming import fold
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
-from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
+from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,8 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import DECODERS
-from kitmsg_gateways.grpc.values import Misfit, decode_any, located
+from kitmsg_gateways.grpc.values import DECODERS, Misfit, decode_any, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import ENCODERS
 from kitmsg_gateways.grpc.values import (
+    ENCODERS,
     Misfit,
     encode_any,
     encode_bytes,

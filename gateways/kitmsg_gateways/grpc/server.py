@@ -17,15 +17,17 @@ import grpc.aio
 
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
+from kitmsg.idl.numbers import warn_apart
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
+from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.methods import Handler, Source, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
-from kitmsg_gateways.grpc.ports import check_free
 from kitmsg_gateways.grpc.reflection import Reflection
-from kitmsg_gateways.grpc.tls import GrpcTls
+from kitmsg_gateways.grpc.sources import GeneratedSource, UserSource
+from kitmsg_gateways.grpc.tls import GrpcTls, check_free, listen
 
 if TYPE_CHECKING:
     import contextlib
@@ -83,13 +85,22 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self._port = 0  # until it is bound
         self._server: grpc.aio.Server | None = None
 
-    @property
-    def port(self) -> int:
-        """The port it listens on.
+    @classmethod
+    def check(cls, options: GatewayOptions) -> None:  # noqa: D102
+        Forwarding(options)
+        choose_source(options)
+        super().check(options)
+        if not options.proto:
+            warn_apart(options.workers, options.lock)
 
-        Raises:
-            FailedPrecondition: It is not started.
-        """
+    @classmethod
+    def make_tls(cls, options: GatewayOptions) -> GrpcTls:  # noqa: D102
+        return GrpcTls(options)
+
+    listen = staticmethod(listen)
+
+    @property
+    def port(self) -> int:  # noqa: D102
         if not self._port:
             raise FailedPrecondition("the gateway is not started")
         return self._port
@@ -132,9 +143,6 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         await self._server.stop(self.options.drain_timeout)
         self._port = 0
 
-    def _make_tls(self) -> GrpcTls:
-        return GrpcTls(self.options)
-
     def _build(self, found: Catalog) -> Table:
         return self._source.table(found)
 
@@ -157,9 +165,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self._known.update(self.table.services, self.table.services.values())
         self._reflection.show(self.table.services, self.table.files)
         self._checks.changed()
-        for sentence in self.table.refused:
-            if sentence not in before.refused:
-                self._log.warning("%s", sentence)
+        self._warn(self.table.refused, before.refused)
 
     def _missing(self, path: str) -> KitError:
         """Return the error of a call to what is not served."""
@@ -191,13 +197,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 
 def choose_source(options: GatewayOptions) -> Source:
     """Return what is served: the user's .proto, or what the schemas say."""
-    if options.proto:
-        from kitmsg_gateways.grpc.sources import UserSource
-
-        return UserSource(options)
-    from kitmsg_gateways.grpc.sources import GeneratedSource
-
-    return GeneratedSource(options)
+    return UserSource(options) if options.proto else GeneratedSource(options)
 
 
 def _channel_options(options: GatewayOptions) -> list[tuple[str, int]]:

@@ -9,6 +9,8 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kitmsg.codec import refusal
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = [
+    "DECODERS",
+    "DURATION",
+    "ENCODERS",
+    "TIMESTAMP",
     "Misfit",
     "decode_any",
     "encode_any",
@@ -152,3 +158,63 @@ def spell(value: Any) -> str:
     """Return the name of a value's type in JSON."""
     names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+TIMESTAMP: Final = "google.protobuf.Timestamp"
+DURATION: Final = "google.protobuf.Duration"
+_BILLION: Final = 10**9
+
+
+def decode_timestamp(message: Any) -> str:
+    """Return a timestamp as RFC 3339 text."""
+    try:
+        return str(message.ToJsonString())
+    except (ValueError, OverflowError):
+        raise Misfit("is no time between the years 1 and 9999") from None
+
+
+def encode_timestamp(value: Any) -> dict[str, int]:
+    """Return the fields of the timestamp that a time with a zone is."""
+    if not isinstance(value, datetime.datetime):
+        value = _converted(value, datetime.datetime, "RFC 3339 text with a zone")
+    if value.tzinfo is None:
+        raise Misfit("expected a time with a zone")
+    made = Timestamp()
+    made.FromDatetime(value.astimezone(datetime.UTC))
+    return {"seconds": made.seconds, "nanos": made.nanos}
+
+
+def decode_duration(message: Any) -> str:
+    """Return a duration as ISO 8601 text."""
+    total = message.seconds * _BILLION + message.nanos
+    seconds, nanos = divmod(abs(total), _BILLION)
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{'-' if total < 0 else ''}PT{seconds}{fraction}S"
+
+
+def encode_duration(value: Any) -> dict[str, int]:
+    """Return the fields of a duration."""
+    if not isinstance(value, datetime.timedelta):
+        value = _converted(value, datetime.timedelta, "ISO 8601 text")
+    made = Duration()
+    made.FromTimedelta(value)
+    return {"seconds": made.seconds, "nanos": made.nanos}
+
+
+def _converted(value: Any, type_: type[Any], wanted: str) -> Any:
+    if not isinstance(value, str):
+        raise Misfit(f"expected {wanted}, got {spell(value)}")
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        raise Misfit(f"expected {wanted}, got {value[:40]!r}") from None
+
+
+DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: decode_timestamp,
+    DURATION: decode_duration,
+}
+ENCODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: encode_timestamp,
+    DURATION: encode_duration,
+}

@@ -28,7 +28,7 @@ from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.thrift.encode import UNFIT
-from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind
+from kitmsg_gateways.thrift.protocol.base import FAILURE, Begin, Kind
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
 
 __all__ = ["Calls", "failure"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kitmsg.errors import InvalidArgument, KitError
 from kitmsg_gateways.thrift.methods import SEPARATOR
-from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
+from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed, skip
 from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.call import Calls
     from kitmsg_gateways.thrift.methods import Served, Table
     from kitmsg_gateways.thrift.options import GatewayOptions
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.protocol.framing import Inbox
 
 __all__ = ["Connection", "Door"]

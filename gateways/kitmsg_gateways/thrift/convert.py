@@ -32,7 +32,7 @@ from kitmsg_gateways.thrift.model import (
     ThriftType,
     Wire,
 )
-from kitmsg_gateways.thrift.protocol import later
+from kitmsg_gateways.thrift.protocol.base import later
 
 if TYPE_CHECKING:
     from kitmsg.idl import model as idl_model

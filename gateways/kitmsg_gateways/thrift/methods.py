@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg_gateways.thrift.bind import bind
-from kitmsg_gateways.thrift.protocol import Limits, protocols
+from kitmsg_gateways.thrift.protocol import protocols
+from kitmsg_gateways.thrift.protocol.base import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from kitmsg.idl import model as idl_model
     from kitmsg_gateways.thrift.bind import Binding
     from kitmsg_gateways.thrift.model import Method
-    from kitmsg_gateways.thrift.protocol import Reader, ThriftProtocol, Writer
+    from kitmsg_gateways.thrift.protocol.base import Reader, ThriftProtocol, Writer
 
 __all__ = ["SEPARATOR", "Served", "Source", "Table", "serve_method"]
 

@@ -190,7 +190,7 @@ async def test_what_is_missing_is_named_with_its_extra(
         ({"compression": "zip"}, "compression must be one of"),
         ({"tls_key": "a"}, "tls_key needs tls_cert"),
         ({"tls_client_ca": "a"}, "needs tls_cert"),
-        ({"map": ("a=b",)}, "give it too"),
+        ({"map": ("a=b",)}, "map needs proto"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: Any, text: str) -> None:

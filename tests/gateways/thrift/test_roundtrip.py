@@ -20,7 +20,7 @@ from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.generate import generate
 from kitmsg_gateways.thrift.load import parse
 from kitmsg_gateways.thrift.methods import serve_method
-from kitmsg_gateways.thrift.protocol import Cursor, Limits, skip
+from kitmsg_gateways.thrift.protocol.base import Cursor, Limits, skip
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 from tests.anytypes import Case, bytes_of, cases

@@ -726,7 +726,7 @@ async def test_metrics_tell_of_calls_and_connections(hub, start):
         ({"timeout": 0}, "timeout must be positive"),
         ({"tls_key": "x"}, "tls_key needs tls_cert"),
         ({"tls_client_ca": "x"}, "tls_client_ca needs tls_cert"),
-        ({"map": ("A=b",)}, "map and thrift_path are about your own .thrift"),
+        ({"map": ("A=b",)}, "map needs thrift"),
     ],
 )
 def test_options_that_do_not_fit_are_said(options, sentence):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.grpc.upstream.call import GrpcMethod, GrpcRequest
     from kitmsg_gateways.grpc.upstream.options import UpstreamOptions
-    from kitmsg_gateways.upstream.outgoing import Outgoing
+    from kitmsg_gateways.upstream.client import Outgoing
 
 __all__ = ["GrpcClient", "GrpcReplies"]
 

@@ -75,9 +75,9 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
         endpoints: Endpoints,
         hooks: Hooks[HttpRequest, HttpReply],
     ) -> Offered[HttpRequest, HttpReply]:
-        from kitmsg_gateways.http import need_aiohttp
+        from kitmsg_gateways.http import package
 
-        need_aiohttp()
+        package.load()
         from kitmsg_gateways.http.upstream.client import HttpClient
         from kitmsg_gateways.http.upstream.describe import read_document
         from kitmsg_gateways.http.upstream.offer import offers

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.call import HttpMethod
     from kitmsg_gateways.http.upstream.operation import HttpRequest
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
-    from kitmsg_gateways.upstream.outgoing import Outgoing
+    from kitmsg_gateways.upstream.client import Outgoing
 
 __all__ = ["HttpClient", "HttpReplies"]
 
