@@ -246,7 +246,8 @@ class _Methods:
             (found,) = several
         if found is None:
             known = [f"{one.service}.{one.name}" for one in several]
-            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], self._full, n=1)
+            names = [*self._full, *(() if service else self._bare)]
+            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], names, n=1)
             raise _not_found(method, known or near)
         if found.stream:
             raise RpcError(
