@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
 from kitmsg.errors import DataLoss, Unknown
+from kitmsg_gateways.edge.answers import DECODERS, ENCODERS
 from kitmsg_gateways.grpc.convert import Misfit, reply_error, request_error
 from kitmsg_gateways.grpc.status import Failure
 
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.layout import Layout, Rpc
 
 __all__ = ["Handler", "Method", "Recode", "Source", "Table", "Typed", "make_method"]
-
-_packs: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
-_unpacks: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
 
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
 
@@ -126,8 +116,8 @@ class _Coders:
 
     def __init__(self, codec: Codec, wire: str) -> None:
         self._codec = codec
-        self._pack = _packs[codec.name]
-        self._unpack = _unpacks[codec.name]
+        self._pack = ENCODERS[codec.name]
+        self._unpack = DECODERS[codec.name]
         self._is_gokit = wire == "gokit"
 
     def decoder(self, converter: Converter) -> Recode:
