@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
 from kitmsg.errors import DataLoss, Unknown
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
     from google.protobuf.message import Message
 
-    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.errors import KitError
     from kitmsg_gateways.grpc.convert import Converter, Converters
     from kitmsg_gateways.grpc.layout import Layout, Rpc
 
-__all__ = ["Handler", "Method", "Recode", "Source", "Table", "Typed", "make_method"]
+__all__ = ["Handler", "Method", "Recode", "Table", "Typed", "make_method"]
 
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
 
@@ -96,14 +96,6 @@ class Table:
     files: list[FileDescriptorProto] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-
-
-class Source(Protocol):
-    """Makes routing tables: of the schemas on the bus, or of a .proto of the user's own."""
-
-    def table(self, catalog: Catalog) -> Table:
-        """Return the routing table for the endpoints in `catalog` now."""
-        ...
 
 
 class _Coders:
