@@ -12,23 +12,23 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.service import Kit
 from kitmsg_gateways.edge.options import EdgeOptions
 
-__all__ = ["Package"]
+__all__ = ["Package", "Server"]
 
 O = TypeVar("O", bound=EdgeOptions)  # noqa: E741  # options
 
 
 class Server(Protocol):
-    """A gateway's server, as `Gateway` is."""
+    """A gateway's server, as `Gateway` is."""  # each part is documented there
 
     @property
-    def url(self) -> str: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    def reload(self) -> None: ...
+    def url(self) -> str: ...  # noqa: D102
+    async def start(self) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
+    def reload(self) -> None: ...  # noqa: D102
     @classmethod
-    def check(cls, options: Any) -> None: ...
+    def check(cls, options: Any) -> None: ...  # noqa: D102
     @staticmethod
-    def listen(options: Any) -> list[socket]: ...
+    def listen(options: Any) -> list[socket]: ...  # noqa: D102
 
 
 S = TypeVar("S", bound=Server)

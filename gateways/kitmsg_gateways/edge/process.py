@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kitmsg
 from kitmsg import loops
@@ -22,18 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from kitmsg.service import Kit
+    from kitmsg_gateways.edge.package import Server
 
 __all__ = ["main", "run"]
 
 
-class _Server(Protocol):
-    @property
-    def url(self) -> str: ...
-    def reload(self) -> None: ...
-    async def stop(self) -> None: ...
-
-
-S = TypeVar("S", bound=_Server)
+S = TypeVar("S", bound="Server")
 
 
 async def run(
@@ -102,7 +96,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(server: _Server) -> None:
+def _say(server: Server) -> None:
     print(server.url, flush=True)  # noqa: T201  # a command's own word
 
 

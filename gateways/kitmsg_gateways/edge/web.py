@@ -87,20 +87,13 @@ class WebGateway(SocketGateway[W, T]):
     With the option ``stdio`` it serves the process that started it instead, over standard
     input and output, in the context that `_lasting` returns.
 
-    Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        table: What is served until the bus was looked at.
-        sockets: As in `Gateway`.
+    Args, beside those of `Gateway`:
         realm: What credentials are for.
 
     Attributes:
         callers: Its calls over the bus.
         turns: Those that run.
         ended: Set when the client over standard input has gone.
-
-    Raises:
-        KitError: An option does not fit, or a file cannot be used.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("http/1.1",)

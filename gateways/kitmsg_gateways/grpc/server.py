@@ -18,12 +18,12 @@ import grpc.aio
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg.idl.numbers import warn_apart
-from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.catalogue import Source, unavailable
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
 from kitmsg_gateways.grpc.metadata import Forwarding
-from kitmsg_gateways.grpc.methods import Handler, Source, Table
+from kitmsg_gateways.grpc.methods import Handler, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
 from kitmsg_gateways.grpc.reflection import Reflection
 from kitmsg_gateways.grpc.sources import GeneratedSource, UserSource
@@ -44,17 +44,10 @@ _COMPRESSIONS: Final = {
 
 
 class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is untyped
-    """One gRPC gateway on a bus, which it does not close.
+    """One gRPC gateway on a bus; arguments and errors as `Gateway`.
 
     Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        source: What is served of it; by default as `options` say.
-        sockets: What `listen` returned: listen where they are bound, beside others.
-
-    Raises:
-        ValueError: An option does not fit.
-        KitError: A file that an option names cannot be used.
+        source: What is served of the bus; by default as the options say.
     """
 
     kind: ClassVar[str] = "grpc"
@@ -64,7 +57,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
-        source: Source | None = None,
+        source: Source[Table] | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         options = options or GatewayOptions()
@@ -195,7 +188,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         return False if service in self._known else None
 
 
-def choose_source(options: GatewayOptions) -> Source:
+def choose_source(options: GatewayOptions) -> Source[Table]:
     """Return what is served: the user's .proto, or what the schemas say."""
     return UserSource(options) if options.proto else GeneratedSource(options)
 

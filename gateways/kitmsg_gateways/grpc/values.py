@@ -1,4 +1,4 @@
-"""Plain values of one kind each, and the error of one that does not fit."""
+"""Plain values of one kind each, those of messages, and the error of one that does not fit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import binascii
 import datetime
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,12 +17,18 @@ from kitmsg.codec import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from kitmsg_gateways.grpc.layout import Layout, Message
+
+    Convert: TypeAlias = Callable[[Any], Any]
 
 __all__ = [
     "DECODERS",
     "DURATION",
     "ENCODERS",
     "TIMESTAMP",
+    "Coders",
     "Misfit",
     "decode_any",
     "encode_any",
@@ -29,6 +36,7 @@ __all__ = [
     "encode_text",
     "key_text",
     "located",
+    "position",
     "spell",
 ]
 
@@ -58,6 +66,48 @@ class Misfit(ValueError):
         """Return it as seen from one level up; `step` is a key, or ``[2]``."""
         dot = "." if self.path and not self.path.startswith("[") else ""
         return Misfit(self.problem, f"{step}{dot}{self.path}")
+
+
+class Coders(ABC):
+    """Functions of one direction for the messages of a layout, made when first asked for.
+
+    Args:
+        layout: The messages.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._made: dict[str, Convert] = {}
+
+    def of(self, name: str) -> Convert:
+        """Return the function of a message; it raises `Misfit`.
+
+        Raises:
+            KeyError: There is no such message.
+        """
+        if name not in self._made:
+            self._made[name] = self._make(self._layout.messages[name])
+        return self._made[name]
+
+    @abstractmethod
+    def _make(self, message: Message) -> Convert: ...
+
+    def _late(self, name: str) -> Convert:
+        """Return a call of the function of a message, which may be in the making."""
+        made: Convert | None = None
+
+        def convert(value: Any) -> Any:
+            nonlocal made
+            if made is None:
+                made = self.of(name)
+            return made(value)
+
+        return convert
+
+
+def position(key: str) -> int:
+    """Return the position of an array's item, of its key ``item_1``."""
+    return int(key.rpartition("_")[2]) - 1
 
 
 def located(convert: Callable[[Any], Any], items: Iterable[Any]) -> Misfit:

@@ -34,20 +34,11 @@ _CANCEL_SECONDS: Final = 0.01
 
 
 class GatewayServer(SocketGateway[GatewayOptions, Table]):
-    """One HTTP gateway on a bus, which it does not close.
-
-    Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        sockets: Sockets that other processes take connections from too, instead of its
-            own; they are closed at the end.
+    """One HTTP gateway on a bus; arguments and errors as `Gateway`.
 
     Attributes:
         api: Answers requests.
         web: The connections that are open.
-
-    Raises:
-        KitError: An option does not fit, or a file cannot be used.
     """
 
     kind: ClassVar[str] = "http"

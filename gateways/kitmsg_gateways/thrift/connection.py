@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.protocol.framing import Inbox
 
-__all__ = ["Connection", "Door"]
+__all__ = ["Connection"]
 
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
@@ -34,43 +34,18 @@ _CALLS: Final = frozenset({Kind.CALL, Kind.ONEWAY})
 
 
 class Door(Protocol):
-    """The gateway of a connection."""
+    """The gateway of a connection; `GatewayServer` says more."""
+
+    metrics: Metrics
+    calls: Calls
+    options: GatewayOptions
 
     @property
-    def options(self) -> GatewayOptions:
-        """Limits and times."""
-        ...
-
-    @property
-    def table(self) -> Table:
-        """The routing table of now."""
-        ...
-
-    @property
-    def calls(self) -> Calls:
-        """Answers calls."""
-        ...
-
-    @property
-    def metrics(self) -> Metrics:
-        """Counts what is closed."""
-        ...
-
-    def inbox(self) -> Inbox:
-        """Return what reads the bytes of a new connection."""
-        ...
-
-    def missing(self, name: bytes, /) -> KitError:
-        """Return the error of a call to what is not served."""
-        ...
-
-    def joined(self, connection: Connection, /) -> None:
-        """Note a new connection."""
-        ...
-
-    def left(self, connection: Connection, /) -> None:
-        """Note that a connection has ended."""
-        ...
+    def table(self) -> Table: ...
+    def inbox(self) -> Inbox: ...
+    def missing(self, name: bytes, /) -> KitError: ...
+    def joined(self, connection: Connection, /) -> None: ...
+    def left(self, connection: Connection, /) -> None: ...
 
 
 class _Slot:

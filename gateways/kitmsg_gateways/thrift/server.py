@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg.idl.numbers import warn_apart
-from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.catalogue import Source, unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.methods import Source, Table
+from kitmsg_gateways.thrift.methods import Table
 from kitmsg_gateways.thrift.options import GatewayOptions
 from kitmsg_gateways.thrift.protocol.base import Limits
 from kitmsg_gateways.thrift.protocol.framing import Inbox
@@ -33,21 +33,14 @@ _SWEEPS: Final = 4  # in the shortest time that is watched for
 
 
 class GatewayServer(SocketGateway[GatewayOptions, Table]):
-    """One Thrift gateway on a bus, which it does not close.
+    """One Thrift gateway on a bus; arguments and errors as `Gateway`.
 
     Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        source: What is served of it; by default as `options` say.
-        sockets: What `listen` returned, shared with other processes.
+        source: What is served of the bus; by default as the options say.
 
     Attributes:
         calls: Answers calls.
         clients: The connections that are open.
-
-    Raises:
-        ValueError: An option does not fit.
-        KitError: A file that an option names cannot be used.
     """
 
     kind: ClassVar[str] = "thrift"
@@ -57,7 +50,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
-        source: Source | None = None,
+        source: Source[Table] | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         options = options or GatewayOptions()
@@ -178,7 +171,7 @@ def _hint(near: list[str], there: list[str]) -> str:
     return f"there is {', '.join(there)}" if there else "there is none at all"
 
 
-def make_source(options: GatewayOptions, limits: Limits) -> Source:
+def make_source(options: GatewayOptions, limits: Limits) -> Source[Table]:
     """Return what is served: the user's .thrift, or what the schemas say.
 
     Raises:

@@ -2,7 +2,7 @@
 
 base.py     the seam, limits, skipping
 binary.py   the binary protocol
-compact.py  the compact protocol; varint.py has its numbers
+compact.py  the compact protocol
 framing.py  bytes to messages: which protocol, framed or not
 """
 
