@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -21,7 +21,7 @@ from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.response import encode, is_simple
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.metrics import Metrics
@@ -32,6 +32,7 @@ __all__ = ["Connection", "Server"]
 _log = logging.getLogger("kitmsg_gateways.http")
 
 T = TypeVar("T")
+Handler: TypeAlias = "Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]"
 
 _BAD_REQUEST: Final = 400
 _HEADERS_TOO_LARGE: Final = 431
@@ -50,7 +51,7 @@ class Server(web.Server):
     """Makes our connections and requests instead of aiohttp's own."""
 
     def __init__(
-        self, handler: Any, options: GatewayOptions, limit: int, metrics: Metrics
+        self, handler: Handler, options: GatewayOptions, limit: int, metrics: Metrics
     ) -> None:
         # A client that goes away cancels its handler, and so the turn in the service.
         self._answer = handler
@@ -63,16 +64,10 @@ class Server(web.Server):
         self.limit = limit
         self.metrics = metrics
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            if isinstance(request, _OtherVersion):
-                return request.protocol.handle_error(request, _BAD_VERSION)
-            response: web.StreamResponse = await self._answer(request)
-            return response
-        finally:
-            connection = request.protocol
-            if isinstance(connection, Connection):
-                connection.expects_headers = True
+    def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        if type(request) is _OtherVersion:
+            return request.refusal()
+        return self._answer(request)
 
     def connection(self, place: Place) -> web.RequestHandler:
         """Return the protocol of a new connection."""
@@ -114,6 +109,10 @@ class Server(web.Server):
 
 class _OtherVersion(web.BaseRequest):
     """A request in a version of HTTP that is not spoken here, such as 0.9."""
+
+    async def refusal(self) -> web.StreamResponse:
+        """Return the answer to it."""
+        return self.protocol.handle_error(self, _BAD_VERSION)
 
 
 class Connection(RequestHandler):
@@ -179,6 +178,7 @@ class Connection(RequestHandler):
         start_time: float | None,
     ) -> tuple[web.StreamResponse, bool]:
         """Write an answer; a simple one in one go."""
+        self.expects_headers = True
         if not is_simple(resp, request) or not self.may_write_whole:
             return await self._sent(super().finish_response(request, resp, start_time))
         is_there = self.write_whole(request, resp, encode(resp))

@@ -21,7 +21,6 @@ _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
     for status in HTTPStatus
 }
-_WHOLE: Final = (Brief, web.Response)
 
 
 def is_simple(
@@ -29,15 +28,19 @@ def is_simple(
 ) -> TypeGuard[web.Response]:
     """Tell whether `encode` may write `response` to `request`; nobody has begun to."""
     return (
-        type(response) in _WHOLE
-        and type(response.body) is bytes  # type: ignore[attr-defined]
-        and response.keep_alive is None
-        and request.keep_alive
+        request.keep_alive
         and request.version == HttpVersion11
         and request.method != "HEAD"
-        and response.status in _LINES
-        # aiohttp would add one
-        and (type(response) is Brief or "Content-Type" in response.headers)
+        and response.keep_alive is None
+        and (
+            type(response) is Brief
+            or (
+                type(response) is web.Response
+                and type(response.body) is bytes
+                and response.status in _LINES
+                and "Content-Type" in response.headers  # aiohttp would add one
+            )
+        )
     )
 
 
@@ -48,8 +51,8 @@ def encode(response: web.Response) -> bytes:
         TypeError: The body is no bytes.
         ValueError: A header holds a line break, which would forge another.
     """
-    if type(response) is Brief and response.is_brief:
-        return response.encode()
+    if type(response) is Brief and "_headers" not in response.__dict__:
+        return response.encode()  # nobody has looked at the headers
     body = response.body
     if not isinstance(body, bytes):
         raise TypeError(f"the body must be bytes, not {type(body).__name__}")
