@@ -151,7 +151,7 @@ class RequestHandler(web.RequestHandler):
         Args:
             request: Whose response it is.
             response: Not begun.
-            data: All of it, as `kitmsg_gateways.http.response.encode` returns it.
+            data: All of it, as `kitmsg_gateways.http.connection.encode` returns it.
         """
         request._finish()  # as aiohttp's own does
         if self.transport is None or self.transport.is_closing():

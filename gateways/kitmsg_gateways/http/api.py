@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from kitmsg.codec import JSON, MSGPACK, RAW
-from kitmsg.errors import (
-    Code,
-    InvalidArgument,
-    KitError,
-)
+from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
+from kitmsg_gateways.http.body import (
+    Room,
+    arrived,
+    body_limit,
+    check_bodyless,
+    read_body,
+    too_large,
+)
 from kitmsg_gateways.http.call import (
     ask,
     asked_timeout,
@@ -59,7 +62,6 @@ _access: Final = AccessLog("http")
 _NOT_FOUND: Final = 404
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
-_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Api:
@@ -234,12 +236,7 @@ class Api:
                 here = await self.body(visit, is_kit=mounted.is_kit)
             data = here
         sent, data = _bound(match, query, codec, data, request)
-        fields = fields_of(
-            headers,
-            request_id=visit.id,
-            forward_authorization=self._options.forward_authorization,
-            principal=visit.principal,
-        )
+        fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
             self._callers, mounted, sent, data, seconds=left, fields=fields
@@ -291,11 +288,7 @@ def _bound(
 ) -> tuple[Codec, bytes]:
     """Return a request object as it goes to the service, and how it is encoded."""
     parameters = match.route.target.parameters
-    if request.method in _BODYLESS and data:
-        raise InvalidArgument(
-            f"{request.method} takes its parameters from path and query; this one"
-            " brought a body"
-        )
+    check_bodyless(request, data)
     if codec is RAW and not data and not parameters.takes_bytes:
         codec = JSON  # many clients say "bytes" when they send nothing
     if match.values or query or parameters.headers:

@@ -26,12 +26,13 @@ from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy, MultiMapping
+    from multidict import MultiMapping
 
-    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = [
     "ask",
@@ -128,32 +129,21 @@ def _positive(headers: MultiMapping[str], name: str, pattern: re.Pattern[str]) -
     return value
 
 
-def fields_of(
-    headers: CIMultiDictProxy[str],
-    *,
-    request_id: str,
-    forward_authorization: bool,
-    principal: Principal | None = None,
-) -> dict[str, str]:
-    """Return the headers with which a call goes to its service.
-
-    Args:
-        headers: Of the HTTP request.
-        request_id: Checked already.
-        forward_authorization: Whether ``Authorization`` goes along.
-        principal: Who asks, as the gateway found out; None if it does not know.
+def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
+    """Return the headers with which the call of a request goes to its service.
 
     Raises:
         InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
     """
-    fields = {REQUEST_ID: request_id}
+    headers = visit.request.headers
+    fields = {REQUEST_ID: visit.id}
     for name in TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
-    if forward_authorization and AUTHORIZATION in headers:
+    if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    if principal is not None:
-        fields[PRINCIPAL] = principal.text
+    if visit.principal is not None:
+        fields[PRINCIPAL] = visit.principal.text
     return fields
 
 

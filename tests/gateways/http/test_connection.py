@@ -1,4 +1,4 @@
-"""kitmsg_gateways.http.response: answers in one write are what aiohttp would have written."""
+"""kitmsg_gateways.http.connection: answers in one write are what aiohttp would have written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from kitmsg import Service, endpoint
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.response import encode
+from kitmsg_gateways.http.connection import encode
 
 if TYPE_CHECKING:
     from kitmsg import Kit
