@@ -131,8 +131,10 @@ class Caller:
         if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
             block = self._plain
         else:
-            if deadline is not None:
-                left = self._until(deadline - now)
+            if deadline is not None and deadline - now < left:
+                left = deadline - now
+                if left <= 0:
+                    self._check_left(left)
             block = self._headers(ctx, left)
         try:
             reply = await self.bus.request(self.subject, data, left, block)
@@ -241,8 +243,9 @@ class Caller:
             return b"" if left is None else plain_headers(milliseconds(left))
         fields = {} if left is None else {TIMEOUT: str(milliseconds(left))}
         fields.update(ctx.metadata)
-        if ctx.caller:
-            fields[CALLER] = ctx.caller
+        caller = ctx.caller
+        if caller:
+            fields[CALLER] = caller
         for hook in self._before:
             hook(ctx, fields)
         return encode_headers(fields)

@@ -113,9 +113,14 @@ class EdgeCaller:
         endpoint: The endpoint.
         middleware: Around each call and each opening of a stream.
         log: The gateway's.
+
+    Attributes:
+        caller: As given; `endpoint`, too.
+        name: ``service.endpoint``.
+        send: `ask` for a door's hot path, which gives its errors to `explained` itself.
     """
 
-    __slots__ = ("_ask", "_log", "_open", "caller", "endpoint", "name")
+    __slots__ = ("_log", "_open", "caller", "endpoint", "name", "send")
 
     def __init__(
         self,
@@ -129,7 +134,7 @@ class EdgeCaller:
         self.name = caller.name
         self._log = log
         wrap = chain(*middleware)
-        self._ask: Endpoint[bytes, Message] = wrap(caller.ask)
+        self.send: Endpoint[bytes, Message] = wrap(caller.ask)
         self._open: Endpoint[bytes, Stream] = wrap(caller.open)
 
     async def ask(self, ctx: Context, data: bytes) -> Message:
@@ -140,7 +145,7 @@ class EdgeCaller:
                 has the name and the fields of a declared one.
         """
         try:
-            return await self._ask(ctx, data)
+            return await self.send(ctx, data)
         except KitError as exc:
             self._raise(ctx, exc)
 

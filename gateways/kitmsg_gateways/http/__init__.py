@@ -2,7 +2,8 @@
 
     options.py  `GatewayOptions`, beside what all doors have
     server.py   `GatewayServer`: the connections, on the edge's lifecycle
-    connection.py  limits on times and sizes; aiohttp_parts.py, what of it is private
+    connection.py  limits on times and sizes, answers in one write; aiohttp_parts.py, what
+                of aiohttp is private
     visit.py    one request and who makes it
     filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
@@ -11,10 +12,8 @@
     body.py     the body of a request: limits, time, gzip
     bind.py     path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
-    response.py  a small answer, written in one go
     errors.py   errors as problem details (RFC 9457)
-    accept.py   content negotiation
-    content.py  representations of a result: bytes, parts, cache tags, gzip
+    content.py  representations of a result: negotiated, bytes, parts, cache tags, gzip
     jsonrpc.py  JSON-RPC 2.0 without I/O; rpc.py, its methods as endpoints
     pages.py    the gateway's own pages: health, metrics, OpenAPI, schemas, docs
     openapi/    the OpenAPI document of what is mounted

@@ -78,12 +78,7 @@ class Opening:
         data = mounted.parameters.build(
             self.match.values, self.query, body, self.codec, headers
         )
-        fields = fields_of(
-            headers,
-            request_id=self.visit.id,
-            forward_authorization=self.options.forward_authorization,
-            principal=self.visit.principal,
-        )
+        fields = fields_of(self.visit, self.options)
         caller = self.callers.of(mounted)
         ctx = self.callers.context(caller, self.codec, timeout, fields)
         self._call = caller, ctx
