@@ -379,7 +379,7 @@ class StreamServer(Server):
 
 
 class _Items:
-    """What the caller streams, decoded; an error says which item it is about, from 1."""
+    """Decoded items of a streamed request; an error names its item's number, from 1."""
 
     def __init__(
         self, ctx: Context, stream: Stream, decode: Decode, asked: StreamRequest

@@ -1,4 +1,4 @@
-"""The two directions of a stream: what came and may come, what was sent and may be.
+"""Flow control of a stream: its receive window and its send window.
 
 A receiver lets its sender go so far ahead as a window reaches, and moves it on when half of
 it is used up, so that neither waits for the other while both are quick.
@@ -64,7 +64,7 @@ class Waiters:
 
 
 class Incoming:
-    """What the peer sends.
+    """Receive window: items from the peer.
 
     Attributes:
         items: Those that came and were not read.
@@ -145,7 +145,7 @@ class Incoming:
 
 
 class Outgoing:
-    """What is sent to the peer.
+    """Send window: items to the peer.
 
     Attributes:
         sent: How many items were.

@@ -1,4 +1,4 @@
-"""From the bytes of a connection to messages: which protocol, framed or not, where one ends.
+"""Splits the bytes of a connection into messages, and detects protocol and framing.
 
 The first bytes tell (sources: the Thrift specifications of the framed transport and of both
 protocols):
@@ -37,7 +37,7 @@ _PRINTABLE: Final = range(0x20, 0x7F)
 
 
 class Speech(NamedTuple):
-    """How a client speaks.
+    """Protocol and framing of a client.
 
     Attributes:
         protocol: ``binary`` or ``compact``.
