@@ -80,6 +80,8 @@ class Decoders:
     def _slot_decoder(self, slot: Slot) -> Decode:
         """Return the decoder of one slot of a message; `_MISSING` for one left out."""
         decode, get = self._decoder(slot.type), attrgetter(slot.name)
+        if slot.source.constant is not None:
+            return self._constant(slot, get)
         if slot.label == "repeated":
             return _list_decoder(get, decode)
         if slot.label == "map":
@@ -96,12 +98,14 @@ class Decoders:
         if decode is None:
 
             def look(message: Any) -> Any:
-                return get(message) if message.HasField(name) else absent
+                # The class's: a field of the message may have the name of a method.
+                has_field = type(message).HasField
+                return get(message) if has_field(message, name) else absent
 
             return look
 
         def convert(message: Any) -> Any:
-            if message.HasField(name):
+            if type(message).HasField(message, name):
                 return decode(get(message))
             if absent is _REFUSED:
                 raise Misfit("is missing")
@@ -135,7 +139,22 @@ class Decoders:
         return decode
 
     def _is_simple(self, slot: Slot) -> bool:
-        return slot.label == "" and self._decoder(slot.type) is None
+        is_free = slot.source.constant is None
+        return is_free and slot.label == "" and self._decoder(slot.type) is None
+
+    def _constant(self, slot: Slot, get: Decode) -> Decode:
+        """Return the decoder of a field with only one value: filled where it is zero."""
+        value = slot.source.constant
+        enum = self._layout.enums.get(slot.type)
+        expected = value if enum is None else enum.values[0][1]
+
+        def check(message: Any) -> Any:
+            found = get(message)
+            if found and found != expected:
+                raise Misfit(f"has to be {value!r}")
+            return value
+
+        return check
 
     def _array(self, message: Message) -> Decode:
         constants = {_place(key): value for key, value in message.constants}
@@ -173,7 +192,7 @@ class Decoders:
         listed = ", ".join(decoders)
 
         def decode(proto: Any) -> Any:
-            chosen = proto.WhichOneof("kind")
+            chosen = type(proto).WhichOneof(proto, "kind")
             if chosen is None:
                 raise Misfit(f"is missing; choose one of {listed}")
             get, convert = decoders[chosen]
