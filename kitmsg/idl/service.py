@@ -117,7 +117,20 @@ def _method(
             if key.startswith(_ERROR)
         },
         doc=endpoint.description,
+        is_single=_is_single(endpoint.schema or {}, name),
     )
+
+
+def _is_single(schema: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a request is a struct of the service's own.
+
+    One that is made of parameters is called after the endpoint, with its owner in front.
+    """
+    request = schema.get("request") or {}
+    named = str(request.get("$ref", "")).rpartition("/")[2]
+    title = request.get("title") or named
+    own = f"{name}Request"
+    return bool(title) and not title.endswith(own)
 
 
 def _has_map(part: Part | None) -> bool:
