@@ -1,4 +1,4 @@
-"""``python -m benchmarks [VERB]``; without a verb, everything but `guard` and `figures`."""
+"""``python -m benchmarks [VERB]``; without a verb, all but `guard`, `figures`, `faults`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMPARED: Final = {
     "stream": (compare.STREAM, "1,8"),
     "websocket": (compare.WEBSOCKET, "32,256"),
 }
-_ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures")
+_ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures", "faults")
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
 _CHARTED: Final = 64
@@ -134,7 +134,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help="only these; the others are compared with the first",
     )
-    add("--only", type=_words, default=[], metavar="NAME,...", help="of figures")
+    add(
+        "--only",
+        type=_words,
+        default=[],
+        metavar="NAME,...",
+        help="of figures or faults",
+    )
     add("--quick", action="store_true", help="figures in their short form")
     add("--json", action="store_true", help="for machines")
     add("--svg", type=Path, metavar="FILE", help="draw the chart of rpc or http")

@@ -37,6 +37,7 @@ class Worker:
         target: What to serve.
         workers: How many processes.
         environ: Variables to add.
+        is_quiet: Whether its errors go nowhere, where they are what is measured.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Worker:
         *,
         workers: int = 1,
         environ: dict[str, str] | None = None,
+        is_quiet: bool = False,
     ) -> None:
         self._workers = workers
         self._health = f"127.0.0.1:{free_port()}"
@@ -55,9 +57,12 @@ class Worker:
             *("--nats-url", url, "--log-level", "error"),
         ]
         self._environ = {**os.environ, **(environ or {})}
+        self._stderr = subprocess.DEVNULL if is_quiet else None
 
     def __enter__(self) -> Self:
-        self._popen = subprocess.Popen(self._command, cwd=_ROOT, env=self._environ)
+        self._popen = subprocess.Popen(
+            self._command, cwd=_ROOT, env=self._environ, stderr=self._stderr
+        )
         try:
             wait_until(self._is_settled, "workers are ready")
         except BaseException:

@@ -1,4 +1,4 @@
-"""What travels with a request besides the request: deadline, identity, trace.
+"""Context of a request: deadline, metadata, identity, trace.
 
 One slotted, mutable object per turn, because it is made for every call.  Middlewares that
 want other facts downstream copy it with `evolve`.

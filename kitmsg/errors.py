@@ -1,4 +1,4 @@
-"""What can go wrong, named once.
+"""The error tree: one class for each code.
 
     KitError                  a `Code`, a message for people, maybe facts in `details`
       InvalidArgument         the request is wrong, whatever the state of the system

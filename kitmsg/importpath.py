@@ -1,4 +1,4 @@
-"""Where imports are looked up: the user's folder comes after the standard library.
+"""Import path: the user's folder comes after the standard library.
 
 A project may have modules named ``types``, ``http`` or ``queue``.  Were its folder first on
 `sys.path`, as ``python -m`` puts it, everything that imports those would get the wrong ones.

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Place(Protocol):
-    """Where threads belong: to a turn of a mailbox."""
+    """The turn of a mailbox that threads belong to."""
 
     executor: Executor | None
     """Runs them; None for the event loop's own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 from kitmsg import Service, endpoint
@@ -65,6 +66,11 @@ class Recorder(Service):
         os.write(self._journal, f"{number} {os.getpid()}\n".encode())
         await asyncio.sleep(0.02)
         return number
+
+    @endpoint
+    async def block(self, seconds: float) -> None:
+        """Hold up the event loop, as code does that belongs into a thread."""
+        time.sleep(seconds)  # noqa: ASYNC251  # the fault that is measured
 
     async def stop(self) -> None:
         """Close the journal."""

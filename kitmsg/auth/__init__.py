@@ -1,4 +1,4 @@
-"""Who asks: credentials to a `Principal`, the same at every edge and in a service.
+"""Authentication: credentials to a `Principal`, the same at every edge and in a service.
 
     __init__.py  `Principal`, `Verifier`, `Refused`
     header.py    `Authenticator`: an ``Authorization`` header to a principal

@@ -37,7 +37,7 @@ def parse_authorization(value: str) -> tuple[str, str]:
 
 
 class Authenticator:
-    """Finds out who asks.
+    """Authenticates a request by its ``Authorization`` header.
 
     Args:
         verifiers: One for each scheme that is taken; what is asked for first comes first.

@@ -38,7 +38,7 @@ ALGORITHMS: Final = SECRET + PUBLIC
 
 
 class Keys(Protocol):
-    """Where the keys of tokens come from."""
+    """Source of the keys that verify tokens."""
 
     @property
     def generation(self) -> int:

@@ -57,7 +57,7 @@ class Subscription(Protocol):
 
 
 class Bus(Protocol):
-    """The seam between transports and whatever carries their messages."""
+    """The seam between transports and the system that carries their messages."""
 
     @property
     def is_connected(self) -> bool:
@@ -76,7 +76,7 @@ class Bus(Protocol):
 
     @property
     def inbox(self) -> str:
-        """What subjects begin with that reach this connection alone; ends with a dot.
+        """Prefix of the subjects that reach this connection alone; ends with a dot.
 
         A number after it is an ask's; whoever wants more takes a token of its own.
         """

@@ -1,4 +1,4 @@
-"""What every bus refuses to send, said the same way by each.
+"""Checks before a message is sent: subject and size, with the same errors on every bus.
 
 On the hot path: a plain subject costs one regular expression.
 """

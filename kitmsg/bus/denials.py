@@ -1,4 +1,4 @@
-"""What a NATS server does not let this user do, and the asks that suffer from it.
+"""Permission violations of a NATS server, and the asks that fail by them.
 
 The server names the subject in a text, such as
 ``Permissions Violation for Publish to "orders.place"``; nats-py lower-cases it.

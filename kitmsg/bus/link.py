@@ -103,6 +103,6 @@ class Link(TcpTransport):
 
     @property
     def wire(self) -> asyncio.WriteTransport:
-        """Where bytes go, without a wait."""
+        """The socket's transport: writes to it never wait."""
         assert self._io_writer is not None  # noqa: S101  # connected by its maker
         return self._io_writer.transport

@@ -109,7 +109,7 @@ class MemoryBus:
 
     @property
     def inbox(self) -> str:
-        """What subjects begin with that reach this bus alone."""
+        """Prefix of the subjects that reach this bus alone."""
         return _INBOX
 
     @property

@@ -21,7 +21,7 @@ _Key: TypeAlias = tuple[int, bytes, bytes, bytes, bytes]
 
 
 class Overlap:
-    """Hands over once what two links bring.
+    """Deduplicates messages that arrive over both links.
 
     Each link brings each message at most once, so counting tells a copy from an equal
     message that was sent again.

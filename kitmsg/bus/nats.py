@@ -48,7 +48,7 @@ _LONGEST_WAIT: Final = 2.0
 
 @dataclass(frozen=True)
 class NatsStats:
-    """What a connection has been through.
+    """Counters of a connection.
 
     Args:
         reconnects: How often it was lost and made again.
@@ -231,12 +231,12 @@ class NatsBus:
 
     @property
     def inbox(self) -> str:
-        """What subjects begin with that reach this connection alone."""
+        """Prefix of the subjects that reach this connection alone."""
         return self._connection.inbox
 
     @property
     def stats(self) -> NatsStats:
-        """What the connection has been through."""
+        """Counters of the connection."""
         connection = self._connection
         return NatsStats(
             reconnects=connection.stats["reconnects"],

@@ -1,4 +1,4 @@
-"""What this package takes from nats-py, private parts included: named once, checked here.
+"""Every part of nats-py that is used here, private ones too: named once, checked at import.
 
 A nats-py that lacks a part is refused at import.  One whose version was not tried with the
 fast path (`kitmsg.bus.reader`) is read by its own reader instead; `is_tried` tells.

@@ -1,4 +1,4 @@
-"""How to reach NATS, and as whom.  No I/O but reading the files that are named here."""
+"""Options of a connection to NATS: address, TLS, credentials.  No I/O but their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wants to know when a bus comes and goes; the same on every bus."""
+"""Callbacks for the connects and disconnects of a bus; the same on every bus."""
 
 from __future__ import annotations
 

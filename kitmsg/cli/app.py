@@ -33,7 +33,7 @@ VERBS: Final = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what was meant, instead of listing every choice.
+    """Argument parser that suggests the nearest name, instead of listing every choice.
 
     Args:
         fill: Adds the arguments when they are first needed; so the parser of one kind of

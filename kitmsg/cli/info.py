@@ -1,4 +1,4 @@
-"""``kitmsg info``: what one service is: instances, endpoints, routes, signatures."""
+"""``kitmsg info``: one service: instances, endpoints, routes, signatures."""
 
 from __future__ import annotations
 

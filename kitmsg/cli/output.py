@@ -1,4 +1,4 @@
-"""What commands write: tables, colours, JSON, and the exit code of a failure."""
+"""Output of commands: tables, colours, JSON, and the exit code of a failure."""
 
 from __future__ import annotations
 

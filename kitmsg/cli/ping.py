@@ -1,4 +1,4 @@
-"""``kitmsg ping``: who is there, and how far away."""
+"""``kitmsg ping``: the instances on the bus, and their round-trip times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Python files changed: what ``kitmsg dev`` follows."""
+"""Watches Python files for changes, for the reload of ``kitmsg dev``."""
 
 from __future__ import annotations
 

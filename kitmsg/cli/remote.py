@@ -1,4 +1,4 @@
-"""What verbs that talk to a bus share: connecting, waiting aloud, schemas."""
+"""Shared parts of the verbs that talk to a bus: connecting, waiting aloud, schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kitmsg stats``: what happened at each endpoint, over all instances or live."""
+"""``kitmsg stats``: counters of each endpoint, over all instances or live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kitmsg upstream KIND``: what an HTTP, gRPC or Thrift server does, served on the bus.
+"""``kitmsg upstream KIND``: an HTTP, gRPC or Thrift server elsewhere, served on the bus.
 
 The kinds are plugins, see `kitmsg.worker.plugins`: the fields of one's `UpstreamOptions`
 are the flags, and its `open_upstream` makes what is served.

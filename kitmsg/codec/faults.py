@@ -1,4 +1,4 @@
-"""What a decoder raised, as the error that a caller should see: which field, and why."""
+"""Decoding errors as a caller should see them: which field, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pydantic models on the wire: what they validate goes in, what they serialize comes out.
+"""pydantic models on the wire: validated on the way in, serialized on the way out.
 
     read_model     a request at a service         validation mode
     write_model    a result at a service          serialization mode

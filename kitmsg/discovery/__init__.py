@@ -1,4 +1,4 @@
-"""Who is there: services announce themselves and are found on the bus itself.
+"""Discovery: services announce themselves and are found on the bus itself.
 
     subject.py    the ``$SRV`` protocol of NATS micro: answer PING, INFO, STATS; ask for them
     directory.py  a live list of the services on a bus

@@ -65,7 +65,7 @@ class Directory:
 
     @property
     def instances(self) -> list[ServiceInfo]:
-        """What is known now, sorted by name and id."""
+        """The instances that are known now, sorted by name and id."""
         return sorted(self._found.values(), key=lambda info: (info.name, info.id))
 
     async def start(self) -> None:

@@ -48,7 +48,7 @@ _SEMVER = re.compile(
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What INFO says of one endpoint."""
+    """One endpoint in the answer to INFO."""
 
     name: str
     subject: str
@@ -79,7 +79,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What STATS says of one endpoint; times in nanoseconds."""
+    """One endpoint in the answer to STATS; times in nanoseconds."""
 
     name: str
     subject: str

@@ -1,4 +1,4 @@
-"""What happened at one endpoint: counts, times, callers.  Filled on every turn.
+"""Statistics of one endpoint: counts, times, callers.  Updated on every turn.
 
 Hot path: plain integers, one list index per observation, no locks (one event loop owns
 each object).  Backends read it when somebody asks; nothing is sent from here.

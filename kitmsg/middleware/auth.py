@@ -1,4 +1,4 @@
-"""Who may call: only somebody who is known."""
+"""Authentication: refuses calls whose caller is not known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""So many calls at once, so that one slow dependency cannot take everything."""
+"""Concurrency limit, so that one slow dependency cannot take everything."""
 
 from __future__ import annotations
 

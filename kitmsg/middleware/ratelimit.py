@@ -1,4 +1,4 @@
-"""So many calls a second.
+"""Rate limit: calls a second.
 
 A token bucket in its one-number form (GCRA, ITU-T I.371): a bucket is the time at which
 it will be full again.  Each instance counts for itself; a limit for a whole fleet needs

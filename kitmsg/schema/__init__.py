@@ -1,4 +1,4 @@
-"""From a method's signature to types, and from types to JSON Schema.
+"""Types of a method's signature, and JSON Schema of types.
 
     reading.py      `signature`: reads a method, refuses what cannot travel
     signatures.py   `Signature`: request, response, decoders, encoders, schemas

@@ -1,4 +1,4 @@
-"""From a request to a call of the method: the server's side of a signature.
+"""Calls a method with the fields of a request: the server's side of a signature.
 
 There is one closure per shape of signature, because each runs for every call.
 """
@@ -19,7 +19,7 @@ Adapter: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 
 
 class StreamRequest:
-    """What an endpoint that streams is called with.
+    """Request of an endpoint that streams.
 
     Attributes:
         request: The parameters that are no stream, as for any endpoint.
@@ -40,7 +40,7 @@ class StreamRequest:
 
 
 class Shape(NamedTuple):
-    """How a method takes its arguments.
+    """The parameters of a method, as the fields of its request are passed to them.
 
     Attributes:
         names: Its parameters that are fields of the request, in order.

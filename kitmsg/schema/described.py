@@ -38,7 +38,7 @@ _PYTHON = inspect.Signature(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Described(Signature):
-    """What an endpoint takes and gives, as schemas say; see `described`.
+    """Signature of an endpoint that is given by JSON Schemas; see `described`.
 
     Attributes:
         given: Schemas of the request and the response.

@@ -1,4 +1,4 @@
-"""Where a parameter comes from at the HTTP gateway: a header instead of query or body.
+"""Places of parameters in HTTP requests: a header instead of query or body.
 
 On the bus it is a field of the request like any other.  Its JSON Schema has the header's
 name under ``x-header``, which is how a gateway knows.

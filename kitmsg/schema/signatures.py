@@ -1,4 +1,4 @@
-"""What an endpoint takes and gives, and all that a call of it needs.
+"""Signatures of endpoints: request and response types, with their decoders and encoders.
 
 Decoders and encoders are built once for each codec.  What they return is the hot path:
 flat on purpose.
@@ -48,7 +48,7 @@ def where_of(owner: str, name: str) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Signature:
-    """What an endpoint takes and gives.
+    """Request and response types of an endpoint.
 
     Attributes:
         owner: Name of the service class, for messages.

@@ -1,4 +1,4 @@
-"""Which Python types have a form on the wire, and the bounds that every number has.
+"""The Python types that have a form on the wire, and the bounds of numbers.
 
 `resolve` reads the annotations of a function, `check` refuses what cannot travel, and
 `bounded` narrows ``int`` and ``float`` to what every peer can hold.

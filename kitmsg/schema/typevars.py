@@ -1,4 +1,4 @@
-"""Type variables in annotations: what a generic class leaves open, and a subclass binds."""
+"""Type variables in annotations, as subclasses of generic classes bind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What msgspec lets through and an endpoint refuses, at any depth of a request.
+"""Validation beyond msgspec's own, at any depth of a request.
 
     unknown fields   in Structs, dataclasses, TypedDicts and pydantic models
     large integers   outside 64 bits, signed

@@ -1,4 +1,4 @@
-"""What a service class says of itself: endpoints, limits, lifecycle.
+"""Declarations of a service class: endpoints, limits, lifecycle.
 
 All of it is read when the class is defined; a mistake is a `TypeError` or `ValueError`
 there, not a failed call later.
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
-    """What happens to an instance whose turn failed in a way nobody declared.
+    """Supervision policy: keep or replace an instance whose turn failed by an undeclared error.
 
     After OTP's supervisors: the turn fails; the instance is kept, or replaced by a fresh
     one; too many replacements in a window end the worker, whose parent starts another.

@@ -116,7 +116,7 @@ class ServiceHost:
 
     @property
     def info(self) -> ServiceInfo:
-        """What INFO says."""
+        """The answer to INFO."""
         cls = type(self.service)
         return ServiceInfo(
             name=cls.name,

@@ -1,4 +1,4 @@
-"""Gives a service what its constructor asks for: clients of other services, and the kit.
+"""Dependency injection by a constructor's annotations: clients of other services, the kit.
 
     class Orders(Service):
         def __init__(self, inventory: Inventory) -> None: ...

@@ -1,4 +1,4 @@
-"""Any callable as a method that is awaited: what ``@endpoint`` may stand on.
+"""Adapts the callables that ``@endpoint`` may stand on to async methods.
 
 async def            as it is
 def                  runs in a thread, so that blocking code is safe

@@ -7,6 +7,8 @@ Each is an ordinary message between two inboxes, and its headers say what it is:
     open     ``Kit-Stream: open``, ``Kit-Credit``   first of all; its reply subject is where
                                                   the sender's peer sends to from then on
     beat     ``Kit-Stream: beat``                 still there
+    drain    ``Kit-Stream: drain``                the sender is to stop: say more often, by
+                                                  credit, that its items are read
     end      ``Kit-Stream: end``, ``Kit-Seq``       no more items after this many; with the
                                                   headers of an error if there was one
     cancel   ``Kit-Stream: cancel``               the sender gives up
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEAT_FRAME",
     "CANCEL_FRAME",
+    "DRAIN_FRAME",
     "credit_frame",
     "credit_number",
     "end_frame",
@@ -38,6 +41,7 @@ __all__ = [
 
 BEAT_FRAME: Final = encode_headers({STREAM: "beat"})
 CANCEL_FRAME: Final = encode_headers({STREAM: "cancel"})
+DRAIN_FRAME: Final = encode_headers({STREAM: "drain"})
 
 _ITEM: Final = b"NATS/1.0\r\n%b: " % SEQ.encode()
 _FROM: Final = len(_ITEM)

@@ -1,4 +1,4 @@
-"""As Go kit's NATS transport speaks: bare JSON on a fixed subject, errors as ``{"err": ""}``.
+"""Go kit's NATS wire: bare JSON on a fixed subject, errors as ``{"err": "..."}``.
 
 A Go kit publisher or subscriber cannot tell the difference.  Source: go-kit/kit v0.13,
 ``transport/nats`` (``encode_decode.go``, ``publisher.go``, ``subscriber.go``), and the rules

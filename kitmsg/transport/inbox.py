@@ -28,7 +28,7 @@ _LOST: Final = 7  # ticks without hearing anything before the peer counts as los
 
 
 class Party(Protocol):
-    """Whoever takes what comes to one subject of the inbox."""
+    """Receiver of the messages to one subject of the inbox."""
 
     quiet: int
     """Ticks since something was sent."""

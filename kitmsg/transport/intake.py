@@ -1,4 +1,4 @@
-"""What the servers of one service share: a mailbox, a place in the queue group, a drain.
+"""Shared intake of one service's servers: mailbox, membership of the queue group, drain.
 
 An instance that fills up leaves the queue group, so that the NATS server routes to members
 with room, and comes back when it has room again.  It stays reachable on its own subject.

@@ -1,4 +1,4 @@
-"""How long a request was held on its way, by a stopped process, a server or a network.
+"""Delay of a request on its way, by a stopped process, a server or a network.
 
 ``Kit-Timeout`` counts from when it is read, so what was held would begin after its caller
 gave up.  A caller's clock stands in the reply subjects that kitmsg makes: the number after
@@ -23,7 +23,7 @@ _MOST: Final = 4096  # callers
 
 
 class _Way:
-    """What is known of the way from one caller."""
+    """Clock filter of one caller: offset and least delay."""
 
     __slots__ = ("before", "least", "since")
 

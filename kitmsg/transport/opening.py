@@ -1,4 +1,4 @@
-"""How a stream begins, and who has the last word: its two ends.
+"""Handshake of a stream, and its two ends.
 
 `open_stream` asks for one and `accept` takes one.  The service's end is the stream's end;
 the caller's only says that it sends no more.

@@ -41,6 +41,7 @@ from kitmsg.message import Message
 from kitmsg.transport.frames import (
     BEAT_FRAME,
     CANCEL_FRAME,
+    DRAIN_FRAME,
     credit_frame,
     credit_number,
     end_frame,
@@ -132,6 +133,16 @@ class Stream:
         """Items sent and received so far."""
         return self._out.sent + self._in.received
 
+    @property
+    def granted(self) -> int:
+        """Number of the last item that the peer lets this side send."""
+        return self._out.granted
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Whether an item is ready that the peer has no room for."""
+        return self._out.is_full and len(self._out.waiters) > 0
+
     # -- items in ------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
@@ -167,9 +178,12 @@ class Stream:
     def _read(self) -> None:
         """Let the peer send more, if there is room now."""
         if self._in.read() and self._is_open:
-            credit = self._in.grant(self._inbox.busy(self))
-            if credit:
-                self._tell(credit_frame(credit))
+            self._grant()
+
+    def _grant(self) -> None:
+        credit = self._in.grant(self._inbox.busy(self))
+        if credit:
+            self._tell(credit_frame(credit))
 
     # -- items out -----------------------------------------------------------------
 
@@ -352,6 +366,8 @@ class Stream:
             self._take_end(message)
         elif kind == "cancel":
             self._let_go()
+        elif kind == "drain":
+            self._take_drain()
         elif kind == "open" and message.reply != self._peer:
             self._inbox.refuse(message)
             self._end_by(FailedPrecondition(f"several peers took {self._name}"))
@@ -359,6 +375,12 @@ class Stream:
             self._end_by(DataLoss(f"{self._name} sends a message without headers"))
         elif CREDIT in headers:
             self._out.grant(number(headers, CREDIT))
+
+    def _take_drain(self) -> None:
+        """Say at once what was read, and finely from now on."""
+        if self._in.granted and not self._in.has_ended:
+            self._in.acknowledge_finely()
+            self._grant()
 
     def _let_go(self) -> None:
         """Take the peer's word that it does not go on."""
@@ -392,6 +414,11 @@ class Stream:
         """Tell the peer that this side is there; one that is gone is heard of at once."""
         if self._peer:
             self._tell(BEAT_FRAME, reply=self.subject)
+
+    def drain(self) -> None:
+        """Tell the peer that this side is to stop, so that it says sooner what it read."""
+        if self._peer and self._is_open:
+            self._tell(DRAIN_FRAME)
 
     def lost(self, why: str) -> None:
         """End: the peer, or the bus, is gone."""

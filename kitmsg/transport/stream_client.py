@@ -117,7 +117,7 @@ class StreamClient:
 
 
 class _Answer(AsyncIterator[Any]):
-    """What comes back on a stream, decoded; and the task that sends what goes out."""
+    """Decoded items of a stream's response, and the task that sends those of its request."""
 
     def __init__(self, client: StreamClient, ctx: Context, stream: Stream) -> None:
         self._client = client

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kitmsg.bus import Bus
 from kitmsg.context import Context, enter
@@ -50,6 +50,7 @@ MAX_STREAMS: Final = 10_000
 """Streams of one service instance at once."""
 
 _QUIET_SECONDS: Final = 1.0
+_UNREAD_SECONDS: Final = 5.0  # what a network keeps of small items is read in lumps
 _LOOK_SECONDS: Final = 0.25
 _FULL_SECONDS: Final = 1.0
 _FETCH_SECONDS: Final = 10.0
@@ -83,6 +84,33 @@ class _Run:
         """Cancel the task.  One that did not begin yet would never know; see `begin`."""
         if self.has_begun and self.task is not None:
             self.task.cancel()
+
+
+class _Moved(NamedTuple):
+    """How far a stream that is drained had come, and since when."""
+
+    stream: Stream | None
+    items: int
+    granted: int
+    since: float
+
+
+def _idle(run: _Run, seen: dict[_Run, _Moved], now: float) -> float:
+    """Return for how many seconds a stream has not moved; asks it to say so finely."""
+    stream, before = run.stream, seen.get(run)
+    if stream is not None and (before is None or before.stream is None):
+        stream.drain()
+    items, granted = (0, 0) if stream is None else (stream.moved, stream.granted)
+    if before is not None and before[:3] == (stream, items, granted):
+        return now - before.since
+    seen[run] = _Moved(stream, items, granted, now)
+    return 0.0
+
+
+def _patience(run: _Run) -> float:
+    """Return the seconds for which a stream may stand still before it is cut off."""
+    is_unread = run.stream is not None and run.stream.waits_for_reader
+    return _UNREAD_SECONDS if is_unread else _QUIET_SECONDS
 
 
 class StreamServer(Server):
@@ -191,21 +219,19 @@ class StreamServer(Server):
     async def wind_down(self, timeout: float) -> None:
         """Take no more, and let streams come to their end in `timeout` s; cut off the rest.
 
-        One that gives items, and gave and took none for a second, is cut off then: it
-        waits for something to happen, and would keep its instance here for ever.
+        One that gives items is cut off when it is idle, that is, when for a second no
+        item was given, taken or acknowledged: it waits for something to happen, and would
+        keep its instance here for ever.  Where a reader is what it waits for, it has 5 s.
         """
         self._is_closing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
-        seen: dict[_Run, tuple[int, float]] = {}
+        seen: dict[_Run, _Moved] = {}
         while self._runs and loop.time() < end:
             await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, end - loop.time())))
             for run in list(self._runs.values()):
-                moved = run.stream.moved if run.stream is not None else 0
-                before, since = seen.get(run, (-1, 0.0))
-                if moved != before:
-                    seen[run] = moved, loop.time()
-                elif self._gives_items and loop.time() - since >= _QUIET_SECONDS:
+                idle = _idle(run, seen, loop.time())
+                if self._gives_items and idle >= _patience(run):
                     self._cut(run, Code.UNAVAILABLE)
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for run in list(self._runs.values()):
@@ -353,7 +379,7 @@ class StreamServer(Server):
 
 
 class _Items:
-    """What the caller streams, decoded; an error says which item it is about, from 1."""
+    """Decoded items of a streamed request; an error names its item's number, from 1."""
 
     def __init__(
         self, ctx: Context, stream: Stream, decode: Decode, asked: StreamRequest

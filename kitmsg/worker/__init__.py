@@ -1,4 +1,4 @@
-"""The process runtime: what runs services, keeps them running, and ends them well.
+"""The process runtime: starts services, supervises them and drains them.
 
     settings.py    one dataclass: what flags, environment and pyproject.toml may say
     targets.py     ``module:Class``, files and folders: where the code is

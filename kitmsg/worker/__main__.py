@@ -1,4 +1,4 @@
-"""``python -m kitmsg.worker FD TARGET...``: what `kitmsg.worker.child` starts."""
+"""``python -m kitmsg.worker FD TARGET...``: the process that `kitmsg.worker.child` starts."""
 
 from __future__ import annotations
 

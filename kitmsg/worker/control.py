@@ -1,4 +1,4 @@
-"""What a parent and its worker say to each other: one JSON object per line.
+"""Protocol between a parent and its worker: one JSON object per line.
 
 The worker gets its orders on its standard input, once; then both use a socket pair.
 

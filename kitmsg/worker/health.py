@@ -19,7 +19,7 @@ _MAX_SILENCE: Final = 6 * BEAT_SECONDS
 
 
 class HealthServer(Pages):
-    """What a platform asks a parent process.
+    """HTTP server for health checks and metrics of a parent process.
 
     Args:
         supervisor: Whose health it is.

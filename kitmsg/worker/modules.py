@@ -1,4 +1,4 @@
-"""Where the modules of this process come from, as far as somebody may edit them.
+"""Source folders of the imported modules, as far as somebody may edit them.
 
 That is the working folder and editable installs: not the standard library, not installed
 packages, and not kitmsg.

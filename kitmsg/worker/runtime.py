@@ -94,7 +94,7 @@ class Runtime:
 
     @property
     def executors(self) -> list[Executor]:
-        """What has threads here."""
+        """The thread pools of the services here."""
         of_services = [host.intake.beside.executor for host in self.hosts]
         return [each for each in (self._threads, *of_services) if each is not None]
 

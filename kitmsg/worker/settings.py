@@ -1,4 +1,4 @@
-"""What a worker and a command can be told, and by whom: flags, environment, a table.
+"""Settings of workers and commands, from flags, environment and pyproject.toml.
 
 `Settings` is the one source of the flags, of the ``KITMSG_...`` and ``NATS_...``
 variables, of the keys of ``[tool.kitmsg]`` in pyproject.toml, and of their help.  A flag

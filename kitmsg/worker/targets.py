@@ -1,4 +1,4 @@
-"""From what somebody types to where the code is: ``module:Class``, a file, a folder.
+"""Targets of a command line, located: ``module:Class``, a file, a folder.
 
 Nothing is imported here, so that a parent need not run anybody's code.
 """

@@ -1,4 +1,4 @@
-"""Upstreams as supervised workers: what a server elsewhere does, served on the bus.
+"""Upstreams as supervised workers: servers elsewhere, served on the bus.
 
 A worker that is replaced, as at SIGHUP, reads anew what the server offers.
 """

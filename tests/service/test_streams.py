@@ -412,6 +412,55 @@ async def test_draining_lets_streams_that_move_finish(kit: Kit) -> None:
     assert await putting == 20
 
 
+class Feed(Service):
+    """Gives as fast as it is read."""
+
+    drain_timeout = 300.0
+
+    @endpoint
+    async def numbers(self, upto: int) -> AsyncIterator[int]:
+        for n in range(upto):
+            yield n
+
+
+async def read(kit: Kit, upto: int, burst: int, pause: float) -> list[int]:
+    """Read a stream in bursts, with a pause after each."""
+    seen = []
+    async for n in kit.client(Feed).numbers(upto):
+        seen.append(n)
+        if len(seen) % burst == 0:
+            await asyncio.sleep(pause)
+    return seen
+
+
+@pytest.mark.parametrize(("burst", "pause"), [(1, 0.02), (1, 0.3), (100, 2.0)])
+async def test_draining_lets_a_slow_steady_reader_finish(
+    kit: Kit, burst: int, pause: float
+) -> None:
+    """Fifty items a second, few, or in lumps: such a stream has all of the drain timeout."""
+    upto = 800
+    host = await kit.serve(Feed())
+    reading = asyncio.create_task(read(kit, upto, burst, pause))
+    await asyncio.sleep(1)
+    await host.drain()
+    assert await reading == list(range(upto))
+
+
+async def test_draining_does_not_wait_for_a_reader_that_reads_no_more(
+    kit: Kit,
+) -> None:
+    """It has 5 s, not the drain timeout; what it reads later ends `Unavailable`."""
+    host = await kit.serve(Feed())
+    reading = asyncio.create_task(read(kit, 1000, 10, 1000.0))
+    await asyncio.sleep(1)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    await host.drain()
+    assert 4 < loop.time() - before < 7  # on the kit's own clock
+    with pytest.raises(Unavailable, match=r"feed.numbers is stopping"):
+        await reading
+
+
 async def of_never() -> AsyncIterator[str]:
     await asyncio.sleep(10_000)
     yield ""

@@ -112,7 +112,8 @@ async def test_a_service_that_may_not_answer(users: EmbeddedServer) -> None:
     async with asyncio.timeout(SECONDS):
         while not host.snapshots()["clock.ticks"].cancelled:
             await asyncio.sleep(0.01)
-    assert host.report().endpoints[0].data["running"] == 0
+        while host.report().endpoints[0].data["running"]:  # the task takes its turn
+            await asyncio.sleep(0.01)
     asking.cancel()
     await client.close()
     await service.close()

@@ -64,3 +64,17 @@ def test_no_credit_is_given_before_half_of_it_is_used() -> None:
         if incoming.read():
             grants.append(incoming.grant(1))
     assert grants == [257, 385, 513, 641, 769, 897, 1025, 1153]
+
+
+def test_a_sender_that_drains_has_credit_sooner() -> None:
+    """It takes credit for the sign that its reader goes on."""
+    incoming = Incoming()
+    incoming.granted = 16
+    incoming.acknowledge_finely()
+    assert incoming.grant(1) == 256
+    grants = []
+    for seq in range(1, 17):
+        incoming.count(seq, 10, "test")
+        if incoming.read():
+            grants.append(incoming.grant(1))
+    assert grants == [260, 264, 268, 272]

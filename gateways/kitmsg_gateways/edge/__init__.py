@@ -1,4 +1,4 @@
-"""What every door has, whatever protocol it speaks: one file, one policy.
+"""Common parts of all gateways, whatever protocol they speak: one file, one policy.
 
     lifecycle.py  `Gateway`: start, stop and drain; a protocol's server inherits it
     options.py    options that doors have alike, and the checks of options

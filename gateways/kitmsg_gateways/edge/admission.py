@@ -1,4 +1,4 @@
-"""Who is let in: connections and calls are counted, and those beyond a limit refused.
+"""Admission: connections and calls are counted, and those beyond a limit refused.
 
 A full gateway always answers the same: `ResourceExhausted`, come back in a second.
 """

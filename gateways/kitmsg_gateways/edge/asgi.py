@@ -150,7 +150,7 @@ class _Connection(H11Protocol):
 
 
 class Guard:
-    """An ASGI app in front of another: who calls, how often, from where, for how long.
+    """ASGI middleware: proxies, authentication, rate limit, time limits.
 
     Requests that pass have a `Visit` in their scope, under ``visit``.
 

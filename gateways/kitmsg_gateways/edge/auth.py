@@ -1,4 +1,4 @@
-"""Who calls: bearer token, password, or client certificate.
+"""Authentication of clients: bearer token, password, or client certificate.
 
 A refusal tells the caller only that it is one; the reason stands in the gateway's log.
 """
@@ -127,7 +127,7 @@ class Auth:
 
 
 class Gate:
-    """Who calls, and how often: for a door that answers refusals with plain errors.
+    """Authentication and rate limit, for a gateway that answers refusals with plain errors.
 
     Args:
         auth: Checks credentials.

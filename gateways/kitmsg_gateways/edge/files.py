@@ -24,7 +24,7 @@ _Marks: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
 
 class Reloadable(Protocol):
-    """What was read from files."""
+    """A value that is read from files, and read again when they change."""
 
     @property
     def files(self) -> tuple[str, ...]:

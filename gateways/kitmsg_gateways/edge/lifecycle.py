@@ -117,7 +117,7 @@ class Gateway(Generic[O, T]):
 
     @property
     def table(self) -> T:
-        """What is served now."""
+        """The routing table of now."""
         return self.catalogue.table
 
     @property
@@ -137,7 +137,7 @@ class Gateway(Generic[O, T]):
 
     @property
     def url(self) -> str:
-        """Where it is, such as ``http://127.0.0.1:8080``; ``https`` with TLS."""
+        """Address, such as ``http://127.0.0.1:8080``; ``https`` with TLS."""
         return f"{self.kind}{'s' if self.options.tls_cert else ''}://{self.address}"
 
     @property

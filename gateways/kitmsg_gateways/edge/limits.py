@@ -1,4 +1,4 @@
-"""How often one client may call.
+"""Rate limits of clients.
 
 A token bucket for each address, or for each principal; as many as fit into a bounded
 memory, those that were used last.  Each process counts for itself.
@@ -30,7 +30,7 @@ _NETWORK_BITS: Final = 64
 
 
 class RateLimit:
-    """So many calls a second for each client.
+    """Rate limit of calls a second, for each client.
 
     Args:
         per_second: Calls a second, on average.

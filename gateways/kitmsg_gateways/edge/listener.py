@@ -1,4 +1,4 @@
-"""The listening sockets: who is let in, before anything is read.
+"""The listening sockets: connections are admitted before anything is read.
 
 Connections are taken by hand instead of by `loop.create_server`, so that limits count them
 before their TLS handshake, and so that several processes can share a socket fairly: each

@@ -1,4 +1,4 @@
-"""What every gateway counts, in one family: ``kitmsg_gateway_...{gateway="http"}``.
+"""Metrics of every gateway, in one family: ``kitmsg_gateway_...{gateway="http"}``.
 
 Plain integers while calls run; they become Prometheus' text when somebody asks.
 """

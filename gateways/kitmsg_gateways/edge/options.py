@@ -77,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class ListenOptions(Options):
-    """Where a gateway listens, and how it starts and stops.
+    """Options for listening, starting and stopping.
 
     Attributes:
         host: Address to listen on.
@@ -186,7 +186,7 @@ class SocketOptions(EdgeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AuthOptions(TlsOptions):
-    """Who may call, and how often: doors whose clients can show credentials.
+    """Options for authentication and rate limits, where clients can show credentials.
 
     Attributes:
         tls_client_optional: Whether a client may come without a certificate.

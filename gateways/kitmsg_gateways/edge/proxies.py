@@ -1,4 +1,4 @@
-"""Who asks, behind proxies that we trust.
+"""The client's address behind trusted proxies.
 
 Anybody can send these headers, so they count only as far as they were written by proxies
 whose addresses are known; and of the two kinds only the one that our proxies write, as
@@ -57,7 +57,7 @@ class Headers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """How a request came, by the word of a proxy that we trust.
+    """Address, scheme and host of a request, as a trusted proxy forwards them.
 
     Attributes:
         address: Of the client.
@@ -71,7 +71,7 @@ class Via:
 
 
 class Proxies:
-    """Reads from headers who asks.
+    """Reads the client's address from headers.
 
     Args:
         trusted: Addresses and networks (CIDR) of the proxies.

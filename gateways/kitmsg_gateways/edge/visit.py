@@ -1,4 +1,4 @@
-"""One call at a door: who makes it, and what of that its service gets."""
+"""One call at a gateway: its caller, and the headers that go on to the service."""
 
 from __future__ import annotations
 

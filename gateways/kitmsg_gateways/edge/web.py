@@ -99,7 +99,7 @@ class WebGateway(SocketGateway[W, T]):
 
     @property
     def url(self) -> str:
-        """Where it is, such as ``https://127.0.0.1:8084/mcp``, or ``stdio``."""
+        """Address, such as ``https://127.0.0.1:8084/mcp``, or ``stdio``."""
         if self.options.stdio:
             return "stdio"
         scheme = "https" if self.options.tls_cert else "http"

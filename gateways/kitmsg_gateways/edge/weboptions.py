@@ -45,7 +45,7 @@ class WebOptions(SocketOptions, AuthOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FollowOptions(Options):
-    """How far a stream is followed for a client that has none.
+    """Limits on a stream that is collected into one result.
 
     Attributes:
         stream_timeout: Seconds for which a call follows a stream; the items until then

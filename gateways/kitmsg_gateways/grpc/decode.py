@@ -1,4 +1,4 @@
-"""From a message to its plain value: a decoder for each message, built once.  Hot path."""
+"""Decodes messages into plain values: a decoder for each message, built once.  Hot path."""
 
 from __future__ import annotations
 

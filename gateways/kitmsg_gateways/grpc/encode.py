@@ -1,4 +1,4 @@
-"""From a plain value to the arguments of its message: an encoder for each message.
+"""Encodes plain values as arguments of their messages: an encoder for each message.
 
 The arguments of a message's class are dicts of dicts, which protobuf turns into messages in
 one go, without a copy of each.  Hot path.

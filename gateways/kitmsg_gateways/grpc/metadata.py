@@ -26,7 +26,7 @@ _OURS: Final = ("kit-", "nats-", "grpc-", "content-", ":")
 
 
 class Forwarding:
-    """Which metadata goes to services, under which header.
+    """The metadata that is forwarded to services, and the headers it goes under.
 
     Args:
         options: Those of the gateway.

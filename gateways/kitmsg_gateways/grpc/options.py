@@ -12,7 +12,7 @@ __all__ = ["GatewayOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayOptions(EdgeOptions):
-    """How one gRPC gateway behaves.
+    """Options of a gRPC gateway.
 
     Attributes:
         max_message_bytes: Longest message, in either direction.

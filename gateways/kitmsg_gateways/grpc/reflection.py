@@ -36,7 +36,7 @@ _METHOD: Final = "ServerReflectionInfo"
 
 
 class Reflection:
-    """Answers what is served.
+    """Answers reflection requests.
 
     Args:
         services: Full names of services that are always there.

@@ -1,4 +1,4 @@
-"""Where the methods come from: the schemas on the bus, or a .proto of the user's own.
+"""Sources of methods: the schemas on the bus, or a .proto of the user's own.
 
 A method of the user's goes by its name,
 

@@ -141,7 +141,7 @@ def reason(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a peer's status tells beside code and text.
+    """Details of a peer's status, beside code and text.
 
     Attributes:
         error: The error that stands for it.

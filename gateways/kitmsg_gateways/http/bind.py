@@ -54,7 +54,7 @@ _FIELDS: Final = {
 
 
 class Parameters:
-    """How one endpoint's parameters are read.
+    """Reads one endpoint's parameters from path, query, headers and body.
 
     Args:
         schema: JSON Schema of its request; None if unknown, so that parameters stay text.

@@ -1,4 +1,4 @@
-"""Which web pages may call the services.
+"""CORS: the web pages that may call the services.
 
 A browser sends ``Origin`` with what a page asks of another place, and lets the page see
 the answer only if we say so.  Source: the Fetch standard, "CORS protocol".

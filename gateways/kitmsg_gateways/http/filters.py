@@ -1,4 +1,4 @@
-"""Filters that look at a request before it is read: who asks, as whom, how often.
+"""Filters before a request is read: proxies, authentication, rate limits.
 
     returns None        the next one has its turn, and at last the API
     returns a response  the request is answered
@@ -95,7 +95,7 @@ def _cors(options: GatewayOptions) -> Filter | None:
 
 
 class _Authenticated:
-    """Lets in who shows credentials that hold; a `Filter`.
+    """Refuses requests without valid credentials; a `Filter`.
 
     Args:
         auth: Checks them.
@@ -135,7 +135,7 @@ async def _client_certificate(visit: Visit) -> None:
 
 
 class _Limited:
-    """Refuses who asks too often; a `Filter`.
+    """Refuses clients that are over their rate limit; a `Filter`.
 
     Args:
         name: What the limit counts by, as the answer's headers name it.

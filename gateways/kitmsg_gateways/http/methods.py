@@ -71,7 +71,7 @@ class Mounted(CatalogEndpoint):
 
     @property
     def path(self) -> str:
-        """Where it is served whatever it declares."""
+        """Path at which it is served whatever route it declares."""
         return f"/{self.service}/{self.name}"
 
     def declares(self, route: Route[Mounted]) -> bool:

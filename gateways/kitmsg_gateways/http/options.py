@@ -15,7 +15,7 @@ _RPC_METHOD = re.compile(r"[^=\s]+=[\w-]+\.[^=\s]+")
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayOptions(SocketOptions, AuthOptions):
-    """How one HTTP gateway behaves.
+    """Options of an HTTP gateway.
 
     Attributes:
         max_body_bytes: Longest request body, 64 MiB at most; services that are not

@@ -1,4 +1,4 @@
-"""One request, and what is known of who makes it."""
+"""One request, with its client's address and principal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 
 
 class Visit:
-    """One request, and what is known of who makes it.
+    """One request, with its client's address and principal.
 
     Attributes:
         request: As aiohttp read it; its body may still be on its way.

@@ -12,7 +12,7 @@ __all__ = ["GatewayOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayOptions(WebOptions, FollowOptions):
-    """How one MCP gateway behaves.
+    """Options of an MCP gateway.
 
     Attributes:
         name: The server's name, as clients show it.

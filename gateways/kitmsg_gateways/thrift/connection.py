@@ -43,7 +43,7 @@ class Door(Protocol):
 
     @property
     def table(self) -> Table:
-        """What is served now."""
+        """The routing table of now."""
         ...
 
     @property

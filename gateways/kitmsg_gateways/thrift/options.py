@@ -13,7 +13,7 @@ __all__ = ["GatewayOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayOptions(SocketOptions):
-    """How one Thrift gateway behaves.
+    """Options of a Thrift gateway.
 
     Attributes:
         protocol: What clients speak: binary, compact, or auto for either, told apart by

@@ -1,4 +1,4 @@
-"""Where the methods come from: the schemas on the bus, or a .thrift of the user's own.
+"""Sources of methods: the schemas on the bus, or a .thrift of the user's own.
 
 A service of the user's IDL is the one on the bus that ``--map`` names, else the one of its
 ``kit.name``, else of its own name, else of its file's, where that declares one service.

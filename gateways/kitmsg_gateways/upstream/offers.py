@@ -1,4 +1,4 @@
-"""Which of a server's endpoints are served, and the settings of a class that stands for it."""
+"""Selection of a server's endpoints, and the settings of a class that stands for it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["UpstreamOptions", "check_address"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamOptions(CommonOptions):
-    """How one gRPC upstream behaves.
+    """Options of a gRPC upstream.
 
     Attributes:
         proto: File that says what the server offers: a .proto or a compiled descriptor

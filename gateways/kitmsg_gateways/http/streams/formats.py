@@ -67,7 +67,7 @@ _decode: Final = msgspec.json.Decoder(bytes).decode
 
 
 class Format(ABC):
-    """How one stream of items becomes a body.
+    """Format of a response body that is a stream of items.
 
     Attributes:
         kind: Its name in the metrics.

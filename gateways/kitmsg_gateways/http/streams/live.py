@@ -1,4 +1,4 @@
-"""The streams that are open at a gateway: how many, since when quiet, and their end.
+"""Registry of a gateway's open streams: their number, idle times and shutdown.
 
 One `Live` belongs to a gateway.  Each stream enters it, and gets its heartbeats from it;
 when the gateway stops, each is told so and then has `drain_timeout` to end.

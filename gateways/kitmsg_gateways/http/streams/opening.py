@@ -1,4 +1,4 @@
-"""From an HTTP request to an open stream on the bus, and from its errors to problems."""
+"""Opens a stream on the bus for an HTTP request; its errors become problems."""
 
 from __future__ import annotations
 

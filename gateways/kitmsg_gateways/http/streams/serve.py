@@ -1,4 +1,4 @@
-"""Endpoints that stream, over HTTP: which of the ways a request asks for."""
+"""Endpoints that stream, over HTTP, in the format that a request asks for."""
 
 from __future__ import annotations
 

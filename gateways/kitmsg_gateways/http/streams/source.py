@@ -42,7 +42,7 @@ _LINES: Final = frozenset({NDJSON, "application/jsonl", "application/x-jsonlines
 
 
 class Source(Protocol):
-    """Where items come from."""
+    """Source of items."""
 
     async def begin(self) -> str:
         """Read what comes before the items; return parameters, as in a query."""

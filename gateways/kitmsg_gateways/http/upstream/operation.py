@@ -1,4 +1,4 @@
-"""From a request object to an HTTP request: where each field goes.
+"""Encodes a request object as an HTTP request, by the place of each field.
 
 Path, query, header or body, as an `Operation` says, which comes from a route and a schema
 here or from an OpenAPI document.  Values travel as the HTTP gateway reads them: lists
@@ -69,7 +69,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where one field of the request goes.
+    """Place of one field of the request object in the HTTP request.
 
     Attributes:
         place: Path, query, header or body.

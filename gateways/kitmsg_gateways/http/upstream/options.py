@@ -15,7 +15,7 @@ _TEXT: Final = r"[\x20-\x7e]+"
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamOptions(CommonOptions):
-    """How one HTTP upstream behaves.
+    """Options of an HTTP upstream.
 
     Attributes:
         openapi: OpenAPI 3 document that says what the server offers: a file or a URL.

@@ -1,4 +1,4 @@
-"""From an HTTP response to a result or an error.
+"""Decodes an HTTP response into a result or an error.
 
 A problem document (RFC 9457) as the HTTP gateway writes it is read back whole: code, field,
 retry time, the service's own typed error.  Any other failure is its status, by the one

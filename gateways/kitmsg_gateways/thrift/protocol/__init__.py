@@ -1,4 +1,4 @@
-"""How Thrift's messages are bytes.
+"""Thrift's protocols: messages as bytes.
 
 base.py     the seam, limits, skipping
 binary.py   the binary protocol

@@ -97,7 +97,7 @@ class Kind(IntEnum):
 
 
 class Begin(NamedTuple):
-    """How a message begins.
+    """Header of a message.
 
     Attributes:
         name: Of the method, as the caller sent it.
@@ -150,7 +150,7 @@ class Limits:
 
 
 class ThriftProtocol(ABC):
-    """How messages are written as bytes.
+    """A protocol: reads and writes messages as bytes.
 
     Args:
         limits: Of a message.

@@ -1,4 +1,4 @@
-"""From the bytes of a connection to messages: which protocol, framed or not, where one ends.
+"""Splits the bytes of a connection into messages, and detects protocol and framing.
 
 The first bytes tell (sources: the Thrift specifications of the framed transport and of both
 protocols):
@@ -39,7 +39,7 @@ _NAMES: Final = frozenset(b"_" + string.ascii_letters.encode())
 
 
 class Speech(NamedTuple):
-    """How a client speaks.
+    """Protocol and framing of a client.
 
     Attributes:
         protocol: ``binary`` or ``compact``.

@@ -12,7 +12,7 @@ __all__ = ["UpstreamOptions", "check_address"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamOptions(CommonOptions):
-    """How one Thrift upstream behaves.
+    """Options of a Thrift upstream.
 
     Attributes:
         thrift: The .thrift file that says what the server offers.
