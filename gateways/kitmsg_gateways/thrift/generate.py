@@ -180,7 +180,8 @@ class _Service:
         request = self._service.struct(method.request)
         section = f"{method.name}Args"
         knows = functools.partial(self._lock.knows, self._service.service)
-        is_wanted = method.is_single or any(map(_word, request.fields))
+        is_single = method.is_single and bool(request.fields)
+        is_wanted = is_single or any(map(_word, request.fields))
         # Clients that were made before know the form that the method had then.
         was_flat = not method.is_single and knows(method.request)
         if not knows(section) and (was_flat or not is_wanted):
