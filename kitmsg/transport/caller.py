@@ -36,6 +36,9 @@ from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
 DEFAULT_TIMEOUT: Final = 5.0
+_FULL_SECONDS: Final = (
+    0.1  # until an instance that has left its queue group may be back
+)
 """Longest call, in seconds, unless somebody says otherwise."""
 
 Before: TypeAlias = Callable[["Context", dict[str, str]], None]
@@ -190,6 +193,9 @@ class Caller:
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
+        except Disconnected as exc:
+            exc.refused = "" if exc.sent else self.name
+            raise
 
     def publish(self, ctx: Context, data: bytes) -> None:
         """Send a request whose reply nobody waits for.  At most once.
@@ -223,7 +229,8 @@ class Caller:
     async def _unheard(self, error: NoResponders) -> KitError:
         """Return the error for a subject without subscribers, with a hint."""
         hint = await self._hint(self.subject) if self._hint else ""
-        return NoResponders(self.subject, hint).before(self.name)
+        wait = _FULL_SECONDS if hint == NoResponders.KNOWN else None
+        return NoResponders(self.subject, hint, retry_after=wait).before(self.name)
 
     def _until(self, left: float) -> float:
         """Return the seconds that a call may take, `left` of them until its deadline."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote, unquote
 
 from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type
 from kitmsg.errors import (
@@ -28,6 +29,7 @@ from kitmsg.wire import (
     CONTENT_TYPE,
     ERROR,
     ERROR_FIELD,
+    ERROR_TEXT,
     REQUEST_ID,
     RETRY_AFTER,
     SERVICE_ERROR,
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _MAX_TEXT: Final = 1024
+_UNQUOTED: Final = "!\"#$&'()*+,/:;<=>?@[]{|}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,9 @@ def encode_error(
         fields[CONTENT_TYPE] = body.content_type
     elif not isinstance(error, KitError):
         text = f"internal error; the service's log has it under request id {request_id}"
-    fields[SERVICE_ERROR] = one_line(text) or code.value
+    fields[SERVICE_ERROR] = line = one_line(text) or code.value
+    if (exact := _exact(error, text)) != line:
+        fields[ERROR_TEXT] = quote(exact[:_MAX_TEXT], _UNQUOTED, errors="replace")
     fields[SERVICE_ERROR_CODE] = str(code.http)
     fields[CODE] = code.value
     fields[REQUEST_ID] = one_line(request_id)
@@ -129,6 +134,12 @@ def encode_error(
     if endpoint and isinstance(error, KitError) and error.refused == endpoint:
         fields[BEGAN] = "no"
     return data, encode_headers(fields)
+
+
+def _exact(error: BaseException, text: str) -> str:
+    """Return the message of an error whose text is `text`; "" where the code stands in."""
+    is_empty = isinstance(error, KitError) and not error.message
+    return "" if is_empty and text == code_of(error).value else text
 
 
 def _facts(error: BaseException) -> dict[str, str]:
@@ -168,7 +179,8 @@ def decode_error(
     known = declared.get(headers.get(ERROR, ""))
     if known is not None:
         return known.decode[_body_codec(headers, codec).name](message.data)
-    text = headers.get(SERVICE_ERROR, "")
+    exact = headers.get(ERROR_TEXT)
+    text = headers.get(SERVICE_ERROR, "") if exact is None else unquote(exact)
     error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
     wait = headers.get(RETRY_AFTER, "")
     if is_number(wait):

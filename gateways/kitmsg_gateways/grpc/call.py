@@ -36,7 +36,7 @@ from kitmsg.wire import ERROR
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
-from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
@@ -130,7 +130,7 @@ class Calls:
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
                 failure = _failure(exc, path)
                 code = failure.error.code
-                await context.abort(failure.code, str(failure), failure.trailers())
+                await context.abort(failure.code, failure.text, failure.trailers())
             else:
                 code = _OK
                 return answer
@@ -311,14 +311,17 @@ def _failure_of(error: KitError, method: Method) -> Failure:
     """Return the failure that stands for an error of a call."""
     reply = error.reply
     name = "" if reply is None else reply.headers.get(ERROR, "")
+    begun = has_begun(error)
     if not name:
-        return Failure(error)
+        return Failure(error, has_begun=begun)
     is_bare = method.endpoint.wire == "gokit"  # its body is the text again
     found = None if is_bare else details(reply, method.codec)
     fields = found if isinstance(found, dict) else {}
     typed = method.typed(name, fields) if method.typed is not None else None
     service = method.endpoint.service
-    return Failure(error, name, service, fields, typed, is_business=True)
+    return Failure(
+        error, name, service, fields, typed, is_business=True, has_begun=begun
+    )
 
 
 def _failure(error: Exception, path: str) -> Failure:

@@ -56,6 +56,8 @@ class Decoders(Coders):
     def _slot_decoder(self, slot: Slot) -> Decode:
         """Return the decoder of one slot of a message; `_MISSING` for one left out."""
         decode, get = self._decoder(slot.type), attrgetter(slot.name)
+        if slot.source.constant is not None:
+            return self._constant(slot, get)
         if slot.label == "repeated":
             return _list_decoder(get, decode)
         if slot.label == "map":
@@ -72,12 +74,14 @@ class Decoders(Coders):
         if decode is None:
 
             def look(message: Any) -> Any:
-                return get(message) if message.HasField(name) else absent
+                # The class's: a field of the message may have the name of a method.
+                has_field = type(message).HasField
+                return get(message) if has_field(message, name) else absent
 
             return look
 
         def convert(message: Any) -> Any:
-            if message.HasField(name):
+            if type(message).HasField(message, name):
                 return decode(get(message))
             if absent is _REFUSED:
                 raise Misfit("is missing")
@@ -111,7 +115,22 @@ class Decoders(Coders):
         return decode
 
     def _is_simple(self, slot: Slot) -> bool:
-        return slot.label == "" and self._decoder(slot.type) is None
+        is_free = slot.source.constant is None
+        return is_free and slot.label == "" and self._decoder(slot.type) is None
+
+    def _constant(self, slot: Slot, get: Decode) -> Decode:
+        """Return the decoder of a field with only one value: filled where it is zero."""
+        value = slot.source.constant
+        enum = self._layout.enums.get(slot.type)
+        expected = value if enum is None else enum.values[0][1]
+
+        def check(message: Any) -> Any:
+            found = get(message)
+            if found and found != expected:
+                raise Misfit(f"has to be {value!r}")
+            return value
+
+        return check
 
     def _array(self, message: Message) -> Decode:
         constants = {position(key): value for key, value in message.constants}
@@ -149,7 +168,7 @@ class Decoders(Coders):
         listed = ", ".join(decoders)
 
         def decode(proto: Any) -> Any:
-            chosen = proto.WhichOneof("kind")
+            chosen = type(proto).WhichOneof(proto, "kind")
             if chosen is None:
                 raise Misfit(f"is missing; choose one of {listed}")
             get, convert = decoders[chosen]

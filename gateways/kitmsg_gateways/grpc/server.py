@@ -36,11 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayServer", "choose_source"]
 
-_COMPRESSIONS: Final = {
-    "none": None,
-    "gzip": grpc.Compression.Gzip,
-    "deflate": grpc.Compression.Deflate,
-}
+# A level, not an algorithm: gRPC's core then takes one that the client accepts, where
+# there are two the first at "low" and the last at "high".
+# Source: CompressionAlgorithmSet::CompressionAlgorithmForLevel in the core.
+_COMPRESSION_LEVELS: Final = {"none": 0, "gzip": 1, "deflate": 3}
 
 
 class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is untyped
@@ -106,10 +105,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         options = self.options
-        server = self._server = grpc.aio.server(
-            options=_channel_options(options),
-            compression=_COMPRESSIONS[options.compression],
-        )
+        server = self._server = grpc.aio.server(options=_channel_options(options))
         server.add_generic_rpc_handlers((self,))
         check_free(options)  # gRPC's core would write a line of its own to stderr
         host = f"[{options.host}]" if ":" in options.host else options.host
@@ -211,4 +207,5 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_connection_streams),
         ("grpc.so_reuseport", int(options.reuse_port)),
+        ("grpc.default_compression_level", _COMPRESSION_LEVELS[options.compression]),
     ]

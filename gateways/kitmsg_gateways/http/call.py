@@ -19,7 +19,7 @@ from kitmsg.errors import Code, InvalidArgument, KitError
 from kitmsg.transport import gokit
 from kitmsg.wire import AUTHORIZATION, CONTENT_TYPE, ERROR, PRINCIPAL, REQUEST_ID, TRACE
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace
+from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 
@@ -54,6 +54,7 @@ _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCI
 _UNSUPPORTED: Final = 415
 _OK: Final = 200
 _NO_CONTENT: Final = 204
+_BAD_GATEWAY: Final = 502
 _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
 _JSON_TYPE: Final = JSON.content_type
@@ -221,15 +222,24 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
     return JSON.content_type
 
 
-def problem_of(error: KitError, mounted: Mounted, codec: Codec) -> Problem:
+def problem_of(
+    error: KitError, mounted: Mounted, codec: Codec, *, is_head: bool = True
+) -> Problem:
     """Return the problem that stands for a failed call.
+
+    "Unavailable" is 503 where the work never began, so that a proxy may send the request
+    again, and 502 where it may have begun.
 
     Args:
         error: As the call raised it.
         mounted: The endpoint.
         codec: How the request was encoded.
+        is_head: Whether it is the status of a response, which a proxy may act on; what
+            ends a response that has begun is for its reader.
     """
     problem = Problem.of(error)
+    if is_head and has_begun(error):
+        problem.status = _BAD_GATEWAY
     reply = error.reply
     if reply is None:
         return problem

@@ -239,7 +239,8 @@ class Client(Generic[M, Q, A]):
                 left = end - loop.time()
                 return await self._transport.send(address, method, sent, left)
 
-            return self._result(ctx, method, await self._addresses.through(send))
+            reply = await self._addresses.through(send, self._dotted(method))
+            return self._result(ctx, method, reply)
 
         return call
 
@@ -255,12 +256,20 @@ class Client(Generic[M, Q, A]):
                     address, method, sent, limit, request.items
                 )
 
-            reply = await self._addresses.through(send)
+            reply = await self._addresses.through(send, self._dotted(method))
             if isinstance(reply, Replies):
                 return self._items(ctx, method, reply)
             return self._result(ctx, method, reply)
 
         return call
+
+    def _dotted(self, method: M) -> str:
+        """Return the dotted name of a method's endpoint on the bus.
+
+        Not the context's: where a service calls the endpoint itself, that one is its own,
+        which has begun.
+        """
+        return f"{self._name}.{method.declaration.name}"
 
     def _request(self, ctx: Context, method: M, request: Any) -> tuple[Q, float]:
         """Return the request to send, and the seconds for it."""
