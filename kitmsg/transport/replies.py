@@ -6,13 +6,14 @@ The names are in `kitmsg.wire`; `docs/protocol.md` has examples.  Source of the
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 
-from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type
+from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type, sniff_reply
 from kitmsg.errors import (
     Code,
     DataLoss,
@@ -178,16 +179,29 @@ def decode_error(
         return None
     known = declared.get(headers.get(ERROR, ""))
     if known is not None:
-        return known.decode[_body_codec(headers, codec).name](message.data)
+        body = _body_codec(headers, message.data, codec)
+        return _told(message, headers, known.decode[body.name](message.data))
     exact = headers.get(ERROR_TEXT)
     text = headers.get(SERVICE_ERROR, "") if exact is None else unquote(exact)
-    error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
+    error = error_for(code, text)
+    if isinstance(error, InvalidArgument):
+        error.field = headers.get(ERROR_FIELD, "")
+    return _told(message, headers, error)
+
+
+def _told(message: Message, headers: Headers, error: Exception) -> Exception:
+    """Return an error with the facts that every reply tells beside it."""
+    id_ = headers.get(REQUEST_ID, "")
+    if not isinstance(error, KitError):
+        if not hasattr(error, "request_id"):
+            with contextlib.suppress(AttributeError):
+                error.request_id = id_  # type: ignore[attr-defined]
+        return error
+    error.request_id = id_
     wait = headers.get(RETRY_AFTER, "")
     if is_number(wait):
         error.retry_after = int(wait) / 1000
     error.reply = message
-    if isinstance(error, InvalidArgument):
-        error.field = headers.get(ERROR_FIELD, "")
     return error
 
 
@@ -201,10 +215,10 @@ def _code(headers: Headers) -> Code | None:
     return Code.UNKNOWN if SERVICE_ERROR in headers else None
 
 
-def _body_codec(headers: Headers, codec: Codec) -> Codec:
+def _body_codec(headers: Headers, data: bytes, codec: Codec) -> Codec:
     named = headers.get(CONTENT_TYPE)
     if not named:
-        return codec
+        return sniff_reply(data, codec)
     try:
         return by_content_type(named)
     except InvalidArgument as exc:
@@ -224,11 +238,15 @@ def reply_headers(message: Message) -> Headers:
 
 
 def reply_codec(message: Message, default: Codec) -> Codec:
-    """Return the codec of a reply: as its header says, else `default`.
+    """Return the codec of a reply: as its header says, else as `sniff_reply` does.
+
+    Args:
+        message: The reply.
+        default: Codec of the request.
 
     Raises:
         DataLoss: The header names none we know.
     """
     if message.is_plain or not message.header_block:
-        return default
-    return _body_codec(reply_headers(message), default)
+        return sniff_reply(message.data, default)
+    return _body_codec(reply_headers(message), message.data, default)

@@ -39,7 +39,7 @@ from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
-from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
+from kitmsg_gateways.grpc.status import REQUEST_ID, Failure, handler_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -164,6 +164,8 @@ class Calls:
             try:
                 if not reply.header_block:
                     return write(reply.data)
+                if given := handler_metadata(reply):
+                    await context.send_initial_metadata(given)
                 return write(_payload(reply, method))
             except DataLoss as exc:
                 raise Failure(caller.explained(ctx, exc)) from exc
@@ -215,6 +217,9 @@ class Calls:
         try:
             stream = await caller.open(ctx, payload)
             yield stream
+            if stream.end is not None and (given := handler_metadata(stream.end)):
+                before = context.trailing_metadata() or ()
+                context.set_trailing_metadata((*before, *given))
         except KitError as exc:
             error = exc if stream is None else caller.stream_error(ctx, stream, exc)
             raise _failure_of(error, method) from exc

@@ -14,6 +14,8 @@ pushback.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -26,18 +28,29 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from kitmsg.errors import Code, InvalidArgument, KitError, error_for
+from kitmsg.wire import reply_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from google.protobuf.message import Message
 
-__all__ = ["DETAILS", "REQUEST_ID", "Failure", "read_status", "status_code"]
+    from kitmsg.message import Message as Reply
+
+__all__ = [
+    "DETAILS",
+    "REQUEST_ID",
+    "Failure",
+    "handler_metadata",
+    "read_status",
+    "status_code",
+]
 
 DETAILS: Final = "grpc-status-details-bin"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 REQUEST_ID: Final = "x-request-id"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _MOST_BYTES: Final = 4096  # of details: clients refuse metadata over 8 KiB or so
 _MOST_TEXT: Final = 512
 _NEVER: Final = "-1"  # do not retry (gRPC proposal A6)
@@ -92,6 +105,8 @@ class Failure(Exception):
             found.append((PUSHBACK, _NEVER))
         elif self.error.retry_after is not None:
             found.append((PUSHBACK, str(_milliseconds(self.error.retry_after))))
+        if self.error.reply is not None:
+            found += handler_metadata(self.error.reply)
         details = list(self._details())
         while details:
             status = status_pb2.Status(
@@ -207,6 +222,20 @@ def _take(
             error.field = fields[0] if fields else ""
     except DecodeError:
         pass  # what cannot be read is as good as absent
+
+
+def handler_metadata(reply: Reply) -> list[tuple[str, str | bytes]]:
+    """Return the headers that a handler gave its reply, as metadata."""
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in reply_fields(reply).items():
+        if not _KEY.fullmatch(name):
+            continue
+        if not name.endswith("-bin"):
+            found.append((name, value))
+            continue
+        with contextlib.suppress(ValueError):  # no base64
+            found.append((name, base64.b64decode(value, validate=True)))
+    return found
 
 
 def _any(message: Message) -> AnyMessage:

@@ -17,7 +17,15 @@ from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_ty
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError
 from kitmsg.transport import gokit
-from kitmsg.wire import AUTHORIZATION, CONTENT_TYPE, ERROR, PRINCIPAL, REQUEST_ID, TRACE
+from kitmsg.wire import (
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    ERROR,
+    PRINCIPAL,
+    REQUEST_ID,
+    TRACE,
+    reply_fields,
+)
 from kitmsg_gateways.edge import calls
 from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
@@ -187,6 +195,14 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         codec: How the request was encoded.
         id_: The request id.
     """
+    answer = _response(reply, mounted, codec, id_)
+    if reply.header_block and mounted.is_kit:
+        for name, value in reply_fields(reply).items():
+            answer.headers[name.title()] = value
+    return answer
+
+
+def _response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
     status = mounted.status
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
@@ -246,6 +262,8 @@ def problem_of(
     if mounted.wire == "gokit" and gokit.decode_error(Context(), reply) is not None:
         problem.is_gokit = True
         return problem
+    if mounted.is_kit:
+        problem.headers |= {k.title(): v for k, v in reply_fields(reply).items()}
     problem.error = reply.headers.get(ERROR, "")
     problem.details = _details(reply, codec)
     return problem

@@ -75,6 +75,14 @@ class Shop(Service):
         raise RuntimeError("secret-detail")
 
     @endpoint
+    async def marked(self, ok: bool) -> str | None:
+        kitmsg.current().reply["x-trace"] = "t-1"
+        kitmsg.current().reply["cache-control"] = "max-age=5"
+        if not ok:
+            raise error_for(Code.NOT_FOUND, "none")
+        return "cup"
+
+    @endpoint
     async def wait(self) -> str:
         self.entered.set()
         try:
@@ -125,6 +133,31 @@ async def test_post_reaches_every_endpoint(call):
     assert response.headers["X-Request-Id"]
     assert response.headers["Server"] == "kitmsg"
     assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 200), (False, 404)])
+async def test_headers_that_a_handler_sets_are_in_the_response(call, ok, status):
+    """Of a result and of an error; how long a result may be kept is the handler's word."""
+    response, _ = await call("POST", "/shop/marked", json={"ok": ok})
+    assert response.status == status
+    assert response.headers["X-Trace"] == "t-1"
+    kept = "max-age=5" if ok else "no-store"
+    assert response.headers.getall("Cache-Control") == [kept]
+
+
+async def test_headers_of_a_foreign_service_stay_inside(hub, start):
+    """Nobody meant them for a browser."""
+    block = encode_headers({"x-internal": "10.0.0.7"})
+    hub.bus.subscribe("shout.up", lambda m: hub.bus.respond(m, b"1", block))
+    info = (
+        b'{"name":"shout","id":"1","version":"1.0.0","endpoints":[{"name":"up",'
+        b'"subject":"shout.up"}]}'
+    )
+    hub.bus.subscribe("$SRV.INFO", lambda m: hub.bus.respond(m, info))
+    call = await start(hub)
+    response, body = await call("POST", "/shout/up", json={})
+    assert (response.status, body) == (200, 1)
+    assert "X-Internal" not in response.headers
 
 
 async def test_a_declared_route_takes_path_and_query(call):
