@@ -18,15 +18,15 @@ Beside them:
     codec/         MessagePack, JSON, bytes
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
-    discovery/     who is there
-    auth/          who asks
+    discovery/     services and instances on the bus
+    auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
     worker/        processes: signals, drain, supervision, health
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin
     loops.py       the event loop; importpath.py: where modules are looked up
 
-The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are the package
+The gateways, which speak HTTP, gRPC, Thrift or MCP outside and the bus inside, are the package
 `kitmsg_gateways`.
 """
 

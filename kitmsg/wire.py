@@ -36,6 +36,7 @@ __all__ = [
     "DOWN",
     "ERROR",
     "ERROR_FIELD",
+    "ERROR_TEXT",
     "INBOX_MARK",
     "MAX_TIMEOUT",
     "PRINCIPAL",
@@ -87,6 +88,7 @@ TRACE: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
 CODE: Final = "Kit-Code"
 ERROR: Final = "Kit-Error"
 ERROR_FIELD: Final = "Kit-Error-Field"
+ERROR_TEXT: Final = "Kit-Error-Text"
 RETRY_AFTER: Final = "Kit-Retry-After"
 BEGAN: Final = "Kit-Began"
 SERVICE_ERROR: Final = "Nats-Service-Error"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote, unquote
 
 from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type, sniff_reply
 from kitmsg.errors import (
@@ -29,6 +30,7 @@ from kitmsg.wire import (
     CONTENT_TYPE,
     ERROR,
     ERROR_FIELD,
+    ERROR_TEXT,
     REQUEST_ID,
     RETRY_AFTER,
     SERVICE_ERROR,
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MAX_TEXT: Final = 1024
+_UNQUOTED: Final = "!\"#$&'()*+,/:;<=>?@[]{|}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,9 @@ def encode_error(
         fields[CONTENT_TYPE] = body.content_type
     elif not isinstance(error, KitError):
         text = f"internal error; the service's log has it under request id {request_id}"
-    fields[SERVICE_ERROR] = one_line(text) or code.value
+    fields[SERVICE_ERROR] = line = one_line(text) or code.value
+    if (exact := _exact(error, text)) != line:
+        fields[ERROR_TEXT] = quote(exact[:_MAX_TEXT], _UNQUOTED, errors="replace")
     fields[SERVICE_ERROR_CODE] = str(code.http)
     fields[CODE] = code.value
     fields[REQUEST_ID] = one_line(request_id)
@@ -130,6 +135,12 @@ def encode_error(
     if endpoint and isinstance(error, KitError) and error.refused == endpoint:
         fields[BEGAN] = "no"
     return data, encode_headers(fields)
+
+
+def _exact(error: BaseException, text: str) -> str:
+    """Return the message of an error whose text is `text`; "" where the code stands in."""
+    is_empty = isinstance(error, KitError) and not error.message
+    return "" if is_empty and text == code_of(error).value else text
 
 
 def _facts(error: BaseException) -> dict[str, str]:
@@ -170,7 +181,9 @@ def decode_error(
     if known is not None:
         body = _body_codec(headers, message.data, codec)
         return _told(message, headers, known.decode[body.name](message.data))
-    error = error_for(code, headers.get(SERVICE_ERROR, ""))
+    exact = headers.get(ERROR_TEXT)
+    text = headers.get(SERVICE_ERROR, "") if exact is None else unquote(exact)
+    error = error_for(code, text)
     if isinstance(error, InvalidArgument):
         error.field = headers.get(ERROR_FIELD, "")
     return _told(message, headers, error)

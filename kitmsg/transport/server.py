@@ -37,6 +37,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
+from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
@@ -72,6 +73,8 @@ class _Turn(msgspec.Struct, eq=False):
     message: Message
     deadline: float | None
     has_begun: bool = False
+    # When it was read, if its caller was not known well then; see `Lateness`.
+    read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
@@ -202,18 +205,19 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        if message.reply:
-            left -= self._lateness(message.reply, now)
-            if left <= 0 and self._ends_late:
-                self.stats.expired += 1
-                return
-        if not message.is_plain and is_elsewhere(message.header_block):
-            self.intake.fetcher.start(message, left, self.receive, self._refuse)
+        late = self._lateness(message.reply, now) if message.reply else 0.0
+        if late and left <= late and self._ends_late:
+            self.stats.expired += 1
             return
-        deadline = now + left if self._ends_late else None
+        if not message.is_plain and is_elsewhere(message.header_block):
+            self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
+            return
+        deadline = now + left - late if self._ends_late else None
         turn = _Turn(self, message, deadline)
         if message.reply:
             self._turns[message.reply] = turn
+            if now - self.intake.lateness.learned <= NOISE and not late:
+                turn.read_at = now
         if not self.intake.mailbox.offer(turn):
             self._turns.pop(message.reply, None)
             self._shed(message)
@@ -238,6 +242,9 @@ class Server:
         """Run one turn, from message to reply."""
         message = turn.message
         deadline = turn.deadline
+        if turn.read_at is not None and deadline is not None:
+            deadline -= self._lateness(message.reply, turn.read_at)
+            turn.deadline = deadline
         if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
             self.stats.expired += 1
             self._turns.pop(message.reply, None)

@@ -87,7 +87,7 @@ class _Run:
 
 
 class _Moved(NamedTuple):
-    """How far a stream that is drained had come, and since when."""
+    """Progress of a stream that is drained: its last position, and the time of it."""
 
     stream: Stream | None
     items: int

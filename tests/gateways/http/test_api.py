@@ -235,15 +235,20 @@ async def test_a_result_has_the_status_that_is_declared(hub, start):
 
 
 async def test_every_code_has_its_status(call):
-    """An error of the service is a problem with the code's HTTP status."""
+    """An error of the service is a problem with the code's HTTP status.
+
+    "Unavailable" from a method that has begun is 502, since proxies repeat what is 503.
+    """
     for code in Code:
         response, body = await call("POST", "/shop/fail", json={"code": code})
-        assert response.status == code.http
+        status = 502 if code is Code.UNAVAILABLE else code.http
+        assert response.status == status
+        assert "Retry-After" not in response.headers
         assert response.content_type == "application/problem+json"
         assert body.pop("title")
         assert body == {
             "type": f"urn:kitmsg:error:{code}",
-            "status": code.http,
+            "status": status,
             "detail": f"it is {code}",
             "instance": "/shop/fail",
             "code": code,
@@ -487,6 +492,8 @@ async def test_nobody_there_is_503_with_a_hint(call, hub):
     response, body = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert (response.status, body["code"]) == (503, "unavailable")
     assert "no responders for 'shop.hello'" in body["detail"]
+    assert response.headers["Retry-After"] == "1"
+    assert body["retry_after"] == 1.0
 
 
 async def test_a_lost_bus_is_503(call, hub):
@@ -494,6 +501,7 @@ async def test_a_lost_bus_is_503(call, hub):
     hub.bus.disconnect()
     response, _ = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
     hub.bus.reconnect()
     response, _ = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert response.status == 200
