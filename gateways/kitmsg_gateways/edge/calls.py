@@ -237,7 +237,7 @@ class _ChosenCaller(Caller):
 
     @property
     def subject(self) -> str:
-        """Where the next call goes."""
+        """Subject of the next call, at one of the instances."""
         return next(self._subjects)
 
     @subject.setter
