@@ -5,7 +5,8 @@
     fleet.py     the processes of a peer: start, CPU, end
     goals.py     what is wanted of them
     table.py     tables for people, ratios with their spread
-    chart.py     the bar chart of the README
+    chart.py     bar charts
+    readme.py    the README's chart and the paragraph beside it, from one run
     layers.py    what each default costs a server
     mailbox.py codec.py idle.py   parts of kitmsg alone
     guard.py     a quick look at the cost of the layers, for CI to print

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from benchmarks import chart, compare, goals
+from benchmarks import compare, goals, readme
 from benchmarks.fleet import gokit
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _COMPARED: Final = {
 _ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures", "faults")
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
-_CHARTED: Final = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,32 +79,12 @@ def _compare(verb: str, options: argparse.Namespace) -> tuple[dict[str, Any], st
     ]
     rows = compare.summary(samples)
     if options.svg:
-        options.svg.write_text(_chart(verb, peers, rows))
+        options.svg.write_text(readme.chart_of(verb, rows))
+    if options.readme and verb == "rpc":
+        readme.write(rows, rounds=options.rounds)
     reached = goals.check(verb, samples)
     text = compare.report(rows) + goals.report(reached)
     return {"verb": verb, "rows": rows, "goals": reached}, text
-
-
-def _chart(
-    verb: str, peers: Sequence[compare.Peer], rows: Sequence[dict[str, Any]]
-) -> str:
-    """Return the bars of one load: 64 in flight where that was measured."""
-    labels = {peer.name: peer.label for peer in peers}
-    loads = list(dict.fromkeys((row["codec"], row["in_flight"]) for row in rows))
-    chosen = next((load for load in loads if load[1] == _CHARTED), loads[0])
-    shown = [
-        (labels[row["peer"]], row["rate"])
-        for row in rows
-        if (row["codec"], row["in_flight"]) == chosen and labels[row["peer"]]
-    ]
-    codec, in_flight = chosen
-    what = "HTTP requests to the bus and back" if verb == "http" else "Calls over NATS"
-    return chart.bars(
-        f"{what}, per second",
-        shown,
-        note=f"{in_flight} in flight, {codec}; caller, server and service on one machine",
-        ours="kitmsg",
-    )
 
 
 def _number(text: str) -> int:
@@ -144,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="figures in their short form")
     add("--json", action="store_true", help="for machines")
     add("--svg", type=Path, metavar="FILE", help="draw the chart of rpc or http")
+    add("--readme", action="store_true", help="write chart and text of the README")
     return parser
 
 

@@ -18,15 +18,15 @@ Beside them:
     codec/         MessagePack, JSON, bytes
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
-    discovery/     who is there
-    auth/          who asks
+    discovery/     services and instances on the bus
+    auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
     worker/        processes: signals, drain, supervision, health
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin
     loops.py       the event loop; importpath.py: where modules are looked up
 
-The gateways, which speak HTTP, gRPC or Thrift outside and the bus inside, are the package
+The gateways, which speak HTTP, gRPC, Thrift or MCP outside and the bus inside, are the package
 `kitmsg_gateways`.
 """
 
@@ -37,7 +37,7 @@ from kitmsg import errors
 from kitmsg.context import Context, current
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
-from kitmsg.service import Kit, Service, Supervision, connect, endpoint
+from kitmsg.service import Kit, Service, Supervision, connect, detached, endpoint
 
 __all__ = [
     "BusinessError",
@@ -54,6 +54,7 @@ __all__ = [
     "chain",
     "connect",
     "current",
+    "detached",
     "endpoint",
     "errors",
     "make_endpoint",

@@ -31,6 +31,7 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
     Unavailable,
+    error_for,
     outward,
 )
 from kitmsg.message import Message, check_subject, encode_headers
@@ -40,7 +41,7 @@ from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import CALLER, timeout_ms
+from kitmsg.wire import CALLER, timeout_ms, with_fields
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -263,7 +264,7 @@ class Server:
             if self._counts and not message.is_plain:
                 self._note_caller(message)
             response = await self.endpoint(ctx, request)
-            if self._after:
+            if self._after or ctx._reply is not None:  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
             data = self._encode(ctx, response)
             if message.reply:
@@ -276,7 +277,7 @@ class Server:
             if data is not None and isinstance(exc, InvalidArgument):
                 error = await self._respond_long(message, data, header_block)
             if error is not None:
-                self._failed(ctx, message, error)
+                await self._fail(ctx, message, error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
@@ -310,7 +311,7 @@ class Server:
             self._answer(ctx, turn.message, Cancelled(f"{self.name} was cancelled"))
 
     def _reply_headers(self, ctx: Context) -> bytes:
-        fields: dict[str, str] = {}
+        fields = _set_by_handler(ctx)
         for hook in self._after:
             hook(ctx, fields)
         return encode_headers(fields)
@@ -342,6 +343,14 @@ class Server:
         self._note_failure(ctx, message, error)
         told = outward(error) if isinstance(error, KitError) else error
         self._answer(ctx, message, told)
+
+    async def _fail(self, ctx: Context, message: Message, error: BaseException) -> None:
+        """Do as `_failed`; an error that is too long for a message goes as a long reply."""
+        self._note_failure(ctx, message, error)
+        told = outward(error) if isinstance(error, KitError) else error
+        over = self._tell(ctx, message, told)
+        if over is not None and await self._respond_long(message, *over) is not None:
+            self._answer_briefly(ctx, message, told)
 
     def _note_failure(
         self, ctx: Context, message: Message, error: BaseException
@@ -398,24 +407,42 @@ class Server:
 
         One that cannot be made or sent is logged, and a plain one takes its place.
         """
+        if self._tell(ctx, message, error) is not None:
+            self._answer_briefly(ctx, message, error)
+
+    def _tell(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> tuple[bytes, bytes] | None:
+        """Do as `_answer`; returns payload and headers of one that is too long, unsent."""
         text = str(error) if self._is_told(error) else f"request id {_request_id(ctx)}"
         self.stats.failed(error_code(error, self._declared).value, text)
         if isinstance(error, InvalidArgument):
             self.stats.invalid += 1
         if not message.reply:
-            return
+            return None
         try:
             data, header_block = self._error_encoder(ctx, error)
+            header_block = with_fields(header_block, _set_by_handler(ctx))
+            if len(data) + len(header_block) > self.bus.max_payload:
+                return data, header_block
             self._send_error(message, data, header_block)
         except Disconnected:
             _log.debug("%s: no connection to answer on", self.name)
         except Exception:  # noqa: BLE001  a custom encoder may fail in any way
             _log.exception("%s: the error reply failed", self.name)
-            self._answer_plainly(ctx, message)
+            failed = Internal(f"{self.name} failed, and so did its error reply")
+            self._answer_plainly(ctx, message, failed)
+        return None
 
-    def _answer_plainly(self, ctx: Context, message: Message) -> None:
-        failed = Internal(f"{self.name} failed, and so did its error reply")
-        data, header_block = self._default_error(ctx, failed)
+    def _answer_briefly(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> None:
+        """Send the code and text of an error whose fields are too long."""
+        code = error_code(error, self._declared)
+        self._answer_plainly(ctx, message, error_for(code, str(error)))
+
+    def _answer_plainly(self, ctx: Context, message: Message, error: KitError) -> None:
+        data, header_block = self._default_error(ctx, error)
         try:
             self._send_error(message, data, header_block)
         except KitError as exc:
@@ -432,6 +459,12 @@ class Server:
             declared=self._declared,
             endpoint=self.name,
         )
+
+
+def _set_by_handler(ctx: Context) -> dict[str, str]:
+    """Return the headers that the handler gave its reply."""
+    given = ctx._reply  # noqa: SLF001
+    return {} if given is None else dict(given)
 
 
 def _text_of(error: BaseException) -> str:

@@ -216,6 +216,9 @@ def _what_is_there(modules: list[ModuleType]) -> str:
 def _near_module(name: str) -> str:
     names = [path.stem for path in Path().glob("*.py")]
     names += [path.parent.name for path in Path().glob("*/__init__.py")]
+    module, _, last = name.rpartition(".")
+    if module in names:
+        return f"; did you mean '{module}:{last}'?"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {near[0]!r}?"

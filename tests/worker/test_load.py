@@ -82,6 +82,7 @@ def test_serves_each_service_once(folder: Path) -> None:
     ("target", "kind", "sentence"),
     [
         ("shap:Till", NotFound, "no module 'shap' .* did you mean 'shop'"),
+        ("shop.Till", NotFound, "no module .shop.Till. .* did you mean .shop:Till."),
         ("shap.py", NotFound, "no file 'shap.py'; did you mean 'shop.py'"),
         ("parts/two.py", NotFound, "no file 'parts/two.py'; did you mean"),
         ("nowhere/x.py", NotFound, "no folder 'nowhere'"),

@@ -186,12 +186,7 @@ class Rpc:
         params = _by_name(call.params, mounted)
         if not params or mounted.parameters.headers:
             params = mounted.parameters.build({}, "", params, JSON, headers)
-        fields = fields_of(
-            headers,
-            request_id=visit.id,
-            forward_authorization=self._options.forward_authorization,
-            principal=visit.principal,
-        )
+        fields = fields_of(visit, self._options)
         reply = await ask(
             callers, mounted, JSON, params, seconds=seconds, fields=fields
         )
@@ -246,7 +241,8 @@ class _Methods:
             (found,) = several
         if found is None:
             known = [f"{one.service}.{one.name}" for one in several]
-            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], self._full, n=1)
+            names = [*self._full, *(() if service else self._bare)]
+            near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], names, n=1)
             raise _not_found(method, known or near)
         if found.stream:
             raise RpcError(
