@@ -43,7 +43,7 @@ _QUIET_SECONDS: Final = 2.5
 _ROUTE: Final = (
     'cluster {{ name: c, listen: "127.0.0.1:{}", routes: ["nats://127.0.0.1:{}"] }}'
 )
-_LAME_DUCK: Final = 'lame_duck_grace_period: "2s"\nlame_duck_duration: "4s"\n'
+_LAME_DUCK: Final = 'lame_duck_grace_period: "2s"\nlame_duck_duration: "30s"\n'
 
 
 class _Times(NamedTuple):

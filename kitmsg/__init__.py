@@ -37,7 +37,7 @@ from kitmsg import errors
 from kitmsg.context import Context, current
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
-from kitmsg.service import Kit, Service, Supervision, connect, endpoint
+from kitmsg.service import Kit, Service, Supervision, connect, detached, endpoint
 
 __all__ = [
     "BusinessError",
@@ -54,6 +54,7 @@ __all__ = [
     "chain",
     "connect",
     "current",
+    "detached",
     "endpoint",
     "errors",
     "make_endpoint",

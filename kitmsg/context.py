@@ -6,24 +6,30 @@ want other facts downstream copy it with `evolve`.
 
 from __future__ import annotations
 
+import base64
 import itertools
+import re
 import secrets
+from collections import UserDict
 from contextvars import ContextVar
 from typing import Any, Final, Self
 
 import msgspec
 
 from kitmsg.codec import Codec
+from kitmsg.errors import InvalidArgument
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
-from kitmsg.wire import CALLER, REQUEST_ID, TRACE
+from kitmsg.wire import CALLER, REQUEST_ID, TRACE, is_reply_name
 
-__all__ = ["PROPAGATED", "Context", "current", "enter", "new_request_id"]
+__all__ = ["PROPAGATED", "Context", "ReplyFields", "current", "enter", "new_request_id"]
 
 PROPAGATED: Final = (*TRACE, REQUEST_ID)
 """Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
 
 _TRACES = (b"trace", b"baggage", REQUEST_ID.lower().encode())
 
+
+_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 _PROCESS: Final = secrets.token_hex(4)
 _count = itertools.count()
@@ -32,6 +38,39 @@ _count = itertools.count()
 def new_request_id() -> str:
     """Return 16 hexadecimal digits: eight of this process, then a count.  No secret."""
     return f"{_PROCESS}{next(_count) & 0xFFFFFFFF:08x}"
+
+
+class ReplyFields(UserDict[str, str]):
+    """Headers of a reply; names are kept in lower case.
+
+    A value is printable ASCII, or bytes where the name ends in ``-bin``: those are base64
+    text, and bytes again over gRPC.
+
+    Setting one raises `InvalidArgument` for a name that belongs to kitmsg, NATS, HTTP or
+    gRPC, or a value that no header can carry.
+    """
+
+    def __setitem__(self, name: str, value: str | bytes) -> None:
+        key = name.lower()
+        if not is_reply_name(key):
+            raise InvalidArgument(
+                f"reply[{name!r}]: a handler cannot set this header; it is no token, or"
+                " kitmsg, NATS, HTTP or gRPC set it"
+            )
+        if isinstance(value, bytes) and key.endswith("-bin"):
+            value = base64.b64encode(value).decode()
+        if not (isinstance(value, str) and _VALUE.fullmatch(value)):
+            raise InvalidArgument(
+                f"reply[{name!r}] must be printable ASCII without spaces around it"
+                f" (bytes where the name ends in -bin), not {value!r}"
+            )
+        super().__setitem__(key, value)
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self.data
 
 
 # A Struct, because one is made for every call: it takes a quarter of the time.
@@ -60,6 +99,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     _request_id: str = ""
     _caller: str = ""
     _origin: Context | None = None  # the context this is a copy of
+    _reply: ReplyFields | None = None  # made when a handler first asks for it
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds left at `now`, never negative; None without a deadline."""
@@ -86,6 +126,21 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     def headers(self) -> Headers:
         """Headers that came with the request; empty on the calling side."""
         return EMPTY_HEADERS if self.message is None else self.message.headers
+
+    @property
+    def reply(self) -> ReplyFields:
+        """Headers that go with the reply, an error's too; for a handler to set.
+
+        ``current().reply["x-served-by"] = "eu-1"`` is a header of the reply on the bus and
+        over HTTP, and metadata over gRPC.  Outside a turn they go nowhere.
+        """
+        if self is _NOWHERE:
+            return ReplyFields()
+        if self._origin is not None:
+            return self._origin.reply
+        if self._reply is None:
+            self._reply = ReplyFields()
+        return self._reply
 
     @property
     def request_id(self) -> str:

@@ -323,11 +323,21 @@ class Unavailable(KitError):
 
 
 class NoResponders(Unavailable):
-    """Nobody is subscribed to the subject (NATS status 503)."""
+    """Nobody is subscribed to the subject (NATS status 503).
 
-    def __init__(self, subject: str, hint: str = "") -> None:
+    Full instances leave their queue group, so this is what most calls of an overloaded
+    service meet.  With the hint `KNOWN` it says when to come back.
+    """
+
+    KNOWN: ClassVar[str] = "it is known, but every instance is full, leaving or gone"
+    """Hint about an endpoint that is known and that nobody serves now."""
+
+    def __init__(
+        self, subject: str, hint: str = "", *, retry_after: float | None = None
+    ) -> None:
         super().__init__(
-            f"no responders for {subject!r}" + (f"; {hint}" if hint else "")
+            f"no responders for {subject!r}" + (f"; {hint}" if hint else ""),
+            retry_after=retry_after,
         )
         self.subject = subject
         self.hint = hint

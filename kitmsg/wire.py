@@ -9,6 +9,7 @@ Here too is the one rounding of a call's time: seconds on this side, whole milli
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import InvalidArgument
@@ -35,6 +36,7 @@ __all__ = [
     "DOWN",
     "ERROR",
     "ERROR_FIELD",
+    "ERROR_TEXT",
     "INBOX_MARK",
     "MAX_TIMEOUT",
     "PRINCIPAL",
@@ -56,8 +58,10 @@ __all__ = [
     "cancel_subject",
     "direct_subject",
     "is_number",
+    "is_reply_name",
     "milliseconds",
     "plain_headers",
+    "reply_fields",
     "schema_subject",
     "schemas_subject",
     "timeout_ms",
@@ -84,6 +88,7 @@ TRACE: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
 CODE: Final = "Kit-Code"
 ERROR: Final = "Kit-Error"
 ERROR_FIELD: Final = "Kit-Error-Field"
+ERROR_TEXT: Final = "Kit-Error-Text"
 RETRY_AFTER: Final = "Kit-Retry-After"
 BEGAN: Final = "Kit-Began"
 SERVICE_ERROR: Final = "Nats-Service-Error"
@@ -97,6 +102,52 @@ SEQ: Final = "Kit-Seq"
 BEAT: Final = "Kit-Heartbeat"
 BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- headers that a handler may add to its reply
+
+_TOKEN: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_OWN_STARTS: Final = (
+    *("kit-", "nats-", "grpc-", "content-", "access-control-", "proxy-", "sec-"),
+)
+_OWN: Final = frozenset(
+    {
+        *(name.lower() for name in (*TRACE, AUTHORIZATION)),
+        *("connection", "date", "description", "host", "keep-alive", "server"),
+        *(
+            "status",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "x-content-type-options",
+            "x-request-id",
+        ),
+    }
+)
+
+
+def is_reply_name(name: str) -> bool:
+    """Tell whether a handler may set the reply header `name`, in lower case.
+
+    Not those that kitmsg, NATS, HTTP or gRPC set or act upon themselves.
+    """
+    return (
+        name not in _OWN
+        and not name.startswith(_OWN_STARTS)
+        and bool(_TOKEN.fullmatch(name))
+    )
+
+
+def reply_fields(message: Message) -> dict[str, str]:
+    """Return the headers of a reply that its handler set, by name in lower case."""
+    if not message.header_block:
+        return {}
+    return {
+        name: value
+        for name, value in message.headers.items()
+        if is_reply_name(name) and value.isascii() and value.isprintable()
+    }
+
 
 # -- subjects
 

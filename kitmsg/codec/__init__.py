@@ -64,6 +64,7 @@ __all__ = [
     "response_decoder",
     "schema_generator",
     "sniff",
+    "sniff_reply",
     "strict_encoder",
     "translate",
     "unknown_field",
@@ -245,6 +246,7 @@ def by_content_type(value: str) -> Codec:
 
 _MSGPACK_MAPS: Final = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 _JSON_START: Final = frozenset(b"{ \t\r\n")
+_FIRST_PACKED: Final = 0x80  # below are small numbers, each a whole value of one byte
 
 
 def sniff(data: bytes) -> Codec:
@@ -264,6 +266,24 @@ def sniff(data: bytes) -> Codec:
         f"the body begins with {data[:1]!r}; without a Content-Type it must be a JSON"
         " object or a msgpack map"
     )
+
+
+def sniff_reply(data: bytes, asked: Codec) -> Codec:
+    """Return the codec of a reply that came without a ``Content-Type``.
+
+    It is the request's, unless its first byte cannot be: what is longer than a byte and
+    begins below 0x80 is no msgpack, what begins at 0x80 or above no JSON.  A single byte
+    is read as the request's.
+
+    Args:
+        data: The reply.
+        asked: Codec of the request.
+    """
+    if asked is MSGPACK and len(data) > 1 and data[0] < _FIRST_PACKED:
+        return JSON
+    if asked is JSON and data and data[0] >= _FIRST_PACKED:
+        return MSGPACK
+    return asked
 
 
 def _need_bytes(type_: Any) -> None:

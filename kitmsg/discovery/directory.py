@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kitmsg.discovery.subject import ServiceInfo, find_services
-from kitmsg.errors import KitError
+from kitmsg.errors import KitError, NoResponders
 from kitmsg.wire import DIRECT, DOWN, UP
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Directory:
             for endpoint in info.endpoints:
                 count[endpoint.subject] = count.get(endpoint.subject, 0) + 1
         if subject in count:
-            return "it is known, but every instance is full, leaving or gone"
+            return NoResponders.KNOWN
         if subject.startswith(f"{DIRECT}."):
             return "no instance with that id is there"
         near = difflib.get_close_matches(subject, count, n=1, cutoff=0.6)

@@ -34,6 +34,7 @@ __all__ = [
     "find_services",
     "find_stats",
     "ping_services",
+    "read_info",
 ]
 
 _TYPE: Final = "io.nats.micro.v1.{}_response"
@@ -284,6 +285,18 @@ def _read(decoder: msgspec.json.Decoder[R], data: bytes) -> R:
     except msgspec.ValidationError:
         said = _without_nulls(msgspec.json.decode(data))
         return msgspec.convert(said, decoder.type)
+
+
+def read_info(data: bytes) -> ServiceInfo:
+    """Return what an INFO reply says.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _read(_info, data)
+
+
+_info: Final = msgspec.json.Decoder(ServiceInfo)
 
 
 def _without_nulls(value: object) -> object:

@@ -6,7 +6,7 @@ only one that differs in nothing but case, underscores and hyphens.
 The direction of a value decides what has to be there.  A request goes ``in``: the IDL must
 not have what the endpoint does not know, nor lack what it needs.  A reply goes ``out``: the
 IDL must have no field that the endpoint does not give, and each option and enum value that
-it may give.
+it may give.  A field that has only one value may be there or not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar
 
+from kitmsg.idl.model import Enum, Field, Shape
 from kitmsg.idl.naming import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kitmsg.idl.model import Enum, Field, Option, Struct, Union
+    from kitmsg.idl.model import Option, Struct, Union
 
 __all__ = [
     "ERROR_FIELDS",
@@ -33,6 +34,7 @@ __all__ = [
     "bind_fields",
     "bind_options",
     "bind_values",
+    "constant_number",
     "find_service",
     "nearest",
     "read_map",
@@ -149,13 +151,34 @@ def bind_fields(
         direction: Of its values.
         aliases: Names here by the IDL's, where those are annotated.
     """
-    known = {field.name: field for field in struct.fields}
+    fixed = [_constant_field(name, value) for name, value in struct.constants]
+    known = {field.name: field for field in (*struct.fields, *fixed)}
     names, aliases = Names(known), aliases or {}
     pairs, extra = _paired(theirs, known, lambda n: names.key(n, aliases.get(n)))
     there = {field.name for _, field in pairs}
     needed = [f.name for f in struct.fields if f.is_required and f.name not in there]
     missing = needed if direction == "in" else []
     return Bound(pairs, extra, missing, direction, "field", list(known))
+
+
+def _constant_field(name: str, value: str | int) -> Field:
+    shape = Shape("str" if isinstance(value, str) else "int")
+    return Field(name, shape, is_required=False, constant=value)
+
+
+def constant_number(
+    theirs: Mapping[str, int],
+    value: str | int,
+    aliases: Mapping[str, str] | None = None,
+    prefix: str = "",
+) -> int | None:
+    """Return the number in an IDL's enum of the only value of a field; None for none.
+
+    Arguments are as in `bind_values`; values that the field never has do not matter.
+    """
+    enum = Enum("", (value,))
+    pairs = bind_values(theirs, enum, "out", aliases, prefix).pairs
+    return pairs[0][0] if pairs else None
 
 
 def bind_options(

@@ -197,6 +197,10 @@ class Lock:
         self._sections[service, section] = entries
         return {name: entries[name].number for name in wanted}
 
+    def knows(self, service: str, section: str) -> bool:
+        """Tell whether numbers of a type were given before."""
+        return (service, section) in self._sections
+
     def removed(self, service: str, section: str) -> dict[str, int]:
         """Return the numbers of names that are gone, by name."""
         entries = self._sections.get((service, section), {})

@@ -103,6 +103,8 @@ class Field:
         is_required: Whether it must be there.
         default: Its value when it is left out; `MISSING` if the schema tells none.
         doc: For people.
+        constant: The only value it has, where a user's IDL has a field for one of
+            `Struct.constants`; None for any other field.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Field:
     is_required: bool = True
     default: Any = MISSING
     doc: str = field(default="", compare=False)
+    constant: str | int | None = None
 
     @property
     def has_three_states(self) -> bool:
@@ -214,6 +217,8 @@ class Method:
             generated types have text for keys, and only JSON reads text as any key.
         errors: Structs of the declared errors, by the errors' names.
         doc: For people.
+        is_single: Whether the request is a struct of the service's own, not one made of
+            parameters.
     """
 
     endpoint: str
@@ -225,6 +230,7 @@ class Method:
     codec: str = "msgpack"
     errors: Mapping[str, str] = field(default_factory=dict)
     doc: str = field(default="", compare=False)
+    is_single: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,13 @@ def _method(
             if key.startswith(_ERROR)
         },
         doc=endpoint.description,
+        is_single=parts["request"].shape.name != _own(name),
     )
+
+
+def _own(name: str) -> str:
+    """Return the name of a request that is made of a method's parameters."""
+    return f"{name}Request"
 
 
 def _has_map(part: Part | None) -> bool:
@@ -138,10 +144,8 @@ def _read(where: str, endpoint: Described, name: str) -> dict[str, Part]:
     schema = endpoint.schema
     if not schema or not isinstance(schema.get("request"), dict):
         raise ValueError(f"{where}: it does not tell its types")
-    own = f"{name}Request"
-    parts = {
-        "request": SchemaReader(where, schema["request"]).object(own, "the request")
-    }
+    reader = SchemaReader(where, schema["request"])
+    parts = {"request": reader.object(_own(name), "the request")}
     response = schema.get("response", True)
     if not isinstance(response, dict) or response.get("type") != "null":
         reader = SchemaReader(where, response)

@@ -11,6 +11,8 @@
     host.py          `ServiceHost`: serves one instance on a bus; lifecycle, supervision
     inject.py        gives a service the clients that its constructor asks for
     proxy.py         the typed client: a service's own methods, called over the bus
+    peers.py         the codec of a service that is called: kitmsg's own, or JSON
+    detach.py        `detached`: work that outlives the call it began in
     kit.py           `Kit`, `connect`: one bus connection, the services and clients on it
 
 All that a class says is checked where it is defined.
@@ -19,7 +21,16 @@ All that a class says is checked where it is defined.
 from __future__ import annotations
 
 from kitmsg.service.declare import Service, Supervision, endpoint
+from kitmsg.service.detach import detached
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.kit import Kit, connect
 
-__all__ = ["Kit", "Service", "ServiceHost", "Supervision", "connect", "endpoint"]
+__all__ = [
+    "Kit",
+    "Service",
+    "ServiceHost",
+    "Supervision",
+    "connect",
+    "detached",
+    "endpoint",
+]

@@ -21,15 +21,17 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg.message import check_subject
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
+from kitmsg.service.peers import Peers
 from kitmsg.service.proxy import make_client
-from kitmsg.transport.caller import DEFAULT_TIMEOUT
+from kitmsg.transport.caller import DEFAULT_TIMEOUT, After
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
-from kitmsg.transport.typed import reply_codec
+from kitmsg.transport.typed import Encode, reply_codec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -50,16 +52,19 @@ class Kit:
 
     Args:
         bus: What carries the messages; closed with the kit.
+        codec: How requests travel, those of injected clients too; by default MessagePack to
+            kitmsg's own services and JSON to all others, which are asked once what they are.
 
     Attributes:
         hosts: The services that are served here.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, codec: Codec | None = None) -> None:
         self.bus = bus
+        self.codec = codec
+        self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._directory = Directory(bus)
-        self._calls: dict[str, Endpoint[Any, Any]] = {}
 
     async def serve(self, service: Service | Callable[..., Service]) -> ServiceHost:
         """Serve a service until the kit closes; returns when the bus routes to it.
@@ -90,7 +95,8 @@ class Kit:
         middleware: Sequence[Middleware] = (),
         metadata: dict[str, str] | None = None,
         instance: str = "",
-        codec: Codec = MSGPACK,
+        codec: Codec | None = None,
+        after: Sequence[After] = (),
     ) -> S:
         """Return an object with the endpoints of `service`, called over the bus.
 
@@ -104,7 +110,8 @@ class Kit:
             middleware: Around every call; the first is outermost.
             metadata: Headers to send with every call.
             instance: Call only the instance with this id.
-            codec: How requests travel.
+            codec: How requests travel; by default the kit's.
+            after: Run on each reply to an ask, errors too; they see its headers.
 
         Raises:
             TypeError: `service` is no class of a service.
@@ -117,8 +124,10 @@ class Kit:
             middleware=middleware,
             metadata=metadata,
             instance=instance,
-            codec=codec,
+            codec=codec or self.codec,
+            after=after,
             hint=self._directory.hint,
+            peers=self._peers,
         )
 
     async def call(
@@ -128,14 +137,19 @@ class Kit:
         /,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        codec: Codec | None = None,
         **fields: Any,
     ) -> Any:
         """Call an endpoint without its class: ``call("greeter.hello", name="Ann")``.
+
+        A field of the request that is called as an option here, `timeout` or `codec`, goes
+        in the dict: ``call("jobs.run", {"timeout": 30})``.
 
         Args:
             name: Dotted name, such as ``greeter.hello``.
             request: The request's fields; `fields` are added to it.
             timeout: Longest call, in seconds.
+            codec: How the request travels; by default the kit's.
             fields: More fields of the request.
 
         Returns:
@@ -144,15 +158,19 @@ class Kit:
         Raises:
             KitError: As the methods of `client`.
         """
-        client: Client[Any, Any] = Client(
-            self.bus,
-            name,
-            encode=_encode_plain,
-            decode=_decode_plain,
-            timeout=timeout,
-            hint=self._directory.hint,
-        )
-        return await client.endpoint()(current(), {**(request or {}), **fields})
+
+        def make(codec: Codec) -> Endpoint[Any, Any]:
+            return Client[Any, Any](
+                self.bus,
+                name,
+                encode=_plain_encoder(codec),
+                decode=_decode_plain,
+                timeout=timeout,
+                hint=self._directory.hint,
+            ).endpoint()
+
+        call = self._in_codec(name, codec, make, timeout)
+        return await call(current(), {**(request or {}), **fields})
 
     def stream(
         self,
@@ -162,6 +180,7 @@ class Kit:
         *,
         items: AsyncIterator[Any] | None = None,
         timeout: float | None = None,
+        codec: Codec | None = None,
         **fields: Any,
     ) -> StreamCall[Any]:
         """Call an endpoint that streams, without its class.
@@ -171,25 +190,45 @@ class Kit:
             request: The request's fields; `fields` are added to it.
             items: What to stream to it, as plain objects; None for nothing.
             timeout: Seconds the whole stream may take; None for as long as it likes.
+            codec: How what is sent travels; by default the kit's.
             fields: More fields of the request.
 
         Returns:
             Its items as plain objects; one item where it gives a single result.  It is
             opened when it is first read, and raises as the methods of `client`.
         """
-        client = StreamClient(
-            self.bus,
-            name,
-            encode=_encode_plain,
-            decode=_decode_plain,
-            encode_item=_encode_plain if items is not None else None,
-            gives_items=True,
-            lifetime=timeout,
-            hint=self._directory.hint,
-        )
+
+        def make(codec: Codec) -> Endpoint[Any, Any]:
+            encode = _plain_encoder(codec)
+            return StreamClient(
+                self.bus,
+                name,
+                encode=encode,
+                decode=_decode_plain,
+                encode_item=encode if items is not None else None,
+                gives_items=True,
+                lifetime=timeout,
+                hint=self._directory.hint,
+            ).endpoint()
+
+        call = self._in_codec(name, codec, make, timeout)
         sent = StreamRequest({**(request or {}), **fields}, items)
         ctx = current()
-        return StreamCall(lambda: client.endpoint()(ctx, sent))
+        return StreamCall(lambda: call(ctx, sent))
+
+    def _in_codec(
+        self,
+        name: str,
+        codec: Codec | None,
+        make: Callable[[Codec], Endpoint[Any, Any]],
+        timeout: float | None,
+    ) -> Endpoint[Any, Any]:
+        """Return the call that `make` makes, in `codec` or the kit's or its service's."""
+        chosen = codec or self.codec
+        if chosen is not None:
+            return make(chosen)
+        check_subject(name)
+        return self._peers.endpoint(name.partition(".")[0], name, make, timeout)
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
@@ -218,17 +257,25 @@ class Kit:
         await self.close()
 
 
-_encode_any = MSGPACK.encoder(Any)
+_encoders = {codec.name: codec.encoder(Any) for codec in (MSGPACK, JSON)}
+_encoders[RAW.name] = RAW.encoder(bytes)
 _decoders = {codec.name: codec.decoder(Any) for codec in (MSGPACK, JSON)}
 _decoders[RAW.name] = RAW.decoder(bytes)
 
 
-def _encode_plain(ctx: Context, request: Any) -> bytes:
-    ctx.codec = MSGPACK
-    try:
-        return _encode_any(request)
-    except ENCODE_ERRORS as exc:
-        raise InvalidArgument(f"the request has no form on the wire: {exc}") from exc
+def _plain_encoder(codec: Codec) -> Encode:
+    write = _encoders[codec.name]
+
+    def encode(ctx: Context, request: Any) -> bytes:
+        ctx.codec = codec
+        try:
+            return write(request)
+        except ENCODE_ERRORS as exc:
+            raise InvalidArgument(
+                f"the request has no form on the wire: {exc}"
+            ) from exc
+
+    return encode
 
 
 def _decode_plain(ctx: Context, message: Message) -> Any:
@@ -263,6 +310,7 @@ def connect(
     servers: str | Sequence[str] | None = None,
     *,
     bus: Bus | None = None,
+    codec: Codec | None = None,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
@@ -270,6 +318,7 @@ def connect(
     Args:
         servers: One NATS URL or several; by default ``NATS_URL``, else the local bus.
         bus: Use this bus instead.
+        codec: How requests travel, as in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -280,10 +329,10 @@ def connect(
 
     async def make() -> Kit:
         if bus is not None:
-            return Kit(bus)
+            return Kit(bus, codec=codec)
         from kitmsg.bus.nats import NatsBus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
-        return Kit(await NatsBus.connect(chosen, **options))
+        return Kit(await NatsBus.connect(chosen, **options), codec=codec)
 
     return _Connecting(make)

@@ -10,8 +10,9 @@ from kitmsg.context import current
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.service.declare import Declaration, Service
+from kitmsg.service.peers import Peers
 from kitmsg.transport import gokit
-from kitmsg.transport.caller import DEFAULT_TIMEOUT, Hint
+from kitmsg.transport.caller import DEFAULT_TIMEOUT, After, Hint
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import decode_response, encode_item, encode_request
@@ -53,8 +54,10 @@ def make_client(
     middleware: Sequence[Middleware] = (),
     metadata: dict[str, str] | None = None,
     instance: str = "",
-    codec: Codec = MSGPACK,
+    codec: Codec | None = None,
+    after: Sequence[After] = (),
     hint: Hint | None = None,
+    peers: Peers | None = None,
 ) -> S:
     """Return an object with the endpoints of `service` as methods; see `Kit.client`.
 
@@ -75,17 +78,25 @@ def make_client(
         name = f"{service.name}.{declaration.name}"
         if instance:
             subject = direct_subject(instance, subject)
-        make = _stream_client if declaration.signature.stream else _client
-        call: Endpoint[Any, Any] = make(
-            declaration,
-            bus,
-            subject,
+        make = functools.partial(
+            _call_in,
+            declaration=declaration,
+            bus=bus,
+            subject=subject,
             name=name,
             given_timeout=timeout,
-            raises=declaration.options.raises,
+            after=after,
             hint=hint,
-            **_coders(declaration, codec),
-        ).endpoint()
+        )
+        is_open = codec is None and declaration.options.wire != "gokit"
+        if is_open and peers is not None:
+            peer = f"{service.name}.{instance}" if instance else service.name
+            most = (
+                None if declaration.signature.stream else _timeout(declaration, timeout)
+            )
+            call = peers.endpoint(peer, declaration.subject, make, most)
+        else:
+            call = make(codec or MSGPACK)
         call = chain(*middleware)(call)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
@@ -106,28 +117,40 @@ def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S
     return cast("S", proxy)
 
 
-def _client(
-    declaration: Declaration, *args: Any, given_timeout: float | None, **options: Any
-) -> Client[Any, Any]:
-    timeout = given_timeout
-    if timeout is None:
-        timeout = declaration.options.timeout or DEFAULT_TIMEOUT
-    return Client(*args, timeout=timeout, **options)
-
-
-def _stream_client(
-    declaration: Declaration, *args: Any, given_timeout: float | None, **options: Any
-) -> StreamClient:
+def _call_in(
+    codec: Codec,
+    *,
+    declaration: Declaration,
+    bus: Bus,
+    subject: str,
+    given_timeout: float | None,
+    after: Sequence[After],
+    **options: Any,
+) -> Endpoint[Any, Any]:
+    """Return the call of one endpoint in `codec`."""
+    options |= _coders(declaration, codec)
+    options["raises"] = declaration.options.raises
+    if not declaration.signature.stream:
+        timeout = _timeout(declaration, given_timeout)
+        return Client[Any, Any](
+            bus, subject, timeout=timeout, after=after, **options
+        ).endpoint()
     # What the endpoint declares is for the whole stream; what a client is given is for
     # its asks, and so for the opening of a stream.
-    timeout = DEFAULT_TIMEOUT if given_timeout is None else given_timeout
     return StreamClient(
-        *args,
-        timeout=timeout,
+        bus,
+        subject,
+        timeout=DEFAULT_TIMEOUT if given_timeout is None else given_timeout,
         lifetime=declaration.options.timeout,
         gives_items=declaration.signature.gives_items,
         **options,
-    )
+    ).endpoint()
+
+
+def _timeout(declaration: Declaration, given: float | None) -> float:
+    if given is not None:
+        return given
+    return declaration.options.timeout or DEFAULT_TIMEOUT
 
 
 def _check_metadata(fields: Mapping[str, str]) -> None:

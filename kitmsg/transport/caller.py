@@ -36,6 +36,9 @@ from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
 DEFAULT_TIMEOUT: Final = 5.0
+_FULL_SECONDS: Final = (
+    0.1  # until an instance that has left its queue group may be back
+)
 """Longest call, in seconds, unless somebody says otherwise."""
 
 Before: TypeAlias = Callable[["Context", dict[str, str]], None]
@@ -131,8 +134,10 @@ class Caller:
         if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
             block = self._plain
         else:
-            if deadline is not None:
-                left = self._until(deadline - now)
+            if deadline is not None and deadline - now < left:
+                left = deadline - now
+                if left <= 0:
+                    self._check_left(left)
             block = self._headers(ctx, left)
         try:
             reply = await self.bus.request(self.subject, data, left, block)
@@ -188,6 +193,9 @@ class Caller:
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
+        except Disconnected as exc:
+            exc.refused = "" if exc.sent else self.name
+            raise
 
     def publish(self, ctx: Context, data: bytes) -> None:
         """Send a request whose reply nobody waits for.  At most once.
@@ -221,7 +229,8 @@ class Caller:
     async def _unheard(self, error: NoResponders) -> KitError:
         """Return the error for a subject without subscribers, with a hint."""
         hint = await self._hint(self.subject) if self._hint else ""
-        return NoResponders(self.subject, hint).before(self.name)
+        wait = _FULL_SECONDS if hint == NoResponders.KNOWN else None
+        return NoResponders(self.subject, hint, retry_after=wait).before(self.name)
 
     def _until(self, left: float) -> float:
         """Return the seconds that a call may take, `left` of them until its deadline."""
@@ -241,8 +250,9 @@ class Caller:
             return b"" if left is None else plain_headers(milliseconds(left))
         fields = {} if left is None else {TIMEOUT: str(milliseconds(left))}
         fields.update(ctx.metadata)
-        if ctx.caller:
-            fields[CALLER] = ctx.caller
+        caller = ctx.caller
+        if caller:
+            fields[CALLER] = caller
         for hook in self._before:
             hook(ctx, fields)
         return encode_headers(fields)

@@ -6,7 +6,9 @@ the last dot holds milliseconds of that clock.  Clocks need not agree: as in NTP
 filter (RFC 5905, section 10), the least difference between both that was seen lately is
 taken for the offset and the delay of a free way, and what is over it for a hold.
 
-It is not known of the first requests of a caller, and of callers in other languages.
+It is not known of callers in other languages.  Of a caller's first requests it is known
+only from those behind them, so they are judged again when their turn begins: what piled up
+before a new worker is read at once, and the newest of it tells how old the rest is.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Final
 
 from kitmsg.wire import INBOX_MARK, STAMP_BITS
 
-__all__ = ["Lateness"]
+__all__ = ["NOISE", "Lateness"]
 
-_NOISE: Final = 0.05  # seconds that a loop and a network may take without being late
+NOISE: Final = 0.05  # seconds that a loop and a network may take without being late
 _WINDOW: Final = 30.0  # seconds; the least of this window and the one before counts
 _MOST: Final = 4096  # callers
 
@@ -43,11 +45,16 @@ class _Way:
 
 
 class Lateness:
-    """The holds on the ways from all callers of one service."""
+    """The holds on the ways from all callers of one service.
 
-    __slots__ = ("_ways",)
+    Attributes:
+        learned: When a caller was first heard; its next requests may tell more of this one.
+    """
+
+    __slots__ = ("_ways", "learned")
 
     def __init__(self) -> None:
+        self.learned = -_WINDOW
         # By the reply subject up to its last dot; None for callers that stamp nothing.
         self._ways: dict[str, _Way | None] = {}
 
@@ -67,9 +74,11 @@ class Lateness:
         difference = now - (int(token) >> STAMP_BITS) / 1000
         if isinstance(way, _Way):
             late = way.late(difference, now)
-            return late if late > _NOISE else 0.0
+            return late if late > NOISE else 0.0
         if len(self._ways) >= _MOST:
             self._ways.clear()
         is_stamped = inbox.rpartition(".")[2].startswith(INBOX_MARK)
         self._ways[inbox] = _Way(difference, now) if is_stamped else None
+        if is_stamped:
+            self.learned = now
         return 0.0

@@ -6,12 +6,14 @@ The names are in `kitmsg.wire`; `docs/protocol.md` has examples.  Source of the
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote, unquote
 
-from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type
+from kitmsg.codec import JSON, MSGPACK, Codec, by_content_type, sniff_reply
 from kitmsg.errors import (
     Code,
     DataLoss,
@@ -28,6 +30,7 @@ from kitmsg.wire import (
     CONTENT_TYPE,
     ERROR,
     ERROR_FIELD,
+    ERROR_TEXT,
     REQUEST_ID,
     RETRY_AFTER,
     SERVICE_ERROR,
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _MAX_TEXT: Final = 1024
+_UNQUOTED: Final = "!\"#$&'()*+,/:;<=>?@[]{|}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,9 @@ def encode_error(
         fields[CONTENT_TYPE] = body.content_type
     elif not isinstance(error, KitError):
         text = f"internal error; the service's log has it under request id {request_id}"
-    fields[SERVICE_ERROR] = one_line(text) or code.value
+    fields[SERVICE_ERROR] = line = one_line(text) or code.value
+    if (exact := _exact(error, text)) != line:
+        fields[ERROR_TEXT] = quote(exact[:_MAX_TEXT], _UNQUOTED, errors="replace")
     fields[SERVICE_ERROR_CODE] = str(code.http)
     fields[CODE] = code.value
     fields[REQUEST_ID] = one_line(request_id)
@@ -129,6 +135,12 @@ def encode_error(
     if endpoint and isinstance(error, KitError) and error.refused == endpoint:
         fields[BEGAN] = "no"
     return data, encode_headers(fields)
+
+
+def _exact(error: BaseException, text: str) -> str:
+    """Return the message of an error whose text is `text`; "" where the code stands in."""
+    is_empty = isinstance(error, KitError) and not error.message
+    return "" if is_empty and text == code_of(error).value else text
 
 
 def _facts(error: BaseException) -> dict[str, str]:
@@ -167,15 +179,29 @@ def decode_error(
         return None
     known = declared.get(headers.get(ERROR, ""))
     if known is not None:
-        return known.decode[_body_codec(headers, codec).name](message.data)
-    text = headers.get(SERVICE_ERROR, "")
-    error = error_for(code, text, request_id=headers.get(REQUEST_ID, ""))
+        body = _body_codec(headers, message.data, codec)
+        return _told(message, headers, known.decode[body.name](message.data))
+    exact = headers.get(ERROR_TEXT)
+    text = headers.get(SERVICE_ERROR, "") if exact is None else unquote(exact)
+    error = error_for(code, text)
+    if isinstance(error, InvalidArgument):
+        error.field = headers.get(ERROR_FIELD, "")
+    return _told(message, headers, error)
+
+
+def _told(message: Message, headers: Headers, error: Exception) -> Exception:
+    """Return an error with the facts that every reply tells beside it."""
+    id_ = headers.get(REQUEST_ID, "")
+    if not isinstance(error, KitError):
+        if not hasattr(error, "request_id"):
+            with contextlib.suppress(AttributeError):
+                error.request_id = id_  # type: ignore[attr-defined]
+        return error
+    error.request_id = id_
     wait = headers.get(RETRY_AFTER, "")
     if is_number(wait):
         error.retry_after = int(wait) / 1000
     error.reply = message
-    if isinstance(error, InvalidArgument):
-        error.field = headers.get(ERROR_FIELD, "")
     return error
 
 
@@ -189,10 +215,10 @@ def _code(headers: Headers) -> Code | None:
     return Code.UNKNOWN if SERVICE_ERROR in headers else None
 
 
-def _body_codec(headers: Headers, codec: Codec) -> Codec:
+def _body_codec(headers: Headers, data: bytes, codec: Codec) -> Codec:
     named = headers.get(CONTENT_TYPE)
     if not named:
-        return codec
+        return sniff_reply(data, codec)
     try:
         return by_content_type(named)
     except InvalidArgument as exc:
@@ -212,11 +238,15 @@ def reply_headers(message: Message) -> Headers:
 
 
 def reply_codec(message: Message, default: Codec) -> Codec:
-    """Return the codec of a reply: as its header says, else `default`.
+    """Return the codec of a reply: as its header says, else as `sniff_reply` does.
+
+    Args:
+        message: The reply.
+        default: Codec of the request.
 
     Raises:
         DataLoss: The header names none we know.
     """
     if message.is_plain or not message.header_block:
-        return default
-    return _body_codec(reply_headers(message), default)
+        return sniff_reply(message.data, default)
+    return _body_codec(reply_headers(message), message.data, default)

@@ -31,15 +31,17 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
     Unavailable,
+    error_for,
     outward,
 )
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.transport.intake import Intake
+from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import CALLER, timeout_ms
+from kitmsg.wire import CALLER, timeout_ms, with_fields
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -71,6 +73,8 @@ class _Turn(msgspec.Struct, eq=False):
     message: Message
     deadline: float | None
     has_begun: bool = False
+    # When it was read, if its caller was not known well then; see `Lateness`.
+    read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
 
     def __repr__(self) -> str:
@@ -201,18 +205,19 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        if message.reply:
-            left -= self._lateness(message.reply, now)
-            if left <= 0 and self._ends_late:
-                self.stats.expired += 1
-                return
-        if not message.is_plain and is_elsewhere(message.header_block):
-            self.intake.fetcher.start(message, left, self.receive, self._refuse)
+        late = self._lateness(message.reply, now) if message.reply else 0.0
+        if late and left <= late and self._ends_late:
+            self.stats.expired += 1
             return
-        deadline = now + left if self._ends_late else None
+        if not message.is_plain and is_elsewhere(message.header_block):
+            self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
+            return
+        deadline = now + left - late if self._ends_late else None
         turn = _Turn(self, message, deadline)
         if message.reply:
             self._turns[message.reply] = turn
+            if now - self.intake.lateness.learned <= NOISE and not late:
+                turn.read_at = now
         if not self.intake.mailbox.offer(turn):
             self._turns.pop(message.reply, None)
             self._shed(message)
@@ -237,6 +242,9 @@ class Server:
         """Run one turn, from message to reply."""
         message = turn.message
         deadline = turn.deadline
+        if turn.read_at is not None and deadline is not None:
+            deadline -= self._lateness(message.reply, turn.read_at)
+            turn.deadline = deadline
         if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
             self.stats.expired += 1
             self._turns.pop(message.reply, None)
@@ -256,7 +264,7 @@ class Server:
             if self._counts and not message.is_plain:
                 self._note_caller(message)
             response = await self.endpoint(ctx, request)
-            if self._after:
+            if self._after or ctx._reply is not None:  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
             data = self._encode(ctx, response)
             if message.reply:
@@ -269,7 +277,7 @@ class Server:
             if data is not None and isinstance(exc, InvalidArgument):
                 error = await self._respond_long(message, data, header_block)
             if error is not None:
-                self._failed(ctx, message, error)
+                await self._fail(ctx, message, error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
@@ -303,7 +311,7 @@ class Server:
             self._answer(ctx, turn.message, Cancelled(f"{self.name} was cancelled"))
 
     def _reply_headers(self, ctx: Context) -> bytes:
-        fields: dict[str, str] = {}
+        fields = _set_by_handler(ctx)
         for hook in self._after:
             hook(ctx, fields)
         return encode_headers(fields)
@@ -335,6 +343,14 @@ class Server:
         self._note_failure(ctx, message, error)
         told = outward(error) if isinstance(error, KitError) else error
         self._answer(ctx, message, told)
+
+    async def _fail(self, ctx: Context, message: Message, error: BaseException) -> None:
+        """Do as `_failed`; an error that is too long for a message goes as a long reply."""
+        self._note_failure(ctx, message, error)
+        told = outward(error) if isinstance(error, KitError) else error
+        over = self._tell(ctx, message, told)
+        if over is not None and await self._respond_long(message, *over) is not None:
+            self._answer_briefly(ctx, message, told)
 
     def _note_failure(
         self, ctx: Context, message: Message, error: BaseException
@@ -391,24 +407,42 @@ class Server:
 
         One that cannot be made or sent is logged, and a plain one takes its place.
         """
+        if self._tell(ctx, message, error) is not None:
+            self._answer_briefly(ctx, message, error)
+
+    def _tell(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> tuple[bytes, bytes] | None:
+        """Do as `_answer`; returns payload and headers of one that is too long, unsent."""
         text = str(error) if self._is_told(error) else f"request id {_request_id(ctx)}"
         self.stats.failed(error_code(error, self._declared).value, text)
         if isinstance(error, InvalidArgument):
             self.stats.invalid += 1
         if not message.reply:
-            return
+            return None
         try:
             data, header_block = self._error_encoder(ctx, error)
+            header_block = with_fields(header_block, _set_by_handler(ctx))
+            if len(data) + len(header_block) > self.bus.max_payload:
+                return data, header_block
             self._send_error(message, data, header_block)
         except Disconnected:
             _log.debug("%s: no connection to answer on", self.name)
         except Exception:  # noqa: BLE001  a custom encoder may fail in any way
             _log.exception("%s: the error reply failed", self.name)
-            self._answer_plainly(ctx, message)
+            failed = Internal(f"{self.name} failed, and so did its error reply")
+            self._answer_plainly(ctx, message, failed)
+        return None
 
-    def _answer_plainly(self, ctx: Context, message: Message) -> None:
-        failed = Internal(f"{self.name} failed, and so did its error reply")
-        data, header_block = self._default_error(ctx, failed)
+    def _answer_briefly(
+        self, ctx: Context, message: Message, error: BaseException
+    ) -> None:
+        """Send the code and text of an error whose fields are too long."""
+        code = error_code(error, self._declared)
+        self._answer_plainly(ctx, message, error_for(code, str(error)))
+
+    def _answer_plainly(self, ctx: Context, message: Message, error: KitError) -> None:
+        data, header_block = self._default_error(ctx, error)
         try:
             self._send_error(message, data, header_block)
         except KitError as exc:
@@ -425,6 +459,12 @@ class Server:
             declared=self._declared,
             endpoint=self.name,
         )
+
+
+def _set_by_handler(ctx: Context) -> dict[str, str]:
+    """Return the headers that the handler gave its reply."""
+    given = ctx._reply  # noqa: SLF001
+    return {} if given is None else dict(given)
 
 
 def _text_of(error: BaseException) -> str:

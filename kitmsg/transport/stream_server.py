@@ -310,7 +310,7 @@ class StreamServer(Server):
             await self._send(stream, self._encode(ctx, response))
         elif response is not None:
             await self._send_all(run, stream, asked, response)
-        stream.finish_with(b"", self._reply_headers(ctx) if self._after else b"")
+        stream.finish_with(b"", self._reply_headers(ctx))
 
     async def _send_all(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
 from kitmsg.context import Context
-from kitmsg.errors import InvalidArgument
+from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.message import Message
 from kitmsg.schema import Signature
 from kitmsg.transport import replies
@@ -162,7 +162,9 @@ def encode_item(signature: Signature, codec: Codec = MSGPACK) -> Encode:
 def decode_response(signature: Signature) -> Decode:
     """Return a decoder of replies: in the request's codec unless their header says else.
 
-    It raises `DataLoss` for a reply that does not fit.
+    Without that header, a reply that cannot be of the request's codec is read as the
+    other: services in other languages may answer JSON to anything.  It raises `DataLoss`
+    for a reply that does not fit.
     """
     decoders = _for_each_codec(signature.response_decoder)
     from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
@@ -170,10 +172,14 @@ def decode_response(signature: Signature) -> Decode:
     def decode(ctx: Context, message: Message) -> Any:
         if message.is_plain or not message.header_block:
             codec = ctx.codec
-            if codec is JSON:
-                return from_json(message.data)
-            if codec is MSGPACK:
-                return from_msgpack(message.data)
+            try:
+                if codec is JSON:
+                    return from_json(message.data)
+                if codec is MSGPACK:
+                    return from_msgpack(message.data)
+            except DataLoss:
+                if reply_codec(ctx, message) is codec:
+                    raise
         name = reply_codec(ctx, message).name
         return (decoders.get(name) or decoders["msgpack"])(message.data)
 
@@ -181,7 +187,7 @@ def decode_response(signature: Signature) -> Decode:
 
 
 def reply_codec(ctx: Context, message: Message) -> Codec:
-    """Return the codec of a reply: as its header says, else its request's.
+    """Return the codec of a reply: as its header says, else its request's, if it can be.
 
     Raises:
         DataLoss: The header names none we know.

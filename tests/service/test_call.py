@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kitmsg.codec import MSGPACK
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.message import encode_headers
 
@@ -12,7 +13,7 @@ from kitmsg.message import encode_headers
 async def test_value_without_a_wire_form_is_an_invalid_argument(kit, value):
     """One `except KitError` covers a call, whatever its arguments are."""
     with pytest.raises(InvalidArgument, match="no form on the wire"):
-        await kit.call("greeter.hello", name=value)
+        await kit.call("greeter.hello", codec=MSGPACK, name=value)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x92\x01", b"\x91" * 5000])

@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if IS_LONG else 120)]
 
 
 @asynccontextmanager
-async def scene(folder: Path, chance: random.Random) -> AsyncIterator[Scene]:
+async def scene(folder: Path, seed: int) -> AsyncIterator[Scene]:
     """Start a server, two workers beside it, and one worker and one caller far away."""
     (folder / "ledger.py").write_text(LEDGER)
     environ = {"JOURNAL": str(folder / "journal")}
@@ -57,8 +57,8 @@ async def scene(folder: Path, chance: random.Random) -> AsyncIterator[Scene]:
         kits = [
             await stack.enter_async_context(kitmsg.connect(url)) for url, _ in places
         ]
-        faults = Faults(server, network, commands, chance)
-        yield Scene(Callers(kits, chance), faults, commands)
+        faults = Faults(server, network, commands, random.Random(seed))
+        yield Scene(Callers(kits, random.Random(seed)), faults, commands)
 
 
 @dataclass
@@ -84,7 +84,7 @@ async def test_calls_keep_their_promises_under_faults(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """None hangs, runs twice, runs though it was said not to, or ends after its deadline."""
-    async with scene(tmp_path, random.Random(SEED)) as stage:
+    async with scene(tmp_path, SEED) as stage:
         output = await stage.run() + caplog.text
     callers, journal = stage.callers, Journal.read(tmp_path / "journal")
     twice = [number for number, count in journal.begun.items() if count > 1]

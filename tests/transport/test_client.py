@@ -233,8 +233,21 @@ async def test_nobody_listens(kit: Kit) -> None:
     async def hint(subject: str) -> str:
         return f"ask for {subject} again"
 
-    with pytest.raises(NoResponders, match="; ask for test"):
+    with pytest.raises(NoResponders, match="; ask for test") as caught:
         await make(kit.bus, hint=hint)(Context(), "ann")
+    assert caught.value.retry_after is None
+
+
+async def test_a_known_service_that_is_full_says_when_to_come_back(kit: Kit) -> None:
+    """Nobody listens for a moment, as every instance has left its queue group."""
+
+    async def hint(_: str) -> str:
+        return NoResponders.KNOWN
+
+    with pytest.raises(NoResponders, match="every instance is full") as caught:
+        await make(kit.bus, hint=hint)(Context(), "ann")
+    assert caught.value.retry_after == 0.1
+    assert caught.value.refused == caught.value.subject
 
 
 async def test_bus_down_fails_fast(kit: Kit) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, strategies as st
 
+from kitmsg import Service, endpoint
+from kitmsg.message import encode_headers
 from kitmsg.transport.lateness import Lateness
 from kitmsg.wire import INBOX_MARK, STAMP_BITS
+
+if TYPE_CHECKING:
+    from kitmsg import Kit
 
 INBOX = f"_INBOX.{INBOX_MARK}abc"
 
@@ -82,3 +90,29 @@ def test_a_free_way_is_never_late_and_a_hold_is_never_overrated(offset, ways, ho
     sent = base + len(ways) * 0.5
     late = lateness.of(reply(sent), sent + offset + hold)
     assert hold - 0.05 <= late <= hold + 0.005
+
+
+class Desk(Service):
+    """Notes what it begins."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+
+    @endpoint
+    async def note(self, number: int) -> None:
+        self.begun.append(number)
+
+
+async def test_requests_that_piled_up_before_a_new_worker_do_not_begin_late(
+    kit: Kit,
+) -> None:
+    """It never heard their caller; the newest one tells how old the others are."""
+    desk = Desk()
+    await kit.serve(desk)
+    block = encode_headers({"Kit-Timeout": "500"})
+    for number in range(10):
+        ask = b'{"number":%d}' % number
+        kit.bus.publish("desk.note", ask, reply(100 + number * 0.3), block)
+    await kit.bus.flush()
+    await asyncio.sleep(1)
+    assert desk.begun == [8, 9]

@@ -11,9 +11,8 @@
     auth.py       who calls: token, password, certificate
     limits.py     how often one client may call
     proxies.py    who calls, behind proxies that we trust
-    health.py     whether calls should be sent here
+    health.py     whether calls should be sent here; metrics and health on a port
     metrics.py    counts and times of calls, connections
-    page.py       metrics and health on a port of their own
     accesslog.py  one line for each call
     package.py    the functions of a gateway's package: serve, run, check, listen
     visit.py      one call: who makes it, and what of that its service gets
@@ -26,13 +25,11 @@ For doors whose protocol's library is an ASGI app:
     weboptions.py their options
     asgi.py       HTTP connections, and who gets through
     stdin.py      standard input, line by line
-    running.py    a context that lasts as long as the gateway
 
 For doors whose clients know no services, streams or types:
 
     names.py      one flat list of names
-    plain.py      an object in, an object out
-    streams.py    all items of a stream at once
+    plain.py      an object in, an object out; all items of a stream at once
     process.py    one gateway in this process, until a signal
 
 A protocol's folder knows its protocol and nothing of these; a new one needs `Gateway`, a

@@ -12,16 +12,25 @@ from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import CONTENT_TYPE, ERROR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.message import Message
 
-__all__ = ["error_facts", "value"]
+__all__ = ["DECODERS", "ENCODERS", "details", "error_facts", "value"]
 
-_decoders: Final = {
+ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    JSON.name: msgspec.json.Encoder().encode,
+    MSGPACK.name: msgspec.msgpack.Encoder().encode,
+}
+"""Plain values to payloads, by the name of the codec."""
+
+DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     JSON.name: msgspec.json.Decoder().decode,
     MSGPACK.name: msgspec.msgpack.Decoder().decode,
 }
+"""Payloads to plain values, by the name of the codec."""
 
 
 def value(reply: Message, codec: Codec, endpoint: CatalogEndpoint) -> Any:
@@ -41,7 +50,7 @@ def value(reply: Message, codec: Codec, endpoint: CatalogEndpoint) -> Any:
     if used is RAW:
         return reply.data
     try:
-        return _decoders[used.name](reply.data)
+        return DECODERS[used.name](reply.data)
     except DECODE_ERRORS as exc:
         if not endpoint.is_kit and CONTENT_TYPE not in reply.headers:
             return reply.data
@@ -69,14 +78,15 @@ def error_facts(error: KitError, codec: Codec) -> dict[str, Any]:
         "field": (error.field or None) if isinstance(error, InvalidArgument) else None,
         "retry_after": error.retry_after,
         "error": (reply.headers.get(ERROR) or None) if is_told else None,
-        "details": _details(reply, codec) if is_told else None,
+        "details": details(reply, codec) if is_told else None,
     }
     return {name: fact for name, fact in known.items() if fact is not None}
 
 
-def _details(reply: Message, codec: Codec) -> Any:
+def details(reply: Message, codec: Codec) -> Any:
+    """Return the plain fields of the error in a reply; None if they cannot be read."""
     try:
-        decode = _decoders.get(reply_codec(reply, codec).name)
+        decode = DECODERS.get(reply_codec(reply, codec).name)
         return decode(reply.data) if decode and reply.data else None
     except (*DECODE_ERRORS, KitError):
         return None

@@ -34,6 +34,7 @@ from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.replies import decode_error
 from kitmsg.wire import CODE, CONTENT_TYPE, MAX_TIMEOUT, REQUEST_ID, TRACE, TRACEPARENT
+from kitmsg_gateways.edge.admission import RETRY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,17 +47,14 @@ if TYPE_CHECKING:
     from kitmsg.transport.stream import Stream
 
 __all__ = [
-    "GONE",
     "Callers",
     "EdgeCaller",
     "add_header",
     "add_trace",
+    "has_begun",
     "load_middleware",
     "request_id",
 ]
-
-GONE: Final = "it is known, but every instance is full, leaving or gone"
-"""Hint about an endpoint that is known and that nobody serves now."""
 
 _MOST: Final = 4096
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
@@ -113,9 +111,14 @@ class EdgeCaller:
         endpoint: The endpoint.
         middleware: Around each call and each opening of a stream.
         log: The gateway's.
+
+    Attributes:
+        caller: As given; `endpoint`, too.
+        name: ``service.endpoint``.
+        send: `ask` for a door's hot path, which gives its errors to `explained` itself.
     """
 
-    __slots__ = ("_ask", "_log", "_open", "caller", "endpoint", "name")
+    __slots__ = ("_log", "_open", "caller", "endpoint", "name", "send")
 
     def __init__(
         self,
@@ -129,7 +132,7 @@ class EdgeCaller:
         self.name = caller.name
         self._log = log
         wrap = chain(*middleware)
-        self._ask: Endpoint[bytes, Message] = wrap(caller.ask)
+        self.send: Endpoint[bytes, Message] = wrap(caller.ask)
         self._open: Endpoint[bytes, Stream] = wrap(caller.open)
 
     async def ask(self, ctx: Context, data: bytes) -> Message:
@@ -140,7 +143,7 @@ class EdgeCaller:
                 has the name and the fields of a declared one.
         """
         try:
-            return await self._ask(ctx, data)
+            return await self.send(ctx, data)
         except KitError as exc:
             self._raise(ctx, exc)
 
@@ -170,7 +173,7 @@ class EdgeCaller:
         id_ = ctx.metadata.get(REQUEST_ID, "")
         if type(error) is NoResponders:
             # Nobody is asked who is there: it would be done for each of a flood of calls.
-            error = NoResponders(error.subject, GONE)
+            error = NoResponders(error.subject, NoResponders.KNOWN).before(self.name)
         elif _is_foreign_text(error):
             # A foreign service often sends the text of its exception.
             self._log.warning("%s failed: %s (request id %s)", self.name, error, id_)
@@ -181,6 +184,8 @@ class EdgeCaller:
         elif isinstance(error, BusDenied | DataLoss):
             self._log.warning("%s: %s (request id %s)", self.name, error, id_)
         error.request_id = error.request_id or id_
+        if error.code is Code.UNAVAILABLE and error.refused:
+            error.retry_after = max(error.retry_after or 0, RETRY_SECONDS)
         return outward(error)
 
     def _raise(self, ctx: Context, error: KitError) -> NoReturn:
@@ -188,6 +193,15 @@ class EdgeCaller:
         if told is error:
             raise error
         raise told from error
+
+
+def has_begun(error: KitError) -> bool:
+    """Tell whether an error is "unavailable" of a call whose work may have begun.
+
+    Proxies and client libraries repeat calls that are unavailable, so a door tells the two
+    apart.
+    """
+    return error.code is Code.UNAVAILABLE and not error.refused
 
 
 def _is_foreign_text(error: KitError) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import Unavailable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import CatalogEndpoint
 
-__all__ = ["REMEMBERED_SECONDS", "Catalogue", "left", "unavailable"]
+__all__ = ["REMEMBERED_SECONDS", "Catalogue", "Source", "left", "unavailable"]
 
 REMEMBERED_SECONDS: Final = 10.0
 """How long what has left is remembered."""
@@ -30,6 +30,15 @@ REMEMBERED_SECONDS: Final = 10.0
 _MOST_TABLES: Final = 64
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Makes routing tables: of the schemas on the bus, or of an interface of the user's."""
+
+    def table(self, catalog: Catalog) -> T_co:
+        """Return the routing table for the endpoints in `catalog` now."""
+        ...
 
 
 class Catalogue(Generic[T]):

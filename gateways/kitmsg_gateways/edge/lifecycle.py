@@ -18,16 +18,15 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
-from kitmsg_gateways.edge.health import Health
+from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
-from kitmsg_gateways.edge.page import MetricsPage
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog
@@ -110,10 +109,26 @@ class Gateway(Generic[O, T]):
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")
-        self._tls = self._make_tls() if options.tls_cert else None
+        self._tls = self.make_tls(options) if options.tls_cert else None
         readers: list[Reloadable] = [self._tls] if self._tls else []
         self._files = Files([*readers, *self._readers()], options.reload_interval)
         self._stack: contextlib.AsyncExitStack | None = None
+
+    @classmethod
+    def check(cls, options: O) -> None:
+        """Check what can be checked without a bus; see `Package.check`.
+
+        Raises:
+            KitError: An option does not fit, or a file cannot be used.
+            ValueError: An option does not fit.
+        """
+        if options.tls_cert:
+            cls.make_tls(options)
+
+    @classmethod
+    def make_tls(cls, options: O) -> Tls:
+        """Return the gateway's side of TLS; raises as `Tls`."""
+        return Tls(options, cls.protocols)
 
     @property
     def table(self) -> T:
@@ -210,6 +225,13 @@ class Gateway(Generic[O, T]):
     def _check(self) -> None:
         """Refuse to start where what was asked for cannot be served."""
 
+    def _warn(self, refused: Iterable[str], before: Iterable[str]) -> None:
+        """Log what is refused now and was not before."""
+        said = set(before)
+        for sentence in refused:
+            if sentence not in said:
+                self._log.warning("%s", sentence)
+
     def _parts(self) -> Sequence[Part]:
         """Return what starts before the catalogue, and stops after it."""
         return ()
@@ -217,9 +239,6 @@ class Gateway(Generic[O, T]):
     def _readers(self) -> Sequence[Reloadable]:
         """Return what is read from files, beside certificates."""
         return ()
-
-    def _make_tls(self) -> Tls:
-        return Tls(self.options, self.protocols)
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         """Have the sockets, and accept nothing yet."""
@@ -260,13 +279,17 @@ class SocketGateway(Gateway[S, T]):
         self._shared = list(sockets)
         self._listener: Listener | None = None
 
-    @property
-    def port(self) -> int:
-        """The port it listens on.
+    @staticmethod
+    def listen(options: S) -> list[socket.socket]:
+        """Return listening sockets for several processes to share.
 
         Raises:
-            FailedPrecondition: It is not started.
+            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
         """
+        return bind(options.host, options.port, reuse_port=options.reuse_port)
+
+    @property
+    def port(self) -> int:  # noqa: D102
         if self._listener is None or not self._listener.sockets:
             raise FailedPrecondition("the gateway is not started")
         return int(self._listener.sockets[0].getsockname()[1])
@@ -283,8 +306,7 @@ class SocketGateway(Gateway[S, T]):
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         options = self.options
         self._listener = Listener(
-            self._shared
-            or bind(options.host, options.port, reuse_port=options.reuse_port),
+            self._shared or self.listen(options),
             self._protocol,
             self.connections,
             tls=self._tls.context if self._tls else None,

@@ -62,7 +62,7 @@ class Options:
         if type_ in (int, float):
             if may_be_zero and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must not be negative, not {value!r}")
-            if not (may_be_zero or value > 0):
+            if not (may_be_zero or 0 < value < math.inf):
                 raise ValueError(f"{name} must be positive, not {value!r}")
         elif get_origin(type_) is tuple and isinstance(value, str):
             raise ValueError(f"{name} is a tuple of texts, not one text")

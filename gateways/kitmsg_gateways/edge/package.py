@@ -2,79 +2,92 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence  # hints can be read
 from socket import socket  # as above
 from typing import Any, Generic, Protocol, TypeVar
 
 from kitmsg.bus import Bus  # as above
-from kitmsg.errors import FailedPrecondition
+from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.service import Kit
-from kitmsg_gateways.edge.listener import bind
 from kitmsg_gateways.edge.options import EdgeOptions
 
-__all__ = ["Package"]
+__all__ = ["Package", "Server"]
 
 O = TypeVar("O", bound=EdgeOptions)  # noqa: E741  # options
 
 
 class Server(Protocol):
-    """A gateway's server, as `Gateway` is."""
+    """A gateway's server, as `Gateway` is."""  # each part is documented there
 
     @property
-    def url(self) -> str: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    def reload(self) -> None: ...
+    def url(self) -> str: ...  # noqa: D102
+    async def start(self) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
+    def reload(self) -> None: ...  # noqa: D102
+    @classmethod
+    def check(cls, options: Any) -> None: ...  # noqa: D102
+    @staticmethod
+    def listen(options: Any) -> list[socket]: ...  # noqa: D102
 
 
 S = TypeVar("S", bound=Server)
 
 
 class Package(Generic[O, S]):
-    """Starts the gateways of one kind.
+    """Starts the gateways of one kind, whose libraries are loaded when one is made.
 
     Args:
-        name: Of the package.
+        name: Of the package; its last part is the extra of its libraries.
+        title: The protocol's name as people write it.
         options: Makes the options that hold by default.
-        load: Returns what makes a server of a bus, options and sockets; imports the
-            libraries that it needs.
-        needs: What to say when they are not installed.
+        needs: The modules of other packages that the server imports.
     """
 
     def __init__(
         self,
         name: str,
+        title: str,
         options: Callable[[], O],
-        load: Callable[[], Callable[[Bus, O, Sequence[socket]], S]],
-        needs: str,
+        *needs: str,
     ) -> None:
         self._name = name
+        self._title = title
         self._options = options
-        self._load = load
         self._needs = needs
 
-    def load(self) -> Callable[[Bus, O, Sequence[socket]], S]:
+    def load(self) -> type[S]:
         """Return the class of the server.
 
         Raises:
             FailedPrecondition: A library is not installed; the message says which.
         """
         try:
-            return self._load()
+            for module in self._needs:
+                importlib.import_module(module)
+            server: type[S] = self._module("server").GatewayServer
         except ImportError as exc:
-            raise FailedPrecondition(self._needs) from exc
+            extra = self._name.rpartition(".")[2]
+            raise FailedPrecondition(
+                f"the {self._title} gateway needs {exc.name}:"
+                f" pip install 'kitmsg[{extra}]'"
+            ) from exc
+        return server
 
     def attribute(self, name: str) -> Any:
-        """Return what the package has when it is asked for: ``GatewayServer``.
-
-        Options need not load the libraries.
+        """Return a name of the package that is loaded when it is asked for.
 
         Raises:
             AttributeError: There is no such name.
         """
         if name == "GatewayServer":
             return self.load()
+        if name == "Upstream":
+            return self._module("upstream").Upstream
         raise AttributeError(f"module {self._name!r} has no attribute {name!r}")
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self._name}.{name}")
 
     async def serve(
         self,
@@ -101,9 +114,10 @@ class Package(Generic[O, S]):
             ValueError: An option does not fit.
             OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
         """
-        make = self.load()
+        make: Any = self.load()
         bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
-        server = make(bus, (options or self._options()).at(host, port), sockets)
+        chosen = (options or self._options()).at(host, port)
+        server: S = make(bus, chosen, sockets=sockets)
         await server.start()
         return server
 
@@ -134,28 +148,20 @@ class Package(Generic[O, S]):
         """Check what can be checked without a bus: files, and that libraries are there.
 
         Raises:
-            KitError: Something cannot be used; the message says what.
+            FailedPrecondition: A library is not installed, or a file cannot be used.
+            InvalidArgument: An option does not fit the others or a file.
         """
-        self.load()
-        checked: Any = options
-        if hasattr(options, "jwt_key"):
-            from kitmsg_gateways.edge.auth import Auth
-
-            Auth(checked, "")
-        if options.tls_cert:
-            from kitmsg_gateways.edge.tls import Tls
-
-            Tls(options)
+        try:
+            self.load().check(options)
+        except ValueError as exc:
+            raise InvalidArgument(str(exc)) from exc
 
     def listen(self, options: O) -> list[socket]:
         """Return listening sockets for several processes to share; see `serve`.
 
         Raises:
-            FailedPrecondition: It would serve standard input, which is this process's.
-            OSError: The address cannot be had.
+            FailedPrecondition: A library is not installed, or it would serve standard
+                input, which is this process's.
+            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
         """
-        if getattr(options, "stdio", False):
-            raise FailedPrecondition(
-                "stdio: it is served by one process; leave out --health and --workers"
-            )
-        return bind(options.host, options.port, reuse_port=options.reuse_port)
+        return self.load().listen(options)

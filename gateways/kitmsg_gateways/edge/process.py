@@ -8,38 +8,26 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kitmsg
 from kitmsg import loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
-from kitmsg.service import Kit
 from kitmsg.worker import logs
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from kitmsg.bus import Bus
+    from kitmsg.service import Kit
+    from kitmsg_gateways.edge.package import Server
 
-__all__ = ["bus_of", "main", "run"]
-
-
-class _Server(Protocol):
-    @property
-    def url(self) -> str: ...
-    def reload(self) -> None: ...
-    async def stop(self) -> None: ...
+__all__ = ["main", "run"]
 
 
-S = TypeVar("S", bound=_Server)
-
-
-def bus_of(kit_or_bus: Kit | Bus) -> Bus:
-    """Return the bus of a kit, or the bus itself."""
-    return kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
+S = TypeVar("S", bound="Server")
 
 
 async def run(
@@ -108,7 +96,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(server: _Server) -> None:
+def _say(server: Server) -> None:
     print(server.url, flush=True)  # noqa: T201  # a command's own word
 
 

@@ -8,7 +8,7 @@ import difflib
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from kitmsg.errors import NotFound
+from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg_gateways.edge.asgi import Connections, Guard
 from kitmsg_gateways.edge.auth import Auth
 from kitmsg_gateways.edge.calls import Callers
@@ -16,13 +16,13 @@ from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
 from kitmsg_gateways.edge.metrics import UNKNOWN
-from kitmsg_gateways.edge.running import Running
 from kitmsg_gateways.edge.turns import Turns
 from kitmsg_gateways.edge.weboptions import WebOptions
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.lifecycle import Part
 
-__all__ = ["WebGateway", "quieten"]
+__all__ = ["Running", "WebGateway", "quieten"]
 
 _SHOWN: Final = 128
 _ANSWER_SECONDS: Final = 3.0  # for answers that are on their way at the end
@@ -42,26 +42,58 @@ W = TypeVar("W", bound=WebOptions)
 T = TypeVar("T")
 
 
+_STOP_SECONDS: Final = 5.0
+
+
+class Running:
+    """A context that is open from `start` to `stop`.
+
+    Args:
+        enter: Makes it.
+    """
+
+    def __init__(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._enter = enter
+        self._is_over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Enter the context; raises what that raises."""
+        is_open = asyncio.Event()
+        self._task = asyncio.create_task(self._run(is_open))
+        opened = asyncio.create_task(is_open.wait())
+        await asyncio.wait({self._task, opened}, return_when="FIRST_COMPLETED")
+        opened.cancel()
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Leave the context; what does not end in five seconds is cancelled."""
+        self._is_over.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_STOP_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, is_open: asyncio.Event) -> None:
+        async with self._enter():
+            is_open.set()
+            await self._is_over.wait()
+
+
 class WebGateway(SocketGateway[W, T]):
     """A gateway whose requests an ASGI app answers: a subclass has `_app`.
 
     With the option ``stdio`` it serves the process that started it instead, over standard
     input and output, in the context that `_lasting` returns.
 
-    Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        table: What is served until the bus was looked at.
-        sockets: As in `Gateway`.
+    Args, beside those of `Gateway`:
         realm: What credentials are for.
 
     Attributes:
         callers: Its calls over the bus.
         turns: Those that run.
         ended: Set when the client over standard input has gone.
-
-    Raises:
-        KitError: An option does not fit, or a file cannot be used.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("http/1.1",)
@@ -96,6 +128,19 @@ class WebGateway(SocketGateway[W, T]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._guard = Guard(self._app, options, self._auth, self.health, self.path)
         self._http = Connections(self._guard, options, self.metrics, self.exposed)
+
+    @classmethod
+    def check(cls, options: W) -> None:  # noqa: D102
+        Auth(options, "")
+        super().check(options)
+
+    @staticmethod
+    def listen(options: W) -> list[socket.socket]:  # noqa: D102
+        if options.stdio:
+            raise FailedPrecondition(
+                "stdio: it is served by one process; leave out --health and --workers"
+            )
+        return SocketGateway.listen(options)
 
     @property
     def url(self) -> str:
@@ -139,13 +184,6 @@ class WebGateway(SocketGateway[W, T]):
 
     def _finish(self) -> None:
         """Have long responses end: no more calls come."""
-
-    def _warn(self, refused: Iterable[str], before: Iterable[str]) -> None:
-        """Log what is refused now and was not before."""
-        said = set(before)
-        for sentence in refused:
-            if sentence not in said:
-                self._log.warning("%s", sentence)
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` beside everything else."""

@@ -1,4 +1,4 @@
-"""Options of doors whose protocol's library is an ASGI app, and of those without streams."""
+"""Options of doors that are reached over HTTP, and of those without streams."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ from typing import ClassVar
 
 from kitmsg_gateways.edge.options import AuthOptions, Options, SocketOptions
 
-__all__ = ["FollowOptions", "WebOptions"]
+__all__ = ["FollowOptions", "HttpOptions", "WebOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebOptions(SocketOptions, AuthOptions):
-    """Options of doors whose protocol's library is an ASGI app.
+class HttpOptions(SocketOptions, AuthOptions):
+    """Options of doors that are reached over HTTP.
 
     Attributes:
-        max_body_bytes: Longest request body.
         header_timeout: Seconds for a client to send the headers it began.
         body_timeout: Seconds for a client to send a body.
         send_timeout: Seconds for a client to take a part of an answer.
         keepalive_timeout: Seconds a connection may stay idle.
-        origins: Origins whose pages may call, such as https://shop.example; pages of
-            this machine may where the gateway listens on loopback.
         trusted_proxies: Addresses or networks of the proxies in front of the gateway.
         proxy_header: The headers that they write: x-forwarded or forwarded.
-        stdio: Whether to serve the process that started this one, over standard input
-            and output, and no port.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "proxy_header": ("x-forwarded", "forwarded")
     }
 
-    max_body_bytes: int = 4 << 20
     header_timeout: float = 10.0
     body_timeout: float = 30.0
     send_timeout: float = 30.0
     keepalive_timeout: float = 75.0
-    origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     proxy_header: str = "x-forwarded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebOptions(HttpOptions):
+    """Options of doors whose protocol's library is an ASGI app.
+
+    Attributes:
+        max_body_bytes: Longest request body.
+        origins: Origins whose pages may call, such as https://shop.example; pages of
+            this machine may where the gateway listens on loopback.
+        stdio: Whether to serve the process that started this one, over standard input
+            and output, and no port.
+    """
+
+    max_body_bytes: int = 4 << 20
+    origins: tuple[str, ...] = ()
     stdio: bool = False
 
 

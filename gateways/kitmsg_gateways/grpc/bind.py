@@ -20,12 +20,13 @@ from kitmsg.idl.binding import (
     bind_fields,
     bind_options,
     bind_values,
+    constant_number,
     unknown_field,
 )
 from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
 from kitmsg.idl.naming import fold
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
-from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
+from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -283,6 +284,8 @@ class _Binder:
 
     def _slot(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
+        if source.constant is not None:
+            return self._constant(fd, source, source.constant)
         if shape.kind in ("list", "map"):
             return self._many(fd, source, way)
         if fd.is_repeated:
@@ -295,6 +298,26 @@ class _Binder:
             is_sure = False
         label: Label = "optional" if fd.has_presence and not is_sure else ""
         return _slot(source.name, fd, type_, label, source)
+
+    def _constant(self, fd: FieldDescriptor, source: Field, value: str | int) -> Slot:
+        """Return the slot of a field that has only one value."""
+        if fd.is_repeated:
+            self._mismatch(fd, source.shape)
+        label: Label = "optional" if fd.has_presence else ""
+        if fd.enum_type is None:
+            type_ = self._leaf(fd, source.shape, KINDS[source.shape.kind].protobuf)
+            return _slot(source.name, fd, type_, label, source)
+        numbers = {each.name: each.number for each in fd.enum_type.values}
+        number = constant_number(numbers, value, prefix=fd.enum_type.name)
+        name = f"{fd.enum_type.full_name} {value}"  # not all of its values are taken
+        if number is None:
+            self._problem(
+                f"{fd.enum_type.full_name} lacks the value {value!r}, which"
+                f" {self._endpoint} has for {source.name!r}"
+            )
+            number = 0
+        self._enums[name] = Enum(name, ((str(value), number, value),))
+        return _slot(source.name, fd, name, label, source)
 
     def _many(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape

@@ -11,19 +11,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import unquote
 
 import grpc
-import msgspec
 from grpc.aio import EOF, BaseError
 
 from kitmsg import wire
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
-    JSON,
-    MSGPACK,
     RAW,
-    by_content_type,
 )
 from kitmsg.errors import (
     Code,
@@ -35,12 +32,14 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import CONTENT_TYPE, ERROR
+from kitmsg.wire import ERROR
+from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
-from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.answers import details
+from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
-from kitmsg_gateways.grpc.status import REQUEST_ID, Failure
+from kitmsg_gateways.grpc.status import REQUEST_ID, Failure, handler_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,9 +54,15 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _log = logging.getLogger("kitmsg_gateways.grpc")
-_access = logging.getLogger("kitmsg_gateways.grpc.access")
 
 _OK: Final = "ok"
+# By whether the client streams, and whether the service does.
+_HANDLERS: Final = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 _ServicerContext: TypeAlias = Any
 _Work: TypeAlias = Callable[[Any, _ServicerContext], Awaitable[Any]]
 
@@ -84,22 +89,19 @@ class Calls:
         )
         self._options = options
         self._metrics = metrics
+        self._access = AccessLog("grpc") if options.access_log else None
         self._forwarding = Forwarding(options)
         self._feeders: set[asyncio.Task[None]] = set()
 
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
-        if method.takes_stream and method.gives_stream:
-            work = self._counted(method.endpoint.dotted, self._both(method))
-            return grpc.stream_stream_rpc_method_handler(work)
-        if method.takes_stream:
-            work = self._counted(method.endpoint.dotted, self._in(method))
-            return grpc.stream_unary_rpc_method_handler(work)
-        if method.gives_stream:
-            work = self._counted(method.endpoint.dotted, self._out(method))
-            return grpc.unary_stream_rpc_method_handler(work)
-        work = self._counted(method.endpoint.dotted, self._unary(method))
-        return grpc.unary_unary_rpc_method_handler(work)
+        work = (
+            self._streaming
+            if method.takes_stream or method.gives_stream
+            else self._unary
+        )
+        handler = _HANDLERS[method.takes_stream, method.gives_stream]
+        return handler(self._counted(method.endpoint.dotted, work(method)))
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
         """Return what answers any call with an error, whatever it sends."""
@@ -112,7 +114,7 @@ class Calls:
 
     def _counted(self, path: str, work: _Work) -> _Work:
         """Return `work` counted, logged, and with its errors as statuses."""
-        metrics, options = self._metrics, self._options
+        metrics, options, access = self._metrics, self._options, self._access
 
         async def handle(request: Any, context: _ServicerContext) -> Any:
             started = perf_counter()
@@ -128,7 +130,7 @@ class Calls:
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
                 failure = _failure(exc, path)
                 code = failure.error.code
-                await context.abort(failure.code, str(failure), failure.trailers())
+                await context.abort(failure.code, failure.text, failure.trailers())
             else:
                 code = _OK
                 return answer
@@ -136,8 +138,9 @@ class Calls:
                 metrics.in_flight -= 1
                 took = perf_counter() - started
                 metrics.observe(path, code, took)
-                if options.access_log:
-                    _access.info("%s %s %.1f ms", path, code, took * 1000)
+                if access is not None:
+                    client = _address(context.peer())
+                    access.write(f"{path} {code}", client=client, seconds=took)
 
         return handle
 
@@ -161,37 +164,32 @@ class Calls:
             try:
                 if not reply.header_block:
                     return write(reply.data)
+                if given := handler_metadata(reply):
+                    await context.send_initial_metadata(given)
                 return write(_payload(reply, method))
             except DataLoss as exc:
                 raise Failure(caller.explained(ctx, exc)) from exc
 
         return ask
 
-    def _out(self, method: Method) -> _Work:
-        async def work(data: bytes, context: _ServicerContext) -> None:
-            async with self._open(method, method.decode(data), context) as stream:
-                await _pump(stream, method, context, self._options)
-
-        return work
-
-    def _in(self, method: Method) -> _Work:
-        async def work(_: Any, context: _ServicerContext) -> bytes:
-            payload = await _opening(method, context)
+    def _streaming(self, method: Method) -> _Work:
+        async def work(data: Any, context: _ServicerContext) -> bytes | None:
+            if method.takes_stream:
+                payload = await _opening(method, context)
+            else:
+                payload = method.decode(data)
             try:
                 async with self._open(method, payload, context) as stream:
-                    self._start_feeding(stream, method, context)
-                    return await _only(stream, method)
+                    if method.takes_stream:
+                        self._start_feeding(stream, method, context)
+                    if not method.gives_stream:
+                        return await _only(stream, method)
+                    await _pump(stream, method, context, self._options)
             except Failure as failure:
+                if method.gives_stream:
+                    raise
                 return _error_reply(failure, method)
-
-        return work
-
-    def _both(self, method: Method) -> _Work:
-        async def work(_: Any, context: _ServicerContext) -> None:
-            payload = await _opening(method, context)
-            async with self._open(method, payload, context) as stream:
-                self._start_feeding(stream, method, context)
-                await _pump(stream, method, context, self._options)
+            return None
 
         return work
 
@@ -219,12 +217,20 @@ class Calls:
         try:
             stream = await caller.open(ctx, payload)
             yield stream
+            if stream.end is not None and (given := handler_metadata(stream.end)):
+                before = context.trailing_metadata() or ()
+                context.set_trailing_metadata((*before, *given))
         except KitError as exc:
             error = exc if stream is None else caller.stream_error(ctx, stream, exc)
             raise _failure_of(error, method) from exc
         finally:
             if stream is not None:
                 stream.cancel()
+
+
+def _address(peer: str) -> str:
+    """Return the address in a peer such as ``ipv4:127.0.0.1:50051``."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _left(context: _ServicerContext) -> float | None:
@@ -310,29 +316,17 @@ def _failure_of(error: KitError, method: Method) -> Failure:
     """Return the failure that stands for an error of a call."""
     reply = error.reply
     name = "" if reply is None else reply.headers.get(ERROR, "")
+    begun = has_begun(error)
     if not name:
-        return Failure(error)
+        return Failure(error, has_begun=begun)
     is_bare = method.endpoint.wire == "gokit"  # its body is the text again
-    fields = {} if is_bare else _fields(reply, method)
+    found = None if is_bare else details(reply, method.codec)
+    fields = found if isinstance(found, dict) else {}
     typed = method.typed(name, fields) if method.typed is not None else None
     service = method.endpoint.service
-    return Failure(error, name, service, fields, typed, is_business=True)
-
-
-def _fields(reply: Message, method: Method) -> dict[str, Any]:
-    """Return the fields of a declared error; none if they cannot be read."""
-    named = reply.headers.get(CONTENT_TYPE)
-    try:
-        codec = by_content_type(named) if named else method.codec
-        if codec is JSON:
-            found = msgspec.json.decode(reply.data)
-        elif codec is MSGPACK:
-            found = msgspec.msgpack.decode(reply.data)
-        else:
-            found = None
-    except (*DECODE_ERRORS, KitError):
-        found = None
-    return found if isinstance(found, dict) else {}
+    return Failure(
+        error, name, service, fields, typed, is_business=True, has_begun=begun
+    )
 
 
 def _failure(error: Exception, path: str) -> Failure:

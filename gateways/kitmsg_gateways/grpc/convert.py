@@ -84,10 +84,11 @@ class Converter:
     def encoder(self, fail: Callable[[str, str], KitError]) -> Callable[[Any], bytes]:
         """Return a function from a value to its message's bytes; `fail` as above."""
         make = self.message
+        write = self.type.SerializeToString  # a field may have that name
 
         def encode(value: Any) -> bytes:
             try:
-                data: bytes = make(value).SerializeToString()
+                data: bytes = write(make(value))
             except Misfit as error:
                 raise fail(str(error), error.path) from error
             return data
@@ -103,7 +104,7 @@ class Converter:
         """
 
         def decode(message: Any) -> Any:
-            if not message.HasField(name):
+            if not type(message).HasField(message, name):
                 raise Misfit("is missing", name)
             return inner.decode(getattr(message, name))
 

@@ -6,13 +6,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import DECODERS
-from kitmsg_gateways.grpc.values import Misfit, decode_any, located
+from kitmsg_gateways.grpc.values import (
+    DECODERS,
+    Coders,
+    Misfit,
+    decode_any,
+    located,
+    position,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg_gateways.grpc.layout import Enum, Layout, Message, Slot
+    from kitmsg_gateways.grpc.layout import Enum, Message, Slot
 
     Decode: TypeAlias = Callable[[Any], Any]
 
@@ -22,26 +28,8 @@ _MISSING: Final[Any] = object()
 _REFUSED: Final[Any] = object()
 
 
-class Decoders:
-    """Decoders of the messages of a layout.
-
-    Args:
-        layout: The messages.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._made: dict[str, Decode] = {}
-
-    def of(self, name: str) -> Decode:
-        """Return the decoder of a message; it raises `Misfit`.
-
-        Raises:
-            KeyError: There is no such message.
-        """
-        if name not in self._made:
-            self._made[name] = self._make(self._layout.messages[name])
-        return self._made[name]
+class Decoders(Coders):
+    """Decoders of the messages of a layout; arguments as `Coders`."""
 
     def _make(self, message: Message) -> Decode:
         if message.form in ("nothing", "frame"):  # a frame is decoded by its parts
@@ -65,21 +53,11 @@ class Decoders:
             return DECODERS[type_]
         return self._late(type_) if type_ in self._layout.messages else None
 
-    def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return a call of the decoder of a message, which may be in the making."""
-        made: Decode | None = None
-
-        def convert(value: Any) -> Any:
-            nonlocal made
-            if made is None:
-                made = self.of(name)
-            return made(value)
-
-        return convert
-
     def _slot_decoder(self, slot: Slot) -> Decode:
         """Return the decoder of one slot of a message; `_MISSING` for one left out."""
         decode, get = self._decoder(slot.type), attrgetter(slot.name)
+        if slot.source.constant is not None:
+            return self._constant(slot, get)
         if slot.label == "repeated":
             return _list_decoder(get, decode)
         if slot.label == "map":
@@ -96,12 +74,14 @@ class Decoders:
         if decode is None:
 
             def look(message: Any) -> Any:
-                return get(message) if message.HasField(name) else absent
+                # The class's: a field of the message may have the name of a method.
+                has_field = type(message).HasField
+                return get(message) if has_field(message, name) else absent
 
             return look
 
         def convert(message: Any) -> Any:
-            if message.HasField(name):
+            if type(message).HasField(message, name):
                 return decode(get(message))
             if absent is _REFUSED:
                 raise Misfit("is missing")
@@ -135,15 +115,30 @@ class Decoders:
         return decode
 
     def _is_simple(self, slot: Slot) -> bool:
-        return slot.label == "" and self._decoder(slot.type) is None
+        is_free = slot.source.constant is None
+        return is_free and slot.label == "" and self._decoder(slot.type) is None
+
+    def _constant(self, slot: Slot, get: Decode) -> Decode:
+        """Return the decoder of a field with only one value: filled where it is zero."""
+        value = slot.source.constant
+        enum = self._layout.enums.get(slot.type)
+        expected = value if enum is None else enum.values[0][1]
+
+        def check(message: Any) -> Any:
+            found = get(message)
+            if found and found != expected:
+                raise Misfit(f"has to be {value!r}")
+            return value
+
+        return check
 
     def _array(self, message: Message) -> Decode:
-        constants = {_place(key): value for key, value in message.constants}
+        constants = {position(key): value for key, value in message.constants}
         decoders = [
-            (_place(slot.key), self._slot_decoder(slot)) for slot in message.slots
+            (position(slot.key), self._slot_decoder(slot)) for slot in message.slots
         ]
         nullable = {
-            _place(slot.key)
+            position(slot.key)
             for slot in message.slots
             if slot.source.shape.is_nullable and not slot.source.has_three_states
         }
@@ -173,7 +168,7 @@ class Decoders:
         listed = ", ".join(decoders)
 
         def decode(proto: Any) -> Any:
-            chosen = proto.WhichOneof("kind")
+            chosen = type(proto).WhichOneof(proto, "kind")
             if chosen is None:
                 raise Misfit(f"is missing; choose one of {listed}")
             get, convert = decoders[chosen]
@@ -247,11 +242,6 @@ def _enum_decoder(enum: Enum) -> Decode:
         return value
 
     return decode
-
-
-def _place(key: str) -> int:
-    """Return the position of an array's item, of its key ``item_1``."""
-    return int(key.rpartition("_")[2]) - 1
 
 
 def _fill_gaps(found: dict[int, Any], last: int, nullable: set[int]) -> None:

@@ -11,14 +11,16 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from kitmsg_gateways.grpc.layout import VALUE
-from kitmsg_gateways.grpc.times import ENCODERS
 from kitmsg_gateways.grpc.values import (
+    ENCODERS,
+    Coders,
     Misfit,
     encode_any,
     encode_bytes,
     encode_text,
     key_text,
     located,
+    position,
     spell,
 )
 
@@ -46,7 +48,7 @@ _PLAIN: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-class Encoders:
+class Encoders(Coders):
     """Encoders of the messages of a layout.
 
     Args:
@@ -55,19 +57,8 @@ class Encoders:
     """
 
     def __init__(self, layout: Layout, classes: Callable[[str], type[Proto]]) -> None:
-        self._layout = layout
+        super().__init__(layout)
         self._classes = classes
-        self._made: dict[str, Encode] = {}
-
-    def of(self, name: str) -> Encode:
-        """Return the encoder of a message; it raises `Misfit`.
-
-        Raises:
-            KeyError: There is no such message.
-        """
-        if name not in self._made:
-            self._made[name] = self._make(self._layout.messages[name])
-        return self._made[name]
 
     def _make(self, message: Message) -> Encode:
         if message.form in ("nothing", "frame"):  # a frame is read by its parts
@@ -92,18 +83,6 @@ class Encoders:
         if type_ in ENCODERS:
             return ENCODERS[type_]
         return {"string": encode_text, "bytes": encode_bytes}.get(type_)
-
-    def _late(self, name: str) -> Callable[[Any], Any]:
-        """Return a call of the encoder of a message, which may be in the making."""
-        made: Encode | None = None
-
-        def convert(value: Any) -> Any:
-            nonlocal made
-            if made is None:
-                made = self.of(name)
-            return made(value)
-
-        return convert
 
     def _struct(self, slots: tuple[Slot, ...]) -> Encode:
         table = [
@@ -167,7 +146,7 @@ class Encoders:
 
     def _array(self, message: Message) -> Encode:
         encode_keys = self._struct(message.slots)
-        slots = [(_place(slot.key), slot.key) for slot in message.slots]
+        slots = [(position(slot.key), slot.key) for slot in message.slots]
 
         def encode(value: Any) -> dict[str, Any]:
             if type(value) is not list:
@@ -277,11 +256,6 @@ def _enum_encoder(enum: Enum) -> Encode:
         return number
 
     return encode
-
-
-def _place(key: str) -> int:
-    """Return the position of an array's item, of its key ``item_1``."""
-    return int(key.rpartition("_")[2]) - 1
 
 
 def _hashable(value: Any) -> Any:

@@ -1,11 +1,12 @@
 """Chosen metadata of a call as headers, and its request id.
 
 Hot path.  Only keys named here or in the options cross, only once each, and only if they
-are printable ASCII.
+are printable ASCII.  Bytes, under keys that end with ``-bin``, are base64 in a header.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,7 @@ class Forwarding:
         options: Those of the gateway.
 
     Raises:
-        ValueError: A key to forward is no key of text, or is the protocol's own.
+        ValueError: A key to forward is no key, or is the protocol's own.
     """
 
     def __init__(self, options: GatewayOptions) -> None:
@@ -65,7 +66,9 @@ class Forwarding:
         return found, found[wire.REQUEST_ID] == given_id
 
 
-def _add(fields: dict[str, str], name: str, key: str, value: str) -> None:
+def _add(fields: dict[str, str], name: str, key: str, value: str | bytes) -> None:
+    if isinstance(value, bytes):  # of a key that ends with -bin
+        value = base64.b64encode(value).decode()
     if name == wire.REQUEST_ID:
         fields[name] = value
     elif name in wire.TRACE:
@@ -78,14 +81,9 @@ def _add(fields: dict[str, str], name: str, key: str, value: str) -> None:
 
 def _forwardable(key: str) -> str:
     lower = key.lower()
-    if (
-        not _KEY.fullmatch(lower)
-        or lower.endswith("-bin")
-        or lower.startswith(_OURS)
-        or lower == "authorization"
-    ):
+    if not _KEY.fullmatch(lower) or lower.startswith(_OURS) or lower == "authorization":
         raise ValueError(
-            f"forward_metadata: {key!r} cannot be forwarded; name a key of text that is"
-            " not the protocol's own (authorization has an option of its own)"
+            f"forward_metadata: {key!r} cannot be forwarded; name a key that is not the"
+            " protocol's own (authorization has an option of its own)"
         )
     return lower

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
 from kitmsg.errors import DataLoss, Unknown
+from kitmsg_gateways.edge.answers import DECODERS, ENCODERS
 from kitmsg_gateways.grpc.convert import Misfit, reply_error, request_error
 from kitmsg_gateways.grpc.status import Failure
 
@@ -22,21 +21,12 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
     from google.protobuf.message import Message
 
-    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.errors import KitError
     from kitmsg_gateways.grpc.convert import Converter, Converters
     from kitmsg_gateways.grpc.layout import Layout, Rpc
 
-__all__ = ["Handler", "Method", "Recode", "Source", "Table", "Typed", "make_method"]
-
-_packs: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
-_unpacks: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
+__all__ = ["Handler", "Method", "Recode", "Table", "Typed", "make_method"]
 
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
 
@@ -108,14 +98,6 @@ class Table:
     refused: list[str] = field(default_factory=list)
 
 
-class Source(Protocol):
-    """Makes routing tables: of the schemas on the bus, or of a .proto of the user's own."""
-
-    def table(self, catalog: Catalog) -> Table:
-        """Return the routing table for the endpoints in `catalog` now."""
-        ...
-
-
 class _Coders:
     """Makes the coders of one method.
 
@@ -126,8 +108,8 @@ class _Coders:
 
     def __init__(self, codec: Codec, wire: str) -> None:
         self._codec = codec
-        self._pack = _packs[codec.name]
-        self._unpack = _unpacks[codec.name]
+        self._pack = ENCODERS[codec.name]
+        self._unpack = DECODERS[codec.name]
         self._is_gokit = wire == "gokit"
 
     def decoder(self, converter: Converter) -> Recode:

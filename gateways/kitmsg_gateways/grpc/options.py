@@ -40,6 +40,10 @@ class GatewayOptions(EdgeOptions):
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "compression": ("none", "gzip", "deflate")
     }
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("map", "proto"),
+        ("proto_path", "proto"),
+    )
 
     port: int = 50051
     max_message_bytes: int = 4 << 20
@@ -57,8 +61,3 @@ class GatewayOptions(EdgeOptions):
     reflection: bool = True
     forward_authorization: bool = False
     forward_metadata: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.map or self.proto_path) and not self.proto:
-            raise ValueError("map and proto_path are about your own proto: give it too")

@@ -10,8 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-from google.protobuf import descriptor_pb2, struct_pb2
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, struct_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
@@ -45,6 +46,10 @@ class Reflection:
         self._always = (*services, *SERVICES)
         self._own = [
             _file(struct_pb2),
+            _file(any_pb2),
+            _file(duration_pb2),
+            _file(status_pb2),  # of the details of errors
+            _file(error_details_pb2),
             _file(health_pb2),
             _file(reflection_pb2),
             _v1(),

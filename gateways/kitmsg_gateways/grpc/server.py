@@ -17,15 +17,17 @@ import grpc.aio
 
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
-from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg.idl.numbers import warn_apart
+from kitmsg_gateways.edge.catalogue import Source, unavailable
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
-from kitmsg_gateways.grpc.methods import Handler, Source, Table
+from kitmsg_gateways.grpc.metadata import Forwarding
+from kitmsg_gateways.grpc.methods import Handler, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
-from kitmsg_gateways.grpc.ports import check_free
 from kitmsg_gateways.grpc.reflection import Reflection
-from kitmsg_gateways.grpc.tls import GrpcTls
+from kitmsg_gateways.grpc.sources import GeneratedSource, UserSource
+from kitmsg_gateways.grpc.tls import GrpcTls, check_free, listen
 
 if TYPE_CHECKING:
     import contextlib
@@ -34,25 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayServer", "choose_source"]
 
-_COMPRESSIONS: Final = {
-    "none": None,
-    "gzip": grpc.Compression.Gzip,
-    "deflate": grpc.Compression.Deflate,
-}
+# A level, not an algorithm: gRPC's core then takes one that the client accepts, where
+# there are two the first at "low" and the last at "high".
+# Source: CompressionAlgorithmSet::CompressionAlgorithmForLevel in the core.
+_COMPRESSION_LEVELS: Final = {"none": 0, "gzip": 1, "deflate": 3}
 
 
 class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is untyped
-    """One gRPC gateway on a bus, which it does not close.
+    """One gRPC gateway on a bus; arguments and errors as `Gateway`.
 
     Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        source: What is served of it; by default as `options` say.
-        sockets: What `listen` returned: listen where they are bound, beside others.
-
-    Raises:
-        ValueError: An option does not fit.
-        KitError: A file that an option names cannot be used.
+        source: What is served of the bus; by default as the options say.
     """
 
     kind: ClassVar[str] = "grpc"
@@ -62,7 +56,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
-        source: Source | None = None,
+        source: Source[Table] | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         options = options or GatewayOptions()
@@ -83,13 +77,22 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self._port = 0  # until it is bound
         self._server: grpc.aio.Server | None = None
 
-    @property
-    def port(self) -> int:
-        """The port it listens on.
+    @classmethod
+    def check(cls, options: GatewayOptions) -> None:  # noqa: D102
+        Forwarding(options)
+        choose_source(options)
+        super().check(options)
+        if not options.proto:
+            warn_apart(options.workers, options.lock)
 
-        Raises:
-            FailedPrecondition: It is not started.
-        """
+    @classmethod
+    def make_tls(cls, options: GatewayOptions) -> GrpcTls:  # noqa: D102
+        return GrpcTls(options)
+
+    listen = staticmethod(listen)
+
+    @property
+    def port(self) -> int:  # noqa: D102
         if not self._port:
             raise FailedPrecondition("the gateway is not started")
         return self._port
@@ -102,10 +105,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         options = self.options
-        server = self._server = grpc.aio.server(
-            options=_channel_options(options),
-            compression=_COMPRESSIONS[options.compression],
-        )
+        server = self._server = grpc.aio.server(options=_channel_options(options))
         server.add_generic_rpc_handlers((self,))
         check_free(options)  # gRPC's core would write a line of its own to stderr
         host = f"[{options.host}]" if ":" in options.host else options.host
@@ -132,9 +132,6 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         await self._server.stop(self.options.drain_timeout)
         self._port = 0
 
-    def _make_tls(self) -> GrpcTls:
-        return GrpcTls(self.options)
-
     def _build(self, found: Catalog) -> Table:
         return self._source.table(found)
 
@@ -157,9 +154,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         self._known.update(self.table.services, self.table.services.values())
         self._reflection.show(self.table.services, self.table.files)
         self._checks.changed()
-        for sentence in self.table.refused:
-            if sentence not in before.refused:
-                self._log.warning("%s", sentence)
+        self._warn(self.table.refused, before.refused)
 
     def _missing(self, path: str) -> KitError:
         """Return the error of a call to what is not served."""
@@ -189,15 +184,9 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
         return False if service in self._known else None
 
 
-def choose_source(options: GatewayOptions) -> Source:
+def choose_source(options: GatewayOptions) -> Source[Table]:
     """Return what is served: the user's .proto, or what the schemas say."""
-    if options.proto:
-        from kitmsg_gateways.grpc.sources import UserSource
-
-        return UserSource(options)
-    from kitmsg_gateways.grpc.sources import GeneratedSource
-
-    return GeneratedSource(options)
+    return UserSource(options) if options.proto else GeneratedSource(options)
 
 
 def _channel_options(options: GatewayOptions) -> list[tuple[str, int]]:
@@ -218,4 +207,5 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_connection_streams),
         ("grpc.so_reuseport", int(options.reuse_port)),
+        ("grpc.default_compression_level", _COMPRESSION_LEVELS[options.compression]),
     ]

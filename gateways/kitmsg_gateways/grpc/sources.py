@@ -184,8 +184,11 @@ class UserSource:
         path = f"/{method.containing_service.full_name}/{method.name}"
         endpoint = names[service].find(name) if service in names else None
         if endpoint is None:
-            table.waiting[path] = f"no instance of the service behind {path} is there"
-            if service in names:  # its schemas are not still being fetched
+            if service not in names:  # or its schemas are still being fetched
+                table.waiting[path] = (
+                    f"no instance of the service behind {path} is there"
+                )
+            else:
                 table.refused.append(
                     f"{method.full_name}: {service} has no endpoint {method.name!r}; name"
                     f" one with --map {path[1:]}=SERVICE.ENDPOINT"
@@ -224,7 +227,7 @@ def _made(path: str, found: Binding, endpoint: CatalogEndpoint) -> Method:
 
 def _error_reply(reply: type[Proto], field: str) -> Callable[[KitError], bytes]:
     def encode(error: KitError) -> bytes:
-        data: bytes = reply(**{field: str(error)}).SerializeToString()
+        data: bytes = reply.SerializeToString(reply(**{field: str(error)}))
         return data
 
     return encode

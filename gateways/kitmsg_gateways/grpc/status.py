@@ -14,6 +14,8 @@ pushback.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -26,20 +28,32 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from kitmsg.errors import Code, InvalidArgument, KitError, error_for
+from kitmsg.wire import reply_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from google.protobuf.message import Message
 
-__all__ = ["DETAILS", "REQUEST_ID", "Failure", "read_status", "status_code"]
+    from kitmsg.message import Message as Reply
+
+__all__ = [
+    "DETAILS",
+    "REQUEST_ID",
+    "Failure",
+    "handler_metadata",
+    "read_status",
+    "status_code",
+]
 
 DETAILS: Final = "grpc-status-details-bin"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 REQUEST_ID: Final = "x-request-id"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _MOST_BYTES: Final = 4096  # of details: clients refuse metadata over 8 KiB or so
 _MOST_TEXT: Final = 512
+_NEVER: Final = "-1"  # do not retry (gRPC proposal A6)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _STATUS: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -52,6 +66,8 @@ class Failure(Exception):
         error: Code, text and facts.
         name: Class name of the declared error that it is; "" for none.
         is_business: Whether it is the service's own word, and no failure of the call.
+        has_begun: Whether it is "unavailable" and the work may have begun, so that no
+            client library should send the call again by itself.
         service: Name of the service that declares it.
         fields: What the declared error knows, as plain values by name.
         typed: The declared error as a message of the service's .proto; None for none.
@@ -63,9 +79,17 @@ class Failure(Exception):
     fields: Mapping[str, Any] = field(default_factory=dict)
     typed: Message | None = None
     is_business: bool = False
+    has_begun: bool = False
 
     def __post_init__(self) -> None:
         super().__init__(str(self.error))
+
+    @property
+    def text(self) -> str:
+        """The status message, as the service said it; it may be empty."""
+        text = str(self.error)
+        is_empty = not self.error.message and text == self.error.code.value
+        return "" if is_empty else text
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -77,12 +101,16 @@ class Failure(Exception):
         found: list[tuple[str, str | bytes]] = []
         if _ID.fullmatch(self.error.request_id):
             found.append((REQUEST_ID, self.error.request_id))
-        if self.error.retry_after is not None:
+        if self.has_begun:
+            found.append((PUSHBACK, _NEVER))
+        elif self.error.retry_after is not None:
             found.append((PUSHBACK, str(_milliseconds(self.error.retry_after))))
+        if self.error.reply is not None:
+            found += handler_metadata(self.error.reply)
         details = list(self._details())
         while details:
             status = status_pb2.Status(
-                code=self.error.code.grpc, message=str(self.error), details=details
+                code=self.error.code.grpc, message=self.text, details=details
             )
             data = status.SerializeToString()
             if len(data) <= _MOST_BYTES:
@@ -196,10 +224,27 @@ def _take(
         pass  # what cannot be read is as good as absent
 
 
+def handler_metadata(reply: Reply) -> list[tuple[str, str | bytes]]:
+    """Return the headers that a handler gave its reply, as metadata."""
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in reply_fields(reply).items():
+        if not _KEY.fullmatch(name):
+            continue
+        if not name.endswith("-bin"):
+            found.append((name, value))
+            continue
+        with contextlib.suppress(ValueError):  # no base64
+            found.append((name, base64.b64decode(value, validate=True)))
+    return found
+
+
 def _any(message: Message) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(message)
-    return packed
+    # Not `Any.Pack`: a field of the message may have the name of a method.
+    class_ = type(message)
+    return AnyMessage(
+        type_url=f"type.googleapis.com/{class_.DESCRIPTOR.full_name}",
+        value=class_.SerializeToString(message),
+    )
 
 
 def _milliseconds(seconds: float) -> int:
@@ -208,6 +253,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _text(value: Any) -> str:
-    """Return a field of an error as text: as it is, or as JSON."""
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """Return a field of an error as text: plain where it is one in JSON, else as JSON."""
+    plain = msgspec.to_builtins(value, str_keys=True)
+    text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
     return text[:_MOST_TEXT]

@@ -1,4 +1,4 @@
-"""Plain values of one kind each, and the error of one that does not fit."""
+"""Plain values of one kind each, those of messages, and the error of one that does not fit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import base64
 import binascii
 import datetime
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kitmsg.codec import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from kitmsg_gateways.grpc.layout import Layout, Message
+
+    Convert: TypeAlias = Callable[[Any], Any]
 
 __all__ = [
+    "DECODERS",
+    "DURATION",
+    "ENCODERS",
+    "TIMESTAMP",
+    "Coders",
     "Misfit",
     "decode_any",
     "encode_any",
@@ -23,6 +36,7 @@ __all__ = [
     "encode_text",
     "key_text",
     "located",
+    "position",
     "spell",
 ]
 
@@ -52,6 +66,48 @@ class Misfit(ValueError):
         """Return it as seen from one level up; `step` is a key, or ``[2]``."""
         dot = "." if self.path and not self.path.startswith("[") else ""
         return Misfit(self.problem, f"{step}{dot}{self.path}")
+
+
+class Coders(ABC):
+    """Functions of one direction for the messages of a layout, made when first asked for.
+
+    Args:
+        layout: The messages.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._made: dict[str, Convert] = {}
+
+    def of(self, name: str) -> Convert:
+        """Return the function of a message; it raises `Misfit`.
+
+        Raises:
+            KeyError: There is no such message.
+        """
+        if name not in self._made:
+            self._made[name] = self._make(self._layout.messages[name])
+        return self._made[name]
+
+    @abstractmethod
+    def _make(self, message: Message) -> Convert: ...
+
+    def _late(self, name: str) -> Convert:
+        """Return a call of the function of a message, which may be in the making."""
+        made: Convert | None = None
+
+        def convert(value: Any) -> Any:
+            nonlocal made
+            if made is None:
+                made = self.of(name)
+            return made(value)
+
+        return convert
+
+
+def position(key: str) -> int:
+    """Return the position of an array's item, of its key ``item_1``."""
+    return int(key.rpartition("_")[2]) - 1
 
 
 def located(convert: Callable[[Any], Any], items: Iterable[Any]) -> Misfit:
@@ -152,3 +208,63 @@ def spell(value: Any) -> str:
     """Return the name of a value's type in JSON."""
     names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+TIMESTAMP: Final = "google.protobuf.Timestamp"
+DURATION: Final = "google.protobuf.Duration"
+_BILLION: Final = 10**9
+
+
+def decode_timestamp(message: Any) -> str:
+    """Return a timestamp as RFC 3339 text."""
+    try:
+        return str(message.ToJsonString())
+    except (ValueError, OverflowError):
+        raise Misfit("is no time between the years 1 and 9999") from None
+
+
+def encode_timestamp(value: Any) -> dict[str, int]:
+    """Return the fields of the timestamp that a time with a zone is."""
+    if not isinstance(value, datetime.datetime):
+        value = _converted(value, datetime.datetime, "RFC 3339 text with a zone")
+    if value.tzinfo is None:
+        raise Misfit("expected a time with a zone")
+    made = Timestamp()
+    made.FromDatetime(value.astimezone(datetime.UTC))
+    return {"seconds": made.seconds, "nanos": made.nanos}
+
+
+def decode_duration(message: Any) -> str:
+    """Return a duration as ISO 8601 text."""
+    total = message.seconds * _BILLION + message.nanos
+    seconds, nanos = divmod(abs(total), _BILLION)
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{'-' if total < 0 else ''}PT{seconds}{fraction}S"
+
+
+def encode_duration(value: Any) -> dict[str, int]:
+    """Return the fields of a duration."""
+    if not isinstance(value, datetime.timedelta):
+        value = _converted(value, datetime.timedelta, "ISO 8601 text")
+    made = Duration()
+    made.FromTimedelta(value)
+    return {"seconds": made.seconds, "nanos": made.nanos}
+
+
+def _converted(value: Any, type_: type[Any], wanted: str) -> Any:
+    if not isinstance(value, str):
+        raise Misfit(f"expected {wanted}, got {spell(value)}")
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        raise Misfit(f"expected {wanted}, got {value[:40]!r}") from None
+
+
+DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: decode_timestamp,
+    DURATION: decode_duration,
+}
+ENCODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    TIMESTAMP: encode_timestamp,
+    DURATION: encode_duration,
+}

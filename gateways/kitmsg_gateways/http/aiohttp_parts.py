@@ -151,7 +151,7 @@ class RequestHandler(web.RequestHandler):
         Args:
             request: Whose response it is.
             response: Not begun.
-            data: All of it, as `kitmsg_gateways.http.response.encode` returns it.
+            data: All of it, as `kitmsg_gateways.http.connection.encode` returns it.
         """
         request._finish()  # as aiohttp's own does
         if self.transport is None or self.transport.is_closing():
@@ -198,7 +198,9 @@ class RequestHandler(web.RequestHandler):
             response, is_lost = await self._handle_request(request, None, answer)
             self._keepalive = bool(response.keep_alive)
             if not is_lost:
-                await self._drop_rest(payload)
+                if not payload.is_eof():
+                    await self._drop_rest(payload)
+                payload.set_exception(web_protocol._PAYLOAD_ACCESS_ERROR)
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -214,14 +216,12 @@ class RequestHandler(web.RequestHandler):
 
     async def _drop_rest(self, payload: Any) -> None:
         """Read and drop what a client still sends, for a while, or end the connection."""
-        if not payload.is_eof() and not self._force_close:
-            try:
-                async with asyncio.timeout(self._lingering_time):
-                    while not payload.is_eof():
-                        await payload.readany()
-            except TimeoutError:
-                self.close()
-        payload.set_exception(web_protocol._PAYLOAD_ACCESS_ERROR)
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof() and not self._force_close:
+                    await payload.readany()
+        except TimeoutError:
+            self.close()
 
 
 class Brief(web.Response):
@@ -231,6 +231,9 @@ class Brief(web.Response):
         body: The body.
         media_type: What it is; no line breaks.
         id_: The request id; no line breaks.
+
+    Attributes:
+        size: Bytes of the body, as it was given.
     """
 
     # What `web.Response` sets for each one; it does not change here.
@@ -241,6 +244,7 @@ class Brief(web.Response):
 
     def __init__(self, body: bytes, media_type: str, id_: str) -> None:
         self._body = body
+        self.size = len(body)
         self._media_type = media_type
         self._id = id_
         if not _is_tried:
@@ -265,13 +269,8 @@ class Brief(web.Response):
     def _state(self) -> dict[Any, Any]:  # type: ignore[override]
         return {}
 
-    @property
-    def is_brief(self) -> bool:
-        """Whether nobody has looked at the headers, so that they are as they were."""
-        return "_headers" not in self.__dict__
-
     def encode(self) -> bytes:
-        """Return all of it as bytes, while `is_brief`."""
+        """Return all of it as bytes, while nobody has looked at its headers."""
         body: Any = self._body
         head = (
             f"HTTP/1.1 200 OK\r\nX-Request-Id: {self._id}\r\nCache-Control: no-store\r\n"

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from kitmsg.codec import JSON, MSGPACK, RAW
-from kitmsg.errors import (
-    Code,
-    InvalidArgument,
-    KitError,
-)
+from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.body import Room, arrived, body_limit, read_body, too_large
+from kitmsg_gateways.http.body import (
+    Room,
+    arrived,
+    body_limit,
+    check_bodyless,
+    read_body,
+    too_large,
+)
 from kitmsg_gateways.http.call import (
     ask,
     asked_timeout,
@@ -59,7 +62,6 @@ _access: Final = AccessLog("http")
 _NOT_FOUND: Final = 404
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
-_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Api:
@@ -100,6 +102,7 @@ class Api:
         self._health = health
         self._options = options
         self._room = Room()
+        self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
         self._callers = Callers(
@@ -124,16 +127,18 @@ class Api:
         started = perf_counter()
         self._metrics.in_flight += 1
         id_ = request_id(request.headers)
-        path, _, query = _target(request).partition("?")
+        target = request.raw_path
+        if target[:1] != "/" and "://" in target:  # a proxy may send a whole URL
+            target = request.rel_url.raw_path_qs
+        path, _, query = target.partition("?")
         visit = Visit(request, path, id_)
-        status, answer = _CLIENT_CLOSED, None
+        answer = None
         try:
             answer = await self._answer(visit, query)
-            status = answer.status
-            if isinstance(answer, web.Response) and self._is_long(answer):
-                await compress(answer, request.headers)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
+            if type(answer) is not Brief or self._compress_from <= answer.size:
+                await self._compress(answer, request)
             if visit.headers:
                 visit.add_to(answer)
             if self._health.is_draining:
@@ -146,16 +151,42 @@ class Api:
             code = visit.code if answer is not None else Code.CANCELLED.value
             self._metrics.observe(visit.name, code, took)
             if self._options.access_log:
-                _write_line(visit, answer, status, took)
+                _write_line(visit, answer, took)
 
-    async def _answer(self, visit: Visit, query: str) -> web.StreamResponse:
+    async def _answer(  # noqa: PLR0911, PLR0912, PLR0915
+        self, visit: Visit, query: str
+    ) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
+        request, path = visit.request, visit.path
         try:
             for look in self._filters:
                 answer = await look(visit)
                 if answer is not None:
                     return answer
-            return await self._find(visit, query)
+            page = self._pages.find(path)
+            if page is not None:  # a full gateway is still alive, and says so
+                visit.route = visit.name = path
+                return page(request, visit.id)
+            if self._metrics.in_flight > self._limit:  # streams have their own limit
+                admit(self._metrics.in_flight - len(self.live), self._limit)
+            if path.startswith(PATH):
+                service = self.rpc.service(path)
+                if service is not None:
+                    visit.route = PATH if path == PATH else f"{PATH}/{service}"
+                    visit.name = PATH
+                    return await self.rpc.answer(visit, service)
+            method = request.method
+            if method == "OPTIONS":
+                return self._options_of(path, visit.id)
+            try:
+                match = self._catalogue.table.router.match(method, path)
+            except Problem as exc:
+                raise self._unmatched(exc, method, path) from None
+            mounted = match.route.target
+            visit.route, visit.name = match.route.template, mounted.dotted
+            if mounted.stream:
+                return await self._streams.answer(visit, match, query)
+            return await self.call(visit, match, query)
         except Problem as exc:
             problem = exc
         except KitError as exc:
@@ -167,43 +198,17 @@ class Api:
         visit.code = problem.code.value
         return problem_response(problem, visit.path, visit.id)
 
-    async def _find(self, visit: Visit, query: str) -> web.StreamResponse:
-        request, path = visit.request, visit.path
-        page = self._pages.find(path)
-        if page is not None:  # a full gateway is still alive, and says so
-            visit.route = visit.name = path
-            return page(request, visit.id)
-        self._admit()
-        service = self.rpc.service(path)
-        if service is not None:
-            visit.route = PATH if path == PATH else f"{PATH}/{service}"
-            visit.name = PATH
-            return await self.rpc.answer(visit, service)
-        if request.method == "OPTIONS":
-            return self._options_of(path, visit.id)
-        match = self._match(request.method, path)
-        visit.route, visit.name = match.route.template, match.route.target.dotted
-        if match.route.target.stream:
-            return await self._streams.answer(visit, match, query)
-        return await self.call(visit, match, query)
-
-    def _match(self, method: str, path: str) -> Match[Mounted]:
+    def _unmatched(
+        self, problem: Problem, method: str, path: str
+    ) -> KitError | Problem:
         def find(table: Table) -> Mounted | None:
             try:
                 return table.router.match(method, path).route.target
             except Problem:
                 return None
 
-        try:
-            return self._catalogue.table.router.match(method, path)
-        except Problem as exc:
-            if exc.status == _NOT_FOUND and (gone := left_with(self._catalogue, find)):
-                raise gone from None
-            raise
-
-    def _admit(self) -> None:
-        limit, streams = self._options.max_concurrent, len(self.live)
-        admit(self._metrics.in_flight - streams, limit)  # they have their own limit
+        is_unknown = problem.status == _NOT_FOUND
+        return (is_unknown and left_with(self._catalogue, find)) or problem
 
     async def call(
         self, visit: Visit, match: Match[Mounted], query: str
@@ -231,12 +236,7 @@ class Api:
                 here = await self.body(visit, is_kit=mounted.is_kit)
             data = here
         sent, data = _bound(match, query, codec, data, request)
-        fields = fields_of(
-            headers,
-            request_id=visit.id,
-            forward_authorization=self._options.forward_authorization,
-            principal=visit.principal,
-        )
+        fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
             self._callers, mounted, sent, data, seconds=left, fields=fields
@@ -265,9 +265,12 @@ class Api:
         visit.held = self._room.take(request, limit)
         return await read_body(request, limit, self._options.body_timeout)
 
-    def _is_long(self, answer: web.Response) -> bool:
-        body = answer.body
-        return type(body) is bytes and 0 < self._compress_from <= len(body)
+    async def _compress(
+        self, answer: web.StreamResponse, request: web.BaseRequest
+    ) -> None:
+        is_long = 0 < self._compress_from <= _length(answer)
+        if is_long and isinstance(answer, web.Response):
+            await compress(answer, request.headers)
 
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._catalogue.table.router
@@ -285,11 +288,7 @@ def _bound(
 ) -> tuple[Codec, bytes]:
     """Return a request object as it goes to the service, and how it is encoded."""
     parameters = match.route.target.parameters
-    if request.method in _BODYLESS and data:
-        raise InvalidArgument(
-            f"{request.method} takes its parameters from path and query; this one"
-            " brought a body"
-        )
+    check_bodyless(request, data)
     if codec is RAW and not data and not parameters.takes_bytes:
         codec = JSON  # many clients say "bytes" when they send nothing
     if match.values or query or parameters.headers:
@@ -302,25 +301,17 @@ def _bound(
     return codec, data
 
 
-def _target(request: web.BaseRequest) -> str:
-    """Return path and query as they were sent; a proxy may send a whole URL."""
-    target = request.raw_path
-    if "://" in target and not target.startswith("/"):
-        return request.rel_url.raw_path_qs
-    return target
-
-
 def _write_line(
-    visit: Visit, answer: web.StreamResponse | None, status: int, seconds: float
+    visit: Visit, answer: web.StreamResponse | None, seconds: float
 ) -> None:
     """Write the line of a request.
 
     Args:
         visit: It.
-        answer: Its answer; None when the client went away before.
-        status: The answer's status, or 499.
+        answer: Its answer; None when the client went away before, which counts as 499.
         seconds: How long it took.
     """
+    status = _CLIENT_CLOSED if answer is None else answer.status
     _access.write(
         f"{visit.request.method} {visit.path} {status}",
         client=visit.address,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,21 +18,25 @@ from kitmsg_gateways.http.aiohttp_parts import buffered
 from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg_gateways.http.options import GatewayOptions
 
 __all__ = [
+    "BODYLESS",
     "Room",
     "arrived",
     "body_limit",
+    "check_bodyless",
     "go_ahead",
     "inflate",
     "read_body",
+    "received",
     "too_large",
 ]
 
+BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _TIMED_OUT: Final = 408
 _TOO_LARGE: Final = 413
 _EXPECTATION: Final = 417
@@ -40,9 +44,7 @@ _HEADER_ROOM: Final = 4096
 _LONG_BYTES: Final = 1 << 20
 _BUSY_SECONDS: Final = 1.0
 _UNSUPPORTED: Final = 415
-_IN_THREAD_BYTES: Final = (
-    1 << 14
-)  # from here on the loop would be held for milliseconds
+_IN_THREAD_BYTES: Final = 1 << 14  # more would hold the loop for milliseconds
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, with gzip's header and trailer
 _MAX_MEMBERS: Final = 16
 
@@ -107,6 +109,19 @@ def too_large(limit: int) -> Problem:
     )
 
 
+def check_bodyless(request: web.BaseRequest, data: bytes) -> None:
+    """Refuse a body where the method takes none.
+
+    Raises:
+        InvalidArgument: There is one.
+    """
+    if data and request.method in BODYLESS:
+        raise InvalidArgument(
+            f"{request.method} takes its parameters from path and query; this one"
+            " brought a body"
+        )
+
+
 def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
     """Return the body if it came with the headers, in one piece, plain and short.
 
@@ -152,21 +167,31 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
         if request.content.is_eof():  # it came with the headers
             data = request.content.read_nowait()
         else:
-            async with asyncio.timeout(seconds):
-                data = await request.read()
+            late = f"the body did not arrive in {seconds:g} s"
+            data = await received(request.read(), seconds, late)
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
-    except TimeoutError:
-        raise Problem(
-            _TIMED_OUT,
-            Code.DEADLINE_EXCEEDED,
-            f"the body did not arrive in {seconds:g} s",
-        ) from None
-    except (web.RequestPayloadError, HttpProcessingError):
-        raise InvalidArgument("the body is not framed as HTTP wants") from None
     if len(data) > limit:
         raise too_large(limit)
     return data
+
+
+async def received(
+    reading: Coroutine[Any, Any, bytes], seconds: float | None, late: str
+) -> bytes:
+    """Return what is read of a body, in `seconds`; None for as long as it takes.
+
+    Raises:
+        Problem: 408, with the words of `late`.
+        InvalidArgument: The body is not framed as HTTP wants.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await reading
+    except TimeoutError:
+        raise Problem(_TIMED_OUT, Code.DEADLINE_EXCEEDED, late) from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise InvalidArgument("the body is not framed as HTTP wants") from None
 
 
 async def go_ahead(request: web.BaseRequest) -> None:

@@ -14,24 +14,33 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
-from kitmsg.context import Context
+from kitmsg.context import Context, new_request_id
 from kitmsg.errors import Code, InvalidArgument, KitError
 from kitmsg.transport import gokit
-from kitmsg.wire import AUTHORIZATION, CONTENT_TYPE, ERROR, PRINCIPAL, REQUEST_ID, TRACE
+from kitmsg.wire import (
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    ERROR,
+    PRINCIPAL,
+    REQUEST_ID,
+    TRACE,
+    reply_fields,
+)
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace
+from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy, MultiMapping
+    from multidict import MultiMapping
 
-    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.visit import Visit
 
 __all__ = [
     "ask",
@@ -53,17 +62,18 @@ _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCI
 _UNSUPPORTED: Final = 415
 _OK: Final = 200
 _NO_CONTENT: Final = 204
+_BAD_GATEWAY: Final = 502
 _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
+_JSON_TYPE: Final = JSON.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the request id that came with a request; else a new one."""
-    return calls.request_id(
-        headers.get("X-Request-Id") or headers.get(REQUEST_ID) or ""
-    )
+    given = headers.get("X-Request-Id") or headers.get(REQUEST_ID)
+    return calls.request_id(given) if given else new_request_id()
 
 
 def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
@@ -104,18 +114,17 @@ def asked_timeout(headers: MultiMapping[str]) -> float | None:
     Raises:
         InvalidArgument: A header is no positive number, or came twice; it is named.
     """
-    asked = [
-        _positive(headers.getall(name), name, pattern) / unit
-        for name, pattern, unit in (
-            ("Request-Timeout", _SECONDS, 1),
-            ("X-Request-Timeout-Ms", _MILLISECONDS, 1000),
-        )
-        if name in headers
-    ]
-    return min(asked, default=None)
+    asked = None
+    if "Request-Timeout" in headers:
+        asked = _positive(headers, "Request-Timeout", _SECONDS)
+    if "X-Request-Timeout-Ms" in headers:
+        other = _positive(headers, "X-Request-Timeout-Ms", _MILLISECONDS) / 1000
+        asked = other if asked is None else min(asked, other)
+    return asked
 
 
-def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
+def _positive(headers: MultiMapping[str], name: str, pattern: re.Pattern[str]) -> float:
+    given = headers.getall(name)
     if len(given) > 1:
         raise InvalidArgument(f"header {name} came more than once", field=name)
     text = given[0]
@@ -129,32 +138,21 @@ def _positive(given: list[str], name: str, pattern: re.Pattern[str]) -> float:
     return value
 
 
-def fields_of(
-    headers: CIMultiDictProxy[str],
-    *,
-    request_id: str,
-    forward_authorization: bool,
-    principal: Principal | None = None,
-) -> dict[str, str]:
-    """Return the headers with which a call goes to its service.
-
-    Args:
-        headers: Of the HTTP request.
-        request_id: Checked already.
-        forward_authorization: Whether ``Authorization`` goes along.
-        principal: Who asks, as the gateway found out; None if it does not know.
+def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
+    """Return the headers with which the call of a request goes to its service.
 
     Raises:
         InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
     """
-    fields = {REQUEST_ID: request_id}
+    headers = visit.request.headers
+    fields = {REQUEST_ID: visit.id}
     for name in TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
-    if forward_authorization and AUTHORIZATION in headers:
+    if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    if principal is not None:
-        fields[PRINCIPAL] = principal.text
+    if visit.principal is not None:
+        fields[PRINCIPAL] = visit.principal.text
     return fields
 
 
@@ -183,9 +181,9 @@ async def ask(
     caller = callers.of(mounted)
     ctx = callers.context(caller, codec, seconds, fields)
     try:
-        return await caller.ask(ctx, data)
+        return await caller.send(ctx, data)
     except KitError as exc:
-        raise problem_of(exc, mounted, codec) from exc
+        raise problem_of(caller.explained(ctx, exc), mounted, codec) from exc
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
@@ -197,14 +195,25 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
         codec: How the request was encoded.
         id_: The request id.
     """
+    answer = _response(reply, mounted, codec, id_)
+    if reply.header_block and mounted.is_kit:
+        for name, value in reply_fields(reply).items():
+            answer.headers[name.title()] = value
+    return answer
+
+
+def _response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
     status = mounted.status
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
         status = _NO_CONTENT if status == _OK else status
         return web.Response(status=status, headers=headers)
-    # Go's encoder ends what it writes with a line end.
-    tail = b"\n" if mounted.wire == "gokit" else b""
-    answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
+    if codec is JSON and mounted.is_kit and not reply.header_block:
+        answer = Brief(reply.data, _JSON_TYPE, id_)  # nearly always
+    else:
+        # Go's encoder ends what it writes with a line end.
+        tail = b"\n" if mounted.wire == "gokit" else b""
+        answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
     if status != _OK:
         headers = {**answer.headers}
         return web.Response(status=status, headers=headers, body=answer.body)
@@ -229,21 +238,32 @@ def _media_type(reply: Message, mounted: Mounted, codec: Codec) -> str:
     return JSON.content_type
 
 
-def problem_of(error: KitError, mounted: Mounted, codec: Codec) -> Problem:
+def problem_of(
+    error: KitError, mounted: Mounted, codec: Codec, *, is_head: bool = True
+) -> Problem:
     """Return the problem that stands for a failed call.
+
+    "Unavailable" is 503 where the work never began, so that a proxy may send the request
+    again, and 502 where it may have begun.
 
     Args:
         error: As the call raised it.
         mounted: The endpoint.
         codec: How the request was encoded.
+        is_head: Whether it is the status of a response, which a proxy may act on; what
+            ends a response that has begun is for its reader.
     """
     problem = Problem.of(error)
+    if is_head and has_begun(error):
+        problem.status = _BAD_GATEWAY
     reply = error.reply
     if reply is None:
         return problem
     if mounted.wire == "gokit" and gokit.decode_error(Context(), reply) is not None:
         problem.is_gokit = True
         return problem
+    if mounted.is_kit:
+        problem.headers |= {k.title(): v for k, v in reply_fields(reply).items()}
     problem.error = reply.headers.get(ERROR, "")
     problem.details = _details(reply, codec)
     return problem

@@ -1,6 +1,7 @@
 """Representations of a result: bytes or JSON, parts of it, tags for caches, gzip.
 
-Source: RFC 9110, sections 8.4, 8.8, 13, 14; RFC 9111; RFC 1952.
+`choose` and `accepts_gzip` negotiate with a client.  Source: RFC 9110, sections 8.4, 8.8,
+12.5, 13, 14; RFC 9111; RFC 1952.
 
 An endpoint whose result is bytes answers GET with the bytes themselves, unless the client
 asks for JSON, and POST with JSON, unless it asks for the bytes.  Any result comes in JSON
@@ -18,6 +19,7 @@ A long answer is compressed where the client takes it and the type is worth it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import hashlib
 import re
@@ -28,9 +30,7 @@ from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW
 from kitmsg.errors import Code, DataLoss
-from kitmsg_gateways.http.accept import accepts_gzip, choose
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.streams.formats import OCTETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.visit import Visit
 
-__all__ = ["compress", "represent", "tag_of"]
+__all__ = ["accepts_gzip", "choose", "compress", "represent", "tag_of"]
 
+OCTETS: Final = RAW.content_type
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _LEVEL: Final = 5  # the knee of the curve: 6 and more cost twice for a percent
 _IN_THREAD_BYTES: Final = 1 << 17  # compressing more would hold the loop for ms
@@ -61,6 +62,13 @@ _READ: Final[dict[str, Callable[[bytes, Any], Any]]] = {
 }
 _WORTH_IT: Final = re.compile(
     r"text/|application/([\w.-]+\+)?(json|xml|msgpack|javascript)\b", re.ASCII
+)
+_MEDIA_RANGE: Final = re.compile(
+    r"\s*([\w!#$%&'*+.^`|~-]+)/([\w!#$%&'*+.^`|~-]+)\s*((?:;[^;]*)*)", re.ASCII
+)
+_QUALITY: Final = re.compile(r"\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
+_CODING: Final = re.compile(
+    r"\s*([\w!#$%&'*+.^`|~-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*)?", re.ASCII
 )
 
 
@@ -257,3 +265,66 @@ async def compress(response: web.Response, headers: MultiMapping[str]) -> None:
     tag = response.headers.get("ETag")
     if tag and not tag.startswith("W/"):  # other bytes, the same meaning
         response.headers["ETag"] = f"W/{tag}"
+
+
+@functools.lru_cache(maxsize=128)  # clients of one kind agree with each other
+def choose(accept: str, offers: tuple[str, ...]) -> str | None:
+    """Return the offer that a client likes best; the first of equals.
+
+    Args:
+        accept: Value of its ``Accept`` header; "" takes anything.  What cannot be read is
+            left out.
+        offers: Media types, the best first.
+
+    Returns:
+        One of `offers`; None if the client takes none of them.
+    """
+    ranges = list(_ranges(accept)) if accept.strip() else [("*", "*", 1.0)]
+    best, most = None, 0.0
+    for offer in offers:
+        quality = _quality(offer, ranges)
+        if quality > most:
+            best, most = offer, quality
+    return best
+
+
+def _ranges(accept: str) -> list[tuple[str, str, float]]:
+    found = []
+    for part in accept.lower().split(","):
+        matched = _MEDIA_RANGE.fullmatch(part)
+        if matched is None:
+            continue
+        quality = 1.0
+        for parameter in matched[3].split(";"):
+            said = _QUALITY.fullmatch(parameter)
+            if said is not None:
+                quality = float(said[1])
+        found.append((matched[1], matched[2], quality))
+    return found
+
+
+def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
+    """Return how much an offer is liked: what names it most closely decides."""
+    kind, _, sub = offer.partition("/")
+    wanted = [
+        ((type_ != "*") + (subtype != "*"), quality)
+        for type_, subtype, quality in ranges
+        if type_ in (kind, "*") and subtype in (sub, "*")
+    ]
+    return max(wanted, default=(0, 0.0))[1]
+
+
+@functools.lru_cache(maxsize=64)  # browsers agree with each other
+def accepts_gzip(text: str) -> bool:
+    """Tell whether the value of an ``Accept-Encoding`` header wants gzip.
+
+    What cannot be read is left out; nothing at all wants no coding.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        matched = _CODING.fullmatch(part)
+        if matched is not None:
+            name, weight = matched.groups()
+            weights[name.lower()] = 1.0 if weight is None else float(weight)
+    wanted = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return wanted > 0 and wanted >= weights.get("identity", 0.0)

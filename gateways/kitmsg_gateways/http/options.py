@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kitmsg_gateways.edge.options import AuthOptions, SocketOptions
+from kitmsg_gateways.edge.weboptions import HttpOptions
 
 __all__ = ["GatewayOptions"]
 
@@ -14,7 +14,7 @@ _RPC_METHOD = re.compile(r"[^=\s]+=[\w-]+\.[^=\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayOptions(SocketOptions, AuthOptions):
+class GatewayOptions(HttpOptions):
     """Options of an HTTP gateway.
 
     Attributes:
@@ -24,10 +24,6 @@ class GatewayOptions(SocketOptions, AuthOptions):
             compress nothing.
         max_header_bytes: Longest request line, and longest header line.
         max_headers: Most header lines.
-        header_timeout: Seconds for a client to send the headers it began.
-        body_timeout: Seconds for a client to send a body.
-        send_timeout: Seconds for a client to take an answer.
-        keepalive_timeout: Seconds a connection may stay idle.
         max_streams: Streams and WebSockets open at once; more are refused.
         stream_heartbeat: Seconds between two signs of life on a stream where nothing
             happens; a WebSocket whose client is silent for two of them is closed.
@@ -36,8 +32,6 @@ class GatewayOptions(SocketOptions, AuthOptions):
             ``add=addsvc.sum``.
         rpc_max_batch: Most calls in one JSON-RPC batch.
         rpc_concurrency: Calls of one batch that run at once.
-        trusted_proxies: Addresses or networks of the proxies in front of the gateway.
-        proxy_header: The headers that they write: x-forwarded or forwarded.
         cors_origins: Origins whose pages may call, such as https://shop.example,
             https://*.shop.example, or * for all.
         cors_credentials: Whether these pages may use what the browser knows.
@@ -48,9 +42,6 @@ class GatewayOptions(SocketOptions, AuthOptions):
     """
 
     ZERO: ClassVar[tuple[str, ...]] = ("compress_from_bytes", "cors_max_age")
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "proxy_header": ("x-forwarded", "forwarded")
-    }
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("cors_credentials", "cors_origins"),
         ("cors_headers", "cors_origins"),
@@ -62,18 +53,12 @@ class GatewayOptions(SocketOptions, AuthOptions):
     compress_from_bytes: int = 1024
     max_header_bytes: int = 8190
     max_headers: int = 128
-    header_timeout: float = 10.0
-    body_timeout: float = 30.0
-    send_timeout: float = 30.0
-    keepalive_timeout: float = 75.0
     max_streams: int = 10_000
     stream_heartbeat: float = 15.0
     title: str = "Services"
     rpc_methods: tuple[str, ...] = ()
     rpc_max_batch: int = 100
     rpc_concurrency: int = 16
-    trusted_proxies: tuple[str, ...] = ()
-    proxy_header: str = "x-forwarded"
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
     cors_headers: tuple[str, ...] = ()

@@ -186,12 +186,7 @@ class Rpc:
         params = _by_name(call.params, mounted)
         if not params or mounted.parameters.headers:
             params = mounted.parameters.build({}, "", params, JSON, headers)
-        fields = fields_of(
-            headers,
-            request_id=visit.id,
-            forward_authorization=self._options.forward_authorization,
-            principal=visit.principal,
-        )
+        fields = fields_of(visit, self._options)
         reply = await ask(
             callers, mounted, JSON, params, seconds=seconds, fields=fields
         )

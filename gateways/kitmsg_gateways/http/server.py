@@ -27,27 +27,18 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.files import Reloadable
 
-__all__ = ["GatewayServer", "check"]
+__all__ = ["GatewayServer"]
 
 _CLOSE_SECONDS: Final = 1.0  # for the last answers to be written
 _CANCEL_SECONDS: Final = 0.01
 
 
 class GatewayServer(SocketGateway[GatewayOptions, Table]):
-    """One HTTP gateway on a bus, which it does not close.
-
-    Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        sockets: Sockets that other processes take connections from too, instead of its
-            own; they are closed at the end.
+    """One HTTP gateway on a bus; arguments and errors as `Gateway`.
 
     Attributes:
         api: Answers requests.
         web: The connections that are open.
-
-    Raises:
-        KitError: An option does not fit, or a file cannot be used.
     """
 
     kind: ClassVar[str] = "http"
@@ -82,6 +73,17 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self.metrics.registry.register(self.api.collect)
         self.web: Server
 
+    @classmethod
+    def check(cls, options: GatewayOptions) -> None:  # noqa: D102
+        super().check(options)
+        proxies = Proxies(options.trusted_proxies, options.proxy_header)
+        filters(options, Auth(options, options.title), proxies)
+
+    @classmethod
+    def make_tls(cls, options: GatewayOptions) -> Tls:  # noqa: D102
+        is_optional = options.tls_client_optional
+        return Tls(options, cls.protocols, is_optional=is_optional)
+
     def _build(self, found: Catalog) -> Table:
         return self._mounter.build(found)
 
@@ -93,9 +95,6 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
 
     def _readers(self) -> Sequence[Reloadable]:
         return self._auth.readers
-
-    def _make_tls(self) -> Tls:
-        return _tls_of(self.options)
 
     def _is_exempt(self, address: str) -> bool:
         return self._proxies.trusts(address)
@@ -117,20 +116,3 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
             self._log.warning("%d requests did not finish in time", count)
         self.web.pre_shutdown()
         await self.web.shutdown(_CLOSE_SECONDS if is_done else _CANCEL_SECONDS)
-
-
-def _tls_of(options: GatewayOptions) -> Tls:
-    is_optional = options.tls_client_optional
-    return Tls(options, GatewayServer.protocols, is_optional=is_optional)
-
-
-def check(options: GatewayOptions) -> None:
-    """Read what the options name, and throw it away.
-
-    Raises:
-        KitError: An option does not fit, or a file it names cannot be used.
-    """
-    if options.tls_cert:
-        _tls_of(options)
-    proxies = Proxies(options.trusted_proxies, options.proxy_header)
-    filters(options, Auth(options, options.title), proxies)

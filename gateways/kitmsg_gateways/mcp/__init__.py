@@ -19,18 +19,20 @@ from kitmsg_gateways.mcp.options import GatewayOptions
 if TYPE_CHECKING:
     from kitmsg_gateways.mcp.server import GatewayServer
 
-__all__ = ["GatewayOptions", "GatewayServer", "check", "listen", "run", "serve"]
+__all__ = [
+    "TITLE",
+    "GatewayOptions",
+    "GatewayServer",
+    "check",
+    "listen",
+    "run",
+    "serve",
+]
 
 TITLE: Final = "MCP"
 
-
-def _load() -> type[GatewayServer]:
-    from kitmsg_gateways.mcp.server import GatewayServer
-
-    return GatewayServer
-
-
-_NEEDS: Final = "the MCP gateway needs mcp: pip install 'kitmsg[mcp]'"
-_package = Package(__name__, GatewayOptions, _load, _NEEDS)
-serve, run, check = _package.serve, _package.run, _package.check
-listen, __getattr__ = _package.listen, _package.attribute
+package: Final[Package[GatewayOptions, GatewayServer]] = Package(
+    __name__, TITLE, GatewayOptions, "mcp"
+)
+serve, run, check = package.serve, package.run, package.check
+listen, __getattr__ = package.listen, package.attribute

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import ThriftType
 
-__all__ = ["Binding", "MakeError", "bind"]
+__all__ = ["Binding", "MakeError", "arguments", "bind"]
 
 MakeError: TypeAlias = "Callable[[Any, str], dict[str, Any]]"
 """Takes a declared error's fields and text; returns the fields of a method's result."""
@@ -90,6 +90,39 @@ def bind(
     return _Binder(types, endpoint, where, as_json=as_json).bind(method)
 
 
+def _whole(
+    args: StructType, request: idl_model.Struct
+) -> tuple[str, StructType] | None:
+    """Return name and type of the one parameter that is a whole request; None for none."""
+    if len(args.fields) != 1:
+        return None
+    (field,) = args.fields
+    if not isinstance(field.type, StructType) or field.type.is_union:
+        return None
+    names = Names({each.name: each for each in request.fields})
+    is_field = names.find(field.name, field.alias) is not None
+    return None if is_field else (field.name, field.type)
+
+
+def arguments(
+    args: StructType, request: idl_model.Struct, encoders: Encoders, where: str
+) -> Callable[[Any], Any]:
+    """Return the function from a request to the parameters that a client sends.
+
+    Args:
+        args: Of a generated method.
+        request: On the bus.
+        encoders: Of the service's types.
+        where: Name of the endpoint, for messages.
+    """
+    whole = _whole(args, request)
+    if whole is None:
+        return encoders.struct(args, request.name, where) or _same
+    name, type_ = whole
+    inner = encoders.struct(type_, request.name, where) or _same
+    return lambda value: {name: inner(value)}
+
+
 class _Binder:
     """Binds methods to one endpoint; the arguments are those of `bind`."""
 
@@ -122,13 +155,11 @@ class _Binder:
         if self.types is None or self.endpoint is None:
             return self._decoders.any_fields(args, self.where)
         request = self.types.struct(self.endpoint.request)
-        field = args.fields[0] if len(args.fields) == 1 else None
-        if field is not None and isinstance(field.type, StructType):
-            names = Names({each.name: each for each in request.fields})
-            name = field.name
-            if names.find(name, field.alias) is None and not field.type.is_union:
-                inner = self._decoders.struct(field.type, request.name, self.where)
-                return lambda args: (inner or _same)(args.get(name) or {})
+        whole = _whole(args, request)
+        if whole is not None:
+            name, type_ = whole
+            inner = self._decoders.struct(type_, request.name, self.where)
+            return lambda args: (inner or _same)(args.get(name) or {})
         return self._decoders.struct(args, request.name, self.where)
 
     def _errors(self, method: Method) -> dict[str, MakeError]:

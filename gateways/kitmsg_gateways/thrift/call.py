@@ -12,9 +12,7 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from kitmsg.codec import ENCODE_ERRORS, JSON, MSGPACK
+from kitmsg.codec import ENCODE_ERRORS
 from kitmsg.context import Context, new_request_id
 from kitmsg.errors import (
     Code,
@@ -24,11 +22,13 @@ from kitmsg.errors import (
 )
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR, REQUEST_ID
+from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
+from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.thrift.encode import UNFIT
-from kitmsg_gateways.thrift.protocol import FAILURE, Begin, Kind
+from kitmsg_gateways.thrift.protocol.base import FAILURE, Begin, Kind
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -36,19 +36,13 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
 
 __all__ = ["Calls", "failure"]
 
 _log = logging.getLogger("kitmsg_gateways.thrift")
-_access = logging.getLogger("kitmsg_gateways.thrift.access")
 
 _OK: Final = "ok"
-_encoders: Final = {codec.name: codec.encoder() for codec in (JSON, MSGPACK)}
-_decoders: Final = {
-    JSON.name: msgspec.json.Decoder().decode,
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-}
 
 
 class Calls:
@@ -70,6 +64,7 @@ class Calls:
         )
         self._options = options
         self._metrics = metrics
+        self._access = AccessLog("thrift") if options.access_log else None
 
     async def answer(
         self,
@@ -111,8 +106,9 @@ class Calls:
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
-            if self._options.access_log:
-                _access.info("%s %s %s %.1f ms", who, served.name, code, seconds * 1000)
+            if self._access is not None:
+                line = f"{served.name} {code}"
+                self._access.write(line, client=who, seconds=seconds, request_id=id_)
         return bytes(out)
 
     async def _result(
@@ -181,7 +177,7 @@ def _encode(served: Served, args: Any) -> bytes:
     convert = served.binding.request
     try:
         request = args if convert is None else convert(args)
-        return _encoders[served.codec.name](request)
+        return ENCODERS[served.codec.name](request)
     except ENCODE_ERRORS as exc:
         raise InvalidArgument(f"the request of {served.name} cannot be sent") from exc
 
@@ -193,7 +189,7 @@ def _value(served: Served, reply: Message) -> Any:
         codec = reply_codec(reply, codec)
     if not reply.data:
         return None
-    decode = _decoders.get(codec.name)
+    decode = DECODERS.get(codec.name)
     if decode is None:
         return reply.data
     value = decode(reply.data)
@@ -214,9 +210,7 @@ def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     name = reply.headers.get(ERROR, "") if reply.header_block else ""
     make = binding.errors.get(name)
     if make is not None and served.endpoint.wire != "gokit":
-        decode = _decoders.get(reply_codec(reply, served.codec).name)
-        fields = decode(reply.data) if decode and reply.data else None
-        return make(fields, str(error))
+        return make(details(reply, served.codec), str(error))
     if binding.refusal is not None and (name or served.endpoint.wire == "gokit"):
         return binding.refusal(str(error))
     return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kitmsg.errors import InvalidArgument, KitError
 from kitmsg_gateways.thrift.methods import SEPARATOR
-from kitmsg_gateways.thrift.protocol import Begin, Cursor, Kind, Malformed, skip
+from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed, skip
 from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.call import Calls
     from kitmsg_gateways.thrift.methods import Served, Table
     from kitmsg_gateways.thrift.options import GatewayOptions
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.protocol.framing import Inbox
 
-__all__ = ["Connection", "Door"]
+__all__ = ["Connection"]
 
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
@@ -34,43 +34,18 @@ _CALLS: Final = frozenset({Kind.CALL, Kind.ONEWAY})
 
 
 class Door(Protocol):
-    """The gateway of a connection."""
+    """The gateway of a connection; `GatewayServer` says more."""
+
+    metrics: Metrics
+    calls: Calls
+    options: GatewayOptions
 
     @property
-    def options(self) -> GatewayOptions:
-        """Limits and times."""
-        ...
-
-    @property
-    def table(self) -> Table:
-        """The routing table of now."""
-        ...
-
-    @property
-    def calls(self) -> Calls:
-        """Answers calls."""
-        ...
-
-    @property
-    def metrics(self) -> Metrics:
-        """Counts what is closed."""
-        ...
-
-    def inbox(self) -> Inbox:
-        """Return what reads the bytes of a new connection."""
-        ...
-
-    def missing(self, name: bytes, /) -> KitError:
-        """Return the error of a call to what is not served."""
-        ...
-
-    def joined(self, connection: Connection, /) -> None:
-        """Note a new connection."""
-        ...
-
-    def left(self, connection: Connection, /) -> None:
-        """Note that a connection has ended."""
-        ...
+    def table(self) -> Table: ...
+    def inbox(self) -> Inbox: ...
+    def missing(self, name: bytes, /) -> KitError: ...
+    def joined(self, connection: Connection, /) -> None: ...
+    def left(self, connection: Connection, /) -> None: ...
 
 
 class _Slot:

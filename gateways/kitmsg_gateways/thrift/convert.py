@@ -20,6 +20,7 @@ from kitmsg.idl.binding import (
     bind_fields,
     bind_options,
     bind_values,
+    constant_number,
 )
 from kitmsg.idl.model import KINDS, Enum, Option, Shape, Struct, Union
 from kitmsg_gateways.thrift import model
@@ -32,7 +33,7 @@ from kitmsg_gateways.thrift.model import (
     ThriftType,
     Wire,
 )
-from kitmsg_gateways.thrift.protocol import later
+from kitmsg_gateways.thrift.protocol.base import later
 
 if TYPE_CHECKING:
     from kitmsg.idl import model as idl_model
@@ -143,13 +144,28 @@ class Converters(ABC):
             BoundField(
                 field,
                 partner,
-                self.value(
-                    field.type, partner.shape, f"{where}: field {partner.name!r}"
-                ),
+                self._field(field.type, partner, f"{where}: field {partner.name!r}"),
             )
             for field, partner in bound.pairs
         ]
         return self.fields(struct, fields)
+
+    def _field(
+        self, type_: ThriftType, partner: idl_model.Field, where: str
+    ) -> Convert:
+        if partner.constant is None:
+            return self.value(type_, partner.shape, where)
+        value = expected = partner.constant
+        if isinstance(type_, EnumType):
+            number = constant_number(type_.numbers, value, type_.aliases, type_.name)
+            if number is None:
+                raise Mismatch(
+                    f"{where}: the service has {value!r}, which {type_.name} lacks"
+                )
+            expected = number
+        else:
+            _check_leaf(type_, partner.shape, where)
+        return self.constant(value, expected, where)
 
     def _union(self, type_: StructType, union: Union, where: str) -> Convert:
         types = {
@@ -258,6 +274,16 @@ class Converters(ABC):
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
         """Return the function for an enum, by its values by number."""
+
+    @abstractmethod
+    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
+        """Return the function for a field that has only one value.
+
+        Args:
+            value: On the bus.
+            sent: Over Thrift.
+            where: As in `value`.
+        """
 
     @abstractmethod
     def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:

@@ -66,6 +66,16 @@ class Decoders(Converters):
 
         return look
 
+    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
+        """Return the function for a field with only one value: filled where it is zero."""
+
+        def check(found: Any) -> Any:
+            if found and found != sent:
+                raise InvalidArgument(f"{where} has to be {value!r}")
+            return value
+
+        return check
+
     def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         """Return the function for a struct."""
         steps: _Fields = [

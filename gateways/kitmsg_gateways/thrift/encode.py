@@ -82,6 +82,11 @@ class Encoders(Converters):
         """Return the function for an enum, by its values by number."""
         return {value: number for number, value in values.items()}.__getitem__
 
+    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
+        """Return the function for a field with only one value."""
+        del value, where
+        return lambda _: sent
+
     def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         """Return the function for a struct."""
         steps: _Fields = [

@@ -4,15 +4,17 @@
       string hello(1: string name)
     }
 
-Field numbers come from a lock.  What is not required, or may be null, is optional; where
-null has a place of its own (items of a list, a result) a struct with one optional field
-stands around the value.  Names that Thrift does not allow are changed and annotated with
-``kit.name``; ``kit.null`` says that a field which is absent is null, not left out.  Streams
-have no form in Thrift and are left out.
+A request with fields that may be left out, or that is one struct for the service too, is
+one parameter; else each field is one.  Field numbers come from a lock.  What is not
+required, or may be null, is optional; where null has a place of its own (items of a list, a
+result) a struct with one optional field stands around the value.  Names that Thrift does
+not allow are changed and annotated with ``kit.name``; ``kit.null`` says that a field which
+is absent is null, not left out.  Streams have no form in Thrift and are left out.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -20,7 +22,7 @@ from urllib.parse import quote
 from kitmsg.idl.binding import are_numbers
 from kitmsg.idl.lock import Lock
 from kitmsg.idl.model import KINDS, Enum, Field, Shape, Struct, Union
-from kitmsg.idl.naming import camel, plain, snake, unique
+from kitmsg.idl.naming import camel, fold, plain, snake, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,6 +38,7 @@ _NEAR_SLASH: Final = re.compile(r"\*(?=[^*]?/)")
 _MAX_ID: Final = 2**15 - 1
 _MESSAGE: Final = "message"
 _VALUE: Final = "value"
+_REQUEST: Final = "request"
 _HEAD: Final = "// Made by kitmsg from the schemas of the services.\n"
 _KEYWORDS: Final = frozenset(
     {
@@ -154,12 +157,7 @@ class _Service:
     def _method(self, method: Method, taken: set[str]) -> str:
         name = unique(_legal(method.endpoint), taken)
         taken.add(plain(name))
-        request = self._service.struct(method.request)
-        # Thrift has no optional parameters: a client that can leaves one out.
-        args = [
-            line.replace(": optional ", ": ", 1)
-            for line in self._fields(request, method.request)
-        ]
+        args = self._parameters(method)
         result = "void"
         if method.response is not None:
             result = self._type(method.response, is_inside=True)
@@ -173,6 +171,31 @@ class _Service:
         note = _note(method.endpoint, name)
         doc = _doc(method.doc, "  ")
         return f"{doc}  {result} {name}({', '.join(args)}){throws}{note}"
+
+    def _parameters(self, method: Method) -> list[str]:
+        """Return the parameters of a method: those of the endpoint, or one struct of them.
+
+        Parameters of Thrift cannot be left out in most languages; fields of a struct can.
+        """
+        request = self._service.struct(method.request)
+        section = f"{method.name}Args"
+        knows = functools.partial(self._lock.knows, self._service.service)
+        is_single = method.is_single and bool(request.fields)
+        is_wanted = is_single or any(map(_word, request.fields))
+        # Clients that were made before know the form that the method had then.
+        was_flat = not method.is_single and knows(method.request)
+        if not knows(section) and (was_flat or not is_wanted):
+            return [
+                line.replace(": optional ", ": ", 1)
+                for line in self._fields(request, method.request)
+            ]
+        type_ = self._type(Shape("struct", method.request))
+        name = _REQUEST
+        while fold(name) in {fold(field.name) for field in request.fields}:
+            name = f"the_{name}"
+        wanted = {_REQUEST: type_}
+        (number,) = self._lock.assign(self._service.service, section, wanted).values()
+        return [f"{number}: {type_} {name}"]
 
     def _throws(self, method: Method) -> str:
         if not method.errors:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg_gateways.thrift.bind import bind
-from kitmsg_gateways.thrift.protocol import Limits, protocols
+from kitmsg_gateways.thrift.protocol import protocols
+from kitmsg_gateways.thrift.protocol.base import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.codec import Codec
-    from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.idl import model as idl_model
     from kitmsg_gateways.thrift.bind import Binding
     from kitmsg_gateways.thrift.model import Method
-    from kitmsg_gateways.thrift.protocol import Reader, ThriftProtocol, Writer
+    from kitmsg_gateways.thrift.protocol.base import Reader, ThriftProtocol, Writer
 
-__all__ = ["SEPARATOR", "Served", "Source", "Table", "serve_method"]
+__all__ = ["SEPARATOR", "Served", "Table", "serve_method"]
 
 SEPARATOR = ":"
 """Between service and method, as Thrift's multiplexed protocol has it."""
@@ -132,14 +133,6 @@ class Table:
                     f"{name.decode()!r} still means {served.name}, but"
                     f" {self.unclear.pop(name)}"
                 )
-
-
-class Source(Protocol):
-    """Makes routing tables: of the schemas on the bus, or of a .thrift of the user's own."""
-
-    def table(self, catalog: Catalog) -> Table:
-        """Return the routing table for the endpoints in `catalog` now."""
-        ...
 
 
 def serve_method(

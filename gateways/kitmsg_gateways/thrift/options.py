@@ -41,6 +41,10 @@ class GatewayOptions(SocketOptions):
         "protocol": ("auto", "binary", "compact"),
         "transport": ("auto", "buffered", "framed"),
     }
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("map", "thrift"),
+        ("thrift_path", "thrift"),
+    )
 
     port: int = 8083
     protocol: str = "auto"
@@ -62,7 +66,3 @@ class GatewayOptions(SocketOptions):
         super().__post_init__()
         if self.service:
             check_name(self.service, "the service to choose")
-        if (self.map or self.thrift_path) and not self.thrift:
-            raise ValueError(
-                "map and thrift_path are about your own .thrift: give it too"
-            )

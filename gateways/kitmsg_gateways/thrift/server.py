@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
-from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg.idl.numbers import warn_apart
+from kitmsg_gateways.edge.catalogue import Source, unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.thrift.call import Calls
 from kitmsg_gateways.thrift.connection import Connection
-from kitmsg_gateways.thrift.methods import Source, Table
+from kitmsg_gateways.thrift.methods import Table
 from kitmsg_gateways.thrift.options import GatewayOptions
-from kitmsg_gateways.thrift.protocol import Limits
+from kitmsg_gateways.thrift.protocol.base import Limits
 from kitmsg_gateways.thrift.protocol.framing import Inbox
+from kitmsg_gateways.thrift.sources import GeneratedSource, UserSource
 
 if TYPE_CHECKING:
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
@@ -31,21 +33,14 @@ _SWEEPS: Final = 4  # in the shortest time that is watched for
 
 
 class GatewayServer(SocketGateway[GatewayOptions, Table]):
-    """One Thrift gateway on a bus, which it does not close.
+    """One Thrift gateway on a bus; arguments and errors as `Gateway`.
 
     Args:
-        bus: Where the services are.
-        options: Limits, times and switches.
-        source: What is served of it; by default as `options` say.
-        sockets: What `listen` returned, shared with other processes.
+        source: What is served of the bus; by default as the options say.
 
     Attributes:
         calls: Answers calls.
         clients: The connections that are open.
-
-    Raises:
-        ValueError: An option does not fit.
-        KitError: A file that an option names cannot be used.
     """
 
     kind: ClassVar[str] = "thrift"
@@ -55,7 +50,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self,
         bus: Bus,
         options: GatewayOptions | None = None,
-        source: Source | None = None,
+        source: Source[Table] | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         options = options or GatewayOptions()
@@ -68,6 +63,13 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self.clients: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @classmethod
+    def check(cls, options: GatewayOptions) -> None:  # noqa: D102
+        make_source(options, Limits())
+        super().check(options)
+        if not options.thrift:
+            warn_apart(options.workers, options.lock)
 
     def inbox(self) -> Inbox:
         """Return what reads the bytes of a new connection."""
@@ -149,9 +151,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
 
     def _changed(self, before: Table) -> None:
         self.table.keep_plain(before)
-        for sentence in self.table.refused:
-            if sentence not in before.refused:
-                self._log.warning("%s", sentence)
+        self._warn(self.table.refused, before.refused)
 
     def _look_for(self, service: str) -> None:
         """Say so if the service that was chosen is not there: its name may be wrong."""
@@ -171,17 +171,12 @@ def _hint(near: list[str], there: list[str]) -> str:
     return f"there is {', '.join(there)}" if there else "there is none at all"
 
 
-def make_source(options: GatewayOptions, limits: Limits) -> Source:
+def make_source(options: GatewayOptions, limits: Limits) -> Source[Table]:
     """Return what is served: the user's .thrift, or what the schemas say.
 
     Raises:
         FailedPrecondition: A file that an option names cannot be used.
         ValueError: An option does not fit.
     """
-    if options.thrift:
-        from kitmsg_gateways.thrift.sources import UserSource
-
-        return UserSource(options, limits)
-    from kitmsg_gateways.thrift.sources import GeneratedSource
-
-    return GeneratedSource(options, limits)
+    make = UserSource if options.thrift else GeneratedSource
+    return make(options, limits)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kitmsg.idl.model import ServiceShapes
     from kitmsg_gateways.thrift.model import Idl, Method, ServiceType
     from kitmsg_gateways.thrift.options import GatewayOptions
-    from kitmsg_gateways.thrift.protocol import Limits
+    from kitmsg_gateways.thrift.protocol.base import Limits
 
 __all__ = ["GeneratedSource", "UserSource"]
 

@@ -3,8 +3,8 @@
     instancer.py   `Instancer`: a list of addresses that may change; `fixed`
     roundrobin.py  `RoundRobin` picks an address for each call; connects to the next one
     hooks.py       `Hooks`: before, after, error decoder, finalizer
-    client.py      Go kit's client phases around a protocol's `Transport` and `Method`s
-    outgoing.py    deadline, trace, request id and metadata of a call
+    client.py      Go kit's client phases around a protocol's `Transport` and `Method`s,
+                   with deadline, trace, request id and metadata of a call
     options.py     options of every upstream; header values from files; TLS
     errors.py      failures of a connection as errors; classes for errors that a server names
     offers.py      which endpoints are wanted; a class's own settings
@@ -22,11 +22,16 @@ come in.
 
 from __future__ import annotations
 
-from kitmsg_gateways.upstream.client import Client, Method, Transport
+from kitmsg_gateways.upstream.client import (
+    Client,
+    Method,
+    Outgoing,
+    Transport,
+    outgoing,
+)
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import Instancer, fixed
 from kitmsg_gateways.upstream.options import CommonOptions
-from kitmsg_gateways.upstream.outgoing import Outgoing, outgoing
 from kitmsg_gateways.upstream.protocol import Offered, ProtocolUpstream
 from kitmsg_gateways.upstream.roundrobin import CannotConnect, RoundRobin
 from kitmsg_gateways.upstream.upstream import Remote, Upstream

@@ -7,11 +7,21 @@ A protocol has two things of its own: a `Transport` that owns its connections, a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+import re
+from dataclasses import dataclass
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
-from kitmsg.errors import Unimplemented
+from kitmsg.errors import DeadlineExceeded, Unimplemented
+from kitmsg.wire import AUTHORIZATION, REQUEST_ID
 from kitmsg_gateways.upstream.offers import only
-from kitmsg_gateways.upstream.outgoing import outgoing
 from kitmsg_gateways.upstream.roundrobin import RoundRobin
 from kitmsg_gateways.upstream.upstream import Remote
 
@@ -25,9 +35,8 @@ if TYPE_CHECKING:
     from kitmsg_gateways.upstream.hooks import Hooks
     from kitmsg_gateways.upstream.instancer import Instancer
     from kitmsg_gateways.upstream.options import CommonOptions
-    from kitmsg_gateways.upstream.outgoing import Outgoing
 
-__all__ = ["Client", "Method", "Replies", "Transport"]
+__all__ = ["Client", "Method", "Outgoing", "Replies", "Transport", "outgoing"]
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -37,6 +46,57 @@ A_co = TypeVar("A_co", covariant=True)
 Q_contra = TypeVar("Q_contra", contravariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
 M_contra = TypeVar("M_contra", bound="Method[Any, Any]", contravariant=True)
+
+
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Metadata and deadline of an outgoing call.
+
+    Attributes:
+        timeout: Seconds that are left for it.
+        headers: Trace, baggage, ``Kit-Request-Id``, metadata, and ``Authorization`` where
+            it is forwarded; a protocol may spell the names in its own way.
+    """
+
+    timeout: float
+    headers: dict[str, str]
+
+    def web_headers(self) -> dict[str, str]:
+        """Return the headers that are printable ASCII; the id is ``X-Request-Id``."""
+        return {
+            "X-Request-Id" if name == REQUEST_ID else name: value
+            for name, value in self.headers.items()
+            if _PRINTABLE.fullmatch(value)
+        }
+
+
+def outgoing(
+    ctx: Context, timeout: float, *, forward_authorization: bool = False
+) -> Outgoing:
+    """Return metadata and deadline of a call on behalf of `ctx`.
+
+    Args:
+        ctx: Of the turn that makes the call, or one made by hand.
+        timeout: Longest call, in seconds; a nearer deadline of `ctx` wins.
+        forward_authorization: Whether the caller's ``Authorization`` goes along.
+
+    Raises:
+        DeadlineExceeded: No time is left.
+    """
+    if ctx.deadline is not None:
+        left = ctx.deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise DeadlineExceeded(
+                f"no time left to call {ctx.endpoint or 'the upstream'}; it was not sent"
+            )
+        timeout = min(timeout, left)
+    headers = {**ctx.propagated(), **ctx.metadata}
+    if forward_authorization and AUTHORIZATION in ctx.headers:
+        headers[AUTHORIZATION] = ctx.headers[AUTHORIZATION]
+    return Outgoing(timeout, headers)
 
 
 class Method(Protocol[Q_co, A_contra]):
@@ -179,7 +239,8 @@ class Client(Generic[M, Q, A]):
                 left = end - loop.time()
                 return await self._transport.send(address, method, sent, left)
 
-            return self._result(ctx, method, await self._addresses.through(send))
+            reply = await self._addresses.through(send, self._dotted(method))
+            return self._result(ctx, method, reply)
 
         return call
 
@@ -195,12 +256,20 @@ class Client(Generic[M, Q, A]):
                     address, method, sent, limit, request.items
                 )
 
-            reply = await self._addresses.through(send)
+            reply = await self._addresses.through(send, self._dotted(method))
             if isinstance(reply, Replies):
                 return self._items(ctx, method, reply)
             return self._result(ctx, method, reply)
 
         return call
+
+    def _dotted(self, method: M) -> str:
+        """Return the dotted name of a method's endpoint on the bus.
+
+        Not the context's: where a service calls the endpoint itself, that one is its own,
+        which has begun.
+        """
+        return f"{self._name}.{method.declaration.name}"
 
     def _request(self, ctx: Context, method: M, request: Any) -> tuple[Q, float]:
         """Return the request to send, and the seconds for it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from kitmsg_gateways.edge.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,11 +19,8 @@ _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonOptions:
-    """Options that every upstream has; its numbers are positive.
-
-    A subclass says in `ZERO` which of its numbers may be zero, and in `CHOICES` the words
-    that a field may be.
+class CommonOptions(Options):
+    """Options that every upstream has.
 
     Attributes:
         only: Name of an endpoint to serve; all by default.
@@ -34,8 +32,7 @@ class CommonOptions:
         key_file: Key of our own certificate, PEM.
     """
 
-    ZERO: ClassVar[tuple[str, ...]] = ()
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (("key_file", "cert_file"),)
 
     only: tuple[str, ...] = ()
     version: str = ""
@@ -44,29 +41,6 @@ class CommonOptions:
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, float) and not 0 < value < float("inf"):
-                raise ValueError(f"{field.name} must be positive seconds")
-            if type(field.default) is int:
-                self._check_count(field.name, value)
-        for name, choices in self.CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)},"
-                    f" not {getattr(self, name)!r}"
-                )
-        if self.key_file and not self.cert_file:
-            raise ValueError("key_file needs cert_file")
-
-    def _check_count(self, name: str, value: int) -> None:
-        if name in self.ZERO:
-            if value < 0:
-                raise ValueError(f"{name} must not be negative")
-        elif value < 1:
-            raise ValueError(f"{name} must be at least 1")
 
 
 def header_pairs(

@@ -93,17 +93,26 @@ class RoundRobin:
         """Avoid `address` for a moment: it could not be reached."""
         self._avoided[address] = self._clock() + AVOID_SECONDS
 
-    async def through(self, send: Callable[[str], Awaitable[T]]) -> T:
+    async def through(
+        self, send: Callable[[str], Awaitable[T]], endpoint: str = ""
+    ) -> T:
         """Return the result of `send` with an address, the next one if it cannot connect.
 
         Each address is tried once at most.
 
+        Args:
+            send: Makes the call.
+            endpoint: Dotted name of the endpoint that makes it, for `KitError.refused`.
+
         Raises:
-            Unavailable: None can be reached.
+            Unavailable: None can be reached, so the work never began.
         """
         tried: list[str] = []
         while True:
-            address = self.pick(tried)
+            try:
+                address = self.pick(tried)
+            except Unavailable as exc:
+                raise exc.before(endpoint) from exc.__cause__
             try:
                 return await send(address)
             except CannotConnect as exc:

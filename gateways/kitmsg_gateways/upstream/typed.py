@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.transport.replies import Declared
+from kitmsg_gateways.edge.answers import DECODERS, ENCODERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Typed"]
 
 _CODECS: Final = {codec.name: codec for codec in (MSGPACK, JSON)}
-_pack: Final[dict[str, Callable[[Any], bytes]]] = {
-    MSGPACK.name: msgspec.msgpack.Encoder().encode,
-    JSON.name: msgspec.json.Encoder().encode,
-}
-_unpack: Final[dict[str, Callable[[bytes], Any]]] = {
-    MSGPACK.name: msgspec.msgpack.Decoder().decode,
-    JSON.name: msgspec.json.Decoder().decode,
-}
 
 
 class Typed:
@@ -42,7 +33,7 @@ class Typed:
         self._declaration = declaration
         self._signature = declaration.signature
         self._codec = _CODECS[codec]
-        self._pack, self._unpack = _pack[codec], _unpack[codec]
+        self._pack, self._unpack = ENCODERS[codec], DECODERS[codec]
 
     def request(self) -> Callable[[Any], Any]:
         """Return the function from a request."""

@@ -21,7 +21,7 @@ from kitmsg.errors import (
     NotFound,
 )
 from kitmsg.message import Message, encode_headers
-from kitmsg_gateways.edge.calls import GONE, Callers, load_middleware
+from kitmsg_gateways.edge.calls import Callers, load_middleware
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -128,7 +128,7 @@ async def test_middlewares_stand_around_every_call(memory_bus: MemoryBus) -> Non
 
 async def test_nobody_there_is_told_with_what_is_known(memory_bus: MemoryBus) -> None:
     """It was there a moment ago, or the gateway would not know it."""
-    with pytest.raises(NoResponders, match=GONE) as caught:
+    with pytest.raises(NoResponders, match=NoResponders.KNOWN) as caught:
         await call(callers(memory_bus), endpoint())
     assert caught.value.request_id == "id-1"
 

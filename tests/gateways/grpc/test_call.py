@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator  # noqa: TC003  # read by `endpoint`
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,10 +11,11 @@ import grpc.aio
 import pytest
 
 import kitmsg
+from kitmsg.errors import NotFound
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from tests.gateways.grpc.conftest import Outside
 
@@ -54,6 +56,43 @@ async def test_calls_endpoints_that_speak_as_go_kit_does(
     failure = await outside.failure("shop.Shop/Shout", s="")
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.details() == "empty string"
+
+
+class Marked(kitmsg.Service):
+    """Sets metadata of its replies."""
+
+    @kitmsg.endpoint
+    async def get(self, ok: bool) -> str:
+        kitmsg.current().reply["x-trace"] = "t-1"
+        kitmsg.current().reply["x-sum-bin"] = b"\0\xff"
+        if not ok:
+            raise NotFound("none")
+        return "cup"
+
+    @kitmsg.endpoint
+    async def feed(self) -> AsyncIterator[int]:
+        kitmsg.current().reply["x-trace"] = "t-2"
+        yield 1
+
+
+async def test_metadata_that_a_handler_sets(
+    hub: kitmsg.Kit, start: Callable[..., Any]
+) -> None:
+    """Initial metadata of a result, trailers of an error and of a stream; bytes as bytes."""
+    await hub.serve(Marked())
+    outside: Outside = await start(hub)
+    get = outside.channel.unary_unary("/marked.Marked/Get")
+    call = get(b"\x08\x01")
+    await call
+    given = dict(await call.initial_metadata())
+    assert (given["x-trace"], given["x-sum-bin"]) == ("t-1", b"\0\xff")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await get(b"")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert dict(caught.value.trailing_metadata())["x-trace"] == "t-1"
+    feed = outside.channel.unary_stream("/marked.Marked/Feed")(b"")
+    assert len([item async for item in feed]) == 1
+    assert dict(await feed.trailing_metadata())["x-trace"] == "t-2"
 
 
 async def test_passes_on_traces_and_request_ids_and_nothing_else(
@@ -108,9 +147,9 @@ async def test_forwards_what_it_is_told_to(
     assert "authorization" in str(failure.details())
 
 
-@pytest.mark.parametrize("key", ["kit-caller", "x-bin", "grpc-timeout", "a b", ""])
+@pytest.mark.parametrize("key", ["kit-caller", "grpc-timeout", "a b", ""])
 def test_some_metadata_cannot_be_forwarded(key: str) -> None:
-    """The protocol's own keys and binary ones are refused by name."""
+    """The protocol's own keys are refused by name, and what is none."""
     from kitmsg_gateways.grpc import GatewayOptions
     from kitmsg_gateways.grpc.metadata import Forwarding
 

@@ -173,6 +173,21 @@ async def test_several_gateways_can_share_a_port(hub: kitmsg.Kit) -> None:
             await server.stop()
 
 
+async def test_an_access_log_has_a_line_for_each_call(
+    hub: kitmsg.Kit, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What, how it ended, who, how long."""
+    await hub.serve(Shop())
+    outside: Outside = await start(hub, access_log=True)
+    with caplog.at_level(logging.INFO, "kitmsg_gateways.grpc.access"):
+        await outside(PRICE, name="tea")
+    (record,) = (r for r in caplog.records if r.name == "kitmsg_gateways.grpc.access")
+    assert record.message == "shop.price ok"
+    facts = vars(record)
+    assert facts["client"] == "127.0.0.1"
+    assert facts["ms"] >= 0
+
+
 async def test_what_is_missing_is_named_with_its_extra(
     hub: kitmsg.Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +205,7 @@ async def test_what_is_missing_is_named_with_its_extra(
         ({"compression": "zip"}, "compression must be one of"),
         ({"tls_key": "a"}, "tls_key needs tls_cert"),
         ({"tls_client_ca": "a"}, "needs tls_cert"),
-        ({"map": ("a=b",)}, "give it too"),
+        ({"map": ("a=b",)}, "map needs proto"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: Any, text: str) -> None:

@@ -9,13 +9,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, strategies as st
 
-from kitmsg_gateways.grpc.times import (
+from kitmsg_gateways.grpc.values import (
+    Misfit,
     decode_duration,
     decode_timestamp,
     encode_duration,
     encode_timestamp,
 )
-from kitmsg_gateways.grpc.values import Misfit
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

@@ -476,7 +476,7 @@ async def test_go_kits_business_errors_are_failures(
         ("h:1", {"reflection": True, "proto": ("a",)}, "in one way"),
         ("h:1", {"timeout": 0.0}, "timeout must be positive"),
         ("h:1", {"metadata": ("secret",)}, "of the form 'key: value'"),
-        ("h:1", {"cert_file": "a"}, "go together"),
+        ("h:1", {"cert_file": "a"}, "cert_file needs key_file"),
     ],
 )
 async def test_what_does_not_fit_is_refused(

@@ -75,6 +75,14 @@ class Shop(Service):
         raise RuntimeError("secret-detail")
 
     @endpoint
+    async def marked(self, ok: bool) -> str | None:
+        kitmsg.current().reply["x-trace"] = "t-1"
+        kitmsg.current().reply["cache-control"] = "max-age=5"
+        if not ok:
+            raise error_for(Code.NOT_FOUND, "none")
+        return "cup"
+
+    @endpoint
     async def wait(self) -> str:
         self.entered.set()
         try:
@@ -125,6 +133,31 @@ async def test_post_reaches_every_endpoint(call):
     assert response.headers["X-Request-Id"]
     assert response.headers["Server"] == "kitmsg"
     assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 200), (False, 404)])
+async def test_headers_that_a_handler_sets_are_in_the_response(call, ok, status):
+    """Of a result and of an error; how long a result may be kept is the handler's word."""
+    response, _ = await call("POST", "/shop/marked", json={"ok": ok})
+    assert response.status == status
+    assert response.headers["X-Trace"] == "t-1"
+    kept = "max-age=5" if ok else "no-store"
+    assert response.headers.getall("Cache-Control") == [kept]
+
+
+async def test_headers_of_a_foreign_service_stay_inside(hub, start):
+    """Nobody meant them for a browser."""
+    block = encode_headers({"x-internal": "10.0.0.7"})
+    hub.bus.subscribe("shout.up", lambda m: hub.bus.respond(m, b"1", block))
+    info = (
+        b'{"name":"shout","id":"1","version":"1.0.0","endpoints":[{"name":"up",'
+        b'"subject":"shout.up"}]}'
+    )
+    hub.bus.subscribe("$SRV.INFO", lambda m: hub.bus.respond(m, info))
+    call = await start(hub)
+    response, body = await call("POST", "/shout/up", json={})
+    assert (response.status, body) == (200, 1)
+    assert "X-Internal" not in response.headers
 
 
 async def test_a_declared_route_takes_path_and_query(call):
@@ -202,15 +235,20 @@ async def test_a_result_has_the_status_that_is_declared(hub, start):
 
 
 async def test_every_code_has_its_status(call):
-    """An error of the service is a problem with the code's HTTP status."""
+    """An error of the service is a problem with the code's HTTP status.
+
+    "Unavailable" from a method that has begun is 502, since proxies repeat what is 503.
+    """
     for code in Code:
         response, body = await call("POST", "/shop/fail", json={"code": code})
-        assert response.status == code.http
+        status = 502 if code is Code.UNAVAILABLE else code.http
+        assert response.status == status
+        assert "Retry-After" not in response.headers
         assert response.content_type == "application/problem+json"
         assert body.pop("title")
         assert body == {
             "type": f"urn:kitmsg:error:{code}",
-            "status": code.http,
+            "status": status,
             "detail": f"it is {code}",
             "instance": "/shop/fail",
             "code": code,
@@ -454,6 +492,8 @@ async def test_nobody_there_is_503_with_a_hint(call, hub):
     response, body = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert (response.status, body["code"]) == (503, "unavailable")
     assert "no responders for 'shop.hello'" in body["detail"]
+    assert response.headers["Retry-After"] == "1"
+    assert body["retry_after"] == 1.0
 
 
 async def test_a_lost_bus_is_503(call, hub):
@@ -461,6 +501,7 @@ async def test_a_lost_bus_is_503(call, hub):
     hub.bus.disconnect()
     response, _ = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
     hub.bus.reconnect()
     response, _ = await call("POST", "/shop/hello", json={"name": "Ann"})
     assert response.status == 200

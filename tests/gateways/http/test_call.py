@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import InvalidArgument
@@ -15,15 +16,15 @@ from kitmsg_gateways.http.call import (
     request_id,
 )
 from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.visit import Visit
 
 
 def block(*pairs: tuple[str, str], authorization: bool = False) -> dict[str, str]:
     """Return the headers that cross for those of a request."""
-    made = fields_of(
-        CIMultiDictProxy(CIMultiDict(pairs)),
-        request_id="id-1",
-        forward_authorization=authorization,
-    )
+    request = make_mocked_request("GET", "/", CIMultiDict(pairs))
+    options = GatewayOptions(forward_authorization=authorization)
+    made = fields_of(Visit(request, "/", "id-1"), options)
     return dict(Headers.parse(encode_headers(made)))
 
 

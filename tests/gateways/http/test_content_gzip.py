@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from kitmsg import Service, endpoint
 from kitmsg.errors import InvalidArgument
-from kitmsg_gateways.http.accept import accepts_gzip
 from kitmsg_gateways.http.body import inflate
+from kitmsg_gateways.http.content import accepts_gzip
 
 if TYPE_CHECKING:
     import aiohttp

@@ -119,7 +119,7 @@ async def test_a_server_that_dies_and_comes_back(start, until):
             await greeter.entered.wait()
             await asyncio.to_thread(server.kill)
             response, body = await waiting
-            assert (response.status, body["code"]) == (503, "unavailable")
+            assert (response.status, body["code"]) == (502, "unavailable")
             assert (await call("GET", "/readyz"))[0].status == 503
             await asyncio.to_thread(server.restart)
             await until(lambda: own.bus.is_connected and kit.bus.is_connected)

@@ -25,7 +25,7 @@ import kitmsg_gateways.thrift
 from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift import GatewayOptions
 from kitmsg_gateways.thrift.generate import generate
-from kitmsg_gateways.thrift.protocol import Cursor, Limits
+from kitmsg_gateways.thrift.protocol.base import Cursor, Limits
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 
 if TYPE_CHECKING:

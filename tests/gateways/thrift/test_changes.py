@@ -59,13 +59,13 @@ async def test_what_clients_would_misread_is_refused_until_it_fits(
     """That endpoint is unavailable and the log names the field; the others stay."""
     host = await hub.serve(Before())
     outside: Outside = await start(hub)
-    client, _ = await outside.client("Vee")
-    assert await client.get("x", "y") == "a=x n=y"
+    client, module = await outside.client("Vee")
+    assert await client.get(module.GetRequest("x", "y")) == "a=x n=y"
     await host.drain(0)
     host = await hub.serve(Breaking())
     await until(lambda: outside.server.table.refused)
     with pytest.raises(TApplicationException) as caught:
-        await client.get("x")
+        await client.get(module.GetRequest("x"))
     assert str(caught.value.message) == (
         "unavailable: what 'vee' says of its types now is refused by this gateway; its"
         " log says why"
@@ -76,7 +76,7 @@ async def test_what_clients_would_misread_is_refused_until_it_fits(
     await host.drain(0)
     await hub.serve(Fitting())  # its `m` is not what the refused one had
     await until(lambda: b"get" in outside.server.table.methods)
-    assert await client.get("x") == "a=x m=e"
+    assert await client.get(module.GetRequest("x")) == "a=x m=e"
     with pytest.raises(TApplicationException, match="there is no method 'other' here"):
         await client.other()
 

@@ -16,14 +16,8 @@ import pytest
 
 from kitmsg import Service, endpoint
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.protocol import (
-    Cursor,
-    Kind,
-    Limits,
-    Malformed,
-    protocols,
-    skip,
-)
+from kitmsg_gateways.thrift.protocol import protocols
+from kitmsg_gateways.thrift.protocol.base import Cursor, Kind, Limits, Malformed, skip
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 from kitmsg_gateways.thrift.protocol.framing import Inbox

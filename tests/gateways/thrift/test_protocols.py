@@ -15,7 +15,7 @@ from thriftpy2.protocol import TBinaryProtocol, TCompactProtocol
 from thriftpy2.transport import TMemoryBuffer as _TMemoryBuffer
 
 from kitmsg_gateways.thrift.load import parse
-from kitmsg_gateways.thrift.protocol import (
+from kitmsg_gateways.thrift.protocol.base import (
     SHORT,
     Cursor,
     Incomplete,

@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.discovery.catalog import CatalogEndpoint
 from kitmsg.idl.service import Description, shape_service
+from kitmsg_gateways.thrift.bind import arguments
 from kitmsg_gateways.thrift.decode import Decoders
 from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.generate import generate
 from kitmsg_gateways.thrift.load import parse
 from kitmsg_gateways.thrift.methods import serve_method
-from kitmsg_gateways.thrift.protocol import Cursor, Limits, skip
+from kitmsg_gateways.thrift.protocol.base import Cursor, Limits, skip
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 from tests.anytypes import Case, bytes_of, cases
@@ -68,8 +69,8 @@ class Path:
         data = signature.request_encoder(self.codec)(signature.bind(value))
         plain = bytes_of(self.codec)(data)
         encoders = Encoders(self.types, as_json=self.as_json)
-        convert = encoders.struct(self.method.args, endpoint.request, "any.call")
-        args = plain if convert is None else convert(plain)
+        request = self.types.struct(endpoint.request)
+        args = arguments(self.method.args, request, encoders, "any.call")(plain)
         came = self.over(self.method.args, args, protocol)
         convert = self.served.binding.request
         pack = JSON if self.as_json else MSGPACK

@@ -177,8 +177,11 @@ async def test_a_dead_address_is_passed_over_within_the_limit() -> None:
     gone = Context(deadline=asyncio.get_running_loop().time() - 1)
     with pytest.raises(DeadlineExceeded):
         await call(gone, {"text": "tea"})
-    with pytest.raises(Unavailable, match="toy has no instance"):
-        await client(wire, ["dead"]).endpoint(method(seen))(Context(), {"text": "tea"})
+    one = method(seen)
+    caller = Context(endpoint="shop.buy")  # a service that calls it, and has begun
+    with pytest.raises(Unavailable, match="toy has no instance") as caught:
+        await client(wire, ["dead"]).endpoint(one)(caller, {"text": "tea"})
+    assert caught.value.refused == f"toy.{one.declaration.name}"
 
 
 @pytest.mark.parametrize("head", [None, Said("head")])

@@ -198,10 +198,10 @@ class ToyOptions(CommonOptions):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"timeout": 0}, "timeout must be positive seconds"),
-        ({"connect_timeout": float("inf")}, "connect_timeout must be positive seconds"),
+        ({"timeout": 0}, "timeout must be positive"),
+        ({"connect_timeout": float("inf")}, "connect_timeout must be positive"),
         ({"retries": -1}, "retries must not be negative"),
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 0}, "size must be positive"),
         ({"mood": "mad"}, "mood must be one of glad, sad, not 'mad'"),
         ({"key_file": "x"}, "key_file needs cert_file"),
     ],

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from kitmsg_gateways.grpc import need_grpc
+from kitmsg_gateways.grpc import package
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
 from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream, RoundRobin
 from kitmsg_gateways.upstream.instancer import instancer
@@ -82,7 +82,7 @@ class Upstream(
         endpoints: Protos | type[Service],
         hooks: Hooks[GrpcRequest, GrpcReply],
     ) -> Offered[GrpcRequest, GrpcReply]:
-        need_grpc()
+        package.load()
         from kitmsg_gateways.grpc.upstream import offer
         from kitmsg_gateways.grpc.upstream.client import GrpcClient
 
@@ -104,7 +104,7 @@ async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
     """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
-    need_grpc()
+    package.load()
     if bool(options.proto) == options.reflection:
         raise ValueError(
             "say what the server offers, in one way: --proto FILE, or --reflection to ask"

@@ -31,12 +31,12 @@ class GrpcRequest:
     Attributes:
         path: ``/package.Service/Method``.
         message: The request message; the first one of a stream, or b"" for none.
-        metadata: By key in lower case.
+        metadata: By key in lower case; bytes under keys that end with ``-bin``.
     """
 
     path: str
     message: bytes
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str | bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

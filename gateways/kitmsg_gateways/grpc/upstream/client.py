@@ -8,6 +8,7 @@ but the wait, and the next address has the call.
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.grpc.upstream.call import GrpcMethod, GrpcRequest
     from kitmsg_gateways.grpc.upstream.options import UpstreamOptions
-    from kitmsg_gateways.upstream.outgoing import Outgoing
+    from kitmsg_gateways.upstream.client import Outgoing
 
 __all__ = ["GrpcClient", "GrpcReplies"]
 
@@ -107,8 +108,8 @@ class GrpcClient:
         """Write the metadata of a call; see `Transport`.  gRPC sends the deadline."""
         for name, value in along.web_headers().items():
             key = name.lower()
-            if _KEY.fullmatch(key):
-                request.metadata[key] = value
+            if _KEY.fullmatch(key) and (crosses := _crossing(key, value)) is not None:
+                request.metadata[key] = crosses
         request.metadata |= self._fixed
 
     async def send(
@@ -165,6 +166,16 @@ class GrpcClient:
         for channel in channels:
             if channel is not None:
                 await channel.close()
+
+
+def _crossing(key: str, value: str) -> str | bytes | None:
+    """Return a header's value as metadata has it; None for bytes that are no base64."""
+    if not key.endswith("-bin"):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        return None
 
 
 class GrpcReplies:

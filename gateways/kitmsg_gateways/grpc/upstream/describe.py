@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.idl.model import Field, Shape
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Slot
-from kitmsg_gateways.grpc.times import DURATION, TIMESTAMP
+from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import (

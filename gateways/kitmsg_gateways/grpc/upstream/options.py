@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kitmsg_gateways.upstream.options import (
     CommonOptions,
@@ -34,6 +35,8 @@ class UpstreamOptions(CommonOptions):
         tls: Whether to use TLS; an address may say so too: grpcs://host:port.
     """
 
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (("cert_file", "key_file"),)
+
     proto: tuple[str, ...] = ()
     proto_path: tuple[str, ...] = ()
     reflection: bool = False
@@ -47,8 +50,6 @@ class UpstreamOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if bool(self.key_file) != bool(self.cert_file):
-            raise ValueError("cert_file and key_file go together: give both or none")
         self.fixed_metadata()
 
     def fixed_metadata(self) -> dict[str, str]:

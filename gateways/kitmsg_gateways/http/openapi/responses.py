@@ -73,10 +73,12 @@ _GOKIT_ERROR: Final[dict[str, Any]] = {  # a service's own; the gateway's are pr
         }
     }
 }
+_BEGUN: Final = "502"
 _STATUSES: Final = {
     "400": "The request does not fit; `field` says where.",
     "429": "The service is full; `retry_after` says when to come back.",
-    "503": "Nobody can do it now.",
+    _BEGUN: "It failed, and its work may have begun.",
+    "503": "Nobody can do it now; `Retry-After` says when to come back.",
     "504": "It took too long.",
 }
 _OF_BODIES: Final = {
@@ -198,7 +200,8 @@ def with_example(content: dict[str, Any], samples: Samples) -> dict[str, Any]:
 def _status(schema: dict[str, Any]) -> str:
     """Return the HTTP status of a service's own error; ``default`` if it does not say."""
     try:
-        return str(kitmsg.Code(str(schema.get("x-code"))).http)
+        code = kitmsg.Code(str(schema.get("x-code")))
+        return _BEGUN if code is kitmsg.Code.UNAVAILABLE else str(code.http)
     except ValueError:
         return "default"
 

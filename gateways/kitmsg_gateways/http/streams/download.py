@@ -172,7 +172,7 @@ class Download:
         return "ok"
 
     async def _fail(self, error: KitError) -> str:
-        problem = self._opening.problem(error, self._stream)
+        problem = self._opening.problem(error, self._stream, is_head=False)
         said = self._format.failure(self._opening.problem_body(problem))
         if said is not None:
             await self._write(said)

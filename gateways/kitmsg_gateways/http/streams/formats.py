@@ -34,7 +34,7 @@ import msgspec
 from kitmsg.codec import DECODE_ERRORS, RAW
 from kitmsg.errors import Code, DataLoss
 from kitmsg.schema.pointers import resolve
-from kitmsg_gateways.http.accept import choose
+from kitmsg_gateways.http.content import choose
 from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:

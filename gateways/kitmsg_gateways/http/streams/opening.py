@@ -78,12 +78,7 @@ class Opening:
         data = mounted.parameters.build(
             self.match.values, self.query, body, self.codec, headers
         )
-        fields = fields_of(
-            headers,
-            request_id=self.visit.id,
-            forward_authorization=self.options.forward_authorization,
-            principal=self.visit.principal,
-        )
+        fields = fields_of(self.visit, self.options)
         caller = self.callers.of(mounted)
         ctx = self.callers.context(caller, self.codec, timeout, fields)
         self._call = caller, ctx
@@ -93,12 +88,19 @@ class Opening:
         finally:
             stream.cancel()
 
-    def problem(self, error: BaseException, stream: Stream | None = None) -> Problem:
+    def problem(
+        self,
+        error: BaseException,
+        stream: Stream | None = None,
+        *,
+        is_head: bool = True,
+    ) -> Problem:
         """Return the problem that stands for an error.
 
         Args:
             error: What was raised.
             stream: Whose end says more, if it ended.
+            is_head: As in `problem_of`.
         """
         error = self.broken or error
         if isinstance(error, Problem):
@@ -108,7 +110,7 @@ class Opening:
         if stream is not None and self.broken is None and self._call is not None:
             caller, ctx = self._call
             error = caller.stream_error(ctx, stream, error)
-        return problem_of(error, self.mounted, self.codec)
+        return problem_of(error, self.mounted, self.codec, is_head=is_head)
 
     def problem_body(self, problem: Problem) -> bytes:
         """Return the JSON document of a problem of this request."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from kitmsg.codec import JSON
-from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
-from kitmsg_gateways.http.body import body_limit
+from kitmsg.errors import Code, DataLoss, KitError
+from kitmsg_gateways.http.body import BODYLESS, body_limit, check_bodyless
 from kitmsg_gateways.http.call import request_codec, response
 from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Streams"]
 
-_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _UNSUPPORTED: Final = 415
 _UPGRADE_REQUIRED: Final = 426
 
@@ -84,7 +83,7 @@ class Streams:
             return await Socket(self.live, opening, self._limit).run()
         if match.route.target.stream == "out":
             return await self._out(opening)
-        if visit.request.method in _BODYLESS:
+        if visit.request.method in BODYLESS:
             raise Problem(
                 _UPGRADE_REQUIRED,
                 Code.INVALID_ARGUMENT,
@@ -109,11 +108,7 @@ class Streams:
     async def _parameters(self, visit: Visit) -> bytes:
         request = visit.request
         body = await self._read(visit, is_kit=False)
-        if body and request.method in _BODYLESS:
-            raise InvalidArgument(
-                f"{request.method} takes its parameters from path and query; this one"
-                " brought a body"
-            )
+        check_bodyless(request, body)
         if body and request_codec(request.headers, has_body=True) is not JSON:
             raise Problem(
                 _UNSUPPORTED,

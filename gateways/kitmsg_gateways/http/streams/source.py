@@ -18,7 +18,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from kitmsg.errors import Cancelled, Code, InvalidArgument, KitError
-from kitmsg_gateways.http.body import go_ahead, too_large
+from kitmsg_gateways.http.body import go_ahead, received, too_large
 from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS
 
@@ -117,21 +117,8 @@ async def arriving(
         Problem: 408; nothing came.
         InvalidArgument: It is not framed as HTTP wants.
     """
-    content = request.content
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                chunk = await content.readany()
-        except TimeoutError:
-            raise Problem(
-                _TIMED_OUT,
-                Code.DEADLINE_EXCEEDED,
-                f"nothing more of the body came in {seconds:g} s",
-            ) from None
-        except (web.RequestPayloadError, HttpProcessingError):
-            raise InvalidArgument("the body is not framed as HTTP wants") from None
-        if not chunk:
-            return
+    late = f"nothing more of the body came in {seconds or 0:g} s"
+    while chunk := await received(request.content.readany(), seconds, late):
         yield chunk
 
 

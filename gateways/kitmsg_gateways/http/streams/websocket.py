@@ -159,7 +159,7 @@ class Socket:
             if self._is_cut:
                 self._outcome = "drained"
                 return CloseCode.GOING_AWAY, "the gateway is stopping; come back"
-            problem = opening.problem(exc, self._stream)
+            problem = opening.problem(exc, self._stream, is_head=False)
             self._outcome = problem.code.value
             await self._send(self._control, opening.problem_body(problem))
             return _OWN_CODES + problem.status, problem.detail

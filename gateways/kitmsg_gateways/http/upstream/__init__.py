@@ -1,11 +1,10 @@
 """A remote HTTP API as a service: its operations are endpoints on the bus, or in process.
 
     options.py    `UpstreamOptions`
-    offer.py      endpoints by routes, by a class, or by a document
+    offer.py      one endpoint, its requests and replies; endpoints by routes or by a class
     describe.py   the operations of an OpenAPI document, as endpoints:
-                  body.py, errors.py, dialect.py: its bodies, typed errors, schemas
+                  body.py, dialect.py: its bodies and typed errors, its schemas
     document.py   loads such a document
-    call.py       one endpoint: its requests and replies
     operation.py  from a request object to an HTTP request: path, query, header, body
     reply.py      from an HTTP response to a result or an error
     streams.py    responses that are streams, as items
@@ -75,9 +74,9 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
         endpoints: Endpoints,
         hooks: Hooks[HttpRequest, HttpReply],
     ) -> Offered[HttpRequest, HttpReply]:
-        from kitmsg_gateways.http import need_aiohttp
+        from kitmsg_gateways.http import package
 
-        need_aiohttp()
+        package.load()
         from kitmsg_gateways.http.upstream.client import HttpClient
         from kitmsg_gateways.http.upstream.describe import read_document
         from kitmsg_gateways.http.upstream.offer import offers

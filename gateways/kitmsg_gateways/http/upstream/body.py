@@ -1,20 +1,29 @@
-"""Request body and response of an OpenAPI operation."""
+"""Request body, response and typed errors of an OpenAPI operation.
+
+A kitmsg gateway describes a typed error as a problem whose ``error`` is a name and whose
+``details`` are its fields.  Such an error goes on with its name and fields, so that a typed
+client on the bus raises its own class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kitmsg.errors import BusinessError, Code
 from kitmsg_gateways.http.upstream.dialect import Unreadable, follow, modern
 from kitmsg_gateways.http.upstream.operation import FORM
+from kitmsg_gateways.upstream.errors import error_class
 
-__all__ = ["STREAMS", "Body", "Result", "body_of", "response_of"]
+__all__ = ["STREAMS", "Body", "Result", "body_of", "errors_of", "response_of"]
 
 STREAMS: Final = ("text/event-stream", "application/x-ndjson", "application/jsonl")
 """Media types of streams: each event, or each line, is an item."""
 
 _WHOLE: Final = "body"
+_PROBLEM: Final = "application/problem+json"
+_MAX_DEPTH: Final = 4
 _BYTES: Final = {"type": "string", "contentEncoding": "base64"}
 
 
@@ -68,7 +77,7 @@ def body_of(given: Any, document: Mapping[str, Any], *, taken: set[str]) -> Body
     kind = _preferred(content)
     if kind.startswith("multipart/"):
         raise Unreadable(f"its body is {kind}, which is not supported")
-    schema = modern((content.get(kind) or {}).get("schema") or {})
+    schema = modern(schema_of(content, kind))
     is_needed = bool(own.get("required"))
     if _is_json(kind) or kind == FORM:
         resolved = modern(follow(schema_of(content, kind), document))
@@ -152,3 +161,42 @@ def response_of(given: Any, document: Mapping[str, Any]) -> Result:
             return Result(modern(schema_of(content, kind)), bool(stream))
         return Result({"type": "string"} if kind.startswith("text/") else dict(_BYTES))
     return Result({"type": "null"} if good else {})
+
+
+def errors_of(
+    responses: Any, document: Mapping[str, Any]
+) -> tuple[type[BusinessError], ...]:
+    """Return a class for each typed error of an operation.
+
+    Args:
+        responses: Of the operation, by status.
+        document: Where references lead.
+    """
+    found: dict[str, type[BusinessError]] = {}
+    given = responses if isinstance(responses, Mapping) else {}
+    for status, response in ((str(s), r) for s, r in given.items()):
+        content = follow(response, document).get("content") or {}
+        problem = schema_of(content, _PROBLEM)
+        for name, details in _typed(problem, document, _MAX_DEPTH):
+            code = Code.from_http(int(status)) if status.isdigit() else Code.UNKNOWN
+            doc = str(details.get("description") or name)
+            made = error_class(name, details, doc=doc, code=code)
+            if made is not None:
+                found.setdefault(name, made)
+    return tuple(found.values())
+
+
+def _typed(
+    schema: Any, document: Mapping[str, Any], depth: int
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield name and schema of the fields of each typed error in a schema."""
+    if not isinstance(schema, Mapping) or not depth:
+        return
+    own = follow(schema, document)
+    properties = own.get("properties") or {}
+    name = (properties.get("error") or {}).get("const")
+    if isinstance(name, str) and "details" in properties:
+        yield name, modern(follow(properties["details"], document))
+    for key in ("anyOf", "oneOf", "allOf"):
+        for branch in own.get(key) or ():
+            yield from _typed(branch, document, depth - 1)

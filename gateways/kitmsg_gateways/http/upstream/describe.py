@@ -17,11 +17,9 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.upstream.body import Body, body_of, response_of
-from kitmsg_gateways.http.upstream.call import HttpMethod
+from kitmsg_gateways.http.upstream.body import Body, body_of, errors_of, response_of
 from kitmsg_gateways.http.upstream.dialect import Unreadable, complete, follow, modern
-from kitmsg_gateways.http.upstream.errors import errors_of
-from kitmsg_gateways.http.upstream.offer import IDEMPOTENT
+from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, HttpMethod
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
     Field,

@@ -50,9 +50,9 @@ async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, A
 
 
 async def _fetched(url: str, options: UpstreamOptions) -> bytes:
-    from kitmsg_gateways.http import need_aiohttp
+    from kitmsg_gateways.http import package
 
-    need_aiohttp()
+    package.load()
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.http.upstream.client import HttpClient
     from kitmsg_gateways.upstream.roundrobin import CannotConnect

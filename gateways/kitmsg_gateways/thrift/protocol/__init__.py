@@ -2,48 +2,15 @@
 
 base.py     the seam, limits, skipping
 binary.py   the binary protocol
-compact.py  the compact protocol; varint.py has its numbers
+compact.py  the compact protocol
 framing.py  bytes to messages: which protocol, framed or not
 """
 
-from kitmsg_gateways.thrift.protocol.base import (
-    FAILURE,
-    SHORT,
-    Begin,
-    Cursor,
-    Incomplete,
-    Kind,
-    Limits,
-    Malformed,
-    OverLimit,
-    Reader,
-    Scan,
-    ThriftProtocol,
-    Writer,
-    later,
-    skip,
-)
+from kitmsg_gateways.thrift.protocol.base import Limits, ThriftProtocol
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 
-__all__ = [
-    "FAILURE",
-    "SHORT",
-    "Begin",
-    "Cursor",
-    "Incomplete",
-    "Kind",
-    "Limits",
-    "Malformed",
-    "OverLimit",
-    "Reader",
-    "Scan",
-    "ThriftProtocol",
-    "Writer",
-    "later",
-    "protocols",
-    "skip",
-]
+__all__ = ["protocols"]
 
 
 def protocols(limits: Limits) -> dict[str, ThriftProtocol]:

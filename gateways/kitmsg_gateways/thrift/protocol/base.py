@@ -53,7 +53,6 @@ __all__ = [
     "Writer",
     "later",
     "skip",
-    "text_of",
 ]
 
 K = TypeVar("K")
@@ -233,8 +232,17 @@ class ThriftProtocol(ABC):
     @abstractmethod
     def _bytes_reader(self) -> Reader: ...
 
-    @abstractmethod
-    def _text_reader(self) -> Reader: ...
+    def _text_reader(self) -> Reader:
+        read_bytes = self._bytes_reader()
+
+        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+            found, end = read_bytes(data, position, depth)
+            try:
+                return found.decode(), end
+            except UnicodeDecodeError as exc:
+                raise Malformed("a text is not UTF-8") from exc
+
+        return read
 
     @abstractmethod
     def _number_reader(self, wire: Wire) -> Reader: ...
@@ -255,9 +263,10 @@ class ThriftProtocol(ABC):
     @abstractmethod
     def _write_bytes(out: bytearray, value: Any) -> None: ...
 
-    @staticmethod
-    @abstractmethod
-    def _write_text(out: bytearray, value: Any) -> None: ...
+    def _write_text(self, out: bytearray, value: Any) -> None:
+        self._write_bytes(
+            out, value.encode() if type(value) is str else _text_of(value)
+        )
 
 
 class Cursor:
@@ -321,7 +330,7 @@ def skip(scan: Scan) -> int:
     raise Incomplete
 
 
-def text_of(value: Any) -> bytes:
+def _text_of(value: Any) -> bytes:
     """Return a text as bytes; a time, which msgpack has a type for, as JSON writes it.
 
     Raises:

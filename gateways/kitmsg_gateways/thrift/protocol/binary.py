@@ -27,7 +27,6 @@ from kitmsg_gateways.thrift.protocol.base import (
     ThriftProtocol,
     Writer,
     skip,
-    text_of,
 )
 
 __all__ = ["BinaryProtocol"]
@@ -160,20 +159,6 @@ class BinaryProtocol(ThriftProtocol):
 
         return read
 
-    def _text_reader(self) -> Reader:
-        length_of = self.limits.length
-
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            end = position + 4 + length_of(_int(data, position)[0])
-            if end > len(data):
-                raise Incomplete
-            try:
-                return data[position + 4 : end].decode(), end
-            except UnicodeDecodeError as exc:
-                raise Malformed("a text is not UTF-8") from exc
-
-        return read
-
     def _number_reader(self, wire: Wire) -> Reader:
         if wire is Wire.BOOL:
             return lambda data, position, depth: (data[position] != 0, position + 1)
@@ -197,12 +182,6 @@ class BinaryProtocol(ThriftProtocol):
     def _write_bytes(out: bytearray, value: Any) -> None:
         out += _pack_int(len(value))
         out += value
-
-    @staticmethod
-    def _write_text(out: bytearray, value: Any) -> None:
-        data = value.encode() if type(value) is str else text_of(value)
-        out += _pack_int(len(data))
-        out += data
 
     def _struct_writer(self, type_: StructType) -> Writer:
         fields = [

@@ -21,13 +21,6 @@ from kitmsg_gateways.thrift.protocol.base import (
     ThriftProtocol,
     Writer,
     skip,
-    text_of,
-)
-from kitmsg_gateways.thrift.protocol.varint import (
-    read_varint,
-    read_zigzag,
-    scan_varint,
-    write_varint,
 )
 
 __all__ = ["CompactProtocol"]
@@ -63,6 +56,59 @@ _MAX_STEP: Final = 15
 _SEQID_BITS: Final = 32
 _double: Final = struct.Struct("<d").unpack_from
 _pack_double: Final = struct.Struct("<d").pack
+
+
+_MORE: Final = 0x80
+_MAX_SHIFT: Final = 63  # ten bytes hold 64 bits
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number at `position`, unsigned, and where it ends.
+
+    Raises:
+        IndexError: The bytes end before.
+        Malformed: It has more than 64 bits.
+    """
+    value = data[position]
+    position += 1
+    if value < _MORE:
+        return value, position
+    value &= 0x7F
+    shift = 7
+    while shift <= _MAX_SHIFT:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < _MORE:
+            return value, position
+        shift += 7
+    raise Malformed("a number of more than 64 bits")
+
+
+def read_zigzag(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number at `position`, signed, and where it ends; raises the same."""
+    value, position = read_varint(data, position)
+    return value >> 1 ^ -(value & 1), position
+
+
+def write_varint(out: bytearray, value: int) -> None:
+    """Append a number that is not negative."""
+    while value >= _MORE:
+        out.append(value & 0x7F | _MORE)
+        value >>= 7
+    out.append(value)
+
+
+def scan_varint(cursor: Cursor) -> Scan:
+    """Scan a number; returns it."""
+    value = shift = 0
+    while shift <= _MAX_SHIFT:
+        byte = yield from cursor.byte()
+        value |= (byte & 0x7F) << shift
+        if byte < _MORE:
+            return value
+        shift += 7
+    raise Malformed("a number of more than 64 bits")
 
 
 class CompactProtocol(ThriftProtocol):
@@ -182,18 +228,6 @@ class CompactProtocol(ThriftProtocol):
 
         return read
 
-    def _text_reader(self) -> Reader:
-        read_bytes = self._bytes_reader()
-
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            found, end = read_bytes(data, position, depth)
-            try:
-                return found.decode(), end
-            except UnicodeDecodeError as exc:
-                raise Malformed("a text is not UTF-8") from exc
-
-        return read
-
     def _number_reader(self, wire: Wire) -> Reader:
         if wire is Wire.BOOL:
             return _read_bool
@@ -232,12 +266,6 @@ class CompactProtocol(ThriftProtocol):
     def _write_bytes(out: bytearray, value: Any) -> None:
         write_varint(out, len(value))
         out += value
-
-    @staticmethod
-    def _write_text(out: bytearray, value: Any) -> None:
-        data = value.encode() if type(value) is str else text_of(value)
-        write_varint(out, len(data))
-        out += data
 
     def _struct_writer(self, type_: StructType) -> Writer:
         fields = [

@@ -15,6 +15,7 @@ at once when it came at once, else scanned once, piece by piece.
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from kitmsg_gateways.thrift.protocol.base import SHORT, Cursor, Malformed
@@ -33,7 +34,8 @@ _SEEN: Final = 5
 _HIGH_BIT: Final = 0x80
 _BINARY: Final = 0x80
 _COMPACT: Final = 0x82
-_PRINTABLE: Final = range(0x20, 0x7F)
+_NAMES: Final = frozenset(b"_" + string.ascii_letters.encode())
+"""Bytes that the name of a method begins with, or its service's in front."""
 
 
 class Speech(NamedTuple):
@@ -75,7 +77,7 @@ def detect(data: bytes | bytearray) -> Speech | None:
         if len(data) < _SEEN:
             return None
         found = _FRAMED.get(data[_LENGTH])
-        if found is None and data[_LENGTH] in _PRINTABLE:
+        if found is None and data[_LENGTH] in _NAMES:
             found = _UNFRAMED[_BINARY]
     if found is None:
         raise Malformed("the connection does not begin as Thrift does")

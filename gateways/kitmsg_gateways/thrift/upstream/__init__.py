@@ -66,9 +66,9 @@ class Upstream(
         endpoints: Idl | type[Service],
         hooks: Hooks[ThriftRequest, ThriftReply],
     ) -> Offered[ThriftRequest, ThriftReply]:
-        from kitmsg_gateways.thrift import need_thriftpy2
+        from kitmsg_gateways.thrift import package
 
-        need_thriftpy2()
+        package.load()
         from kitmsg_gateways.thrift.upstream import offer
         from kitmsg_gateways.thrift.upstream.client import ThriftClient
 
@@ -88,9 +88,9 @@ async def open_upstream(
     """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     if not options.thrift:
         raise ValueError("say what the server offers: --thrift FILE")
-    from kitmsg_gateways.thrift import need_thriftpy2
+    from kitmsg_gateways.thrift import package
 
-    need_thriftpy2()
+    package.load()
     from kitmsg_gateways.thrift.load import load
 
     idl = load(options.thrift, options.thrift_path)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError, error_for
 from kitmsg_gateways.thrift.encode import UNFIT
-from kitmsg_gateways.thrift.protocol import FAILURE, Kind, Malformed
+from kitmsg_gateways.thrift.protocol.base import FAILURE, Kind, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.thrift.model import Method
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
 
 __all__ = ["SUCCESS", "ThriftMethod", "ThriftReply", "ThriftRequest"]
 

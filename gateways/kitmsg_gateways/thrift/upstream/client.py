@@ -11,7 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import DataLoss, ResourceExhausted
-from kitmsg_gateways.thrift.protocol import Limits, Malformed, OverLimit, protocols
+from kitmsg_gateways.thrift.protocol import protocols
+from kitmsg_gateways.thrift.protocol.base import Limits, Malformed, OverLimit
 from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
 from kitmsg_gateways.thrift.upstream.call import (
     ThriftMethod,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from kitmsg_gateways.thrift.protocol import ThriftProtocol
+    from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.upstream.options import UpstreamOptions
 
     Read = Callable[[ThriftProtocol, bytes, int], tuple[Any, int]]

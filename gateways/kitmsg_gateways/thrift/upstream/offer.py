@@ -18,6 +18,7 @@ from kitmsg.errors import FailedPrecondition, KitError
 from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
+from kitmsg_gateways.thrift.bind import arguments
 from kitmsg_gateways.thrift.decode import Decoders
 from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.generate import generate, left_out
@@ -180,8 +181,8 @@ def _typed(
     where, as_json = declaration.subject, shape.codec != MSGPACK.name
     decoders = Decoders(shapes, as_json=as_json)
     encoders = Encoders(shapes, as_json=as_json)
-    request = shapes.struct(shape.request).name
-    to_args = _or_same(encoders.struct(method.args, request, where))
+    request = shapes.struct(shape.request)
+    to_args = arguments(method.args, request, encoders, where)
     to_bus: Callable[[Any], Any] = _same
     if method.success is not None:
         found = decoders.value(method.success, shape.response, f"{where}: the result")

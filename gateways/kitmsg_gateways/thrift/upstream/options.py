@@ -31,6 +31,10 @@ class UpstreamOptions(CommonOptions):
         "protocol": ("binary", "compact"),
         "transport": ("buffered", "framed"),
     }
+    NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ca_file", "tls"),
+        ("cert_file", "tls"),
+    )
 
     thrift: str = ""
     thrift_path: tuple[str, ...] = ()
@@ -42,11 +46,6 @@ class UpstreamOptions(CommonOptions):
     max_connections: int = 100
     max_message_bytes: int = 16 << 20
     tls: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.ca_file or self.cert_file) and not self.tls:
-            raise ValueError("ca_file and cert_file are about TLS: give tls too")
 
 
 def check_address(address: str) -> str:

@@ -337,8 +337,11 @@ async def test_an_instance_that_is_down_is_passed_over(
     for _ in range(4):
         assert await call(users, "get", id="1") == {"ok": True}
     alone = upstream(ROUTES, addresses=[down])
-    with pytest.raises(Unavailable, match="users has no instance that can be reached"):
+    with pytest.raises(
+        Unavailable, match="users has no instance that can be reached"
+    ) as caught:
         await call(alone, "get", id="1")
+    assert caught.value.refused == "users.get"
 
 
 async def test_a_connection_that_breaks_is_unavailable_and_not_repeated(

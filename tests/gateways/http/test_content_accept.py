@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from kitmsg_gateways.http.accept import choose
+from kitmsg_gateways.http.content import choose
 
 LINES, EVENTS, OCTETS = (
     "application/x-ndjson",
