@@ -124,10 +124,18 @@ def test_nothing_of_an_unknown_error_is_told(error: Exception) -> None:
 
 
 def test_text_becomes_one_line() -> None:
-    """Line breaks cannot forge a header, and the text is bounded."""
-    there = across(NotFound("no\r\nKit-Code: ok\0" + "x" * 5000))
+    """Line breaks cannot forge a header, and the text is bounded.
+
+    A caller has the message as it was: beside the line stands its percent-encoded form.
+    """
+    error = NotFound("no\r\nKit-Code: ok\0" + "x" * 5000)
+    _, block = encode_error(error, request_id="r", codec=JSON, declared={})
+    line = Message("", header_block=block).headers["Nats-Service-Error"]
+    assert line.startswith("no Kit-Code: ok x")
+    assert len(line) <= 1024
+    there = across(error)
     assert type(there) is NotFound
-    assert str(there).startswith("no Kit-Code: ok x")
+    assert str(there).startswith("no\r\nKit-Code: ok\0x")
     assert len(str(there)) <= 1024
 
 
