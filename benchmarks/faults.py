@@ -92,11 +92,10 @@ async def _recovered(recorder: Recorder) -> None:
     end = perf_counter() + _PATIENCE_SECONDS
     since = perf_counter()
     while perf_counter() < end and perf_counter() - since < _QUIET_SECONDS:
-        start = perf_counter()
         try:
             await recorder.record(-1)
         except KitError:
-            since = start
+            since = perf_counter()
         await asyncio.sleep(0.02)
 
 

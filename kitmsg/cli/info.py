@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.cli.ls import warn_of_conflicts
 from kitmsg.cli.output import paint, table, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, on_bus
 from kitmsg.cli.samples import chosen
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         print(to_json({"instances": found, "schemas": schemas}))
     else:
         print(_shown(found, schemas))
+    warn_of_conflicts(found)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,9 @@ from kitmsg.cli.remote import add_bus_flags, on_bus
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["add_arguments", "few", "run"]
+    from kitmsg.discovery.subject import ServiceInfo
+
+__all__ = ["add_arguments", "few", "run", "warn_of_conflicts"]
 
 _LEAST: Final = 24  # columns for what is shortened
 
@@ -47,7 +50,16 @@ def run(options: argparse.Namespace) -> int:
         print("no services on this bus; start one with kitmsg run or kitmsg dev")
     else:
         print(_table(rows))
+    warn_of_conflicts(found)
     return 0
+
+
+def warn_of_conflicts(found: list[ServiceInfo]) -> None:
+    """Say on stderr where classes say different things under one name."""
+    from kitmsg.discovery.conflicts import conflicts
+
+    for sentence in conflicts(found).values():
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

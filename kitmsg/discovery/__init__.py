@@ -2,6 +2,7 @@
 
     subject.py    the ``$SRV`` protocol of NATS micro: answer PING, INFO, STATS; ask for them
     directory.py  a live list of the services on a bus
+    conflicts.py  classes that say different things under one name
     catalog.py    their endpoints with the schemas, as gateways need them
 
 Interest in a subject is the registry: nothing can go stale.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kitmsg.discovery.conflicts import conflicts
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import KitError
 from kitmsg.message import check_name, check_subject
@@ -52,6 +53,8 @@ class CatalogEndpoint:
         hash: Of its schemas; "" for an endpoint that has none.
         schema: JSON Schemas by part (request, response, errors ...) as its service tells
             them, not checked; None if unknown.
+        instances: Ids of those to call, where another class of the service's name and
+            version serves `subject` otherwise; none for the queue group.
     """
 
     service: str
@@ -62,6 +65,7 @@ class CatalogEndpoint:
     metadata: dict[str, str]
     hash: str
     schema: dict[str, Any] | None
+    instances: tuple[str, ...] = ()
 
     @cached_property
     def dotted(self) -> str:
@@ -116,6 +120,7 @@ class Catalog:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
         refused: Sentences about endpoints that cannot be called.
+        conflicts: Sentences about classes that say different things under one name.
     """
 
     def __init__(
@@ -128,6 +133,7 @@ class Catalog:
         self.services: dict[str, ServiceInfo] = {}
         self.endpoints: list[CatalogEndpoint] = []
         self.refused: list[str] = []
+        self.conflicts: list[str] = []
         self._bus = bus
         self._on_change = on_change
         self._directory = Directory(bus, interval=interval, on_change=self._notice)
@@ -183,6 +189,7 @@ class Catalog:
     def _update(self) -> None:
         """List what is known now, and tell of it if it is something new."""
         before = self.services, self.endpoints, self.refused
+        self._note_conflicts()
         self.services, self.endpoints, self.refused = self._build()
         if len(self._schemas) > _MAX_SCHEMAS:
             self._forget()
@@ -193,6 +200,13 @@ class Catalog:
             self._on_change()
         except Exception:  # noqa: BLE001  # logged; the next change comes anyway
             _log.exception("a change of what is on the bus could not be followed")
+
+    def _note_conflicts(self) -> None:
+        found = list(conflicts(self._directory.instances).values())
+        for sentence in found:
+            if sentence not in self.conflicts:
+                _log.warning("%s", sentence)
+        self.conflicts = found
 
     def _forget(self) -> None:
         """Drop the schemas that no instance shows: services change for years."""
@@ -287,13 +301,15 @@ class Catalog:
                     refused[f"{info.name}.{endpoint.name} is not listed: {exc}"] = None
                     continue
                 found[endpoint.subject] = info, endpoint
-        return self._listed(found.values())
+        return self._listed(found.values(), instances)
 
     def _is_known(self, hash_: str) -> bool:
         return not hash_ or hash_ in self._schemas or hash_ in self._asked
 
     def _listed(
-        self, found: Iterable[tuple[ServiceInfo, EndpointInfo]]
+        self,
+        found: Iterable[tuple[ServiceInfo, EndpointInfo]],
+        instances: list[ServiceInfo],
     ) -> list[CatalogEndpoint]:
         found = list(found)
         names = [endpoint.name for _, endpoint in found]
@@ -311,9 +327,31 @@ class Catalog:
                     metadata=metadata,
                     hash=_hash(endpoint),
                     schema=self._schemas.get(_hash(endpoint)),
+                    instances=_chosen(info, endpoint, instances),
                 )
             )
         return sorted(listed, key=lambda endpoint: endpoint.name)
+
+
+def _chosen(
+    shown: ServiceInfo, endpoint: EndpointInfo, instances: list[ServiceInfo]
+) -> tuple[str, ...]:
+    """Return the ids of the instances that serve `endpoint` as it is shown.
+
+    None where all of its version do, or it has no schema to tell by.
+    """
+    wanted = _hash(endpoint)
+    hashes = [
+        (info, _hash(each))
+        for info in instances
+        for each in info.endpoints
+        if each.subject == endpoint.subject
+    ]
+    is_clash = wanted and any(
+        other and other != wanted and info.version == shown.version
+        for info, other in hashes
+    )
+    return tuple(info.id for info, same in hashes if is_clash and same == wanted)
 
 
 def _hash(endpoint: EndpointInfo) -> str:

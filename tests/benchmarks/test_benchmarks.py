@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import chart, compare, goals, guard, layers, table
+from benchmarks import chart, compare, faults, goals, guard, layers, table
 from benchmarks.__main__ import main
 from benchmarks.compare import Peer, Sample
 from benchmarks.figures import report as report_figures
@@ -136,6 +136,22 @@ def test_streams_over_http_have_their_figures(
     held = [row for row in found["rows"] if "resident" in row["wanted"]]
     assert len(held) == 5
     assert all(0 < row["value"] < 250e6 for row in held)
+
+
+@pytest.mark.slow
+def test_faults_have_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Calls fail while the bus is away, and have results when it is back."""
+    found = run(capsys, "faults", "--only", "bus-killed")
+    (row,) = found["rows"]
+    assert 0 < row["lost"] < row["calls"]
+    assert row["what"] in faults.report(found["rows"])
+
+
+def test_an_unknown_fault_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped name gets the list of names."""
+    with pytest.raises(SystemExit):
+        main(["faults", "--only", "bus-kiled"])
+    assert "no fault 'bus-kiled'; there are bus-killed," in capsys.readouterr().err
 
 
 def test_peers_that_cannot_run_are_left_out_with_a_sentence(

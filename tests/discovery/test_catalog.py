@@ -202,3 +202,41 @@ async def test_schemas_of_those_that_left_are_not_kept_for_ever(
     (shown,) = catalog.endpoints
     assert shown.schema is not None
     assert catalog._schemas.keys() == {shown.hash}
+
+
+class Other(Service):
+    """Greets by number."""
+
+    name = "greeter"
+
+    @endpoint
+    async def hello(self, number: int) -> int:
+        return number
+
+
+async def test_two_classes_of_one_name_are_a_warning_that_names_both(
+    kit: Kit, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And each endpoint has the instances that serve it as its schema says."""
+    mine = await kit.serve(Greeter())
+    other = await Kit(kit.bus).serve(Other())
+    await catalog.start()
+    (sentence,) = catalog.conflicts
+    assert mine.id in sentence
+    assert f"{other.id} (Greets by number.)" in sentence
+    assert sentence in caplog.text
+    (hello,) = catalog.endpoints
+    (id_,) = hello.instances
+    wants_number = "number" in str(hello.schema)
+    assert id_ == (other.id if wants_number else mine.id)
+
+
+async def test_two_versions_of_a_service_are_no_conflict(
+    kit: Kit, catalog: Catalog
+) -> None:
+    """A deployment is under way: any instance may have the call."""
+    await kit.serve(Greeter())
+    await Kit(kit.bus).serve(Next())
+    await catalog.start()
+    assert catalog.conflicts == []
+    assert catalog.endpoints[0].instances == ()

@@ -8,7 +8,9 @@ headers that may cross, and what a stranger may know of an error.  Hot path: `co
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
+import itertools
 import logging
 import os
 import re
@@ -33,7 +35,15 @@ from kitmsg.transport import gokit
 from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.replies import decode_error
-from kitmsg.wire import CODE, CONTENT_TYPE, MAX_TIMEOUT, REQUEST_ID, TRACE, TRACEPARENT
+from kitmsg.wire import (
+    CODE,
+    CONTENT_TYPE,
+    MAX_TIMEOUT,
+    REQUEST_ID,
+    TRACE,
+    TRACEPARENT,
+    direct_subject,
+)
 from kitmsg_gateways.edge.admission import RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -215,6 +225,26 @@ def _is_foreign_text(error: KitError) -> bool:
     )
 
 
+class _ChosenCaller(Caller):
+    """Calls of some instances only, in turn: others serve the subject otherwise."""
+
+    def __init__(
+        self, instances: Sequence[str], bus: Bus, subject: str, **options: Any
+    ) -> None:
+        ids = itertools.cycle(instances)
+        self._subjects = (direct_subject(id_, subject) for id_ in ids)
+        super().__init__(bus, subject, **options)
+
+    @property
+    def subject(self) -> str:
+        """Subject of the next call, at one of the instances."""
+        return next(self._subjects)
+
+    @subject.setter
+    def subject(self, _: str) -> None:
+        """Take none: each call has its own."""
+
+
 class Callers:
     """The callers of one gateway, by endpoint.
 
@@ -257,7 +287,9 @@ class Callers:
             return found
         if len(self._callers) >= _MOST:  # endpoints that came and went
             self._callers.clear()
-        caller = Caller(
+        chosen = endpoint.instances
+        make = Caller if not chosen else functools.partial(_ChosenCaller, chosen)
+        caller = make(
             self.bus,
             endpoint.subject,
             name=f"{endpoint.service}.{endpoint.name}",

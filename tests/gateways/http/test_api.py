@@ -608,3 +608,34 @@ async def test_a_foreign_refusal_is_passed_on(memory_bus, start, foreign):
     response, body = await call("POST", "/far/do")
     assert (response.status, body["detail"]) == (404, "no such thing")
     assert body["details"] == {"id": 7}
+
+
+class Numbers(Service):
+    """Another class, by the name of `Words`."""
+
+    name = "words"
+
+    @endpoint
+    async def say(self, number: int) -> str:
+        return f"number {number}"
+
+
+class Words(Service):
+    """Says words."""
+
+    @endpoint
+    async def say(self, word: str) -> str:
+        return f"word {word}"
+
+
+async def test_calls_go_only_to_the_class_whose_schema_is_shown(hub, start):
+    """Where two classes of one name and version are on the bus, none gets the other's."""
+    await hub.serve(Words())
+    await kitmsg.Kit(hub.bus).serve(Numbers())
+    call = await start(hub)
+    _, document = await call("GET", "/openapi.json")
+    is_words = '"word"' in json.dumps(document)  # the name of its one field
+    sent, said = [({"number": 7}, "number 7"), ({"word": "a"}, "word a")][is_words]
+    for _ in range(8):
+        response, body = await call("POST", "/words/say", json=sent)
+        assert (response.status, body) == (200, said)
