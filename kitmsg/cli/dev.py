@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.cli.fields import port_number
+from kitmsg.cli.fields import port_number, read_option
 from kitmsg.cli.output import UsageError, paint, usage
 from kitmsg.cli.ports import free_port
 from kitmsg.cli.reload import Changes, can_follow, relative
@@ -28,7 +28,7 @@ from kitmsg.worker.settings import add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from kitmsg.bus.embedded import EmbeddedServer
     from kitmsg.service import Kit
@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc", help="gRPC gateway (none)", **port)
     parser.add_argument("--thrift", help="Thrift gateway (none)", **port)
     parser.add_argument("--mcp", help="MCP gateway (none)", **port)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KIND.NAME=VALUE",
+        help="an option of a gateway, as in kitmsg gateway KIND --help; may be repeated",
+    )
     parser.add_argument("--no-http", action="store_true", help="no HTTP gateway")
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
@@ -77,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         settings = load_settings(vars(options))
         targets = tuple(options.targets) or settings.services
         paths = _watched(targets)
+        if options.set:  # what is wrong is said before anything starts
+            _check_options(options.set)
     if not targets:
         raise UsageError("nothing to serve: write kitmsg dev greeter.py")
     settings = dataclasses.replace(settings, services=targets)
@@ -143,7 +152,7 @@ class _Dev:
             keeper = asyncio.create_task(supervisor.run())
             stack.push_async_callback(_stopped, supervisor, keeper)
             await asyncio.sleep(0.01)  # the worker's process starts beside what follows
-            kit, urls = await stack.enter_async_context(self._edge())
+            kit, urls = await stack.enter_async_context(self._edge(supervisor))
             watcher = asyncio.create_task(self._watch(supervisor, kit, urls, embedded))
             stack.callback(watcher.cancel)
             ended = asyncio.create_task(self._end.wait())
@@ -179,7 +188,9 @@ class _Dev:
             yield server
 
     @contextlib.asynccontextmanager
-    async def _edge(self) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    async def _edge(
+        self, supervisor: Supervisor
+    ) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
         from kitmsg.worker.plugins import GATEWAYS, title
@@ -196,11 +207,13 @@ class _Dev:
                 if number is None:
                     continue
                 gateway = GATEWAYS.load(kind)
-                options = gateway.GatewayOptions(drain_timeout=_DRAIN_SECONDS)
+                options = _options(gateway, kind, self._options.set)
                 shown = title(gateway, kind)
                 port = _port(number, shown)
                 server = await gateway.serve(kit, options, port=port)
                 stack.push_async_callback(server.stop)
+                if hasattr(server, "catalogue"):
+                    server.catalogue.starting = lambda: _starting(supervisor)
                 urls[shown] = server.url
             yield kit, urls
 
@@ -299,6 +312,49 @@ def _can_reload() -> bool:
         _say(paint(str(exc), "33"))
         return False
     return True
+
+
+def _check_options(given: Sequence[str]) -> None:
+    """Refuse options of gateways that are not understood.
+
+    Raises:
+        UsageError: They are not; the sentence says how they are written.
+    """
+    from kitmsg.worker.plugins import GATEWAYS
+
+    for text in given:
+        kind = text.partition(".")[0]
+        if "=" not in text or kind not in _GATEWAYS:
+            raise UsageError(
+                f"--set {text}: write KIND.NAME=VALUE, such as http.cors-origins=*;"
+                f" KIND is one of {', '.join(_GATEWAYS)}"
+            )
+        try:
+            _options(GATEWAYS.load(kind), kind, given)
+        except ValueError as exc:
+            raise UsageError(f"--set {text}: {exc}") from exc
+
+
+def _options(gateway: Any, kind: str, given: Sequence[str]) -> Any:
+    """Return the options of a gateway: ``--set KIND.NAME=VALUE``, and a short drain.
+
+    Raises:
+        ValueError: One does not fit.
+    """
+    cls = gateway.GatewayOptions
+    values: dict[str, Any] = {"drain_timeout": _DRAIN_SECONDS}
+    for text in given:
+        name, _, value = text.partition("=")
+        of, _, field = name.partition(".")
+        if of == kind:
+            read_option(cls, field.replace("-", "_"), value, values)
+    return cls(**values)
+
+
+def _starting(supervisor: Supervisor) -> str:
+    """Return what to say of services that are not there; "" once a worker serves."""
+    is_serving = any(child.is_ready for child in supervisor.children)
+    return "" if is_serving or supervisor.is_stopping else "the worker is starting"
 
 
 async def _stopped(supervisor: Supervisor, keeper: asyncio.Task[int]) -> None:

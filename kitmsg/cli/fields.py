@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import inspect
 import re
 from typing import Any, Final, get_origin, get_type_hints
 
+import msgspec
+
 from kitmsg.cli.output import UsageError
 
-__all__ = ["add_fields", "chosen", "port_number"]
+__all__ = ["add_fields", "chosen", "port_number", "read_option"]
 
 _MAX_PORT: Final = 65535
+_WORDS: Final = {"yes": True, "no": False}
 
 
 def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
@@ -64,6 +68,34 @@ def chosen(cls: Any, options: argparse.Namespace) -> Any:
         return cls(**given)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+
+
+def read_option(cls: Any, name: str, text: str, into: dict[str, Any]) -> None:
+    """Read one option of a dataclass from text; a tuple's field is added to.
+
+    Args:
+        cls: As in `add_fields`.
+        name: Of the field.
+        text: Its value; ``yes`` and ``no`` are booleans too.
+        into: Gets it.
+
+    Raises:
+        ValueError: There is no such field, or the text does not fit it.
+    """
+    types = get_type_hints(cls)
+    if name not in types:
+        near = difflib.get_close_matches(name, types, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no option {name!r}{hint}")
+    type_ = types[name]
+    if get_origin(type_) is tuple:
+        into[name] = (*into.get(name, ()), text)
+        return
+    value = _WORDS.get(text.lower(), text) if type_ is bool else text
+    try:
+        into[name] = msgspec.convert(value, type=type_, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ValueError(f"{name} cannot be {text!r}: {exc}") from exc
 
 
 def port_number(text: str) -> int:

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -52,6 +53,14 @@ def get(url: str) -> str:
             return str(response.read().decode())
     except (urllib.error.URLError, OSError):
         return ""
+
+
+def refused(url: str) -> tuple[int, str | None, str]:
+    """Return status, ``Retry-After`` and body of an error."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, timeout=5)
+    with caught.value as error:
+        return error.code, error.headers["Retry-After"], error.read().decode()
 
 
 @pytest.fixture
@@ -121,6 +130,56 @@ def test_opens_the_other_gateways_where_asked(dev: Callable[..., Command]) -> No
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     command.interrupt()
     assert command.ends() == 0
+
+
+def test_a_service_that_is_starting_is_no_404(
+    dev: Callable[..., Command], folder: Path
+) -> None:
+    """The gateway is there first: until the worker serves, what it lacks is unavailable."""
+    started = folder / "go"
+    slow = (
+        "\n    async def start(self) -> None:\n        import asyncio, pathlib\n"
+        f"        while not pathlib.Path({str(started)!r}).exists():\n"
+        "            await asyncio.sleep(0.02)\n"
+    )
+    (folder / "code" / "greeter.py").write_text(CODE + slow)
+    port = free()
+    command = dev("code/greeter.py", "--http", str(port))
+    url = f"http://127.0.0.1:{port}"
+    while not get(f"{url}/healthz"):
+        time.sleep(0.02)
+    code, retry_after, text = refused(f"{url}/hello/Ann")
+    assert (code, retry_after) == (503, "1")
+    assert "the worker is starting" in text
+    started.touch()
+    assert json.loads(get(f"{http_of(command)}/hello/Ann")) == "Hello, Ann!"
+    assert refused(f"{url}/nowhere")[0] == 404
+
+
+def test_gateways_take_their_options(dev: Callable[..., Command]) -> None:
+    """``--set`` says them as ``kitmsg gateway`` does."""
+    command = dev("code/greeter.py", "--set", "http.title=Shop")
+    assert (
+        json.loads(get(f"{http_of(command)}/openapi.json"))["info"]["title"] == "Shop"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title=Shop", "write KIND.NAME=VALUE"),
+        ("http.titel=Shop", "did you mean 'title'?"),
+        ("http.timeout=soon", "timeout cannot be 'soon'"),
+        ("http.timeout=0", "timeout must be positive"),
+    ],
+)
+def test_an_option_that_is_wrong_is_a_sentence(
+    dev: Callable[..., Command], text: str, said: str
+) -> None:
+    """With the exit code of a wrong command."""
+    command = dev("code/greeter.py", "--set", text)
+    assert command.ends() == 2
+    assert said in command.output
 
 
 def test_a_change_replaces_the_worker_unnoticed(

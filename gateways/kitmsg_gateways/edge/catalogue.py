@@ -54,6 +54,8 @@ class Catalogue(Generic[T]):
     Attributes:
         table: What is served now.
         found: The services and endpoints it is made of.
+        starting: Returns a sentence while services are being started, of which nobody knows
+            the names yet; else "".
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Catalogue(Generic[T]):
     ) -> None:
         self.table = empty
         self.found = Catalog(bus, interval=interval, on_change=self.update)
+        self.starting: Callable[[], str] = lambda: ""
         self._build = build
         self._changed = changed
         # Former tables and when they were replaced, oldest first.
@@ -100,6 +103,12 @@ class Catalogue(Generic[T]):
         for _, table in reversed(self._former):
             yield table
 
+    def why_unknown(self) -> str:
+        """Return why what is not listed may be there all the same; "" if it is not."""
+        if not self.is_ready:
+            return "the bus has not told yet what is there"
+        return self.starting()
+
     def why_gone(self, find: Callable[[T], CatalogEndpoint | None]) -> str:
         """Return why an endpoint cannot be called that was here, or may be here.
 
@@ -109,8 +118,8 @@ class Catalogue(Generic[T]):
         Returns:
             A sentence; "" if it was never there, or is gone for good.
         """
-        if not self.is_ready:
-            return "the bus has not told yet what is there"
+        if why := self.why_unknown():
+            return why
         for table in self.former():
             endpoint = find(table)
             if endpoint is None:

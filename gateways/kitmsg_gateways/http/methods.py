@@ -189,14 +189,16 @@ class Mounter:
 def left_with(
     catalogue: Catalogue[Table], find: Callable[[Table], Mounted | None]
 ) -> Unavailable | None:
-    """Return the error of what a service had that has just gone; None if none had it.
+    """Return the error of what was or may be there; None if nothing says so.
 
-    So that the moment between two lives of a service is no 404.
+    So that the moment between two lives of a service is no 404, nor the first one.
 
     Args:
         catalogue: Remembers it.
         find: Looks for it in a table; None if it is not there.
     """
+    if why := catalogue.why_unknown():
+        return unavailable(why)
     for table in catalogue.former():
         mounted = find(table)
         if mounted is not None and mounted.service not in catalogue.table.services:
