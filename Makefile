@@ -21,6 +21,7 @@ demo: $(VENV)/.runs ## a bus, a worker, the HTTP gateway and an example, until C
 	@exec $(BIN)/kitmsg dev examples/addsvc
 
 test: lint types ## everything a laptop can check; pytest's summary comes last
+	@$(BIN)/python -m tests.peers
 	$(PYTEST) $(T)
 
 lint: $(VENV)/.develops ## style, import layers, spelling

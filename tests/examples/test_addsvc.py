@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import shutil
 import struct
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import kitmsg
 import kitmsg_gateways.http
 from examples.addsvc.__main__ import open_doors
 from examples.addsvc.gokit import make_service
-from tests.require import miss, need
+from tests import peers
+from tests.require import miss
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -241,24 +241,11 @@ async def test_one_command_opens_all_doors(nats_server: EmbeddedServer) -> None:
 
 
 @pytest.fixture(scope="session")
-def gokit(tmp_path_factory: pytest.TempPathFactory) -> str:
+def gokit() -> str:
     """A program that calls addsvc with Go kit's own clients."""
-    go, thrift = need("go"), need("thrift")
-    folder = tmp_path_factory.mktemp("gokit") / "src"
-    shutil.copytree(HERE / "gokit", folder)
-    make = "go:package_prefix=kitmsg-addsvc/,skip_remote"
-    for command in (
-        [thrift, "-out", str(folder), "--gen", make, str(IDL)],
-        [go, "build", "-o", "addcli", "."],
-    ):
-        built = subprocess.run(
-            command, check=False, cwd=folder, capture_output=True, text=True
-        )
-        assert built.returncode == 0, built.stderr
-    return str(folder / "addcli")
+    return peers.path("gokit-addcli")
 
 
-@pytest.mark.timeout(600)  # the first build fetches and compiles what Go kit needs
 async def test_go_kits_own_clients_cannot_tell(gokit: str, doors: Doors) -> None:
     """Five protocols, the same answers; each carries a refusal in its own way."""
     servers = doors.servers

@@ -11,7 +11,7 @@ import pytest
 
 from examples.addsvc.service import AddService
 from kitmsg import endpoint
-from tests.require import need
+from tests import peers
 
 SOURCE = Path(__file__).parent / "gokit"
 
@@ -31,15 +31,9 @@ class GoAddService(AddService):
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> str:
+def client() -> str:
     """A program that calls addsvc with Go kit's JSON-RPC client."""
-    go, target = need("go"), tmp_path_factory.mktemp("gokit") / "client"
-    command = [go, "build", "-o", str(target), "."]
-    built = subprocess.run(
-        command, check=False, cwd=SOURCE, capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
-    return str(target)
+    return peers.path("gokit-jsonrpc")
 
 
 async def test_go_kits_jsonrpc_client_is_served(hub, start, client):
