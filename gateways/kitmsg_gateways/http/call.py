@@ -208,7 +208,8 @@ def _response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.R
         headers = {"X-Request-Id": id_, **_NOSNIFF}
         status = _NO_CONTENT if status == _OK else status
         return web.Response(status=status, headers=headers)
-    if codec is JSON and mounted.is_kit and not reply.header_block:
+    is_plain = mounted.is_kit and mounted.wire == "kit" and not reply.header_block
+    if is_plain and codec is JSON:
         answer = Brief(reply.data, _JSON_TYPE, id_)  # nearly always
     else:
         # Go's encoder ends what it writes with a line end.

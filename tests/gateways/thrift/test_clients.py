@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.require import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 PROTOCOLS = {"binary": TBinaryProtocol, "compact": TCompactProtocol}
 TRANSPORTS = {"buffered": TBufferedTransport, "framed": TFramedTransport}
