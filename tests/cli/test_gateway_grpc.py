@@ -95,7 +95,7 @@ def test_several_processes_share_one_port(shop: str, tmp_path: Path) -> None:
             ["--tls-cert", "no.pem", "--tls-key", "no.pem"],
             "cannot use the certificate in no.pem",
         ),
-        (["--forward-metadata", "x-bin"], "'x-bin' cannot be forwarded"),
+        (["--forward-metadata", "grpc-x"], "'grpc-x' cannot be forwarded"),
         (["--lock", "no.lock"], "the lock no.lock cannot be used"),
     ],
 )
