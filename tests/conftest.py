@@ -33,12 +33,21 @@ def _logs_as_they_were() -> Iterator[None]:
     """Undo what a command did to logging, which it takes for its own."""
     root = logging.getLogger()
     before, level, hook = root.handlers[:], root.level, sys.excepthook
+    levels = _levels()
     yield
+    for name, one in _levels().items():
+        if one != levels.get(name, logging.NOTSET):
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
     if sys.excepthook is not hook:
         root.handlers[:] = before
         root.setLevel(level)
         sys.excepthook = hook
         logging.captureWarnings(capture=False)
+
+
+def _levels() -> dict[str, int]:
+    known = logging.root.manager.loggerDict
+    return {n: one.level for n, one in known.items() if isinstance(one, logging.Logger)}
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kitmsg.context import current, enter
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 __all__ = ["detached"]
 

@@ -437,9 +437,14 @@ class Server:
     def _answer_briefly(
         self, ctx: Context, message: Message, error: BaseException
     ) -> None:
-        """Send the code and text of an error whose fields are too long."""
-        code = error_code(error, self._declared)
-        self._answer_plainly(ctx, message, error_for(code, str(error)))
+        """Send the code and text of an error whose fields are too long.
+
+        The text of an error that nobody declared stays here.
+        """
+        brief: KitError = Internal(f"{self.name} failed, and so did its error reply")
+        if self._is_told(error):
+            brief = error_for(error_code(error, self._declared), str(error))
+        self._answer_plainly(ctx, message, brief)
 
     def _answer_plainly(self, ctx: Context, message: Message, error: KitError) -> None:
         data, header_block = self._default_error(ctx, error)
