@@ -77,10 +77,10 @@ DECODE_ERRORS: Final = (
     OverflowError,
     UnicodeDecodeError,
 )
-"""What a decoder raises for bad input; `translate` makes each an `InvalidArgument`."""
+"""Exceptions of decoders for bad input; `translate` makes each an `InvalidArgument`."""
 
 ENCODE_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError)
-"""What an encoder raises for a value that has no form on the wire."""
+"""Exceptions of encoders for a value that has no form on the wire."""
 
 
 class Codec(Protocol):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Collect", "Family", "Registry", "Sample", "counter", "gauge"]
 
 Sample: TypeAlias = tuple[str, dict[str, str], float]
-"""What follows the family's name in the sample's own, its labels, its value."""
+"""A sample: the suffix of its family's name, its labels, its value."""
 
 
 @dataclass(slots=True)

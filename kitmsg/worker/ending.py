@@ -23,7 +23,7 @@ __all__ = ["THREADS", "end_without"]
 _log = logging.getLogger("kitmsg.worker")
 
 THREADS: Final = "kitmsg"
-"""What the names of the pools' threads begin with."""
+"""Prefix of the names of the pools' threads."""
 
 _GRACE_SECONDS: Final = 1.0
 _STEP_SECONDS: Final = 0.02

@@ -232,7 +232,7 @@ async def test_without_asks_nothing_waits(waiting: Fixture) -> None:
 
 
 async def test_a_flush_does_not_wait(waiting: Fixture) -> None:
-    """What is sent after it begins a batch of its own, which leaves in time."""
+    """Commands after it begin a batch of their own, which leaves in time."""
     await send_each_turn(waiting, b"a")
     waiting.out.write()
     assert waiting.wire.writes == [b"a"]

@@ -122,7 +122,7 @@ async def test_a_slow_network_is_not_a_silent_one(proxy: Proxy) -> None:
 
 
 async def test_a_blocked_loop_does_not_blame_the_server(server: EmbeddedServer) -> None:
-    """What came meanwhile is read first."""
+    """Messages that came meanwhile are read first."""
     bus = await connect(server.url)
     async with asyncio.TaskGroup() as group:
         other = await connect(server.url)

@@ -83,7 +83,7 @@ class Gateway(Generic[O, T]):
     """As people write it."""
 
     protocols: ClassVar[tuple[str, ...]] = ()
-    """What clients are offered in a TLS handshake (ALPN)."""
+    """Protocols offered to clients in a TLS handshake (ALPN)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Who is let in, and what a full gateway answers."""
+"""Admission of connections and calls, and the answer of a full gateway."""
 
 from __future__ import annotations
 
