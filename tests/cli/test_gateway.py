@@ -129,6 +129,8 @@ def test_a_wrong_option_is_a_sentence(cli: Callable[..., Ran]) -> None:
     [
         (["--tls-cert", "/nowhere.pem"], "cannot use the certificate in /nowhere.pem"),
         (["--jwt-key", "env:NO_SUCH"], "NO_SUCH is not set"),
+        (["--middleware", "no_such:x"], "middleware 'no_such:x' cannot be loaded"),
+        (["--middleware", "os:sep"], "'/' is no middleware"),
         (["--workers", "2", "--cors-origins", "x"], "'x' is no origin"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from kitmsg.bus import Bus  # as above
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.service import Kit
+from kitmsg_gateways.edge.calls import load_middleware
 from kitmsg_gateways.edge.options import EdgeOptions
 
 __all__ = ["Package", "Server"]
@@ -151,6 +152,7 @@ class Package(Generic[O, S]):
             FailedPrecondition: A library is not installed, or a file cannot be used.
             InvalidArgument: An option does not fit the others or a file.
         """
+        load_middleware(options.middleware)
         try:
             self.load().check(options)
         except ValueError as exc:
