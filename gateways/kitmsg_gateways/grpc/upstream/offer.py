@@ -10,8 +10,8 @@ from kitmsg.errors import Unknown
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
 from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
+from kitmsg_gateways.grpc.errors import reason
 from kitmsg_gateways.grpc.layout import lay_out
-from kitmsg_gateways.grpc.status import reason
 from kitmsg_gateways.grpc.upstream.call import GrpcMethod
 from kitmsg_gateways.grpc.upstream.describe import describe_service
 from kitmsg_gateways.upstream.offers import renamed, shapes_of
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.grpc.convert import Converter
+    from kitmsg_gateways.grpc.errors import Told
     from kitmsg_gateways.grpc.layout import Layout, Rpc
-    from kitmsg_gateways.grpc.status import Told
     from kitmsg_gateways.grpc.upstream.describe import Described
 
 __all__ = ["offers_of_class", "offers_of_service"]
