@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.idl.binding import (
     ERROR_FIELDS,
@@ -25,6 +26,7 @@ from kitmsg.idl.binding import (
 )
 from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
 from kitmsg.idl.naming import fold
+from kitmsg_gateways.grpc.convert import Converters
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
 from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.idl.model import Method, ServiceShapes
     from kitmsg_gateways.grpc.layout import Form
 
-__all__ = ["Binding", "bind"]
+__all__ = ["Binding", "bind", "map_entry"]
 
 _ONEOF: Final = "kind"
 _F: Final = FieldDescriptor
@@ -83,6 +85,11 @@ class Binding:
     classes: Mapping[str, Descriptor]
     problems: list[str] = field(default_factory=list)
     error_field: str = ""
+
+    def converters(self) -> Converters:
+        """Return the converters of the user's messages."""
+        classes = {name: GetMessageClass(d) for name, d in self.classes.items()}
+        return Converters(self.layout, classes.__getitem__)
 
 
 def bind(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Binding:
@@ -322,7 +329,7 @@ class _Binder:
     def _many(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
         item = shape.item or Shape("any")
-        entry = _entry(fd)
+        entry = map_entry(fd)
         is_map = entry is not None
         if not fd.is_repeated or is_map != (shape.kind == "map"):
             self._mismatch(fd, shape)
@@ -404,7 +411,7 @@ def _slot(
     return Slot(key, fd.name, fd.number, type_, label, source)
 
 
-def _entry(fd: FieldDescriptor) -> Descriptor | None:
+def map_entry(fd: FieldDescriptor) -> Descriptor | None:
     """Return the message that the entries of a map are; None for no map."""
     message = fd.message_type
     is_map = message is not None and message.GetOptions().map_entry
@@ -413,7 +420,7 @@ def _entry(fd: FieldDescriptor) -> Descriptor | None:
 
 def _spelled(fd: FieldDescriptor) -> str:
     many = "repeated " if fd.is_repeated else ""
-    if _entry(fd) is not None:
+    if map_entry(fd) is not None:
         return "a map"
     if fd.message_type is not None:
         return f"{many}{fd.message_type.full_name}"

@@ -123,7 +123,7 @@ async def open_upstream(
 async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> Protos:
     import grpc.aio
 
-    from kitmsg_gateways.grpc.status import read_status
+    from kitmsg_gateways.grpc.errors import read_status
     from kitmsg_gateways.grpc.upstream.client import GrpcClient
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 

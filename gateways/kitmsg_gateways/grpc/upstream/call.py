@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import error_for
-from kitmsg_gateways.grpc.status import read_status
+from kitmsg_gateways.grpc.errors import read_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from kitmsg.service.declare import Declaration
-    from kitmsg_gateways.grpc.status import Told
+    from kitmsg_gateways.grpc.errors import Told
 
 __all__ = ["GrpcMethod", "GrpcReply", "GrpcRequest", "Messages"]
 

@@ -23,9 +23,6 @@ import msgspec
 
 from kitmsg_gateways.thrift.model import (
     BINARY,
-    I32,
-    STRING,
-    Field,
     ListType,
     MapType,
     StructType,
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = [
-    "FAILURE",
     "SHORT",
     "Begin",
     "Cursor",
@@ -353,9 +349,3 @@ def later(made: Mapping[K, Any], key: K) -> Any:
         return made[key](*arguments)
 
     return call
-
-
-FAILURE: Final = StructType(
-    "TApplicationException", (Field(1, "message", STRING), Field(2, "type", I32))
-)
-"""The fields of an answer of kind `Kind.EXCEPTION`."""
