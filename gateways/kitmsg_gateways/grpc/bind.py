@@ -112,7 +112,7 @@ class _Binder:
         self._enums: dict[str, Enum] = {}
         self._classes: dict[str, Descriptor] = {}
         self._problems: dict[str, None] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str, Direction], str] = {}
         self._reply = ""
         self._error_field = ""
 
@@ -234,10 +234,9 @@ class _Binder:
         return name
 
     def _struct(self, descriptor: Descriptor, struct: Struct, way: Direction) -> str:
-        key = f"{descriptor.full_name} {struct.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, struct.name, way
+        if key in self._known:
+            return self._known[key]
         form: Form = "array" if struct.is_array else "struct"
         message = Message(descriptor.full_name, form, constants=struct.constants)
         name = self._known[key] = self._keep(descriptor, message)
@@ -265,10 +264,9 @@ class _Binder:
                 self._problem(unknown_field(fd.full_name, self._endpoint, way, known))
 
     def _union(self, descriptor: Descriptor, union: Union, way: Direction) -> str:
-        key = f"{descriptor.full_name} {union.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, union.name, way
+        if key in self._known:
+            return self._known[key]
         message = Message(descriptor.full_name, "union", tag_field=union.tag_field)
         name = self._known[key] = self._keep(descriptor, message)
         oneof = descriptor.oneofs_by_name.get(_ONEOF)
@@ -283,8 +281,7 @@ class _Binder:
         for fd, option in bound.pairs:
             type_ = self._single(fd, option.shape, way)
             source = Field(option.name, option.shape)
-            slot = _slot(fd.name, fd, type_, "oneof", source)
-            slots.append(replace(slot, tag=option.tag))
+            slots.append(_slot(fd.name, fd, type_, "oneof", source, option.tag))
         self._report(bound.problems(descriptor.full_name, self._endpoint))
         self._messages[name] = replace(self._messages[name], slots=tuple(slots))
         return name
@@ -406,9 +403,14 @@ def _enum_kind(type_: object) -> str:
 
 
 def _slot(
-    key: str, fd: FieldDescriptor, type_: str, label: Label, source: Field
+    key: str,
+    fd: FieldDescriptor,
+    type_: str,
+    label: Label,
+    source: Field,
+    tag: str | int | None = None,
 ) -> Slot:
-    return Slot(key, fd.name, fd.number, type_, label, source)
+    return Slot(key, type_, label, source, tag, fd.name, fd.number)
 
 
 def map_entry(fd: FieldDescriptor) -> Descriptor | None:

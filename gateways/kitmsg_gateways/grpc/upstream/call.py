@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import error_for
-from kitmsg_gateways.grpc.errors import read_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -60,6 +59,8 @@ class GrpcReply:
     @property
     def told(self) -> Told:
         """The status of a failure, with its details."""
+        from kitmsg_gateways.grpc.errors import read_status  # it needs the extra
+
         return read_status(self.code, self.details, self.trailers)
 
 
