@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.metrics.prometheus import render
+from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.starting import start_all
@@ -68,7 +70,7 @@ class Runtime:
 
     def metrics(self) -> str:
         """Return what else there is to count, as Prometheus reads it; "" for nothing."""
-        return ""
+        return render(RESILIENCE.collect())
 
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
