@@ -25,7 +25,7 @@ from kitmsg.errors import (
     outward,
 )
 
-__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "unexpected"]
+__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "refusal", "unexpected"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -121,6 +121,14 @@ class Problem(Exception):
             # Whole seconds only (RFC 9110, section 10.2.3); zero would mean "hammer on".
             found["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         return found
+
+
+def refusal(
+    status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
+) -> Problem:
+    """Return the problem of a request that the gateway refuses with an HTTP status."""
+    code = Code.from_http(status)
+    return Problem(status, code, detail, field=field, headers=headers or {})
 
 
 def title(status: int) -> str:

@@ -17,10 +17,10 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import JSON
-from kitmsg.errors import Code, Unavailable
+from kitmsg.errors import Unavailable
 from kitmsg.metrics.prometheus import CONTENT_TYPE
 from kitmsg_gateways.http import rpc
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.openapi.document import SCHEMAS, document, schemes_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ _FOR_EVER: Final = "max-age=31536000, immutable"  # another schema has another h
 _ALLOW: Final = "GET, HEAD, OPTIONS"
 _FOUND: Final = 302
 _NO_CONTENT: Final = 204
-_NOT_ALLOWED: Final = 405
 
 
 _DOCS: Final = files("kitmsg_gateways.http").joinpath("static/docs.html").read_bytes()
@@ -172,9 +171,8 @@ def _serve(
     if request.method == "OPTIONS":
         return web.Response(status=_NO_CONTENT, headers={"Allow": _ALLOW})
     if request.method not in ("GET", "HEAD"):
-        raise Problem(
-            _NOT_ALLOWED,
-            Code.UNIMPLEMENTED,
+        raise refusal(
+            405,
             f"this path is the gateway's own; it takes {_ALLOW}",
             headers={"Allow": _ALLOW},
         )
