@@ -21,7 +21,6 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kitmsg.errors import Code
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
-from kitmsg_gateways.http.api import problem_response
 from kitmsg_gateways.http.errors import Problem, refusal, unexpected
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ class Connection(RequestHandler):
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL:
             self._server.metrics.observe(_MALFORMED, problem.code.value, 0.0)
-        response = problem_response(problem, "", id_)
+        response = problem.response("", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()
         return response

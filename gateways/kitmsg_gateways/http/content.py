@@ -236,16 +236,17 @@ def _matches(headers: MultiMapping[str], tag: str) -> bool:
     return given.strip() == "*" or tag in _TAG.findall(given)
 
 
-async def compress(response: web.Response, headers: MultiMapping[str]) -> None:
+async def compress(response: web.StreamResponse, headers: MultiMapping[str]) -> None:
     """Compress an answer in place, if it is worth it and the client takes it.
 
     Args:
-        response: The answer, whole and not yet begun.
+        response: The answer; one that is not whole, or has begun, stays as it is.
         headers: Of the request.
     """
-    body = response.body
+    body = response.body if isinstance(response, web.Response) else None
     if (
-        not isinstance(body, bytes)
+        not isinstance(response, web.Response)
+        or not isinstance(body, bytes)
         or "Content-Encoding" in response.headers
         or not _WORTH_IT.match(response.headers.get("Content-Type", ""))
     ):

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from kitmsg.errors import (
     BusDenied,
@@ -86,7 +87,7 @@ class Problem(Exception):
         """Return the JSON document.
 
         Args:
-            instance: Path of the request.
+            instance: Path of the request; what is no UTF-8 in it is replaced.
             request_id: As in the logs of the gateway and the service.
         """
         if self.is_gokit:
@@ -96,7 +97,7 @@ class Problem(Exception):
             "title": title(self.status),
             "status": self.status,
             "detail": self.detail,
-            "instance": instance,
+            "instance": instance.encode("utf-8", "replace").decode(),
             "code": self.code.value,
             "request_id": request_id,
         }
@@ -112,6 +113,13 @@ class Problem(Exception):
             "details": self.details,
         }
         return {name: value for name, value in known.items() if value is not None}
+
+    def response(self, path: str, id_: str) -> web.Response:
+        """Return the response to the request with a path and an id."""
+        headers = self.all_headers()
+        headers |= {"X-Request-Id": id_, "Cache-Control": "no-store"}
+        body = self.body(instance=path, request_id=id_)
+        return web.Response(status=self.status, body=body, headers=headers)
 
     def all_headers(self) -> dict[str, str]:
         """Return the response headers that belong to it."""

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from kitmsg_gateways.edge.catalogue import Catalogue
-    from kitmsg_gateways.edge.health import Health
-    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.methods import Table
     from kitmsg_gateways.http.options import GatewayOptions
 
@@ -37,16 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RESERVED", "Pages"]
 
-_PATHS: Final = (
-    "/",
-    "/docs",
-    "/healthz",
-    "/metrics",
-    "/openapi.json",
-    "/readyz",
+RESERVED: Final = (
+    *("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
+    rpc.PATH,
 )
-
-RESERVED: Final = (*_PATHS, rpc.PATH)
 """Paths that no service can take."""
 
 _FOR_EVER: Final = "max-age=31536000, immutable"  # another schema has another hash
@@ -84,39 +76,19 @@ class Pages:
     """The gateway's own paths.
 
     Args:
-        catalogue: What is mounted.
-        metrics: Shown at ``/metrics``.
-        health: Told at ``/readyz``.
-        options: The API's title, and who may call.
+        gateway: Whose endpoints, counters and health they show.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue[Table],
-        metrics: Metrics,
-        health: Health,
-        options: GatewayOptions,
-    ) -> None:
-        self._catalogue = catalogue
-        self._metrics = metrics
-        self._readiness = health
-        self._title = options.title
-        self._schemes = schemes_of(options)
+    def __init__(self, gateway: Gateway[GatewayOptions, Table]) -> None:
+        self._catalogue = gateway.catalogue
+        self._metrics = gateway.metrics
+        self._readiness = gateway.health
+        self._title = gateway.options.title
+        self._schemes = schemes_of(gateway.options)
         self._document: tuple[Table | None, bytes] = None, b""
-        self._pages = dict(
-            zip(
-                _PATHS,
-                (
-                    self._home,
-                    self._docs,
-                    self._health,
-                    self._metrics_page,
-                    self._openapi,
-                    self._ready,
-                ),
-                strict=True,
-            )
-        )
+        home, docs = self._home, self._docs
+        pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
+        self._pages = dict(zip(RESERVED, pages, strict=False))
 
     def find(self, path: str) -> Page | None:
         """Return what serves a path; None if it is not the gateway's own."""
