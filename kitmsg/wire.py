@@ -182,6 +182,7 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    INTERNAL: Final = "kit.internal"
     DESCRIPTION: Final = "description"
 
 
