@@ -1,8 +1,8 @@
 """Delay of a request on its way, by a stopped process, a server or a network.
 
 ``Kit-Timeout`` counts from when it is read, so what was held would begin after its caller
-gave up.  A caller's clock stands in the reply subjects that kitmsg makes: the number after
-the last dot holds milliseconds of that clock.  Clocks need not agree: as in NTP's clock
+gave up.  A caller's clock stands in the reply subjects that kitmsg makes: the number with
+which the last token begins holds milliseconds of it.  Clocks need not agree: as in NTP's clock
 filter (RFC 5905, section 10), the least difference between both that was seen lately is
 taken for the offset and the delay of a free way, and what is over it for a hold.
 
@@ -68,10 +68,11 @@ class Lateness:
             now: When it was read, on the event loop's clock.
         """
         inbox, _, token = reply.rpartition(".")
+        digits = token.partition("-")[0]
         way = self._ways.get(inbox, self)
-        if way is None or not token.isdigit():
+        if way is None or not digits.isdigit():
             return 0.0
-        difference = now - (int(token) >> STAMP_BITS) / 1000
+        difference = now - (int(digits) >> STAMP_BITS) / 1000
         if isinstance(way, _Way):
             late = way.late(difference, now)
             return late if late > NOISE else 0.0

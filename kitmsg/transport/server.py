@@ -167,6 +167,7 @@ class Server:
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
         self._lateness = self.intake.lateness.of
+        self._inboxes = bus.inboxes.starts
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -188,10 +189,14 @@ class Server:
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 
-    def receive(self, message: Message) -> None:  # noqa: PLR0912
+    def receive(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        reply = message.reply
+        if reply and not reply.startswith(self._inboxes):
+            self.bus.inboxes.refuse(reply)
+            return
         limit = self.timeout
         try:
             said = timeout_ms(message)
@@ -205,7 +210,7 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        late = self._lateness(message.reply, now) if message.reply else 0.0
+        late = self._lateness(reply, now) if reply else 0.0
         if late and left <= late and self._ends_late:
             self.stats.expired += 1
             return
@@ -214,12 +219,12 @@ class Server:
             return
         deadline = now + left - late if self._ends_late else None
         turn = _Turn(self, message, deadline)
-        if message.reply:
-            self._turns[message.reply] = turn
+        if reply:
+            self._turns[reply] = turn
             if now - self.intake.lateness.learned <= NOISE and not late:
                 turn.read_at = now
         if not self.intake.mailbox.offer(turn):
-            self._turns.pop(message.reply, None)
+            self._turns.pop(reply, None)
             self._shed(message)
 
     def in_hand(self) -> tuple[int, int]:
