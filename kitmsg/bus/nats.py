@@ -287,10 +287,10 @@ class NatsBus:
         ask = connection.asks.open(subject, timeout)
         try:
             connection.send(
-                b"HPUB %b%d %d %d\r\n%b%b\r\n"
-                % (start, ask.token, head, size, header_block, data)
+                b"HPUB %b%b %d %d\r\n%b%b\r\n"
+                % (start, ask.key, head, size, header_block, data)
                 if head
-                else b"PUB %b%d %d\r\n%b\r\n" % (start, ask.token, size, data)
+                else b"PUB %b%b %d\r\n%b\r\n" % (start, ask.key, size, data)
             )
             return await ask.future
         except BaseException as error:
