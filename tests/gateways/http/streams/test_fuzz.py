@@ -12,9 +12,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.gateways.http.streams.test_protocol import masked
 
 from kitmsg_gateways.http.streams.protocol import FrameReader, Opcode, frame
+from tests.gateways.http.streams.test_protocol import masked
 from tests.gateways.http.streams.test_websocket import handshake
 
 if TYPE_CHECKING:
