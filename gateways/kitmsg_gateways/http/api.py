@@ -87,13 +87,7 @@ class Api:
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(
-            self._bus,
-            "http",
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-        )
+        self._callers = Callers(self._bus, "http", options)
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
