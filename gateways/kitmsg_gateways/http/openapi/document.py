@@ -94,6 +94,8 @@ def schemes_of(options: GatewayOptions) -> dict[str, Any]:
         found["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     if options.basic_file:
         found["basic"] = {"type": "http", "scheme": "basic"}
+    if options.api_keys:
+        found["key"] = {"type": "apiKey", "in": "header", "name": "X-Api-Key"}
     if options.tls_client_ca:
         found["certificate"] = {"type": "mutualTLS"}
     return found
