@@ -36,7 +36,7 @@ from kitmsg.wire import ERROR
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
-from kitmsg_gateways.edge.calls import Callers, has_begun
+from kitmsg_gateways.edge.calls import Callers, has_begun, signer_of
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.status import REQUEST_ID, Failure, handler_metadata
@@ -86,6 +86,7 @@ class Calls:
             timeout=options.timeout,
             max_timeout=options.max_timeout,
             middleware=options.middleware,
+            signer=signer_of(options),
         )
         self._options = options
         self._metrics = metrics

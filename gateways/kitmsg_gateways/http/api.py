@@ -14,7 +14,7 @@ from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
-from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.calls import Callers, signer_of
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
     Room,
@@ -111,6 +111,7 @@ class Api:
             timeout=options.timeout,
             max_timeout=options.max_timeout,
             middleware=options.middleware,
+            signer=signer_of(options),
         )
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
@@ -239,7 +240,13 @@ class Api:
         fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, sent, data, seconds=left, fields=fields
+            self._callers,
+            mounted,
+            sent,
+            data,
+            seconds=left,
+            fields=fields,
+            principal=visit.principal,
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:

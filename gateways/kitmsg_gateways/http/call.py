@@ -21,7 +21,6 @@ from kitmsg.wire import (
     AUTHORIZATION,
     CONTENT_TYPE,
     ERROR,
-    PRINCIPAL,
     REQUEST_ID,
     TRACE,
     reply_fields,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
+    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
@@ -151,8 +151,6 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    if visit.principal is not None:
-        fields[PRINCIPAL] = visit.principal.text
     return fields
 
 
@@ -164,6 +162,7 @@ async def ask(
     *,
     seconds: float,
     fields: dict[str, str],
+    principal: Principal | None = None,
 ) -> Message:
     """Call an endpoint and return its reply, which is no error.
 
@@ -174,12 +173,13 @@ async def ask(
         data: The request.
         seconds: That are left for it.
         fields: Headers of the call; see `fields_of`.
+        principal: The client, which the gateway vouches for; None when unknown.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
     """
     caller = callers.of(mounted)
-    ctx = callers.context(caller, codec, seconds, fields)
+    ctx = callers.context(caller, codec, seconds, fields, principal)
     try:
         return await caller.send(ctx, data)
     except KitError as exc:

@@ -25,7 +25,7 @@ from kitmsg.wire import ERROR, REQUEST_ID
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
-from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.calls import Callers, signer_of
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.protocol.base import FAILURE, Begin, Kind
@@ -61,6 +61,7 @@ class Calls:
             timeout=options.timeout,
             max_timeout=options.max_timeout,
             middleware=options.middleware,
+            signer=signer_of(options),
         )
         self._options = options
         self._metrics = metrics
