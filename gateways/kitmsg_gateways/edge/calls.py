@@ -68,7 +68,6 @@ __all__ = [
     "has_begun",
     "load_middleware",
     "request_id",
-    "signer_of",
 ]
 
 _MOST: Final = 4096
@@ -256,37 +255,26 @@ class Callers:
     Args:
         bus: What carries the calls.
         kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
-        timeout: Seconds for a call where neither the client nor the endpoint says.
-        max_timeout: Longest call, in seconds, whatever they say.
-        middleware: Around every call, the first outermost: middlewares, or where they are
-            (see `load_middleware`).
-        signer: Vouches for callers to services; None where they are not told.
+        options: How long calls take at the most, the middlewares around them, and the key
+            that vouches for callers.
 
     Attributes:
         bus: As given.
 
     Raises:
-        InvalidArgument: A middleware cannot be loaded.
+        InvalidArgument: A middleware or the signing key cannot be loaded.
+        FailedPrecondition: A library for signatures is missing.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        kind: str,
-        *,
-        timeout: float,
-        max_timeout: float,
-        middleware: Sequence[Middleware | str] = (),
-        signer: PrincipalSigner | None = None,
-    ) -> None:
+    def __init__(self, bus: Bus, kind: str, options: CallOptions) -> None:
         self.bus = bus
         self._as = f"gateway.{kind}"
-        self._timeout = timeout
-        self._max_timeout = min(max_timeout, MAX_TIMEOUT - 1)
-        self._middleware = load_middleware(middleware)
+        self._timeout = options.timeout
+        self._max_timeout = min(options.max_timeout, MAX_TIMEOUT - 1)
+        self._middleware = load_middleware(options.middleware)
         self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
         self._callers: dict[str, EdgeCaller] = {}
-        self._signer = signer
+        self._signer = _signer_of(options)
         self._is_warned = False
 
     def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
@@ -369,7 +357,7 @@ class Callers:
             )
 
 
-def signer_of(options: CallOptions) -> PrincipalSigner | None:
+def _signer_of(options: CallOptions) -> PrincipalSigner | None:
     """Return what vouches for callers as the options say; None without a key.
 
     Raises:

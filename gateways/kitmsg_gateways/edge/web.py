@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg_gateways.edge.asgi import Connections, Guard
 from kitmsg_gateways.edge.auth import Auth
-from kitmsg_gateways.edge.calls import Callers, signer_of
+from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
@@ -114,14 +114,7 @@ class WebGateway(SocketGateway[W, T]):
     ) -> None:
         self._auth = Auth(options, realm)
         super().__init__(bus, options, table, sockets)
-        self.callers = Callers(
-            bus,
-            self.kind,
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-            signer=signer_of(options),
-        )
+        self.callers = Callers(bus, self.kind, options)
         self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
         self.ended = asyncio.Event()
         self._running = Running(self._lasting)
