@@ -10,11 +10,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from kitmsg.errors import InvalidArgument
 from kitmsg_gateways.http.errors import Problem, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Match", "Route", "Router", "parse_route"]
 
@@ -120,18 +123,20 @@ class Router(Generic[T]):
         fixed = self._fixed.get((method, raw_path))
         if fixed is not None:
             return fixed
-        segments = [_decoded(part) for part in _segments(raw_path)]
-        allowed: dict[str, None] = {}
-        for node, values in _candidates(self._root, segments, 0, ()):
+        nodes = self._nodes(raw_path)
+        for node, values in nodes:
             route = node.routes.get(method)
             if route is None and method == "HEAD":
                 route = node.routes.get("GET")
             if route is not None:
                 return Match(route, dict(zip(route.names, values, strict=True)))
-            allowed.update(dict.fromkeys(node.routes))
-        if allowed:
-            raise _not_allowed(method, raw_path, allowed)
-        raise self._not_found(raw_path)
+        methods = ", ".join(_allow(nodes))
+        raise refusal(
+            405,
+            f"{raw_path[:_MAX_HINT_CHARS]} does not take {method[:16]}; it takes"
+            f" {methods}",
+            headers={"Allow": methods},
+        )
 
     def allowed(self, raw_path: str) -> list[str]:
         """Return the methods that a path takes, HEAD and OPTIONS included.
@@ -139,13 +144,14 @@ class Router(Generic[T]):
         Raises:
             Problem: 404 with a hint, 400 for broken encoding.
         """
+        return _allow(self._nodes(raw_path))
+
+    def _nodes(self, raw_path: str) -> list[tuple[_Node[T], tuple[str, ...]]]:
         segments = [_decoded(part) for part in _segments(raw_path)]
-        found: dict[str, None] = {}
-        for node, _ in _candidates(self._root, segments, 0, ()):
-            found.update(dict.fromkeys(node.routes))
+        found = _candidates(self._root, segments, 0, ())
         if not found:
             raise self._not_found(raw_path)
-        return allow(found)
+        return found
 
     def _not_found(self, raw_path: str) -> Problem:
         detail = f"nothing is mounted at {raw_path[:_MAX_HINT_CHARS]!r}"
@@ -167,19 +173,9 @@ class Router(Generic[T]):
         return known[near[0]] if near else ""
 
 
-def allow(methods: dict[str, None]) -> list[str]:
-    """Return `methods`, sorted, with HEAD where there is GET, and OPTIONS."""
-    also = {"HEAD"} if "GET" in methods else set()
-    return sorted({*methods, *also, "OPTIONS"})
-
-
-def _not_allowed(method: str, raw_path: str, allowed: dict[str, None]) -> Problem:
-    methods = ", ".join(allow(allowed))
-    return refusal(
-        405,
-        f"{raw_path[:_MAX_HINT_CHARS]} does not take {method[:16]}; it takes {methods}",
-        headers={"Allow": methods},
-    )
+def _allow(nodes: Iterable[tuple[_Node[T], object]]) -> list[str]:
+    methods = {method for node, _ in nodes for method in node.routes}
+    return sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})
 
 
 def _segments(path: str) -> list[str]:

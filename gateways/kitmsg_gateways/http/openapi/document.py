@@ -142,11 +142,7 @@ def _takes_items(mounted: Mounted) -> bool:
 
 
 class _Operations:
-    """Describes routes.
-
-    Args:
-        components: Where named schemas are.
-    """
+    """Describes routes."""
 
     def __init__(self, components: Components) -> None:
         self._components = components

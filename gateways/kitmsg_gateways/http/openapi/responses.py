@@ -86,11 +86,7 @@ _SOCKET: Final = {
 
 
 class Responses:
-    """Describes answers.
-
-    Args:
-        components: Where named schemas are.
-    """
+    """Describes answers."""
 
     def __init__(self, components: Components) -> None:
         self._components = components

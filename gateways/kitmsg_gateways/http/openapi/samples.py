@@ -32,11 +32,7 @@ _HARD: Final = frozenset({"pattern", "not", "if", "allOf", "dependentSchemas"})
 
 
 class Samples:
-    """Makes examples.
-
-    Args:
-        resolve: Follows a ``$ref``; returns other schemas as they are.
-    """
+    """Makes examples."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve

@@ -60,12 +60,7 @@ class Result:
 
 
 def body_of(given: Any, document: Mapping[str, Any], *, taken: set[str]) -> Body:
-    """Return the body of an operation.
-
-    Args:
-        given: Its ``requestBody``; None for none.
-        document: Where references lead.
-        taken: Names that parameters have.
+    """Return the body of an operation whose parameters have the names in `taken`.
 
     Raises:
         Unreadable: It has a form that cannot be sent.
@@ -163,12 +158,7 @@ def response_of(given: Any, document: Mapping[str, Any]) -> Result:
 def errors_of(
     responses: Any, document: Mapping[str, Any]
 ) -> tuple[type[BusinessError], ...]:
-    """Return a class for each typed error of an operation.
-
-    Args:
-        responses: Of the operation, by status.
-        document: Where references lead.
-    """
+    """Return a class for each typed error of an operation."""
     found: dict[str, type[BusinessError]] = {}
     given = responses if isinstance(responses, Mapping) else {}
     for status, response in ((str(s), r) for s, r in given.items()):

@@ -144,10 +144,6 @@ def complete(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, A
 async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, Any]:
     """Return the document at a path or a URL.
 
-    Args:
-        source: A path, or ``http(s)://...``.
-        options: Limits and headers for fetching it.
-
     Raises:
         ValueError: It is not there, or is no document.
         Unavailable: Its server cannot be reached.
