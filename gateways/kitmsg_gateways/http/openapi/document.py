@@ -129,10 +129,9 @@ def _names(template: str) -> list[str]:
 def _operation_id(route: Route[Mounted]) -> str:
     """Return the name of an operation; an endpoint has up to three routes."""
     mounted, method = route.target, route.method.lower()
-    own = f"{mounted.service}.{mounted.name}"
     if route.template != mounted.path:
-        return f"{own}.{method}"
-    return own if method == "post" else f"{own}.own-{method}"
+        return f"{mounted.dotted}.{method}"
+    return mounted.dotted if method == "post" else f"{mounted.dotted}.own-{method}"
 
 
 def _takes_items(mounted: Mounted) -> bool:
@@ -155,7 +154,6 @@ class _Operations:
             names: How its path's parameters are spelled in the document.
         """
         mounted = route.target
-        own = f"{mounted.service}.{mounted.name}"
         summary, _, _ = mounted.description.partition(". ")
         request = self._components.request(mounted)
         facts = {
@@ -168,7 +166,7 @@ class _Operations:
         operation: dict[str, Any] = {
             "operationId": _operation_id(route),
             "tags": [mounted.service],
-            "summary": summary.rstrip(".") or own,
+            "summary": summary.rstrip(".") or mounted.dotted,
             "description": mounted.description,
             "parameters": self._parameters(route, names, request),
             "responses": self._responses.of(mounted, route.method),

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.live import Live
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.streams.live import Live, Opening
 
 __all__ = ["Socket"]
 
@@ -57,7 +56,7 @@ _GO_ON: Final = (False, b"")
 
 
 class Socket:
-    """One WebSocket; a `Party` of the gateway, and a `Source` of items."""
+    """One WebSocket; a `Party` of the gateway."""
 
     kind = "websocket"
 
@@ -124,7 +123,7 @@ class Socket:
                 stream.on_item = self._pass_on
                 if self._is_cut or opening.broken:
                     stream.cancel()
-                async with pumping(opening, stream, self):
+                async with pumping(opening, stream, self.items()):
                     async for message in stream:
                         await self._send(self._opcode, message.data)
         except (ConnectionError, asyncio.CancelledError):
@@ -157,10 +156,6 @@ class Socket:
                 408,
                 f"the first message, with the parameters, did not come in {seconds:g} s",
             ) from None
-
-    async def begin(self) -> str:
-        """Return nothing: the parameters are there."""
-        return ""
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
