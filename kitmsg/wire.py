@@ -43,11 +43,11 @@ __all__ = [
     "REQUEST_ID",
     "RETRY_AFTER",
     "SCHEMA",
+    "SECRET_CHARS",
     "SEQ",
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
     "SRV",
-    "STAMP_BITS",
     "STREAM",
     "TIMEOUT",
     "TRACE",
@@ -209,10 +209,10 @@ def schema_subject(digest: str) -> str:
 
 
 INBOX_MARK: Final = "kit_"
-"""Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+"""Begins the last token of an inbox whose reply subjects hold their caller's clock."""
 
-STAMP_BITS: Final = 16
-"""Low bits of the number in a reply subject; the rest is its caller's clock in ms."""
+SECRET_CHARS: Final = 12
+"""Random characters at the end of such a subject; the clock, in ms, and a ``-`` precede."""
 
 # -- time
 
