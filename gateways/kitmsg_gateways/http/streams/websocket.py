@@ -20,8 +20,8 @@ from aiohttp import web
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg_gateways.http.body import received
 from kitmsg_gateways.http.connection import sent
-from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.streams.live import drop_if_gone
 from kitmsg_gateways.http.streams.protocol import (
     PROTOCOLS,
@@ -146,16 +146,9 @@ class Socket:
             Problem: 408; it does not come.
             Unavailable: The gateway stops.
         """
-        opening = self._opening
-        seconds = opening.options.body_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._inbox.get()
-        except TimeoutError:
-            raise refusal(
-                408,
-                f"the first message, with the parameters, did not come in {seconds:g} s",
-            ) from None
+        seconds = self._opening.options.body_timeout
+        late = f"the first message, with the parameters, did not come in {seconds:g} s"
+        return await received(self._inbox.get(), seconds, late)
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
