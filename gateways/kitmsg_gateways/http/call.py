@@ -63,6 +63,7 @@ _NO_CONTENT: Final = 204
 _BAD_GATEWAY: Final = 502
 _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
+_JSON_TYPE: Final = JSON.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -175,20 +176,24 @@ async def ask(
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
     """Return the HTTP response that a reply stands for."""
-    status = mounted.status
+    status, block = mounted.status, reply.header_block
     answer: web.Response
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
         status = _NO_CONTENT if status == _OK else status
         answer = web.Response(status=status, headers=headers)
+    elif codec is JSON and not block and mounted.is_kit and mounted.wire == "kit":
+        answer = Brief(reply.data, _JSON_TYPE, id_)  # nearly always
+        if status == _OK:
+            return answer
     else:
         # Go's encoder ends what it writes with a line end.
         tail = b"\n" if mounted.wire == "gokit" else b""
         answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
-        if status != _OK:
-            headers = {**answer.headers}
-            answer = web.Response(status=status, headers=headers, body=answer.body)
-    if reply.header_block and mounted.is_kit:
+    if status != _OK and type(answer) is Brief:
+        headers = {**answer.headers}
+        answer = web.Response(status=status, headers=headers, body=answer.body)
+    if block and mounted.is_kit:
         for name, value in reply_fields(reply).items():
             answer.headers[name.title()] = value
     return answer
