@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.options import CallOptions
 
 __all__ = [
     "Callers",
@@ -251,10 +252,7 @@ class Callers:
     Args:
         bus: What carries the calls.
         kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
-        timeout: Seconds for a call where neither the client nor the endpoint says.
-        max_timeout: Longest call, in seconds, whatever they say.
-        middleware: Around every call, the first outermost: middlewares, or where they are
-            (see `load_middleware`).
+        options: How long calls take at the most, and the middlewares around them.
 
     Attributes:
         bus: As given.
@@ -263,20 +261,12 @@ class Callers:
         InvalidArgument: A middleware cannot be loaded.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        kind: str,
-        *,
-        timeout: float,
-        max_timeout: float,
-        middleware: Sequence[Middleware | str] = (),
-    ) -> None:
+    def __init__(self, bus: Bus, kind: str, options: CallOptions) -> None:
         self.bus = bus
         self._as = f"gateway.{kind}"
-        self._timeout = timeout
-        self._max_timeout = min(max_timeout, MAX_TIMEOUT - 1)
-        self._middleware = load_middleware(middleware)
+        self._timeout = options.timeout
+        self._max_timeout = min(options.max_timeout, MAX_TIMEOUT - 1)
+        self._middleware = load_middleware(options.middleware)
         self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
         self._callers: dict[str, EdgeCaller] = {}
 

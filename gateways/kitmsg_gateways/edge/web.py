@@ -114,13 +114,7 @@ class WebGateway(SocketGateway[W, T]):
     ) -> None:
         self._auth = Auth(options, realm)
         super().__init__(bus, options, table, sockets)
-        self.callers = Callers(
-            bus,
-            self.kind,
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-        )
+        self.callers = Callers(bus, self.kind, options)
         self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
         self.ended = asyncio.Event()
         self._running = Running(self._lasting)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.idl.binding import (
     ERROR_FIELDS,
@@ -25,6 +26,7 @@ from kitmsg.idl.binding import (
 )
 from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
 from kitmsg.idl.naming import fold
+from kitmsg_gateways.grpc.convert import Converters
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
 from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.idl.model import Method, ServiceShapes
     from kitmsg_gateways.grpc.layout import Form
 
-__all__ = ["Binding", "bind"]
+__all__ = ["Binding", "bind", "map_entry"]
 
 _ONEOF: Final = "kind"
 _F: Final = FieldDescriptor
@@ -84,6 +86,11 @@ class Binding:
     problems: list[str] = field(default_factory=list)
     error_field: str = ""
 
+    def converters(self) -> Converters:
+        """Return the converters of the user's messages."""
+        classes = {name: GetMessageClass(d) for name, d in self.classes.items()}
+        return Converters(self.layout, classes.__getitem__)
+
 
 def bind(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Binding:
     """Return a method of a .proto bound to an endpoint.
@@ -105,7 +112,7 @@ class _Binder:
         self._enums: dict[str, Enum] = {}
         self._classes: dict[str, Descriptor] = {}
         self._problems: dict[str, None] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str, Direction], str] = {}
         self._reply = ""
         self._error_field = ""
 
@@ -227,10 +234,9 @@ class _Binder:
         return name
 
     def _struct(self, descriptor: Descriptor, struct: Struct, way: Direction) -> str:
-        key = f"{descriptor.full_name} {struct.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, struct.name, way
+        if key in self._known:
+            return self._known[key]
         form: Form = "array" if struct.is_array else "struct"
         message = Message(descriptor.full_name, form, constants=struct.constants)
         name = self._known[key] = self._keep(descriptor, message)
@@ -258,10 +264,9 @@ class _Binder:
                 self._problem(unknown_field(fd.full_name, self._endpoint, way, known))
 
     def _union(self, descriptor: Descriptor, union: Union, way: Direction) -> str:
-        key = f"{descriptor.full_name} {union.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, union.name, way
+        if key in self._known:
+            return self._known[key]
         message = Message(descriptor.full_name, "union", tag_field=union.tag_field)
         name = self._known[key] = self._keep(descriptor, message)
         oneof = descriptor.oneofs_by_name.get(_ONEOF)
@@ -276,8 +281,7 @@ class _Binder:
         for fd, option in bound.pairs:
             type_ = self._single(fd, option.shape, way)
             source = Field(option.name, option.shape)
-            slot = _slot(fd.name, fd, type_, "oneof", source)
-            slots.append(replace(slot, tag=option.tag))
+            slots.append(_slot(fd.name, fd, type_, "oneof", source, option.tag))
         self._report(bound.problems(descriptor.full_name, self._endpoint))
         self._messages[name] = replace(self._messages[name], slots=tuple(slots))
         return name
@@ -322,7 +326,7 @@ class _Binder:
     def _many(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
         item = shape.item or Shape("any")
-        entry = _entry(fd)
+        entry = map_entry(fd)
         is_map = entry is not None
         if not fd.is_repeated or is_map != (shape.kind == "map"):
             self._mismatch(fd, shape)
@@ -399,12 +403,17 @@ def _enum_kind(type_: object) -> str:
 
 
 def _slot(
-    key: str, fd: FieldDescriptor, type_: str, label: Label, source: Field
+    key: str,
+    fd: FieldDescriptor,
+    type_: str,
+    label: Label,
+    source: Field,
+    tag: str | int | None = None,
 ) -> Slot:
-    return Slot(key, fd.name, fd.number, type_, label, source)
+    return Slot(key, type_, label, source, tag, fd.name, fd.number)
 
 
-def _entry(fd: FieldDescriptor) -> Descriptor | None:
+def map_entry(fd: FieldDescriptor) -> Descriptor | None:
     """Return the message that the entries of a map are; None for no map."""
     message = fd.message_type
     is_map = message is not None and message.GetOptions().map_entry
@@ -413,7 +422,7 @@ def _entry(fd: FieldDescriptor) -> Descriptor | None:
 
 def _spelled(fd: FieldDescriptor) -> str:
     many = "repeated " if fd.is_repeated else ""
-    if _entry(fd) is not None:
+    if map_entry(fd) is not None:
         return "a map"
     if fd.message_type is not None:
         return f"{many}{fd.message_type.full_name}"

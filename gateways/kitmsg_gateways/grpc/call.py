@@ -38,8 +38,8 @@ from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
 from kitmsg_gateways.grpc.metadata import Forwarding
-from kitmsg_gateways.grpc.status import REQUEST_ID, Failure, handler_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,13 +80,7 @@ class Calls:
     """
 
     def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
-        self._callers = Callers(
-            bus,
-            "grpc",
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-        )
+        self._callers = Callers(bus, "grpc", options)
         self._options = options
         self._metrics = metrics
         self._access = AccessLog("grpc") if options.access_log else None

@@ -15,7 +15,7 @@ from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, Codec, translate
 from kitmsg.errors import DataLoss, Unknown
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS
 from kitmsg_gateways.grpc.convert import Misfit, reply_error, request_error
-from kitmsg_gateways.grpc.status import Failure
+from kitmsg_gateways.grpc.errors import Failure
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto

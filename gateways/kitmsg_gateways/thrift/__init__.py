@@ -14,6 +14,7 @@
     encode.py       what goes there
     protocol/     bytes: the binary and the compact protocol, framing
     call.py       one call: over the bus and back
+    errors.py     errors as answers of their own kind, and back
     upstream/     the other direction: a Thrift service elsewhere, served on the bus
 
 ::

@@ -28,7 +28,8 @@ from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.thrift.encode import UNFIT
-from kitmsg_gateways.thrift.protocol.base import FAILURE, Begin, Kind
+from kitmsg_gateways.thrift.errors import encode_error
+from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
 
-__all__ = ["Calls", "failure"]
+__all__ = ["Calls"]
 
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
@@ -55,13 +56,7 @@ class Calls:
     """
 
     def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
-        self._callers = Callers(
-            bus,
-            "thrift",
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-        )
+        self._callers = Callers(bus, "thrift", options)
         self._options = options
         self._metrics = metrics
         self._access = AccessLog("thrift") if options.access_log else None
@@ -96,13 +91,13 @@ class Calls:
             raise
         except KitError as exc:
             code = exc.code.value
-            return failure(protocol, begin, exc)
+            return encode_error(protocol, begin, exc)
         except UNFIT as exc:
             code = Code.INTERNAL.value
-            return failure(protocol, begin, _unfit(served, exc, id_))
+            return encode_error(protocol, begin, _unfit(served, exc, id_))
         except Exception:  # noqa: BLE001  # logged; the client must not wait for ever
             code = Code.INTERNAL.value
-            return failure(protocol, begin, _broken(served, id_))
+            return encode_error(protocol, begin, _broken(served, id_))
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
@@ -159,18 +154,7 @@ class Calls:
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
         """Return the answer to a call that is not carried out, and count it."""
         self._metrics.observe(UNKNOWN, error.code.value, 0.0)
-        return failure(protocol, begin, error)
-
-
-def failure(protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
-    """Return the message that tells of an error: a ``TApplicationException``.
-
-    Its text begins with the code, of which its type is only a part.
-    """
-    out = bytearray(protocol.head(begin.name, Kind.EXCEPTION, begin.seqid))
-    text = f"{error.code.value}: {error}"
-    protocol.writer(FAILURE)(out, {"message": text, "type": error.code.thrift})
-    return bytes(out)
+        return encode_error(protocol, begin, error)
 
 
 def _encode(served: Served, args: Any) -> bytes:

@@ -159,7 +159,7 @@ def offers_of_class(
     Raises:
         FailedPrecondition: An endpoint has no form in Thrift.
     """
-    shapes = shapes_of(service)
+    shapes = shapes_of(service.name, service.__declarations__.values())
     refused = left_out(shapes)
     if refused:
         raise FailedPrecondition("; ".join(refused.values()))
