@@ -19,6 +19,7 @@ from kitmsg.bus.checks import (
     check_publish,
     check_queue,
 )
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message, matches
@@ -89,6 +90,7 @@ class MemoryBus:
         self._pumping_on: asyncio.AbstractEventLoop | None = None
         self._flushes: set[asyncio.Future[None]] = set()
         self._watchers = Watchers()
+        self.inboxes = Inboxes()
         self._down = ""
         self._closed = False
 

@@ -169,6 +169,7 @@ class Server:
         self._lateness = self.intake.lateness
         self._arrivals = self._lateness.arrivals
         self._offer = self.intake.mailbox.offer
+        self._inboxes = bus.inboxes.starts
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -194,6 +195,10 @@ class Server:
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        reply = message.reply
+        if reply and not reply.startswith(self._inboxes):
+            self.bus.inboxes.refuse(reply)
+            return
         limit = self.timeout
         try:
             said = timeout_ms(message)
@@ -207,7 +212,7 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        reply, late, is_new = message.reply, 0.0, False
+        late, is_new = 0.0, False
         if reply:
             arrival = self._arrivals.get(reply[:-SECRET_CHARS])
             if arrival is None or not 0.0 <= now - arrival <= NOISE:

@@ -152,6 +152,8 @@ class StreamServer(Server):
 
     def receive(self, message: Message) -> None:
         """Begin a stream, or answer why not."""
+        if message.reply and not self.bus.inboxes.takes(message.reply):
+            return
         try:
             if is_elsewhere(message.header_block):
                 self._fetch(message)
