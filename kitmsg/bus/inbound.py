@@ -37,8 +37,8 @@ class Inbound:
     """
 
     __slots__ = (
-        "_on_foreign",
         "_key_at",
+        "_on_foreign",
         "_resolve",
         "bad_subjects",
         "handlers",
