@@ -161,15 +161,7 @@ async def ask(
     seconds: float,
     fields: dict[str, str],
 ) -> Message:
-    """Call an endpoint and return its reply, which is no error.
-
-    Args:
-        callers: Of the gateway.
-        mounted: The endpoint.
-        codec: How `data` is encoded.
-        data: The request.
-        seconds: That are left for it.
-        fields: Headers of the call; see `fields_of`.
+    """Call an endpoint and return its reply, which is no error; `seconds` are left for it.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
@@ -183,14 +175,7 @@ async def ask(
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    """Return the HTTP response that a reply stands for.
-
-    Args:
-        reply: From the endpoint.
-        mounted: The endpoint.
-        codec: How the request was encoded.
-        id_: The request id.
-    """
+    """Return the HTTP response that a reply stands for."""
     answer = _response(reply, mounted, codec, id_)
     if reply.header_block and mounted.is_kit:
         for name, value in reply_fields(reply).items():
