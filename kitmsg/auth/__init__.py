@@ -1,12 +1,14 @@
 """Authentication: credentials to a `Principal`, the same at every edge and in a service.
 
-    __init__.py  `Principal`, `Verifier`, `Refused`
+    __init__.py  `Principal`, `Verifier`, `GuessVerifier`, `Refused`
     header.py    `Authenticator`: an ``Authorization`` header to a principal
     jwt.py       `JwtVerifier`: bearer tokens (RFC 7519), a fixed list of algorithms
     keys.py      the keys of tokens: a secret, PEM or JWK Set, from a file or a variable
     jwks.py      the keys of tokens from a URL, cached and followed
     recent.py    what was checked a moment ago
     basic.py     `BasicVerifier`: user names and passwords (RFC 7617) from a file
+    turns.py     turns of a costly check, shared out among clients
+    apikeys.py   `KeyVerifier`: API keys, from a file of their digests
 
 A gateway asks an `Authenticator` and passes the principal on as ``Kit-Principal``;
 `kitmsg.middleware.auth` does the same around an endpoint.
@@ -19,14 +21,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from kitmsg.errors import InvalidArgument, Unauthenticated
 from kitmsg.wire import AUTHORIZATION
 
-__all__ = ["Principal", "Refused", "Verifier"]
+__all__ = ["GuessVerifier", "Principal", "Refused", "Verifier"]
 
 _MAX_TEXT: Final = 4096
 
@@ -37,7 +39,7 @@ class Principal:
 
     Attributes:
         name: Who it is: the subject of a token or certificate, the name of a user.
-        method: How that is known: ``jwt``, ``basic`` or ``tls``.
+        method: How that is known: ``jwt``, ``basic``, ``key`` or ``tls``.
         claims: What else the credentials say.
         text: It as the value of ``Kit-Principal``: a JSON object in ASCII.
     """
@@ -116,4 +118,18 @@ class Verifier(Protocol):
         Args:
             realm: What the credentials are for, already quoted.
             failed: Whether there were credentials that do not hold.
+        """
+
+
+@runtime_checkable
+class GuessVerifier(Protocol):
+    """A `Verifier` of credentials that can be guessed, and that take long to check."""
+
+    async def verify_from(self, credentials: str, client: str) -> Principal:
+        """Return whose credentials these are, as `Verifier.verify` does.
+
+        Args:
+            credentials: What stands after the scheme.
+            client: Who sent them, such as an address: its wrong guesses keep no other
+                client out.
         """

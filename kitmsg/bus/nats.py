@@ -321,6 +321,10 @@ class NatsBus:
         """Call `on_denied` with each subject that this user may not use.  See `Bus`."""
         self._connection.denials.watch(on_denied)
 
+    def watch_pings(self, on_ping: Callable[[], object]) -> None:
+        """Call `on_ping` at each ping of the server; of one who watches, the last."""
+        self._connection.on_ping = on_ping
+
     def soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the present read is over, or next turn.  See `Bus`."""
         self._connection.soon(callback)

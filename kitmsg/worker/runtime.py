@@ -11,8 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.metrics.prometheus import render
+from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
 from kitmsg.worker.ending import THREADS
+from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.starting import start_all
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ class Runtime:
     Args:
         services: Instances, or what makes them.
         settings: How to connect, and what to write of each call.
+        hears_pings: Whether to warn of a server that pings too seldom; one worker of a
+            parent is enough.
 
     Attributes:
         kit: The connected kit; None before.
@@ -47,10 +52,15 @@ class Runtime:
     """
 
     def __init__(
-        self, services: Sequence[Service | Factory], settings: Settings
+        self,
+        services: Sequence[Service | Factory],
+        settings: Settings,
+        *,
+        hears_pings: bool = False,
     ) -> None:
         self._services: list[Service | Factory] = []
         self._settings = settings
+        self._hears_pings = hears_pings
         for service in services:
             self.add(service)
         self._stop = asyncio.Event()
@@ -68,7 +78,7 @@ class Runtime:
 
     def metrics(self) -> str:
         """Return what else there is to count, as Prometheus reads it; "" for nothing."""
-        return ""
+        return render(RESILIENCE.collect())
 
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
@@ -148,14 +158,20 @@ class Runtime:
     async def _until_failed(self) -> bool:
         """Wait for `stop`, or for a service that must not go on; False for that."""
         stop = asyncio.ensure_future(self._stop.wait())
+        pings = asyncio.ensure_future(self._hear_pings())
         failures = [host.failed for host in self.hosts]
         waits: list[asyncio.Future[Any]] = [stop, *failures]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        pings.cancel()
         failed = [f.exception() for f in failures if f.done()]
         for error in failed:
             _log.error("%s; this worker ends", error, exc_info=error)
         return not failed
+
+    async def _hear_pings(self) -> None:
+        if self._hears_pings:
+            await warn_of_slow_pings(self._settings)
 
     async def _end(self, kit: Kit) -> None:
         self.is_draining = True

@@ -83,6 +83,12 @@ class Settings:
         "KITMSG_WATCHDOG",
         metavar="SECONDS",
     )
+    max_ping_interval: float = _say(
+        10.0,
+        "warn if the NATS server pings less often; 0 for never",
+        "KITMSG_MAX_PING_INTERVAL",
+        metavar="SECONDS",
+    )
     drain_timeout: float | None = _say(
         None,
         "longest wait for the calls in hand when stopping; by default what each"
@@ -110,7 +116,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise InvalidArgument(f"workers must be at least 1, not {self.workers}")
-        for name in ("watchdog", "drain_timeout"):
+        for name in ("watchdog", "max_ping_interval", "drain_timeout"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InvalidArgument(f"{_dashed(name)} must not be less than 0")

@@ -215,7 +215,8 @@ class Guard:
         via = self._proxies.via(peer, scope["scheme"], _Several(headers))
         address = via.address if via else node_address(peer) or peer
         shown = peer_principal(connection.transport)
-        principal = await self._gate.admit(address, given, shown, id_)
+        credentials = self._auth.given(given, headers.getlist("X-Api-Key"))
+        principal = await self._gate.admit(address, credentials, shown, id_)
         sent = tuple(given) if self._options.forward_authorization else ()
         return Visit(
             id=id_,

@@ -200,6 +200,8 @@ class AuthOptions(TlsOptions):
         jwt_required: Claims that a token must have beside exp and sub.
         jwt_claims: Claims that services get beside sub.
         basic_file: File of user:hash lines; switches authentication on.
+        api_keys: File of name:digest lines, one for each API key; switches authentication
+            on.
         rate_limit: Calls a second from one address; 0 for no limit.
         rate_burst: Calls that may come at once after a quiet time; 0 for a second's
             worth.
@@ -221,7 +223,10 @@ class AuthOptions(TlsOptions):
         ("jwt_audience", "jwt_key or jwks_url"),
         ("jwt_required", "jwt_key or jwks_url"),
         ("rate_burst", "rate_limit"),
-        ("principal_rate_limit", "jwt_key or jwks_url or basic_file or tls_client_ca"),
+        (
+            "principal_rate_limit",
+            "jwt_key or jwks_url or basic_file or api_keys or tls_client_ca",
+        ),
         ("principal_rate_burst", "principal_rate_limit"),
     )
 
@@ -235,6 +240,7 @@ class AuthOptions(TlsOptions):
     jwt_required: tuple[str, ...] = ()
     jwt_claims: tuple[str, ...] = ("iss", "scope")
     basic_file: str = ""
+    api_keys: str = ""
     rate_limit: float = 0.0
     rate_burst: int = 0
     principal_rate_limit: float = 0.0

@@ -35,6 +35,7 @@ from kitmsg_gateways.http.call import (
 from kitmsg_gateways.http.content import compress, represent
 from kitmsg_gateways.http.errors import Problem, unexpected
 from kitmsg_gateways.http.methods import left_with
+from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
 from kitmsg_gateways.http.visit import Visit
@@ -42,17 +43,12 @@ from kitmsg_gateways.http.visit import Visit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kitmsg.bus import Bus
     from kitmsg.codec import Codec
     from kitmsg.metrics.families import Family
-    from kitmsg_gateways.edge.admission import Admission
-    from kitmsg_gateways.edge.catalogue import Catalogue
-    from kitmsg_gateways.edge.health import Health
-    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
     from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.pages import Pages
     from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
@@ -68,13 +64,7 @@ class Api:
     """Answers requests.
 
     Args:
-        bus: What carries the calls.
-        catalogue: The endpoints.
-        pages: What the gateway itself serves.
-        admission: Counts requests in flight.
-        metrics: Counts requests.
-        health: Whether connections close after their present request.
-        options: Limits, times and switches.
+        gateway: Its endpoints, counters, limits and times.
         filters: What looks at a request before it is read, in this order.
 
     Attributes:
@@ -83,29 +73,21 @@ class Api:
     """
 
     def __init__(
-        self,
-        bus: Bus,
-        *,
-        catalogue: Catalogue[Table],
-        pages: Pages,
-        admission: Admission,
-        metrics: Metrics,
-        health: Health,
-        options: GatewayOptions,
-        filters: Sequence[Filter],
+        self, gateway: Gateway[GatewayOptions, Table], filters: Sequence[Filter]
     ) -> None:
-        self._bus = bus
-        self._catalogue = catalogue
-        self._pages = pages
-        self._admission = admission
-        self._metrics = metrics
-        self._health = health
+        options = gateway.options
+        self._bus = gateway.bus
+        self._catalogue = catalogue = gateway.catalogue
+        self._pages = Pages(gateway)
+        self._admission = gateway.admission
+        self._metrics = gateway.metrics
+        self._health = gateway.health
         self._options = options
         self._room = Room()
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(bus, "http", options)
+        self._callers = Callers(self._bus, "http", options)
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
@@ -131,8 +113,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if type(answer) is not Brief or self._compress_from <= answer.size:
-                await self._compress(answer, request)
+            if 0 < self._compress_from <= _length(answer):
+                await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
             if self._health.is_draining:
@@ -190,7 +172,7 @@ class Api:
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             problem = unexpected(exc, visit.id)
         visit.code = problem.code.value
-        return problem_response(problem, visit.path, visit.id)
+        return problem.response(visit.path, visit.id)
 
     def _unmatched(
         self, problem: Problem, method: str, path: str
@@ -259,13 +241,6 @@ class Api:
         visit.held = self._room.take(request, limit)
         return await read_body(request, limit, self._options.body_timeout)
 
-    async def _compress(
-        self, answer: web.StreamResponse, request: web.BaseRequest
-    ) -> None:
-        is_long = 0 < self._compress_from <= _length(answer)
-        if is_long and isinstance(answer, web.Response):
-            await compress(answer, request.headers)
-
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._catalogue.table.router
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
@@ -319,17 +294,8 @@ def _write_line(
 
 def _length(answer: web.StreamResponse | None) -> int:
     """Return the bytes of a body: of a whole one, or as many as a stream has written."""
+    if type(answer) is Brief:
+        return answer.size
     if isinstance(answer, web.Response):
         return len(answer.body) if isinstance(answer.body, bytes) else 0
     return 0 if answer is None else answer.body_length
-
-
-def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
-    """Return the response that tells of a problem."""
-    headers = problem.all_headers()
-    headers["X-Request-Id"] = id_
-    headers["Cache-Control"] = "no-store"
-    body = problem.body(
-        instance=path.encode("utf-8", "replace").decode(), request_id=id_
-    )
-    return web.Response(status=problem.status, body=body, headers=headers)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.context import Context, new_request_id
-from kitmsg.errors import Code, InvalidArgument, KitError
+from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.transport import gokit
 from kitmsg.wire import (
     AUTHORIZATION,
@@ -29,7 +29,7 @@ from kitmsg.wire import (
 from kitmsg_gateways.edge import calls
 from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
+from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,6 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 999_999_999_999
 _MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
-_UNSUPPORTED: Final = 415
 _OK: Final = 200
 _NO_CONTENT: Final = 204
 _BAD_GATEWAY: Final = 502
@@ -94,9 +93,8 @@ def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
     except InvalidArgument:
         if not has_body:
             return JSON
-        raise Problem(
-            _UNSUPPORTED,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            415,
             f"Content-Type {named[:80]!r} is not understood; send JSON with"
             " 'Content-Type: application/json' (curl --json does)",
             field=CONTENT_TYPE,

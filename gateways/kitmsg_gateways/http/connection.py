@@ -21,8 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kitmsg.errors import Code
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
-from kitmsg_gateways.http.api import problem_response
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -42,8 +41,6 @@ _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
     for status in HTTPStatus
 }
-_BAD_REQUEST: Final = 400
-_HEADERS_TOO_LARGE: Final = 431
 _INTERNAL: Final = 500
 _LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
 _BAD_VERSION: Final = 505
@@ -228,25 +225,19 @@ class Connection(RequestHandler):
         A status of 500 and more is the gateway's own failure.
         """
         id_ = secrets.token_hex(8)
-        problem = Problem(
-            _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
-        )
+        problem = refusal(400, "this is not a valid HTTP request")
         if status == _BAD_VERSION:
-            problem = Problem(
-                _BAD_VERSION, Code.UNIMPLEMENTED, "HTTP/1.1 and 1.0 are spoken here"
-            )
+            text = "HTTP/1.1 and 1.0 are spoken here"
+            problem = Problem(_BAD_VERSION, Code.UNIMPLEMENTED, text)
         elif status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
             problem = unexpected(exc, id_)
         elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
-            problem = Problem(
-                _HEADERS_TOO_LARGE,
-                Code.INVALID_ARGUMENT,
-                "the request line or a header is too long, or there are too many",
-            )
+            text = "the request line or a header is too long, or there are too many"
+            problem = refusal(431, text)
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL:
             self._server.metrics.observe(_MALFORMED, problem.code.value, 0.0)
-        response = problem_response(problem, "", id_)
+        response = problem.response("", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()
         return response

@@ -29,8 +29,8 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW
-from kitmsg.errors import Code, DataLoss
-from kitmsg_gateways.http.errors import Problem
+from kitmsg.errors import DataLoss
+from kitmsg_gateways.http.errors import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,6 @@ _NOT_MODIFIED: Final = 304
 _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
 _OK: Final = 200
 _PARTIAL: Final = 206
-_UNSATISFIABLE: Final = 416
 _READ: Final[dict[str, Callable[[bytes, Any], Any]]] = {
     JSON.content_type: lambda data, type_: msgspec.json.decode(data, type=type_),
     MSGPACK.content_type: lambda data, type_: msgspec.msgpack.decode(data, type=type_),
@@ -182,9 +181,8 @@ def _bounds(asked: str, size: int) -> tuple[int, int] | None:
         start, stop = size - int(found[2]), size
     start, stop = max(0, start), min(stop, size)
     if start >= stop:
-        raise Problem(
-            _UNSATISFIABLE,
-            Code.OUT_OF_RANGE,
+        raise refusal(
+            416,
             f"there is no such part: it has {size} bytes",
             field="Range",
             headers={"Content-Range": f"bytes */{size}"},
@@ -238,16 +236,17 @@ def _matches(headers: MultiMapping[str], tag: str) -> bool:
     return given.strip() == "*" or tag in _TAG.findall(given)
 
 
-async def compress(response: web.Response, headers: MultiMapping[str]) -> None:
+async def compress(response: web.StreamResponse, headers: MultiMapping[str]) -> None:
     """Compress an answer in place, if it is worth it and the client takes it.
 
     Args:
-        response: The answer, whole and not yet begun.
+        response: The answer; one that is not whole, or has begun, stays as it is.
         headers: Of the request.
     """
-    body = response.body
+    body = response.body if isinstance(response, web.Response) else None
     if (
-        not isinstance(body, bytes)
+        not isinstance(response, web.Response)
+        or not isinstance(body, bytes)
         or "Content-Encoding" in response.headers
         or not _WORTH_IT.match(response.headers.get("Content-Type", ""))
     ):

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from kitmsg.errors import (
     BusDenied,
@@ -25,7 +26,7 @@ from kitmsg.errors import (
     outward,
 )
 
-__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "unexpected"]
+__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "refusal", "unexpected"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -86,7 +87,7 @@ class Problem(Exception):
         """Return the JSON document.
 
         Args:
-            instance: Path of the request.
+            instance: Path of the request; what is no UTF-8 in it is replaced.
             request_id: As in the logs of the gateway and the service.
         """
         if self.is_gokit:
@@ -96,7 +97,7 @@ class Problem(Exception):
             "title": title(self.status),
             "status": self.status,
             "detail": self.detail,
-            "instance": instance,
+            "instance": instance.encode("utf-8", "replace").decode(),
             "code": self.code.value,
             "request_id": request_id,
         }
@@ -113,6 +114,13 @@ class Problem(Exception):
         }
         return {name: value for name, value in known.items() if value is not None}
 
+    def response(self, path: str, id_: str) -> web.Response:
+        """Return the response to the request with a path and an id."""
+        headers = self.all_headers()
+        headers |= {"X-Request-Id": id_, "Cache-Control": "no-store"}
+        body = self.body(instance=path, request_id=id_)
+        return web.Response(status=self.status, body=body, headers=headers)
+
     def all_headers(self) -> dict[str, str]:
         """Return the response headers that belong to it."""
         content_type = GOKIT_TYPE if self.is_gokit else CONTENT_TYPE
@@ -121,6 +129,14 @@ class Problem(Exception):
             # Whole seconds only (RFC 9110, section 10.2.3); zero would mean "hammer on".
             found["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         return found
+
+
+def refusal(
+    status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
+) -> Problem:
+    """Return the problem of a request that the gateway refuses with an HTTP status."""
+    code = Code.from_http(status)
+    return Problem(status, code, detail, field=field, headers=headers or {})
 
 
 def title(status: int) -> str:

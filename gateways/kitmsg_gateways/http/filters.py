@@ -116,16 +116,20 @@ class _Authenticated:
         """
         if visit.path in self._public or visit.path.startswith(self._prefixes):
             return
-        given = visit.request.headers.getall("Authorization", [])
+        headers = visit.request.headers
+        given = self._auth.given(
+            headers.getall("Authorization", []), headers.getall("X-Api-Key", ())
+        )
         facts = {"client": visit.address, "request_id": visit.id}
         try:
             visit.principal = await self._auth.principal(given, visit.principal, facts)
         except Refused as exc:
+            asked = ", ".join(self._auth.challenges(exc))
             raise Problem(
                 _UNAUTHORIZED,
                 Code.UNAUTHENTICATED,
                 str(exc),
-                headers={"WWW-Authenticate": ", ".join(self._auth.challenges(exc))},
+                headers={"WWW-Authenticate": asked} if asked else {},
             ) from None
 
 

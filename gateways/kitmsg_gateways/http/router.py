@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from kitmsg.errors import Code, InvalidArgument
-from kitmsg_gateways.http.errors import Problem
+from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.errors import Problem, refusal
 
 __all__ = ["Match", "Route", "Router", "parse_route"]
 
@@ -24,9 +24,6 @@ _ROUTE: Final = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21-\x7e]*)")
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MAX_HINT_CHARS: Final = 120
 _MAX_HINT_PATHS: Final = 500
-_BAD_REQUEST: Final = 400
-_NOT_FOUND: Final = 404
-_NOT_ALLOWED: Final = 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ class Router(Generic[T]):
             detail += "; /openapi.json lists what is"
         else:
             detail += "; no service is on the bus yet"
-        return Problem(_NOT_FOUND, Code.NOT_FOUND, detail)
+        return refusal(404, detail)
 
     def _near(self, raw_path: str) -> str:
         if len(raw_path) > _MAX_HINT_CHARS:
@@ -178,9 +175,8 @@ def allow(methods: dict[str, None]) -> list[str]:
 
 def _not_allowed(method: str, raw_path: str, allowed: dict[str, None]) -> Problem:
     methods = ", ".join(allow(allowed))
-    return Problem(
-        _NOT_ALLOWED,
-        Code.UNIMPLEMENTED,
+    return refusal(
+        405,
         f"{raw_path[:_MAX_HINT_CHARS]} does not take {method[:16]}; it takes {methods}",
         headers={"Allow": methods},
     )

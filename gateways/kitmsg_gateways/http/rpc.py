@@ -17,11 +17,11 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
-from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
+from kitmsg.errors import DataLoss, InvalidArgument, KitError
 from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
 from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal, unexpected
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
 
@@ -42,8 +42,6 @@ PATH: Final = "/rpc"
 _UNDER: Final = f"{PATH}/"
 _ALLOW: Final = "OPTIONS, POST"
 _NO_CONTENT: Final = 204
-_NOT_ALLOWED: Final = 405
-_UNSUPPORTED: Final = 415
 _ALIASES: Final = ("application/json-rpc", "application/jsonrequest")
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _MAX_HINT_CHARS: Final = 120
@@ -293,9 +291,8 @@ def _check(request: web.BaseRequest) -> None:
             other types are not taken for it.
     """
     if request.method != "POST":
-        raise Problem(
-            _NOT_ALLOWED,
-            Code.UNIMPLEMENTED,
+        raise refusal(
+            405,
             "JSON-RPC goes by POST",
             headers={"Allow": _ALLOW},
         )
@@ -305,9 +302,8 @@ def _check(request: web.BaseRequest) -> None:
     except InvalidArgument:
         is_json = named.partition(";")[0].strip().lower() in _ALIASES
     if not is_json:
-        raise Problem(
-            _UNSUPPORTED,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            415,
             f"Content-Type {named[:80]!r} is not JSON; send application/json",
             field="Content-Type",
             headers={"Accept": JSON.content_type},

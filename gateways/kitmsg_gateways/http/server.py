@@ -14,7 +14,7 @@ from kitmsg_gateways.http.connection import Server
 from kitmsg_gateways.http.filters import filters
 from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
-from kitmsg_gateways.http.pages import RESERVED, Pages
+from kitmsg_gateways.http.pages import RESERVED
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,16 +60,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self._auth = Auth(options, options.title)
         self._mounter = Mounter(RESERVED)
         super().__init__(bus, options, Table(), sockets)
-        self.api = Api(
-            bus,
-            catalogue=self.catalogue,
-            pages=Pages(self.catalogue, self.metrics, self.health, options),
-            admission=self.admission,
-            metrics=self.metrics,
-            health=self.health,
-            options=options,
-            filters=filters(options, self._auth, self._proxies),
-        )
+        self.api = Api(self, filters(options, self._auth, self._proxies))
         self.metrics.registry.register(self.api.collect)
         self.web: Server
 

@@ -288,6 +288,7 @@ def test_the_name_of_a_certificates_owner():
         (("commonName", "shop"), ("userId", "7")),
     )
     principal = certificate_principal(subject, (("DNS", "shop.example"),))
+    assert principal is not None
     assert principal.name == r"CN=shop+UID=7,O=Ann\, Bob & Co,C=DE"
     assert (principal.method, principal.claims) == (
         "tls",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.schema.pointers import alternatives, references, resolve, rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from kitmsg.discovery.catalog import CatalogEndpoint
 
 __all__ = ["Components"]
 
@@ -23,25 +25,6 @@ _DEFS: Final = "#/$defs/"
 _DATA: Final = ("default", "enum", "const", "examples", "example")
 _BAD: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _FORBIDDEN: Final = frozenset({"Problem", "RpcRequest", "RpcResponse"})
-
-
-class Described(Protocol):
-    """An endpoint and its schemas, as its service tells them."""
-
-    @property
-    def service(self) -> str:
-        """Name of its service."""
-        ...
-
-    @property
-    def wire(self) -> str:
-        """Its form on the bus: ``kit`` or ``gokit``."""
-        ...
-
-    @property
-    def schema(self) -> dict[str, Any] | None:
-        """The JSON Schemas of its parts; None if they are not known."""
-        ...
 
 
 class Components:
@@ -78,43 +61,43 @@ class Components:
                     found[self._name(service, document, name)] = closest
         self.schemas = dict(sorted(found.items()))
 
-    def request(self, mounted: Described) -> dict[str, Any] | None:
+    def request(self, endpoint: CatalogEndpoint) -> dict[str, Any] | None:
         """Return the schema of a request, as it is on the wire; None if it is not known.
 
         Go kit ignores fields that nobody knows, and those that are missing are zero.
         """
-        schema = _part(mounted, "request")
+        schema = _part(endpoint, "request")
         if schema is None:
             return None
-        placed = self._placed(mounted.service, schema)
-        if mounted.wire != "gokit":
+        placed = self._placed(endpoint.service, schema)
+        if endpoint.wire != "gokit":
             return placed
         loose = {"required", "additionalProperties"}
         plain = self.resolve(placed)
         return {key: value for key, value in plain.items() if key not in loose}
 
-    def response(self, mounted: Described) -> dict[str, Any]:
+    def response(self, endpoint: CatalogEndpoint) -> dict[str, Any]:
         """Return the schema of a result, as it is on the wire; ``{}`` for anything."""
-        schema = _part(mounted, "response")
+        schema = _part(endpoint, "response")
         if schema is None:
             return {}
-        placed = self._placed(mounted.service, schema)
-        if mounted.wire == "gokit" and self.resolve(placed).get("type") != "object":
+        placed = self._placed(endpoint.service, schema)
+        if endpoint.wire == "gokit" and self.resolve(placed).get("type") != "object":
             return {"type": "object", "properties": {"v": placed}}
         return placed
 
-    def items(self, mounted: Described) -> dict[str, Any]:
+    def items(self, endpoint: CatalogEndpoint) -> dict[str, Any]:
         """Return the schema of the items that go in; ``{}`` for anything."""
-        schema = _part(mounted, "items")
-        return {} if schema is None else self._placed(mounted.service, schema)
+        schema = _part(endpoint, "items")
+        return {} if schema is None else self._placed(endpoint.service, schema)
 
-    def errors(self, mounted: Described) -> dict[str, Any]:
+    def errors(self, endpoint: CatalogEndpoint) -> dict[str, Any]:
         """Return the schemas of an endpoint's own errors, by name."""
-        errors = (mounted.schema or {}).get("errors")
+        errors = (endpoint.schema or {}).get("errors")
         if not isinstance(errors, dict):
             return {}
         return {
-            name: self._placed(mounted.service, schema)
+            name: self._placed(endpoint.service, schema)
             for name, schema in sorted(errors.items())
             if isinstance(schema, dict)
         }
@@ -170,8 +153,8 @@ def _documents(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield part
 
 
-def _part(mounted: Described, name: str) -> dict[str, Any] | None:
-    part = (mounted.schema or {}).get(name)
+def _part(endpoint: CatalogEndpoint, name: str) -> dict[str, Any] | None:
+    part = (endpoint.schema or {}).get(name)
     return part if isinstance(part, dict) else None
 
 

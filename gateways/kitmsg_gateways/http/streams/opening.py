@@ -114,5 +114,4 @@ class Opening:
 
     def problem_body(self, problem: Problem) -> bytes:
         """Return the JSON document of a problem of this request."""
-        path = self.visit.path.encode("utf-8", "replace").decode()
-        return problem.body(instance=path, request_id=self.visit.id)
+        return problem.body(instance=self.visit.path, request_id=self.visit.id)

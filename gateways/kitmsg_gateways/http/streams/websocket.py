@@ -19,24 +19,21 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
-from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.streams.frames import (
+from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg_gateways.http.errors import refusal
+from kitmsg_gateways.http.streams.live import drop_if_gone
+from kitmsg_gateways.http.streams.protocol import (
+    PROTOCOLS,
     CloseCode,
     FrameReader,
     Opcode,
     ProtocolError,
+    accept_headers,
     close_payload,
     frame,
-)
-from kitmsg_gateways.http.streams.handshake import (
-    PROTOCOLS,
-    accept_headers,
     protocol_of,
 )
-from kitmsg_gateways.http.streams.inbox import Inbox
-from kitmsg_gateways.http.streams.live import drop_if_gone
-from kitmsg_gateways.http.streams.source import pumping
+from kitmsg_gateways.http.streams.source import Inbox, pumping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Socket"]
 
 _SWITCHING: Final = 101
-_TIMED_OUT: Final = 408
 _OWN_CODES: Final = 4000
 _FULL_BYTES: Final = 1 << 16
 _CLOSE_SECONDS: Final = 2.0
@@ -179,9 +175,8 @@ class Socket:
             async with asyncio.timeout(seconds):
                 return await self._inbox.get()
         except TimeoutError:
-            raise Problem(
-                _TIMED_OUT,
-                Code.DEADLINE_EXCEEDED,
+            raise refusal(
+                408,
                 f"the first message, with the parameters, did not come in {seconds:g} s",
             ) from None
 
