@@ -17,6 +17,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context, new_request_id
 from kitmsg.endpoints import chain
@@ -63,7 +64,6 @@ __all__ = [
     "Callers",
     "EdgeCaller",
     "add_header",
-    "add_principal",
     "add_trace",
     "has_begun",
     "load_middleware",
@@ -112,12 +112,6 @@ def add_trace(fields: dict[str, str], name: str, given: Sequence[str]) -> None:
     is_one = len(given) == 1 or name != TRACEPARENT
     if is_one and name in TRACE and _PRINTABLE.fullmatch(value):
         fields[name] = value
-
-
-def add_principal(fields: dict[str, str], principal: Principal | None) -> None:
-    """Add who calls, as a gateway vouches for it; nothing for None."""
-    if principal is not None:
-        fields[PRINCIPAL] = principal.text
 
 
 class EdgeCaller:
@@ -261,13 +255,15 @@ class Callers:
     Args:
         bus: What carries the calls.
         kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
-        options: How long calls take at the most, and the middlewares around them.
+        options: How long calls take at the most, the middlewares around them, and the key
+            that vouches for callers.
 
     Attributes:
         bus: As given.
 
     Raises:
-        InvalidArgument: A middleware cannot be loaded.
+        InvalidArgument: A middleware or the signing key cannot be loaded.
+        FailedPrecondition: A library for signatures is missing.
     """
 
     def __init__(self, bus: Bus, kind: str, options: CallOptions) -> None:
@@ -278,6 +274,8 @@ class Callers:
         self._middleware = load_middleware(options.middleware)
         self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
         self._callers: dict[str, EdgeCaller] = {}
+        self._signer = _signer_of(options)
+        self._is_warned = False
 
     def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
         """Return the caller of an endpoint."""
@@ -316,6 +314,7 @@ class Callers:
         codec: Codec,
         seconds: float | None,
         fields: dict[str, str],
+        principal: Principal | None = None,
     ) -> Context:
         """Return the context of a call.
 
@@ -325,6 +324,8 @@ class Callers:
             seconds: That are left for it; None for a stream without an end.
             fields: Its headers: ``Kit-Request-Id``, trace and more; the context's from now
                 on.
+            principal: The client, which this gateway has authenticated; None when
+                unknown.
 
         Raises:
             DeadlineExceeded: Nothing is left.
@@ -335,11 +336,37 @@ class Callers:
                 raise DeadlineExceeded("the request took all its time to arrive")
             deadline = asyncio.get_running_loop().time() + seconds
         fields[CONTENT_TYPE] = codec.content_type
+        if principal is not None:
+            self._vouch(principal, fields)
         ctx = Context.of_call(
             caller.name, caller=self._as, deadline=deadline, metadata=fields
         )
         ctx.codec = codec
+        ctx.principal = principal
         return ctx
+
+    def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
+        """Tell the service who calls, by a signature that it can check."""
+        if self._signer is not None:
+            fields[PRINCIPAL] = self._signer.text(principal)
+        elif not self._is_warned:
+            self._is_warned = True
+            self._log.warning(
+                "callers are known here, and services are not told who they are: give"
+                " the gateway a --signing-key"
+            )
+
+
+def _signer_of(options: CallOptions) -> PrincipalSigner | None:
+    """Return what vouches for callers as the options say; None without a key.
+
+    Raises:
+        InvalidArgument: There is no key in the file.
+        FailedPrecondition: A library is missing.
+    """
+    if not options.signing_key:
+        return None
+    return PrincipalSigner(options.signing_key, audience=options.audience)
 
 
 def load_middleware(given: Sequence[Middleware | str]) -> tuple[Middleware, ...]:

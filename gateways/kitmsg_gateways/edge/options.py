@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
+from kitmsg.auth.signing import AUDIENCE
+
 __all__ = [
     "AuthOptions",
     "CallOptions",
@@ -129,12 +131,17 @@ class CallOptions(Options):
         max_concurrent: Calls in flight at once; more are refused.
         middleware: Middlewares around every call to a service, or where a list of them
             is, such as shop.edge:middlewares.
+        signing_key: File with the private key that vouches for callers to services, or
+            env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
+        audience: The system that these signatures are for.
     """
 
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_concurrent: int = 10_000
     middleware: tuple[Any, ...] = ()
+    signing_key: str = ""
+    audience: str = AUDIENCE
 
 
 @dataclass(frozen=True, kw_only=True)

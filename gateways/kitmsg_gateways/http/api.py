@@ -211,7 +211,13 @@ class Api:
         fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, sent, data, seconds=left, fields=fields
+            self._callers,
+            mounted,
+            sent,
+            data,
+            seconds=left,
+            fields=fields,
+            principal=visit.principal,
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:

@@ -26,7 +26,7 @@ from kitmsg.wire import (
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_principal, add_trace, has_begun
+from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
+    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
@@ -148,7 +149,6 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    add_principal(fields, visit.principal)
     return fields
 
 
@@ -160,14 +160,24 @@ async def ask(
     *,
     seconds: float,
     fields: dict[str, str],
+    principal: Principal | None = None,
 ) -> Message:
-    """Call an endpoint and return its reply, which is no error; `seconds` are left for it.
+    """Call an endpoint and return its reply, which is no error.
+
+    Args:
+        callers: Of the gateway.
+        mounted: The endpoint.
+        codec: How `data` is encoded.
+        data: The request.
+        seconds: That are left for it.
+        fields: Headers of the call; see `fields_of`.
+        principal: The client, which the gateway vouches for; None when unknown.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
     """
     caller = callers.of(mounted)
-    ctx = callers.context(caller, codec, seconds, fields)
+    ctx = callers.context(caller, codec, seconds, fields, principal)
     try:
         return await caller.send(ctx, data)
     except KitError as exc:

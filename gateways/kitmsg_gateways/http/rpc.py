@@ -172,7 +172,13 @@ class Rpc:
             params = mounted.parameters.build({}, "", params, JSON, headers)
         fields = fields_of(visit, self._options)
         reply = await ask(
-            callers, mounted, JSON, params, seconds=seconds, fields=fields
+            callers,
+            mounted,
+            JSON,
+            params,
+            seconds=seconds,
+            fields=fields,
+            principal=visit.principal,
         )
         return _result(reply, mounted)
 

@@ -91,7 +91,9 @@ class Opening:
         )
         fields = fields_of(self.visit, self.options)
         caller = self.callers.of(mounted)
-        ctx = self.callers.context(caller, self.codec, timeout, fields)
+        ctx = self.callers.context(
+            caller, self.codec, timeout, fields, self.visit.principal
+        )
         self._call = caller, ctx
         stream = await caller.open(ctx, data)
         try:
