@@ -171,8 +171,8 @@ class Api:
                 raise  # the client went away
             problem = Problem.of(exc, visit.id)
         visit.code = problem.code.value
-        is_strange = self._has_strangers and visit.principal is None
-        problem = _veiled(problem) if is_strange and visit.name == UNMATCHED else problem
+        if visit.name == UNMATCHED and visit.principal is None and self._has_strangers:
+            return _veiled(problem).response(visit.path, visit.id)
         return problem.response(visit.path, visit.id)
 
     def _unmatched(

@@ -168,6 +168,11 @@ class Connection(RequestHandler):
         if self._head is not None and not self.is_idle:
             self._head.end()
 
+    @property
+    def budget(self) -> Budget:
+        """The budget of bytes of its gateway."""
+        return self._server.budget
+
     def _fits(self, data: bytes) -> bool:
         """Count what belongs to a head; tell whether there is room for it."""
         # Most heads come whole, in one piece, and cost no more than this.
