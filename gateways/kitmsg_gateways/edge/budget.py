@@ -98,6 +98,7 @@ class Budget:
 
     Attributes:
         limit: As given.
+        longest: Most bytes of one thing that is not short.
         held: Bytes that are held now.
         refused: How often there was no room.
         arriving: What has begun and is not all there, the oldest first.
@@ -105,7 +106,7 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._for_long = limit - limit // 8
+        self.longest = limit - limit // 8
         self.held = 0
         self.refused = 0
         self.arriving: dict[Claim, None] = {}
@@ -134,13 +135,13 @@ class Budget:
         if self._waiting:
             self._pass_on()
 
-    async def wait(self, claim: Claim, size: int, client: str) -> None:
+    async def wait(self, claim: Claim, size: int, client: Callable[[], str]) -> None:
         """Have a claim hold `size` bytes, as soon as they fit; clients take turns.
 
         Args:
             claim: That holds nothing yet.
             size: Bytes it may come to.
-            client: Who sends, such as a connection.
+            client: Tells who sends, such as a connection.
 
         Raises:
             ResourceExhausted: Too many wait already, or it can never fit.
@@ -148,10 +149,10 @@ class Budget:
         if not self._waiting and (self._fits(size) or self._make_room(size)):
             claim.resize(size)
             return
-        if self._count >= _MOST_WAITING or size > self._for_long:
+        if self._count >= _MOST_WAITING or size > self.longest:
             raise self._full()
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append((claim, size, turn))
+        self._waiting.setdefault(client(), deque()).append((claim, size, turn))
         self._count += 1
         self._look_again()
         try:
@@ -173,7 +174,7 @@ class Budget:
     def _fits(self, size: int, whole: int = 0) -> bool:
         """Tell whether there is room; the last eighth is for what is short."""
         is_short = size <= SHORT_BYTES and whole <= SHORT_BYTES
-        return self.held + size <= (self.limit if is_short else self._for_long)
+        return self.held + size <= (self.limit if is_short else self.longest)
 
     def _full(self) -> ResourceExhausted:
         self.refused += 1

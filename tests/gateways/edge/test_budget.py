@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 
@@ -50,7 +51,7 @@ async def test_what_arrives_slowly_gives_way(monkeypatch):
     """The oldest first, and no more of them than needed."""
     loop, ended = asyncio.get_running_loop(), []
     budget = Budget(1000)
-    claims = [Claim(budget, lambda n=n: ended.append(n)) for n in range(3)]
+    claims = [Claim(budget, functools.partial(ended.append, n)) for n in range(3)]
     for claim in claims:
         claim.resize(300)
     with pytest.raises(ResourceExhausted):
@@ -78,11 +79,11 @@ async def test_clients_that_wait_take_turns():
     """One that comes behind a crowd of another's is served next."""
     budget, order = Budget(1000), []
     first = Claim(budget, nothing)
-    await budget.wait(first, 800, "eve")
+    await budget.wait(first, 800, lambda: "eve")
 
     async def one(client: str) -> None:
         claim = Claim(budget, nothing)
-        await budget.wait(claim, 800, client)
+        await budget.wait(claim, 800, lambda: client)
         order.append(client)
         claim.end()
 
@@ -108,7 +109,7 @@ async def test_those_that_wait_get_the_room_of_the_slow():
     slow.resize(800)
     claim = Claim(budget, nothing)
     async with asyncio.timeout(10):
-        await budget.wait(claim, 800, "ann")
+        await budget.wait(claim, 800, lambda: "ann")
     assert ended == [1]
     with pytest.raises(ResourceExhausted):
-        await budget.wait(Claim(budget, nothing), 2000, "ann")
+        await budget.wait(Claim(budget, nothing), 2000, lambda: "ann")
