@@ -112,7 +112,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if 0 < self._compress_from <= _length(answer):
+            size = answer.size if type(answer) is Brief else _length(answer)
+            if 0 < self._compress_from <= size:
                 await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
