@@ -193,6 +193,7 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    INTERNAL: Final = "kit.internal"
     DESCRIPTION: Final = "description"
 
 

@@ -78,6 +78,11 @@ class CatalogEndpoint:
         return self.metadata.get(Meta.IDEMPOTENT) == "true"
 
     @cached_property
+    def is_internal(self) -> bool:
+        """Whether no gateway may serve it."""
+        return self.metadata.get(Meta.INTERNAL) == "true"
+
+    @cached_property
     def timeout(self) -> float | None:
         """Seconds a call may take by default; None if unsaid."""
         return _seconds(self.metadata.get(Meta.TIMEOUT, ""))

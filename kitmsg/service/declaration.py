@@ -43,6 +43,7 @@ class Options:
     unknown_fields: Literal["forbid", "ignore"] = "forbid"
     cache: int | None = None
     status: int = 200
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Declaration:
             Meta.STATUS: "" if options.status == _OK else str(options.status),
             Meta.STREAM: self.signature.stream,
             Meta.WIRE: "" if options.wire == "kit" else options.wire,
+            Meta.INTERNAL: "true" if options.internal else "",
             Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
         return {name: text for name, text in facts.items() if text}
@@ -119,6 +121,7 @@ def chosen(options: Mapping[str, Any]) -> Options:
 _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "name": (str, "text"),
     "idempotent": (bool, "True or False"),
+    "internal": (bool, "True or False"),
     "wire": (str, "'kit' or 'gokit'"),
     "subject": (str, "text"),
     "unknown_fields": (str, "'forbid' or 'ignore'"),

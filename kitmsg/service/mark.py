@@ -111,6 +111,7 @@ def endpoint(
     unknown_fields: Literal["forbid", "ignore"] = "forbid",
     cache: int | None = None,
     status: int = 200,
+    internal: bool = False,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
@@ -133,6 +134,8 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         cache: Seconds for which an HTTP client may keep the answer of a ``GET`` route;
             0 to have it ask each time whether it changed.
         status: HTTP status of a result, such as 201; one of None is 204 if this is 200.
+        internal: Whether it is for callers on the bus alone: no gateway serves it or
+            names it.
         **options: The arguments from `name` on.
 
     Raises:

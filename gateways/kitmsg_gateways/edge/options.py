@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Self, get_origin, get_type_hints
 
 from kitmsg.auth.signing import AUDIENCE
 
@@ -20,9 +21,13 @@ __all__ = [
     "EdgeOptions",
     "ListenOptions",
     "Options",
+    "ShownOptions",
     "SocketOptions",
     "TlsOptions",
 ]
+
+
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]+(\.[^\s]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +247,31 @@ class AuthOptions(TlsOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(AuthOptions, CallOptions, ListenOptions):
+class ShownOptions(Options):
+    """Options for what of the bus is served; `kitmsg_gateways.edge.shown` says how.
+
+    Attributes:
+        only: Services and endpoints that are served, such as shop or shop.orders.*; by
+            default all but internal ones.
+        hide: Services and endpoints that are not, likewise; goes before only.
+    """
+
+    only: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("only", "hide"):
+            for pattern in getattr(self, name):
+                if not _PATTERN.fullmatch(pattern):
+                    raise ValueError(
+                        f"{name} has {pattern!r}; write SERVICE, SERVICE.ENDPOINT or"
+                        " SERVICE.*"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(ShownOptions, AuthOptions, CallOptions, ListenOptions):
     """Options that all doors have alike."""
 
 
