@@ -193,6 +193,7 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
 

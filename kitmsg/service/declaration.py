@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from kitmsg.auth.allow import Policy, as_policy
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_subject
 from kitmsg.schema import Signature, error_schema
@@ -43,6 +44,7 @@ class Options:
     unknown_fields: Literal["forbid", "ignore"] = "forbid"
     cache: int | None = None
     status: int = 200
+    allow: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Declaration:
             Meta.STATUS: "" if options.status == _OK else str(options.status),
             Meta.STREAM: self.signature.stream,
             Meta.WIRE: "" if options.wire == "kit" else options.wire,
+            Meta.ALLOW: "" if options.allow is None else str(options.allow),
             Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
         return {name: text for name, text in facts.items() if text}
@@ -111,7 +114,9 @@ def chosen(options: Mapping[str, Any]) -> Options:
             raise TypeError(f"@endpoint has no option {name!r}; it has {known}")
     _check_kinds(options)
     many = {name: tuple(options.get(name, ())) for name in ("middleware", "raises")}
-    made = Options(**{**options, **many})
+    given = options.get("allow")
+    allow = None if given is None else as_policy(given)
+    made = Options(**{**options, **many, "allow": allow})
     _check(made)
     return made
 
