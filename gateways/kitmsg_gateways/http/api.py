@@ -33,7 +33,7 @@ from kitmsg_gateways.http.call import (
     response,
 )
 from kitmsg_gateways.http.content import compress, represent
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
@@ -47,9 +47,8 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.methods import Match, Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 
@@ -129,7 +128,7 @@ class Api:
             if self._options.access_log:
                 _write_line(visit, answer, took)
 
-    async def _answer(  # noqa: PLR0911, PLR0912, PLR0915
+    async def _answer(  # noqa: PLR0911, PLR0912
         self, visit: Visit, query: str
     ) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
@@ -163,14 +162,10 @@ class Api:
             if mounted.stream:
                 return await self._streams.answer(visit, match, query)
             return await self.call(visit, match, query)
-        except Problem as exc:
-            problem = exc
-        except KitError as exc:
+        except Exception as exc:  # the last line of defence answers
+            if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
+                raise  # the client went away
             problem = Problem.of(exc, visit.id)
-        except ConnectionError:
-            raise  # the client went away
-        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            problem = unexpected(exc, visit.id)
         visit.code = problem.code.value
         return problem.response(visit.path, visit.id)
 
@@ -267,10 +262,8 @@ def _bound(
     if codec is RAW and not data and not parameters.takes_bytes:
         codec = JSON  # many clients say "bytes" when they send nothing
     if match.values or query or parameters.headers:
-        given = match.values, query, data
-        if codec is RAW:
-            return MSGPACK, parameters.build_raw(*given, request.headers)
-        return codec, parameters.build(*given, codec, request.headers)
+        data = parameters.build(match.values, query, data, codec, request.headers)
+        return (MSGPACK if codec is RAW else codec), data
     if not data and codec is not RAW:
         data = parameters.build({}, "", b"", codec)
     return codec, data
@@ -279,13 +272,7 @@ def _bound(
 def _write_line(
     visit: Visit, answer: web.StreamResponse | None, seconds: float
 ) -> None:
-    """Write the line of a request.
-
-    Args:
-        visit: It.
-        answer: Its answer; None when the client went away before, which counts as 499.
-        seconds: How long it took.
-    """
+    """Write the line of a request; one whose client went away before counts as 499."""
     status = _CLIENT_CLOSED if answer is None else answer.status
     _access.write(
         f"{visit.request.method} {visit.path} {status}",

@@ -122,10 +122,6 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
     Hot path: nearly every body did, and then there is nothing to wait for.  aiohttp's own
     way would ask the connection for more after it.
-
-    Args:
-        request: Its headers are there.
-        limit: Longest body, in bytes; longer ones, too, are for `read_body`.
     """
     headers = request.headers
     if "Content-Encoding" in headers or "Expect" in headers:
@@ -135,12 +131,7 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """Return the body, inflated if it came compressed.
-
-    Args:
-        request: Its headers are there.
-        limit: Most bytes, as they came and inflated.
-        seconds: Longest time for it to arrive.
+    """Return the body, inflated if it came compressed: `limit` bytes in `seconds` at most.
 
     Raises:
         Problem: 408, 413, 415 or 417.
@@ -208,11 +199,6 @@ async def go_ahead(request: web.BaseRequest) -> None:
 
 async def inflate(data: bytes, codings: Sequence[str], limit: int) -> bytes | None:
     """Return a request body as it was before ``Content-Encoding``.
-
-    Args:
-        data: The body.
-        codings: Values of the header.
-        limit: Most bytes that may come out.
 
     Returns:
         The body; None if it is longer than `limit`.

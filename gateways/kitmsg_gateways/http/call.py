@@ -185,14 +185,7 @@ async def ask(
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    """Return the HTTP response that a reply stands for.
-
-    Args:
-        reply: From the endpoint.
-        mounted: The endpoint.
-        codec: How the request was encoded.
-        id_: The request id.
-    """
+    """Return the HTTP response that a reply stands for."""
     answer = _response(reply, mounted, codec, id_)
     if reply.header_block and mounted.is_kit:
         for name, value in reply_fields(reply).items():

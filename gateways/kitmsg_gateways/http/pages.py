@@ -73,11 +73,7 @@ _DOCS_HEADERS: Final = {
 
 
 class Pages:
-    """The gateway's own paths.
-
-    Args:
-        gateway: Whose endpoints, counters and health they show.
-    """
+    """The gateway's own paths."""
 
     def __init__(self, gateway: Gateway[GatewayOptions, Table]) -> None:
         self._catalogue = gateway.catalogue

@@ -17,11 +17,11 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
-from kitmsg.errors import DataLoss, InvalidArgument, KitError
+from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
 from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
-from kitmsg_gateways.http.errors import Problem, refusal, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
 
@@ -52,12 +52,6 @@ _check_json = msgspec.json.Decoder().decode
 class Rpc:
     """Answers JSON-RPC.
 
-    Args:
-        callers: Call the endpoints.
-        catalogue: The endpoints.
-        options: Limits, and which method names mean which endpoints.
-        read: Returns the body of a request.
-
     Attributes:
         counts: Calls, by the code of their error or 0.
     """
@@ -85,19 +79,15 @@ class Rpc:
         """
         if path == PATH:
             return ""
-        if not path.startswith(_UNDER):
+        services, name = self._catalogue.table.services, path.removeprefix(_UNDER)
+        if name == path or PATH[1:] in services:
             return None
-        services = self._catalogue.table.services
-        name = path.removeprefix(_UNDER)
-        is_one = name in services or self._has_left(name)
-        return name if is_one and PATH[1:] not in services else None
 
-    def _has_left(self, service: str) -> bool:
         def find(table: Table) -> Mounted | None:
-            found = (one for one in table.endpoints if one.service == service)
-            return next(found, None)
+            return next((one for one in table.endpoints if one.service == name), None)
 
-        return left_with(self._catalogue, find) is not None
+        is_one = name in services or left_with(self._catalogue, find)
+        return name if is_one else None
 
     def collect(self) -> Iterator[Family]:
         """Yield metric families."""
@@ -160,12 +150,8 @@ class Rpc:
             result = await self._call(item, service, visit)
         except RpcError as exc:
             error = exc
-        except Problem as exc:
-            error = _error(exc, visit.id)
-        except KitError as exc:
-            error = _error(Problem.of(exc, visit.id), visit.id)
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            error = _error(unexpected(exc, visit.id), visit.id)
+            error = _error(Problem.of(exc, visit.id), visit.id)
         else:
             self.counts[0] += 1
             return b"" if item.id is None else jsonrpc.success(item.id, result)
@@ -213,12 +199,7 @@ class Rpc:
 
 
 class _Methods:
-    """The endpoints of a table by the names that methods have.
-
-    Args:
-        table: What is mounted.
-        names: Methods of other names, with the endpoints they mean.
-    """
+    """The endpoints of a table by the names that methods have."""
 
     def __init__(self, table: Table, names: Mapping[str, str]) -> None:
         self.table = table
@@ -229,11 +210,7 @@ class _Methods:
             self._bare.setdefault(one.name, []).append(one)
 
     def find(self, method: str, service: str) -> Mounted:
-        """Return the endpoint that a method names.
-
-        Args:
-            method: Its name.
-            service: Whose endpoints; "" for all.
+        """Return the endpoint that a method names; `service` is "" for all of them.
 
         Raises:
             RpcError: There is none, there are several, or it streams.

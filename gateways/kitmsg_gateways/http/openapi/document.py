@@ -16,7 +16,6 @@ import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
-from kitmsg_gateways.http.openapi.components import Components
 from kitmsg_gateways.http.openapi.responses import (
     BYTES,
     STREAM_NOTES,
@@ -25,15 +24,14 @@ from kitmsg_gateways.http.openapi.responses import (
     stream_body,
     with_example,
 )
-from kitmsg_gateways.http.openapi.samples import Samples
+from kitmsg_gateways.http.openapi.schemas import Components, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
-    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Route, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Route
 
 __all__ = ["SCHEMAS", "document", "schemes_of"]
 

@@ -192,11 +192,7 @@ _id_of: Final = msgspec.json.Decoder(_WithId).decode
 
 
 class Sse(Format):
-    """An event for each item.
-
-    Args:
-        opening: The request, and the endpoint.
-    """
+    """An event for each item."""
 
     kind = "sse"
     media_type = SSE

@@ -14,6 +14,7 @@ from kitmsg.codec import JSON
 from kitmsg.errors import DataLoss, KitError, Unavailable
 from kitmsg_gateways.http.body import BODYLESS, body_limit, check_bodyless
 from kitmsg_gateways.http.call import request_codec, response
+from kitmsg_gateways.http.connection import sent
 from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import format_of
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.methods import Match, Mounted
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.streams.formats import Format
     from kitmsg_gateways.http.visit import Visit
 
@@ -62,26 +62,7 @@ def head(opening: Opening, format_: Format) -> dict[str, str]:
 
 
 class Download:
-    """One answer that streams; a `kitmsg_gateways.http.streams.live.Party`.
-
-    Args:
-        live: What it is one of.
-        opening: The request.
-        format_: How items are written.
-        stream: Where they come from.
-    """
-
-    __slots__ = (
-        "_format",
-        "_has_written",
-        "_is_chunked",
-        "_is_cut",
-        "_live",
-        "_opening",
-        "_response",
-        "_stream",
-        "kind",
-    )
+    """One answer that streams; a `kitmsg_gateways.http.streams.live.Party`."""
 
     def __init__(
         self, live: Live, opening: Opening, format_: Format, stream: Stream
@@ -225,13 +206,9 @@ class Download:
         self._has_written = True
         if self._put(data):
             return
-        try:
-            async with asyncio.timeout(self._opening.options.send_timeout):
-                await self._response.write(data)
-                await self._opening.request.writer.drain()
-        except TimeoutError:
-            self._break_off()
-            raise ConnectionAbortedError("the client does not read") from None
+        request, seconds = self._opening.request, self._opening.options.send_timeout
+        await sent(self._response.write(data), request.transport, seconds)
+        await sent(request.writer.drain(), request.transport, seconds)
 
     def _break_off(self) -> None:
         """Close the connection before the body is whole."""
@@ -242,11 +219,6 @@ class Download:
 
 class Streams:
     """Answers requests for endpoints that stream.
-
-    Args:
-        callers: Open the streams.
-        options: Limits and times.
-        read: Returns the body of a request, as `Api.body` does.
 
     Attributes:
         live: The streams that are open.
@@ -355,8 +327,6 @@ class _Upload:
     """A request that streams in; a `kitmsg_gateways.http.streams.live.Party`."""
 
     kind = "upload"
-
-    __slots__ = ("_request",)
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request

@@ -115,11 +115,7 @@ def _unsupported(detail: str, field: str) -> Problem:
 async def arriving(
     request: web.BaseRequest, seconds: float | None
 ) -> AsyncIterator[bytes]:
-    """Yield a body as it comes.
-
-    Args:
-        request: Whose body.
-        seconds: Longest wait for more of it; None for as long as it likes.
+    """Yield a body as it comes; `seconds` is the longest wait for more, None for ever.
 
     Raises:
         Problem: 408; nothing came.
@@ -161,12 +157,8 @@ async def _pump(opening: Opening, stream: Stream, source: Source) -> None:
 async def lines(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
     """Yield the lines of a body, without the empty ones.
 
-    Args:
-        chunks: The body as it comes.
-        limit: Longest line, in bytes.
-
     Raises:
-        Problem: 413; a line is longer.
+        Problem: 413; a line is longer than `limit` bytes.
     """
     rest = bytearray()
     async for chunk in chunks:
@@ -290,9 +282,6 @@ _FULL_ITEMS: Final = 64
 
 class Inbox:
     """Queue of the messages that came on a connection; one task takes them.
-
-    Args:
-        protocol: The connection.
 
     Attributes:
         is_paused: Whether the connection is not read, until more is taken.

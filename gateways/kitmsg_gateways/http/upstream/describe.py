@@ -17,8 +17,16 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.upstream.body import Body, body_of, errors_of, response_of
-from kitmsg_gateways.http.upstream.document import Unreadable, complete, follow, modern
+from kitmsg_gateways.http.upstream.document import (
+    Body,
+    Unreadable,
+    body_of,
+    complete,
+    errors_of,
+    follow,
+    modern,
+    response_of,
+)
 from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, HttpMethod
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
