@@ -194,6 +194,7 @@ class Meta:
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
     INTERNAL: Final = "kit.internal"
+    ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kitmsg.auth.allow import Policy, parse_policy
 from kitmsg.discovery.conflicts import conflicts
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import KitError
@@ -104,6 +105,11 @@ class CatalogEndpoint:
     def http(self) -> str:
         """Declared route, such as ``GET /orders/{id}``; "" for none."""
         return self.metadata.get(Meta.HTTP, "")
+
+    @cached_property
+    def allow(self) -> Policy | None:
+        """Policy of its callers, as far as it can be told; None where anyone may call."""
+        return parse_policy(self.metadata.get(Meta.ALLOW, ""))
 
     @cached_property
     def stream(self) -> str:

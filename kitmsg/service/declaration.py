@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from kitmsg.auth.allow import Policy, as_policy
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_subject
 from kitmsg.schema import Signature, error_schema
@@ -44,6 +45,7 @@ class Options:
     cache: int | None = None
     status: int = 200
     internal: bool = False
+    allow: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Declaration:
             Meta.STREAM: self.signature.stream,
             Meta.WIRE: "" if options.wire == "kit" else options.wire,
             Meta.INTERNAL: "true" if options.internal else "",
+            Meta.ALLOW: "" if options.allow is None else str(options.allow),
             Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
         return {name: text for name, text in facts.items() if text}
@@ -113,7 +116,9 @@ def chosen(options: Mapping[str, Any]) -> Options:
             raise TypeError(f"@endpoint has no option {name!r}; it has {known}")
     _check_kinds(options)
     many = {name: tuple(options.get(name, ())) for name in ("middleware", "raises")}
-    made = Options(**{**options, **many})
+    given = options.get("allow")
+    allow = None if given is None else as_policy(given)
+    made = Options(**{**options, **many, "allow": allow})
     _check(made)
     return made
 

@@ -17,6 +17,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from kitmsg.auth.allow import denied
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context, new_request_id
@@ -328,6 +329,7 @@ class Callers:
                 unknown.
 
         Raises:
+            PermissionDenied: The client may not call it.
             DeadlineExceeded: Nothing is left.
         """
         deadline = None
@@ -337,6 +339,9 @@ class Callers:
             deadline = asyncio.get_running_loop().time() + seconds
         fields[CONTENT_TYPE] = codec.content_type
         if principal is not None:
+            policy = caller.endpoint.allow
+            if policy is not None and not policy.may_permit(principal):
+                raise denied(principal, caller.name)
             self._vouch(principal, fields)
         ctx = Context.of_call(
             caller.name, caller=self._as, deadline=deadline, metadata=fields

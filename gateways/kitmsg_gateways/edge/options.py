@@ -229,7 +229,7 @@ class AuthOptions(TlsOptions):
     jwt_audience: tuple[str, ...] = ()
     jwt_leeway: float = 10.0
     jwt_required: tuple[str, ...] = ()
-    jwt_claims: tuple[str, ...] = ("iss", "scope")
+    jwt_claims: tuple[str, ...] = ("iss", "scope", "scp", "role", "roles")
     basic_file: str = ""
     api_keys: str = ""
     rate_limit: float = 0.0
