@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from tests.discovery.systems.program import Program
 
-__all__ = ["System"]
+__all__ = ["Registry", "System"]
 
 
 class System(Protocol):
@@ -36,4 +36,21 @@ class System(Protocol):
 
         It uses the system's own interface, nothing of ours.
         """
+        ...
+
+
+class Registry(System, Protocol):
+    """A system that instances announce themselves in."""
+
+    @property
+    def port(self) -> int:
+        """Of its server."""
+        ...
+
+    def registration(self, service: str, port: int | None = None) -> str:
+        """Address to announce instances at, whose entries expire soon."""
+        ...
+
+    async def forget(self, service: str) -> None:
+        """Delete all instances of a service."""
         ...

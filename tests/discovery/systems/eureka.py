@@ -42,6 +42,10 @@ class Eureka:
         where = f"127.0.0.1:{port or self.port}"
         return f"eureka://{where}/eureka/{service}?interval=0.1&timeout=0.5"
 
+    def registration(self, service: str, port: int | None = None) -> str:
+        where = f"127.0.0.1:{port or self.port}"
+        return f"eureka://{where}/eureka/{service}?ttl=2&timeout=0.5"
+
     async def put(self, service: str, count: int) -> set[str]:
         return await asyncio.to_thread(self._put, service, count)
 
