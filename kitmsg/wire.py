@@ -49,6 +49,7 @@ __all__ = [
     "SRV",
     "STAMP_BITS",
     "STREAM",
+    "STREAM_INBOX",
     "TIMEOUT",
     "TRACE",
     "TRACEPARENT",
@@ -210,6 +211,9 @@ def schema_subject(digest: str) -> str:
 
 INBOX_MARK: Final = "kit_"
 """Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+
+STREAM_INBOX: Final = ".s"
+"""Ends the inbox of a connection's streams, whose numbers hold its clock too."""
 
 STAMP_BITS: Final = 16
 """Low bits of the number in a reply subject; the rest is its caller's clock in ms."""

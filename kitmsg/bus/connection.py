@@ -53,6 +53,9 @@ __all__ = ["Connection", "errors"]
 
 _log = logging.getLogger("kitmsg.bus")
 
+_STOOD: Final = (
+    STEP + 0.2
+)  # seconds between two checks; more is a loop that stood still
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
@@ -109,6 +112,9 @@ class Connection(Client):
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._pulse = Pulse()
+        # What is read now came later than this: the loop turned then, or it had stood still
+        # and the server has answered since.
+        self._turned = self._loop.time()
         self._background: set[asyncio.Task[None]] = set()
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
@@ -237,7 +243,13 @@ class Connection(Client):
 
     # -- up and down --------------------------------------------------------------
 
+    def stood(self, now: float) -> float:
+        """Return for how long what is read now may have lain here.  See `Bus`."""
+        gap = now - self._turned
+        return gap if gap > _STOOD else 0.0
+
     def _go_up(self) -> None:
+        self._turned = self._loop.time()
         self.up = True
         self._on_change(True)
 
@@ -330,6 +342,7 @@ class Connection(Client):
         """At each step: find what died without a word, and bring it back."""
         if self.is_closed:
             return
+        self._note_turn()
         reading, connecting = self._reading_task, self._reconnection_task
         if self.up and (reading is None or reading.done()):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
@@ -338,6 +351,20 @@ class Connection(Client):
         elif self.up:
             self._feel_pulse()
         self._watchdog = self._loop.call_later(STEP, self._watch)
+
+    def _note_turn(self) -> None:
+        """Note that the loop turns; after a stop, once what lay here has been read."""
+        now = self._loop.time()
+        if now - self._turned <= _STOOD or not self.up:
+            self._turned = now
+            return
+        pong: asyncio.Future[bool] = self._loop.create_future()
+        pong.add_done_callback(lambda _: self._caught_up())
+        self._ping(pong)  # its PONG stands behind it
+        self._out.write()
+
+    def _caught_up(self) -> None:
+        self._turned = self._loop.time()
 
     def _feel_pulse(self) -> None:
         """Leave a server that answers nothing while something is awaited."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 from kitmsg.transport.wheel import Wheel
+from kitmsg.wire import STAMP_BITS, STREAM_INBOX
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -65,11 +65,11 @@ class Inbox:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self.prefix = f"{bus.inbox}s."
+        self.prefix = f"{bus.inbox.removesuffix('.')}{STREAM_INBOX}."
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
         self._wheels: dict[float, Wheel[Party]] = {}
-        self._count = itertools.count(1)
+        self._last = 0  # number in the last subject; see `STAMP_BITS`
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
         self._busy: set[int] = set()
@@ -83,8 +83,10 @@ class Inbox:
         return len(self._parties)
 
     def next_subject(self) -> str:
-        """Return a subject of the inbox that nobody has."""
-        return f"{self.prefix}{next(self._count)}"
+        """Return a subject of the inbox that nobody has.  It holds the loop's clock."""
+        stamp = int(asyncio.get_running_loop().time() * 1000) << STAMP_BITS
+        self._last = max(self._last + 1, stamp)
+        return f"{self.prefix}{self._last}"
 
     def join(self, subject: str, party: Party) -> None:
         """Give `party` what comes to `subject`, which is from `next_subject`.

@@ -6,16 +6,20 @@ the last dot holds milliseconds of that clock.  Clocks need not agree: as in NTP
 filter (RFC 5905, section 10), the least difference between both that was seen lately is
 taken for the offset and the delay of a free way, and what is over it for a hold.
 
-It is not known of callers in other languages.  Of a caller's first requests it is known
-only from those behind them, so they are judged again when their turn begins: what piled up
-before a new worker is read at once, and the newest of it tells how old the rest is.
+Of a caller's first requests it is known only from those behind them, so they are judged
+again when their turn begins: what piled up before a new worker is read at once, and the
+newest of it tells how old the rest is.  Where this process stood still, they and the
+requests of callers in other languages are taken for as old as they can be.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import INBOX_MARK, STAMP_BITS
+from kitmsg.wire import INBOX_MARK, STAMP_BITS, STREAM_INBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["NOISE", "Lateness"]
 
@@ -47,14 +51,21 @@ class _Way:
 class Lateness:
     """The holds on the ways from all callers of one service.
 
+    Args:
+        stood: Longest time that what is read now may have lain here; see `Bus.stood`.
+
     Attributes:
         learned: When a caller was first heard; its next requests may tell more of this one.
+        is_guess: Whether the last hold that was returned is the longest that it can have
+            been, and not the one that was.
     """
 
-    __slots__ = ("_ways", "learned")
+    __slots__ = ("_stood", "_ways", "is_guess", "learned")
 
-    def __init__(self) -> None:
+    def __init__(self, stood: Callable[[float], float] = lambda _: 0.0) -> None:
         self.learned = -_WINDOW
+        self.is_guess = False
+        self._stood = stood
         # By the reply subject up to its last dot; None for callers that stamp nothing.
         self._ways: dict[str, _Way | None] = {}
 
@@ -70,15 +81,36 @@ class Lateness:
         inbox, _, token = reply.rpartition(".")
         way = self._ways.get(inbox, self)
         if way is None or not token.isdigit():
-            return 0.0
+            return self._guess(now)
         difference = now - (int(token) >> STAMP_BITS) / 1000
         if isinstance(way, _Way):
             late = way.late(difference, now)
-            return late if late > NOISE else 0.0
+            if late <= NOISE:
+                return 0.0
+            self.is_guess = False
+            return late
+        if self._meet(inbox, token, difference, now):
+            return self.of(reply, now)
+        return self._guess(now)
+
+    def _meet(self, inbox: str, token: str, difference: float, now: float) -> bool:
+        """Begin to hear an inbox; returns whether the way of its caller is known.
+
+        A caller's streams come from an inbox of their own, the same way as its asks.
+        """
         if len(self._ways) >= _MOST:
             self._ways.clear()
-        is_stamped = inbox.rpartition(".")[2].startswith(INBOX_MARK)
-        self._ways[inbox] = _Way(difference, now) if is_stamped else None
-        if is_stamped:
+        base = inbox.removesuffix(STREAM_INBOX)
+        is_stamped = base.rpartition(".")[2].startswith(INBOX_MARK)
+        if base != inbox and not int(token) >> STAMP_BITS:
+            is_stamped = False  # counted, by another version of kitmsg
+        known = self._ways.get(base) if is_stamped else None
+        if is_stamped and known is None:
+            self._ways[base] = _Way(difference, now)
             self.learned = now
-        return 0.0
+        self._ways[inbox] = self._ways.get(base) if is_stamped else None
+        return known is not None
+
+    def _guess(self, now: float) -> float:
+        self.is_guess = True
+        return self._stood(now)

@@ -29,7 +29,15 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import CANCEL_FRAME, number
 from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, milliseconds, with_fields
+from kitmsg.wire import (
+    BODY,
+    BODY_BYTES,
+    STREAM,
+    STREAM_INBOX,
+    TIMEOUT,
+    milliseconds,
+    with_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -336,9 +344,9 @@ class Fetcher:
         if message.reply in self._tasks:
             raise FailedPrecondition("the body of this request is on its way already")
         # A service must not be made to speak to whomever a stranger names.
-        inbox = message.reply.rpartition(".")[0]
-        inbox = inbox.removesuffix(".s")
-        if not inbox or not message.headers.get(BODY, "").startswith(f"{inbox}.s."):
+        inbox = message.reply.rpartition(".")[0].removesuffix(STREAM_INBOX)
+        where = message.headers.get(BODY, "")
+        if not inbox or not where.startswith(f"{inbox}{STREAM_INBOX}."):
             raise InvalidArgument(
                 f"header {BODY} must name an inbox of the caller", field=BODY
             )
