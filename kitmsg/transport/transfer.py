@@ -18,6 +18,7 @@ from kitmsg.errors import (
     Cancelled,
     DataLoss,
     DeadlineExceeded,
+    Disconnected,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BYTES",
     "Fetcher",
+    "ask",
     "fetch",
     "is_elsewhere",
     "moved",
@@ -161,6 +163,27 @@ def moved(block: bytes, offer: _Offer, size: int) -> bytes:
     return with_fields(block, {BODY: offer.subject, BODY_BYTES: str(size)})
 
 
+async def ask(
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    timeout: float,
+    block: bytes,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Message:
+    """Ask with a body elsewhere; so may that of the reply be.
+
+    Raises:
+        InvalidArgument: `data` is longer than `max_bytes`.
+        KitError: As `Bus.request`.
+    """
+    check_size(len(data), "the request", max_bytes)
+    with offered(bus, data) as offer:
+        elsewhere = moved(block, offer, len(data))
+        return await bus.request(subject, b"", timeout, elsewhere)
+
+
 async def request(
     bus: Bus,
     subject: str,
@@ -176,15 +199,11 @@ async def request(
         InvalidArgument: `data`, or the reply, is longer than that.
         KitError: As `Bus.request`.
     """
-    size = len(data) + len(block)
     end = asyncio.get_running_loop().time() + timeout
-    if size <= bus.max_payload:
+    if len(data) + len(block) <= bus.max_payload:
         reply = await bus.request(subject, data, timeout, block)
     else:
-        check_size(len(data), "the request", max_bytes)
-        with offered(bus, data) as offer:
-            elsewhere = moved(block, offer, len(data))
-            reply = await bus.request(subject, b"", timeout, elsewhere)
+        reply = await ask(bus, subject, data, timeout, block, max_bytes=max_bytes)
     if is_elsewhere(reply.header_block):
         left = end - asyncio.get_running_loop().time()
         return await fetch(bus, reply, left, "the reply", max_bytes)
@@ -231,6 +250,7 @@ async def fetch(
         DataLoss: It is not as long as was said.
         InvalidArgument: It is too long.
         Unavailable: Its sender is gone.
+        Disconnected: The bus is; `sent` is True, since `message` came.
     """
     size = number(message.headers, BODY_BYTES)
     where = message.headers.get(BODY, "")
@@ -251,6 +271,9 @@ async def fetch(
                         break
             finally:
                 stream.cancel()
+    except Disconnected as exc:
+        exc.sent = True
+        raise
     except TimeoutError:
         late = f"{what} of {size} bytes did not come in time"
         raise DeadlineExceeded(late) from None
