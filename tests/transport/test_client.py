@@ -274,18 +274,6 @@ async def test_what_was_not_sent_never_began(kit: Kit, request_: str) -> None:
     assert unheard.value.refused == caught.value.refused == "test.upper"
 
 
-async def test_a_long_reply_that_cannot_be_fetched_was_sent(kit: Kit) -> None:
-    """The work is done; the bus went away between the word of its result and the result."""
-    headers = {"Kit-Body": "_INBOX.x.s.1", "Kit-Body-Bytes": "4"}
-    answer(kit.bus, b"", **{k.replace("-", "_"): v for k, v in headers.items()})
-    leave = asyncio.get_running_loop().call_soon
-    kit.bus.subscribe("_INBOX.>", lambda _: leave(kit.bus.disconnect))  # type: ignore[attr-defined]
-    with pytest.raises(Disconnected) as caught:
-        await make(kit.bus)(Context(), "ann")
-    assert caught.value.sent
-    assert not caught.value.refused
-
-
 async def test_asks_in_flight_fail_when_the_bus_does(kit: Kit) -> None:
     """Not at their timeout."""
     kit.bus.subscribe("test.upper", lambda _: None)
