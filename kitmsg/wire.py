@@ -43,11 +43,11 @@ __all__ = [
     "REQUEST_ID",
     "RETRY_AFTER",
     "SCHEMA",
+    "SECRET_CHARS",
     "SEQ",
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
     "SRV",
-    "STAMP_BITS",
     "STREAM",
     "STREAM_INBOX",
     "TIMEOUT",
@@ -210,13 +210,13 @@ def schema_subject(digest: str) -> str:
 
 
 INBOX_MARK: Final = "kit_"
-"""Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+"""Begins the last token of an inbox whose reply subjects hold their caller's clock."""
 
 STREAM_INBOX: Final = ".s"
-"""Ends the inbox of a connection's streams, whose numbers hold its clock too."""
+"""Ends the inbox of a connection's streams, whose reply subjects hold its clock too."""
 
-STAMP_BITS: Final = 16
-"""Low bits of the number in a reply subject; the rest is its caller's clock in ms."""
+SECRET_CHARS: Final = 12
+"""Random characters at the end of such a subject; the clock, in ms, and a ``-`` precede."""
 
 # -- time
 

@@ -27,7 +27,7 @@ class Inbound:
 
     Args:
         asks: The replies that are awaited.
-        inbox: What the subjects of replies begin with; an ask's token follows.
+        inbox: What the subjects of replies begin with; an ask's key follows.
         on_foreign: Called, as `deliver` is, with a message of no subscription here.
 
     Attributes:
@@ -67,11 +67,8 @@ class Inbound:
     ) -> None:
         """Hand over one message; arguments as `Parser` gives them."""
         if sid == self.inbox_sid:
-            try:
-                token = int(subject[self._token_at :])
-            except ValueError:
-                token = 0  # nobody's
-            self._asks.resolve(token, Message("", data, "", header_block))
+            key = subject[self._token_at :]
+            self._asks.resolve(key, Message("", data, "", header_block))
             return
         handler = self.handlers.get(sid)
         if handler is None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.bus.asks import cancellations
 from kitmsg.bus.checks import check_pattern, check_publish, check_queue
 from kitmsg.bus.connection import Connection, errors
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import (
@@ -54,12 +55,14 @@ class NatsStats:
         reconnects: How often it was lost and made again.
         bad_subjects: Messages thrown away because their subject is not UTF-8.
         late_replies: Replies that came when nobody waited for them any more.
+        refused: Answers that peers wanted on subjects that are no inboxes.
         dropped: Commands accepted and thrown away unwritten when the link broke.
     """
 
     reconnects: int
     bad_subjects: int
     late_replies: int
+    refused: int
     dropped: int
 
 
@@ -105,6 +108,7 @@ class NatsBus:
         tls_hostname: str = "",
         tls_first: bool = False,
         inbox_prefix: str = "_INBOX",
+        peer_inboxes: Sequence[str] = (),
         connect_timeout: float = 2.0,
         reconnect: bool = True,
         wait: bool = False,
@@ -131,6 +135,7 @@ class NatsBus:
             tls_hostname: See `NatsOptions`.
             tls_first: See `NatsOptions`.
             inbox_prefix: See `NatsOptions`.
+            peer_inboxes: See `NatsOptions`.
             connect_timeout: See `NatsOptions`; in seconds.
             reconnect: See `NatsOptions`.
             wait: See `NatsOptions`.
@@ -160,6 +165,7 @@ class NatsBus:
             tls_hostname=tls_hostname,
             tls_first=tls_first,
             inbox_prefix=inbox_prefix,
+            peer_inboxes=tuple(peer_inboxes),
             connect_timeout=connect_timeout,
             reconnect=reconnect,
             wait=wait,
@@ -235,6 +241,11 @@ class NatsBus:
         return self._connection.inbox
 
     @property
+    def inboxes(self) -> Inboxes:
+        """The rule of where an answer may go."""
+        return self._connection.inboxes
+
+    @property
     def stats(self) -> NatsStats:
         """Counters of the connection."""
         connection = self._connection
@@ -242,6 +253,7 @@ class NatsBus:
             reconnects=connection.stats["reconnects"],
             bad_subjects=connection.inbound.bad_subjects,
             late_replies=connection.asks.late,
+            refused=connection.inboxes.refused,
             dropped=connection.dropped,
         )
 
@@ -287,10 +299,10 @@ class NatsBus:
         ask = connection.asks.open(subject, timeout)
         try:
             connection.send(
-                b"HPUB %b%d %d %d\r\n%b%b\r\n"
-                % (start, ask.token, head, size, header_block, data)
+                b"HPUB %b%b %d %d\r\n%b%b\r\n"
+                % (start, ask.key, head, size, header_block, data)
                 if head
-                else b"PUB %b%d %d\r\n%b\r\n" % (start, ask.token, size, data)
+                else b"PUB %b%b %d\r\n%b\r\n" % (start, ask.key, size, data)
             )
             return await ask.future
         except BaseException as error:

@@ -11,7 +11,15 @@ nothing can go stale:
 Go kit's `sd`, for servers anywhere:
 
     instance.py   one instance: address, weight, priority, zone, version, tags, metadata
+    address.py    the one syntax for where a server is, or where to ask; plugins by scheme
     instancer.py  whole sets as they change: observers, the last good set, state, log
+    registrar.py  one loop: announce, renew, announce again, take back
     backoff.py    waits before a system that failed is asked again
     fixed.py      addresses as they were given
+    dns.py        A, AAAA and SRV records
+    bus.py        instances that answer ``$SRV``
+    consul.py     blocking queries; entries with a TTL check
+    etcd.py       a range and a watch; leased entries; zookeeper.py: watches, ephemeral nodes
+    eureka.py     an app, asked for now and then; entries with heartbeats
+    rest.py       HTTP within bounds, for three of them; value.py: what two of them store
 """

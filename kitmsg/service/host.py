@@ -303,7 +303,7 @@ class ServiceHost:
 
     def _answer_with(self, body: bytes) -> Callable[[Message], None]:
         def answer(message: Message) -> None:
-            if message.reply:
+            if message.reply and self.bus.inboxes.takes(message.reply):
                 self.bus.publish(message.reply, body)
 
         return answer

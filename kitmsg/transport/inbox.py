@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import secrets
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 from kitmsg.transport.wheel import Wheel
-from kitmsg.wire import STAMP_BITS, STREAM_INBOX
+from kitmsg.wire import STREAM_INBOX
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -24,6 +25,7 @@ _log = logging.getLogger("kitmsg.transport")
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
 _BUSY_SECONDS: Final = 0.1  # for so long a stream counts as busy that took items
+_SECRET_BYTES: Final = 9  # 72 bits, in 12 characters
 _LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
 
 
@@ -69,7 +71,6 @@ class Inbox:
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
         self._wheels: dict[float, Wheel[Party]] = {}
-        self._last = 0  # number in the last subject; see `STAMP_BITS`
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
         self._busy: set[int] = set()
@@ -83,10 +84,12 @@ class Inbox:
         return len(self._parties)
 
     def next_subject(self) -> str:
-        """Return a subject of the inbox that nobody has.  It holds the loop's clock."""
-        stamp = int(asyncio.get_running_loop().time() * 1000) << STAMP_BITS
-        self._last = max(self._last + 1, stamp)
-        return f"{self.prefix}{self._last}"
+        """Return a subject of the inbox that nobody has, and nobody can guess.
+
+        It holds the loop's clock, as the reply subjects of asks do.
+        """
+        now = int(asyncio.get_running_loop().time() * 1000)
+        return f"{self.prefix}{now}-{secrets.token_urlsafe(_SECRET_BYTES)}"
 
     def join(self, subject: str, party: Party) -> None:
         """Give `party` what comes to `subject`, which is from `next_subject`.
@@ -135,7 +138,7 @@ class Inbox:
     def refuse(self, message: Message) -> None:
         """Tell whoever sent `message`, and hopes for more, that nobody is here."""
         bus = self._bus()
-        if not message.reply or bus is None:
+        if not message.reply or bus is None or not bus.inboxes.takes(message.reply):
             return
         try:
             bus.publish(message.reply, b"", "", CANCEL_FRAME)

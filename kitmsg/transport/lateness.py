@@ -2,21 +2,24 @@
 
 ``Kit-Timeout`` counts from when it is read, so what was held would begin after its caller
 gave up.  A caller's clock stands in the reply subjects that kitmsg makes: the number after
-the last dot holds milliseconds of that clock.  Clocks need not agree: as in NTP's clock
-filter (RFC 5905, section 10), the least difference between both that was seen lately is
-taken for the offset and the delay of a free way, and what is over it for a hold.
+the last dot is milliseconds of that clock.  Clocks need not agree: as in NTP's clock filter
+(RFC 5905, section 10), the least difference between both that was seen lately is taken for
+the offset and the delay of a free way, and what is over it for a hold.
 
 Of a caller's first requests it is known only from those behind them, so they are judged
 again when their turn begins: what piled up before a new worker is read at once, and the
 newest of it tells how old the rest is.  Where this process stood still, they and the
 requests of callers in other languages are taken for as old as they can be.
+
+Hot path: a caller's clock is the same in all it sends within 5 ms, so it is read and judged
+once, and looked up for the rest.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import INBOX_MARK, STAMP_BITS, STREAM_INBOX
+from kitmsg.wire import INBOX_MARK, SECRET_CHARS, STREAM_INBOX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +28,7 @@ __all__ = ["NOISE", "Lateness"]
 
 NOISE: Final = 0.05  # seconds that a loop and a network may take without being late
 _WINDOW: Final = 30.0  # seconds; the least of this window and the one before counts
-_MOST: Final = 4096  # callers
+_MOST: Final = 4096  # callers, and moments of theirs
 
 
 class _Way:
@@ -55,62 +58,72 @@ class Lateness:
         stood: Longest time that what is read now may have lain here; see `Bus.stood`.
 
     Attributes:
-        learned: When a caller was first heard; its next requests may tell more of this one.
         is_guess: Whether the last hold that was returned is the longest that it can have
             been, and not the one that was.
+        learned: When a caller was first heard; its next requests may tell more of this one.
+        arrivals: When requests come that nothing holds, by their reply subject without its
+            random part.  One that comes then, or at most `NOISE` later, is not late.
     """
 
-    __slots__ = ("_stood", "_ways", "is_guess", "learned")
+    __slots__ = ("_stood", "_ways", "arrivals", "is_guess", "learned")
 
     def __init__(self, stood: Callable[[float], float] = lambda _: 0.0) -> None:
         self.learned = -_WINDOW
         self.is_guess = False
         self._stood = stood
-        # By the reply subject up to its last dot; None for callers that stamp nothing.
+        # Of callers that are known well, and never too early: emptied when a quicker way is
+        # seen.
+        self.arrivals: dict[str, float] = {}
+        # By the reply subject up to its last dot; None for callers that stamp nothing.  The
+        # inboxes of a caller's asks and of its streams share one.
         self._ways: dict[str, _Way | None] = {}
 
     def of(self, reply: str, now: float) -> float:
         """Return the seconds that a request was held; 0.0 where it was not, or unknown.
 
-        Hot path: it runs for each request.
-
         Args:
             reply: Where its answer goes.
             now: When it was read, on the event loop's clock.
         """
-        inbox, _, token = reply.rpartition(".")
-        way = self._ways.get(inbox, self)
-        if way is None or not token.isdigit():
+        head = reply[:-SECRET_CHARS]
+        inbox, _, stamp = head.rpartition(".")
+        way, digits = self._ways.get(inbox, self), stamp[:-1]
+        if way is None or not digits.isdecimal() or stamp[-1] != "-":
             return self._guess(now)
-        difference = now - (int(token) >> STAMP_BITS) / 1000
-        if isinstance(way, _Way):
-            late = way.late(difference, now)
-            if late <= NOISE:
-                return 0.0
-            self.is_guess = False
-            return late
-        if self._meet(inbox, token, difference, now):
-            return self.of(reply, now)
-        return self._guess(now)
+        difference = now - int(digits) / 1000
+        if not isinstance(way, _Way):
+            known = self._meet(inbox, difference, now)
+            if known is None:
+                return self._guess(now)
+            way = known
+        return self._over(way, difference, now, head)
 
-    def _meet(self, inbox: str, token: str, difference: float, now: float) -> bool:
-        """Begin to hear an inbox; returns whether the way of its caller is known.
-
-        A caller's streams come from an inbox of their own, the same way as its asks.
-        """
+    def _meet(self, inbox: str, difference: float, now: float) -> _Way | None:
+        """Begin to hear an inbox; return the way of its caller, if that is known."""
         if len(self._ways) >= _MOST:
             self._ways.clear()
         base = inbox.removesuffix(STREAM_INBOX)
         is_stamped = base.rpartition(".")[2].startswith(INBOX_MARK)
-        if base != inbox and not int(token) >> STAMP_BITS:
-            is_stamped = False  # counted, by another version of kitmsg
         known = self._ways.get(base) if is_stamped else None
         if is_stamped and known is None:
             self._ways[base] = _Way(difference, now)
             self.learned = now
         self._ways[inbox] = self._ways.get(base) if is_stamped else None
-        return known is not None
+        return known
 
     def _guess(self, now: float) -> float:
+        """Return the longest time that a request may have lain here."""
         self.is_guess = True
         return self._stood(now)
+
+    def _over(self, way: _Way, difference: float, now: float, head: str) -> float:
+        """Return the time over that of the free way, unless it is noise."""
+        if difference < way.least or len(self.arrivals) >= _MOST:
+            self.arrivals.clear()
+        late = way.late(difference, now)
+        if late > NOISE:
+            self.is_guess = False
+            return late
+        if now - self.learned > NOISE:
+            self.arrivals[head] = now - late
+        return 0.0

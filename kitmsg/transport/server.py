@@ -42,7 +42,7 @@ from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import CALLER, timeout_ms, with_fields
+from kitmsg.wire import CALLER, SECRET_CHARS, timeout_ms, with_fields
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -167,7 +167,10 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
-        self._lateness = self.intake.lateness.of
+        self._lateness = self.intake.lateness
+        self._inboxes = bus.inboxes.starts
+        self._arrivals = self._lateness.arrivals
+        self._offer = self.intake.mailbox.offer
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -189,10 +192,14 @@ class Server:
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 
-    def receive(self, message: Message) -> None:  # noqa: PLR0912
+    def receive(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        reply = message.reply
+        if reply and not reply.startswith(self._inboxes):
+            self.bus.inboxes.refuse(reply)
+            return
         limit = self.timeout
         try:
             said = timeout_ms(message)
@@ -206,22 +213,27 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        late = self._lateness(message.reply, now) if message.reply else 0.0
-        if late and left <= late and self._ends_late:
-            self._came_late(message, late)
-            return
+        late, is_new = 0.0, False
+        if reply:
+            arrival = self._arrivals.get(reply[:-SECRET_CHARS])
+            if arrival is None or not 0.0 <= now - arrival <= NOISE:
+                late = self._lateness.of(reply, now)
+                is_new = not late and now - self._lateness.learned <= NOISE
+                if late and left <= late and self._ends_late:
+                    self._came_late(message, late)
+                    return
         deadline = now + left - late if self._ends_late else None
         if not message.is_plain and is_elsewhere(message.header_block):
             whole = functools.partial(self._receive_whole, deadline)
             self.intake.fetcher.start(message, left - late, whole, self._refuse)
             return
         turn = _Turn(self, message, deadline)
-        if message.reply:
-            self._turns[message.reply] = turn
-            if now - self.intake.lateness.learned <= NOISE and not late:
+        if reply:
+            self._turns[reply] = turn
+            if is_new:
                 turn.read_at = now
-        if not self.intake.mailbox.offer(turn):
-            self._turns.pop(message.reply, None)
+        if not self._offer(turn):
+            self._turns.pop(reply, None)
             self._shed(message)
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
@@ -235,7 +247,7 @@ class Server:
 
     def _came_late(self, message: Message, late: float) -> None:
         """Drop a request whose caller has given up; refuse one whose caller may have."""
-        if self.intake.lateness.is_guess:
+        if self._lateness.is_guess:
             stood = f"{self.name} stood still, for {late:.1f} s at most, before it read this"
             self._refuse(message, Unavailable(stood))
         else:
@@ -262,7 +274,7 @@ class Server:
         message = turn.message
         deadline = turn.deadline
         if turn.read_at is not None and deadline is not None:
-            deadline -= self._lateness(message.reply, turn.read_at)
+            deadline -= self._lateness.of(message.reply, turn.read_at)
             turn.deadline = deadline
         if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
             self.stats.expired += 1

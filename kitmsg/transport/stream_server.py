@@ -164,9 +164,11 @@ class StreamServer(Server):
 
     def receive(self, message: Message) -> None:
         """Begin a stream, or answer why not."""
+        if message.reply and not self.bus.inboxes.takes(message.reply):
+            return
         now = asyncio.get_running_loop().time()
-        late = self._lateness(message.reply, now) if message.reply else 0.0
-        is_new = now - self.intake.lateness.learned <= NOISE and not late
+        late = self._lateness.of(message.reply, now) if message.reply else 0.0
+        is_new = now - self._lateness.learned <= NOISE and not late
         try:
             left = self._left(message)
         except KitError as exc:
@@ -311,7 +313,7 @@ class StreamServer(Server):
         deadline = run.ctx.deadline
         if run.read_at is None or deadline is None or run.cut is not None:
             return
-        late = self._lateness(run.message.reply, run.read_at)
+        late = self._lateness.of(run.message.reply, run.read_at)
         if not late:
             return
         self._end_at(run, deadline - late)

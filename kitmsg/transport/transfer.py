@@ -247,30 +247,24 @@ async def fetch(
 
     Raises:
         DeadlineExceeded: It took longer.
-        DataLoss: It is not as long as was said.
+        DataLoss: It is not as long as was said, or not at an inbox.
         InvalidArgument: It is too long.
         Unavailable: Its sender is gone.
         Disconnected: The bus is; `sent` is True, since `message` came.
     """
     size = number(message.headers, BODY_BYTES)
     where = message.headers.get(BODY, "")
+    if not bus.inboxes.takes(where):
+        raise DataLoss(f"{what} cannot be had: header {BODY} must name an inbox")
     if size > max_bytes:
         with contextlib.suppress(KitError):  # whoever offers it need not wait
             bus.publish(where, b"", "", CANCEL_FRAME)
     check_size(size, what, max_bytes)
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
-    body = bytearray()
     try:
         async with asyncio.timeout(timeout):
-            stream = await open_stream(bus, where, b"")
-            try:
-                async for part in stream:
-                    body += part.data
-                    if len(body) > size:
-                        break
-            finally:
-                stream.cancel()
+            body = await _parts(bus, where, size)
     except Disconnected as exc:
         exc.sent = True
         raise
@@ -281,6 +275,20 @@ async def fetch(
         raise DataLoss(f"{what} has {len(body)} bytes or more, not {size} as it says")
     block = _here(message, end - loop.time())
     return _Large(message.subject, bytes(body), message.reply, block)
+
+
+async def _parts(bus: Bus, where: str, size: int) -> bytearray:
+    """Return the body that is offered at `where`; what is over `size` may be missing."""
+    body = bytearray()
+    stream = await open_stream(bus, where, b"")
+    try:
+        async for part in stream:
+            body += part.data
+            if len(body) > size:
+                break
+    finally:
+        stream.cancel()
+    return body
 
 
 def _here(message: Message, left: float) -> bytes:

@@ -112,6 +112,19 @@ class Settings:
     )
     nats_cert: str = _say("", "client certificate", "NATS_CERT", metavar="FILE")
     nats_key: str = _say("", "key of the certificate", "NATS_KEY", metavar="FILE")
+    nats_inbox_prefix: str = _say(
+        "_INBOX",
+        "first tokens of the subjects that replies come on",
+        "NATS_INBOX_PREFIX",
+        metavar="PREFIX",
+    )
+    nats_peer_inbox: str = _say(
+        "",
+        "inbox prefixes of others that are answered, beside _INBOX and _INBOX_...;"
+        " several with commas",
+        "NATS_PEER_INBOX",
+        metavar="PREFIX",
+    )
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -147,6 +160,8 @@ class Settings:
             "tls_ca": self.nats_ca,
             "tls_cert": self.nats_cert,
             "tls_key": self.nats_key,
+            "inbox_prefix": self.nats_inbox_prefix,
+            "peer_inboxes": tuple(filter(None, self.nats_peer_inbox.split(","))),
         }
         return {key: value for key, value in facts.items() if value}
 

@@ -39,6 +39,7 @@ from kitmsg.wire import (
     CODE,
     CONTENT_TYPE,
     MAX_TIMEOUT,
+    PRINCIPAL,
     REQUEST_ID,
     TRACE,
     TRACEPARENT,
@@ -49,6 +50,7 @@ from kitmsg_gateways.edge.admission import RETRY_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import CatalogEndpoint
@@ -61,6 +63,7 @@ __all__ = [
     "Callers",
     "EdgeCaller",
     "add_header",
+    "add_principal",
     "add_trace",
     "has_begun",
     "load_middleware",
@@ -109,6 +112,12 @@ def add_trace(fields: dict[str, str], name: str, given: Sequence[str]) -> None:
     is_one = len(given) == 1 or name != TRACEPARENT
     if is_one and name in TRACE and _PRINTABLE.fullmatch(value):
         fields[name] = value
+
+
+def add_principal(fields: dict[str, str], principal: Principal | None) -> None:
+    """Add who calls, as a gateway vouches for it; nothing for None."""
+    if principal is not None:
+        fields[PRINCIPAL] = principal.text
 
 
 class EdgeCaller:

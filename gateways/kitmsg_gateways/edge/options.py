@@ -164,29 +164,8 @@ class TlsOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(TlsOptions, CallOptions, ListenOptions):
-    """Options that all doors have alike."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SocketOptions(EdgeOptions):
-    """Options of doors whose connections are served here, and not by a library's core.
-
-    Attributes:
-        max_connections: Connections at once; more are refused.
-        max_connections_per_address: Connections at once from one address, but for trusted
-            proxies; 0 for no limit.
-    """
-
-    ZERO: ClassVar[tuple[str, ...]] = ("max_connections_per_address",)
-
-    max_connections: int = 20_000
-    max_connections_per_address: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class AuthOptions(TlsOptions):
-    """Options for authentication and rate limits, where clients can show credentials.
+    """Options for authentication and rate limits.
 
     Attributes:
         tls_client_optional: Whether a client may come without a certificate.
@@ -253,6 +232,27 @@ class AuthOptions(TlsOptions):
             raise ValueError(
                 "jwt_key and jwks_url are two places for one thing; say one"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(AuthOptions, CallOptions, ListenOptions):
+    """Options that all doors have alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketOptions(EdgeOptions):
+    """Options of doors whose connections are served here, and not by a library's core.
+
+    Attributes:
+        max_connections: Connections at once; more are refused.
+        max_connections_per_address: Connections at once from one address, but for trusted
+            proxies; 0 for no limit.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = ("max_connections_per_address",)
+
+    max_connections: int = 20_000
+    max_connections_per_address: int = 0
 
 
 _known_types: dict[type, dict[str, Any]] = {}

@@ -7,7 +7,7 @@ tables; `call.py` needs to know no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.convert import Converter, Converters
     from kitmsg_gateways.grpc.layout import Layout, Rpc
 
-__all__ = ["Handler", "Method", "Recode", "Table", "Typed", "make_method"]
+__all__ = ["Guarded", "Handler", "Method", "Recode", "Table", "Typed", "make_method"]
 
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
+Guarded: TypeAlias = Callable[..., Callable[[Any, Any], Awaitable[Any]]]
+"""Makes a method of the gateway's own refuse strangers; see `Calls.guarded`."""
 
 Recode: TypeAlias = Callable[[bytes], bytes]
 """Takes a message in one encoding; returns it in the other."""

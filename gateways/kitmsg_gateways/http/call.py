@@ -21,13 +21,12 @@ from kitmsg.wire import (
     AUTHORIZATION,
     CONTENT_TYPE,
     ERROR,
-    PRINCIPAL,
     REQUEST_ID,
     TRACE,
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
+from kitmsg_gateways.edge.calls import add_header, add_principal, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -149,8 +148,7 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    if visit.principal is not None:
-        fields[PRINCIPAL] = visit.principal.text
+    add_principal(fields, visit.principal)
     return fields
 
 

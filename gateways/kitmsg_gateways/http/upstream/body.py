@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kitmsg.errors import BusinessError, Code
-from kitmsg_gateways.http.upstream.dialect import Unreadable, follow, modern
+from kitmsg_gateways.http.upstream.document import Unreadable, follow, modern
 from kitmsg_gateways.http.upstream.operation import FORM
 from kitmsg_gateways.upstream.errors import error_class
 
@@ -113,21 +113,18 @@ def _is_flat(schema: Mapping[str, Any]) -> bool:
 
 def _flat(schema: Mapping[str, Any], kind: str, *, is_needed: bool) -> Body:
     properties = schema["properties"]
-    required = [
+    read_only = {
         name
-        for name in schema.get("required", ())
-        if is_needed and not _is_read_only(properties.get(name))
-    ]
+        for name, one in properties.items()
+        if isinstance(one, Mapping) and one.get("readOnly") is True
+    }
+    needed = schema.get("required", ()) if is_needed else ()
     return Body(
         fields=properties,
-        required=tuple(required),
+        required=tuple(name for name in needed if name not in read_only),
         is_open=schema.get("additionalProperties", True) is not False,
         content_type=kind,
     )
-
-
-def _is_read_only(schema: Any) -> bool:
-    return isinstance(schema, Mapping) and schema.get("readOnly") is True
 
 
 def _preferred(content: Mapping[str, Any]) -> str:

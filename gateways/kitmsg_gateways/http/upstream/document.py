@@ -1,4 +1,8 @@
-"""Loads an OpenAPI document from a file or a URL: JSON or YAML."""
+"""An OpenAPI document: loaded from a file or a URL, its references followed, its schemas.
+
+Schemas become JSON Schema 2020-12, with all that they refer to.  Source: OpenAPI 3.0.3,
+"Schema Object"; OpenAPI 3.1.0, which is JSON Schema already.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,30 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kitmsg.schema import pointers
+from kitmsg.schema.pointers import references
 from kitmsg_gateways.http.upstream.operation import HttpRequest
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
 
-__all__ = ["OpenApi", "load_document", "parse"]
+__all__ = [
+    "OpenApi",
+    "Unreadable",
+    "complete",
+    "follow",
+    "load_document",
+    "modern",
+    "parse",
+]
 
 _SECONDS: Final = 30.0
 _OK: Final = 200
+_LOCAL: Final = "#/components/schemas/"
+_MAPS: Final = ("properties", "patternProperties", "$defs")
+_DATA: Final = ("default", "enum", "const", "examples")
+_DROPPED: Final = ("xml", "externalDocs", "discriminator", "example", "nullable")
+_BINARY: Final = ("byte", "binary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,99 @@ class OpenApi:
     """A document of OpenAPI 3.0 or 3.1, parsed."""
 
     document: Mapping[str, Any]
+
+
+class Unreadable(ValueError):
+    """A part of a document that an upstream cannot use; the message says why."""
+
+
+def follow(thing: Any, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `thing`, or the object that its ``$ref`` leads to in `document`.
+
+    Raises:
+        Unreadable: It leads out of the document, or nowhere.
+    """
+    found = _target(thing, document)
+    if not isinstance(found, Mapping):
+        raise Unreadable("it has a part that is no object")
+    return found
+
+
+def _target(thing: Any, document: Mapping[str, Any]) -> Any:
+    try:
+        return pointers.follow(thing, document)
+    except pointers.BrokenReference as exc:
+        raise Unreadable(str(exc)) from exc
+
+
+def modern(schema: Any) -> Any:
+    """Return a schema in JSON Schema's words; references lead to ``$defs`` then."""
+    if isinstance(schema, list):
+        return [modern(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _DATA:
+            found[key] = value
+        elif key in _MAPS and isinstance(value, Mapping):
+            found[key] = {name: modern(item) for name, item in value.items()}
+        elif key not in _DROPPED:
+            found[key] = modern(value)
+    reference = found.get("$ref")
+    if isinstance(reference, str):
+        found["$ref"] = reference.replace(_LOCAL, "#/$defs/", 1)
+    if found.get("format") in _BINARY and found.get("type") == "string":
+        del found["format"]
+        found["contentEncoding"] = "base64"
+    _bounds(found)
+    return _nullable(found) if schema.get("nullable") is True else found
+
+
+def _bounds(found: dict[str, Any]) -> None:
+    """Write ``exclusiveMinimum: true`` as 2020-12 does."""
+    for exclusive, bound in (
+        ("exclusiveMinimum", "minimum"),
+        ("exclusiveMaximum", "maximum"),
+    ):
+        if found.get(exclusive) is True and bound in found:
+            found[exclusive] = found.pop(bound)
+        elif isinstance(found.get(exclusive), bool):
+            del found[exclusive]
+
+
+def _nullable(found: dict[str, Any]) -> dict[str, Any]:
+    named = found.get("type")
+    if not isinstance(named, str):
+        return {"anyOf": [found, {"type": "null"}]}
+    found["type"] = [named, "null"]
+    if "enum" in found and None not in found["enum"]:
+        found["enum"] = [*found["enum"], None]
+    return found
+
+
+def complete(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a modern schema with the definitions that it needs under ``$defs``.
+
+    Raises:
+        Unreadable: A reference leads out of the document, or nowhere.
+    """
+    definitions: dict[str, Any] = {}
+    waiting = list(references(schema))
+    while waiting:
+        reference = waiting.pop()
+        name = reference.removeprefix("#/$defs/")
+        if name in definitions:
+            continue
+        if name == reference or "/" in name:
+            raise Unreadable(
+                f"it refers to {reference!r}; only {_LOCAL}... can be followed"
+            )
+        definitions[name] = modern(_target({"$ref": _LOCAL + name}, document))
+        waiting += references(definitions[name])
+    if not definitions:
+        return schema
+    return {**schema, "$defs": dict(sorted(definitions.items()))}
 
 
 async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, Any]:
@@ -61,9 +173,8 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = HttpClient("the document's server", options)
     try:
-        reply = await client.fetch(
-            f"{parts.scheme}://{parts.netloc}", HttpRequest("GET", target, {}), _SECONDS
-        )
+        base = f"{parts.scheme}://{parts.netloc}"
+        reply = await client.send(base, None, HttpRequest("GET", target, {}), _SECONDS)
     except CannotConnect as exc:
         raise Unavailable(f"cannot fetch {url}: {exc}") from exc
     finally:

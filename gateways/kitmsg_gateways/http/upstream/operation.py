@@ -174,8 +174,9 @@ class Operation:
                 query += goes.pairs(name, value)
             elif value is not None:
                 made.headers[goes.wire] = _header(name, value)
-        made.target = self._path(path) + _query(query)
-        if body or self._wants_body():
+        asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
+        made.target = self._path(path) + asked
+        if body or (self.rest == "body" and not self.body):
             self._add_body(made, body)
         return made
 
@@ -194,9 +195,6 @@ class Operation:
             return values[match[1]]
 
         return _NAME.sub(fill, self.path)
-
-    def _wants_body(self) -> bool:
-        return self.rest == "body" and not self.body
 
     def _add_body(self, made: HttpRequest, fields: Mapping[str, Any]) -> None:
         made.headers["Content-Type"] = self.content_type
@@ -284,10 +282,6 @@ def plain(request: Any) -> Any:
         return _decode(_encode(request))
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise InvalidArgument(f"the request has no form in JSON: {exc}") from exc
-
-
-def _query(pairs: list[tuple[str, str]]) -> str:
-    return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
 
 
 def _text(value: Any) -> str:
