@@ -118,6 +118,10 @@ class Connection(Client):
         # and the server has answered since.
         self._turned = self._loop.time()
         self._background: set[asyncio.Task[None]] = set()
+        # Held while one server is left for another: there are two links at once, never three,
+        # since copies are told from repetitions by two.
+        self._moving = asyncio.Lock()
+        self._parting: asyncio.Task[None] | None = None  # from the server left last
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
 
@@ -392,6 +396,13 @@ class Connection(Client):
     async def _leave_lame_duck(self) -> None:
         """Move to another server, with two links for a moment, so that nothing is lost."""
         duck = self._current_server
+        async with self._moving:
+            if self._parting is not None:
+                await asyncio.wait((self._parting,))
+            if self._current_server is duck:
+                await self._leave(duck)
+
+    async def _leave(self, duck: Srv | None) -> None:
         others = [server for server in self._server_pool if server is not duck]
         if not others:
             _log.warning("NATS at %s is about to stop; no other known", self._where())
@@ -454,7 +465,7 @@ class Connection(Client):
         old.feed_with(parser.feed, leaving.lost)
         self._read_from(new, fresh)
         self._catch_up(known)
-        self._spawn(self._part(old, leaving, held, known))
+        self._parting = self._spawn(self._part(old, leaving, held, known))
         _log.info("moved to NATS at %s", self._where())
 
     def _read_from(self, new: Link, fresh: Parser) -> None:
@@ -709,10 +720,11 @@ class Connection(Client):
         server = self._current_server
         return f"{server.uri.scheme}://{server.uri.netloc}" if server else "no server"
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._background.add(task)  # the loop itself holds a task only weakly
         task.add_done_callback(self._background.discard)
+        return task
 
 
 class _Scout(Connection):
