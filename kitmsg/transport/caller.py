@@ -162,8 +162,7 @@ class Caller:
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
         except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
-            if not getattr(exc, "sent", False):
-                exc.refused = self.name
+            self._unsent(exc)
             raise
         except InvalidArgument:
             if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
@@ -211,8 +210,9 @@ class Caller:
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
-        except Disconnected as exc:
-            exc.refused = "" if exc.sent else self.name
+        except (Disconnected, ResourceExhausted) as exc:
+            if exc.reply is None:  # of the bus itself
+                self._unsent(exc)
             raise
 
     def publish(self, ctx: Context, data: bytes) -> None:
@@ -240,9 +240,20 @@ class Caller:
         return error
 
     async def _ask_long(self, data: bytes, left: float, block: bytes) -> Message:
-        return await transfer.request(
-            self.bus, self.subject, data, left, block, max_bytes=self.max_bytes
-        )
+        """Ask with a request that is too long for a message; fails as `ask` does."""
+        bus, subject, most = self.bus, self.subject, self.max_bytes
+        try:
+            return await transfer.ask(bus, subject, data, left, block, max_bytes=most)
+        except NoResponders as exc:
+            raise await self._unheard(exc) from exc
+        except (Disconnected, ResourceExhausted) as exc:
+            self._unsent(exc)
+            raise
+
+    def _unsent(self, error: KitError) -> None:
+        """Mark an error of the bus, where the request never left."""
+        if not getattr(error, "sent", False):
+            error.refused = self.name
 
     async def _unheard(self, error: NoResponders) -> KitError:
         """Return the error for a subject without subscribers, with a hint."""
