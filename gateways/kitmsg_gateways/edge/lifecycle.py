@@ -105,7 +105,12 @@ class Gateway(Generic[O, T]):
         self.metrics.served = self._served
         self.admission = Admission(self.metrics, options.max_concurrent)
         self.catalogue: Catalogue[T] = Catalogue(
-            bus, options.discovery_interval, self._build, table, self._changed
+            bus,
+            options.discovery_interval,
+            self._build,
+            table,
+            self._changed,
+            options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")

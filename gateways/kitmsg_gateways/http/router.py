@@ -8,15 +8,16 @@ and replaced whole, because services come and go.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from kitmsg.errors import Code, InvalidArgument
 from kitmsg_gateways.http.errors import Problem
 
-__all__ = ["Match", "Route", "Router", "parse_route"]
+__all__ = ["Match", "Route", "Router", "parse_route", "shape"]
 
 T = TypeVar("T")
 
@@ -54,12 +55,28 @@ class Match(Generic[T]):
     values: dict[str, str]
 
 
+def shape(route: Route[Any]) -> tuple[str, str]:
+    """Return what two routes for the same requests have in common."""
+    return route.method, _shape(route.template)
+
+
+@functools.lru_cache(maxsize=8192)
+def _shape(template: str) -> str:
+    return _PARAMETER.sub("{}", template)
+
+
 def parse_route(text: str, target: T) -> Route[T]:
     """Return the route that ``METHOD /path/{name}`` describes.
 
     Raises:
         ValueError: It is no route; the message says what is wrong with it.
     """
+    return Route(*_parsed(text), target)
+
+
+@functools.lru_cache(maxsize=8192)
+def _parsed(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return method, template and names of a route."""
     matched = _ROUTE.fullmatch(text)
     if matched is None:
         raise ValueError(f"{text!r} is not a route such as 'GET /orders/{{id}}'")
@@ -75,7 +92,7 @@ def parse_route(text: str, target: T) -> Route[T]:
             )
     if len(set(names)) < len(names):
         raise ValueError(f"{text!r} names a parameter twice")
-    return Route(method, template, tuple(names), target)
+    return method, template, tuple(names)
 
 
 @dataclass(slots=True)
@@ -109,6 +126,27 @@ class Router(Generic[T]):
         if not route.names:
             self._fixed[route.method, route.template] = Match(route, {})
         return None
+
+    def robbed(self, route: Route[T]) -> list[Route[T]]:
+        """Return the routes here that would lose requests to `route`, being less exact."""
+        found: list[Route[T]] = []
+        waiting = [(self._root, 0, False)]
+        segments = _segments(route.template)
+        while waiting:
+            node, at, is_exacter = waiting.pop()
+            if at == len(segments):
+                there = node.routes.get(route.method)
+                found += [there] if there is not None and is_exacter else []
+                continue
+            is_parameter = bool(_PARAMETER.fullmatch(segments[at]))
+            if node.parameter is not None:
+                exacter = is_exacter or not is_parameter
+                waiting.append((node.parameter, at + 1, exacter))
+            if not is_parameter and segments[at] in node.static:
+                waiting.append((node.static[segments[at]], at + 1, is_exacter))
+            elif is_parameter and is_exacter:
+                waiting += [(each, at + 1, True) for each in node.static.values()]
+        return found
 
     def match(self, method: str, raw_path: str) -> Match[T]:
         """Return the route for a request.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from kitmsg.discovery.claims import KEPT_SECONDS
 from kitmsg_gateways.edge.auth import Auth
 from kitmsg_gateways.edge.lifecycle import Part, SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
@@ -58,7 +59,11 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         options = options or GatewayOptions()
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
         self._auth = Auth(options, options.title)
-        self._mounter = Mounter(RESERVED)
+        self._mounter = Mounter(
+            RESERVED,
+            kept_seconds=KEPT_SECONDS if options.subject_policy.strict else 0.0,
+            public=options.public_owners,
+        )
         super().__init__(bus, options, Table(), sockets)
         self.api = Api(
             bus,
