@@ -4,8 +4,9 @@ This is on the hot path of every call, so it is flat: per ask one future, one sl
 record and one dict entry; no task and no timer.  One timer per connection, set to the
 earliest deadline in steps of 50 ms, sweeps the table; with nothing waiting it stops.
 
-A reply subject ends with the ask's token and a part that nobody can guess, so that only
-those who got the request can answer it or take it back.
+A reply subject ends with a key: the clock of this process, so that a service sees how long
+the ask was on its way (see `kitmsg.transport.lateness`), and a part that nobody can guess,
+so that only those who got the request can answer it or take it back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kitmsg.errors import DeadlineExceeded, Disconnected, KitError, NoResponders
-from kitmsg.wire import STAMP_BITS, cancel_subject
+from kitmsg.wire import SECRET_CHARS, cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +36,9 @@ _NO_RESPONDERS: Final = 503
 _BATCH: Final = 256  # asks that one message ends
 _NEVER: Final = math.inf
 
-_SECRET_BYTES: Final = 9  # 72 bits, in 12 characters
-_SECRET_CHARS: Final = 12
+_SECRET_BYTES: Final = SECRET_CHARS * 6 // 8
 _POOLED: Final = 512
+_STAMP_SECONDS: Final = 0.005  # the clock in a key may be late by so much
 
 # Random parts of the asks to come: one call of the system's generator for many of them.
 _secrets: Final[list[bytes]] = []
@@ -48,7 +49,7 @@ if hasattr(os, "register_at_fork"):
 
 def _fill() -> None:
     text = base64.urlsafe_b64encode(os.urandom(_SECRET_BYTES * _POOLED))
-    step = _SECRET_CHARS
+    step = SECRET_CHARS
     _secrets.extend(text[at : at + step] for at in range(0, len(text), step))
 
 
@@ -57,7 +58,7 @@ class Ask(msgspec.Struct, eq=False):
 
     Args:
         token: Its number; later asks have larger ones.
-        key: Last token of its reply subject: the number, and the random part.
+        key: Last token of its reply subject: clock and random part.
         subject: Where it was sent.
         timeout: Seconds that it may take.
         expires: When its time is up, on the loop's clock.
@@ -76,8 +77,7 @@ class Asks:
     """Table of awaited replies, by the last token of their subjects.
 
     Tokens grow, and a connection writes in order, so one number tells which asks were
-    written: `mark_written` is O(1) per flush.  A token holds the loop's clock, so that a
-    service sees how long the ask was on its way; see `kitmsg.transport.lateness`.
+    written: `mark_written` is O(1) per flush.
 
     Attributes:
         on_expired: Called with the asks whose time is up, those of one sweep together.
@@ -87,6 +87,8 @@ class Asks:
         "_handle",
         "_last",
         "_loop",
+        "_stamp",
+        "_stamped_until",
         "_sweep_at",
         "_table",
         "_written",
@@ -102,6 +104,9 @@ class Asks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._sweep_at = _NEVER
+        # Milliseconds of the loop's clock and a `-`: the keys of all asks until then.
+        self._stamp = b""
+        self._stamped_until = -_NEVER
         self.late = 0
         """Replies that came when nobody waited for them any more."""
 
@@ -116,6 +121,7 @@ class Asks:
         if loop is not self._loop:
             self._table.clear()
             self._handle, self._sweep_at, self._loop = None, _NEVER, loop
+            self._stamped_until = -_NEVER
         return loop
 
     def open(self, subject: str, timeout: float) -> Ask:
@@ -130,14 +136,16 @@ class Asks:
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
         loop = self._loop or self.attend(asyncio.get_running_loop())
         now = loop.time()
-        token = int(now * 1000) << STAMP_BITS
-        if token <= self._last:  # another one in this millisecond
-            token = self._last + 1
-        self._last = token
-        expires = now + timeout
-        if not _secrets:
+        if now >= self._stamped_until:
+            self._stamp = b"%d-" % (now * 1000)
+            self._stamped_until = now + _STAMP_SECONDS
+        try:
+            key = self._stamp + _secrets.pop()
+        except IndexError:
             _fill()
-        key = b"%d-%b" % (token, _secrets.pop())
+            key = self._stamp + _secrets.pop()
+        self._last = token = self._last + 1
+        expires = now + timeout
         ask = Ask(token, key, subject, timeout, expires, loop.create_future())
         self._table[key] = ask
         if expires < self._sweep_at:

@@ -85,6 +85,7 @@ class Connection(Client):
         self.up = False
         self.why_down = "not connected to NATS"
         self.dropped = 0
+        self.on_ping: Callable[[], object] = lambda: None  # when the server pings
         nuid = self._nuid.next().decode()
         self.inbox = f"{options.inbox_prefix}.{INBOX_MARK}{nuid}."
         self.inboxes = Inboxes(options.inbox_prefix, *options.peer_inboxes)
@@ -640,6 +641,7 @@ class Connection(Client):
         self._ponged()
 
     def _pong(self) -> None:
+        self.on_ping()
         if self._out.wire is not None:
             self._out.put(b"PONG\r\n")
             self._out.write()

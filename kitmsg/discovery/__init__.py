@@ -1,4 +1,7 @@
-"""Discovery: services announce themselves and are found on the bus itself.
+"""Discovery: the instances of services, on the bus and in other systems.
+
+What services say of themselves on the bus; interest in a subject is the registry there, and
+nothing can go stale:
 
     subject.py    the ``$SRV`` protocol of NATS micro: answer PING, INFO, STATS; ask for them
     directory.py  a live list of the services on a bus
@@ -7,5 +10,18 @@
     conflicts.py  classes that say different things under one name
     catalog.py    their endpoints with the schemas, as gateways need them
 
-Interest in a subject is the registry: nothing can go stale.
+Go kit's `sd`, for servers anywhere:
+
+    instance.py   one instance: address, weight, priority, zone, version, tags, metadata
+    address.py    the one syntax for where a server is, or where to ask; plugins by scheme
+    instancer.py  whole sets as they change: observers, the last good set, state, log
+    registrar.py  one loop: announce, renew, announce again, take back
+    backoff.py    waits before a system that failed is asked again
+    fixed.py      addresses as they were given
+    dns.py        A, AAAA and SRV records
+    bus.py        instances that answer ``$SRV``
+    consul.py     blocking queries; entries with a TTL check
+    etcd.py       a range and a watch; leased entries; zookeeper.py: watches, ephemeral nodes
+    eureka.py     an app, asked for now and then; entries with heartbeats
+    rest.py       HTTP within bounds, for three of them; value.py: what two of them store
 """

@@ -1,4 +1,4 @@
-"""Who may be called where: discovery proposes, the operator disposes.
+"""Claims to names and subjects: discovery proposes, the operator disposes.
 
 An INFO names any subject that it likes.  What is called on its word is never a subject of
 NATS or kitmsg itself, never one below another service's name, and never one that somebody

@@ -45,25 +45,30 @@ class Directory:
 
     Args:
         bus: What carries the messages.
+        name: Only instances of this service; "" for all.
         interval: Seconds between two rounds of asking everybody.
         on_change: Called after instances came or went.
 
     Attributes:
         has_heard: Whether the bus answered in a round yet: until then, that nobody is known
             says nothing.
+        error: Why the last round had no answer; None if it had.
     """
 
     def __init__(
         self,
         bus: Bus,
         *,
+        name: str = "",
         interval: float = 2.0,
         on_change: Callable[[], None] | None = None,
     ) -> None:
         self.bus = bus
         self.interval = interval
         self.on_change = on_change
+        self.name = name
         self.has_heard = False
+        self.error: KitError | None = None
         self._found: dict[str, ServiceInfo] = {}
         self._room = Room()
         self._checks: dict[str, asyncio.Task[None]] = {}
@@ -83,8 +88,8 @@ class Directory:
         """Ask once, then go on watching until `stop`."""
         subscribe = self.bus.subscribe
         self._subscriptions = [
-            subscribe(f"{UP}.*", self._came),
-            subscribe(f"{DOWN}.*", self._left),
+            subscribe(f"{UP}.{self.name or '*'}", self._came),
+            subscribe(f"{DOWN}.{self.name or '*'}", self._left),
         ]
         await self.refresh()
         self._task = asyncio.create_task(self._watch())
@@ -106,15 +111,18 @@ class Directory:
         """Ask everybody now; while the bus does not answer the list stays as it was."""
         self._gone.clear()
         try:
-            answers = await find_services(self.bus, timeout=timeout, stall=stall)
+            answers = await find_services(
+                self.bus, self.name, timeout=timeout, stall=stall
+            )
             here = {info.id for info in answers}
             if not self.has_heard or self._found.keys() - here:
                 # Silence is absence only where the bus itself is heard.
                 await self.bus.flush(timeout)
         except KitError as exc:
             _log.debug("discovery: %s", exc)
+            self.error = exc
             return
-        self.has_heard = True
+        self.has_heard, self.error = True, None
         self._age = asyncio.get_running_loop().time()
         self._room.renew()
         is_news = False

@@ -1,4 +1,4 @@
-"""How much of what is said on a bus is listed.  Who was here stays; the rest is counted."""
+"""Limits of what is listed of a bus.  Those who were here stay; the rest is counted."""
 
 from __future__ import annotations
 

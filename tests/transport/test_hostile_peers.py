@@ -214,7 +214,7 @@ async def test_who_was_asked_once_cannot_answer_for_others(
 async def test_an_ask_is_taken_back_by_its_own_token(
     nats_server: EmbeddedServer, nats_bus: NatsBus
 ) -> None:
-    """A number near it, or another ask's random part, cancels nothing."""
+    """A number near it, or nearly the random part, cancels nothing."""
     replies: list[str] = []
     shop = Kit(await NatsBus.connect(nats_server.url))
     host = await shop.serve(Shop())
@@ -229,7 +229,9 @@ async def test_an_ask_is_taken_back_by_its_own_token(
     numbers, secrets = zip(one.split("-", 1), two.split("-", 1), strict=True)
     for forged in (
         numbers[0],
-        f"{numbers[0]}-{secrets[1]}",
+        f"{int(numbers[0]) + 1}-{secrets[1]}",
+        f"{numbers[0]}-{secrets[0][:-1]}",
+        f"{numbers[0]}-{secrets[0][::-1]}",
         f"{numbers[1]}-",
         "*",
         ">",
