@@ -16,7 +16,7 @@ from kitmsg.message import check_name, check_subject, matches
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["KEPT_SECONDS", "Claims", "SubjectPolicy"]
+__all__ = ["KEPT_SECONDS", "Claims", "SubjectPolicy", "why_never"]
 
 KEPT_SECONDS: Final = 600.0
 """How long a name, a subject or a route stays somebody's who is not there any more."""

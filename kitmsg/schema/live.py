@@ -19,7 +19,15 @@ from kitmsg.schema.pointers import lookup, references
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_WEIGHT", "Budget", "TooLarge", "document_hash", "weigh", "why_unread"]
+__all__ = [
+    "MAX_WEIGHT",
+    "Budget",
+    "TooLarge",
+    "check_size",
+    "document_hash",
+    "weigh",
+    "why_unread",
+]
 
 MAX_DEPTH: Final = 64
 """Levels of an endpoint's schemas."""
@@ -59,6 +67,20 @@ class Budget:
         self.left -= steps
         if self.left < 0:
             raise TooLarge("the schema is too large")
+
+
+def check_size(value: Any, most: int) -> None:
+    """Refuse a value of more than `most` objects, lists and other values, or characters.
+
+    Raises:
+        TooLarge: It has more; or a text in it is longer.
+    """
+    budget = Budget(most)
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        budget.spend(len(found) if isinstance(found, str) else 1)
+        waiting += _children(found)
 
 
 def document_hash(document: Mapping[str, Any]) -> str:
