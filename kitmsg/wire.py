@@ -38,16 +38,17 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "INBOX_MARK",
+    "KV",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "REQUEST_ID",
     "RETRY_AFTER",
     "SCHEMA",
+    "SECRET_CHARS",
     "SEQ",
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
     "SRV",
-    "STAMP_BITS",
     "STREAM",
     "TIMEOUT",
     "TRACE",
@@ -59,6 +60,7 @@ __all__ = [
     "direct_subject",
     "is_number",
     "is_reply_name",
+    "kv_subject",
     "milliseconds",
     "plain_headers",
     "reply_fields",
@@ -170,6 +172,15 @@ SCHEMA: Final = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
 
+KV: Final = "$JS.API.DIRECT.GET.KV_"
+"""First tokens of the subject that reads a key-value bucket of NATS; see `kv_subject`."""
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """Return where the last value of a key is read (NATS ADR-8, ADR-31: direct get)."""
+    return f"{KV}{bucket}.$KV.{bucket}.{key}"
+
+
 class Meta:
     """Keys of an endpoint's metadata in INFO."""
 
@@ -209,10 +220,10 @@ def schema_subject(digest: str) -> str:
 
 
 INBOX_MARK: Final = "kit_"
-"""Begins the last token of an inbox whose numbers hold a clock; see `STAMP_BITS`."""
+"""Begins the last token of an inbox whose reply subjects hold their caller's clock."""
 
-STAMP_BITS: Final = 16
-"""Low bits of the number in a reply subject; the rest is its caller's clock in ms."""
+SECRET_CHARS: Final = 12
+"""Random characters at the end of such a subject; the clock, in ms, and a ``-`` precede."""
 
 # -- time
 

@@ -5,8 +5,8 @@ A line of the file is ``user:$scrypt$ln=14,r=8,p=1$SALT$HASH``; the command ::
     python -m kitmsg.auth.basic ann
 
 asks for the password and prints it.  A hash takes some 50 ms of a processor on purpose, so
-it is computed in a thread, a few at once, and a password that held is remembered for a
-minute, as a keyed digest.
+it is computed in a thread, a few at once, and a password that held is remembered as a keyed
+digest: as long as it is used, and the user's line stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.auth import Principal, Refused
 from kitmsg.auth.header import WRONG
 from kitmsg.auth.recent import Recent
-from kitmsg.errors import InvalidArgument, ResourceExhausted
+from kitmsg.auth.turns import Turns
+from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +41,7 @@ _HASH: Final = re.compile(
 )
 _USER: Final = re.compile(r"[^:\x00-\x1f\x7f]{1,128}")
 _MAX_MEMORY: Final = 256 << 20
-_AT_ONCE: Final = 2
-_WAITING: Final = 32
-_REMEMBER_SECONDS: Final = 60.0
+_REMEMBER_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ class BasicVerifier:
         self._path = path
         self._users = _read(path)
         self._key = secrets.token_bytes(32)
-        self._held: Recent[bytes, bool] = Recent()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        # Hashes that a name and password held against, by their keyed digest.
+        self._held: Recent[bytes, Hash] = Recent()
+        self._turns = Turns()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -140,36 +139,33 @@ class BasicVerifier:
             InvalidArgument: As when it was made.
         """
         self._users = _read(self._path)
-        self._held.clear()
 
     async def verify(self, credentials: str) -> Principal:
         """Return whose name and password these are; see `kitmsg.auth.Verifier`."""
+        return await self.verify_from(credentials, "")
+
+    async def verify_from(self, credentials: str, client: str) -> Principal:
+        """Return whose they are; see `kitmsg.auth.GuessVerifier`."""
         user, password = _split(credentials)
         known = self._users.get(user)
         mark = hmac.digest(self._key, user.encode() + b"\0" + password, "sha256")
-        if known is None or not self._held.get(mark):
+        if known is None or self._held.get(mark) != known:
             # Who is not there takes as long as who is.
             decoy = next(iter(self._users.values()))
-            if not await self._check(known or decoy, password) or known is None:
+            async with self._turns.turn(client, user):
+                holds = await asyncio.to_thread((known or decoy).holds, password)
+            if not holds or known is None:
+                self._turns.failed(client, user)
                 raise Refused(WRONG, f"no such user and password: {user!r}")
-            if self._users.get(user) is known:  # not reloaded meanwhile
-                self._held.put(mark, True, _REMEMBER_SECONDS)
+            self._turns.held(client, user)
+        if self._users.get(user) == known:  # not reloaded meanwhile
+            self._held.put(mark, known, _REMEMBER_SECONDS)
         return Principal(user, "basic")
 
     def challenge(self, realm: str, *, failed: bool) -> str:
         """Return the value of ``WWW-Authenticate``; see `kitmsg.auth.Verifier`."""
         del failed
         return f'Basic realm={realm}, charset="UTF-8"'
-
-    async def _check(self, known: Hash, password: bytes) -> bool:
-        if self._waiting >= _WAITING:
-            raise ResourceExhausted("too many passwords to check", retry_after=1.0)
-        self._waiting += 1
-        try:
-            async with self._turns:
-                return await asyncio.to_thread(known.holds, password)
-        finally:
-            self._waiting -= 1
 
 
 def _split(credentials: str) -> tuple[str, bytes]:

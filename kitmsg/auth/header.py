@@ -6,7 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.auth import Refused
+from kitmsg.auth import GuessVerifier, Refused
 from kitmsg.wire import AUTHORIZATION
 
 if TYPE_CHECKING:
@@ -46,16 +46,25 @@ class Authenticator:
 
     def __init__(self, verifiers: Sequence[Verifier], realm: str = "services") -> None:
         self._verifiers = {one.scheme.lower(): one for one in verifiers}
+        self._guessed = {
+            one.scheme.lower(): one.verify_from
+            for one in verifiers
+            if isinstance(one, GuessVerifier)
+        }
         self._realm = f'"{_NOT_PLAIN.sub("?", realm)}"'
 
     async def authenticate(
-        self, given: Sequence[str], facts: Mapping[str, object] | None = None
+        self,
+        given: Sequence[str],
+        facts: Mapping[str, object] | None = None,
+        client: str = "",
     ) -> Principal:
         """Return who asks.
 
         Args:
             given: The values of ``Authorization`` in the request.
             facts: What the log of a refusal says beside the reason, such as who asks.
+            client: Who asks, for verifiers that bound guesses, such as an address.
 
         Raises:
             Refused: There is not exactly one, or it does not hold.
@@ -70,6 +79,9 @@ class Authenticator:
         if verifier is None:
             raise Refused(WRONG, f"scheme {scheme!r} is not taken")
         try:
+            check = self._guessed.get(scheme)
+            if check is not None:
+                return await check(credentials, client)
             return await verifier.verify(credentials)
         except Refused as exc:
             _log.info("credentials refused: %s", exc.reason, extra=facts)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
+import threading
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,14 +24,14 @@ from kitmsg.auth.keys import KeySet, read_jwks
 from kitmsg.errors import InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["UrlKeys"]
 
 _log = logging.getLogger("kitmsg.auth")
 
 _MAX_BYTES: Final = 1 << 20
-_FETCH_SECONDS: Final = 5.0
+_PART_BYTES: Final = 1 << 16
 
 
 class UrlKeys:
@@ -41,6 +44,7 @@ class UrlKeys:
         max_age: Seconds until the keys are fetched again.
         min_interval: Seconds between two fetches at least, for unknown keys and after
             failures.
+        deadline: Seconds for a fetch, from the look-up of the name to the last byte.
 
     Attributes:
         generation: How often there were others.
@@ -56,6 +60,7 @@ class UrlKeys:
         *,
         max_age: float = 300.0,
         min_interval: float = 10.0,
+        deadline: float = 5.0,
     ) -> None:
         need_jwt()
         check_algorithms(algorithms)
@@ -68,6 +73,7 @@ class UrlKeys:
         self._algorithms = frozenset(algorithms)
         self._max_age = max_age
         self._min_interval = min_interval
+        self._deadline = deadline
         self.generation = 0
         self._keys = KeySet(())
         self._data = b""
@@ -121,8 +127,14 @@ class UrlKeys:
 
     async def _run(self) -> None:
         try:
-            data = await asyncio.to_thread(_get, self._url)
+            async with asyncio.timeout(self._deadline):
+                data = await _in_daemon(_get, self._url, self._deadline)
             keys = KeySet(read_jwks(data, self._algorithms))
+        except TimeoutError:
+            _log.warning(
+                "cannot fetch keys from %s: it took more than %g s",
+                *(self._url, self._deadline),
+            )
         except (OSError, ValueError, HTTPException) as exc:
             _log.warning("cannot fetch keys from %s: %s", self._url, exc)
         else:
@@ -147,13 +159,50 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _open: Final = urllib.request.build_opener(_NoRedirect).open
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, seconds: float) -> bytes:
+    """Return what is at a URL; a server that drips is left after `seconds`."""
+    until = monotonic() + seconds
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # checked
-    with _open(request, timeout=_FETCH_SECONDS) as response:
-        data: bytes = response.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"more than {_MAX_BYTES} bytes")
-    return data
+    data = bytearray()
+    try:
+        opened = _open(request, timeout=seconds)
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise
+    with opened as response:
+        while part := response.read1(_PART_BYTES):
+            data += part
+            if len(data) > _MAX_BYTES:
+                raise ValueError(f"more than {_MAX_BYTES} bytes")
+            if monotonic() > until:
+                raise TimeoutError
+    return bytes(data)
+
+
+async def _in_daemon(work: Callable[..., bytes], *args: object) -> bytes:
+    """Return what `work` returns, done in a thread that no shutdown waits for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(data: bytes, error: Exception | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is None:
+            done.set_result(data)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        try:
+            told = functools.partial(settle, work(*args), None)
+        except Exception as exc:  # noqa: BLE001  # who waits gets it
+            told = functools.partial(settle, b"", exc)
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(told)
+        del told  # a cycle: the error, its traceback, this frame
+
+    threading.Thread(target=run, name="jwks", daemon=True).start()
+    return await done
 
 
 def _check_url(url: str) -> None:

@@ -150,6 +150,8 @@ class JwtVerifier:
                 continue  # keys without a name: another one may have signed
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as exc:
                 raise Refused(WRONG, f"{type(exc).__name__}: {exc}") from exc
+            if not claims["sub"]:
+                raise Refused(WRONG, "the token's sub is empty, which is nobody")
             return claims
         raise Refused(WRONG, "no key of ours has signed the token")
 

@@ -11,6 +11,7 @@
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
+    inboxes.py    where an answer may go: the one rule; used by every bus
     watchers.py   who hears of it when the bus comes and goes
     checks.py     what no bus sends: malformed subjects, too many bytes
     memory.py     `MemoryBus`, the public in-process twin: no server, same promises
@@ -35,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.message import Message
 
 __all__ = ["Bus", "Handler", "Subscription"]
@@ -78,7 +80,17 @@ class Bus(Protocol):
     def inbox(self) -> str:
         """Prefix of the subjects that reach this connection alone; ends with a dot.
 
-        A number after it is an ask's; whoever wants more takes a token of its own.
+        What begins with a digit after it is an ask's; whoever wants more takes a token of
+        its own, and something after it that cannot be guessed.
+        """
+        ...
+
+    @property
+    def inboxes(self) -> Inboxes:
+        """The rule of where an answer may go; it counts what it refuses.
+
+        Whatever a peer names as a place to publish to is held against it: reply subjects,
+        peers of streams, places of long bodies.
         """
         ...
 

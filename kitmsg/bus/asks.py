@@ -3,18 +3,24 @@
 This is on the hot path of every call, so it is flat: per ask one future, one slotted
 record and one dict entry; no task and no timer.  One timer per connection, set to the
 earliest deadline in steps of 50 ms, sweeps the table; with nothing waiting it stops.
+
+A reply subject ends with a key: the clock of this process, so that a service sees how long
+the ask was on its way (see `kitmsg.transport.lateness`), and a part that nobody can guess,
+so that only those who got the request can answer it or take it back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import math
+import os
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from kitmsg.errors import DeadlineExceeded, Disconnected, KitError, NoResponders
-from kitmsg.wire import STAMP_BITS, cancel_subject
+from kitmsg.wire import SECRET_CHARS, cancel_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +36,37 @@ _NO_RESPONDERS: Final = 503
 _BATCH: Final = 256  # asks that one message ends
 _NEVER: Final = math.inf
 
+_SECRET_BYTES: Final = SECRET_CHARS * 6 // 8
+_POOLED: Final = 512
+_STAMP_SECONDS: Final = 0.005  # the clock in a key may be late by so much
+
+# Random parts of the asks to come: one call of the system's generator for many of them.
+_secrets: Final[list[bytes]] = []
+# A forked process must not tell the same secrets as its parent.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_secrets.clear)
+
+
+def _fill() -> None:
+    text = base64.urlsafe_b64encode(os.urandom(_SECRET_BYTES * _POOLED))
+    step = SECRET_CHARS
+    _secrets.extend(text[at : at + step] for at in range(0, len(text), step))
+
 
 class Ask(msgspec.Struct, eq=False):
-    """One awaited reply: await `future`."""
+    """One awaited reply: await `future`.
+
+    Args:
+        token: Its number; later asks have larger ones.
+        key: Last token of its reply subject: clock and random part.
+        subject: Where it was sent.
+        timeout: Seconds that it may take.
+        expires: When its time is up, on the loop's clock.
+        future: The reply.
+    """
 
     token: int
+    key: bytes
     subject: str
     timeout: float
     expires: float
@@ -42,11 +74,10 @@ class Ask(msgspec.Struct, eq=False):
 
 
 class Asks:
-    """Table of awaited replies, by integer token.
+    """Table of awaited replies, by the last token of their subjects.
 
     Tokens grow, and a connection writes in order, so one number tells which asks were
-    written: `mark_written` is O(1) per flush.  A token holds the loop's clock, so that a
-    service sees how long the ask was on its way; see `kitmsg.transport.lateness`.
+    written: `mark_written` is O(1) per flush.
 
     Attributes:
         on_expired: Called with the asks whose time is up, those of one sweep together.
@@ -56,6 +87,8 @@ class Asks:
         "_handle",
         "_last",
         "_loop",
+        "_stamp",
+        "_stamped_until",
         "_sweep_at",
         "_table",
         "_written",
@@ -65,12 +98,15 @@ class Asks:
 
     def __init__(self) -> None:
         self.on_expired: Callable[[list[Ask]], None] = lambda _: None
-        self._table: dict[int, Ask] = {}
+        self._table: dict[bytes, Ask] = {}
         self._last = 0
         self._written = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._sweep_at = _NEVER
+        # Milliseconds of the loop's clock and a `-`: the keys of all asks until then.
+        self._stamp = b""
+        self._stamped_until = -_NEVER
         self.late = 0
         """Replies that came when nobody waited for them any more."""
 
@@ -85,6 +121,7 @@ class Asks:
         if loop is not self._loop:
             self._table.clear()
             self._handle, self._sweep_at, self._loop = None, _NEVER, loop
+            self._stamped_until = -_NEVER
         return loop
 
     def open(self, subject: str, timeout: float) -> Ask:
@@ -99,20 +136,25 @@ class Asks:
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
         loop = self._loop or self.attend(asyncio.get_running_loop())
         now = loop.time()
-        token = int(now * 1000) << STAMP_BITS
-        if token <= self._last:  # another one in this millisecond
-            token = self._last + 1
-        self._last = token
+        if now >= self._stamped_until:
+            self._stamp = b"%d-" % (now * 1000)
+            self._stamped_until = now + _STAMP_SECONDS
+        try:
+            key = self._stamp + _secrets.pop()
+        except IndexError:
+            _fill()
+            key = self._stamp + _secrets.pop()
+        self._last = token = self._last + 1
         expires = now + timeout
-        ask = Ask(token, subject, timeout, expires, loop.create_future())
-        self._table[token] = ask
+        ask = Ask(token, key, subject, timeout, expires, loop.create_future())
+        self._table[key] = ask
         if expires < self._sweep_at:
             self._arm(expires)
         return ask
 
-    def resolve(self, token: int, message: Message) -> None:
+    def resolve(self, key: bytes, message: Message) -> None:
         """Give `message` to the ask that waits for it, else count it as `late`."""
-        ask = self._table.pop(token, None)
+        ask = self._table.pop(key, None)
         if ask is None or ask.future.done():
             self.late += 1
         elif (
@@ -126,7 +168,7 @@ class Asks:
 
     def forget(self, ask: Ask) -> bool:
         """Stop waiting; tell whether the ask was still open."""
-        if self._table.pop(ask.token, None) is not None:
+        if self._table.pop(ask.key, None) is not None:
             return True
         if ask.future.done() and not ask.future.cancelled():
             ask.future.exception()  # seen: the send that ended it has raised, too
@@ -162,7 +204,7 @@ class Asks:
 
     def _fail(self, asks: list[Ask], make: Callable[[Ask], KitError]) -> None:
         for ask in asks:
-            del self._table[ask.token]
+            del self._table[ask.key]
             if not ask.future.done():
                 ask.future.set_exception(make(ask))
 
@@ -203,7 +245,7 @@ def cancellations(asks: Sequence[Ask], inbox: str) -> Iterator[tuple[str, bytes]
     by_subject: dict[str, list[str]] = {}
     for ask in asks:
         replies = by_subject.setdefault(cancel_subject(ask.subject), [])
-        replies.append(f"{inbox}{ask.token}")
+        replies.append(f"{inbox}{ask.key.decode()}")
     for subject, replies in by_subject.items():
         for at in range(0, len(replies), _BATCH):
             yield subject, "\n".join(replies[at : at + _BATCH]).encode()

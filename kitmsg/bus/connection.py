@@ -26,6 +26,7 @@ from kitmsg.bus.asks import Asks
 from kitmsg.bus.credentials import Signer
 from kitmsg.bus.denials import Denials
 from kitmsg.bus.inbound import Inbound
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.bus.link import CLOSE_SECONDS, Link
 from kitmsg.bus.moving import Held, Overlap, Parting
 from kitmsg.bus.natspy import (
@@ -84,8 +85,10 @@ class Connection(Client):
         self.up = False
         self.why_down = "not connected to NATS"
         self.dropped = 0
+        self.on_ping: Callable[[], object] = lambda: None  # when the server pings
         nuid = self._nuid.next().decode()
         self.inbox = f"{options.inbox_prefix}.{INBOX_MARK}{nuid}."
+        self.inboxes = Inboxes(options.inbox_prefix, *options.peer_inboxes)
         self.denials = Denials(self.asks, self.inbox)
         self._options = options
         self._on_change = on_change
@@ -638,6 +641,7 @@ class Connection(Client):
         self._ponged()
 
     def _pong(self) -> None:
+        self.on_ping()
         if self._out.wire is not None:
             self._out.put(b"PONG\r\n")
             self._out.write()

@@ -66,7 +66,7 @@ class Denials:
         )
 
     def _about(self, ask: Ask, subject: str, is_reply: bool) -> bool:
-        mine = f"{self._inbox}{ask.token}" if is_reply else ask.subject
+        mine = f"{self._inbox}{ask.key.decode()}" if is_reply else ask.subject
         return mine.lower() == subject.lower()
 
 

@@ -27,7 +27,7 @@ class Inbound:
 
     Args:
         asks: The replies that are awaited.
-        inbox: What the subjects of replies begin with; an ask's token follows.
+        inbox: What the subjects of replies begin with; an ask's key follows.
         on_foreign: Called, as `deliver` is, with a message of no subscription here.
 
     Attributes:
@@ -37,9 +37,9 @@ class Inbound:
     """
 
     __slots__ = (
-        "_asks",
+        "_key_at",
         "_on_foreign",
-        "_token_at",
+        "_resolve",
         "bad_subjects",
         "handlers",
         "inbox_sid",
@@ -58,8 +58,8 @@ class Inbound:
         # Set once, before the first reply can come; the same after every reconnect.
         self.inbox_sid = 0
         self.bad_subjects = 0
-        self._asks = asks
-        self._token_at = len(inbox.encode())
+        self._resolve = asks.resolve
+        self._key_at = len(inbox.encode())
         self._on_foreign = on_foreign
 
     def deliver(
@@ -67,11 +67,7 @@ class Inbound:
     ) -> None:
         """Hand over one message; arguments as `Parser` gives them."""
         if sid == self.inbox_sid:
-            try:
-                token = int(subject[self._token_at :])
-            except ValueError:
-                token = 0  # nobody's
-            self._asks.resolve(token, Message("", data, "", header_block))
+            self._resolve(subject[self._key_at :], Message("", data, "", header_block))
             return
         handler = self.handlers.get(sid)
         if handler is None:

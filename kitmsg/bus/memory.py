@@ -19,6 +19,7 @@ from kitmsg.bus.checks import (
     check_publish,
     check_queue,
 )
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import Disconnected
 from kitmsg.message import Message, matches
@@ -89,6 +90,7 @@ class MemoryBus:
         self._pumping_on: asyncio.AbstractEventLoop | None = None
         self._flushes: set[asyncio.Future[None]] = set()
         self._watchers = Watchers()
+        self.inboxes = Inboxes()
         self._down = ""
         self._closed = False
 
@@ -138,7 +140,7 @@ class MemoryBus:
         self._asks.attend(asyncio.get_running_loop())
         ask = self._asks.open(subject, timeout)
         try:
-            self.publish(subject, data, f"{_INBOX}{ask.token}", header_block)
+            self.publish(subject, data, f"{_INBOX}{ask.key.decode()}", header_block)
             self._asks.mark_written()
             return await ask.future
         except BaseException as error:
@@ -245,7 +247,10 @@ class MemoryBus:
     def _route(self, message: Message) -> bool:
         """Queue `message` for its subscribers; tell whether there was any."""
         subject = message.subject
-        to_inbox = subject.startswith(_INBOX) and subject[_TOKEN_AT:].isdecimal()
+        to_inbox = (
+            subject.startswith(_INBOX)
+            and subject[_TOKEN_AT : _TOKEN_AT + 1].isdecimal()
+        )
         if to_inbox:
             self._enqueue(self._on_reply, message)
         keep = not subject.startswith(_INBOX)
@@ -267,7 +272,7 @@ class MemoryBus:
         return interest
 
     def _on_reply(self, message: Message) -> None:
-        self._asks.resolve(int(message.subject[_TOKEN_AT:]), message)
+        self._asks.resolve(message.subject[_TOKEN_AT:].encode(), message)
 
     def _enqueue(self, handler: Handler, message: Message) -> None:
         self._queue.append((handler, message))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.bus.asks import cancellations
 from kitmsg.bus.checks import check_pattern, check_publish, check_queue
 from kitmsg.bus.connection import Connection, errors
+from kitmsg.bus.inboxes import Inboxes
 from kitmsg.bus.options import DEFAULT_SERVER, NatsOptions, parse_servers
 from kitmsg.bus.watchers import Watchers
 from kitmsg.errors import (
@@ -54,12 +55,14 @@ class NatsStats:
         reconnects: How often it was lost and made again.
         bad_subjects: Messages thrown away because their subject is not UTF-8.
         late_replies: Replies that came when nobody waited for them any more.
+        refused: Answers that peers wanted on subjects that are no inboxes.
         dropped: Commands accepted and thrown away unwritten when the link broke.
     """
 
     reconnects: int
     bad_subjects: int
     late_replies: int
+    refused: int
     dropped: int
 
 
@@ -105,6 +108,7 @@ class NatsBus:
         tls_hostname: str = "",
         tls_first: bool = False,
         inbox_prefix: str = "_INBOX",
+        peer_inboxes: Sequence[str] = (),
         connect_timeout: float = 2.0,
         reconnect: bool = True,
         wait: bool = False,
@@ -131,6 +135,7 @@ class NatsBus:
             tls_hostname: See `NatsOptions`.
             tls_first: See `NatsOptions`.
             inbox_prefix: See `NatsOptions`.
+            peer_inboxes: See `NatsOptions`.
             connect_timeout: See `NatsOptions`; in seconds.
             reconnect: See `NatsOptions`.
             wait: See `NatsOptions`.
@@ -160,6 +165,7 @@ class NatsBus:
             tls_hostname=tls_hostname,
             tls_first=tls_first,
             inbox_prefix=inbox_prefix,
+            peer_inboxes=tuple(peer_inboxes),
             connect_timeout=connect_timeout,
             reconnect=reconnect,
             wait=wait,
@@ -235,6 +241,11 @@ class NatsBus:
         return self._connection.inbox
 
     @property
+    def inboxes(self) -> Inboxes:
+        """The rule of where an answer may go."""
+        return self._connection.inboxes
+
+    @property
     def stats(self) -> NatsStats:
         """Counters of the connection."""
         connection = self._connection
@@ -242,6 +253,7 @@ class NatsBus:
             reconnects=connection.stats["reconnects"],
             bad_subjects=connection.inbound.bad_subjects,
             late_replies=connection.asks.late,
+            refused=connection.inboxes.refused,
             dropped=connection.dropped,
         )
 
@@ -254,7 +266,7 @@ class NatsBus:
             raise Disconnected(connection.why_down)
         size = len(data) + len(header_block)
         check_publish(subject, reply, size, connection.max_payload)
-        connection.send(_command(subject, reply.encode() + b" ", data, header_block))
+        connection.send(_command(subject, reply, data, header_block))
 
     def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
         """Answer `message`.  See `Bus`.
@@ -264,10 +276,13 @@ class NatsBus:
         connection = self._connection
         if not connection.up:
             raise Disconnected(connection.why_down)
-        size = len(data) + len(header_block)
+        head = len(header_block)
+        size = head + len(data)
         if size > connection.max_payload:
             check_publish(message.reply, "", size, connection.max_payload)
-        connection.send(_command(message.reply, b"", data, header_block))
+        kind = b"HPUB " if head else b"PUB "
+        subject, sizes = message.reply.encode(), _SIZES[head, size]
+        connection.send(b"".join((kind, subject, sizes, header_block, data, b"\r\n")))
 
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
@@ -286,11 +301,10 @@ class NatsBus:
             start = self._check(subject, size)
         ask = connection.asks.open(subject, timeout)
         try:
+            kind = b"HPUB " if head else b"PUB "
+            sizes = _SIZES[head, size]
             connection.send(
-                b"HPUB %b%d %d %d\r\n%b%b\r\n"
-                % (start, ask.token, head, size, header_block, data)
-                if head
-                else b"PUB %b%d %d\r\n%b\r\n" % (start, ask.token, size, data)
+                b"".join((kind, start, ask.key, sizes, header_block, data, b"\r\n"))
             )
             return await ask.future
         except BaseException as error:
@@ -320,6 +334,10 @@ class NatsBus:
     def watch_denials(self, on_denied: Callable[[str], None]) -> None:
         """Call `on_denied` with each subject that this user may not use.  See `Bus`."""
         self._connection.denials.watch(on_denied)
+
+    def watch_pings(self, on_ping: Callable[[], object]) -> None:
+        """Call `on_ping` at each ping of the server; of one who watches, the last."""
+        self._connection.on_ping = on_ping
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the present read is over, or next turn.  See `Bus`."""
@@ -366,20 +384,30 @@ class NatsBus:
             _log.debug("could not tell that %d asks ended: %s", len(asks), error)
 
 
-def _command(subject: str, reply: bytes, data: bytes, header_block: bytes) -> bytes:
-    """Return the command that publishes; `reply` may have a space at its end."""
-    size = len(data)
-    if not header_block:
-        return b"PUB %b %b%d\r\n%b\r\n" % (subject.encode(), reply, size, data)
+class _Sizes(dict[tuple[int, int], bytes]):
+    """End of a command's line, by length of the header block, and of it and payload.
+
+    Most messages are as long as others were: a look-up takes a third of formatting them.
+    """
+
+    def __missing__(self, lengths: tuple[int, int]) -> bytes:
+        head, size = lengths
+        text = b" %d %d\r\n" % lengths if head else b" %d\r\n" % size
+        if len(self) < _REMEMBERED:
+            self[lengths] = text
+        return text
+
+
+_SIZES: Final = _Sizes()
+
+
+def _command(subject: str, reply: str, data: bytes, header_block: bytes) -> bytes:
+    """Return the command that publishes."""
     head = len(header_block)
-    return b"HPUB %b %b%d %d\r\n%b%b\r\n" % (
-        subject.encode(),
-        reply,
-        head,
-        head + size,
-        header_block,
-        data,
-    )
+    kind = b"HPUB " if head else b"PUB "
+    to = f"{subject} {reply}" if reply else subject
+    sizes = _SIZES[head, head + len(data)]
+    return b"".join((kind, to.encode(), sizes, header_block, data, b"\r\n"))
 
 
 def _with_user(options: NatsOptions, user: str, password: str) -> NatsOptions:

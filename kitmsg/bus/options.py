@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from kitmsg.bus.inboxes import DEFAULT_PREFIX
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import check_subject
 
@@ -39,6 +40,8 @@ class NatsOptions:
         tls_hostname: Name the server's certificate must have; "" for the address's.
         tls_first: Begin with the TLS handshake, as ``handshake_first`` servers want.
         inbox_prefix: First tokens of the subjects that replies come on.
+        peer_inboxes: Inbox prefixes of other clients that are answered too, beside
+            ``_INBOX`` and what begins with ``_INBOX_``.
         connect_timeout: Longest time to connect to one server, in seconds.
         reconnect: Whether to connect again, for ever, after the connection is lost.
         wait: Whether to wait for the first connection too, instead of failing.
@@ -61,7 +64,8 @@ class NatsOptions:
     tls_key: str = ""
     tls_hostname: str = ""
     tls_first: bool = False
-    inbox_prefix: str = "_INBOX"
+    inbox_prefix: str = DEFAULT_PREFIX
+    peer_inboxes: tuple[str, ...] = ()
     connect_timeout: float = 2.0
     reconnect: bool = True
     wait: bool = False
@@ -71,7 +75,8 @@ class NatsOptions:
 
     def __post_init__(self) -> None:
         _check_one_way(self)
-        check_subject(self.inbox_prefix)
+        for prefix in (self.inbox_prefix, *self.peer_inboxes):
+            check_subject(prefix)
         for name in ("connect_timeout", "ping_interval", "max_pending"):
             if not getattr(self, name) > 0:
                 raise InvalidArgument(f"{name} must be more than zero", field=name)

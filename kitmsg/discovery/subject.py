@@ -171,7 +171,7 @@ class Responder:
 
     def _answer(self, verb: str, body: Callable[[], bytes]) -> None:
         def reply(message: Message) -> None:
-            if message.reply:
+            if message.reply and self._bus.inboxes.takes(message.reply):
                 self._bus.publish(message.reply, body())
 
         base = f"{SRV}.{verb}"
@@ -210,7 +210,7 @@ async def ask_many(
         replies.append(message)
         got.set()
 
-    inbox = f"_INBOX.kit.{secrets.token_hex(8)}"
+    inbox = f"{bus.inbox}m.{secrets.token_urlsafe(9)}"
     subscription = bus.subscribe(inbox, take)
     try:
         bus.publish(subject, data, inbox)

@@ -2,6 +2,7 @@
 
     stats.py       what happened at one endpoint of a service; filled on every turn
     calls.py       calls at one side: counts, durations, in flight
+    resilience.py  refusals, circuits and second answers of the process's middlewares
     families.py    families and their samples; `Registry`: what is shown together
     prometheus.py  families in Prometheus' text format
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted
+from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
@@ -35,14 +36,19 @@ class _Seats:
             await self._semaphore.acquire()  # does not wait
             return
         if self._waiting >= self._queue:
-            full = f"{self._concurrency} calls run and {self._waiting} wait already"
+            RESILIENCE.refused("bulkhead", endpoint)
+            full = (
+                f"bulkhead: {self._concurrency} calls of {endpoint or 'this endpoint'} run"
+                f" and {self._waiting} wait already"
+            )
             raise ResourceExhausted(full).before(endpoint)
         self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 await self._semaphore.acquire()
         except TimeoutError as exc:
-            late = DeadlineExceeded("no place came free before the deadline")
+            RESILIENCE.refused("bulkhead", endpoint)
+            late = DeadlineExceeded("bulkhead: no place came free before the deadline")
             raise late.before(endpoint) from exc
         finally:
             self._waiting -= 1

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.context import Context
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import ResourceExhausted
+from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint, Req, Resp
 
 __all__ = ["Buckets", "rate_limit"]
 
+_PART: Final = "rate_limit"
 _FEW_KEYS: Final = 1024
 
 
@@ -112,10 +114,7 @@ def rate_limit(
             if delay:
                 left = ctx.remaining(now)
                 if not wait or (left is not None and delay >= left):
-                    raise ResourceExhausted(
-                        f"over the limit of {per_second:g} calls a second",
-                        retry_after=delay,
-                    ).before(ctx.endpoint)
+                    raise _refusal(ctx.endpoint, per_second, delay)
             buckets.take(who, now)
             if delay:
                 await asyncio.sleep(delay)
@@ -124,3 +123,9 @@ def rate_limit(
         return limited
 
     return wrap
+
+
+def _refusal(name: str, per_second: float, delay: float) -> ResourceExhausted:
+    RESILIENCE.refused(_PART, name)
+    text = f"{_PART}: {name or 'calls'} over the limit of {per_second:g} calls a second"
+    return ResourceExhausted(text, retry_after=delay).before(name)

@@ -41,6 +41,7 @@ from kitmsg.wire import DOWN, UP, schema_subject, schemas_subject
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kitmsg.auth.vouched import Trust
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
 
@@ -62,6 +63,7 @@ class ServiceHost:
         bus: What carries the messages.
         service: The instance; or the class or a function that makes one, which a
             supervision policy of ``restart`` needs.
+        trust: Keys that may vouch for callers; None where callers are nobody.
 
     Attributes:
         id: Unique name of this instance on the bus.
@@ -73,7 +75,13 @@ class ServiceHost:
             wants that.
     """
 
-    def __init__(self, bus: Bus, service: Service | Callable[[], Service]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        service: Service | Callable[[], Service],
+        *,
+        trust: Trust | None = None,
+    ) -> None:
         self.bus = bus
         self.id = secrets.token_hex(8)
         self._factory = None if isinstance(service, Service) else service
@@ -108,6 +116,7 @@ class ServiceHost:
             off=self.service.off,
             instance=self.id,
         )
+        self._verifier = trust and trust.verifier(self.service.name)
         self._servers = {
             name: self._server(declaration)
             for name, declaration in self.service.__declarations__.items()
@@ -249,6 +258,7 @@ class ServiceHost:
             raises=options.raises,
             intake=self.intake,
             on_failure=self._on_failure,
+            verifier=self._verifier,
             before=[self.quarantine.check] if self._restarts_on_failure else (),
             **coders,
         )
@@ -283,6 +293,7 @@ class ServiceHost:
                 "cancelled": seen.cancelled,
                 "shed": seen.shed,
                 "invalid": seen.invalid,
+                "unvouched": seen.unvouched,
                 "running": running,
                 "waiting": waiting,
                 "held": box.held,
@@ -303,7 +314,7 @@ class ServiceHost:
 
     def _answer_with(self, body: bytes) -> Callable[[Message], None]:
         def answer(message: Message) -> None:
-            if message.reply:
+            if message.reply and self.bus.inboxes.takes(message.reply):
                 self.bus.publish(message.reply, body)
 
         return answer

@@ -31,6 +31,7 @@ from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
 from kitmsg.transport.stream import Stream
+from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
@@ -119,9 +120,19 @@ class Caller:
         self._is_kit = is_kit
 
     async def ask(  # noqa: PLR0912, PLR0915
-        self, ctx: Context, data: bytes
-    ) -> Message:
+        self,
+        ctx: Context,
+        request: Any,
+        encode: Encode | None = None,
+        decode: Decode | None = None,
+    ) -> Any:
         """Send a request and return its reply, which is no error.
+
+        Args:
+            ctx: Facts about the call.
+            request: Its bytes; with `encode`, what that makes bytes of.
+            encode: Makes the payload of a request.
+            decode: Makes the result of the reply, which is a `Message` without it.
 
         Raises:
             NoResponders: Nobody serves the subject.
@@ -129,6 +140,7 @@ class Caller:
             DataLoss: The reply cannot be read.
             Exception: The error that the reply tells of, or one of `Bus.request`.
         """
+        data: bytes = request if encode is None else encode(ctx, request)
         now = get_running_loop().time()
         left, deadline = self.timeout, ctx.deadline
         if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
@@ -161,7 +173,7 @@ class Caller:
             error = self._error_decoder(ctx, reply)
             if error is not None:
                 raise self._told(reply, error)
-        return reply
+        return reply if decode is None else decode(ctx, reply)
 
     async def open(self, ctx: Context, data: bytes) -> Stream:
         """Ask for a stream; returns when a service took it.

@@ -5,7 +5,7 @@ Phases, in Go kit's order: encode, before, send, after, decode, finalizer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias
 
 from kitmsg.bus import Bus
@@ -106,9 +106,7 @@ class Client(Generic[Req, Resp]):
             for hook in self._finalizer:
                 hook(ctx, error)
 
-    async def _call(self, ctx: Context, request: Req) -> Resp:
+    def _call(self, ctx: Context, request: Req) -> Awaitable[Resp]:
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
-        reply = await self._ask(ctx, self._encode(ctx, request))
-        response: Resp = self._decode(ctx, reply)
-        return response
+        return self._ask(ctx, request, self._encode, self._decode)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import logging
+import secrets
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -24,6 +25,7 @@ _log = logging.getLogger("kitmsg.transport")
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
 _BUSY_SECONDS: Final = 0.1  # for so long a stream counts as busy that took items
+_SECRET_BYTES: Final = 9  # 72 bits, in 12 characters
 _LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
 
 
@@ -83,8 +85,10 @@ class Inbox:
         return len(self._parties)
 
     def next_subject(self) -> str:
-        """Return a subject of the inbox that nobody has."""
-        return f"{self.prefix}{next(self._count)}"
+        """Return a subject of the inbox that nobody has, and nobody can guess."""
+        return (
+            f"{self.prefix}{next(self._count)}-{secrets.token_urlsafe(_SECRET_BYTES)}"
+        )
 
     def join(self, subject: str, party: Party) -> None:
         """Give `party` what comes to `subject`, which is from `next_subject`.
@@ -133,7 +137,7 @@ class Inbox:
     def refuse(self, message: Message) -> None:
         """Tell whoever sent `message`, and hopes for more, that nobody is here."""
         bus = self._bus()
-        if not message.reply or bus is None:
+        if not message.reply or bus is None or not bus.inboxes.takes(message.reply):
             return
         try:
             bus.publish(message.reply, b"", "", CANCEL_FRAME)

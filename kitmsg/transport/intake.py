@@ -215,7 +215,7 @@ class Intake:
         server = self.servers.get(subject)
         if server is not None:
             server.receive(message)
-        elif message.reply:
+        elif message.reply and self.bus.inboxes.takes(message.reply):
             missing = Unimplemented(f"{self.service} serves nothing on {subject!r}")
             data, header_block = encode_error(
                 missing, request_id=Context().request_id, codec=JSON, declared={}

@@ -125,10 +125,7 @@ class _Calling(Stream):
         if message.status == NO_RESPONDERS:
             self._close(NoResponders(self._name))
         elif headers.get(STREAM) == "open" and message.reply:
-            self._peer = message.reply
-            self._inbox.watch(self, self._beat)
-            self._out.grant(number(headers, CREDIT))
-            self._in.waiters.wake()
+            self._meet(message.reply, number(headers, CREDIT))
         elif headers.get(STREAM) == "end":
             self._take_end(message)
         elif headers.get(STREAM) == "cancel":
@@ -146,6 +143,16 @@ class _Calling(Stream):
             self.end = message
             self._in.has_ended = error is None
             self._close(error)
+
+    def _meet(self, peer: str, credit: int) -> None:
+        """Go on with the instance that took the stream, at its inbox `peer`."""
+        if not self._bus.inboxes.takes(peer):
+            self._close(DataLoss(f"{self._name} takes streams on what is no inbox"))
+            return
+        self._peer = peer
+        self._inbox.watch(self, self._beat)
+        self._out.grant(credit)
+        self._in.waiters.wake()
 
     def _take_last(self, message: Message, error: KitError | None) -> None:
         self.end = message
@@ -250,7 +257,7 @@ def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Strea
 
     Raises:
         InvalidArgument: ``Kit-Heartbeat`` is not a whole number of milliseconds from 20,
-            or the reply subject is malformed.
+            or the reply subject is no inbox.
         Disconnected: There is no connection.
     """
     milliseconds = number(message.headers, BEAT) if BEAT in message.headers else 5000
@@ -259,6 +266,8 @@ def accept(bus: Bus, message: Message, name: str, *, takes_items: bool) -> Strea
             f"header {BEAT} must be whole milliseconds from {_SHORTEST_BEAT}",
             field=BEAT,
         )
+    if not bus.inboxes.takes(message.reply):
+        raise InvalidArgument(f"a stream of {name} needs an inbox as its reply subject")
     stream = _Serving(bus, name, milliseconds / 1000)
     stream.answer(message, takes_items=takes_items)
     return stream

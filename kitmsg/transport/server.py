@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.auth import Principal
+from kitmsg.auth.vouched import PENDING, PrincipalVerifier
 from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
@@ -41,7 +43,7 @@ from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import CALLER, timeout_ms, with_fields
+from kitmsg.wire import CALLER, SECRET_CHARS, timeout_ms, with_fields
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -122,6 +124,8 @@ class Server:
         intake: Shares a mailbox with other servers; by default this server has its own.
         on_failure: Told of each error that nobody declared, and of the request, for
             supervision.
+        verifier: Finds the principal that a request was vouched for; by default callers
+            are nobody.
 
     Raises:
         InvalidArgument: `subject` is malformed.
@@ -146,6 +150,7 @@ class Server:
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
         on_failure: OnFailure | None = None,
+        verifier: PrincipalVerifier | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -162,11 +167,15 @@ class Server:
         self._error_encoder = error_encoder or self._default_error
         self._finalizer = tuple(finalizer)
         self._on_failure = on_failure
+        self._verifier = verifier
         self._turns: dict[str, _Turn] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
-        self._lateness = self.intake.lateness.of
+        self._lateness = self.intake.lateness
+        self._inboxes = bus.inboxes.starts
+        self._arrivals = self._lateness.arrivals
+        self._offer = self.intake.mailbox.offer
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -188,10 +197,14 @@ class Server:
     async def wind_down(self, timeout: float) -> None:
         """End what runs beside the mailbox; here nothing does."""
 
-    def receive(self, message: Message) -> None:  # noqa: PLR0912
+    def receive(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """Take a message from the bus into the mailbox, or answer why not."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        reply = message.reply
+        if reply and not reply.startswith(self._inboxes):
+            self.bus.inboxes.refuse(reply)
+            return
         limit = self.timeout
         try:
             said = timeout_ms(message)
@@ -205,21 +218,26 @@ class Server:
         else:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
-        late = self._lateness(message.reply, now) if message.reply else 0.0
-        if late and left <= late and self._ends_late:
-            self.stats.expired += 1
-            return
+        late, is_new = 0.0, False
+        if reply:
+            arrival = self._arrivals.get(reply[:-SECRET_CHARS])
+            if arrival is None or not 0.0 <= now - arrival <= NOISE:
+                late = self._lateness.of(reply, now)
+                is_new = not late and now - self._lateness.learned <= NOISE
+                if late and left <= late and self._ends_late:
+                    self.stats.expired += 1
+                    return
         if not message.is_plain and is_elsewhere(message.header_block):
             self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
             return
         deadline = now + left - late if self._ends_late else None
         turn = _Turn(self, message, deadline)
-        if message.reply:
-            self._turns[message.reply] = turn
-            if now - self.intake.lateness.learned <= NOISE and not late:
+        if reply:
+            self._turns[reply] = turn
+            if is_new:
                 turn.read_at = now
-        if not self.intake.mailbox.offer(turn):
-            self._turns.pop(message.reply, None)
+        if not self._offer(turn):
+            self._turns.pop(reply, None)
             self._shed(message)
 
     def in_hand(self) -> tuple[int, int]:
@@ -243,7 +261,7 @@ class Server:
         message = turn.message
         deadline = turn.deadline
         if turn.read_at is not None and deadline is not None:
-            deadline -= self._lateness(message.reply, turn.read_at)
+            deadline -= self._lateness.of(message.reply, turn.read_at)
             turn.deadline = deadline
         if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
             self.stats.expired += 1
@@ -258,6 +276,10 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
+            if self._verifier is not None and not message.is_plain:
+                ctx.principal = self._verifier.recall(message.header_block)
+                if ctx.principal is PENDING:
+                    ctx.principal = await self._verify(message)
             for before in self._before:
                 before(ctx, message)
             request = self._decode(ctx, message)
@@ -332,6 +354,16 @@ class Server:
         except KitError as exc:
             return exc
         return None
+
+    async def _verify(self, message: Message) -> Principal | None:
+        """Return the principal of a request; one that does not hold is counted."""
+        if self._verifier is None:
+            return None
+        found = self._verifier.recall(message.header_block)
+        if found is PENDING:
+            found = await self._verifier.verify(message.headers, self.name)
+            self.stats.unvouched += found is None
+        return found
 
     def _note_caller(self, message: Message) -> None:
         caller = message.headers.get(CALLER)

@@ -152,6 +152,8 @@ class StreamServer(Server):
 
     def receive(self, message: Message) -> None:
         """Begin a stream, or answer why not."""
+        if message.reply and not self.bus.inboxes.takes(message.reply):
+            return
         try:
             if is_elsewhere(message.header_block):
                 self._fetch(message)
@@ -287,6 +289,7 @@ class StreamServer(Server):
 
     async def _serve(self, run: _Run) -> None:
         ctx, message = run.ctx, run.message
+        ctx.principal = await self._verify(message)
         for before in self._before:
             before(ctx, message)
         request = self._decode(ctx, message)

@@ -220,12 +220,14 @@ async def fetch(
 
     Raises:
         DeadlineExceeded: It took longer.
-        DataLoss: It is not as long as was said.
+        DataLoss: It is not as long as was said, or not at an inbox.
         InvalidArgument: It is too long.
         Unavailable: Its sender is gone.
     """
     size = number(message.headers, BODY_BYTES)
     where = message.headers.get(BODY, "")
+    if not bus.inboxes.takes(where):
+        raise DataLoss(f"{what} cannot be had: header {BODY} must name an inbox")
     if size > max_bytes:
         with contextlib.suppress(KitError):  # whoever offers it need not wait
             bus.publish(where, b"", "", CANCEL_FRAME)

@@ -14,6 +14,7 @@
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
+    pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent

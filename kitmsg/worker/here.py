@@ -52,7 +52,7 @@ def run_here(*services: Service | Factory) -> None:
 
 
 async def _serve(services: tuple[Service | Factory, ...], settings: Settings) -> bool:
-    runtime = Runtime(services, settings)
+    runtime = Runtime(services, settings, hears_pings=True)
     loop = asyncio.get_running_loop()
 
     def stop(number: int) -> None:

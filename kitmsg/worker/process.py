@@ -102,7 +102,12 @@ def _maker(orders: Orders) -> Callable[[], Runtime]:
         return functools.partial(UpstreamRuntime, orders.gateway, orders.settings)
     if orders.gateway is not None:
         return functools.partial(GatewayRuntime, orders)
-    return functools.partial(Runtime, load(orders.targets), orders.settings)
+    return functools.partial(
+        Runtime,
+        load(orders.targets),
+        orders.settings,
+        hears_pings=orders.index == 1,
+    )
 
 
 def _exit_code(error: BaseException) -> int:

@@ -11,8 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.auth.signing import PrincipalSigner
+from kitmsg.errors import KitError
+from kitmsg.metrics.prometheus import render
+from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
+from kitmsg.service.inject import made_by
+from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
+from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.starting import start_all
 
 if TYPE_CHECKING:
@@ -38,6 +45,8 @@ class Runtime:
     Args:
         services: Instances, or what makes them.
         settings: How to connect, and what to write of each call.
+        hears_pings: Whether to warn of a server that pings too seldom; one worker of a
+            parent is enough.
 
     Attributes:
         kit: The connected kit; None before.
@@ -47,10 +56,15 @@ class Runtime:
     """
 
     def __init__(
-        self, services: Sequence[Service | Factory], settings: Settings
+        self,
+        services: Sequence[Service | Factory],
+        settings: Settings,
+        *,
+        hears_pings: bool = False,
     ) -> None:
         self._services: list[Service | Factory] = []
         self._settings = settings
+        self._hears_pings = hears_pings
         for service in services:
             self.add(service)
         self._stop = asyncio.Event()
@@ -68,7 +82,7 @@ class Runtime:
 
     def metrics(self) -> str:
         """Return what else there is to count, as Prometheus reads it; "" for nothing."""
-        return ""
+        return render(RESILIENCE.collect())
 
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
@@ -80,6 +94,12 @@ class Runtime:
         if self._settings.drain_timeout is not None:
             return self._settings.drain_timeout
         return max((host.service.drain_timeout for host in self.hosts), default=0.0)
+
+    @property
+    def _name(self) -> str:
+        """Name of the only service; "" where there are several."""
+        names = {getattr(made_by(each), "name", "") for each in self._services}
+        return names.pop() if len(names) == 1 else ""
 
     @property
     def is_connected(self) -> bool:
@@ -117,7 +137,7 @@ class Runtime:
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
-        self.kit = Kit(bus)
+        self.kit = await _kit(bus, self._settings, self._name)
         try:
             if not await self._until_stop(self._start(self.kit)):
                 return True
@@ -148,14 +168,20 @@ class Runtime:
     async def _until_failed(self) -> bool:
         """Wait for `stop`, or for a service that must not go on; False for that."""
         stop = asyncio.ensure_future(self._stop.wait())
+        pings = asyncio.ensure_future(self._hear_pings())
         failures = [host.failed for host in self.hosts]
         waits: list[asyncio.Future[Any]] = [stop, *failures]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        pings.cancel()
         failed = [f.exception() for f in failures if f.done()]
         for error in failed:
             _log.error("%s; this worker ends", error, exc_info=error)
         return not failed
+
+    async def _hear_pings(self) -> None:
+        if self._hears_pings:
+            await warn_of_slow_pings(self._settings)
 
     async def _end(self, kit: Kit) -> None:
         self.is_draining = True
@@ -183,6 +209,30 @@ async def connect(settings: Settings) -> Bus:
 
     name = f"kitmsg worker {os.getpid()}"
     return await NatsBus.connect(**settings.connection(name), wait=True)
+
+
+async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:
+    """Return a kit on `bus` that trusts and signs as the settings say.
+
+    Args:
+        bus: The connection.
+        settings: Keys and audience.
+        name: Of the service that signs; "" for the one that a call comes from.
+
+    Raises:
+        InvalidArgument: A key cannot be used.
+        FailedPrecondition: A library is missing.
+    """
+    try:
+        trust = trust_of(bus, settings.trusted_keys, settings.audience)
+        auth = None
+        if settings.signing_key:
+            key, audience = settings.signing_key, settings.audience
+            auth = PrincipalSigner(key, audience=audience).service(name)
+    except KitError:
+        await bus.close()
+        raise
+    return Kit(bus, trust=trust, auth=auth)
 
 
 def process_facts() -> dict[str, float]:

@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
+from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -83,12 +84,36 @@ class Settings:
         "KITMSG_WATCHDOG",
         metavar="SECONDS",
     )
+    max_ping_interval: float = _say(
+        10.0,
+        "warn if the NATS server pings less often; 0 for never",
+        "KITMSG_MAX_PING_INTERVAL",
+        metavar="SECONDS",
+    )
     drain_timeout: float | None = _say(
         None,
         "longest wait for the calls in hand when stopping; by default what each"
         " service says (25 s)",
         "KITMSG_DRAIN_TIMEOUT",
         metavar="SECONDS",
+    )
+    trusted_keys: tuple[str, ...] = _say(
+        (),
+        "public keys that may vouch for callers: files, or kv:BUCKET; several with commas",
+        "KITMSG_TRUSTED_KEYS",
+        metavar="FILE",
+    )
+    signing_key: str = _say(
+        "",
+        "private key that signs the calls that services make by themselves",
+        "KITMSG_SIGNING_KEY",
+        metavar="FILE",
+    )
+    audience: str = _say(
+        AUDIENCE,
+        "the system that signatures are for",
+        "KITMSG_AUDIENCE",
+        metavar="NAME",
     )
     nats_url: str = _say(
         "nats://127.0.0.1:4222",
@@ -106,11 +131,24 @@ class Settings:
     )
     nats_cert: str = _say("", "client certificate", "NATS_CERT", metavar="FILE")
     nats_key: str = _say("", "key of the certificate", "NATS_KEY", metavar="FILE")
+    nats_inbox_prefix: str = _say(
+        "_INBOX",
+        "first tokens of the subjects that replies come on",
+        "NATS_INBOX_PREFIX",
+        metavar="PREFIX",
+    )
+    nats_peer_inbox: str = _say(
+        "",
+        "inbox prefixes of others that are answered, beside _INBOX and _INBOX_...;"
+        " several with commas",
+        "NATS_PEER_INBOX",
+        metavar="PREFIX",
+    )
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise InvalidArgument(f"workers must be at least 1, not {self.workers}")
-        for name in ("watchdog", "drain_timeout"):
+        for name in ("watchdog", "max_ping_interval", "drain_timeout"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InvalidArgument(f"{_dashed(name)} must not be less than 0")
@@ -141,6 +179,8 @@ class Settings:
             "tls_ca": self.nats_ca,
             "tls_cert": self.nats_cert,
             "tls_key": self.nats_key,
+            "inbox_prefix": self.nats_inbox_prefix,
+            "peer_inboxes": tuple(filter(None, self.nats_peer_inbox.split(","))),
         }
         return {key: value for key, value in facts.items() if value}
 

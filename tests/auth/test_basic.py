@@ -157,3 +157,39 @@ def test_the_command_makes_a_line(keep):
     assert Hash.parse(written).holds(b"sesame")
     assert not Hash.parse(written).holds(b"sesamo")
     assert make_hash("sesame") != make_hash("sesame")
+
+
+async def test_a_flood_from_elsewhere_keeps_nobody_out(users):
+    """Each address has its own queue."""
+    verifier = BasicVerifier(users)
+    tries = [
+        verifier.verify_from(sent(f"eve{n}", "guess"), f"10.0.0.{n % 8}")
+        for n in range(400)
+    ]
+    flood = [asyncio.create_task(each) for each in tries]
+    await asyncio.sleep(0)
+    principal = await verifier.verify_from(sent("ann", "open: sesame"), "10.9.9.9")
+    assert principal.name == "ann"
+    assert not all(each.done() for each in flood)
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_who_is_known_gets_in_from_the_same_address(users):
+    """A guesser behind the same router holds up none who has been here before."""
+    verifier = BasicVerifier(users)
+    await verifier.verify_from(sent("ann", "open: sesame"), "10.0.0.1")
+    for number in range(20):
+        with pytest.raises((Refused, ResourceExhausted)):
+            await verifier.verify_from(sent("ann", str(number)), "10.0.0.1")
+    assert (await verifier.verify_from(sent("ann", "open: sesame"), "10.0.0.1")).name
+
+
+async def test_a_new_line_for_one_user_forgets_no_other(users, keep, worked):
+    """A change of the file makes no wave of hashes."""
+    verifier = BasicVerifier(users)
+    await verifier.verify(sent("ann", "open: sesame"))
+    keep(f"ann:{cheap('open: sesame')}\nbob:{cheap('another')}\n")
+    verifier.reload()
+    worked.clear()
+    await verifier.verify(sent("ann", "open: sesame"))
+    assert worked == []

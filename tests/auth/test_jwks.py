@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -184,3 +185,62 @@ def test_shared_secrets_do_not_come_from_a_url(rsa_pair):
     secret = {"kty": "oct", "k": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"}
     data = json.dumps({"keys": [secret]}).encode()
     assert read_jwks(data, frozenset({"RS256"})) == []
+
+
+class Dripping:
+    """A server that sends its answer a byte at a time, for ever."""
+
+    def __init__(self) -> None:
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.url = ""
+
+    async def answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Never end."""
+        self.writers.add(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """End the connections, and wait for it."""
+        for writer in self.writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def test_a_fetch_has_one_deadline_over_all_of_it(rsa_pair, caplog):
+    """An issuer that drips holds nothing up: neither callers nor the end."""
+    drip = Dripping()
+    server = await asyncio.start_server(drip.answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    keys = UrlKeys(f"http://127.0.0.1:{port}/keys", ["RS256"], deadline=0.2)
+    async with asyncio.timeout(10):
+        await keys.start()
+        assert "took more than 0.2 s" in caplog.text
+        with pytest.raises(Unavailable):
+            await keys.find("a", "RS256")
+    await keys.stop()
+    server.close()
+    await drip.close()
+
+
+async def test_shutdown_does_not_wait_for_a_fetch(issuer):
+    """Nor does the end of the process, for the thread that it is in."""
+    issuer.gate.clear()
+    keys = UrlKeys(issuer.url, ["RS256"])
+    starting = asyncio.create_task(keys.start())
+    while not issuer.asked:
+        await asyncio.sleep(0.001)
+    await keys.stop()
+    assert not issuer.gate.is_set()
+    fetching = [each for each in threading.enumerate() if each.name == "jwks"]
+    assert fetching
+    assert all(each.daemon for each in fetching)
+    await asyncio.gather(starting, return_exceptions=True)

@@ -127,6 +127,7 @@ async def test_required_claims(verifier, rsa_pair):
     """A subject always, others when they are asked for."""
     assert "sub" in await refused(verifier(), rsa_pair.token(sub=None))
     assert await refused(verifier(), rsa_pair.token(sub=7))
+    assert "nobody" in await refused(verifier(), rsa_pair.token(sub=""))
     assert "scope" in await refused(verifier(required=["scope"]), rsa_pair.token())
     assert (await verifier(required=["scope"]).verify(rsa_pair.token(scope=""))).name
 

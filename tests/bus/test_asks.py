@@ -79,8 +79,8 @@ async def test_resolves_by_token(clock: Clock) -> None:
     asks = Asks()
     one, two = asks.open("a", 1), asks.open("b", 1)
     assert one.token != two.token
-    asks.resolve(two.token, Message("r", b"2"))
-    asks.resolve(one.token, Message("r", b"1"))
+    asks.resolve(two.key, Message("r", b"2"))
+    asks.resolve(one.key, Message("r", b"1"))
     assert (await one.future).data == b"1"
     assert (await two.future).data == b"2"
     assert len(asks) == 0
@@ -119,7 +119,7 @@ async def test_answered_asks_leave_nothing(clock: Clock) -> None:
     """The table and the timer are empty once everybody has a reply."""
     asks = Asks()
     for _ in range(1000):
-        asks.resolve(asks.open("a", 5).token, Message("r"))
+        asks.resolve(asks.open("a", 5).key, Message("r"))
         clock.run(0.001)
     assert len(asks) == 0
     clock.run(6)
@@ -151,8 +151,8 @@ async def test_turns_503_into_no_responders() -> None:
     asks = Asks()
     empty, own = asks.open("a.b", 1), asks.open("a.b", 1)
     block = b"NATS/1.0 503\r\n\r\n"
-    asks.resolve(empty.token, Message("r", header_block=block))
-    asks.resolve(own.token, Message("r", b"busy", header_block=block))
+    asks.resolve(empty.key, Message("r", header_block=block))
+    asks.resolve(own.key, Message("r", b"busy", header_block=block))
     with pytest.raises(NoResponders) as info:
         await empty.future
     assert info.value.subject == "a.b"
@@ -165,8 +165,8 @@ async def test_counts_late_replies() -> None:
     ask = asks.open("a", 1)
     assert asks.forget(ask)
     assert not asks.forget(ask)
-    asks.resolve(ask.token, Message("r"))
-    asks.resolve(12345, Message("r"))
+    asks.resolve(ask.key, Message("r"))
+    asks.resolve(b"12345", Message("r"))
     assert asks.late == 2
     assert not ask.future.done()
 

@@ -65,6 +65,7 @@ def test_times_are_the_defaults():
     assert f"after {backoff.first:g} s" in PROSE
     assert f"up to {backoff.longest:g} s" in PROSE
     assert f"`--watchdog` ({Settings().watchdog:g} s)" in PROSE
+    assert f"`--max-ping-interval` ({Settings().max_ping_interval:g} s)" in PROSE
     assert f"each service's own ({Service.drain_timeout:g} s)" in PROSE
 
 

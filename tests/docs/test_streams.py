@@ -15,7 +15,7 @@ import kitmsg
 import kitmsg_gateways.http
 from kitmsg.bus.memory import MemoryBus
 from kitmsg_gateways.http import GatewayOptions
-from kitmsg_gateways.http.streams.handshake import PROTOCOLS
+from kitmsg_gateways.http.streams.protocol import PROTOCOLS
 from tests.require import need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()

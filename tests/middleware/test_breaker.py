@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
+import aiobreaker
 import pytest
 
 from kitmsg.context import Context
@@ -210,18 +212,48 @@ async def test_says_when_it_opens_and_closes(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+async def test_listeners_of_aiobreaker_hear_of_each_change() -> None:
+    """A team that has listeners keeps them: they see the three states go by."""
+    states: list[str] = []
+
+    class Listener(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]
+        def state_change(self, _breaker: object, _old: object, new: Any) -> None:
+            states.append(new.state.name)
+
+    peer = Peer(Unavailable("down"))
+    call = breaker(1, reset=30.0, listeners=[Listener()])(peer)
+    await fail(call, 1)
+    await asyncio.sleep(30)
+    peer.error = None
+    await call(Context(), "hi")
+    assert states == ["OPEN", "HALF_OPEN", "CLOSED"]
+
+
+async def test_an_interval_forgets_old_failures() -> None:
+    """A closed circuit counts from zero after each interval."""
+    peer = Peer(Unavailable("down"))
+    call = breaker(3, interval=60.0)(peer)
+    await fail(call, 2)
+    await asyncio.sleep(61)
+    await fail(call, 2)
+    peer.error = None
+    assert await call(Context(), "hi") == "hi"
+
+
 def test_refuses_wrong_options() -> None:
     """Wrong numbers are told at once."""
     with pytest.raises(ValueError, match="failures must be at least 1, not 0"):
         breaker(0)
     with pytest.raises(ValueError, match=r"reset must be positive, not -1\.0"):
         breaker(reset=-1.0)
+    with pytest.raises(ValueError, match="interval must be positive, not 0"):
+        breaker(interval=0)
+    with pytest.raises(ValueError, match="trials must be at least 1, not 0"):
+        breaker(trials=0)
 
 
 def test_without_the_extra_it_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without aiobreaker the error says what to install, when it is used."""
-    module = sys.modules["kitmsg.middleware.breaker"]
-    module.__dict__["_circuit_class"].cache_clear()
     monkeypatch.setitem(sys.modules, "aiobreaker", None)
     with pytest.raises(ImportError, match=r"pip install 'kitmsg\[breaker\]'"):
         breaker()

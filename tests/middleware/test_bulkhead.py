@@ -48,7 +48,9 @@ async def test_refuses_at_once_when_the_queue_is_full() -> None:
     call = bulkhead(1, queue=1)(Slow())
     tasks = [asyncio.ensure_future(call(Context(), name)) for name in "ab"]
     await asyncio.sleep(0)
-    with pytest.raises(ResourceExhausted, match="1 calls run and 1 wait already"):
+    with pytest.raises(
+        ResourceExhausted, match="bulkhead: 1 calls of this endpoint run and 1 wait"
+    ):
         await call(Context(), "c")
     assert asyncio.get_running_loop().time() == 0.0
     assert await asyncio.gather(*tasks) == ["a", "b"]

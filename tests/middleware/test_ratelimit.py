@@ -10,6 +10,7 @@ import pytest
 
 from kitmsg.context import Context
 from kitmsg.errors import ResourceExhausted
+from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.middleware import rate_limit
 
 
@@ -130,3 +131,20 @@ def test_refuses_an_empty_burst() -> None:
     """A bucket without room would let nothing through."""
     with pytest.raises(ValueError, match="burst must be at least 1, not 0"):
         rate_limit(1, burst=0)
+
+
+async def test_a_refusal_tells_who_for_whom_and_when() -> None:
+    """Text, time, the mark that nothing was sent, and a count."""
+
+    async def answer(_ctx: Context, request: str) -> str:
+        return request
+
+    call = rate_limit(2, burst=1)(answer)
+    before = RESILIENCE.count("rate_limit", "a.b")
+    await call(Context(endpoint="a.b"), "hi")
+    with pytest.raises(ResourceExhausted) as caught:
+        await call(Context(endpoint="a.b"), "hi")
+    assert str(caught.value) == "rate_limit: a.b over the limit of 2 calls a second"
+    assert caught.value.retry_after == pytest.approx(0.5)
+    assert caught.value.refused == "a.b"
+    assert RESILIENCE.count("rate_limit", "a.b") == before + 1

@@ -42,7 +42,8 @@ class Ledger(Service):
     @endpoint
     async def note(self, number: int, deadline: float, seconds: float) -> int:
         late = time.monotonic() - deadline
-        os.write(self.journal, f"{number} {late:.4f}\\n".encode())
+        line = f"{number} {late:.4f} {os.getpid()} {time.monotonic():.3f}\\n"
+        os.write(self.journal, line.encode())
         await asyncio.sleep(seconds)
         return number
 
@@ -65,19 +66,22 @@ class Journal:
     Attributes:
         begun: How often each call was, by its number.
         late: Seconds after its deadline of each that began more than 50 ms late.
+        where: The same, with the worker's process and the time, for whoever looks for why.
     """
 
     begun: Counter[int] = field(default_factory=Counter)
     late: list[float] = field(default_factory=list)
+    where: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Journal:
         journal = cls()
         for line in path.read_text().splitlines():
-            number, late = line.split()
+            number, late, *_ = line.split()
             journal.begun[int(number)] += 1
             if float(late) > 0.05:
                 journal.late.append(float(late))
+                journal.where.append(line)
         return journal
 
 
@@ -88,8 +92,8 @@ class Callers:
         ends: How many ended how.
         unsent: Numbers of calls that ended with the word that they never began.
         hung: Numbers of those that did not end within seconds of their deadline.
-        late: Seconds after its deadline of each that ended over 0.2 s late, not counting
-            those in which this very event loop stood still.
+        late: Each that ended over 0.2 s after its deadline, not counting the time in which
+            this very event loop stood still.
     """
 
     def __init__(self, kits: list[Kit], chance: random.Random) -> None:
@@ -103,7 +107,7 @@ class Callers:
         self.ends: Counter[str] = Counter()
         self.unsent: set[int] = set()
         self.hung: list[int] = []
-        self.late: list[float] = []
+        self.late: list[str] = []
 
     async def call(self, count: int, per_second: float) -> None:
         """Make so many calls, and wait for the ends of all."""
@@ -137,7 +141,7 @@ class Callers:
             call.cancel()
             return
         if over > _LATE_SECONDS:
-            self.late.append(over)
+            self.late.append(f"{number}: {over:.3f} s over {timeout} s, {call!r}")
         self._note(number, call)
 
     def _note(self, number: int, call: asyncio.Future[int]) -> None:
@@ -180,6 +184,7 @@ class Faults:
 
     Attributes:
         done: How often each kind was.
+        log: When each began and ended, by the clock of the journal.
     """
 
     def __init__(
@@ -195,6 +200,7 @@ class Faults:
         self._chance = chance
         self._bus = asyncio.Lock()  # a server that is down cannot be frozen
         self.done: Counter[str] = Counter()
+        self.log: list[str] = []
 
     async def run(self, seconds: float) -> None:
         """Begin a fault every now and then, for so long; several go on at once."""
@@ -213,7 +219,12 @@ class Faults:
                 await asyncio.sleep(self._chance.uniform(0.1, 1.0))
                 (fault,) = self._chance.choices(list(kinds), list(kinds.values()))
                 self.done[fault.__name__] += 1
-                group.create_task(fault())
+                group.create_task(self._do(fault))
+
+    async def _do(self, fault: Callable[[], Awaitable[None]]) -> None:
+        began = time.monotonic()
+        await fault()
+        self.log.append(f"{began:.3f} to {time.monotonic():.3f} {fault.__name__}")
 
     async def _wait(self, longest: float) -> None:
         await asyncio.sleep(self._chance.uniform(0.1, longest))

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from kitmsg import Service, endpoint
 from kitmsg.message import encode_headers
 from kitmsg.transport.lateness import Lateness
-from kitmsg.wire import INBOX_MARK, STAMP_BITS
+from kitmsg.wire import INBOX_MARK, SECRET_CHARS
 
 if TYPE_CHECKING:
     from kitmsg import Kit
@@ -21,7 +21,7 @@ INBOX = f"_INBOX.{INBOX_MARK}abc"
 
 def reply(sent: float, *, seq: int = 0, inbox: str = INBOX) -> str:
     """Return the reply subject of an ask that was sent at `sent` by its caller's clock."""
-    return f"{inbox}.{(int(sent * 1000) << STAMP_BITS) + seq}"
+    return f"{inbox}.{int(sent * 1000)}-{seq:0{SECRET_CHARS}}"
 
 
 def test_a_hold_is_what_is_over_the_usual_way():

@@ -362,7 +362,7 @@ async def test_expired_work_is_dropped_before_decoding(kit: Kit) -> None:
     first = asyncio.create_task(ask(kit.bus, b"first", 60, Kit_Timeout="60000"))
     await asyncio.sleep(0.1)
     block = encode_headers({"Kit-Timeout": "1000"})
-    kit.bus.publish(server.subject, b"second", "nobody.waits", block)
+    kit.bus.publish(server.subject, b"second", "_INBOX.nobody.waits", block)
     await first
     await asyncio.sleep(1)
     assert decoded == [b"first"]

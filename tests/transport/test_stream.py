@@ -322,7 +322,7 @@ async def test_odd_frames_do_no_harm(pair: Pair) -> None:
 async def test_a_silent_peer_is_lost_within_two_heartbeats(pair: Pair) -> None:
     """A peer that says nothing, not even a heartbeat, ends the stream on this side."""
     taken = encode_headers({"Kit-Stream": "open", "Kit-Credit": "5"})
-    inbox = "test.mute"
+    inbox = "_INBOX.test.mute"
     pair.server.subscribe(inbox, lambda _: None)
     pair.server.subscribe(
         "test.stream",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from kitmsg.transport.stream import Stream
 
-PEER = "test.peer"
+PEER = "_INBOX.test.peer"
 ERROR = encode_headers({"Kit-Code": "aborted", "Nats-Service-Error": "no"})
 
 
@@ -110,7 +110,7 @@ async def test_items_before_the_opening_break_a_stream(memory_bus: MemoryBus) ->
 async def test_two_peers_that_take_one_stream(memory_bus: MemoryBus) -> None:
     """Their items could not be told apart, so both are let go; the error says why."""
     told: list[str] = []
-    for inbox in (PEER, "test.second"):
+    for inbox in (PEER, "_INBOX.test.second"):
         memory_bus.subscribe(inbox, lambda m: told.append(m.subject))
         memory_bus.subscribe(
             "test.stream",
@@ -121,7 +121,7 @@ async def test_two_peers_that_take_one_stream(memory_bus: MemoryBus) -> None:
     with pytest.raises(FailedPrecondition, match="several peers took test.stream"):
         await anext(await open_stream(memory_bus, "test.stream", b""))
     await memory_bus.flush()
-    assert sorted(told) == [PEER, "test.second"]
+    assert sorted(told) == [PEER, "_INBOX.test.second"]
 
 
 async def test_a_caller_whose_end_is_an_error_gave_up(
@@ -237,7 +237,9 @@ blocks = st.one_of(
 frames = st.tuples(
     blocks,
     st.binary(max_size=4),
-    st.sampled_from(["", PEER, "test.other", "a..b", "test.nobody"]),
+    st.sampled_from(
+        ["", PEER, "_INBOX.other", "_INBOX.a..b", "_INBOX.nobody", "test.other"]
+    ),
 )
 
 

@@ -71,9 +71,9 @@ async def test_cancelled_before_it_began(memory_bus: MemoryBus) -> None:
     """Request and cancellation in one read: the stream is over, and nothing is left."""
     server = await served(memory_bus, for_ever)
     answers: list[Message] = []
-    memory_bus.subscribe("test.inbox", answers.append)
-    memory_bus.publish("test.stream", b"", "test.inbox", OPEN)
-    memory_bus.publish("_kit.cancel.test", b"test.inbox")
+    memory_bus.subscribe("_INBOX.test", answers.append)
+    memory_bus.publish("test.stream", b"", "_INBOX.test", OPEN)
+    memory_bus.publish("_kit.cancel.test", b"_INBOX.test")
     for _ in range(5):
         await memory_bus.flush()
     assert server.in_hand() == (0, 0)
@@ -86,9 +86,9 @@ async def test_two_streams_with_one_reply_subject(memory_bus: MemoryBus) -> None
     """The second is refused and the first goes on; else nobody would count them."""
     server = await served(memory_bus, for_ever, max_streams=3)
     answers: list[Message] = []
-    memory_bus.subscribe("test.inbox", answers.append)
+    memory_bus.subscribe("_INBOX.test", answers.append)
     for _ in range(10):
-        memory_bus.publish("test.stream", b"", "test.inbox", OPEN)
+        memory_bus.publish("test.stream", b"", "_INBOX.test", OPEN)
     for _ in range(5):
         await memory_bus.flush()
     assert server.in_hand() == (1, 0)
@@ -154,8 +154,8 @@ async def test_no_new_streams_while_draining(memory_bus: MemoryBus) -> None:
     draining = asyncio.create_task(server.drain(0.3))
     await asyncio.sleep(0.05)
     answers: list[Message] = []
-    memory_bus.subscribe("test.inbox", answers.append)
-    server.receive(Message("test.stream", b"", "test.inbox", OPEN))
+    memory_bus.subscribe("_INBOX.test", answers.append)
+    server.receive(Message("test.stream", b"", "_INBOX.test", OPEN))
     await memory_bus.flush()
     assert answers[0].headers["Kit-Code"] == "unavailable"
     await draining

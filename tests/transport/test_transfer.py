@@ -345,10 +345,10 @@ async def test_long_requests_with_one_reply_subject(memory_bus: MemoryBus) -> No
         )
 
     memory_bus.subscribe("test.put", receive)
-    memory_bus.subscribe("test.inbox.s.1", lambda _: None)
+    memory_bus.subscribe("_INBOX.test.s.1", lambda _: None)
     for _ in range(2):
         memory_bus.publish(
-            "test.put", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+            "test.put", b"", "_INBOX.test.1", body_at(memory_bus, "_INBOX.test")
         )
     await asyncio.sleep(0.3)
     assert refused == ["failed_precondition", "deadline_exceeded"]
@@ -364,11 +364,11 @@ async def test_a_long_request_cancelled_before_it_is_fetched(
     fetcher = host.intake.fetcher
     whole = fetcher._left
     answers: list[Message] = []
-    memory_bus.subscribe("test.inbox.1", answers.append)
+    memory_bus.subscribe("_INBOX.test.1", answers.append)
     memory_bus.publish(
-        "store.size", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+        "store.size", b"", "_INBOX.test.1", body_at(memory_bus, "_INBOX.test")
     )
-    memory_bus.publish("_kit.cancel.store", b"test.inbox.1")
+    memory_bus.publish("_kit.cancel.store", b"_INBOX.test.1")
     for _ in range(5):
         await memory_bus.flush()
     assert fetcher._left == whole
@@ -384,10 +384,10 @@ async def test_draining_finishes_long_requests(memory_bus: MemoryBus) -> None:
     data = b"x" * LONG
     asking = asyncio.create_task(kit.client(Store).size(data))
     answers: list[Message] = []
-    memory_bus.subscribe("test.inbox.1", answers.append)
-    memory_bus.subscribe("test.inbox.s.1", lambda _: None)
+    memory_bus.subscribe("_INBOX.test.1", answers.append)
+    memory_bus.subscribe("_INBOX.test.s.1", lambda _: None)
     memory_bus.publish(
-        "store.size", b"", "test.inbox.1", body_at(memory_bus, "test.inbox")
+        "store.size", b"", "_INBOX.test.1", body_at(memory_bus, "_INBOX.test")
     )
     await memory_bus.flush()
     await memory_bus.flush()
@@ -406,8 +406,8 @@ async def test_a_long_reply_that_nobody_asks_for(kit: Kit) -> None:
 
     host = await kit.serve(Endless())
     heard: list[Message] = []
-    kit.bus.subscribe("test.inbox", heard.append)
-    kit.bus.publish("endless.make", b'{"size": 3000000}', "test.inbox")
+    kit.bus.subscribe("_INBOX.test", heard.append)
+    kit.bus.publish("endless.make", b'{"size": 3000000}', "_INBOX.test")
     await asyncio.sleep(1)
     assert host.intake.mailbox.running == 1
     await asyncio.sleep(30)  # of virtual time
@@ -420,7 +420,7 @@ async def test_bad_askers_for_a_body(memory_bus: MemoryBus) -> None:
     from kitmsg.transport.transfer import fetch, offered
 
     told: list[Message] = []
-    memory_bus.subscribe("test.asker", told.append)
+    memory_bus.subscribe("_INBOX.test.asker", told.append)
     with offered(memory_bus, b"abc") as offer:
         for block in (
             b"NATS/1.0\r\nrubbish\r\n\r\n",
@@ -428,14 +428,17 @@ async def test_bad_askers_for_a_body(memory_bus: MemoryBus) -> None:
             encode_headers({"Kit-Stream": "beat"}),
             b"",
         ):
-            memory_bus.publish(offer.subject, b"", "test.asker", block)
+            memory_bus.publish(offer.subject, b"", "_INBOX.test.asker", block)
         await memory_bus.flush()
         fields = {"Kit-Body": offer.subject, "Kit-Body-Bytes": "3"}
         message = Message("", b"", "", encode_headers(fields))
         whole = await fetch(memory_bus, message, 5, "the reply", 100)
         assert whole.data == b"abc"
         memory_bus.publish(
-            offer.subject, b"", "test.asker", encode_headers({"Kit-Stream": "open"})
+            offer.subject,
+            b"",
+            "_INBOX.test.asker",
+            encode_headers({"Kit-Stream": "open"}),
         )
         await memory_bus.flush()
         await memory_bus.flush()

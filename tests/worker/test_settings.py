@@ -82,6 +82,7 @@ def test_credentials_reach_the_connection() -> None:
     assert chosen == {
         "servers": "tls://bus",
         "name": "me",
+        "inbox_prefix": "_INBOX",
         "token": "t",
         "tls_ca": "ca.pem",
     }
@@ -115,3 +116,11 @@ def test_every_setting_has_a_flag_but_secrets() -> None:
 def test_reads_addresses(text: str, address: tuple[str, int]) -> None:
     """A port alone means loopback."""
     assert parse_address(text) == address
+
+
+def test_inboxes_are_named() -> None:
+    """The prefix of our own, and those of others that are answered."""
+    environ = {"NATS_INBOX_PREFIX": "_INBOX_me", "NATS_PEER_INBOX": "_R,eu.replies"}
+    chosen = load_settings(environ=environ).connection()
+    assert chosen["inbox_prefix"] == "_INBOX_me"
+    assert chosen["peer_inboxes"] == ("_R", "eu.replies")

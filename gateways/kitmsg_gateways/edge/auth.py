@@ -1,4 +1,4 @@
-"""Authentication of clients: bearer token, password, or client certificate.
+"""Authentication of clients: bearer token, password, API key, or client certificate.
 
 A refusal tells the caller only that it is one; the reason stands in the gateway's log.
 """
@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.auth import Principal, Refused
+from kitmsg.auth.apikeys import KeyVerifier
 from kitmsg.auth.basic import BasicVerifier
 from kitmsg.auth.header import Authenticator
 from kitmsg.auth.jwks import UrlKeys
@@ -23,13 +24,20 @@ from kitmsg_gateways.edge.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kitmsg.auth import Verifier
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import AuthOptions
 
-__all__ = ["Auth", "Gate", "certificate_principal", "peer_principal"]
+__all__ = [
+    "Auth",
+    "Gate",
+    "Public",
+    "certificate_principal",
+    "named",
+    "peer_principal",
+]
 
 _SHORT: Final = {
     "commonName": "CN",
@@ -45,14 +53,14 @@ _ESCAPED: Final = str.maketrans({char: f"\\{char}" for char in '\\,+"<>;='})
 
 
 class Auth:
-    """Checks credentials as the options say.
+    """Checks credentials as the options say, for every door alike.
 
     Args:
         options: Which credentials there are.
         realm: What they are for, as a browser shows it.
 
     Attributes:
-        is_on: Whether a token or a password is asked for.
+        is_on: Whether strangers are refused.
         readers: The files that keys and passwords are in.
 
     Raises:
@@ -63,6 +71,9 @@ class Auth:
         self.readers: list[Reloadable] = []
         self._url_keys: UrlKeys | None = None
         self._certificate_suffices = options.tls_client_optional
+        self._needs_certificate = bool(
+            options.tls_client_ca and not options.tls_client_optional
+        )
         verifiers: list[Verifier] = []
         if options.jwt_key or options.jwks_url:
             verifiers.append(self._tokens(options))
@@ -70,7 +81,13 @@ class Auth:
             passwords = BasicVerifier(options.basic_file)
             self.readers.append(passwords)
             verifiers.append(passwords)
-        self.is_on = bool(verifiers)
+        self._has_keys = bool(options.api_keys)
+        if options.api_keys:
+            keys = KeyVerifier(options.api_keys)
+            self.readers.append(keys)
+            verifiers.append(keys)
+        self._has_verifiers = bool(verifiers)
+        self.is_on = self._has_verifiers or self._needs_certificate
         self._authenticator = Authenticator(verifiers, realm)
 
     async def start(self) -> None:
@@ -83,6 +100,19 @@ class Auth:
         if self._url_keys is not None:
             await self._url_keys.stop()
 
+    def given(
+        self, authorization: Sequence[str], api_keys: Sequence[str] = ()
+    ) -> Sequence[str]:
+        """Return the credentials of a call, an API key as one of the ``Authorization``.
+
+        Args:
+            authorization: The values of ``Authorization``.
+            api_keys: Those of ``X-Api-Key``, which counts where API keys are taken.
+        """
+        if not (api_keys and self._has_keys):
+            return authorization
+        return [*authorization, *(f"{KeyVerifier.scheme} {key}" for key in api_keys)]
+
     async def principal(
         self,
         given: Sequence[str],
@@ -92,7 +122,7 @@ class Auth:
         """Return who calls; None where nobody is asked.
 
         Args:
-            given: The values of ``Authorization``.
+            given: Credentials, as `given` returns them.
             shown: Of the client's certificate; None without.
             facts: For the log of a refusal, such as the client's address.
 
@@ -100,9 +130,17 @@ class Auth:
             Refused: The credentials do not hold, or there are none; see `challenges`.
             Unavailable: It cannot be found out now.
         """
-        if not self.is_on or (shown and self._certificate_suffices and not given):
+        if shown is None and self._needs_certificate:
+            raise Refused(
+                "a certificate that names its owner is needed",
+                "the certificate is nameless",
+            )
+        if not self._has_verifiers or (
+            shown and self._certificate_suffices and not given
+        ):
             return shown
-        return await self._authenticator.authenticate(given, facts)
+        client = str(facts.get("client", "")) if facts else ""
+        return await self._authenticator.authenticate(given, facts, address_key(client))
 
     def challenges(self, refused: Refused) -> list[str]:
         """Return how to ask again, as ``WWW-Authenticate`` says it (RFC 9110, 11)."""
@@ -126,18 +164,44 @@ class Auth:
         )
 
 
+class Public:
+    """Names that need no credentials.
+
+    Args:
+        patterns: Names; one that ends in ``*`` stands for all that begin so.
+        always: Names that are so whatever the patterns say.
+    """
+
+    def __init__(self, patterns: Sequence[str], always: Iterable[str] = ()) -> None:
+        plain = (name for name in patterns if not name.endswith("*"))
+        self._names = frozenset(always).union(plain)
+        self._prefixes = tuple(name[:-1] for name in patterns if name.endswith("*"))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names or str(name).startswith(self._prefixes)
+
+
 class Gate:
-    """Authentication and rate limit, for a gateway that answers refusals with plain errors.
+    """Authentication and rate limits of one door.
 
     Args:
         auth: Checks credentials.
         options: Limits.
+
+    Attributes:
+        auth: As given.
+        by_address: The rate limit of each address; None for none.
+        by_principal: That of each principal; None for none.
+        is_open: Whether there is nothing to check: a hot path may pass it by.
     """
 
     def __init__(self, auth: Auth, options: AuthOptions) -> None:
-        self._auth = auth
-        self._by_address = address_limit(options)
-        self._by_principal = principal_limit(options)
+        self.auth = auth
+        self.by_address = address_limit(options)
+        self.by_principal = principal_limit(options)
+        self.is_open = not (
+            auth.is_on or self.by_address or self.by_principal or options.tls_client_ca
+        )
 
     async def admit(
         self,
@@ -150,7 +214,7 @@ class Gate:
 
         Args:
             address: The client's.
-            given: The values of ``Authorization``.
+            given: Credentials, as `Auth.given` returns them.
             shown: Of its certificate; None without.
             request_id: For the log.
 
@@ -159,18 +223,36 @@ class Gate:
             ResourceExhausted: It calls too often; with the time to wait.
             Unavailable: It cannot be found out now who it is.
         """
-        now = asyncio.get_running_loop().time()
-        if self._by_address is not None:
-            self._by_address.check(address_key(address), now)
+        self.count_address(address)
         facts = {"client": address, "request_id": request_id}
-        principal = await self._auth.principal(given, shown, facts)
-        if self._by_principal is not None:
-            self._by_principal.check(principal_key(principal), now)
+        principal = await self.auth.principal(given, shown, facts)
+        self.count_principal(principal)
         return principal
+
+    def count_address(self, address: str) -> None:
+        """Count a call of an address.
+
+        Raises:
+            ResourceExhausted: It is one too many; with the time to wait.
+        """
+        if self.by_address is not None:
+            now = asyncio.get_running_loop().time()
+            self.by_address.check(address_key(address), now)
+
+    def count_principal(self, principal: Principal | None) -> None:
+        """Count a call of a principal; raises as `count_address`."""
+        if self.by_principal is not None:
+            now = asyncio.get_running_loop().time()
+            self.by_principal.check(principal_key(principal), now)
+
+    def count(self, address: str, principal: Principal | None) -> None:
+        """Count one more call in a request that was let in; raises as `count_address`."""
+        self.count_address(address)
+        self.count_principal(principal)
 
 
 def peer_principal(transport: asyncio.BaseTransport | None) -> Principal | None:
-    """Return the principal of the certificate that a client showed; None for none."""
+    """Return the principal of the certificate that a client showed; None for nobody."""
     shown = transport.get_extra_info("peercert") if transport else None
     if not shown:
         return None
@@ -182,7 +264,7 @@ def peer_principal(transport: asyncio.BaseTransport | None) -> Principal | None:
 def certificate_principal(
     subject: tuple[tuple[tuple[str, str], ...], ...],
     names: tuple[tuple[str, Any], ...],
-) -> Principal:
+) -> Principal | None:
     """Return the principal of a certificate that was verified.
 
     Args:
@@ -191,7 +273,7 @@ def certificate_principal(
 
     Returns:
         One with the subject as its name (RFC 4514), and the alternative names as the
-        claim ``san``.
+        claim ``san``; see `named`.
     """
     name = ",".join(
         "+".join(
@@ -199,5 +281,25 @@ def certificate_principal(
         )
         for part in reversed(subject)
     )
-    listed = [f"{kind}:{value}" for kind, value in names]
-    return Principal(name, "tls", {"san": listed} if listed else {})
+    return named(name, [f"{kind}:{value}" for kind, value in names])
+
+
+def named(subject: str, names: Sequence[str]) -> Principal | None:
+    """Return the principal of a certificate.
+
+    Args:
+        subject: Its subject (RFC 4514); may be empty, as that of a SPIFFE identity is.
+        names: Its alternative names, such as ``URI:spiffe://shop/billing``.
+
+    Returns:
+        One with the subject as its name; without a subject the first URI, else the first
+        DNS name.  None if there is no such name either: it is nobody's.
+    """
+    for kind in ("URI:", "DNS:"):
+        if subject:
+            break
+        found = (each.removeprefix(kind) for each in names if each.startswith(kind))
+        subject = next(found, "")
+    if not subject:
+        return None
+    return Principal(subject, "tls", {"san": list(names)} if names else {})

@@ -17,6 +17,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context, new_request_id
 from kitmsg.endpoints import chain
@@ -39,6 +40,7 @@ from kitmsg.wire import (
     CODE,
     CONTENT_TYPE,
     MAX_TIMEOUT,
+    PRINCIPAL,
     REQUEST_ID,
     TRACE,
     TRACEPARENT,
@@ -49,12 +51,14 @@ from kitmsg_gateways.edge.admission import RETRY_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.codec import Codec
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.options import CallOptions
 
 __all__ = [
     "Callers",
@@ -251,34 +255,27 @@ class Callers:
     Args:
         bus: What carries the calls.
         kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
-        timeout: Seconds for a call where neither the client nor the endpoint says.
-        max_timeout: Longest call, in seconds, whatever they say.
-        middleware: Around every call, the first outermost: middlewares, or where they are
-            (see `load_middleware`).
+        options: How long calls take at the most, the middlewares around them, and the key
+            that vouches for callers.
 
     Attributes:
         bus: As given.
 
     Raises:
-        InvalidArgument: A middleware cannot be loaded.
+        InvalidArgument: A middleware or the signing key cannot be loaded.
+        FailedPrecondition: A library for signatures is missing.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        kind: str,
-        *,
-        timeout: float,
-        max_timeout: float,
-        middleware: Sequence[Middleware | str] = (),
-    ) -> None:
+    def __init__(self, bus: Bus, kind: str, options: CallOptions) -> None:
         self.bus = bus
         self._as = f"gateway.{kind}"
-        self._timeout = timeout
-        self._max_timeout = min(max_timeout, MAX_TIMEOUT - 1)
-        self._middleware = load_middleware(middleware)
+        self._timeout = options.timeout
+        self._max_timeout = min(options.max_timeout, MAX_TIMEOUT - 1)
+        self._middleware = load_middleware(options.middleware)
         self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
         self._callers: dict[str, EdgeCaller] = {}
+        self._signer = _signer_of(options)
+        self._is_warned = False
 
     def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
         """Return the caller of an endpoint."""
@@ -317,6 +314,7 @@ class Callers:
         codec: Codec,
         seconds: float | None,
         fields: dict[str, str],
+        principal: Principal | None = None,
     ) -> Context:
         """Return the context of a call.
 
@@ -326,6 +324,8 @@ class Callers:
             seconds: That are left for it; None for a stream without an end.
             fields: Its headers: ``Kit-Request-Id``, trace and more; the context's from now
                 on.
+            principal: The client, which this gateway has authenticated; None when
+                unknown.
 
         Raises:
             DeadlineExceeded: Nothing is left.
@@ -336,11 +336,37 @@ class Callers:
                 raise DeadlineExceeded("the request took all its time to arrive")
             deadline = asyncio.get_running_loop().time() + seconds
         fields[CONTENT_TYPE] = codec.content_type
+        if principal is not None:
+            self._vouch(principal, fields)
         ctx = Context.of_call(
             caller.name, caller=self._as, deadline=deadline, metadata=fields
         )
         ctx.codec = codec
+        ctx.principal = principal
         return ctx
+
+    def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
+        """Tell the service who calls, by a signature that it can check."""
+        if self._signer is not None:
+            fields[PRINCIPAL] = self._signer.text(principal)
+        elif not self._is_warned:
+            self._is_warned = True
+            self._log.warning(
+                "callers are known here, and services are not told who they are: give"
+                " the gateway a --signing-key"
+            )
+
+
+def _signer_of(options: CallOptions) -> PrincipalSigner | None:
+    """Return what vouches for callers as the options say; None without a key.
+
+    Raises:
+        InvalidArgument: There is no key in the file.
+        FailedPrecondition: A library is missing.
+    """
+    if not options.signing_key:
+        return None
+    return PrincipalSigner(options.signing_key, audience=options.audience)
 
 
 def load_middleware(given: Sequence[Middleware | str]) -> tuple[Middleware, ...]:

@@ -94,7 +94,10 @@ def address_key(address: str) -> str:
     """Return whom an address counts for: of IPv6 the network, as one client has it all."""
     if ":" not in address:
         return address
-    number = int(ipaddress.IPv6Address(address.partition("%")[0]))
+    try:
+        number = int(ipaddress.IPv6Address(address.partition("%")[0]))
+    except ValueError:  # such as the path of a local socket
+        return address
     return f"{number >> _NETWORK_BITS:x}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kitmsg.metrics.calls import UNKNOWN, Calls
 from kitmsg.metrics.families import counter, gauge
 from kitmsg.metrics.prometheus import render
+from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class Metrics(Calls):
         self.process = ""
         self._gateway = gateway
         self.registry.register(self._edge)
+        self.registry.register(RESILIENCE.collect)
 
     def exposition(self, *, is_page: bool = False) -> str:
         """Return all of it in Prometheus' text format.

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
+from kitmsg.auth.signing import AUDIENCE
+
 __all__ = [
     "AuthOptions",
     "CallOptions",
@@ -129,12 +131,17 @@ class CallOptions(Options):
         max_concurrent: Calls in flight at once; more are refused.
         middleware: Middlewares around every call to a service, or where a list of them
             is, such as shop.edge:middlewares.
+        signing_key: File with the private key that vouches for callers to services, or
+            env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
+        audience: The system that these signatures are for.
     """
 
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_concurrent: int = 10_000
     middleware: tuple[Any, ...] = ()
+    signing_key: str = ""
+    audience: str = AUDIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,29 +171,8 @@ class TlsOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(TlsOptions, CallOptions, ListenOptions):
-    """Options that all doors have alike."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SocketOptions(EdgeOptions):
-    """Options of doors whose connections are served here, and not by a library's core.
-
-    Attributes:
-        max_connections: Connections at once; more are refused.
-        max_connections_per_address: Connections at once from one address, but for trusted
-            proxies; 0 for no limit.
-    """
-
-    ZERO: ClassVar[tuple[str, ...]] = ("max_connections_per_address",)
-
-    max_connections: int = 20_000
-    max_connections_per_address: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class AuthOptions(TlsOptions):
-    """Options for authentication and rate limits, where clients can show credentials.
+    """Options for authentication and rate limits.
 
     Attributes:
         tls_client_optional: Whether a client may come without a certificate.
@@ -200,6 +186,8 @@ class AuthOptions(TlsOptions):
         jwt_required: Claims that a token must have beside exp and sub.
         jwt_claims: Claims that services get beside sub.
         basic_file: File of user:hash lines; switches authentication on.
+        api_keys: File of name:digest lines, one for each API key; switches authentication
+            on.
         rate_limit: Calls a second from one address; 0 for no limit.
         rate_burst: Calls that may come at once after a quiet time; 0 for a second's
             worth.
@@ -221,7 +209,10 @@ class AuthOptions(TlsOptions):
         ("jwt_audience", "jwt_key or jwks_url"),
         ("jwt_required", "jwt_key or jwks_url"),
         ("rate_burst", "rate_limit"),
-        ("principal_rate_limit", "jwt_key or jwks_url or basic_file or tls_client_ca"),
+        (
+            "principal_rate_limit",
+            "jwt_key or jwks_url or basic_file or api_keys or tls_client_ca",
+        ),
         ("principal_rate_burst", "principal_rate_limit"),
     )
 
@@ -235,6 +226,7 @@ class AuthOptions(TlsOptions):
     jwt_required: tuple[str, ...] = ()
     jwt_claims: tuple[str, ...] = ("iss", "scope")
     basic_file: str = ""
+    api_keys: str = ""
     rate_limit: float = 0.0
     rate_burst: int = 0
     principal_rate_limit: float = 0.0
@@ -247,6 +239,27 @@ class AuthOptions(TlsOptions):
             raise ValueError(
                 "jwt_key and jwks_url are two places for one thing; say one"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(AuthOptions, CallOptions, ListenOptions):
+    """Options that all doors have alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketOptions(EdgeOptions):
+    """Options of doors whose connections are served here, and not by a library's core.
+
+    Attributes:
+        max_connections: Connections at once; more are refused.
+        max_connections_per_address: Connections at once from one address, but for trusted
+            proxies; 0 for no limit.
+    """
+
+    ZERO: ClassVar[tuple[str, ...]] = ("max_connections_per_address",)
+
+    max_connections: int = 20_000
+    max_connections_per_address: int = 0
 
 
 _known_types: dict[type, dict[str, Any]] = {}

@@ -14,8 +14,9 @@
     encode.py       values to messages
     values.py       values of one kind each, Timestamp and Duration too
     call.py       one call: over the bus and back, streams too
+    peer.py       the client of a call: address, certificate, credentials
     metadata.py   what crosses beside the request: headers, deadline, request id
-    status.py     errors as statuses with details, and back
+    errors.py     errors as statuses with details, and back
     health.py     grpc.health.v1
     reflection.py server reflection, v1 and v1alpha
     tls.py        the port and the certificates of gRPC's core

@@ -11,9 +11,11 @@ errors, as in Go kit's services.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.idl.binding import (
     ERROR_FIELDS,
@@ -25,6 +27,7 @@ from kitmsg.idl.binding import (
 )
 from kitmsg.idl.model import KINDS, Enum as EnumShape, Field, Shape, Struct, Union
 from kitmsg.idl.naming import fold
+from kitmsg_gateways.grpc.convert import Converters
 from kitmsg_gateways.grpc.layout import VALUE, Enum, Label, Layout, Message, Rpc, Slot
 from kitmsg_gateways.grpc.values import DURATION, TIMESTAMP
 
@@ -37,33 +40,17 @@ if TYPE_CHECKING:
     from kitmsg.idl.model import Method, ServiceShapes
     from kitmsg_gateways.grpc.layout import Form
 
-__all__ = ["Binding", "bind"]
+__all__ = ["Binding", "bind", "map_entry"]
 
 _ONEOF: Final = "kind"
 _F: Final = FieldDescriptor
-_INTEGERS: Final = {
-    _F.TYPE_INT32: "int32",
-    _F.TYPE_INT64: "int64",
-    _F.TYPE_UINT32: "uint32",
-    _F.TYPE_UINT64: "uint64",
-    _F.TYPE_SINT32: "sint32",
-    _F.TYPE_SINT64: "sint64",
-    _F.TYPE_FIXED32: "fixed32",
-    _F.TYPE_FIXED64: "fixed64",
-    _F.TYPE_SFIXED32: "sfixed32",
-    _F.TYPE_SFIXED64: "sfixed64",
-}
-_SCALARS: Final = {
-    **_INTEGERS,
-    _F.TYPE_BOOL: "bool",
-    _F.TYPE_DOUBLE: "double",
-    _F.TYPE_FLOAT: "float",
-    _F.TYPE_STRING: "string",
-    _F.TYPE_BYTES: "bytes",
-}
+_INTEGERS: Final = (
+    _F.CPPTYPE_INT32,
+    _F.CPPTYPE_INT64,
+    _F.CPPTYPE_UINT32,
+    _F.CPPTYPE_UINT64,
+)
 _TIMES: Final = {"datetime": [TIMESTAMP], "str": [TIMESTAMP], "duration": [DURATION]}
-_TAKES: Final = {"int64": frozenset(_INTEGERS.values()), "double": {"float"}}
-"""Types that may stand for a generated one; a number out of range is refused when it comes."""
 
 
 @dataclass(slots=True)
@@ -83,6 +70,11 @@ class Binding:
     classes: Mapping[str, Descriptor]
     problems: list[str] = field(default_factory=list)
     error_field: str = ""
+
+    def converters(self) -> Converters:
+        """Return the converters of the user's messages."""
+        classes = {name: GetMessageClass(d) for name, d in self.classes.items()}
+        return Converters(self.layout, classes.__getitem__)
 
 
 def bind(method: MethodDescriptor, shapes: ServiceShapes, target: Method) -> Binding:
@@ -105,7 +97,7 @@ class _Binder:
         self._enums: dict[str, Enum] = {}
         self._classes: dict[str, Descriptor] = {}
         self._problems: dict[str, None] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str, Direction], str] = {}
         self._reply = ""
         self._error_field = ""
 
@@ -227,10 +219,9 @@ class _Binder:
         return name
 
     def _struct(self, descriptor: Descriptor, struct: Struct, way: Direction) -> str:
-        key = f"{descriptor.full_name} {struct.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, struct.name, way
+        if key in self._known:
+            return self._known[key]
         form: Form = "array" if struct.is_array else "struct"
         message = Message(descriptor.full_name, form, constants=struct.constants)
         name = self._known[key] = self._keep(descriptor, message)
@@ -258,10 +249,9 @@ class _Binder:
                 self._problem(unknown_field(fd.full_name, self._endpoint, way, known))
 
     def _union(self, descriptor: Descriptor, union: Union, way: Direction) -> str:
-        key = f"{descriptor.full_name} {union.name} {way}"
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        key = descriptor.full_name, union.name, way
+        if key in self._known:
+            return self._known[key]
         message = Message(descriptor.full_name, "union", tag_field=union.tag_field)
         name = self._known[key] = self._keep(descriptor, message)
         oneof = descriptor.oneofs_by_name.get(_ONEOF)
@@ -276,8 +266,7 @@ class _Binder:
         for fd, option in bound.pairs:
             type_ = self._single(fd, option.shape, way)
             source = Field(option.name, option.shape)
-            slot = _slot(fd.name, fd, type_, "oneof", source)
-            slots.append(replace(slot, tag=option.tag))
+            slots.append(_slot(fd.name, fd, type_, "oneof", source, option.tag))
         self._report(bound.problems(descriptor.full_name, self._endpoint))
         self._messages[name] = replace(self._messages[name], slots=tuple(slots))
         return name
@@ -322,7 +311,7 @@ class _Binder:
     def _many(self, fd: FieldDescriptor, source: Field, way: Direction) -> Slot:
         shape = source.shape
         item = shape.item or Shape("any")
-        entry = _entry(fd)
+        entry = map_entry(fd)
         is_map = entry is not None
         if not fd.is_repeated or is_map != (shape.kind == "map"):
             self._mismatch(fd, shape)
@@ -353,12 +342,14 @@ class _Binder:
     def _leaf(self, fd: FieldDescriptor, shape: Shape, kind: str) -> str:
         """Return the type of a field that holds no message of the user's own."""
         message = fd.message_type
-        given = _SCALARS.get(fd.type, "") if message is None else message.full_name
+        given = _scalar(fd) if message is None else message.full_name
         if given == VALUE and message is not None:
             self._classes[VALUE] = message
         if given in _TIMES.get(shape.kind, ()):
             return given
-        if given != kind and given not in _TAKES.get(kind, ()):
+        # A number out of range is refused when it comes.
+        is_like = {"int64": fd.cpp_type in _INTEGERS, "double": given == "float"}
+        if given != kind and not is_like.get(kind, False):
             self._mismatch(fd, shape)
         return kind
 
@@ -399,12 +390,17 @@ def _enum_kind(type_: object) -> str:
 
 
 def _slot(
-    key: str, fd: FieldDescriptor, type_: str, label: Label, source: Field
+    key: str,
+    fd: FieldDescriptor,
+    type_: str,
+    label: Label,
+    source: Field,
+    tag: str | int | None = None,
 ) -> Slot:
-    return Slot(key, fd.name, fd.number, type_, label, source)
+    return Slot(key, type_, label, source, tag, fd.name, fd.number)
 
 
-def _entry(fd: FieldDescriptor) -> Descriptor | None:
+def map_entry(fd: FieldDescriptor) -> Descriptor | None:
     """Return the message that the entries of a map are; None for no map."""
     message = fd.message_type
     is_map = message is not None and message.GetOptions().map_entry
@@ -413,10 +409,18 @@ def _entry(fd: FieldDescriptor) -> Descriptor | None:
 
 def _spelled(fd: FieldDescriptor) -> str:
     many = "repeated " if fd.is_repeated else ""
-    if _entry(fd) is not None:
+    if map_entry(fd) is not None:
         return "a map"
     if fd.message_type is not None:
         return f"{many}{fd.message_type.full_name}"
     if fd.enum_type is not None:
         return f"{many}{fd.enum_type.full_name}"
-    return f"{many}{_SCALARS.get(fd.type, 'a group')}"
+    return f"{many}{_scalar(fd)}"
+
+
+def _scalar(fd: FieldDescriptor) -> str:
+    """Return the name of a scalar type: ``int64``."""
+    name = FieldDescriptorProto.Type.Name(
+        cast("FieldDescriptorProto.Type.ValueType", fd.type)
+    )
+    return name.removeprefix("TYPE_").lower()

@@ -6,14 +6,17 @@ Both say the same: what protoc makes of the text is the descriptor.
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
+    EnumValueDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
+    MessageOptions,
     MethodDescriptorProto,
+    OneofDescriptorProto,
     ServiceDescriptorProto,
 )
 
@@ -37,6 +40,8 @@ _SCALARS: Final = {
     "string": FieldDescriptorProto.TYPE_STRING,
     "bytes": FieldDescriptorProto.TYPE_BYTES,
 }
+_SINGLE: Final = FieldDescriptorProto.LABEL_OPTIONAL
+_ONEOF: Final = "kind"
 _WIDTH: Final = 88
 
 
@@ -71,18 +76,18 @@ def file_name(layout: Layout) -> str:
 
 def descriptor(layout: Layout) -> FileDescriptorProto:
     """Return the descriptor of a service's file; equal layouts give equal bytes."""
-    file = FileDescriptorProto(
-        name=file_name(layout), package=layout.package, syntax="proto3"
+    service = ServiceDescriptorProto(
+        name=layout.name, method=[_method(rpc, layout) for rpc in layout.rpcs]
     )
-    if _imports(layout):
-        file.dependency.append(IMPORT)
-    file.message_type.extend(_message(m, layout) for m in layout.messages.values())
-    file.enum_type.extend(_enum(enum) for enum in layout.enums.values())
-    if layout.rpcs:
-        service = ServiceDescriptorProto(name=layout.name)
-        service.method.extend(_method(rpc, layout) for rpc in layout.rpcs)
-        file.service.append(service)
-    return file
+    return FileDescriptorProto(
+        name=file_name(layout),
+        package=layout.package,
+        syntax="proto3",
+        dependency=[IMPORT] if _imports(layout) else [],
+        message_type=[_message(each, layout) for each in layout.messages.values()],
+        enum_type=[_enum(each) for each in layout.enums.values()],
+        service=[service] if layout.rpcs else [],
+    )
 
 
 def _imports(layout: Layout) -> bool:
@@ -91,28 +96,29 @@ def _imports(layout: Layout) -> bool:
 
 
 def _message(message: Message, layout: Layout) -> DescriptorProto:
-    found = DescriptorProto(name=message.name)
-    if any(slot.label == "oneof" for slot in message.slots):
-        found.oneof_decl.add(name=_ONEOF)
+    oneofs = [_ONEOF] if any(slot.label == "oneof" for slot in message.slots) else []
+    fields = []
     for slot in message.slots:
-        if slot.label == "map":
-            found.nested_type.append(_map_entry(slot, layout))
-        made = _field(slot, message, layout)
+        field = _field(slot, message, layout)
         if slot.label == "oneof":
-            made.oneof_index = 0
+            field.oneof_index = 0
         elif slot.label == "optional" and _needs_optional(slot, layout):
-            made.proto3_optional = True
-            made.oneof_index = len(found.oneof_decl)
-            found.oneof_decl.add(name=f"_{slot.name}")
-        found.field.append(made)
-    for name, number in _reserved(message):
-        found.reserved_range.add(start=number, end=number + 1)
-        if name:
-            found.reserved_name.append(name)
-    return found
-
-
-_ONEOF: Final = "kind"
+            field.proto3_optional = True
+            field.oneof_index = len(oneofs)
+            oneofs.append(f"_{slot.name}")
+        fields.append(field)
+    removed = list(_reserved(message))
+    maps = [slot for slot in message.slots if slot.label == "map"]
+    return DescriptorProto(
+        name=message.name,
+        field=fields,
+        nested_type=[_map_entry(slot, layout) for slot in maps],
+        oneof_decl=[OneofDescriptorProto(name=name) for name in oneofs],
+        reserved_range=[
+            DescriptorProto.ReservedRange(start=n, end=n + 1) for _, n in removed
+        ],
+        reserved_name=[name for name, _ in removed if name],
+    )
 
 
 def _needs_optional(slot: Slot, layout: Layout) -> bool:
@@ -122,45 +128,47 @@ def _needs_optional(slot: Slot, layout: Layout) -> bool:
 
 def _field(slot: Slot, message: Message, layout: Layout) -> FieldDescriptorProto:
     many = slot.label in ("repeated", "map")
-    found = FieldDescriptorProto(
+    type_ = _type(slot.type, layout)
+    if slot.label == "map":
+        entry = f".{layout.package}.{message.name}.{_entry_name(slot)}"
+        type_ = {"type": FieldDescriptorProto.TYPE_MESSAGE, "type_name": entry}
+    return FieldDescriptorProto(
         name=slot.name,
         number=slot.number,
         json_name=_json_name(slot.name),
-        label=FieldDescriptorProto.LABEL_REPEATED
-        if many
-        else FieldDescriptorProto.LABEL_OPTIONAL,
+        label=FieldDescriptorProto.LABEL_REPEATED if many else _SINGLE,
+        **type_,
     )
-    if slot.label == "map":
-        found.type = FieldDescriptorProto.TYPE_MESSAGE
-        found.type_name = f".{layout.package}.{message.name}.{_entry_name(slot)}"
-    else:
-        _set_type(found, slot.type, layout)
-    return found
 
 
-def _set_type(field: FieldDescriptorProto, type_: str, layout: Layout) -> None:
+def _type(type_: str, layout: Layout) -> dict[str, Any]:
+    """Return the type of a field, as its descriptor has it."""
     if type_ in _SCALARS:
-        field.type = _SCALARS[type_]
-        return
+        return {"type": _SCALARS[type_]}
     is_enum = type_ in layout.enums
-    field.type = (
-        FieldDescriptorProto.TYPE_ENUM if is_enum else FieldDescriptorProto.TYPE_MESSAGE
-    )
-    field.type_name = f".{type_}" if type_ == VALUE else f".{layout.package}.{type_}"
+    return {
+        "type": FieldDescriptorProto.TYPE_ENUM
+        if is_enum
+        else FieldDescriptorProto.TYPE_MESSAGE,
+        "type_name": f".{type_}" if type_ == VALUE else f".{layout.package}.{type_}",
+    }
 
 
 def _map_entry(slot: Slot, layout: Layout) -> DescriptorProto:
-    entry = DescriptorProto(name=_entry_name(slot))
-    entry.options.map_entry = True
-    for number, name in enumerate(("key", "value"), 1):
-        field = entry.field.add(
+    types = {"key": "string", "value": slot.type}
+    fields = [
+        FieldDescriptorProto(
             name=name,
             number=number,
             json_name=name,
-            label=FieldDescriptorProto.LABEL_OPTIONAL,
+            label=_SINGLE,
+            **_type(type_, layout),
         )
-        _set_type(field, "string" if name == "key" else slot.type, layout)
-    return entry
+        for number, (name, type_) in enumerate(types.items(), 1)
+    ]
+    return DescriptorProto(
+        name=_entry_name(slot), field=fields, options=MessageOptions(map_entry=True)
+    )
 
 
 def _json_name(name: str) -> str:
@@ -176,25 +184,23 @@ def _entry_name(slot: Slot) -> str:
 
 
 def _enum(enum: Enum) -> EnumDescriptorProto:
-    found = EnumDescriptorProto(name=enum.name)
-    for name, number, _ in enum.values:
-        found.value.add(name=name, number=number)
-    for number in enum.removed:
-        found.reserved_range.add(start=number, end=number)
-    return found
+    return EnumDescriptorProto(
+        name=enum.name,
+        value=[EnumValueDescriptorProto(name=n, number=i) for n, i, _ in enum.values],
+        reserved_range=[
+            EnumDescriptorProto.EnumReservedRange(start=n, end=n) for n in enum.removed
+        ],
+    )
 
 
 def _method(rpc: Rpc, layout: Layout) -> MethodDescriptorProto:
-    found = MethodDescriptorProto(
+    return MethodDescriptorProto(
         name=rpc.name,
         input_type=f".{layout.package}.{rpc.input}",
         output_type=f".{layout.package}.{rpc.output}",
+        client_streaming=rpc.takes_stream or None,
+        server_streaming=rpc.gives_stream or None,
     )
-    if rpc.takes_stream:
-        found.client_streaming = True
-    if rpc.gives_stream:
-        found.server_streaming = True
-    return found
 
 
 def _reserved(message: Message) -> Iterator[tuple[str, int]]:

@@ -50,22 +50,22 @@ class Slot:
     Attributes:
         key: Its place in a plain value: the key of an object, the position of an
             array's item, counted from 1, the name of a union's option.
-        name: Its name in protobuf.
-        number: Its number.
         type: A scalar type, `VALUE`, or the name of a message or an enum.
         label: ``optional`` has presence, ``map`` has text for keys, ``oneof`` is an option;
             "" is one that is always there.
         source: The field that it stands for.
         tag: Of an option in a union with tags.
+        name: Its name in protobuf.
+        number: Its number.
     """
 
     key: str
-    name: str
-    number: int
     type: str
     label: Label
     source: Field
     tag: str | int | None = None
+    name: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +233,16 @@ class _Layer:
         self._add(message, [self._slot(field) for field in struct.fields])
 
     def _union(self, union: Union) -> None:
-        slots = []
-        for option in union.options:
-            source = Field(option.name, option.shape)
-            slot = Slot(option.name, "", 0, self._single(option.shape), "oneof", source)
-            slots.append(replace(slot, tag=option.tag))
+        slots = [
+            Slot(
+                option.name,
+                self._single(option.shape),
+                "oneof",
+                Field(option.name, option.shape),
+                option.tag,
+            )
+            for option in union.options
+        ]
         message = Message(union.name, "union", tag_field=union.tag_field, doc=union.doc)
         self._add(message, slots)
 
@@ -303,7 +308,7 @@ class _Layer:
     def _slot(self, field: Field) -> Slot:
         """Return the slot of a field, without number and name."""
         label, type_ = self._place(field)
-        return Slot(field.name, "", 0, type_, label, field)
+        return Slot(field.name, type_, label, field)
 
     def _place(self, field: Field) -> tuple[Label, str]:
         shape = field.shape
@@ -402,16 +407,10 @@ class _Layer:
             return item
         name = unique(f"{method.name}Input", self._taken)
         self._taken.add(plain(name))
+        parts = {"request": method.request, "item": item}
         slots = [
-            Slot(
-                "request",
-                "",
-                0,
-                method.request,
-                "oneof",
-                Field("request", Shape("any")),
-            ),
-            Slot("item", "", 0, item, "oneof", Field("item", Shape("any"))),
+            Slot(key, type_, "oneof", Field(key, Shape("any")))
+            for key, type_ in parts.items()
         ]
         doc = "The first message of a stream is its request, the others are items."
         return self._add(Message(name, "frame", doc=doc), slots)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg import wire
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.grpc.status import REQUEST_ID
+from kitmsg_gateways.grpc.errors import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

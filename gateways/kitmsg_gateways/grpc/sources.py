@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from google.protobuf.message_factory import GetMessageClass
-
 from kitmsg.errors import FailedPrecondition
 from kitmsg.idl.binding import Names, find_service, read_map
 from kitmsg.idl.generated import Generator
@@ -216,12 +214,11 @@ def _check(path: str, method: MethodDescriptor, endpoint: CatalogEndpoint) -> _C
 
 
 def _made(path: str, found: Binding, endpoint: CatalogEndpoint) -> Method:
-    classes = {name: GetMessageClass(d) for name, d in found.classes.items()}
-    converters = Converters(found.layout, classes.__getitem__)
+    converters = found.converters()
     method = make_method(path, found.layout, converters, found.rpc, endpoint)
     if not found.error_field or method.gives_stream:
         return method
-    error_reply = _error_reply(classes[found.rpc.output], found.error_field)
+    error_reply = _error_reply(converters.of(found.rpc.output).type, found.error_field)
     return replace(method, error_reply=error_reply)
 
 

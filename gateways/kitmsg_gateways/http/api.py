@@ -33,8 +33,9 @@ from kitmsg_gateways.http.call import (
     response,
 )
 from kitmsg_gateways.http.content import compress, represent
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.methods import left_with
+from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
 from kitmsg_gateways.http.visit import Visit
@@ -42,18 +43,12 @@ from kitmsg_gateways.http.visit import Visit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kitmsg.bus import Bus
     from kitmsg.codec import Codec
     from kitmsg.metrics.families import Family
-    from kitmsg_gateways.edge.admission import Admission
-    from kitmsg_gateways.edge.catalogue import Catalogue
-    from kitmsg_gateways.edge.health import Health
-    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.methods import Match, Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.pages import Pages
-    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 
@@ -68,13 +63,7 @@ class Api:
     """Answers requests.
 
     Args:
-        bus: What carries the calls.
-        catalogue: The endpoints.
-        pages: What the gateway itself serves.
-        admission: Counts requests in flight.
-        metrics: Counts requests.
-        health: Whether connections close after their present request.
-        options: Limits, times and switches.
+        gateway: Its endpoints, counters, limits and times.
         filters: What looks at a request before it is read, in this order.
 
     Attributes:
@@ -83,35 +72,21 @@ class Api:
     """
 
     def __init__(
-        self,
-        bus: Bus,
-        *,
-        catalogue: Catalogue[Table],
-        pages: Pages,
-        admission: Admission,
-        metrics: Metrics,
-        health: Health,
-        options: GatewayOptions,
-        filters: Sequence[Filter],
+        self, gateway: Gateway[GatewayOptions, Table], filters: Sequence[Filter]
     ) -> None:
-        self._bus = bus
-        self._catalogue = catalogue
-        self._pages = pages
-        self._admission = admission
-        self._metrics = metrics
-        self._health = health
+        options = gateway.options
+        self._bus = gateway.bus
+        self._catalogue = catalogue = gateway.catalogue
+        self._pages = Pages(gateway)
+        self._admission = gateway.admission
+        self._metrics = gateway.metrics
+        self._health = gateway.health
         self._options = options
         self._room = Room()
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(
-            bus,
-            "http",
-            timeout=options.timeout,
-            max_timeout=options.max_timeout,
-            middleware=options.middleware,
-        )
+        self._callers = Callers(self._bus, "http", options)
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
@@ -137,8 +112,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if type(answer) is not Brief or self._compress_from <= answer.size:
-                await self._compress(answer, request)
+            if 0 < self._compress_from <= _length(answer):
+                await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
             if self._health.is_draining:
@@ -153,7 +128,7 @@ class Api:
             if self._options.access_log:
                 _write_line(visit, answer, took)
 
-    async def _answer(  # noqa: PLR0911, PLR0912, PLR0915
+    async def _answer(  # noqa: PLR0911, PLR0912
         self, visit: Visit, query: str
     ) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
@@ -187,16 +162,12 @@ class Api:
             if mounted.stream:
                 return await self._streams.answer(visit, match, query)
             return await self.call(visit, match, query)
-        except Problem as exc:
-            problem = exc
-        except KitError as exc:
+        except Exception as exc:  # the last line of defence answers
+            if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
+                raise  # the client went away
             problem = Problem.of(exc, visit.id)
-        except ConnectionError:
-            raise  # the client went away
-        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            problem = unexpected(exc, visit.id)
         visit.code = problem.code.value
-        return problem_response(problem, visit.path, visit.id)
+        return problem.response(visit.path, visit.id)
 
     def _unmatched(
         self, problem: Problem, method: str, path: str
@@ -239,7 +210,13 @@ class Api:
         fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, sent, data, seconds=left, fields=fields
+            self._callers,
+            mounted,
+            sent,
+            data,
+            seconds=left,
+            fields=fields,
+            principal=visit.principal,
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
@@ -265,13 +242,6 @@ class Api:
         visit.held = self._room.take(request, limit)
         return await read_body(request, limit, self._options.body_timeout)
 
-    async def _compress(
-        self, answer: web.StreamResponse, request: web.BaseRequest
-    ) -> None:
-        is_long = 0 < self._compress_from <= _length(answer)
-        if is_long and isinstance(answer, web.Response):
-            await compress(answer, request.headers)
-
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._catalogue.table.router
         methods = ["GET", "HEAD", "OPTIONS", "POST"] if path == "*" else None
@@ -292,10 +262,8 @@ def _bound(
     if codec is RAW and not data and not parameters.takes_bytes:
         codec = JSON  # many clients say "bytes" when they send nothing
     if match.values or query or parameters.headers:
-        given = match.values, query, data
-        if codec is RAW:
-            return MSGPACK, parameters.build_raw(*given, request.headers)
-        return codec, parameters.build(*given, codec, request.headers)
+        data = parameters.build(match.values, query, data, codec, request.headers)
+        return (MSGPACK if codec is RAW else codec), data
     if not data and codec is not RAW:
         data = parameters.build({}, "", b"", codec)
     return codec, data
@@ -304,13 +272,7 @@ def _bound(
 def _write_line(
     visit: Visit, answer: web.StreamResponse | None, seconds: float
 ) -> None:
-    """Write the line of a request.
-
-    Args:
-        visit: It.
-        answer: Its answer; None when the client went away before, which counts as 499.
-        seconds: How long it took.
-    """
+    """Write the line of a request; one whose client went away before counts as 499."""
     status = _CLIENT_CLOSED if answer is None else answer.status
     _access.write(
         f"{visit.request.method} {visit.path} {status}",
@@ -325,17 +287,8 @@ def _write_line(
 
 def _length(answer: web.StreamResponse | None) -> int:
     """Return the bytes of a body: of a whole one, or as many as a stream has written."""
+    if type(answer) is Brief:
+        return answer.size
     if isinstance(answer, web.Response):
         return len(answer.body) if isinstance(answer.body, bytes) else 0
     return 0 if answer is None else answer.body_length
-
-
-def problem_response(problem: Problem, path: str, id_: str) -> web.Response:
-    """Return the response that tells of a problem."""
-    headers = problem.all_headers()
-    headers["X-Request-Id"] = id_
-    headers["Cache-Control"] = "no-store"
-    body = problem.body(
-        instance=path.encode("utf-8", "replace").decode(), request_id=id_
-    )
-    return web.Response(status=problem.status, body=body, headers=headers)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from kitmsg.errors import Code, InvalidArgument, ResourceExhausted
+from kitmsg.errors import InvalidArgument, ResourceExhausted
 from kitmsg.transport.transfer import MAX_BYTES
 from kitmsg_gateways.http.aiohttp_parts import buffered
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -37,13 +37,9 @@ __all__ = [
 ]
 
 BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_TIMED_OUT: Final = 408
-_TOO_LARGE: Final = 413
-_EXPECTATION: Final = 417
 _HEADER_ROOM: Final = 4096
 _LONG_BYTES: Final = 1 << 20
 _BUSY_SECONDS: Final = 1.0
-_UNSUPPORTED: Final = 415
 _IN_THREAD_BYTES: Final = 1 << 14  # more would hold the loop for milliseconds
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, with gzip's header and trailer
 _MAX_MEMBERS: Final = 16
@@ -101,9 +97,8 @@ class Room:
 
 def too_large(limit: int) -> Problem:
     """Return the problem of a body over `limit` bytes."""
-    return Problem(
-        _TOO_LARGE,
-        Code.INVALID_ARGUMENT,
+    return refusal(
+        413,
         f"the body is longer than {limit} bytes, which is the most (option"
         " max_body_bytes; for streams and foreign services also the bus's max_payload)",
     )
@@ -127,10 +122,6 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
     Hot path: nearly every body did, and then there is nothing to wait for.  aiohttp's own
     way would ask the connection for more after it.
-
-    Args:
-        request: Its headers are there.
-        limit: Longest body, in bytes; longer ones, too, are for `read_body`.
     """
     headers = request.headers
     if "Content-Encoding" in headers or "Expect" in headers:
@@ -140,12 +131,7 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """Return the body, inflated if it came compressed.
-
-    Args:
-        request: Its headers are there.
-        limit: Most bytes, as they came and inflated.
-        seconds: Longest time for it to arrive.
+    """Return the body, inflated if it came compressed: `limit` bytes in `seconds` at most.
 
     Raises:
         Problem: 408, 413, 415 or 417.
@@ -189,7 +175,7 @@ async def received(
         async with asyncio.timeout(seconds):
             return await reading
     except TimeoutError:
-        raise Problem(_TIMED_OUT, Code.DEADLINE_EXCEEDED, late) from None
+        raise refusal(408, late) from None
     except (web.RequestPayloadError, HttpProcessingError):
         raise InvalidArgument("the body is not framed as HTTP wants") from None
 
@@ -202,9 +188,8 @@ async def go_ahead(request: web.BaseRequest) -> None:
     """
     expected = request.headers["Expect"]
     if expected.lower() != "100-continue":
-        raise Problem(
-            _EXPECTATION,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            417,
             f"Expect: {expected[:40]!r} is not understood; only 100-continue is",
             field="Expect",
         )
@@ -214,11 +199,6 @@ async def go_ahead(request: web.BaseRequest) -> None:
 
 async def inflate(data: bytes, codings: Sequence[str], limit: int) -> bytes | None:
     """Return a request body as it was before ``Content-Encoding``.
-
-    Args:
-        data: The body.
-        codings: Values of the header.
-        limit: Most bytes that may come out.
 
     Returns:
         The body; None if it is longer than `limit`.
@@ -231,9 +211,8 @@ async def inflate(data: bytes, codings: Sequence[str], limit: int) -> bytes | No
     if named in ("", "identity"):
         return data
     if named not in ("gzip", "x-gzip"):
-        raise Problem(
-            _UNSUPPORTED,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            415,
             f"Content-Encoding {named[:80]!r} is not understood; send gzip, or the body"
             " as it is",
             field="Content-Encoding",

@@ -15,13 +15,12 @@ from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
 from kitmsg.context import Context, new_request_id
-from kitmsg.errors import Code, InvalidArgument, KitError
+from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.transport import gokit
 from kitmsg.wire import (
     AUTHORIZATION,
     CONTENT_TYPE,
     ERROR,
-    PRINCIPAL,
     REQUEST_ID,
     TRACE,
     reply_fields,
@@ -29,13 +28,14 @@ from kitmsg.wire import (
 from kitmsg_gateways.edge import calls
 from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
-from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem
+from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multidict import MultiMapping
 
+    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
@@ -59,7 +59,6 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 999_999_999_999
 _MILLISECONDS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
-_UNSUPPORTED: Final = 415
 _OK: Final = 200
 _NO_CONTENT: Final = 204
 _BAD_GATEWAY: Final = 502
@@ -94,9 +93,8 @@ def request_codec(headers: Mapping[str, str], *, has_body: bool) -> Codec:
     except InvalidArgument:
         if not has_body:
             return JSON
-        raise Problem(
-            _UNSUPPORTED,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            415,
             f"Content-Type {named[:80]!r} is not understood; send JSON with"
             " 'Content-Type: application/json' (curl --json does)",
             field=CONTENT_TYPE,
@@ -151,8 +149,6 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    if visit.principal is not None:
-        fields[PRINCIPAL] = visit.principal.text
     return fields
 
 
@@ -164,6 +160,7 @@ async def ask(
     *,
     seconds: float,
     fields: dict[str, str],
+    principal: Principal | None = None,
 ) -> Message:
     """Call an endpoint and return its reply, which is no error.
 
@@ -174,12 +171,13 @@ async def ask(
         data: The request.
         seconds: That are left for it.
         fields: Headers of the call; see `fields_of`.
+        principal: The client, which the gateway vouches for; None when unknown.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
     """
     caller = callers.of(mounted)
-    ctx = callers.context(caller, codec, seconds, fields)
+    ctx = callers.context(caller, codec, seconds, fields, principal)
     try:
         return await caller.send(ctx, data)
     except KitError as exc:
@@ -187,14 +185,7 @@ async def ask(
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    """Return the HTTP response that a reply stands for.
-
-    Args:
-        reply: From the endpoint.
-        mounted: The endpoint.
-        codec: How the request was encoded.
-        id_: The request id.
-    """
+    """Return the HTTP response that a reply stands for."""
     answer = _response(reply, mounted, codec, id_)
     if reply.header_block and mounted.is_kit:
         for name, value in reply_fields(reply).items():

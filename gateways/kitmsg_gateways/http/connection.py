@@ -21,17 +21,16 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kitmsg.errors import Code
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
-from kitmsg_gateways.http.api import problem_response
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
 
-__all__ = ["Connection", "Server", "encode"]
+__all__ = ["Connection", "Server", "encode", "sent"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -42,8 +41,6 @@ _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
     for status in HTTPStatus
 }
-_BAD_REQUEST: Final = 400
-_HEADERS_TOO_LARGE: Final = 431
 _INTERNAL: Final = 500
 _LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
 _BAD_VERSION: Final = 505
@@ -188,25 +185,12 @@ class Connection(RequestHandler):
         """Write an answer; a simple one in one go."""
         self.expects_headers = True
         if not _is_simple(resp, request) or not self.may_write_whole:
-            return await self._sent(super().finish_response(request, resp, start_time))
+            writing = super().finish_response(request, resp, start_time)
+            return await sent(writing, self.transport, self._send_timeout)
         is_there = self.write_whole(request, resp, encode(resp))
         if is_there and self.writing_paused:
-            await self._sent(request.writer.drain())
+            await sent(request.writer.drain(), self.transport, self._send_timeout)
         return resp, not is_there
-
-    async def _sent(self, sending: Coroutine[Any, Any, T]) -> T:
-        """Wait until an answer is on its way; not for ever for a client that never reads.
-
-        Raises:
-            ConnectionError: It took too long; the connection is gone.
-        """
-        try:
-            async with asyncio.timeout(self._send_timeout):
-                return await sending
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionAbortedError("the client does not read") from None
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """Log what aiohttp did not expect; a client's broken body is no error of ours."""
@@ -228,28 +212,39 @@ class Connection(RequestHandler):
         A status of 500 and more is the gateway's own failure.
         """
         id_ = secrets.token_hex(8)
-        problem = Problem(
-            _BAD_REQUEST, Code.INVALID_ARGUMENT, "this is not a valid HTTP request"
-        )
+        problem = refusal(400, "this is not a valid HTTP request")
         if status == _BAD_VERSION:
-            problem = Problem(
-                _BAD_VERSION, Code.UNIMPLEMENTED, "HTTP/1.1 and 1.0 are spoken here"
-            )
+            text = "HTTP/1.1 and 1.0 are spoken here"
+            problem = Problem(_BAD_VERSION, Code.UNIMPLEMENTED, text)
         elif status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
-            problem = unexpected(exc, id_)
+            problem = Problem.of(exc, id_)
         elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
-            problem = Problem(
-                _HEADERS_TOO_LARGE,
-                Code.INVALID_ARGUMENT,
-                "the request line or a header is too long, or there are too many",
-            )
+            text = "the request line or a header is too long, or there are too many"
+            problem = refusal(431, text)
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL:
             self._server.metrics.observe(_MALFORMED, problem.code.value, 0.0)
-        response = problem_response(problem, "", id_)
+        response = problem.response("", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()
         return response
+
+
+async def sent(
+    sending: Awaitable[T], transport: asyncio.Transport | None, seconds: float
+) -> T:
+    """Wait until an answer is on its way; not for ever for a client that never reads.
+
+    Raises:
+        ConnectionError: It took too long; the connection is gone.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await sending
+    except TimeoutError:
+        if transport is not None:
+            transport.abort()
+        raise ConnectionAbortedError("the client does not read") from None
 
 
 def _is_simple(

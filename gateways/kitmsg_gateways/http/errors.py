@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from kitmsg.errors import (
     BusDenied,
@@ -25,7 +26,7 @@ from kitmsg.errors import (
     outward,
 )
 
-__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "unexpected"]
+__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "refusal"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -66,11 +67,18 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     @classmethod
-    def of(cls, error: KitError, id_: str = "") -> Problem:
-        """Return the problem that stands for `error`.
+    def of(cls, error: BaseException | None, id_: str = "") -> Problem:
+        """Return the problem that stands for `error`, or is it.
 
         What is not for the caller is logged, under the request id `id_`.
         """
+        if isinstance(error, Problem):
+            return error
+        if not isinstance(error, KitError):
+            _log.error("request %s failed", id_, exc_info=error)
+            error = Internal(
+                f"internal error; the gateway's log has it under request id {id_}"
+            )
         if isinstance(error, BusDenied):
             _log.error("%s (request id %s)", error, id_ or "unknown")
             error = outward(error)
@@ -86,7 +94,7 @@ class Problem(Exception):
         """Return the JSON document.
 
         Args:
-            instance: Path of the request.
+            instance: Path of the request; what is no UTF-8 in it is replaced.
             request_id: As in the logs of the gateway and the service.
         """
         if self.is_gokit:
@@ -96,7 +104,7 @@ class Problem(Exception):
             "title": title(self.status),
             "status": self.status,
             "detail": self.detail,
-            "instance": instance,
+            "instance": instance.encode("utf-8", "replace").decode(),
             "code": self.code.value,
             "request_id": request_id,
         }
@@ -113,6 +121,13 @@ class Problem(Exception):
         }
         return {name: value for name, value in known.items() if value is not None}
 
+    def response(self, path: str, id_: str) -> web.Response:
+        """Return the response to the request with a path and an id."""
+        headers = self.all_headers()
+        headers |= {"X-Request-Id": id_, "Cache-Control": "no-store"}
+        body = self.body(instance=path, request_id=id_)
+        return web.Response(status=self.status, body=body, headers=headers)
+
     def all_headers(self) -> dict[str, str]:
         """Return the response headers that belong to it."""
         content_type = GOKIT_TYPE if self.is_gokit else CONTENT_TYPE
@@ -123,14 +138,14 @@ class Problem(Exception):
         return found
 
 
+def refusal(
+    status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
+) -> Problem:
+    """Return the problem of a request that the gateway refuses with an HTTP status."""
+    code = Code.from_http(status)
+    return Problem(status, code, detail, field=field, headers=headers or {})
+
+
 def title(status: int) -> str:
     """Return the standard phrase of a status."""
     return _PHRASES.get(status) or HTTPStatus(status).phrase
-
-
-def unexpected(error: BaseException | None, id_: str) -> Problem:
-    """Log a failure of the gateway's own, and return the problem that tells of it."""
-    _log.error("request %s failed", id_, exc_info=error)
-    return Problem.of(
-        Internal(f"internal error; the gateway's log has it under request id {id_}")
-    )

@@ -45,7 +45,7 @@ class GatewayOptions(HttpOptions):
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("cors_credentials", "cors_origins"),
         ("cors_headers", "cors_origins"),
-        ("auth_public", "jwt_key or jwks_url or basic_file"),
+        ("auth_public", "jwt_key or jwks_url or basic_file or api_keys"),
     )
 
     port: int = 8080

@@ -17,19 +17,17 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import JSON
-from kitmsg.errors import Code, Unavailable
+from kitmsg.errors import Unavailable
 from kitmsg.metrics.prometheus import CONTENT_TYPE
 from kitmsg_gateways.http import rpc
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.openapi.document import SCHEMAS, document, schemes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from kitmsg_gateways.edge.catalogue import Catalogue
-    from kitmsg_gateways.edge.health import Health
-    from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.methods import Table
     from kitmsg_gateways.http.options import GatewayOptions
 
@@ -37,23 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["RESERVED", "Pages"]
 
-_PATHS: Final = (
-    "/",
-    "/docs",
-    "/healthz",
-    "/metrics",
-    "/openapi.json",
-    "/readyz",
+RESERVED: Final = (
+    *("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
+    rpc.PATH,
 )
-
-RESERVED: Final = (*_PATHS, rpc.PATH)
 """Paths that no service can take."""
 
 _FOR_EVER: Final = "max-age=31536000, immutable"  # another schema has another hash
 _ALLOW: Final = "GET, HEAD, OPTIONS"
 _FOUND: Final = 302
 _NO_CONTENT: Final = 204
-_NOT_ALLOWED: Final = 405
 
 
 _DOCS: Final = files("kitmsg_gateways.http").joinpath("static/docs.html").read_bytes()
@@ -82,42 +73,18 @@ _DOCS_HEADERS: Final = {
 
 
 class Pages:
-    """The gateway's own paths.
+    """The gateway's own paths."""
 
-    Args:
-        catalogue: What is mounted.
-        metrics: Shown at ``/metrics``.
-        health: Told at ``/readyz``.
-        options: The API's title, and who may call.
-    """
-
-    def __init__(
-        self,
-        catalogue: Catalogue[Table],
-        metrics: Metrics,
-        health: Health,
-        options: GatewayOptions,
-    ) -> None:
-        self._catalogue = catalogue
-        self._metrics = metrics
-        self._readiness = health
-        self._title = options.title
-        self._schemes = schemes_of(options)
+    def __init__(self, gateway: Gateway[GatewayOptions, Table]) -> None:
+        self._catalogue = gateway.catalogue
+        self._metrics = gateway.metrics
+        self._readiness = gateway.health
+        self._title = gateway.options.title
+        self._schemes = schemes_of(gateway.options)
         self._document: tuple[Table | None, bytes] = None, b""
-        self._pages = dict(
-            zip(
-                _PATHS,
-                (
-                    self._home,
-                    self._docs,
-                    self._health,
-                    self._metrics_page,
-                    self._openapi,
-                    self._ready,
-                ),
-                strict=True,
-            )
-        )
+        home, docs = self._home, self._docs
+        pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
+        self._pages = dict(zip(RESERVED, pages, strict=False))
 
     def find(self, path: str) -> Page | None:
         """Return what serves a path; None if it is not the gateway's own."""
@@ -172,9 +139,8 @@ def _serve(
     if request.method == "OPTIONS":
         return web.Response(status=_NO_CONTENT, headers={"Allow": _ALLOW})
     if request.method not in ("GET", "HEAD"):
-        raise Problem(
-            _NOT_ALLOWED,
-            Code.UNIMPLEMENTED,
+        raise refusal(
+            405,
             f"this path is the gateway's own; it takes {_ALLOW}",
             headers={"Allow": _ALLOW},
         )

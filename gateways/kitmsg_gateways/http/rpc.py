@@ -17,11 +17,11 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
-from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError
+from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
 from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
 
@@ -42,8 +42,6 @@ PATH: Final = "/rpc"
 _UNDER: Final = f"{PATH}/"
 _ALLOW: Final = "OPTIONS, POST"
 _NO_CONTENT: Final = 204
-_NOT_ALLOWED: Final = 405
-_UNSUPPORTED: Final = 415
 _ALIASES: Final = ("application/json-rpc", "application/jsonrequest")
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _MAX_HINT_CHARS: Final = 120
@@ -53,12 +51,6 @@ _check_json = msgspec.json.Decoder().decode
 
 class Rpc:
     """Answers JSON-RPC.
-
-    Args:
-        callers: Call the endpoints.
-        catalogue: The endpoints.
-        options: Limits, and which method names mean which endpoints.
-        read: Returns the body of a request.
 
     Attributes:
         counts: Calls, by the code of their error or 0.
@@ -87,19 +79,15 @@ class Rpc:
         """
         if path == PATH:
             return ""
-        if not path.startswith(_UNDER):
+        services, name = self._catalogue.table.services, path.removeprefix(_UNDER)
+        if name == path or PATH[1:] in services:
             return None
-        services = self._catalogue.table.services
-        name = path.removeprefix(_UNDER)
-        is_one = name in services or self._has_left(name)
-        return name if is_one and PATH[1:] not in services else None
 
-    def _has_left(self, service: str) -> bool:
         def find(table: Table) -> Mounted | None:
-            found = (one for one in table.endpoints if one.service == service)
-            return next(found, None)
+            return next((one for one in table.endpoints if one.service == name), None)
 
-        return left_with(self._catalogue, find) is not None
+        is_one = name in services or left_with(self._catalogue, find)
+        return name if is_one else None
 
     def collect(self) -> Iterator[Family]:
         """Yield metric families."""
@@ -162,12 +150,8 @@ class Rpc:
             result = await self._call(item, service, visit)
         except RpcError as exc:
             error = exc
-        except Problem as exc:
-            error = _error(exc, visit.id)
-        except KitError as exc:
-            error = _error(Problem.of(exc, visit.id), visit.id)
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            error = _error(unexpected(exc, visit.id), visit.id)
+            error = _error(Problem.of(exc, visit.id), visit.id)
         else:
             self.counts[0] += 1
             return b"" if item.id is None else jsonrpc.success(item.id, result)
@@ -188,7 +172,13 @@ class Rpc:
             params = mounted.parameters.build({}, "", params, JSON, headers)
         fields = fields_of(visit, self._options)
         reply = await ask(
-            callers, mounted, JSON, params, seconds=seconds, fields=fields
+            callers,
+            mounted,
+            JSON,
+            params,
+            seconds=seconds,
+            fields=fields,
+            principal=visit.principal,
         )
         return _result(reply, mounted)
 
@@ -209,12 +199,7 @@ class Rpc:
 
 
 class _Methods:
-    """The endpoints of a table by the names that methods have.
-
-    Args:
-        table: What is mounted.
-        names: Methods of other names, with the endpoints they mean.
-    """
+    """The endpoints of a table by the names that methods have."""
 
     def __init__(self, table: Table, names: Mapping[str, str]) -> None:
         self.table = table
@@ -225,11 +210,7 @@ class _Methods:
             self._bare.setdefault(one.name, []).append(one)
 
     def find(self, method: str, service: str) -> Mounted:
-        """Return the endpoint that a method names.
-
-        Args:
-            method: Its name.
-            service: Whose endpoints; "" for all.
+        """Return the endpoint that a method names; `service` is "" for all of them.
 
         Raises:
             RpcError: There is none, there are several, or it streams.
@@ -293,9 +274,8 @@ def _check(request: web.BaseRequest) -> None:
             other types are not taken for it.
     """
     if request.method != "POST":
-        raise Problem(
-            _NOT_ALLOWED,
-            Code.UNIMPLEMENTED,
+        raise refusal(
+            405,
             "JSON-RPC goes by POST",
             headers={"Allow": _ALLOW},
         )
@@ -305,9 +285,8 @@ def _check(request: web.BaseRequest) -> None:
     except InvalidArgument:
         is_json = named.partition(";")[0].strip().lower() in _ALIASES
     if not is_json:
-        raise Problem(
-            _UNSUPPORTED,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            415,
             f"Content-Type {named[:80]!r} is not JSON; send application/json",
             field="Content-Type",
             headers={"Accept": JSON.content_type},

@@ -14,6 +14,7 @@
     encode.py       what goes there
     protocol/     bytes: the binary and the compact protocol, framing
     call.py       one call: over the bus and back
+    errors.py     errors as answers of their own kind, and back
     upstream/     the other direction: a Thrift service elsewhere, served on the bus
 
 ::
@@ -24,7 +25,7 @@
         await server.stop()
 
 Needs the extra ``thrift`` (thriftpy2, which reads IDLs), loaded when a gateway is made.
-Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
+Left out: streams, which have no form in Thrift; the JSON protocols; THeader's transforms.
 """
 
 from __future__ import annotations

@@ -40,45 +40,8 @@ _MESSAGE: Final = "message"
 _VALUE: Final = "value"
 _REQUEST: Final = "request"
 _HEAD: Final = "// Made by kitmsg from the schemas of the services.\n"
-_KEYWORDS: Final = frozenset(
-    {
-        "async",
-        "binary",
-        "bool",
-        "byte",
-        "const",
-        "cpp_include",
-        "cpp_type",
-        "double",
-        "enum",
-        "exception",
-        "extends",
-        "false",
-        "i16",
-        "i32",
-        "i64",
-        "i8",
-        "include",
-        "list",
-        "map",
-        "namespace",
-        "oneway",
-        "optional",
-        "required",
-        "senum",
-        "service",
-        "set",
-        "slist",
-        "string",
-        "struct",
-        "throws",
-        "true",
-        "typedef",
-        "union",
-        "uuid",
-        "void",
-    }
-)
+_WORDS: Final = ("async", "cpp_type", "false", "senum", "slist", "true", "uuid")
+"""Words of Thrift that thriftpy2 does not know for one."""
 
 
 def generate(services: Sequence[ServiceShapes], lock: Lock | None = None) -> str:
@@ -376,10 +339,11 @@ def _unlike(name: str) -> str:
     return f"{name}_" if name in _reserved() else name
 
 
+@functools.cache
 def _reserved() -> frozenset[str]:
-    from thriftpy2.parser.lexer import thrift_reserved_keywords
+    from thriftpy2.parser.lexer import keywords, thrift_reserved_keywords
 
-    return _KEYWORDS.union(thrift_reserved_keywords)
+    return frozenset((*_WORDS, *keywords, *thrift_reserved_keywords))
 
 
 def _is_null(field: Field) -> bool:

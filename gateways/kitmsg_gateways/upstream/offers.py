@@ -11,7 +11,7 @@ from kitmsg.idl.service import Description, shape_service
 from kitmsg.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kitmsg.idl.model import ServiceShapes
     from kitmsg.service.declare import Declaration
@@ -81,17 +81,17 @@ def renamed(declaration: Declaration, service: str) -> Declaration:
     return dataclasses.replace(declaration, subject=subject)
 
 
-def shapes_of(service: type[Service]) -> ServiceShapes:
-    """Return the types of a class, as gateways read them of the service on the bus.
+def shapes_of(service: str, declarations: Iterable[Declaration]) -> ServiceShapes:
+    """Return the types of a service, as gateways read them of one on the bus.
 
     Raises:
         FailedPrecondition: An endpoint has no form in an interface description.
     """
     shapes = shape_service(
-        service.name,
+        service,
         [
             Description(d.name, d.describe(), d.signature.doc, d.signature.stream)
-            for d in service.__declarations__.values()
+            for d in declarations
         ],
     )
     if shapes.refused:

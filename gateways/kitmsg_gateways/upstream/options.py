@@ -78,8 +78,14 @@ def _secret(text: str) -> str:
         raise ValueError(f"cannot read {text[1:]}: {exc.strerror}") from exc
 
 
-def address_parts(address: str) -> tuple[str, int]:
+def address_parts(
+    address: str, wanted: str = "a server, such as 'host:9090'"
+) -> tuple[str, int]:
     """Return host and port of ``host:port`` or ``[host]:port``.
+
+    Args:
+        address: The address, which may end with a slash.
+        wanted: Its server, for messages.
 
     Raises:
         ValueError: It is no such address.
@@ -88,7 +94,7 @@ def address_parts(address: str) -> tuple[str, int]:
         r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})/?", address
     )
     if found is None or not 0 < int(found[3]) <= _MAX_PORT:
-        raise ValueError(f"{address!r} is no address of a server, such as 'host:9090'")
+        raise ValueError(f"{address!r} is no address of {wanted}")
     return found[1] or found[2], int(found[3])
 
 

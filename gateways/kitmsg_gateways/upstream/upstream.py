@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 from kitmsg.discovery.subject import check_version
 from kitmsg.endpoints import chain
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.service.declare import Declaration
-    from kitmsg_gateways.upstream.client import Client
 
-__all__ = ["Remote", "Upstream"]
+__all__ = ["Connections", "Remote", "Upstream"]
 
 _OWN: Final = ("name", "doc", "version")
 S = TypeVar("S", bound=Service)
@@ -49,6 +48,14 @@ class Remote:
 
     declaration: Declaration
     call: Endpoint[Any, Any] = field(repr=False)
+
+
+class Connections(Protocol):
+    """The connections of an upstream's endpoints."""
+
+    async def close(self) -> None:
+        """Close them; a later call opens them again."""
+        ...
 
 
 class Upstream:
@@ -85,7 +92,7 @@ class Upstream:
         doc: str = "",
         middleware: Sequence[Middleware] = (),
         settings: Mapping[str, Any] | None = None,
-        client: Client[Any, Any, Any] | None = None,
+        client: Connections | None = None,
     ) -> None:
         own = dict(settings or {})
         self.name = check_name(name or own.pop("name", ""), "the upstream")

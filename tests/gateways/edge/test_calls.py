@@ -22,6 +22,7 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg_gateways.edge.calls import Callers, load_middleware
+from kitmsg_gateways.edge.options import CallOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +47,7 @@ def endpoint(subject: str = "shop.buy", **metadata: str) -> CatalogEndpoint:
 
 
 def callers(bus: Any, **options: Any) -> Callers:
-    return Callers(bus, "http", **{"timeout": 5.0, "max_timeout": 60.0} | options)
+    return Callers(bus, "http", CallOptions(**options))
 
 
 async def call(all_: Callers, one: CatalogEndpoint, data: bytes = b"{}") -> Message:
@@ -121,7 +122,7 @@ async def test_middlewares_stand_around_every_call(memory_bus: MemoryBus) -> Non
         memory_bus.respond(message, b"2", encode_headers(answers.pop(0)))
 
     memory_bus.subscribe("shop.buy", serve)
-    reply = await call(callers(memory_bus, middleware=[again]), endpoint())
+    reply = await call(callers(memory_bus, middleware=(again,)), endpoint())
     assert reply.data == b"2"
     assert seen == ["shop.buy", "not yet"]
 

@@ -54,7 +54,7 @@ class Lines(SocketGateway[SocketOptions, Table]):
 
     def __init__(self, bus: Any, options: SocketOptions, sockets: Any = ()) -> None:
         super().__init__(bus, options, {}, sockets)
-        self.callers = Callers(bus, "lines", timeout=5, max_timeout=60)
+        self.callers = Callers(bus, "lines", options)
 
     def _build(self, found: Catalog) -> Table:
         return {one.dotted: one for one in found.endpoints}

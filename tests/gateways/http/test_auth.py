@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import subprocess
 from typing import Any
 
@@ -18,12 +17,13 @@ from kitmsg.middleware import auth
 from kitmsg_gateways.edge.auth import certificate_principal
 from tests.auth.tokens import SECRET, Pair, sign
 from tests.require import need
+from tests.trust import SIGNING_KEY, TRUST
 
 
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint(http="GET /me")
     async def me(self, ctx: Context) -> str:
@@ -37,10 +37,15 @@ class Open(Service):
     async def headers(self, ctx: Context) -> list[str]:
         return ctx.headers.all("Kit-Principal") + ctx.headers.all("Authorization")
 
+    @endpoint(http="GET /open/me")
+    async def me(self, ctx: Context) -> str:
+        return ctx.principal.name if ctx.principal else "nobody"
+
 
 @pytest.fixture
 async def guarded(hub, start, tmp_path):
     """Give a function that starts a gateway that takes tokens signed with a secret."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     await hub.serve(Open())
     key = tmp_path / "secret"
@@ -48,6 +53,7 @@ async def guarded(hub, start, tmp_path):
 
     async def begin(**options):
         chosen = {"jwt_key": str(key), "jwt_algorithms": ("HS256",), **options}
+        chosen.setdefault("signing_key", SIGNING_KEY)
         return await start(hub, **chosen)
 
     return begin
@@ -129,7 +135,18 @@ async def test_nobody_outside_can_claim_to_be_somebody(guarded, hub, start):
     call = await guarded()
     token = bearer(sign(SECRET, "HS256"))
     _, body = await call("GET", "/open/headers", headers={**forged, **token})
-    assert [json.loads(text)["name"] for text in body] == ["ann"]
+    assert len(body) == 1
+    _, body = await call("GET", "/open/me", headers={**forged, **token})
+    assert body == "ann"
+
+
+async def test_without_a_signing_key_services_know_nobody(guarded, caplog):
+    """The gateway says once what to do; what stands in a bare header is nobody's."""
+    call = await guarded(signing_key="")
+    for _ in range(2):
+        _, body = await call("GET", "/open/me", headers=bearer(sign(SECRET, "HS256")))
+        assert body == "nobody"
+    assert [r for r in caplog.messages if "--signing-key" in r] == caplog.messages
 
 
 async def test_the_token_itself_stays_here_unless_told(guarded):
@@ -288,6 +305,7 @@ def test_the_name_of_a_certificates_owner():
         (("commonName", "shop"), ("userId", "7")),
     )
     principal = certificate_principal(subject, (("DNS", "shop.example"),))
+    assert principal is not None
     assert principal.name == r"CN=shop+UID=7,O=Ann\, Bob & Co,C=DE"
     assert (principal.method, principal.claims) == (
         "tls",

@@ -23,9 +23,10 @@ upstream is made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kitmsg_gateways.grpc import package
+from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
 from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream, RoundRobin
 from kitmsg_gateways.upstream.instancer import instancer
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from kitmsg.service import Service
     from kitmsg_gateways.grpc.load import Protos
-    from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
     from kitmsg_gateways.upstream import Instancer
 
 __all__ = [
@@ -51,18 +51,8 @@ __all__ = [
 TITLE: Final = "gRPC"
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("GrpcReply", "GrpcRequest"):  # they need the extra
-        from kitmsg_gateways.grpc.upstream import call
-
-        return getattr(call, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 class Upstream(
-    ProtocolUpstream[
-        "Protos | type[Service]", UpstreamOptions, "GrpcRequest", "GrpcReply"
-    ]
+    ProtocolUpstream["Protos | type[Service]", UpstreamOptions, GrpcRequest, GrpcReply]
 ):
     """Endpoints that a remote gRPC service implements.
 
@@ -123,7 +113,7 @@ async def open_upstream(
 async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> Protos:
     import grpc.aio
 
-    from kitmsg_gateways.grpc.status import read_status
+    from kitmsg_gateways.grpc.errors import read_status
     from kitmsg_gateways.grpc.upstream.client import GrpcClient
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import error_for
-from kitmsg_gateways.grpc.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from kitmsg.service.declare import Declaration
-    from kitmsg_gateways.grpc.status import Told
+    from kitmsg_gateways.grpc.errors import Told
 
 __all__ = ["GrpcMethod", "GrpcReply", "GrpcRequest", "Messages"]
 
@@ -60,6 +59,8 @@ class GrpcReply:
     @property
     def told(self) -> Told:
         """The status of a failure, with its details."""
+        from kitmsg_gateways.grpc.errors import read_status  # it needs the extra
+
         return read_status(self.code, self.details, self.trailers)
 
 

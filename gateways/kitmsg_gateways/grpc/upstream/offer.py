@@ -6,14 +6,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import Unknown
+from kitmsg.errors import FailedPrecondition, Unknown
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
+from kitmsg_gateways.grpc.bind import bind
 from kitmsg_gateways.grpc.convert import Converters, Misfit, reply_error, request_error
+from kitmsg_gateways.grpc.errors import reason
 from kitmsg_gateways.grpc.layout import lay_out
-from kitmsg_gateways.grpc.status import reason
 from kitmsg_gateways.grpc.upstream.call import GrpcMethod
-from kitmsg_gateways.grpc.upstream.describe import describe_service
+from kitmsg_gateways.grpc.upstream.describe import describe_method
 from kitmsg_gateways.upstream.offers import renamed, shapes_of
 from kitmsg_gateways.upstream.typed import Typed
 
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.grpc.convert import Converter
+    from kitmsg_gateways.grpc.errors import Told
     from kitmsg_gateways.grpc.layout import Layout, Rpc
-    from kitmsg_gateways.grpc.status import Told
-    from kitmsg_gateways.grpc.upstream.describe import Described
 
 __all__ = ["offers_of_class", "offers_of_service"]
 
@@ -44,25 +44,17 @@ def offers_of_service(
         service: Its descriptor.
         error_field: Field of a reply that tells of a failure.
     """
-    found = describe_service(service)
-    for sentence in found.refused.values():
-        _log.warning("%s; it is left out", sentence)
-    converters = Converters(found.layout, found.classes)
-    return [
-        _described(name, method, found, converters, error_field)
-        for method in service.methods
-        if method.name not in found.refused
-    ]
+    found = []
+    for method in service.methods:
+        try:
+            found.append(_described(name, method, error_field))
+        except (ValueError, FailedPrecondition) as exc:
+            _log.warning("%s: %s; it is left out", method.full_name, exc)
+    return found
 
 
-def _described(
-    name: str,
-    method: MethodDescriptor,
-    found: Described,
-    converters: Converters,
-    error_field: str,
-) -> GrpcMethod:
-    request, reply = found.schemas(method)
+def _described(name: str, method: MethodDescriptor, error_field: str) -> GrpcMethod:
+    request, reply = describe_method(method)
     streams = method.client_streaming
     declaration = describe(
         name,
@@ -72,8 +64,13 @@ def _described(
         items=request if streams else None,
         gives_items=method.server_streaming,
     )
-    encode = converters.of(method.input_type.full_name).encoder(request_error)
-    decode = converters.of(method.output_type.full_name).decoder(reply_error)
+    shapes = shapes_of(name, [declaration])
+    bound = bind(method, shapes, shapes.methods[0])
+    if bound.problems:
+        raise ValueError("; ".join(bound.problems))
+    converters = bound.converters()
+    encode = converters.of(bound.rpc.input).encoder(request_error)
+    decode = converters.of(bound.rpc.output).decoder(reply_error)
     return GrpcMethod(
         declaration,
         f"/{method.containing_service.full_name}/{method.name}",
@@ -110,7 +107,7 @@ def offers_of_class(name: str, service: type[Service]) -> list[GrpcMethod]:
         FailedPrecondition: An endpoint has no form in protobuf.
     """
     declared = service.__declarations__
-    layout = lay_out(shapes_of(service))
+    layout = lay_out(shapes_of(service.name, service.__declarations__.values()))
     converters = Converters(layout)
     return [
         _typed(name, declared[rpc.endpoint], rpc, layout, converters)
@@ -133,26 +130,14 @@ def _typed(
         to_message = converter.encoder(request_error)
         return lambda value: to_message(to_plain(value))
 
-    input_ = converters.of(rpc.input)
-    request, item = input_, None
-    encode: Callable[[Any], bytes] | None = None
-    if rpc.takes_stream and layout.messages[rpc.input].form == "frame":
-        request, one = (
-            input_.part(slot.name, converters.of(slot.type))
-            for slot in layout.messages[rpc.input].slots
-        )
-        item = writer(typed.item(), one)
-    elif rpc.takes_stream:
-        item = writer(typed.item(), input_)
-    if not rpc.takes_stream or request is not input_:
-        encode = writer(typed.request(), request)
+    request, item = converters.inputs(rpc)
     read, decode = converters.of(rpc.output).decoder(reply_error), typed.response()
     return GrpcMethod(
         renamed(declaration, name),
         f"/{layout.full_name}/{rpc.name}",
-        encode,
+        None if request is None else writer(typed.request(), request),
         lambda data: decode(read(data)),
-        item,
+        None if item is None else writer(typed.item(), item),
         _errors(Typed(declaration, MSGPACK.name).errors(), rpc, layout, converters),
     )
 

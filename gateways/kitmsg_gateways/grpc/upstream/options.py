@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kitmsg_gateways.upstream.options import (
-    CommonOptions,
-    address_parts,
-    header_pairs,
-)
+from kitmsg_gateways.upstream.options import CommonOptions, address_parts, header_pairs
 
 __all__ = ["UpstreamOptions", "check_address"]
 
@@ -75,12 +71,8 @@ def check_address(address: str) -> str:
     Raises:
         ValueError: It is not of the form ``host:port`` or ``grpcs://host:port``.
     """
-    bare = address.removeprefix("grpcs://").removeprefix("grpc://")
-    try:
-        address_parts(bare)
-    except ValueError:
-        raise ValueError(
-            f"{address!r} is no address of a server, such as 'shop.example:50051' or"
-            " 'grpcs://shop.example:443'"
-        ) from None
+    address_parts(
+        address.removeprefix("grpcs://").removeprefix("grpc://"),
+        "a server, such as 'shop.example:50051' or 'grpcs://shop.example:443'",
+    )
     return address.rstrip("/")

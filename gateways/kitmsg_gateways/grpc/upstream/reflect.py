@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor_database import DescriptorDatabase
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from kitmsg.errors import FailedPrecondition
 from kitmsg_gateways.grpc.load import Protos
-from kitmsg_gateways.grpc.reflection import SERVICES, make_pool
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from kitmsg_gateways.grpc.reflection import SERVICES
 
 __all__ = ["reflect"]
 
@@ -77,15 +76,17 @@ class _Asker:
             if len(self._files) > _MOST_FILES:
                 raise FailedPrecondition("the server's files are too many")
             await self._take(file_by_filename=missing)
-        files = _sorted(self._files)
+        database = DescriptorDatabase()
         try:
-            pool = make_pool(files)
+            for file in self._files.values():
+                database.Add(file)
+            pool = DescriptorPool(database)
             services = tuple(pool.FindServiceByName(name) for name in names)
         except (TypeError, KeyError) as exc:
             raise FailedPrecondition(
                 f"what the server says of itself does not fit together: {exc}"
             ) from exc
-        return Protos(tuple(files), services)
+        return Protos((), services)
 
     def _missing(self) -> str:
         """Return a file that is imported and not there; "" for none."""
@@ -118,17 +119,3 @@ class _Asker:
             await self._call.code()
             raise FailedPrecondition("the server ended its reflection early")
         return answer
-
-
-def _sorted(files: dict[str, FileDescriptorProto]) -> list[FileDescriptorProto]:
-    """Return files, each after those that it imports."""
-    found: dict[str, FileDescriptorProto] = {}
-
-    def take(names: Iterable[str], above: tuple[str, ...]) -> None:
-        for name in names:
-            if name not in found and name in files and name not in above:
-                take(files[name].dependency, (*above, name))
-                found[name] = files[name]
-
-    take(sorted(files), ())
-    return list(found.values())

@@ -7,33 +7,31 @@ free-form object.
 from __future__ import annotations
 
 from collections import Counter
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
-from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
-from kitmsg_gateways.http.openapi.components import Components
 from kitmsg_gateways.http.openapi.responses import (
     BYTES,
-    PROBLEM,
     STREAM_NOTES,
     Responses,
-    error,
     media_types,
     stream_body,
     with_example,
 )
-from kitmsg_gateways.http.openapi.samples import Samples
+from kitmsg_gateways.http.openapi.schemas import Components, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
-    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Route, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Route
 
 __all__ = ["SCHEMAS", "document", "schemes_of"]
 
@@ -44,89 +42,8 @@ _TEXT: Final = {"type": "string"}
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
 
-_TIMEOUT: Final[dict[str, Any]] = {
-    "name": "Request-Timeout",
-    "in": "header",
-    "description": "Seconds that the call may take.",
-    "schema": {"type": "number", "minimum": MIN_SECONDS, "maximum": MAX_SECONDS},
-}
-
-
-_RPC_REQUEST: Final = {"$ref": "#/components/schemas/RpcRequest"}
-_RPC_RESPONSE: Final = {"$ref": "#/components/schemas/RpcResponse"}
-_RPC_CALL: Final = {
-    "jsonrpc": "2.0",
-    "method": "service.endpoint",
-    "params": {},
-    "id": 1,
-}
-
-_RPC_ID: Final = {  # no list of types: generators do not take it
-    "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]
-}
-_RPC_SCHEMAS: Final[dict[str, Any]] = {
-    "RpcRequest": {
-        "type": "object",
-        "description": "A JSON-RPC 2.0 call; without `id` it is not answered.",
-        "required": ["jsonrpc", "method"],
-        "properties": {
-            "jsonrpc": {"const": "2.0"},
-            "method": {"type": "string"},
-            "params": {"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]},
-            "id": _RPC_ID,
-        },
-    },
-    "RpcResponse": {
-        "type": "object",
-        "description": "The answer: `result` or `error`.",
-        "required": ["jsonrpc", "id"],
-        "properties": {
-            "jsonrpc": {"const": "2.0"},
-            "result": {},
-            "error": {
-                "type": "object",
-                "required": ["code", "message"],
-                "properties": {
-                    "code": {"type": "integer"},
-                    "message": {"type": "string"},
-                    "data": {"type": "object"},
-                },
-            },
-            "id": _RPC_ID,
-        },
-    },
-}
-
-
-def _one_or_many(schema: Any) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "array", "items": schema}]}
-
-
-_RPC: Final[dict[str, Any]] = {
-    "operationId": "json-rpc",
-    "summary": "JSON-RPC 2.0",
-    "description": (
-        "Calls any endpoint as the method `service.endpoint`, or `endpoint` where one"
-        " service only has it; params by name or by position, batches, notifications."
-    ),
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON.content_type: {
-                "schema": _one_or_many(_RPC_REQUEST),
-                "example": _RPC_CALL,
-            }
-        },
-    },
-    "responses": {
-        "200": {
-            "description": "The answer, be it an error.",
-            "content": {JSON.content_type: {"schema": _one_or_many(_RPC_RESPONSE)}},
-        },
-        "204": {"description": "There were notifications only."},
-        "default": error("HTTP itself went wrong."),
-    },
-}
+_CONSTANT: Final = files("kitmsg_gateways.http").joinpath("static/openapi.json")
+"""The parts that every document has: JSON-RPC, problems, the timeout header."""
 
 
 def document(
@@ -142,30 +59,29 @@ def document(
     components = Components(
         [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
     )
+    found = _constant()
+    found["info"] = {"title": title, "version": kitmsg.__version__}
+    found["security"] = [{name: []} for name in schemes or ()]
     used = {r.target.service for r in table.router.routes}
-    found: dict[str, Any] = {
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": kitmsg.__version__},
-        "servers": [{"url": "/"}],
-        "security": [{name: []} for name in schemes or ()],
-        "tags": [
-            _tag(name, info) for name, info in table.services.items() if name in used
-        ],
-        "paths": _paths(table, components),
-        "components": {
-            "schemas": {
-                "Problem": PROBLEM,
-                **_RPC_SCHEMAS,
-                **components.schemas,
-            },
-            "parameters": {"RequestTimeout": _TIMEOUT},
-            "responses": {"Problem": error("Any other error.")},
-        },
-    }
+    found["tags"] = [
+        _tag(name, info) for name, info in table.services.items() if name in used
+    ]
+    found["paths"] = dict(sorted((found["paths"] | _paths(table, components)).items()))
+    found["components"]["schemas"] |= components.schemas
     if schemes:
         found["components"]["securitySchemes"] = dict(schemes)
     if table.conflicts:
         found["x-conflicts"] = table.conflicts
+    return found
+
+
+def _constant() -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(_CONSTANT.read_bytes())
+    components = found["components"]
+    codes = [code.value for code in kitmsg.Code]
+    components["schemas"]["Problem"]["properties"]["code"]["enum"] = codes
+    seconds = components["parameters"]["RequestTimeout"]["schema"]
+    seconds |= {"minimum": MIN_SECONDS, "maximum": MAX_SECONDS}
     return found
 
 
@@ -176,6 +92,8 @@ def schemes_of(options: GatewayOptions) -> dict[str, Any]:
         found["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     if options.basic_file:
         found["basic"] = {"type": "http", "scheme": "basic"}
+    if options.api_keys:
+        found["key"] = {"type": "apiKey", "in": "header", "name": "X-Api-Key"}
     if options.tls_client_ca:
         found["certificate"] = {"type": "mutualTLS"}
     return found
@@ -187,7 +105,7 @@ def _tag(name: str, info: ServiceInfo) -> dict[str, Any]:
 
 
 def _paths(table: Table, components: Components) -> dict[str, Any]:
-    paths: dict[str, dict[str, Any]] = {rpc.PATH: {"post": _RPC}}
+    paths: dict[str, dict[str, Any]] = {}
     operations = _Operations(components)
     spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
@@ -197,7 +115,7 @@ def _paths(table: Table, components: Components) -> dict[str, Any]:
         ((path, _),) = spellings[_shape(route.template)].most_common(1)
         operation = operations.of(route, _names(path))
         paths.setdefault(path, {})[route.method.lower()] = operation
-    return dict(sorted(paths.items()))
+    return paths
 
 
 def _shape(template: str) -> tuple[str, ...]:
@@ -222,11 +140,7 @@ def _takes_items(mounted: Mounted) -> bool:
 
 
 class _Operations:
-    """Describes routes.
-
-    Args:
-        components: Where named schemas are.
-    """
+    """Describes routes."""
 
     def __init__(self, components: Components) -> None:
         self._components = components

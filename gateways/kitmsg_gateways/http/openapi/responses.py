@@ -13,47 +13,22 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg_gateways.http.errors import CONTENT_TYPE
-from kitmsg_gateways.http.openapi.samples import NONE, Samples
+from kitmsg_gateways.http.openapi.schemas import NONE, Samples
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, formats_of
 from kitmsg_gateways.http.streams.source import FORM
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.methods import Mounted
-    from kitmsg_gateways.http.openapi.components import Components
+    from kitmsg_gateways.http.openapi.schemas import Components
 
 __all__ = [
     "BYTES",
-    "PROBLEM",
     "STREAM_NOTES",
     "Responses",
-    "error",
     "media_types",
     "stream_body",
     "with_example",
 ]
-
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "Problem details (RFC 9457).",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string", "description": "Kind of problem, as a URN."},
-        "title": {"type": "string", "description": "The status in words."},
-        "status": {"type": "integer", "description": "HTTP status."},
-        "detail": {"type": "string", "description": "What was wrong, for people."},
-        "instance": {"type": "string", "description": "Path of the request."},
-        "code": {
-            "enum": [code.value for code in kitmsg.Code],
-            "description": "Kind of error, in gRPC's names.",
-        },
-        "request_id": {"type": "string", "description": "As in the logs."},
-        "field": {"type": "string", "description": "What is to blame."},
-        "retry_after": {"type": "number", "description": "Seconds to wait."},
-        "error": {"type": "string", "description": "The service's own error type."},
-        "details": {"description": "The fields of that error."},
-    },
-}
-"""Schema of an error."""
 
 STREAM_NOTES: Final = {
     "out": "Streams its results; also over a WebSocket.",
@@ -97,7 +72,7 @@ _KEPT: Final = {
 }
 
 
-def error(text: str, schema: Any = _REF) -> dict[str, Any]:
+def _error(text: str, schema: Any = _REF) -> dict[str, Any]:
     """Return the response that carries a problem."""
     content = {CONTENT_TYPE: {"schema": schema}}
     return {"description": text, "content": content}
@@ -105,17 +80,13 @@ def error(text: str, schema: Any = _REF) -> dict[str, Any]:
 
 _SOCKET: Final = {
     "101": {"description": "It becomes a WebSocket."},
-    "426": error("It did not ask to become a WebSocket."),
+    "426": _error("It did not ask to become a WebSocket."),
     "default": _OTHER,
 }
 
 
 class Responses:
-    """Describes answers.
-
-    Args:
-        components: Where named schemas are.
-    """
+    """Describes answers."""
 
     def __init__(self, components: Components) -> None:
         self._components = components
@@ -138,14 +109,16 @@ class Responses:
                 "description": "The part that `Range` asks for.",
                 "content": {RAW.content_type: BYTES},
             }
-            found["416"] = error("There is no such part.")
+            found["416"] = _error("There is no such part.")
         texts = _STATUSES | (_OF_BODIES if method in ("POST", "PUT", "PATCH") else {})
         own = self._own(mounted)
         for status in sorted({*texts, *own} - {"default"}):
-            found[status] = self._error(texts.get(status, ""), own.get(status, {}))
+            found[status] = self._described(texts.get(status, ""), own.get(status, {}))
         found["default"] = _OTHER
         if "default" in own or mounted.wire == "gokit":
-            found["default"] = self._error("Any other error.", own.get("default", {}))
+            found["default"] = self._described(
+                "Any other error.", own.get("default", {})
+            )
         if mounted.wire == "gokit":
             for status in {*texts, "default"}:
                 found[status]["content"] |= _GOKIT_ERROR
@@ -171,14 +144,14 @@ class Responses:
             found.setdefault(_status(schema), {})[name] = schema
         return found
 
-    def _error(self, text: str, own: dict[str, Any]) -> dict[str, Any]:
+    def _described(self, text: str, own: dict[str, Any]) -> dict[str, Any]:
         """Return the response of a status: any problem, or one of the endpoint's own."""
         if not own:
-            return error(text)
+            return _error(text)
         names = ", ".join(own)
         told = f"{text} {names} among them." if text else f"{names}."
         variants = [_typed(name, schema) for name, schema in own.items()]
-        return error(told, {"anyOf": [*variants, _REF]})
+        return _error(told, {"anyOf": [*variants, _REF]})
 
 
 def media_types(

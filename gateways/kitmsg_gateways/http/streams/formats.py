@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 
 from kitmsg.codec import DECODE_ERRORS, RAW
-from kitmsg.errors import Code, DataLoss
+from kitmsg.errors import DataLoss
 from kitmsg.schema.pointers import resolve
 from kitmsg_gateways.http.content import choose
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.errors import refusal
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.streams.opening import Opening
@@ -59,7 +59,6 @@ OCTETS: Final = RAW.content_type
 SSE: Final = "text/event-stream"
 LAST_EVENT_ID: Final = "Last-Event-ID"
 
-_NOT_ACCEPTABLE: Final = 406
 _RETRY_MS: Final = 2000
 _NUMBER: Final = re.compile(r"\d{1,15}", re.ASCII)
 _PLAIN: Final = re.compile(r"[^\x00\r\n]*")
@@ -119,9 +118,8 @@ def format_of(opening: Opening) -> Format:
     accept = ",".join(headers.getall("Accept", []))
     chosen = choose(accept, offers)
     if chosen is None:
-        raise Problem(
-            _NOT_ACCEPTABLE,
-            Code.INVALID_ARGUMENT,
+        raise refusal(
+            406,
             f"{opening.mounted.service}.{opening.mounted.name} is a stream; it comes as"
             f" {' or '.join(offers)}, or over a WebSocket; 'Accept: */*' takes the first"
             " (curl --json asks for application/json alone)",
@@ -194,11 +192,7 @@ _id_of: Final = msgspec.json.Decoder(_WithId).decode
 
 
 class Sse(Format):
-    """An event for each item.
-
-    Args:
-        opening: The request, and the endpoint.
-    """
+    """An event for each item."""
 
     kind = "sse"
     media_type = SSE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kitmsg.codec import JSON
 from kitmsg.errors import KitError
 from kitmsg_gateways.http.call import asked_timeout, fields_of, problem_of
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
-    from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.methods import Match, Mounted
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Opening"]
@@ -80,7 +79,9 @@ class Opening:
         )
         fields = fields_of(self.visit, self.options)
         caller = self.callers.of(mounted)
-        ctx = self.callers.context(caller, self.codec, timeout, fields)
+        ctx = self.callers.context(
+            caller, self.codec, timeout, fields, self.visit.principal
+        )
         self._call = caller, ctx
         stream = await caller.open(ctx, data)
         try:
@@ -103,10 +104,8 @@ class Opening:
             is_head: As in `problem_of`.
         """
         error = self.broken or error
-        if isinstance(error, Problem):
-            return error
         if not isinstance(error, KitError):
-            return unexpected(error, self.visit.id)
+            return Problem.of(error, self.visit.id)
         if stream is not None and self.broken is None and self._call is not None:
             caller, ctx = self._call
             error = caller.stream_error(ctx, stream, error)
@@ -114,5 +113,4 @@ class Opening:
 
     def problem_body(self, problem: Problem) -> bytes:
         """Return the JSON document of a problem of this request."""
-        path = self.visit.path.encode("utf-8", "replace").decode()
-        return problem.body(instance=path, request_id=self.visit.id)
+        return problem.body(instance=self.visit.path, request_id=self.visit.id)

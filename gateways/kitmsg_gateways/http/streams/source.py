@@ -1,4 +1,4 @@
-"""The body of a request as items of a stream: read no faster than the stream takes them.
+"""Items that a client streams, read no faster than they are taken: of a body, or messages.
 
 application/x-ndjson        a line is an item
 application/octet-stream    for endpoints that take bytes: the body in pieces
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
@@ -17,9 +18,9 @@ import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from kitmsg.errors import Cancelled, Code, InvalidArgument, KitError
+from kitmsg.errors import Cancelled, InvalidArgument, KitError, Unavailable
 from kitmsg_gateways.http.body import go_ahead, received, too_large
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS
 
 if TYPE_CHECKING:
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.http.streams.opening import Opening
 
-__all__ = ["FORM", "Source", "Upload", "chunks", "lines", "pumping", "source_of"]
+__all__ = [
+    "FORM",
+    "Inbox",
+    "Source",
+    "Upload",
+    "chunks",
+    "lines",
+    "pumping",
+    "source_of",
+]
 
 FORM: Final = "multipart/form-data"
 
@@ -36,8 +46,6 @@ _CHUNK_BYTES: Final = 64 << 10  # most of one item that a body is cut to
 _QUOTES: Final = 4  # and what base64 fills up with
 _BROKEN: Final = (ValueError, web.RequestPayloadError, HttpProcessingError, EOFError)
 _encode: Final = msgspec.json.Encoder().encode
-_UNSUPPORTED: Final = 415
-_TIMED_OUT: Final = 408
 _LINES: Final = frozenset({NDJSON, "application/jsonl", "application/x-jsonlines"})
 
 
@@ -101,17 +109,13 @@ async def source_of(opening: Opening, limit: int) -> Source:
 
 
 def _unsupported(detail: str, field: str) -> Problem:
-    return Problem(_UNSUPPORTED, Code.INVALID_ARGUMENT, detail, field=field)
+    return refusal(415, detail, field=field)
 
 
 async def arriving(
     request: web.BaseRequest, seconds: float | None
 ) -> AsyncIterator[bytes]:
-    """Yield a body as it comes.
-
-    Args:
-        request: Whose body.
-        seconds: Longest wait for more of it; None for as long as it likes.
+    """Yield a body as it comes; `seconds` is the longest wait for more, None for ever.
 
     Raises:
         Problem: 408; nothing came.
@@ -153,12 +157,8 @@ async def _pump(opening: Opening, stream: Stream, source: Source) -> None:
 async def lines(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
     """Yield the lines of a body, without the empty ones.
 
-    Args:
-        chunks: The body as it comes.
-        limit: Longest line, in bytes.
-
     Raises:
-        Problem: 413; a line is longer.
+        Problem: 413; a line is longer than `limit` bytes.
     """
     rest = bytearray()
     async for chunk in chunks:
@@ -268,10 +268,80 @@ class Upload:
             async with asyncio.timeout(self._seconds):
                 return await reading
         except TimeoutError:
-            raise Problem(
-                _TIMED_OUT,
-                Code.DEADLINE_EXCEEDED,
+            raise refusal(
+                408,
                 f"nothing more of the form came in {self._seconds:g} s",
             ) from None
         except _BROKEN:
             raise InvalidArgument("the body is not the form it claims to be") from None
+
+
+_FULL_BYTES: Final = 1 << 16
+_FULL_ITEMS: Final = 64
+
+
+class Inbox:
+    """Queue of the messages that came on a connection; one task takes them.
+
+    Attributes:
+        is_paused: Whether the connection is not read, until more is taken.
+    """
+
+    __slots__ = ("_bytes", "_is_shut", "_messages", "_protocol", "_waiter", "is_paused")
+
+    def __init__(self, protocol: web.RequestHandler) -> None:
+        self.is_paused = False
+        self._protocol = protocol
+        self._messages: deque[bytes] = deque()
+        self._bytes = 0  # of all in `_messages`
+        self._is_shut = False
+        # Of the one task that takes messages; None unless it waits and there are none.
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether all that came is taken, and its taker waits for more."""
+        return self._waiter is not None and not self._messages
+
+    def put(self, message: bytes) -> None:
+        """Keep a message until it is taken."""
+        self._messages.append(message)
+        self._bytes += len(message)
+        self._wake()
+        is_full = self._bytes > _FULL_BYTES or len(self._messages) > _FULL_ITEMS
+        if is_full and not self.is_paused:
+            self.is_paused = True
+            self._protocol.pause_reading()
+
+    async def get(self) -> bytes:
+        """Return the next message.
+
+        Raises:
+            Unavailable: There is none, and it is shut.
+        """
+        while not self._messages:
+            if self._is_shut:
+                raise Unavailable("the gateway is stopping")
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message = self._messages.popleft()
+        self._bytes -= len(message)
+        if len(self._messages) <= _FULL_ITEMS // 2:
+            self.go_on()
+        return message
+
+    def go_on(self) -> None:
+        """Read from the connection, if it is not read."""
+        if self.is_paused:
+            self.is_paused = False
+            self._protocol.resume_reading()
+
+    def shut(self) -> None:
+        """Let nobody wait for more."""
+        self._is_shut = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

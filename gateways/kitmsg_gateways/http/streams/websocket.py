@@ -19,24 +19,22 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import Code, InvalidArgument, KitError, Unavailable
-from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.streams.frames import (
+from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg_gateways.http.connection import sent
+from kitmsg_gateways.http.errors import refusal
+from kitmsg_gateways.http.streams.live import drop_if_gone
+from kitmsg_gateways.http.streams.protocol import (
+    PROTOCOLS,
     CloseCode,
     FrameReader,
     Opcode,
     ProtocolError,
+    accept_headers,
     close_payload,
     frame,
-)
-from kitmsg_gateways.http.streams.handshake import (
-    PROTOCOLS,
-    accept_headers,
     protocol_of,
 )
-from kitmsg_gateways.http.streams.inbox import Inbox
-from kitmsg_gateways.http.streams.live import drop_if_gone
-from kitmsg_gateways.http.streams.source import pumping
+from kitmsg_gateways.http.streams.source import Inbox, pumping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Socket"]
 
 _SWITCHING: Final = 101
-_TIMED_OUT: Final = 408
 _OWN_CODES: Final = 4000
 _FULL_BYTES: Final = 1 << 16
 _CLOSE_SECONDS: Final = 2.0
@@ -60,34 +57,9 @@ _GO_ON: Final = (False, b"")
 
 
 class Socket:
-    """One WebSocket; a `Party` of the gateway, and a `Source` of items.
-
-    Args:
-        live: What it is one of.
-        opening: The request.
-        limit: Longest message, in bytes.
-    """
+    """One WebSocket; a `Party` of the gateway, and a `Source` of items."""
 
     kind = "websocket"
-
-    __slots__ = (
-        "_awaits_first",
-        "_closed",
-        "_control",
-        "_frames",
-        "_has_finished",
-        "_inbox",
-        "_is_closing",
-        "_is_cut",
-        "_is_heard",
-        "_live",
-        "_opcode",
-        "_opening",
-        "_outcome",
-        "_protocol",
-        "_stream",
-        "_transport",
-    )
 
     def __init__(self, live: Live, opening: Opening, limit: int) -> None:
         self._live = live
@@ -97,7 +69,7 @@ class Socket:
         self._inbox = Inbox(opening.request.protocol)
         self._closed: asyncio.Future[None] | None = None
         self._protocol = opening.request.protocol
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # once hands are shaken
         self._stream: Stream | None = None
         self._awaits_first = _has_parameters(opening)
         self._has_finished = opening.mounted.stream == "out"
@@ -134,6 +106,8 @@ class Socket:
         response.force_close()
         opening.visit.add_to(response)
         await response.prepare(request)
+        if request.transport is None:
+            raise ConnectionResetError("the client went away")
         self._transport = request.transport
         self._protocol.set_parser(self)  # type: ignore[arg-type]  # it feeds us bytes
         return response
@@ -179,9 +153,8 @@ class Socket:
             async with asyncio.timeout(seconds):
                 return await self._inbox.get()
         except TimeoutError:
-            raise Problem(
-                _TIMED_OUT,
-                Code.DEADLINE_EXCEEDED,
+            raise refusal(
+                408,
                 f"the first message, with the parameters, did not come in {seconds:g} s",
             ) from None
 
@@ -275,49 +248,38 @@ class Socket:
         self._is_closing = True
         back = b"" if code == CloseCode.NO_STATUS else payload[:2]
         self._answer(frame(Opcode.CLOSE, back))
-        if self._transport is not None:
-            self._transport.close()  # which cancels our task
+        self._transport.close()  # which cancels our task
 
     # -- out -----------------------------------------------------------------------
 
     def _pass_on(self, message: Message) -> bool:
         """Write an item as soon as it comes, if the client keeps up."""
-        transport = self._transport
-        if transport is None or self._protocol.writing_paused or transport.is_closing():
+        if self._protocol.writing_paused or self._transport.is_closing():
             return False
-        transport.write(frame(self._opcode, message.data))
+        self._transport.write(frame(self._opcode, message.data))
         return True
 
     async def _send(self, opcode: int, data: bytes) -> None:
-        self._write(frame(opcode, data))
-        if not self._room():
-            await self._drained()
-
-    def _room(self) -> bool:
-        transport = self._transport
-        return transport is None or transport.get_write_buffer_size() < _FULL_BYTES
-
-    async def _drained(self) -> None:
-        """Wait until the client has read enough.
+        """Write a message, and wait until the client has read enough.
 
         Raises:
             ConnectionError: It does not read.
         """
-        try:
-            async with asyncio.timeout(self._opening.options.send_timeout):
-                await self._opening.request.writer.drain()
-        except TimeoutError:
-            if self._transport is not None:
-                self._transport.abort()
-            raise ConnectionAbortedError("the client does not read") from None
+        self._write(frame(opcode, data))
+        if not self._has_room():
+            writer, options = self._opening.request.writer, self._opening.options
+            await sent(writer.drain(), self._transport, options.send_timeout)
+
+    def _has_room(self) -> bool:
+        return self._transport.get_write_buffer_size() < _FULL_BYTES
 
     def _answer(self, data: bytes) -> None:
         """Write what answers a control frame, unless the client lets such pile up."""
-        if self._transport is not None and self._room():
+        if self._has_room():
             self._transport.write(data)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
         self._transport.write(data)
 
@@ -331,7 +293,7 @@ class Socket:
 
     def _break_off(self, code: int, reason: str) -> None:
         """Close at once: what the client sends cannot be understood any more."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             return
         if not self._is_closing:
             self._outcome = "protocol"
@@ -342,14 +304,12 @@ class Socket:
 
     def beat(self) -> None:
         """Ping a client that is quiet; end the connection of one that stays so."""
-        if self._transport is None:
-            return
         if self._inbox.is_paused:  # we do not listen
             drop_if_gone(self._transport)
         elif self._is_heard:
             self._is_heard = False
-            if self._room() and not self._transport.is_closing():
-                self._transport.write(frame(Opcode.PING, b""))
+            if not self._transport.is_closing():
+                self._answer(frame(Opcode.PING, b""))
         else:
             self._transport.abort()
 

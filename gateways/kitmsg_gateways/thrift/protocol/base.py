@@ -23,9 +23,6 @@ import msgspec
 
 from kitmsg_gateways.thrift.model import (
     BINARY,
-    I32,
-    STRING,
-    Field,
     ListType,
     MapType,
     StructType,
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = [
-    "FAILURE",
     "SHORT",
     "Begin",
     "Cursor",
@@ -62,6 +58,9 @@ Reader: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 
 It raises one of `SHORT` when the bytes end too early, `Malformed` for what is wrong.
 """
+
+ItemsReader: TypeAlias = Callable[[bytes, int, int, int], tuple[list[Any], int]]
+"""As a `Reader`, of as many values as its last argument says."""
 
 Writer: TypeAlias = Callable[[bytearray, Any], object]
 """Appends a value; raises `TypeError`, `ValueError`, `KeyError` or `struct.error`."""
@@ -160,6 +159,8 @@ class ThriftProtocol(ABC):
     """
 
     name: ClassVar[str]
+    _kinds: ClassVar[Mapping[Wire, int]]  # numbers of types, as the protocol has them
+    _widths: ClassVar[Mapping[int, int]]  # bytes of a value, by its type's number
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -216,18 +217,111 @@ class ThriftProtocol(ABC):
     def scan(self, cursor: Cursor) -> Scan:
         """Scan one message."""
 
-    @abstractmethod
     def scan_struct(self, cursor: Cursor, depth: int) -> Scan:
         """Scan the fields of a struct."""
+        below = cursor.deeper(depth)
+        while kind := (yield from self._scan_field(cursor)):
+            yield from self.scan_value(cursor, kind, below)
+        return cursor.position
+
+    def scan_value(self, cursor: Cursor, kind: int, depth: int) -> Scan:
+        """Scan a value of the type that the protocol has under the number `kind`."""
+        if kind in self._widths:
+            yield from cursor.take(self._widths[kind])
+        elif kind == self._kinds[Wire.STRING]:
+            size = yield from self._scan_size(cursor)
+            yield from cursor.take(self.limits.length(size))
+        elif kind == self._kinds[Wire.STRUCT]:
+            yield from self.scan_struct(cursor, depth)
+        else:
+            below = cursor.deeper(depth)
+            count, kinds = yield from self._scan_head(cursor, kind)
+            for _ in range(self.limits.count(count)):
+                for each in kinds:
+                    yield from self.scan_value(cursor, each, below)
+        return cursor.position
+
+    @abstractmethod
+    def _scan_field(self, cursor: Cursor) -> Scan:
+        """Scan the header of a field; returns its type, 0 at the end of the struct."""
+
+    @abstractmethod
+    def _scan_size(self, cursor: Cursor) -> Scan:
+        """Scan the length of a text; returns it."""
+
+    @abstractmethod
+    def _scan_head(
+        self, cursor: Cursor, kind: int
+    ) -> Generator[None, None, tuple[int, tuple[int, ...]]]:
+        """Scan the header of a container: its length, and the types of each item.
+
+        Raises:
+            Malformed: There is no such type.
+        """
+
+    def _alike(self, wire: Wire) -> tuple[int, ...]:
+        """Return the types that a container's items may be said to have."""
+        return (self._kinds[wire],)
+
+    def _list_reader(self, type_: ListType) -> Reader:
+        alike, head = self._alike(type_.item.wire), self._read_list
+        read_items, count_of = self._items_reader(type_.item), self.limits.count
+
+        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+            if depth <= 0:
+                raise self._too_deep()
+            count, kind, position = head(data, position)
+            if count_of(count) and kind not in alike:
+                raise Malformed(f"a list of type {kind} where {alike[0]} is expected")
+            return read_items(data, position, depth - 1, count)
+
+        return read
+
+    def _items_reader(self, type_: ThriftType) -> ItemsReader:
+        read_item = self.reader(type_)
+
+        def read(
+            data: bytes, position: int, depth: int, count: int
+        ) -> tuple[list[Any], int]:
+            items = []
+            for _ in range(count):
+                item, position = read_item(data, position, depth)
+                items.append(item)
+            return items, position
+
+        return read
+
+    def _map_reader(self, type_: MapType) -> Reader:
+        keys, values = self._alike(type_.key.wire), self._alike(type_.value.wire)
+        read_key, read_value = self.reader(type_.key), self.reader(type_.value)
+        head, count_of = self._read_map, self.limits.count
+
+        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+            if depth <= 0:
+                raise self._too_deep()
+            count, key_kind, kind, position = head(data, position)
+            if count_of(count) and not (key_kind in keys and kind in values):
+                raise Malformed("a map of other types than expected")
+            items = {}
+            for _ in range(count):
+                key, position = read_key(data, position, depth - 1)
+                items[key], position = read_value(data, position, depth - 1)
+            return items, position
+
+        return read
+
+    @staticmethod
+    @abstractmethod
+    def _read_list(data: bytes, position: int) -> tuple[int, int, int]:
+        """Read the header of a list: its length, the items' type, and where it ends."""
+
+    @staticmethod
+    @abstractmethod
+    def _read_map(data: bytes, position: int) -> tuple[int, int, int, int]:
+        """Read the header of a map: as that of a list, with the keys' type before."""
 
     @abstractmethod
     def _struct_reader(self, type_: StructType) -> Reader: ...
-
-    @abstractmethod
-    def _list_reader(self, type_: ListType) -> Reader: ...
-
-    @abstractmethod
-    def _map_reader(self, type_: MapType) -> Reader: ...
 
     @abstractmethod
     def _bytes_reader(self) -> Reader: ...
@@ -247,14 +341,40 @@ class ThriftProtocol(ABC):
     @abstractmethod
     def _number_reader(self, wire: Wire) -> Reader: ...
 
+    def _list_writer(self, type_: ListType) -> Writer:
+        kind, write_item = self._kinds[type_.item.wire], self.writer(type_.item)
+        write_head = self._write_list
+
+        def write(out: bytearray, value: Any) -> None:
+            write_head(out, len(value), kind)
+            for item in value:
+                write_item(out, item)
+
+        return write
+
+    def _map_writer(self, type_: MapType) -> Writer:
+        kinds = self._kinds[type_.key.wire], self._kinds[type_.value.wire]
+        write_key, write_value = self.writer(type_.key), self.writer(type_.value)
+        write_head = self._write_map
+
+        def write(out: bytearray, value: Any) -> None:
+            write_head(out, len(value), *kinds)
+            for key, item in value.items():
+                write_key(out, key)
+                write_value(out, item)
+
+        return write
+
+    @staticmethod
+    @abstractmethod
+    def _write_list(out: bytearray, count: int, kind: int) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def _write_map(out: bytearray, count: int, key_kind: int, kind: int) -> None: ...
+
     @abstractmethod
     def _struct_writer(self, type_: StructType) -> Writer: ...
-
-    @abstractmethod
-    def _list_writer(self, type_: ListType) -> Writer: ...
-
-    @abstractmethod
-    def _map_writer(self, type_: MapType) -> Writer: ...
 
     @abstractmethod
     def _number_writer(self, wire: Wire) -> Writer: ...
@@ -353,9 +473,3 @@ def later(made: Mapping[K, Any], key: K) -> Any:
         return made[key](*arguments)
 
     return call
-
-
-FAILURE: Final = StructType(
-    "TApplicationException", (Field(1, "message", STRING), Field(2, "type", I32))
-)
-"""The fields of an answer of kind `Kind.EXCEPTION`."""

@@ -8,18 +8,15 @@ strict form and in the old one without a version, and written in the strict form
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg_gateways.thrift.model import (
-    ListType,
-    MapType,
-    StructType,
-    Wire,
-)
+from kitmsg_gateways.thrift.model import StructType, Wire
 from kitmsg_gateways.thrift.protocol.base import (
     Begin,
     Cursor,
     Incomplete,
+    ItemsReader,
     Kind,
     Malformed,
     Reader,
@@ -28,6 +25,9 @@ from kitmsg_gateways.thrift.protocol.base import (
     Writer,
     skip,
 )
+
+if TYPE_CHECKING:
+    from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = ["BinaryProtocol"]
 
@@ -47,13 +47,18 @@ _FORMATS: Final = {
     Wire.I32: "i",
     Wire.I64: "q",
 }
-_WIDTHS: Final = {wire: struct.calcsize(f">{f}") for wire, f in _FORMATS.items()}
+_WIDTHS: Final[dict[int, int]] = {
+    w: struct.calcsize(f">{f}") for w, f in _FORMATS.items()
+}
+_KINDS: Final = {wire: int(wire) for wire in Wire}
 
 
 class BinaryProtocol(ThriftProtocol):
     """Reads and writes the binary protocol."""
 
     name = "binary"
+    _kinds = _KINDS
+    _widths = _WIDTHS
 
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins; see the seam."""
@@ -99,54 +104,31 @@ class BinaryProtocol(ThriftProtocol):
                 else:  # not known, or of another type: passed over, as Thrift has it
                     cursor = Cursor(data, after, self.limits)
                     kind = data[position]
-                    position = skip(self._scan_value(cursor, kind, depth - 1))
+                    position = skip(self.scan_value(cursor, kind, depth - 1))
 
         return read
 
-    def _list_reader(self, type_: ListType) -> Reader:
-        wire, read_item = type_.item.wire, self.reader(type_.item)
-        format_, width = _FORMATS.get(wire), _WIDTHS.get(wire, 0)
-        count_of = self.limits.count
+    @staticmethod
+    def _read_list(data: bytes, position: int) -> tuple[int, int, int]:
+        return _int(data, position + 1)[0], data[position], position + 5
 
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            count = count_of(_int(data, position + 1)[0])
-            if depth <= 0:
-                raise self._too_deep()
-            if data[position] != wire and count:
-                raise Malformed(
-                    f"a list of type {data[position]} where {wire} is expected"
-                )
-            position += 5
-            if format_ is not None:
-                items = list(struct.unpack_from(f">{count}{format_}", data, position))
-                return items, position + count * width
-            items = []
-            for _ in range(count):
-                item, position = read_item(data, position, depth - 1)
-                items.append(item)
-            return items, position
+    def _items_reader(self, type_: ThriftType) -> ItemsReader:
+        format_, width = _FORMATS.get(type_.wire), _WIDTHS.get(type_.wire, 0)
+        if format_ is None:
+            return super()._items_reader(type_)
+
+        def read(
+            data: bytes, position: int, depth: int, count: int
+        ) -> tuple[list[Any], int]:
+            items = struct.unpack_from(f">{count}{format_}", data, position)
+            return list(items), position + count * width
 
         return read
 
-    def _map_reader(self, type_: MapType) -> Reader:
-        wires = bytes((type_.key.wire, type_.value.wire))
-        read_key, read_value = self.reader(type_.key), self.reader(type_.value)
-        count_of = self.limits.count
-
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            count = count_of(_int(data, position + 2)[0])
-            if depth <= 0:
-                raise self._too_deep()
-            if data[position : position + 2] != wires and count:
-                raise Malformed("a map of other types than expected")
-            position += 6
-            items = {}
-            for _ in range(count):
-                key, position = read_key(data, position, depth - 1)
-                items[key], position = read_value(data, position, depth - 1)
-            return items, position
-
-        return read
+    @staticmethod
+    def _read_map(data: bytes, position: int) -> tuple[int, int, int, int]:
+        count = _int(data, position + 2)[0]
+        return count, data[position], data[position + 1], position + 6
 
     def _bytes_reader(self) -> Reader:
         length_of = self.limits.length
@@ -199,29 +181,15 @@ class BinaryProtocol(ThriftProtocol):
 
         return write
 
-    def _list_writer(self, type_: ListType) -> Writer:
-        wire, write_item = type_.item.wire, self.writer(type_.item)
+    @staticmethod
+    def _write_list(out: bytearray, count: int, kind: int) -> None:
+        out.append(kind)
+        out += _pack_int(count)
 
-        def write(out: bytearray, value: Any) -> None:
-            out.append(wire)
-            out += _pack_int(len(value))
-            for item in value:
-                write_item(out, item)
-
-        return write
-
-    def _map_writer(self, type_: MapType) -> Writer:
-        wires = bytes((type_.key.wire, type_.value.wire))
-        write_key, write_value = self.writer(type_.key), self.writer(type_.value)
-
-        def write(out: bytearray, value: Any) -> None:
-            out += wires
-            out += _pack_int(len(value))
-            for key, item in value.items():
-                write_key(out, key)
-                write_value(out, item)
-
-        return write
+    @staticmethod
+    def _write_map(out: bytearray, count: int, key_kind: int, kind: int) -> None:
+        out += bytes((key_kind, kind))
+        out += _pack_int(count)
 
     def scan(self, cursor: Cursor) -> Scan:
         """Scan one message."""
@@ -229,54 +197,33 @@ class BinaryProtocol(ThriftProtocol):
         (first,) = _unsigned(cursor.data, start)
         if first >> 24 & _HIGH_BIT:
             _check_version(first)
-            yield from self._scan_text(cursor)
+            size = yield from self._scan_size(cursor)
+            yield from cursor.take(self.limits.length(size))
         else:
             yield from cursor.take(self.limits.length(first) + 1)
         yield from cursor.take(4)
         return (yield from self.scan_struct(cursor, self.limits.max_depth))
 
-    def scan_struct(self, cursor: Cursor, depth: int) -> Scan:
-        """Scan the fields of a struct."""
-        below = cursor.deeper(depth)
-        while True:
-            wire = yield from cursor.byte()
-            if wire == Wire.STOP:
-                return cursor.position
+    def _scan_field(self, cursor: Cursor) -> Scan:
+        wire = yield from cursor.byte()
+        if wire != Wire.STOP:
             yield from cursor.take(2)
-            yield from self._scan_value(cursor, wire, below)
+        return wire
 
-    def _scan_value(self, cursor: Cursor, wire: int, depth: int) -> Scan:
-        width = _WIDTHS.get(wire)  # type: ignore[call-overload]  # any number
-        if width is not None:
-            yield from cursor.take(width)
-        elif wire == Wire.STRING:
-            yield from self._scan_text(cursor)
-        elif wire == Wire.STRUCT:
-            yield from self.scan_struct(cursor, depth)
-        elif wire in (Wire.LIST, Wire.SET):
-            kind = yield from cursor.byte()
-            yield from self._scan_items(cursor, (kind,), depth)
-        elif wire == Wire.MAP:
-            key = yield from cursor.byte()
-            value = yield from cursor.byte()
-            yield from self._scan_items(cursor, (key, value), depth)
-        else:
-            raise Malformed(f"a field of type {wire}, which does not exist")
-        return cursor.position
-
-    def _scan_text(self, cursor: Cursor) -> Scan:
+    def _scan_size(self, cursor: Cursor) -> Scan:
         start = yield from cursor.take(4)
-        size = self.limits.length(_int(cursor.data, start)[0])
-        return (yield from cursor.take(size))
+        size: int = _int(cursor.data, start)[0]
+        return size
 
-    def _scan_items(self, cursor: Cursor, kinds: tuple[int, ...], depth: int) -> Scan:
-        start = yield from cursor.take(4)
-        count = self.limits.count(_int(cursor.data, start)[0])
-        below = cursor.deeper(depth)
-        for _ in range(count):
-            for kind in kinds:
-                yield from self._scan_value(cursor, kind, below)
-        return cursor.position
+    def _scan_head(
+        self, cursor: Cursor, kind: int
+    ) -> Generator[None, None, tuple[int, tuple[int, ...]]]:
+        if kind not in (Wire.LIST, Wire.SET, Wire.MAP):
+            raise Malformed(f"a field of type {kind}, which does not exist")
+        kinds = [(yield from cursor.byte())]
+        if kind == Wire.MAP:
+            kinds.append((yield from cursor.byte()))
+        return (yield from self._scan_size(cursor)), tuple(kinds)
 
 
 def _check_version(first: int) -> None:

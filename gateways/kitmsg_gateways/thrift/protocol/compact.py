@@ -7,9 +7,10 @@ are read in both forms that exist (true is 1; false is 2, or 0) and written as 1
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from typing import Any, Final
 
-from kitmsg_gateways.thrift.model import ListType, MapType, StructType, Wire
+from kitmsg_gateways.thrift.model import StructType, Wire
 from kitmsg_gateways.thrift.protocol.base import (
     Begin,
     Cursor,
@@ -49,6 +50,8 @@ _KINDS: Final = {
     Wire.MAP: _MAP,
     Wire.STRUCT: _STRUCT,
 }
+_IN_HEADER: Final = 16  # no type: a boolean that is all in its field's header
+_WIDTHS: Final = {_IN_HEADER: 0, _TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
 _VARINTS: Final = frozenset({4, 5, 6})
 _BITS: Final = {Wire.I16: 16, Wire.I32: 32, Wire.I64: 64}
 _LONG: Final = 15  # size of a list that is written after its header
@@ -115,6 +118,8 @@ class CompactProtocol(ThriftProtocol):
     """Reads and writes the compact protocol."""
 
     name = "compact"
+    _kinds = _KINDS
+    _widths = _WIDTHS
 
     def begin(self, data: bytes, position: int) -> Begin:
         """Return how the message at `position` begins; see the seam."""
@@ -168,53 +173,28 @@ class CompactProtocol(ThriftProtocol):
                     found[field[0]], position = field[1](data, position, depth - 1)
                 elif kind > _FALSE:  # a boolean is all in its header
                     cursor = Cursor(data, position, self.limits)
-                    position = skip(self._scan_value(cursor, kind, depth - 1))
+                    position = skip(self.scan_value(cursor, kind, depth - 1))
 
         return read
 
-    def _list_reader(self, type_: ListType) -> Reader:
-        wanted, read_item = _KINDS[type_.item.wire], self.reader(type_.item)
-        count_of = self.limits.count
+    def _alike(self, wire: Wire) -> tuple[int, ...]:
+        return (_TRUE, _FALSE) if wire is Wire.BOOL else super()._alike(wire)
 
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            if depth <= 0:
-                raise self._too_deep()
-            count, kind = data[position] >> 4, data[position] & 0x0F
-            position += 1
-            if count == _LONG:
-                count, position = read_varint(data, position)
-            if count_of(count) and not _is_same(kind, wanted):
-                raise Malformed(f"a list of type {kind} where {wanted} is expected")
-            items = []
-            for _ in range(count):
-                item, position = read_item(data, position, depth - 1)
-                items.append(item)
-            return items, position
-
-        return read
-
-    def _map_reader(self, type_: MapType) -> Reader:
-        keys, values = _KINDS[type_.key.wire], _KINDS[type_.value.wire]
-        read_key, read_value = self.reader(type_.key), self.reader(type_.value)
-        count_of = self.limits.count
-
-        def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
-            if depth <= 0:
-                raise self._too_deep()
+    @staticmethod
+    def _read_list(data: bytes, position: int) -> tuple[int, int, int]:
+        count, kind = data[position] >> 4, data[position] & 0x0F
+        position += 1
+        if count == _LONG:
             count, position = read_varint(data, position)
-            if not count_of(count):
-                return {}, position
-            kinds = data[position]
-            if not (_is_same(kinds >> 4, keys) and _is_same(kinds & 0x0F, values)):
-                raise Malformed("a map of other types than expected")
-            position += 1
-            items = {}
-            for _ in range(count):
-                key, position = read_key(data, position, depth - 1)
-                items[key], position = read_value(data, position, depth - 1)
-            return items, position
+        return count, kind, position
 
-        return read
+    @staticmethod
+    def _read_map(data: bytes, position: int) -> tuple[int, int, int, int]:
+        count, position = read_varint(data, position)
+        if not count:
+            return 0, 0, 0, position
+        kinds = data[position]
+        return count, kinds >> 4, kinds & 0x0F, position + 1
 
     def _bytes_reader(self) -> Reader:
         length_of = self.limits.length
@@ -289,101 +269,65 @@ class CompactProtocol(ThriftProtocol):
 
         return write
 
-    def _list_writer(self, type_: ListType) -> Writer:
-        kind, write_item = _KINDS[type_.item.wire], self.writer(type_.item)
+    @staticmethod
+    def _write_list(out: bytearray, count: int, kind: int) -> None:
+        out.append(min(count, _LONG) << 4 | kind)
+        if count >= _LONG:
+            write_varint(out, count)
 
-        def write(out: bytearray, value: Any) -> None:
-            count = len(value)
-            out.append(min(count, _LONG) << 4 | kind)
-            if count >= _LONG:
-                write_varint(out, count)
-            for item in value:
-                write_item(out, item)
-
-        return write
-
-    def _map_writer(self, type_: MapType) -> Writer:
-        kinds = _KINDS[type_.key.wire] << 4 | _KINDS[type_.value.wire]
-        write_key, write_value = self.writer(type_.key), self.writer(type_.value)
-
-        def write(out: bytearray, value: Any) -> None:
-            write_varint(out, len(value))
-            if value:
-                out.append(kinds)
-            for key, item in value.items():
-                write_key(out, key)
-                write_value(out, item)
-
-        return write
+    @staticmethod
+    def _write_map(out: bytearray, count: int, key_kind: int, kind: int) -> None:
+        write_varint(out, count)
+        if count:
+            out.append(key_kind << 4 | kind)
 
     def scan(self, cursor: Cursor) -> Scan:
         """Scan one message."""
         start = yield from cursor.take(2)
         _check_version(cursor.data[start], cursor.data[start + 1])
         yield from scan_varint(cursor)
-        yield from self._scan_bytes(cursor)
+        size = yield from scan_varint(cursor)
+        yield from cursor.take(self.limits.length(size))
         return (yield from self.scan_struct(cursor, self.limits.max_depth))
 
-    def scan_struct(self, cursor: Cursor, depth: int) -> Scan:
-        """Scan the fields of a struct."""
-        below = cursor.deeper(depth)
-        while True:
-            header = yield from cursor.byte()
-            kind = header & 0x0F
-            if kind == Wire.STOP:
-                return cursor.position
-            if header <= _MAX_STEP:
-                yield from scan_varint(cursor)
-            if kind > _FALSE:
-                yield from self._scan_value(cursor, kind, below)
-
-    def _scan_value(self, cursor: Cursor, kind: int, depth: int) -> Scan:
-        if kind in (_TRUE, _FALSE, _BYTE):
-            yield from cursor.take(1)
-        elif kind in _VARINTS:
+    def scan_value(self, cursor: Cursor, kind: int, depth: int) -> Scan:
+        """Scan a value; see the base."""
+        if kind in _VARINTS:
             yield from scan_varint(cursor)
-        elif kind == _DOUBLE:
-            yield from cursor.take(8)
-        elif kind == _BINARY:
-            yield from self._scan_bytes(cursor)
-        elif kind == _STRUCT:
-            yield from self.scan_struct(cursor, depth)
-        else:
-            yield from self._scan_container(cursor, kind, depth)
-        return cursor.position
+            return cursor.position
+        return (yield from super().scan_value(cursor, kind, depth))
 
-    def _scan_container(self, cursor: Cursor, kind: int, depth: int) -> Scan:
-        below = cursor.deeper(depth)
-        kinds: tuple[int, ...] = ()
+    def _scan_field(self, cursor: Cursor) -> Scan:
+        header = yield from cursor.byte()
+        kind = header & 0x0F
+        if kind != Wire.STOP and header <= _MAX_STEP:
+            yield from scan_varint(cursor)
+        return _IN_HEADER if kind in (_TRUE, _FALSE) else kind
+
+    def _scan_size(self, cursor: Cursor) -> Scan:
+        return (yield from scan_varint(cursor))
+
+    def _scan_head(
+        self, cursor: Cursor, kind: int
+    ) -> Generator[None, None, tuple[int, tuple[int, ...]]]:
         if kind in (_LIST, _SET):
             header = yield from cursor.byte()
-            count, kinds = header >> 4, (header & 0x0F,)
+            count = header >> 4
             if count == _LONG:
                 count = yield from scan_varint(cursor)
-        elif kind == _MAP:
-            count = yield from scan_varint(cursor)
-            if count:
-                header = yield from cursor.byte()
-                kinds = (header >> 4, header & 0x0F)
-        else:
+            return count, (header & 0x0F,)
+        if kind != _MAP:
             raise Malformed(f"a field of type {kind}, which does not exist")
-        for _ in range(self.limits.count(count)):
-            for item in kinds:
-                yield from self._scan_value(cursor, item, below)
-        return cursor.position
-
-    def _scan_bytes(self, cursor: Cursor) -> Scan:
-        size = yield from scan_varint(cursor)
-        return (yield from cursor.take(self.limits.length(size)))
+        count = yield from scan_varint(cursor)
+        if not count:
+            return 0, ()
+        header = yield from cursor.byte()
+        return count, (header >> 4, header & 0x0F)
 
 
 def _check_version(first: int, second: int) -> None:
     if first != _ID or second & 0x1F != _VERSION:
         raise Malformed("this is no version of the compact protocol that exists")
-
-
-def _is_same(kind: int, wanted: int) -> bool:
-    return kind == wanted or (kind == _FALSE and wanted == _TRUE)
 
 
 def _write_header(out: bytearray, step: int, id_: int, kind: int) -> None:

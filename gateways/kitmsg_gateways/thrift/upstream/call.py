@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError, error_for
+from kitmsg.errors import DataLoss, InvalidArgument, KitError
 from kitmsg_gateways.thrift.encode import UNFIT
-from kitmsg_gateways.thrift.protocol.base import FAILURE, Kind, Malformed
+from kitmsg_gateways.thrift.errors import FAILURE, decode_error
+from kitmsg_gateways.thrift.protocol.base import Kind, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,7 +129,7 @@ class ThriftMethod:
     def error(self, reply: ThriftReply) -> Exception | None:
         """Return the error that an answer tells of; None for a success."""
         if reply.is_failure:
-            return _failure(reply.fields)
+            return decode_error(reply.fields)
         for name, rebuild in self.errors.items():
             if name in reply.fields:
                 return rebuild(reply.fields[name])
@@ -145,12 +146,3 @@ class ThriftMethod:
             DataLoss: It does not fit.
         """
         return self.to_result(reply.fields.get(SUCCESS))
-
-
-def _failure(fields: dict[str, Any]) -> KitError:
-    """Return the error of a ``TApplicationException``."""
-    text, type_ = fields.get("message", ""), fields.get("type", 0)
-    name, _, rest = text.partition(": ")
-    if name in Code.__members__.values():
-        return error_for(Code(name), rest)
-    return error_for(Code.from_thrift(type_), text)

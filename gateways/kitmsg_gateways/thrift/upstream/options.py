@@ -54,10 +54,5 @@ def check_address(address: str) -> str:
     Raises:
         ValueError: It is not of the form ``host:port``.
     """
-    try:
-        address_parts(address)
-    except ValueError:
-        raise ValueError(
-            f"{address!r} is no address of a Thrift server, such as 'localhost:9090'"
-        ) from None
+    address_parts(address, "a Thrift server, such as 'localhost:9090'")
     return address

@@ -79,7 +79,7 @@ async def test_an_error_is_an_event(call):
 
 async def test_an_error_at_once_is_the_answers_status(call, monkeypatch):
     """So that a browser does not come back to what cannot be."""
-    monkeypatch.setattr("kitmsg_gateways.http.streams.download.GRACE_SECONDS", 5.0)
+    monkeypatch.setattr("kitmsg_gateways.http.streams.serve.GRACE_SECONDS", 5.0)
     response, problem = await call("GET", "/feed/fail", headers=EVENTS)
     assert response.status == 404
     assert problem["detail"] == "no such thing"

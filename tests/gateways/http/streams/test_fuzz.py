@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg_gateways.http.streams.frames import FrameReader, Opcode, frame
-from tests.gateways.http.streams.test_frames import masked
+from kitmsg_gateways.http.streams.protocol import FrameReader, Opcode, frame
+from tests.gateways.http.streams.test_protocol import masked
 from tests.gateways.http.streams.test_websocket import handshake
 
 if TYPE_CHECKING:

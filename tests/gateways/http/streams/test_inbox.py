@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kitmsg.errors import Unavailable
-from kitmsg_gateways.http.streams.inbox import Inbox
+from kitmsg_gateways.http.streams.source import Inbox
 
 
 class Connection:

@@ -186,7 +186,7 @@ async def test_a_quiet_stream_does_not_hold_up_a_gateway_that_stops(
     hub, feed, start, monkeypatch
 ):
     """It is cut off, with a problem that says why."""
-    monkeypatch.setattr("kitmsg_gateways.http.streams.download.QUIET_SECONDS", 0.05)
+    monkeypatch.setattr("kitmsg_gateways.http.streams.serve.QUIET_SECONDS", 0.05)
     call = await start(hub, drain_timeout=60)
     async with call.session.get("/wait?items=1") as response:
         assert await response.content.readline() == b"0\n"

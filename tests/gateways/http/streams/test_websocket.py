@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from kitmsg_gateways.http.streams.frames import Opcode, frame
+from kitmsg_gateways.http.streams.protocol import Opcode, frame
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 

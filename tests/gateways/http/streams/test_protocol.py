@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from kitmsg_gateways.http.aiohttp_parts import _unmask_in_python, unmask
-from kitmsg_gateways.http.streams.frames import (
+from kitmsg_gateways.http.streams.protocol import (
     CloseCode,
     FrameReader,
     Opcode,

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from hypothesis import example, given, strategies as st
 
 from kitmsg.errors import Code, InvalidArgument, error_for
-from kitmsg_gateways.grpc.status import DETAILS, Failure, read_status, status_code
+from kitmsg_gateways.grpc.errors import DETAILS, Failure, read_status, status_code
 from tests.gateways.grpc.services import Shop
 
 if TYPE_CHECKING:
