@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kitmsg.discovery.backoff import Backoff
 from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.registrar import Registrar, registrar
 from tests.bus.proxy import Proxy
@@ -40,6 +41,7 @@ async def announce() -> AsyncIterator[Announce]:
             address: str, where: str = WHERE, *, wait: bool = True, **facts: object
         ) -> Registrar:
             kept = registrar(address, Instance(address=where, **facts))  # type: ignore[arg-type]
+            kept._backoff = Backoff(cap=1.0)  # no long waits
             stack.push_async_callback(kept.stop)
             await kept.start()
             if wait:
@@ -59,7 +61,7 @@ async def until(condition: Callable[[], object]) -> None:
 @every
 async def test_an_instance_is_found_with_its_facts_and_taken_back(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     facts = {
         "weight": 3.0,
@@ -81,7 +83,7 @@ async def test_an_instance_is_found_with_its_facts_and_taken_back(
 @every
 async def test_only_the_own_entry_is_taken_back(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     others = await system.put(service, 2)
     watching = await watch(system.address(service))
     kept = await announce(system.registration(service))
@@ -96,7 +98,7 @@ async def test_only_the_own_entry_is_taken_back(
 @every
 async def test_a_renewed_entry_stays(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     await announce(system.registration(service))
     await watching.until({WHERE})
@@ -107,7 +109,7 @@ async def test_a_renewed_entry_stays(
 @every
 async def test_a_forgotten_entry_is_announced_again(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     await announce(system.registration(service))
     await watching.until({WHERE})
@@ -123,7 +125,7 @@ async def test_a_system_that_returns_has_the_entry_again(
     announce: Announce,
     service: str,
     caplog: pytest.LogCaptureFixture,
-):
+) -> None:
     caplog.set_level(logging.INFO, "kitmsg.discovery")
     kept = await announce(system.registration(service))
     system.program.kill()
@@ -141,7 +143,7 @@ async def test_a_system_that_returns_has_the_entry_again(
 @every
 async def test_an_entry_outlives_a_partition(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     async with Proxy(system.port) as proxy:
         port = int(proxy.url.rpartition(":")[2])
@@ -159,7 +161,7 @@ async def test_an_entry_outlives_a_partition(
 @every
 async def test_a_killed_process_is_gone_when_its_entry_expires(
     system: Registry, watch: Watch, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.discovery.announcer"),
@@ -177,7 +179,7 @@ async def test_a_killed_process_is_gone_when_its_entry_expires(
 @every
 async def test_a_process_that_comes_back_at_once_has_its_entry(
     system: Registry, watch: Watch, announce: Announce, service: str
-):
+) -> None:
     watching = await watch(system.address(service))
     first = await announce(system.registration(service), version="1.0.0")
     await watching.until({WHERE})
@@ -190,7 +192,7 @@ async def test_a_process_that_comes_back_at_once_has_its_entry(
 @every
 async def test_a_hanging_system_holds_neither_start_nor_stop_up(
     system: Registry, announce: Announce, service: str
-):
+) -> None:
     before = held()
     system.program.freeze()
     kept = await announce(system.registration(service), wait=False)

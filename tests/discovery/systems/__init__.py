@@ -8,19 +8,28 @@ nats.py       a NATS server with services of kitmsg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from tests.discovery.systems.program import Program
+__all__ = ["Registry", "Runs", "System"]
 
-__all__ = ["Registry", "System"]
+
+class Runs(Protocol):
+    """A server; see `tests.discovery.systems.program.Program`."""
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
 
 
 class System(Protocol):
     """A system whose contents a test decides."""
 
     @property
-    def program(self) -> Program:
+    def program(self) -> Runs:
         """Its process."""
         ...
 
