@@ -272,6 +272,7 @@ class Callers:
         self._as = f"gateway.{kind}"
         self._loop: asyncio.AbstractEventLoop | None = None  # of the last call
         self._timeout = options.timeout
+        self._breaker = options.breaker
         self._max_timeout = min(options.max_timeout, MAX_TIMEOUT - 1)
         self._middleware = load_middleware(options.middleware)
         self._log = logging.getLogger(f"kitmsg_gateways.{kind}")
@@ -296,6 +297,7 @@ class Callers:
             open_timeout=OPEN_TIMEOUT,
             error_decoder=_gokit_error if endpoint.wire == "gokit" else None,
             is_kit=endpoint.is_kit,
+            breaker=self._breaker,
         )
         found = EdgeCaller(caller, endpoint, self._middleware, self._log)
         self._callers[endpoint.subject] = found

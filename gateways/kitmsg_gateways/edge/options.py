@@ -160,6 +160,8 @@ class CallOptions(Options):
         signing_key: File with the private key that vouches for callers to services, or
             env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
         audience: The system that these signatures are for.
+        breaker: Whether a service that cannot keep up is sent only as many calls as it
+            answers, and a few to try it.
     """
 
     timeout: float = 5.0
@@ -168,6 +170,7 @@ class CallOptions(Options):
     middleware: tuple[Any, ...] = ()
     signing_key: str = ""
     audience: str = AUDIENCE
+    breaker: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
