@@ -75,6 +75,15 @@ def _thrift_cpp(folder: Path) -> None:
     _run(folder, "g++", "-O0", "-o", "client", *sources, "-lthrift")
 
 
+def _consul(folder: Path) -> None:
+    _run(folder / "consul", "go", "build", "-o", "../agent", ".")
+
+
+def _eureka(folder: Path) -> None:
+    _run(folder / "eureka", "mvn", "-q", "-B", "package")
+    (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
+
+
 PEERS: Final = {
     "gokit-jsonrpc": Peer(
         "client", ("go",), (TESTS / "gateways/http/gokit",), _gokit_jsonrpc
@@ -90,6 +99,10 @@ PEERS: Final = {
         ("thrift", "g++"),
         (TESTS / "gateways/thrift/cpp/main.cpp",),
         _thrift_cpp,
+    ),
+    "consul": Peer("agent", ("go",), (TESTS / "discovery/consul",), _consul),
+    "eureka": Peer(
+        "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),
 }
 

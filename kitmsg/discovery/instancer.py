@@ -20,9 +20,25 @@ from kitmsg.discovery.backoff import Backoff
 from kitmsg.discovery.instance import Instance, whole_set
 from kitmsg.errors import KitError, Unavailable
 
-__all__ = ["Instancer", "Observer", "Source", "State", "Told", "WatchedInstancer"]
+__all__ = [
+    "GRACE_SECONDS",
+    "MAX_BYTES",
+    "Instancer",
+    "Observer",
+    "Source",
+    "State",
+    "Told",
+    "WatchedInstancer",
+    "reason",
+]
 
 _log = logging.getLogger("kitmsg.discovery")
+
+MAX_BYTES: Final = 8 << 20
+"""Longest answer of a system that is read: thousands of instances, with room."""
+
+GRACE_SECONDS: Final = 15.0
+"""Usual time of grace; registrars announce anew within a third of their entries' time."""
 
 _FAILED: Final = "an observer of %s failed"
 
@@ -109,6 +125,8 @@ class WatchedInstancer:
         source: The system.
         invalidate_after: Seconds without the system after which the set is empty; None to
             keep the last good one for as long as it takes.
+        grace: Seconds that instances stay which are missing when the system returns: it may
+            have forgotten them, and their registrars need a moment to say so.
         backoff: Waits between attempts; for tests.
     """
 
@@ -117,10 +135,12 @@ class WatchedInstancer:
         source: Source,
         *,
         invalidate_after: float | None = None,
+        grace: float = GRACE_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
         self._source = source
         self._invalidate_after = invalidate_after
+        self._grace = grace
         self._backoff = backoff or Backoff()
         self._observers: dict[object, Told] = {}
         self._running: asyncio.Task[None] | None = None
@@ -134,6 +154,11 @@ class WatchedInstancer:
         self._since = 0.0  # loop's time of the first answer of the present watch
         self._settled = asyncio.Event()
         self._invalidation: asyncio.TimerHandle | None = None
+        self._actual: tuple[Instance, ...] = ()  # as the system told it last
+        self._missing: tuple[
+            Instance, ...
+        ] = ()  # of before a loss, until the grace ends
+        self._grace_end: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -184,8 +209,9 @@ class WatchedInstancer:
 
     def _stop(self) -> None:
         """Begin the end of the watch; what was known counts no more."""
-        if self._invalidation is not None:
-            self._invalidation.cancel()
+        for timer in (self._invalidation, self._grace_end):
+            if timer is not None:
+                timer.cancel()
         running, self._running = self._running, None
         self._end(running)
         self._settled.set()  # nobody waits for what no longer comes
@@ -221,24 +247,35 @@ class WatchedInstancer:
         if self._invalidation is not None:
             self._invalidation.cancel()
             self._invalidation = None
-        if instances != self._instances:
-            self._tell(instances)
+        self._actual = instances
+        self._tell(whole_set([*instances, *self._missing]))
         self._settled.set()
 
     def _found(self, instances: tuple[Instance, ...]) -> None:
         """Note that the system answers, again or for the first time."""
         self._since = _now()
-        if self._error is not None:
-            _log.info("%s answers: %s", self.name, _counted(instances))
+        if self._error is None:
+            return
+        _log.info("%s answers: %s", self.name, _counted(instances))
+        self._missing = self._instances or ()
+        if self._grace_end is not None:
+            self._grace_end.cancel()
+        loop = asyncio.get_running_loop()
+        self._grace_end = loop.call_later(self._grace, self._end_grace)
+
+    def _end_grace(self) -> None:
+        self._missing, self._grace_end = (), None
+        if self._error is None:
+            self._tell(self._actual)
 
     def _lost(self, exc: Exception) -> None:
-        known, reason = self._instances is not None, _reason(exc)
+        known, why = self._instances is not None, reason(exc)
         if self._error is None:
             kept = (
                 f"; {_counted(self._instances or ())} of before stay" if known else ""
             )
-            _log.warning("%s: %s%s", self.name, reason, kept)
-        self._error = Unavailable(f"{self.name}: {reason}")
+            _log.warning("%s: %s%s", self.name, why, kept)
+        self._error = Unavailable(f"{self.name}: {why}")
         self._error.__cause__ = exc
         if self._lost_at is None and known:
             self._lost_at = _now()
@@ -255,10 +292,12 @@ class WatchedInstancer:
             self.name,
             self._invalidate_after,
         )
-        if self._instances:
-            self._tell(())
+        self._missing = ()
+        self._tell(())
 
     def _tell(self, instances: tuple[Instance, ...]) -> None:
+        if instances == self._instances:
+            return
         self._instances = instances
         for told in list(self._observers.values()):
             told.tell(instances)
@@ -314,7 +353,7 @@ def _counted(instances: Sequence[Instance]) -> str:
     return f"{len(instances)} instance{'' if len(instances) == 1 else 's'}"
 
 
-def _reason(exc: Exception) -> str:
+def reason(exc: Exception) -> str:
     """Return what a failure says, or its kind when it says nothing."""
     if isinstance(exc, KitError):
         return exc.message

@@ -9,6 +9,7 @@ Hot path: `receive` and `_serve` run for every message and are flat on purpose.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
@@ -16,6 +17,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.auth import Principal
+from kitmsg.auth.vouched import PENDING, PrincipalVerifier
 from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
@@ -122,6 +125,8 @@ class Server:
         intake: Shares a mailbox with other servers; by default this server has its own.
         on_failure: Told of each error that nobody declared, and of the request, for
             supervision.
+        verifier: Finds the principal that a request was vouched for; by default callers
+            are nobody.
 
     Raises:
         InvalidArgument: `subject` is malformed.
@@ -146,6 +151,7 @@ class Server:
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
         on_failure: OnFailure | None = None,
+        verifier: PrincipalVerifier | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -162,14 +168,15 @@ class Server:
         self._error_encoder = error_encoder or self._default_error
         self._finalizer = tuple(finalizer)
         self._on_failure = on_failure
+        self._verifier = verifier
         self._turns: dict[str, _Turn] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
         self._lateness = self.intake.lateness
+        self._inboxes = bus.inboxes.starts
         self._arrivals = self._lateness.arrivals
         self._offer = self.intake.mailbox.offer
-        self._inboxes = bus.inboxes.starts
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -219,12 +226,13 @@ class Server:
             late = self._lateness.of(reply, now)
             is_new = not late and now - self._lateness.learned <= NOISE
             if late and left <= late and self._ends_late:
-                self.stats.expired += 1
+                self._came_late(message, late)
                 return
-        if not message.is_plain and is_elsewhere(message.header_block):
-            self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
-            return
         deadline = now + left - late if self._ends_late else None
+        if not message.is_plain and is_elsewhere(message.header_block):
+            whole = functools.partial(self._receive_whole, deadline)
+            self.intake.fetcher.start(message, left - late, whole, self._refuse)
+            return
         turn = _Turn(self, message, deadline)
         if reply:
             self._turns[reply] = turn
@@ -233,6 +241,23 @@ class Server:
         if not self._offer(turn):
             self._turns.pop(reply, None)
             self._shed(message)
+
+    def _receive_whole(self, deadline: float | None, message: Message) -> None:
+        """Take a long request, now that it is here; its time has run meanwhile."""
+        turn = _Turn(self, message, deadline)
+        if message.reply:
+            self._turns[message.reply] = turn
+        if not self.intake.mailbox.offer(turn):
+            self._turns.pop(message.reply, None)
+            self._shed(message)
+
+    def _came_late(self, message: Message, late: float) -> None:
+        """Drop a request whose caller has given up; refuse one whose caller may have."""
+        if self._lateness.is_guess:
+            stood = f"{self.name} stood still, for {late:.1f} s at most, before it read this"
+            self._refuse(message, Unavailable(stood))
+        else:
+            self.stats.expired += 1
 
     def in_hand(self) -> tuple[int, int]:
         """Return how many of this server's turns run, and how many wait."""
@@ -270,6 +295,10 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
+            if self._verifier is not None and not message.is_plain:
+                ctx.principal = self._verifier.recall(message.header_block)
+                if ctx.principal is PENDING:
+                    ctx.principal = await self._verify(message)
             for before in self._before:
                 before(ctx, message)
             request = self._decode(ctx, message)
@@ -344,6 +373,16 @@ class Server:
         except KitError as exc:
             return exc
         return None
+
+    async def _verify(self, message: Message) -> Principal | None:
+        """Return the principal of a request; one that does not hold is counted."""
+        if self._verifier is None:
+            return None
+        found = self._verifier.recall(message.header_block)
+        if found is PENDING:
+            found = await self._verifier.verify(message.headers, self.name)
+            self.stats.unvouched += found is None
+        return found
 
     def _note_caller(self, message: Message) -> None:
         caller = message.headers.get(CALLER)

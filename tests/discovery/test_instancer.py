@@ -183,6 +183,31 @@ async def test_a_return_in_time_keeps_the_set():
     await instancer.close()
 
 
+async def test_a_system_that_returns_without_its_memory_takes_nobody_away_for_a_while():
+    source = Script(some("a:1", "b:1"), OSError("down"), [], some("b:1", "c:1"))
+    instancer = WatchedInstancer(source, grace=15)
+    told: list[str] = []
+    instancer.watch(lambda found: told.append(" ".join(map(str, found))))
+    await asyncio.sleep(10)
+    assert told == ["a:1 b:1", "a:1 b:1 c:1"]
+    await asyncio.sleep(10)
+    assert told[2:] == ["b:1 c:1"]  # as it says by now
+    source.then(some("c:1"))
+    await asyncio.sleep(1)
+    assert told[3:] == ["c:1"]  # nothing was lost before, so at once
+    await instancer.close()
+
+
+async def test_facts_that_changed_during_a_loss_count_at_once():
+    source = Script([Instance(address="a:1", weight=1)], OSError("down"))
+    instancer = WatchedInstancer(source, grace=15)
+    instancer.watch(lambda _: None)
+    source.acts.append([Instance(address="a:1", weight=5)])
+    await asyncio.sleep(1)
+    assert [each.weight for each in instancer.state.instances] == [5]
+    await instancer.close()
+
+
 async def test_a_failing_observer_is_logged_and_told_the_next_set(caplog):
     source = Script(some("a:1"))
     instancer = WatchedInstancer(source)

@@ -115,7 +115,7 @@ async def test_a_bulkhead_counts_open_streams(kit: Kit) -> None:
     held = [client.pages(1) for _ in range(2)]
     for pages in held:
         await anext(pages)
-    with pytest.raises(ResourceExhausted, match="2 calls run"):
+    with pytest.raises(ResourceExhausted, match="bulkhead: 2 calls"):
         await anext(client.pages(1))
     await held.pop().aclose()
     await asyncio.sleep(0.1)

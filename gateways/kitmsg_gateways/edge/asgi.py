@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from kitmsg.auth import Refused
 from kitmsg.errors import KitError, NotFound, PermissionDenied
 from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
-from kitmsg_gateways.edge.auth import Gate, peer_principal
+from kitmsg_gateways.edge.auth import peer_principal
 from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.proxies import Proxies, node_address
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.edge.auth import Auth
+    from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.health import Health
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.edge.weboptions import WebOptions
@@ -157,18 +157,18 @@ class Guard:
     Args:
         app: The application behind.
         options: Limits and times.
-        auth: Checks credentials.
+        gate: Checks credentials, and how often one calls.
         health: Whether requests should be sent here.
         path: The one path there is, such as ``/mcp``.
     """
 
     def __init__(
-        self, app: ASGIApp, options: WebOptions, auth: Auth, health: Health, path: str
+        self, app: ASGIApp, options: WebOptions, gate: Gate, health: Health, path: str
     ) -> None:
         self._app = app
         self._options = options
-        self._auth = auth
-        self._gate = Gate(auth, options)
+        self._auth = gate.auth
+        self._gate = gate
         self._health = health
         self._path = path
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)

@@ -24,13 +24,20 @@ from kitmsg_gateways.edge.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kitmsg.auth import Verifier
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import AuthOptions
 
-__all__ = ["Auth", "Gate", "certificate_principal", "named", "peer_principal"]
+__all__ = [
+    "Auth",
+    "Gate",
+    "Public",
+    "certificate_principal",
+    "named",
+    "peer_principal",
+]
 
 _SHORT: Final = {
     "commonName": "CN",
@@ -157,25 +164,44 @@ class Auth:
         )
 
 
+class Public:
+    """Names that need no credentials.
+
+    Args:
+        patterns: Names; one that ends in ``*`` stands for all that begin so.
+        always: Names that are so whatever the patterns say.
+    """
+
+    def __init__(self, patterns: Sequence[str], always: Iterable[str] = ()) -> None:
+        plain = (name for name in patterns if not name.endswith("*"))
+        self._names = frozenset(always).union(plain)
+        self._prefixes = tuple(name[:-1] for name in patterns if name.endswith("*"))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names or str(name).startswith(self._prefixes)
+
+
 class Gate:
     """Authentication and rate limits of one door.
 
     Args:
         auth: Checks credentials.
         options: Limits.
+
+    Attributes:
+        auth: As given.
+        by_address: The rate limit of each address; None for none.
+        by_principal: That of each principal; None for none.
+        is_open: Whether there is nothing to check: a hot path may pass it by.
     """
 
     def __init__(self, auth: Auth, options: AuthOptions) -> None:
         self.auth = auth
-        self._by_address = address_limit(options)
-        self._by_principal = principal_limit(options)
+        self.by_address = address_limit(options)
+        self.by_principal = principal_limit(options)
         self.is_open = not (
-            auth.is_on
-            or self._by_address
-            or self._by_principal
-            or options.tls_client_ca
+            auth.is_on or self.by_address or self.by_principal or options.tls_client_ca
         )
-        """Whether it has nothing to check: a hot path may pass it by."""
 
     async def admit(
         self,
@@ -209,15 +235,15 @@ class Gate:
         Raises:
             ResourceExhausted: It is one too many; with the time to wait.
         """
-        if self._by_address is not None:
+        if self.by_address is not None:
             now = asyncio.get_running_loop().time()
-            self._by_address.check(address_key(address), now)
+            self.by_address.check(address_key(address), now)
 
     def count_principal(self, principal: Principal | None) -> None:
         """Count a call of a principal; raises as `count_address`."""
-        if self._by_principal is not None:
+        if self.by_principal is not None:
             now = asyncio.get_running_loop().time()
-            self._by_principal.check(principal_key(principal), now)
+            self.by_principal.check(principal_key(principal), now)
 
     def count(self, address: str, principal: Principal | None) -> None:
         """Count one more call in a request that was let in; raises as `count_address`."""

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
+from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
+from kitmsg_gateways.edge.shown import Shown
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Gateway(Generic[O, T]):
         metrics: Counters of calls and connections.
         admission: Counts the calls in flight, and refuses those beyond the limit.
         health: Whether calls should be sent here.
+        auth: Checks credentials.
+        gate: Lets calls in: authentication and rate limits.
 
     Raises:
         KitError: An option does not fit, or a file cannot be used.
@@ -98,20 +102,28 @@ class Gateway(Generic[O, T]):
                 " starts more"
             )
         self.options = options
+        self.auth = Auth(options, self.realm(options))
+        self.gate = Gate(self.auth, options)
         self.bus = bus
         self.metrics = Metrics(self.kind)
         if sockets:  # or who reads the page would take several counters for one
             self.metrics.process = str(os.getpid())
         self.metrics.served = self._served
         self.admission = Admission(self.metrics, options.max_concurrent)
+        shown = Shown(options)
         self.catalogue: Catalogue[T] = Catalogue(
-            bus, options.discovery_interval, self._build, table, self._changed
+            bus,
+            options.discovery_interval,
+            lambda found: self._build(shown.of(found)),
+            table,
+            self._changed,
+            options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")
         self._tls = self.make_tls(options) if options.tls_cert else None
         readers: list[Reloadable] = [self._tls] if self._tls else []
-        self._files = Files([*readers, *self._readers()], options.reload_interval)
+        self._files = Files([*readers, *self.auth.readers], options.reload_interval)
         self._stack: contextlib.AsyncExitStack | None = None
 
     @classmethod
@@ -122,13 +134,21 @@ class Gateway(Generic[O, T]):
             KitError: An option does not fit, or a file cannot be used.
             ValueError: An option does not fit.
         """
+        Auth(options, cls.realm(options))
         if options.tls_cert:
             cls.make_tls(options)
 
     @classmethod
+    def realm(cls, options: O) -> str:
+        """Return what credentials are for, as a browser shows it."""
+        del options
+        return cls.title
+
+    @classmethod
     def make_tls(cls, options: O) -> Tls:
         """Return the gateway's side of TLS; raises as `Tls`."""
-        return Tls(options, cls.protocols)
+        is_optional = options.tls_client_optional
+        return Tls(options, cls.protocols, is_optional=is_optional)
 
     @property
     def table(self) -> T:
@@ -178,7 +198,7 @@ class Gateway(Generic[O, T]):
                 )
                 await page.start()
                 stack.callback(page.stop)
-            for part in (*self._parts(), self.catalogue):
+            for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()
             self._files.start()
@@ -231,14 +251,6 @@ class Gateway(Generic[O, T]):
         for sentence in refused:
             if sentence not in said:
                 self._log.warning("%s", sentence)
-
-    def _parts(self) -> Sequence[Part]:
-        """Return what starts before the catalogue, and stops after it."""
-        return ()
-
-    def _readers(self) -> Sequence[Reloadable]:
-        """Return what is read from files, beside certificates."""
-        return ()
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         """Have the sockets, and accept nothing yet."""

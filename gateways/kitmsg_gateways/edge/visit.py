@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kitmsg.wire import AUTHORIZATION, PRINCIPAL, REQUEST_ID, TRACE
+from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
 from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
 
 if TYPE_CHECKING:
@@ -52,6 +52,4 @@ class Visit:
                 add_trace(fields, name, given)
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
-        if self.principal is not None:
-            fields[PRINCIPAL] = self.principal.text
         return fields

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg_gateways.edge.asgi import Connections, Guard
-from kitmsg_gateways.edge.auth import Auth
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.edge.files import Reloadable
-    from kitmsg_gateways.edge.lifecycle import Part
 
 __all__ = ["Running", "WebGateway", "quieten"]
 
@@ -87,9 +84,6 @@ class WebGateway(SocketGateway[W, T]):
     With the option ``stdio`` it serves the process that started it instead, over standard
     input and output, in the context that `_lasting` returns.
 
-    Args, beside those of `Gateway`:
-        realm: What credentials are for.
-
     Attributes:
         callers: Its calls over the bus.
         turns: Those that run.
@@ -109,10 +103,7 @@ class WebGateway(SocketGateway[W, T]):
         options: W,
         table: T,
         sockets: Sequence[socket.socket] = (),
-        *,
-        realm: str,
     ) -> None:
-        self._auth = Auth(options, realm)
         super().__init__(bus, options, table, sockets)
         self.callers = Callers(bus, self.kind, options)
         self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
@@ -120,13 +111,8 @@ class WebGateway(SocketGateway[W, T]):
         self._running = Running(self._lasting)
         # Keeps tasks that nobody waits for.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._guard = Guard(self._app, options, self._auth, self.health, self.path)
+        self._guard = Guard(self._app, options, self.gate, self.health, self.path)
         self._http = Connections(self._guard, options, self.metrics, self.exposed)
-
-    @classmethod
-    def check(cls, options: W) -> None:  # noqa: D102
-        Auth(options, "")
-        super().check(options)
 
     @staticmethod
     def listen(options: W) -> list[socket.socket]:  # noqa: D102
@@ -194,12 +180,6 @@ class WebGateway(SocketGateway[W, T]):
     async def _open(self) -> None:
         await self._running.start()
         await super()._open()
-
-    def _parts(self) -> Sequence[Part]:
-        return (self._auth,)
-
-    def _readers(self) -> Sequence[Reloadable]:
-        return self._auth.readers
 
     def _protocol(self, place: Place) -> asyncio.BaseProtocol:
         return self._http.connection(place)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kitmsg_gateways.edge.options import AuthOptions, Options, SocketOptions
+from kitmsg_gateways.edge.options import Options, SocketOptions
 
 __all__ = ["FollowOptions", "HttpOptions", "WebOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HttpOptions(SocketOptions, AuthOptions):
+class HttpOptions(SocketOptions):
     """Options of doors that are reached over HTTP.
 
     Attributes:

@@ -14,6 +14,7 @@
     encode.py       values to messages
     values.py       values of one kind each, Timestamp and Duration too
     call.py       one call: over the bus and back, streams too
+    peer.py       the client of a call: address, certificate, credentials
     metadata.py   what crosses beside the request: headers, deadline, request id
     errors.py     errors as statuses with details, and back
     health.py     grpc.health.v1

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import unquote
 
 import grpc
 from grpc.aio import EOF, BaseError
@@ -36,17 +35,21 @@ from kitmsg.wire import ERROR
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
+from kitmsg_gateways.edge.auth import Public
 from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
 from kitmsg_gateways.grpc.metadata import Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
@@ -64,7 +67,7 @@ _HANDLERS: Final = {
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
 _ServicerContext: TypeAlias = Any
-_Work: TypeAlias = Callable[[Any, _ServicerContext], Awaitable[Any]]
+_Work: TypeAlias = "Callable[[Any, _ServicerContext, Principal | None], Awaitable[Any]]"
 
 
 class Calls:
@@ -74,12 +77,17 @@ class Calls:
         bus: What carries them.
         options: Limits, times and switches.
         metrics: Counts them.
+        gate: Lets calls in.
 
     Raises:
         ValueError: An option names metadata that cannot be forwarded.
     """
 
-    def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+    ) -> None:
+        self._gate = gate
+        self._public = Public(options.auth_public)
         self._callers = Callers(bus, "grpc", options)
         self._options = options
         self._metrics = metrics
@@ -95,28 +103,62 @@ class Calls:
             else self._unary
         )
         handler = _HANDLERS[method.takes_stream, method.gives_stream]
-        return handler(self._counted(method.endpoint.dotted, work(method)))
+        is_open = method.path in self._public
+        return handler(self._counted(method.endpoint.dotted, work(method), is_open))
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
         """Return what answers any call with an error, whatever it sends."""
 
-        async def refuse(_: Any, context: _ServicerContext) -> None:
+        async def refuse(*_: Any) -> None:
             raise error()
 
         work = self._counted(UNKNOWN, refuse)
         return grpc.stream_stream_rpc_method_handler(work)
 
-    def _counted(self, path: str, work: _Work) -> _Work:
-        """Return `work` counted, logged, and with its errors as statuses."""
+    def guarded(
+        self,
+        path: str,
+        answer: Callable[[Any, _ServicerContext], Awaitable[Any]],
+        is_open: Callable[[Any], bool] = lambda _: False,
+    ) -> Callable[[Any, _ServicerContext], Awaitable[Any]]:
+        """Return a method of the gateway's own as one that refuses strangers.
+
+        Args:
+            path: Of the method.
+            answer: Answers its calls.
+            is_open: Tells whether anybody may ask what a request asks.
+        """
+        gate = self._gate
+        if not gate.auth.is_on or path in self._public:
+            return answer
+
+        async def handle(request: Any, context: _ServicerContext) -> Any:
+            if not is_open(request):
+                try:
+                    await peer.admit(gate, context)
+                except KitError as exc:
+                    failure = Failure(exc)
+                    await context.abort(failure.code, failure.text, failure.trailers())
+            return await answer(request, context)
+
+        return handle
+
+    def _counted(
+        self, path: str, work: _Work, is_open: bool = False
+    ) -> Callable[[Any, _ServicerContext], Awaitable[Any]]:
+        """Return `work` for those let in, counted, logged, and its errors as statuses."""
         metrics, options, access = self._metrics, self._options, self._access
+        gate = None if is_open or self._gate.is_open else self._gate
 
         async def handle(request: Any, context: _ServicerContext) -> Any:
             started = perf_counter()
             code: str = Code.CANCELLED
+            who: Principal | None = None
             metrics.in_flight += 1
             try:
                 admit(metrics.in_flight, options.max_concurrent)
-                answer = await work(request, context)
+                who = await peer.admit(gate, context) if gate else None
+                answer = await work(request, context, who)
                 if answer is not None:
                     _check_size(answer, options)
             except BaseError as exc:  # the call is over: the client is gone
@@ -133,8 +175,7 @@ class Calls:
                 took = perf_counter() - started
                 metrics.observe(path, code, took)
                 if access is not None:
-                    client = _address(context.peer())
-                    access.write(f"{path} {code}", client=client, seconds=took)
+                    _write_line(access, f"{path} {code}", context, took, who)
 
         return handle
 
@@ -144,12 +185,14 @@ class Calls:
         caller = callers.of(endpoint)
         read, write = method.decode, method.encode
 
-        async def ask(data: bytes, context: _ServicerContext) -> bytes:
+        async def ask(
+            data: bytes, context: _ServicerContext, who: Principal | None
+        ) -> bytes:
             left = callers.seconds(_left(context), endpoint)
             fields, is_given = forwarding.fields(context.invocation_metadata())
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-            ctx = callers.context(caller, codec, left, fields)
+            ctx = callers.context(caller, codec, left, fields, who)
             try:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
@@ -167,13 +210,15 @@ class Calls:
         return ask
 
     def _streaming(self, method: Method) -> _Work:
-        async def work(data: Any, context: _ServicerContext) -> bytes | None:
+        async def work(
+            data: Any, context: _ServicerContext, who: Principal | None
+        ) -> bytes | None:
             if method.takes_stream:
                 payload = await _opening(method, context)
             else:
                 payload = method.decode(data)
             try:
-                async with self._open(method, payload, context) as stream:
+                async with self._open(method, payload, context, who) as stream:
                     if method.takes_stream:
                         self._start_feeding(stream, method, context)
                     if not method.gives_stream:
@@ -199,14 +244,19 @@ class Calls:
 
     @contextlib.asynccontextmanager
     async def _open(
-        self, method: Method, payload: bytes, context: _ServicerContext
+        self,
+        method: Method,
+        payload: bytes,
+        context: _ServicerContext,
+        who: Principal | None,
     ) -> AsyncIterator[Stream]:
         """Open a stream on the bus; it ends with the context, its errors as failures."""
         fields, is_given = self._forwarding.fields(context.invocation_metadata())
         if is_given:
             context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
         caller = self._callers.of(method.endpoint)
-        ctx = self._callers.context(caller, method.codec, _left(context), fields)
+        left = _left(context)
+        ctx = self._callers.context(caller, method.codec, left, fields, who)
         stream: Stream | None = None
         try:
             stream = await caller.open(ctx, payload)
@@ -222,9 +272,15 @@ class Calls:
                 stream.cancel()
 
 
-def _address(peer: str) -> str:
-    """Return the address in a peer such as ``ipv4:127.0.0.1:50051``."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+def _write_line(
+    access: AccessLog,
+    line: str,
+    context: _ServicerContext,
+    seconds: float,
+    who: Principal | None,
+) -> None:
+    client = peer.address(context.peer())
+    access.write(line, client=client, seconds=seconds, principal=who)
 
 
 def _left(context: _ServicerContext) -> float | None:
@@ -310,7 +366,8 @@ def _failure_of(error: KitError, method: Method) -> Failure:
     """Return the failure that stands for an error of a call."""
     reply = error.reply
     name = "" if reply is None else reply.headers.get(ERROR, "")
-    begun = has_begun(error)
+    # An idempotent one may be sent again, begun or not.
+    begun = has_begun(error) and not method.endpoint.is_idempotent
     if not name:
         return Failure(error, has_begun=begun)
     is_bare = method.endpoint.wire == "gokit"  # its body is the text again

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg_gateways.grpc.methods import Handler
+    from kitmsg_gateways.grpc.methods import Guarded, Handler
 
 __all__ = ["SERVICE", "Health"]
 
@@ -41,16 +41,24 @@ class Health:
         self._is_over = False
         self._changed = asyncio.Event()
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return what gRPC calls, by path."""
+    def handlers(self, guarded: Guarded) -> dict[str, Handler]:
+        """Return what gRPC calls, by path.
+
+        Whether the gateway is well anybody may ask, as with HTTP's ``/readyz``: platforms
+        have no credentials.  What services there are is not for strangers.
+
+        Args:
+            guarded: See `Calls.guarded`.
+        """
         read = health_pb2.HealthCheckRequest.FromString
         write = health_pb2.HealthCheckResponse.SerializeToString
+        check, watch = f"/{SERVICE}/Check", f"/{SERVICE}/Watch"
         return {
-            f"/{SERVICE}/Check": grpc.unary_unary_rpc_method_handler(
-                self.check, read, write
+            check: grpc.unary_unary_rpc_method_handler(
+                guarded(check, self.check, _is_overall), read, write
             ),
-            f"/{SERVICE}/Watch": grpc.unary_stream_rpc_method_handler(
-                self.watch, read, write
+            watch: grpc.unary_stream_rpc_method_handler(
+                guarded(watch, self.watch, _is_overall), read, write
             ),
         }
 
@@ -99,3 +107,7 @@ class Health:
             if is_over:
                 return
             await changed.wait()
+
+
+def _is_overall(request: health_pb2.HealthCheckRequest) -> bool:
+    return not request.service

@@ -7,7 +7,7 @@ tables; `call.py` needs to know no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.convert import Converter, Converters
     from kitmsg_gateways.grpc.layout import Layout, Rpc
 
-__all__ = ["Handler", "Method", "Recode", "Table", "Typed", "make_method"]
+__all__ = ["Guarded", "Handler", "Method", "Recode", "Table", "Typed", "make_method"]
 
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; grpcio has no types
+Guarded: TypeAlias = Callable[..., Callable[[Any, Any], Awaitable[Any]]]
+"""Makes a method of the gateway's own refuse strangers; see `Calls.guarded`."""
 
 Recode: TypeAlias = Callable[[bytes], bytes]
 """Takes a message in one encoding; returns it in the other."""
@@ -196,27 +198,15 @@ def make_method(
     """
     codec = JSON if endpoint.wire == "gokit" or rpc.codec == JSON.name else MSGPACK
     coders = _Coders(codec, endpoint.wire)
-    input_, output = converters.of(rpc.input), converters.of(rpc.output)
-    form = layout.messages[rpc.input].form
-    decode_item = None
-    if not rpc.takes_stream:
-        decode = coders.decoder(input_)
-    elif form == "frame":
-        request, one = (
-            input_.part(slot.name, converters.of(slot.type))
-            for slot in layout.messages[rpc.input].slots
-        )
-        decode, decode_item = coders.decoder(request), coders.decoder(one)
-    else:
-        decode, decode_item = coders.empty(), coders.decoder(input_)
+    request, item = converters.inputs(rpc)
     is_object = layout.messages[rpc.output].form in ("struct", "union")
     return Method(
         path=path,
         endpoint=endpoint,
         codec=codec,
-        decode=decode,
-        encode=coders.encoder(output, is_object=is_object),
-        decode_item=decode_item,
-        is_framed=rpc.takes_stream and form == "frame",
+        decode=coders.empty() if request is None else coders.decoder(request),
+        encode=coders.encoder(converters.of(rpc.output), is_object=is_object),
+        decode_item=None if item is None else coders.decoder(item),
+        is_framed=request is not None and item is not None,
         typed=_typed_errors(converters, rpc),
     )

@@ -33,7 +33,8 @@ class GatewayOptions(EdgeOptions):
         lock: File that keeps the field numbers of services stable, as written by
             `kitmsg export proto`.
         reflection: Whether clients may ask what is served.
-        forward_authorization: Whether services get the ``authorization`` metadata.
+        auth_public: Methods that need no credentials, such as /shop.Orders/Get; one that
+            ends in * stands for all that begin so.
         forward_metadata: More metadata that services get, by key.
     """
 
@@ -43,6 +44,7 @@ class GatewayOptions(EdgeOptions):
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("map", "proto"),
         ("proto_path", "proto"),
+        ("auth_public", "jwt_key or jwks_url or basic_file or api_keys"),
     )
 
     port: int = 50051
@@ -59,5 +61,16 @@ class GatewayOptions(EdgeOptions):
     map: tuple[str, ...] = ()
     lock: str = ""
     reflection: bool = True
-    forward_authorization: bool = False
+    auth_public: tuple[str, ...] = ()
     forward_metadata: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tls_client_optional:
+            raise ValueError(
+                "tls_client_optional: gRPC's core asks all clients for a certificate, or"
+                " none; start a second gateway for those without"
+            )
+        for path in self.auth_public:
+            if not path.startswith("/"):
+                raise ValueError(f"auth_public: {path!r} does not begin with /")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-    from kitmsg_gateways.grpc.methods import Handler
+    from kitmsg_gateways.grpc.methods import Guarded, Handler
 
 __all__ = ["SERVICES", "Reflection", "make_pool"]
 
@@ -71,16 +71,15 @@ class Reflection:
         self._pool = pool
         self._servicer = aio.ReflectionServicer((*services, *self._always), pool)
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return what gRPC calls, by path."""
+    def handlers(self, guarded: Guarded) -> dict[str, Handler]:
+        """Return what gRPC calls, by path; see `Calls.guarded`."""
         read = reflection_pb2.ServerReflectionRequest.FromString
         write = reflection_pb2.ServerReflectionResponse.SerializeToString
-        handler = grpc.stream_stream_rpc_method_handler(self.answer, read, write)
-        return {f"/{service}/{_METHOD}": handler for service in SERVICES}
+        make = grpc.stream_stream_rpc_method_handler
+        paths = [f"/{service}/{_METHOD}" for service in SERVICES]
+        return {path: make(guarded(path, self.answer), read, write) for path in paths}
 
-    async def answer(
-        self, requests: AsyncIterator[Any], context: Any
-    ) -> AsyncIterator[Any]:
+    async def answer(self, requests: AsyncIterator[Any], context: Any) -> None:
         """Answer each question out of what is served when it is asked."""
         async for request in requests:
             question = self._answerable(request)
@@ -88,7 +87,7 @@ class Reflection:
                 _one(question), context
             ):
                 response.original_request.CopyFrom(request)
-                yield response
+                await context.write(response)
 
     def _answerable(self, request: Any) -> Any:
         """Return a question that the pool can answer: it finds services, not methods."""

@@ -66,12 +66,12 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
             sock.close()  # the parent's keeps the port
         self._source = source or choose_source(options)
         super().__init__(bus, options, Table(), sockets)
-        self._calls = Calls(bus, options, self.metrics)
+        self._calls = Calls(bus, options, self.metrics, self.gate)
         self._checks = Health(lambda: not self.health.problem(), self._is_served)
         self._reflection = Reflection([HEALTH])
-        self._own = self._checks.handlers()
+        self._own = self._checks.handlers(self._calls.guarded)
         if options.reflection:
-            self._own |= self._reflection.handlers()
+            self._own |= self._reflection.handlers(self._calls.guarded)
         self._handlers: dict[str, Handler] = dict(self._own)
         self._known: set[str] = set()
         self._port = 0  # until it is bound

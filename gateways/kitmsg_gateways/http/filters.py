@@ -25,13 +25,8 @@ from aiohttp import web
 
 from kitmsg.auth import Refused
 from kitmsg.errors import Code
-from kitmsg_gateways.edge.auth import peer_principal
-from kitmsg_gateways.edge.limits import (
-    address_key,
-    address_limit,
-    principal_key,
-    principal_limit,
-)
+from kitmsg_gateways.edge.auth import Public, peer_principal
+from kitmsg_gateways.edge.limits import address_key, principal_key
 from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.visit import PROBES, Visit
@@ -39,7 +34,7 @@ from kitmsg_gateways.http.visit import PROBES, Visit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kitmsg_gateways.edge.auth import Auth
+    from kitmsg_gateways.edge.auth import Auth, Gate
     from kitmsg_gateways.edge.limits import RateLimit
     from kitmsg_gateways.edge.proxies import Proxies
     from kitmsg_gateways.http.options import GatewayOptions
@@ -52,20 +47,20 @@ _UNAUTHORIZED: Final = 401
 
 
 def filters(
-    options: GatewayOptions, auth: Auth, proxies: Proxies
+    options: GatewayOptions, gate: Gate, proxies: Proxies
 ) -> tuple[Filter, ...]:
     """Return the filters that the options ask for, in the order in which they look.
 
     Raises:
         KitError: An option does not fit.
     """
-    by_addresses, by_principals = address_limit(options), principal_limit(options)
+    by_addresses, by_principals = gate.by_address, gate.by_principal
     found: list[Filter | None] = [
         _behind(proxies) if options.trusted_proxies else None,
         _cors(options),
         _Limited("address", by_addresses, by_address) if by_addresses else None,
         _client_certificate if options.tls_client_ca else None,
-        _Authenticated(auth, options.auth_public) if auth.is_on else None,
+        _Authenticated(gate.auth, options.public_paths) if gate.auth.is_on else None,
         _Limited("principal", by_principals, _by_principal) if by_principals else None,
     ]
     return tuple(one for one in found if one is not None)
@@ -104,8 +99,7 @@ class _Authenticated:
 
     def __init__(self, auth: Auth, public: Sequence[str] = ()) -> None:
         self._auth = auth
-        self._public = PROBES.union(path for path in public if not path.endswith("*"))
-        self._prefixes = tuple(path[:-1] for path in public if path.endswith("*"))
+        self._public = Public(public, PROBES)
 
     async def __call__(self, visit: Visit) -> None:
         """Note who asks.
@@ -114,7 +108,7 @@ class _Authenticated:
             Problem: 401: nobody knows.
             Unavailable: It cannot be found out now.
         """
-        if visit.path in self._public or visit.path.startswith(self._prefixes):
+        if visit.path in self._public:
             return
         headers = visit.request.headers
         given = self._auth.given(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from kitmsg_gateways.edge.auth import Auth
-from kitmsg_gateways.edge.lifecycle import Part, SocketGateway
+from kitmsg.discovery.claims import KEPT_SECONDS
+from kitmsg_gateways.edge.auth import Auth, Gate
+from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
-from kitmsg_gateways.edge.tls import Tls
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
-from kitmsg_gateways.http.connection import Server
+from kitmsg_gateways.http.connection import Connection, Server
 from kitmsg_gateways.http.filters import filters
 from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.owners import Owners
 from kitmsg_gateways.http.pages import RESERVED
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog
     from kitmsg_gateways.edge.admission import Place
-    from kitmsg_gateways.edge.files import Reloadable
 
 __all__ = ["GatewayServer"]
 
@@ -57,10 +57,11 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
     ) -> None:
         options = options or GatewayOptions()
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
-        self._auth = Auth(options, options.title)
-        self._mounter = Mounter(RESERVED)
+        kept_seconds = KEPT_SECONDS if options.subject_policy.strict else 0.0
+        owners = Owners(kept_seconds=kept_seconds, public=options.public_owners)
+        self._mounter = Mounter(RESERVED, owners)
         super().__init__(bus, options, Table(), sockets)
-        self.api = Api(self, filters(options, self._auth, self._proxies))
+        self.api = Api(self, filters(options, self.gate, self._proxies))
         self.metrics.registry.register(self.api.collect)
         self.web: Server
 
@@ -68,12 +69,12 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
     def check(cls, options: GatewayOptions) -> None:  # noqa: D102
         super().check(options)
         proxies = Proxies(options.trusted_proxies, options.proxy_header)
-        filters(options, Auth(options, options.title), proxies)
+        gate = Gate(Auth(options, ""), options)
+        filters(options, gate, proxies)
 
     @classmethod
-    def make_tls(cls, options: GatewayOptions) -> Tls:  # noqa: D102
-        is_optional = options.tls_client_optional
-        return Tls(options, cls.protocols, is_optional=is_optional)
+    def realm(cls, options: GatewayOptions) -> str:  # noqa: D102
+        return options.title
 
     def _build(self, found: Catalog) -> Table:
         return self._mounter.build(found)
@@ -81,17 +82,11 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
     def _served(self) -> int:
         return len(self.table.endpoints)
 
-    def _parts(self) -> Sequence[Part]:
-        return (self._auth,)
-
-    def _readers(self) -> Sequence[Reloadable]:
-        return self._auth.readers
-
     def _is_exempt(self, address: str) -> bool:
         return self._proxies.trusts(address)
 
     def _protocol(self, place: Place) -> asyncio.BaseProtocol:
-        return self.web.connection(place)
+        return Connection(self.web, place)
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         limit = body_limit(self.bus, self.options)

@@ -58,7 +58,7 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
     def __init__(
         self, bus: Bus, options: GatewayOptions, sockets: Sequence[socket.socket] = ()
     ) -> None:
-        super().__init__(bus, options, Table(), sockets, realm=options.name)
+        super().__init__(bus, options, Table(), sockets)
         quieten("mcp")  # it logs each session, with its id
         self._news = News()
         self._listeners = ListenHandler(self._news)
@@ -78,6 +78,10 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
         )
         # Open sessions, whose clients hear of changes without asking.
         self._peers: set[Connection] = set()
+
+    @classmethod
+    def realm(cls, options: GatewayOptions) -> str:  # noqa: D102
+        return options.name
 
     async def _list(self, *_: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=list(self.table.tools.values()))

@@ -75,10 +75,10 @@ async def test_one_process_is_not_several(memory_bus):
 
 def test_everything_is_off_by_default() -> None:
     """A gateway without options has none of it in the way of a request."""
-    from kitmsg_gateways.edge.auth import Auth
+    from kitmsg_gateways.edge.auth import Auth, Gate
     from kitmsg_gateways.edge.proxies import Proxies
     from kitmsg_gateways.http.filters import filters
 
     options = GatewayOptions()
     proxies = Proxies(options.trusted_proxies, options.proxy_header)
-    assert filters(options, Auth(options, options.title), proxies) == ()
+    assert filters(options, Gate(Auth(options, ""), options), proxies) == ()

@@ -16,8 +16,7 @@ from yarl import URL
 
 import kitmsg
 from kitmsg.errors import InvalidArgument, ResourceExhausted, Unavailable
-from kitmsg_gateways.http.upstream.reply import HttpReply
-from kitmsg_gateways.http.upstream.streams import replies_of
+from kitmsg_gateways.http.upstream.reply import HttpReply, replies_of
 from kitmsg_gateways.upstream.errors import connection_errors
 from kitmsg_gateways.upstream.options import tls_context
 from kitmsg_gateways.upstream.roundrobin import CannotConnect
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpClient", "HttpReplies"]
 
-_CHUNK: Final = 1 << 16
 _OK: Final = range(200, 300)
 _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
 _SEE_OTHER: Final = 303  # fetch the answer there; RFC 9110, section 15.4.4
@@ -49,12 +47,7 @@ _UNREACHED: Final = (
 
 
 class HttpClient:
-    """Sends requests; opens its connections when they are first needed.
-
-    Args:
-        name: Of the upstream, for messages.
-        options: Limits, times, credentials.
-    """
+    """Sends requests; opens its connections when they are first needed."""
 
     def __init__(self, name: str, options: UpstreamOptions) -> None:
         self._name = name
@@ -102,18 +95,13 @@ class HttpClient:
             request.headers["X-Request-Timeout-Ms"] = str(milliseconds)
 
     async def send(
-        self, address: str, method: HttpMethod, request: HttpRequest, limit: float
+        self,
+        address: str,
+        method: HttpMethod | None,
+        request: HttpRequest,
+        limit: float,
     ) -> HttpReply:
-        """Return the response to a request; see `Transport`."""
-        return await self.fetch(address, request, limit)
-
-    async def fetch(self, base: str, request: HttpRequest, limit: float) -> HttpReply:
-        """Return the response to a request, be it an error.
-
-        Args:
-            base: Address of the server.
-            request: What to send; cancelling closes its connection.
-            limit: Seconds for all of it.
+        """Return the response to a request, be it an error; see `Transport`.
 
         Raises:
             CannotConnect: There is no connection, so nothing was sent.
@@ -123,7 +111,7 @@ class HttpClient:
         """
         with self.errors():
             async with asyncio.timeout(limit):
-                return await self._follow(base + request.target, request)
+                return await self._follow(address + request.target, request)
 
     async def stream(
         self,
@@ -146,8 +134,7 @@ class HttpClient:
             if method.declaration.signature.gives_items and response.status in _OK:
                 return HttpReplies(self, response, self._options.max_response_bytes)
             async with response:
-                data = await self._read(response)
-                return HttpReply(response.status, response.headers, data)
+                return await self._read(response)
 
     def errors(self) -> AbstractContextManager[None]:
         """Make a `KitError` of a connection that breaks, or takes too long."""
@@ -156,7 +143,8 @@ class HttpClient:
     async def _follow(self, url: str, request: HttpRequest) -> HttpReply:
         method, body = request.method, request.body
         for _ in range(self._options.max_redirects + 1):
-            reply = await self._once(url, method, request, body)
+            async with await self._ask(url, method, request.headers, body) as response:
+                reply = await self._read(response)
             to = reply.headers.get("Location", "")
             if reply.status not in _FOLLOWED or not to:
                 return reply
@@ -171,13 +159,6 @@ class HttpClient:
         raise Unavailable(
             f"{self._name}: more than {self._options.max_redirects} redirects"
         )
-
-    async def _once(
-        self, url: str, method: str, request: HttpRequest, body: bytes | None
-    ) -> HttpReply:
-        async with await self._ask(url, method, request.headers, body) as response:
-            data = await self._read(response)
-            return HttpReply(response.status, response.headers, data)
 
     async def _ask(
         self, url: str, method: str, headers: Mapping[str, str], body: Any
@@ -201,23 +182,17 @@ class HttpClient:
         except ValueError as exc:  # aiohttp checks what hooks may have put in
             raise InvalidArgument(f"the request cannot be sent: {exc}") from exc
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> HttpReply:
         limit = self._options.max_response_bytes
-        too_long = ResourceExhausted(
+        if (response.content_length or 0) <= limit or response.method == "HEAD":
+            try:
+                await response.content.readexactly(limit + 1)
+            except asyncio.IncompleteReadError as exc:  # as it should be
+                return HttpReply(response.status, response.headers, exc.partial)
+        response.close()
+        raise ResourceExhausted(
             f"{self._name}: the response is longer than {limit} bytes"
         )
-        if (response.content_length or 0) > limit and response.method != "HEAD":
-            response.close()
-            raise too_long
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            size += len(chunk)
-            if size > limit:
-                response.close()
-                raise too_long
-            chunks.append(chunk)
-        return b"".join(chunks)
 
 
 class HttpReplies:

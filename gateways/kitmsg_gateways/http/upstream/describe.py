@@ -17,8 +17,16 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.upstream.body import Body, body_of, errors_of, response_of
-from kitmsg_gateways.http.upstream.dialect import Unreadable, complete, follow, modern
+from kitmsg_gateways.http.upstream.document import (
+    Body,
+    Unreadable,
+    body_of,
+    complete,
+    errors_of,
+    follow,
+    modern,
+    response_of,
+)
 from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, HttpMethod
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
@@ -36,6 +44,8 @@ __all__ = ["Document", "read_document"]
 _log = logging.getLogger("kitmsg_gateways.upstream")
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+# Anything may stand anywhere in a document.
+_FAULTS: Final = AttributeError, LookupError, RecursionError, TypeError, ValueError
 _BAD: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _SEGMENT: Final = re.compile(
     r"/\{([A-Za-z_][A-Za-z0-9_]*)\}|/[A-Za-z0-9._~!$&'()*+,;=:@-]+"
@@ -113,14 +123,17 @@ def read_document(
     found = chosen(_named(document), only, "the document")
     offers: list[HttpMethod] = []
     left_out: dict[str, str] = {}
+    names = {each.name for each in found}
     for each in found:
         try:
-            offers.append(_sound(each, document, service, {f.name for f in found}))
-        except Unreadable as exc:
+            offers.append(_offer(each, document, service, names))
+        except _FAULTS as exc:
+            is_told = isinstance(exc, Unreadable)
+            why = str(exc) if is_told else f"it is not as OpenAPI has it: {exc}"
             if only:
-                raise ValueError(f"{each.label} cannot be served: {exc}") from exc
-            left_out[each.name] = str(exc)
-            _log.warning("%s: %s is left out: %s", service, each.label, exc)
+                raise ValueError(f"{each.label} cannot be served: {why}") from exc
+            left_out[each.name] = why
+            _log.warning("%s: %s is left out: %s", service, each.label, why)
     if not offers:
         raise ValueError("the document has no operation that can be served")
     info = document.get("info")
@@ -185,23 +198,6 @@ def _operations(document: Mapping[str, Any]) -> Iterator[_Found]:
                 yield _Found(name or method, label, method.upper(), path, own, shared)
 
 
-def _sound(
-    found: _Found, document: Mapping[str, Any], service: str, names: set[str]
-) -> HttpMethod:
-    """Return one operation as an endpoint.
-
-    Raises:
-        Unreadable: It cannot be one.
-    """
-    try:
-        return _offer(found, document, service, names)
-    except Unreadable:
-        raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
-        # Anything may stand anywhere in a document.
-        raise Unreadable(f"it is not as OpenAPI has it: {exc}") from exc
-
-
 def _offer(
     found: _Found, document: Mapping[str, Any], service: str, names: set[str]
 ) -> HttpMethod:
@@ -223,24 +219,20 @@ def _offer(
     )
     result = response_of(found.own.get("responses"), document)
     response = complete(result.schema, document)
+    text = str(found.own.get("summary") or found.own.get("description") or "")
     declaration = describe(
         service,
         found.name,
         request=request,
         response=response,
         gives_items=result.is_stream,
-        doc=_doc(found.own),
+        doc=" ".join(text.partition("\n\n")[0].split()),
         http=_route(found, service, names),
         idempotent=found.method in IDEMPOTENT,
         raises=errors_of(found.own.get("responses"), document),
     )
     read = plain_reader(declaration.subject, response)
     return HttpMethod(declaration, made, plain, read)
-
-
-def _doc(own: Mapping[str, Any]) -> str:
-    text = str(own.get("summary") or own.get("description") or "")
-    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _route(found: _Found, service: str, names: set[str]) -> str:

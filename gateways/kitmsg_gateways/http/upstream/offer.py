@@ -14,12 +14,14 @@ from kitmsg.service.described import describe
 from kitmsg.transport.replies import Declared
 from kitmsg_gateways.http.upstream.operation import Rest, operation, plain
 from kitmsg_gateways.http.upstream.reply import (
+    ACCEPT,
+    NDJSON,
     HttpReply,
-    Reader,
+    Read,
     error_of,
     plain_reader,
+    reader,
 )
-from kitmsg_gateways.http.upstream.streams import ACCEPT, NDJSON
 from kitmsg_gateways.upstream.offers import renamed
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class HttpMethod:
     declaration: Declaration
     operation: Operation
     to_plain: Callable[[Any], Any]
-    read: Reader
+    read: Read
     encode_item: Callable[[Any], bytes] = _encode
     errors: ErrorTypes = field(init=False)
 
@@ -100,10 +102,6 @@ def offers(
 ) -> list[HttpMethod]:
     """Return the endpoints of routes by name, or of a class.
 
-    Args:
-        service: Name of the service on the bus.
-        endpoints: The routes, or the class.
-
     Raises:
         ValueError: A name or a route is wrong.
     """
@@ -144,12 +142,12 @@ def _typed(service: str, declaration: Declaration) -> HttpMethod:
     if signature.response is bytes:
         decoders[RAW.name] = bytes
     takes_text = signature.response is str
-    reader = Reader(declaration.subject, decoders, takes_text=takes_text)
+    read = reader(declaration.subject, decoders, takes_text=takes_text)
     # The body is taken by what is streamed.
     rest: Rest = "query" if signature.takes_items else ""
     made = operation(route, _with_defaults(signature), rest=rest)
     item = signature.item_encoder(JSON) if signature.takes_items else encode
-    return HttpMethod(declaration, made, lambda r: _decode(encode(r)), reader, item)
+    return HttpMethod(declaration, made, lambda r: _decode(encode(r)), read, item)
 
 
 def _with_defaults(signature: Signature) -> dict[str, Any]:

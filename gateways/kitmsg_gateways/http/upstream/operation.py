@@ -174,8 +174,9 @@ class Operation:
                 query += goes.pairs(name, value)
             elif value is not None:
                 made.headers[goes.wire] = _header(name, value)
-        made.target = self._path(path) + _query(query)
-        if body or self._wants_body():
+        asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
+        made.target = self._path(path) + asked
+        if body or (self.rest == "body" and not self.body):
             self._add_body(made, body)
         return made
 
@@ -194,9 +195,6 @@ class Operation:
             return values[match[1]]
 
         return _NAME.sub(fill, self.path)
-
-    def _wants_body(self) -> bool:
-        return self.rest == "body" and not self.body
 
     def _add_body(self, made: HttpRequest, fields: Mapping[str, Any]) -> None:
         made.headers["Content-Type"] = self.content_type
@@ -262,13 +260,7 @@ def _field_of(
 def reading(
     name: str, schema: Mapping[str, Any], root: Mapping[str, Any]
 ) -> Parameters | None:
-    """Return what reads a parameter back; None where its text can mean one thing only.
-
-    Args:
-        name: Of the parameter.
-        schema: Of its value.
-        root: Where references in `schema` lead.
-    """
+    """Return what reads a parameter back; None where its text can mean one thing only."""
     whole = {"$defs": root.get("$defs", {}), "properties": {name: schema}}
     is_clear = resolve(schema, root).get("type") in ("boolean", "integer", "string")
     return None if is_clear else Parameters(whole)
@@ -284,10 +276,6 @@ def plain(request: Any) -> Any:
         return _decode(_encode(request))
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise InvalidArgument(f"the request has no form in JSON: {exc}") from exc
-
-
-def _query(pairs: list[tuple[str, str]]) -> str:
-    return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,12 @@
 A problem document (RFC 9457) as the HTTP gateway writes it is read back whole: code, field,
 retry time, the service's own typed error.  Any other failure is its status, by the one
 table, and what text there is for people.
+
+A response that streams is read as a reply for each item: events, lines of JSON, or bytes as
+they come.  Source of the event format: HTML, "Server-sent events".  An ``event: error``, and
+a last line that is a problem, are the errors that the HTTP gateway ends a stream with;
+``event: end`` and ``data: [DONE]`` are the ends that it and others announce.  Left out:
+coming back after a connection broke.
 """
 
 from __future__ import annotations
@@ -13,20 +19,48 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, Codec, by_content_type
-from kitmsg.errors import Code, DataLoss, InvalidArgument, KitError, error_for
+from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, RAW, by_content_type
+from kitmsg.errors import (
+    Code,
+    DataLoss,
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+    Unavailable,
+    error_for,
+)
 from kitmsg.schema.instances import validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from kitmsg.transport.replies import Declared, ErrorTypes
 
-__all__ = ["HttpReply", "Reader", "error_of", "plain_reader"]
+__all__ = [
+    "ACCEPT",
+    "NDJSON",
+    "HttpReply",
+    "Read",
+    "error_of",
+    "plain_reader",
+    "reader",
+    "replies_of",
+]
+
+NDJSON: Final = "application/x-ndjson"
+ACCEPT: Final = (
+    "application/x-ndjson, text/event-stream;q=0.9, application/octet-stream;q=0.5"
+)
+"""Lines first: they keep the bounds between items, and need the fewest bytes."""
+
+_PROBLEM: Final = "application/problem+json"
+_URN: Final = b"urn:kitmsg:error:"
+_DONE: Final = b"[DONE]"
+_BOM: Final = b"\xef\xbb\xbf"
 
 _log = logging.getLogger("kitmsg_gateways.upstream")
 
@@ -61,14 +95,11 @@ class HttpReply:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def error_of(reply: HttpReply, *, name: str, declared: ErrorTypes) -> Exception | None:
-    """Return the error that a response tells of; None for a success.
+Read: TypeAlias = "Callable[[HttpReply], Any]"
 
-    Args:
-        reply: The response.
-        name: Of the endpoint, for messages.
-        declared: Typed errors that it may tell of.
-    """
+
+def error_of(reply: HttpReply, *, name: str, declared: ErrorTypes) -> Exception | None:
+    """Return the error that a response tells of; None for a success."""
     if reply.status < _REDIRECT:
         return None
     document = _document(reply)
@@ -134,7 +165,7 @@ def _message(reply: HttpReply, document: Mapping[str, Any], name: str) -> str:
     A server's text about its own failure is for the log, unless it is a problem document,
     which is meant for callers.
     """
-    is_problem = reply.content_type == "application/problem+json"
+    is_problem = reply.content_type == _PROBLEM
     if is_problem or reply.status < _SERVER:
         text = next(filter(None, map(_words, _candidates(reply, document))), "")
         if text:
@@ -174,8 +205,12 @@ def _retry_after(text: str) -> float | None:
     return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), _MAX_WAIT)
 
 
-class Reader:
-    """Reads results of one type.
+def reader(
+    name: str, decoders: Mapping[str, Callable[[bytes], Any]], *, takes_text: bool
+) -> Read:
+    """Return a function from a response that is no error to its result.
+
+    An empty body is None.  It raises `DataLoss` for one that cannot be read or does not fit.
 
     Args:
         name: Of the endpoint, for messages.
@@ -183,47 +218,30 @@ class Reader:
         takes_text: Whether a plain text is a result.
     """
 
-    def __init__(
-        self,
-        name: str,
-        decoders: Mapping[str, Callable[[bytes], Any]],
-        *,
-        takes_text: bool,
-    ) -> None:
-        self._name = name
-        self._decoders = decoders
-        self._takes_text = takes_text
-
-    def __call__(self, reply: HttpReply) -> Any:
-        """Return the result in a response that is no error; None for an empty body.
-
-        Raises:
-            DataLoss: It cannot be read or does not fit.
-        """
+    def read(reply: HttpReply) -> Any:
+        kind = reply.content_type
         if not reply.body:
-            return self._decoders[JSON.name](b"null")
-        if self._takes_text and reply.content_type.startswith("text/"):
+            return decoders[JSON.name](b"null")
+        if takes_text and kind.startswith("text/"):
             return reply.body.decode(errors="replace")
-        decode = self._decoders.get(self._codec(reply).name)
+        try:
+            codec = by_content_type(kind) if kind else JSON
+        except InvalidArgument:
+            codec = RAW
+        decode = decoders.get(codec.name)
         if decode is None:
-            raise DataLoss(f"{self._name} answered with {reply.content_type!r}")
+            raise DataLoss(f"{name} answered with {kind!r}")
         try:
             return decode(reply.body)
         except DECODE_ERRORS as exc:
-            raise DataLoss(f"{self._name}: the response cannot be read: {exc}") from exc
+            raise DataLoss(f"{name}: the response cannot be read: {exc}") from exc
         except KitError as exc:
-            raise DataLoss(f"{self._name}: {exc}") from exc
+            raise DataLoss(f"{name}: {exc}") from exc
 
-    def _codec(self, reply: HttpReply) -> Codec:
-        if not reply.content_type:
-            return JSON
-        try:
-            return by_content_type(reply.content_type)
-        except InvalidArgument:
-            return RAW
+    return read
 
 
-def plain_reader(name: str, schema: Mapping[str, Any]) -> Reader:
+def plain_reader(name: str, schema: Mapping[str, Any]) -> Read:
     """Return a reader of whatever comes: JSON, text, bytes.
 
     A value that fits `schema` has bytes where that says base64.  Another passes as it is:
@@ -243,4 +261,109 @@ def plain_reader(name: str, schema: Mapping[str, Any]) -> Reader:
         MSGPACK.name: lambda data: fitted(_unpack(data)),
         RAW.name: bytes,
     }
-    return Reader(name, decoders, takes_text=True)
+    return reader(name, decoders, takes_text=True)
+
+
+class _Told(msgspec.Struct):
+    """The parts of a problem that tell it from an item."""
+
+    type: str = ""
+    status: int = 0
+
+
+_told: Final = msgspec.json.Decoder(_Told).decode
+
+
+async def replies_of(
+    media_type: str, chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[HttpReply]:
+    """Yield a response for each item of a stream, and for the error that it ends with.
+
+    Raises:
+        ResourceExhausted: An item is longer than `limit` bytes.
+        Unavailable: Events end without a word, so some may be missing.
+    """
+    if media_type == "text/event-stream":
+        async for reply in _from_events(chunks, limit):
+            yield reply
+    elif media_type.endswith(("json", "jsonl", "jsonlines")):
+        async for line in _lines(chunks, limit):
+            if line and not line.isspace():
+                yield (_problem(line) if _URN in line else None) or _item(line)
+    else:
+        async for chunk in chunks:
+            yield HttpReply(200, {"Content-Type": media_type}, chunk)
+
+
+async def _from_events(
+    chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[HttpReply]:
+    async for name, data in _events(chunks, limit):
+        if name == b"end" or data == _DONE:
+            return
+        if name == b"error":
+            problem = _problem(data)
+            if problem is not None:
+                yield problem
+            raise Unavailable("the stream ended with an error that says no more")
+        yield _item(data)
+    raise Unavailable("the stream broke off: its server did not say that it ends")
+
+
+def _item(body: bytes) -> HttpReply:
+    return HttpReply(200, {"Content-Type": JSON.content_type}, body)
+
+
+def _problem(body: bytes) -> HttpReply | None:
+    """Return the failed response that a line is, if it is a problem and not an item."""
+    try:
+        told = _told(body)
+    except DECODE_ERRORS:
+        return None
+    if told.status < _FAILED or not told.type.encode().startswith(_URN):
+        return None
+    return HttpReply(told.status, {"Content-Type": _PROBLEM}, body)
+
+
+async def _events(
+    chunks: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Yield name and data of each event."""
+    name, size = b"", 0
+    data: list[bytes] = []
+    async for line in _lines(chunks, limit):
+        text = line.removesuffix(b"\r")
+        if not text:
+            if data:
+                yield name, b"\n".join(data)
+            name, data, size = b"", [], 0
+            continue
+        field, _, value = text.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            size += len(value)
+            if size > limit:
+                raise _too_long(limit)
+            data.append(value)
+        elif field == b"event":
+            name = value
+
+
+async def _lines(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a body; its first bytes may be a byte order mark."""
+    rest, is_first = b"", True
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if len(line) > limit:
+                raise _too_long(limit)
+            yield line.removeprefix(_BOM) if is_first else line
+            is_first = False
+        if len(rest) > limit:
+            raise _too_long(limit)
+    if rest:
+        yield rest
+
+
+def _too_long(limit: int) -> ResourceExhausted:
+    return ResourceExhausted(f"an item of the stream is longer than {limit} bytes")

@@ -1,0 +1,84 @@
+"""The bus as a system of discovery: instances of a service that answer ``$SRV``.
+
+    bus:payments
+
+The address of an instance is its id, which its own subjects have.  Services of kitmsg say
+when they come and go; others are asked every ``interval`` seconds.  There is nothing to
+announce: a service that listens is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+from kitmsg.bus import Bus
+from kitmsg.discovery.address import Address
+from kitmsg.discovery.directory import Directory
+from kitmsg.discovery.instance import Instance
+from kitmsg.discovery.subject import ServiceInfo
+from kitmsg.message import check_name
+
+__all__ = ["BusSource", "source"]
+
+
+class BusSource:
+    """Instances of one service on a bus.
+
+    Args:
+        bus: The bus.
+        service: Name of the service.
+        interval: Seconds between two rounds of asking.
+    """
+
+    def __init__(self, bus: Bus, service: str, *, interval: float = 2.0) -> None:
+        self.name = f"bus:{service}"
+        self._changed = asyncio.Event()
+        self._bus = bus
+        self._service = service
+        self._interval = interval
+        self._directory: Directory | None = None
+
+    async def sets(self) -> AsyncGenerator[Sequence[Instance], None]:
+        """Yield the instances after every change, and every round."""
+        directory = self._directory or Directory(
+            self._bus,
+            name=self._service,
+            interval=self._interval,
+            on_change=self._changed.set,
+        )
+        self._directory = None
+        try:
+            await directory.start()
+            while directory.error is None:
+                self._changed.clear()
+                yield [_instance(info) for info in directory.instances]
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval):
+                        await self._changed.wait()
+            # Its memory is kept over a loss: services return one after the other.
+            self._directory = directory
+            raise directory.error
+        finally:
+            await directory.stop()
+
+
+def source(address: Address, bus: Bus | None, /) -> BusSource:
+    """Return the service that an address means; see `InstancerKind`."""
+    address.expect("interval")
+    check_name(address.path, "the service")
+    if bus is None:
+        raise address.wrong("there is no bus here to find it on")
+    interval = address.number("interval", 2.0, least=0.01)
+    return BusSource(bus, address.path, interval=interval)
+
+
+def _instance(info: ServiceInfo) -> Instance:
+    metadata = info.metadata or {}
+    return Instance(
+        address=info.id,
+        zone=metadata.get("zone", ""),
+        version=info.version,
+        metadata=metadata,
+    )
