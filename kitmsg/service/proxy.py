@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.codec import MSGPACK, Codec
-from kitmsg.context import current
+from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.service.declare import Declaration, Service
@@ -194,7 +194,7 @@ def _method(
     bind = signature.bind_stream if signature.stream else signature.bind
 
     async def method(*args: Any, **kwargs: Any) -> Any:
-        ctx = current().child(name)
+        ctx = call_to(name)
         if metadata:
             ctx.metadata = {**ctx.metadata, **metadata}
         return await call(ctx, bind(*args, **kwargs))
