@@ -19,7 +19,7 @@ import msgspec
 from kitmsg.codec import Codec
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
-from kitmsg.wire import CALLER, REQUEST_ID, TRACE, is_reply_name
+from kitmsg.wire import CALLER, PRINCIPAL, REQUEST_ID, TRACE, is_reply_name
 
 __all__ = ["PROPAGATED", "Context", "ReplyFields", "current", "enter", "new_request_id"]
 
@@ -83,7 +83,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
             both sides; "" in code that is no call.
         metadata: Headers that a client sends along with its call, by name.
         message: The message that carries the request; None on the calling side.
-        principal: Who the caller is, as an auth middleware found; None when unknown.
+        principal: The caller (`kitmsg.auth.Principal`): verified from ``Kit-Principal`` by
+            the server, or found by an auth middleware; None when unknown.
         propagates: Whether a nested call passes on trace, baggage and request id.
         codec: How the request was encoded, and so how the answer will be; None until
             the request is decoded.
@@ -163,11 +164,16 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         """Return the context of a call to `endpoint` made from here.
 
         It has this deadline, this endpoint as its caller, and passes on trace, baggage,
-        request id and `metadata` set by hand outside a turn.
+        request id, the principal that was vouched for, and `metadata` set by hand outside
+        a turn.
         """
         if self is _NOWHERE:
             return Context(endpoint=endpoint)
         fields = dict(self.metadata) if self.message is None else self.propagated()
+        if self.principal is not None:
+            token = getattr(self.principal, "token", "")
+            if token:
+                fields[PRINCIPAL] = token
         call = Context(deadline=self.deadline, endpoint=endpoint, metadata=fields)
         call._caller = self.endpoint
         return call

@@ -38,6 +38,7 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "INBOX_MARK",
+    "KV",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "REQUEST_ID",
@@ -60,6 +61,7 @@ __all__ = [
     "direct_subject",
     "is_number",
     "is_reply_name",
+    "kv_subject",
     "milliseconds",
     "plain_headers",
     "reply_fields",
@@ -171,6 +173,15 @@ SCHEMA: Final = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
 
+KV: Final = "$JS.API.DIRECT.GET.KV_"
+"""First tokens of the subject that reads a key-value bucket of NATS; see `kv_subject`."""
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """Return where the last value of a key is read (NATS ADR-8, ADR-31: direct get)."""
+    return f"{KV}{bucket}.$KV.{bucket}.{key}"
+
+
 class Meta:
     """Keys of an endpoint's metadata in INFO."""
 
@@ -183,6 +194,8 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    INTERNAL: Final = "kit.internal"
+    ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
 

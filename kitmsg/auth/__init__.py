@@ -9,21 +9,24 @@
     basic.py     `BasicVerifier`: user names and passwords (RFC 7617) from a file
     turns.py     turns of a costly check, shared out among clients
     apikeys.py   `KeyVerifier`: API keys, from a file of their digests
+    signing.py   `PrincipalSigner`: vouches for a principal on the bus; `JwtSigner`
+    vouched.py   `PrincipalVerifier`: believes what a trusted key has signed
+    trusted.py   the trusted keys, in files or a key-value bucket
+    allow.py     policies: who may call
+    ed25519.py   Ed25519 keys: PEM, JWK, nkeys
 
-A gateway asks an `Authenticator` and passes the principal on as ``Kit-Principal``;
-`kitmsg.middleware.auth` does the same around an endpoint.
+A gateway asks an `Authenticator` and vouches for the principal in ``Kit-Principal``, which
+services verify.  `kitmsg.middleware.auth` checks ``Authorization`` around an endpoint.
 
-Left out: what somebody may do (that is the service's to say), sessions, and issuing
-tokens.
+Left out: sessions.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Protocol, runtime_checkable
-
-import msgspec
 
 from kitmsg.errors import InvalidArgument, Unauthenticated
 from kitmsg.wire import AUTHORIZATION
@@ -39,14 +42,18 @@ class Principal:
 
     Attributes:
         name: Who it is: the subject of a token or certificate, the name of a user.
-        method: How that is known: ``jwt``, ``basic``, ``key`` or ``tls``.
+        method: How that is known: ``jwt``, ``basic``, ``key`` or ``tls``; ``service`` for
+            one that signs its own calls.
         claims: What else the credentials say.
-        text: It as the value of ``Kit-Principal``: a JSON object in ASCII.
+        token: The signed ``Kit-Principal`` that vouches for it, which nested calls pass
+            on; "" where it was authenticated here.
+        text: All but the token, as a JSON object in ASCII.
     """
 
     name: str
     method: str
     claims: dict[str, Any] = field(default_factory=dict)
+    token: str = field(default="", repr=False, compare=False, kw_only=True)
     text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,24 +68,26 @@ class Principal:
             )
         object.__setattr__(self, "text", text)
 
-    @classmethod
-    def parse(cls, text: str) -> Principal:
-        """Return the principal that a gateway wrote.
+    @cached_property
+    def scopes(self) -> frozenset[str]:
+        """OAuth's scopes: words of the claims ``scope``, ``scp`` or ``scopes``."""
+        return _words(self.claims, "scope", "scp", "scopes")
 
-        Raises:
-            ValueError: `text` is none.
-        """
-        try:
-            facts = msgspec.json.decode(text, type=_Facts)
-        except (msgspec.DecodeError, UnicodeEncodeError) as exc:
-            raise ValueError(f"this is no principal: {exc}") from exc
-        return cls(facts.name, facts.method, facts.claims)
+    @cached_property
+    def roles(self) -> frozenset[str]:
+        """Roles: words of the claims ``role`` or ``roles``."""
+        return _words(self.claims, "role", "roles")
 
 
-class _Facts(msgspec.Struct):
-    name: str
-    method: str
-    claims: dict[str, Any] = {}
+def _words(claims: dict[str, Any], *names: str) -> frozenset[str]:
+    """Return the words of claims that are lists, or text with spaces (RFC 8693, 4.2)."""
+    found: set[str] = set()
+    for name in names:
+        said = claims.get(name, "")
+        words = said.split() if isinstance(said, str) else said
+        if isinstance(words, list):
+            found.update(word for word in words if isinstance(word, str))
+    return frozenset(found)
 
 
 class Refused(Unauthenticated):

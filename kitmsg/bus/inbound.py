@@ -37,9 +37,9 @@ class Inbound:
     """
 
     __slots__ = (
-        "_asks",
+        "_key_at",
         "_on_foreign",
-        "_token_at",
+        "_resolve",
         "bad_subjects",
         "handlers",
         "inbox_sid",
@@ -58,8 +58,8 @@ class Inbound:
         # Set once, before the first reply can come; the same after every reconnect.
         self.inbox_sid = 0
         self.bad_subjects = 0
-        self._asks = asks
-        self._token_at = len(inbox.encode())
+        self._resolve = asks.resolve
+        self._key_at = len(inbox.encode())
         self._on_foreign = on_foreign
 
     def deliver(
@@ -67,8 +67,7 @@ class Inbound:
     ) -> None:
         """Hand over one message; arguments as `Parser` gives them."""
         if sid == self.inbox_sid:
-            key = subject[self._token_at :]
-            self._asks.resolve(key, Message("", data, "", header_block))
+            self._resolve(subject[self._key_at :], Message("", data, "", header_block))
             return
         handler = self.handlers.get(sid)
         if handler is None:

@@ -266,7 +266,7 @@ class NatsBus:
             raise Disconnected(connection.why_down)
         size = len(data) + len(header_block)
         check_publish(subject, reply, size, connection.max_payload)
-        connection.send(_command(subject, reply.encode() + b" ", data, header_block))
+        connection.send(_command(subject, reply, data, header_block))
 
     def respond(self, message: Message, data: bytes, header_block: bytes = b"") -> None:
         """Answer `message`.  See `Bus`.
@@ -276,10 +276,13 @@ class NatsBus:
         connection = self._connection
         if not connection.up:
             raise Disconnected(connection.why_down)
-        size = len(data) + len(header_block)
+        head = len(header_block)
+        size = head + len(data)
         if size > connection.max_payload:
             check_publish(message.reply, "", size, connection.max_payload)
-        connection.send(_command(message.reply, b"", data, header_block))
+        kind = b"HPUB " if head else b"PUB "
+        subject, sizes = message.reply.encode(), _SIZES[head, size]
+        connection.send(b"".join((kind, subject, sizes, header_block, data, b"\r\n")))
 
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
@@ -298,11 +301,10 @@ class NatsBus:
             start = self._check(subject, size)
         ask = connection.asks.open(subject, timeout)
         try:
+            kind = b"HPUB " if head else b"PUB "
+            sizes = _SIZES[head, size]
             connection.send(
-                b"HPUB %b%b %d %d\r\n%b%b\r\n"
-                % (start, ask.key, head, size, header_block, data)
-                if head
-                else b"PUB %b%b %d\r\n%b\r\n" % (start, ask.key, size, data)
+                b"".join((kind, start, ask.key, sizes, header_block, data, b"\r\n"))
             )
             return await ask.future
         except BaseException as error:
@@ -386,20 +388,30 @@ class NatsBus:
             _log.debug("could not tell that %d asks ended: %s", len(asks), error)
 
 
-def _command(subject: str, reply: bytes, data: bytes, header_block: bytes) -> bytes:
-    """Return the command that publishes; `reply` may have a space at its end."""
-    size = len(data)
-    if not header_block:
-        return b"PUB %b %b%d\r\n%b\r\n" % (subject.encode(), reply, size, data)
+class _Sizes(dict[tuple[int, int], bytes]):
+    """End of a command's line, by length of the header block, and of it and payload.
+
+    Most messages are as long as others were: a look-up takes a third of formatting them.
+    """
+
+    def __missing__(self, lengths: tuple[int, int]) -> bytes:
+        head, size = lengths
+        text = b" %d %d\r\n" % lengths if head else b" %d\r\n" % size
+        if len(self) < _REMEMBERED:
+            self[lengths] = text
+        return text
+
+
+_SIZES: Final = _Sizes()
+
+
+def _command(subject: str, reply: str, data: bytes, header_block: bytes) -> bytes:
+    """Return the command that publishes."""
     head = len(header_block)
-    return b"HPUB %b %b%d %d\r\n%b%b\r\n" % (
-        subject.encode(),
-        reply,
-        head,
-        head + size,
-        header_block,
-        data,
-    )
+    kind = b"HPUB " if head else b"PUB "
+    to = f"{subject} {reply}" if reply else subject
+    sizes = _SIZES[head, head + len(data)]
+    return b"".join((kind, to.encode(), sizes, header_block, data, b"\r\n"))
 
 
 def _with_user(options: NatsOptions, user: str, password: str) -> NatsOptions:

@@ -41,6 +41,8 @@ _GATEWAYS: Final = ("http", "grpc", "thrift", "mcp")
 _HTTP: Final = 8080
 _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
+_SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
+_TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
 _LOGS: Final = ("log_format", "log_level", "access_log")
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
@@ -88,12 +90,31 @@ def run(options: argparse.Namespace) -> int:
             _check_options(options.set)
     if not targets:
         raise UsageError("nothing to serve: write kitmsg dev greeter.py")
-    settings = dataclasses.replace(settings, services=targets)
+    settings = _signed(dataclasses.replace(settings, services=targets))
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     if settings.log_level == "info":
         for part in ("kitmsg_gateways", "kitmsg.bus"):  # the table says it
             logging.getLogger(part).setLevel(logging.WARNING)
     return asyncio.run(_Dev(options, settings, paths).run())
+
+
+def _signed(settings: Settings) -> Settings:
+    """Return settings with a key pair of this run, where they have none.
+
+    So services know here, as later, whom the gateways let in.
+    """
+    if settings.signing_key or settings.trusted_keys:
+        return settings
+    from kitmsg.auth.ed25519 import SigningKey
+
+    try:
+        key = SigningKey.new()
+    except FailedPrecondition:  # nobody can be let in without the library either
+        return settings
+    os.environ |= {_SIGNING: key.seed, _TRUSTED: key.public}  # the worker inherits it
+    return dataclasses.replace(
+        settings, signing_key=f"env:{_SIGNING}", trusted_keys=(f"env:{_TRUSTED}",)
+    )
 
 
 def _watched(texts: tuple[str, ...]) -> list[Path]:
@@ -208,6 +229,11 @@ class _Dev:
                     continue
                 gateway = GATEWAYS.load(kind)
                 options = _options(gateway, kind, self._options.set)
+                key, audience = self._settings.signing_key, self._settings.audience
+                if not options.signing_key:
+                    options = dataclasses.replace(
+                        options, signing_key=key, audience=audience
+                    )
                 shown = title(gateway, kind)
                 port = _port(number, shown)
                 server = await gateway.serve(kit, options, port=port)

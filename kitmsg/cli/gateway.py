@@ -89,6 +89,9 @@ def run(options: argparse.Namespace) -> int:
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
     settings = settings_of(options)
+    if hasattr(given, "signing_key"):  # its variable and its table are those of workers
+        key, audience = settings.signing_key, settings.audience
+        given = replace(given, signing_key=key, audience=audience)
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers

@@ -64,6 +64,8 @@ class Snapshot:
         cancelled: Turns ended because their caller gave up or their time was up.
         shed: Asks refused because the mailbox was full.
         invalid: Asks refused because headers or body did not fit; also in `errors`.
+        unvouched: Requests whose ``Kit-Principal`` did not hold: forged, stale, bare or
+            for somebody else; they are nobody's.
         last_error: ``code:text`` of the last error; "" for none.
         processing_ns: Time spent in turns, in nanoseconds.
         buckets: Turns by duration; bounds in `BOUNDS_NS`.
@@ -77,6 +79,7 @@ class Snapshot:
     cancelled: int
     shed: int
     invalid: int
+    unvouched: int
     last_error: str
     processing_ns: int
     buckets: tuple[int, ...]
@@ -98,6 +101,7 @@ class EndpointStats:
         "processing_ns",
         "requests",
         "shed",
+        "unvouched",
     )
 
     def __init__(self) -> None:
@@ -106,7 +110,7 @@ class EndpointStats:
     def reset(self) -> None:
         """Start again from zero."""
         self.requests = self.errors = self.expired = self.cancelled = 0
-        self.shed = self.invalid = self.processing_ns = 0
+        self.shed = self.invalid = self.unvouched = self.processing_ns = 0
         self.last_error = ""
         self.buckets = [0] * len(BOUNDS_NS)
         self.callers: dict[str, int] = {}
@@ -144,6 +148,7 @@ class EndpointStats:
             cancelled=self.cancelled,
             shed=self.shed,
             invalid=self.invalid,
+            unvouched=self.unvouched,
             last_error=self.last_error,
             processing_ns=self.processing_ns,
             buckets=tuple(self.buckets),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kitmsg.auth.allow import AUTHENTICATES, anyone
 from kitmsg.discovery.subject import (
     EndpointInfo,
     EndpointReport,
@@ -29,6 +30,7 @@ from kitmsg.discovery.subject import (
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.metrics.stats import Snapshot, quantile
+from kitmsg.middleware.allow import allow
 from kitmsg.service.declare import Declaration, Service, unservable
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.transport import gokit
@@ -41,6 +43,7 @@ from kitmsg.wire import DOWN, UP, schema_subject, schemas_subject
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kitmsg.auth.vouched import Trust
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
 
@@ -62,6 +65,7 @@ class ServiceHost:
         bus: What carries the messages.
         service: The instance; or the class or a function that makes one, which a
             supervision policy of ``restart`` needs.
+        trust: Keys that may vouch for callers; None where callers are nobody.
 
     Attributes:
         id: Unique name of this instance on the bus.
@@ -73,7 +77,13 @@ class ServiceHost:
             wants that.
     """
 
-    def __init__(self, bus: Bus, service: Service | Callable[[], Service]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        service: Service | Callable[[], Service],
+        *,
+        trust: Trust | None = None,
+    ) -> None:
         self.bus = bus
         self.id = secrets.token_hex(8)
         self._factory = None if isinstance(service, Service) else service
@@ -108,6 +118,7 @@ class ServiceHost:
             off=self.service.off,
             instance=self.id,
         )
+        self._verifier = trust and trust.verifier(self.service.name)
         self._servers = {
             name: self._server(declaration)
             for name, declaration in self.service.__declarations__.items()
@@ -176,11 +187,31 @@ class ServiceHost:
                 " methods",
                 type(self.service).__name__,
             )
+        self._warn_of_policies()
         self._announce()
         self._unwatch = self.bus.watch(self._connection_changed)
         _log.info(
             "%s %s is serving as %s", self.service.name, self.service.version, self.id
         )
+
+    def _warn_of_policies(self) -> None:
+        """Say so where policies can let in nobody, as no caller is ever known."""
+        finders = [hasattr(m, AUTHENTICATES) for m in self.service.middleware]
+        names = [
+            declaration.name
+            for declaration in self.service.__declarations__.values()
+            if declaration.options.allow not in (None, anyone)
+            and not any(
+                hasattr(m, AUTHENTICATES) for m in declaration.options.middleware
+            )
+        ]
+        if names and self._verifier is None and not any(finders):
+            _log.warning(
+                "%s: %s asks who calls, and nobody can be known: give the worker"
+                " --trusted-keys, or the service middleware = (auth(...),)",
+                self.service.name,
+                ", ".join(names),
+            )
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop: leave, finish the mailbox in `timeout` s, answer the rest, put away.
@@ -193,10 +224,11 @@ class ServiceHost:
         end = asyncio.get_running_loop().time() + limit
         self.is_draining = True
         self._unwatch()
-        self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
             subscription.unsubscribe()
         self._responder.stop()
+        # Only now: whoever hears it asks whether we still answer a PING.
+        self._say(DOWN, self.id.encode())
         await self.intake.drain(limit)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)
@@ -249,13 +281,20 @@ class ServiceHost:
             raises=options.raises,
             intake=self.intake,
             on_failure=self._on_failure,
+            verifier=self._verifier,
             before=[self.quarantine.check] if self._restarts_on_failure else (),
             **coders,
         )
 
     def _endpoint(self, declaration: Declaration) -> Endpoint[Any, Any]:
         """Return the method of the present instance, in its middlewares."""
-        around = (*self.service.middleware, *declaration.options.middleware)
+        around = [*self.service.middleware, *declaration.options.middleware]
+        policy = declaration.options.allow
+        if policy is not None and policy.alternatives != anyone.alternatives:
+            # Outermost, so that no cache answers in its place; but whoever finds the
+            # principal comes before.
+            finders = [i for i, one in enumerate(around) if hasattr(one, AUTHENTICATES)]
+            around.insert(finders[-1] + 1 if finders else 0, allow(policy))
         inner = self.service.__endpoint__(declaration)
         if declaration.signature.gives_items:
             inner = sending(inner)
@@ -283,6 +322,7 @@ class ServiceHost:
                 "cancelled": seen.cancelled,
                 "shed": seen.shed,
                 "invalid": seen.invalid,
+                "unvouched": seen.unvouched,
                 "running": running,
                 "waiting": waiting,
                 "held": box.held,

@@ -7,6 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from kitmsg.auth.signing import AUDIENCE, CallSigner
+from kitmsg.auth.trusted import trusted_keys
+from kitmsg.auth.vouched import Trust
 from kitmsg.bus import Bus
 from kitmsg.codec import (
     DECODE_ERRORS,
@@ -32,6 +35,7 @@ from kitmsg.transport.caller import DEFAULT_TIMEOUT, After
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
 from kitmsg.transport.typed import Encode, reply_codec
+from kitmsg.wire import PRINCIPAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
 
-__all__ = ["DEFAULT_URL", "Kit", "connect"]
+__all__ = ["DEFAULT_URL", "Kit", "connect", "trust_of"]
 
 S = TypeVar("S", bound=Service)
 
@@ -54,14 +58,31 @@ class Kit:
         bus: What carries the messages; closed with the kit.
         codec: How requests travel, those of injected clients too; by default MessagePack to
             kitmsg's own services and JSON to all others, which are asked once what they are.
+        trust: Keys that may vouch for the callers of services here; None where callers
+            are nobody.
+        auth: Signs the calls of clients that have no `auth` of their own, where no caller
+            stands behind them: a turn passes on the principal that it has.
+        breaker: Whether clients send a service that cannot keep up only as many calls as
+            it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
 
     Attributes:
         hosts: The services that are served here.
     """
 
-    def __init__(self, bus: Bus, *, codec: Codec | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        codec: Codec | None = None,
+        trust: Trust | None = None,
+        auth: CallSigner | None = None,
+        breaker: bool = True,
+    ) -> None:
         self.bus = bus
         self.codec = codec
+        self.trust = trust
+        self.auth = auth
+        self._breaker = breaker
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._directory = Directory(bus)
@@ -79,7 +100,7 @@ class Kit:
                 its name is served here.
             Disconnected: The bus was lost meanwhile.
         """
-        host = ServiceHost(self.bus, injected(service, self))
+        host = ServiceHost(self.bus, injected(service, self), trust=self.trust)
         for other in self.hosts:
             if not other.is_draining:
                 need_apart(type(host.service), type(other.service))
@@ -97,6 +118,7 @@ class Kit:
         instance: str = "",
         codec: Codec | None = None,
         after: Sequence[After] = (),
+        auth: CallSigner | None = None,
     ) -> S:
         """Return an object with the endpoints of `service`, called over the bus.
 
@@ -112,6 +134,8 @@ class Kit:
             instance: Call only the instance with this id.
             codec: How requests travel; by default the kit's.
             after: Run on each reply to an ask, errors too; they see its headers.
+            auth: Signs every call, as `kitmsg.auth.signing.PrincipalSigner.service` or
+                `kitmsg.auth.signing.JwtSigner` does; by default the kit's.
 
         Raises:
             TypeError: `service` is no class of a service.
@@ -126,8 +150,10 @@ class Kit:
             instance=instance,
             codec=codec or self.codec,
             after=after,
+            auth=auth or next(iter(self._signers), None),
             hint=self._directory.hint,
             peers=self._peers,
+            breaker=self._breaker,
         )
 
     async def call(
@@ -166,6 +192,7 @@ class Kit:
                 encode=_plain_encoder(codec),
                 decode=_decode_plain,
                 timeout=timeout,
+                before=self._signers,
                 hint=self._directory.hint,
             ).endpoint()
 
@@ -208,6 +235,7 @@ class Kit:
                 encode_item=encode if items is not None else None,
                 gives_items=True,
                 lifetime=timeout,
+                before=self._signers,
                 hint=self._directory.hint,
             ).endpoint()
 
@@ -215,6 +243,10 @@ class Kit:
         sent = StreamRequest({**(request or {}), **fields}, items)
         ctx = current()
         return StreamCall(lambda: call(ctx, sent))
+
+    @property
+    def _signers(self) -> tuple[CallSigner, ...]:
+        return () if self.auth is None else (_where_nobody_calls(self.auth),)
 
     def _in_codec(
         self,
@@ -287,6 +319,36 @@ def _decode_plain(ctx: Context, message: Message) -> Any:
         raise DataLoss(f"the reply cannot be read: {why}") from exc
 
 
+def trust_of(
+    bus: Bus, sources: str | Sequence[str], audience: str = AUDIENCE
+) -> Trust | None:
+    """Return the trust in keys that are in files or on the bus; None for no keys.
+
+    Args:
+        bus: Where buckets are.
+        sources: As `kitmsg.auth.trusted.trusted_keys` takes them.
+        audience: The system that principals must be for.
+
+    Raises:
+        InvalidArgument: There are no keys in a source.
+        FailedPrecondition: A library is missing.
+    """
+    given = [sources] if isinstance(sources, str) else list(sources)
+    if not any(given):
+        return None
+    return Trust(trusted_keys(given, lambda: bus.request), audience=audience)
+
+
+def _where_nobody_calls(auth: CallSigner) -> CallSigner:
+    """Return a signer that leaves alone the calls that a principal stands behind."""
+
+    def sign(ctx: Context, fields: dict[str, str]) -> None:
+        if PRINCIPAL not in fields:
+            auth(ctx, fields)
+
+    return sign
+
+
 class _Connecting:
     """Awaited, a connected kit; as ``async with``, one that closes at the end."""
 
@@ -311,6 +373,10 @@ def connect(
     *,
     bus: Bus | None = None,
     codec: Codec | None = None,
+    trust: str | Sequence[str] = (),
+    audience: str = AUDIENCE,
+    auth: CallSigner | None = None,
+    breaker: bool = True,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
@@ -319,6 +385,11 @@ def connect(
         servers: One NATS URL or several; by default ``NATS_URL``, else the local bus.
         bus: Use this bus instead.
         codec: How requests travel, as in `Kit`.
+        trust: Files, ``env:NAME`` or buckets (``kv:NAME``) with the public keys
+            that may vouch for the callers of services here.
+        audience: The system that principals must be for.
+        auth: Signs calls, as in `Kit`.
+        breaker: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -329,10 +400,17 @@ def connect(
 
     async def make() -> Kit:
         if bus is not None:
-            return Kit(bus, codec=codec)
+            keys = trust_of(bus, trust, audience)
+            return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
         from kitmsg.bus.nats import NatsBus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
-        return Kit(await NatsBus.connect(chosen, **options), codec=codec)
+        made = await NatsBus.connect(chosen, **options)
+        try:
+            keys = trust_of(made, trust, audience)
+        except BaseException:
+            await made.close()
+            raise
+        return Kit(made, codec=codec, trust=keys, auth=auth, breaker=breaker)
 
     return _Connecting(make)

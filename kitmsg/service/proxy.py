@@ -21,6 +21,7 @@ from kitmsg.wire import CALLER, CONTENT_TYPE, TIMEOUT, direct_subject
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from kitmsg.auth.signing import CallSigner
     from kitmsg.bus import Bus
 
 __all__ = ["local_client", "make_client"]
@@ -56,8 +57,10 @@ def make_client(
     instance: str = "",
     codec: Codec | None = None,
     after: Sequence[After] = (),
+    auth: CallSigner | None = None,
     hint: Hint | None = None,
     peers: Peers | None = None,
+    breaker: bool = True,
 ) -> S:
     """Return an object with the endpoints of `service` as methods; see `Kit.client`.
 
@@ -86,7 +89,9 @@ def make_client(
             name=name,
             given_timeout=timeout,
             after=after,
+            before=() if auth is None else (auth,),
             hint=hint,
+            breaker=breaker,
         )
         is_open = codec is None and declaration.options.wire != "gokit"
         if is_open and peers is not None:

@@ -5,7 +5,7 @@ Phases, in Go kit's order: encode, before, send, after, decode, finalizer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias
 
 from kitmsg.bus import Bus
@@ -45,6 +45,7 @@ class Client(Generic[Req, Resp]):
         finalizer: Run last, with the error or None.
         hint: Asked for a helpful word when nobody serves `subject`.
         max_bytes: Longest request, and longest reply.
+        breaker: As in `kitmsg.transport.caller.Caller`.
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -67,6 +68,7 @@ class Client(Generic[Req, Resp]):
         finalizer: Sequence[Finalizer] = (),
         hint: Hint | None = None,
         max_bytes: int = transfer.MAX_BYTES,
+        breaker: bool = True,
     ) -> None:
         self.caller = Caller(
             bus,
@@ -79,6 +81,7 @@ class Client(Generic[Req, Resp]):
             error_decoder=error_decoder,
             hint=hint,
             max_bytes=max_bytes,
+            breaker=breaker,
         )
         self.name = self.caller.name
         self._ask = self.caller.ask
@@ -106,9 +109,7 @@ class Client(Generic[Req, Resp]):
             for hook in self._finalizer:
                 hook(ctx, error)
 
-    async def _call(self, ctx: Context, request: Req) -> Resp:
+    def _call(self, ctx: Context, request: Req) -> Awaitable[Resp]:
         if ctx.endpoint != self.name or ctx.message is not None:
             ctx = ctx.child(self.name)
-        reply = await self._ask(ctx, self._encode(ctx, request))
-        response: Resp = self._decode(ctx, reply)
-        return response
+        return self._ask(ctx, request, self._encode, self._decode)

@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from kitmsg.auth import Principal
+from kitmsg.auth.vouched import PENDING, PrincipalVerifier
 from kitmsg.bus import Bus
 from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
@@ -123,6 +125,8 @@ class Server:
         intake: Shares a mailbox with other servers; by default this server has its own.
         on_failure: Told of each error that nobody declared, and of the request, for
             supervision.
+        verifier: Finds the principal that a request was vouched for; by default callers
+            are nobody.
 
     Raises:
         InvalidArgument: `subject` is malformed.
@@ -147,6 +151,7 @@ class Server:
         finalizer: Sequence[Finalizer] = (),
         intake: Intake | None = None,
         on_failure: OnFailure | None = None,
+        verifier: PrincipalVerifier | None = None,
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
@@ -163,6 +168,7 @@ class Server:
         self._error_encoder = error_encoder or self._default_error
         self._finalizer = tuple(finalizer)
         self._on_failure = on_failure
+        self._verifier = verifier
         self._turns: dict[str, _Turn] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
@@ -289,6 +295,10 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
+            if self._verifier is not None and not message.is_plain:
+                ctx.principal = self._verifier.recall(message.header_block)
+                if ctx.principal is PENDING:
+                    ctx.principal = await self._verify(message)
             for before in self._before:
                 before(ctx, message)
             request = self._decode(ctx, message)
@@ -363,6 +373,16 @@ class Server:
         except KitError as exc:
             return exc
         return None
+
+    async def _verify(self, message: Message) -> Principal | None:
+        """Return the principal of a request; one that does not hold is counted."""
+        if self._verifier is None:
+            return None
+        found = self._verifier.recall(message.header_block)
+        if found is PENDING:
+            found = await self._verifier.verify(message.headers, self.name)
+            self.stats.unvouched += found is None
+        return found
 
     def _note_caller(self, message: Message) -> None:
         caller = message.headers.get(CALLER)

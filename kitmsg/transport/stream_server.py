@@ -344,6 +344,7 @@ class StreamServer(Server):
 
     async def _serve(self, run: _Run) -> None:
         ctx, message = run.ctx, run.message
+        ctx.principal = await self._verify(message)
         for before in self._before:
             before(ctx, message)
         request = self._decode(ctx, message)

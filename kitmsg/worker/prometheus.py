@@ -26,6 +26,7 @@ _COUNTERS: Final = {
     "cancelled": "Turns ended because the caller gave up or time was up.",
     "shed": "Asks refused because the mailbox was full.",
     "invalid": "Asks refused because headers or body did not fit.",
+    "unvouched": "Asks whose principal did not hold, so that they were nobody's.",
 }
 _SERVICES: Final = {
     "running": gauge("kitmsg_server_in_flight", "Turns that run now."),

@@ -11,9 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.auth.signing import PrincipalSigner
+from kitmsg.errors import KitError
 from kitmsg.metrics.prometheus import render
 from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
+from kitmsg.service.inject import made_by
+from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.starting import start_all
@@ -92,6 +96,12 @@ class Runtime:
         return max((host.service.drain_timeout for host in self.hosts), default=0.0)
 
     @property
+    def _name(self) -> str:
+        """Name of the only service; "" where there are several."""
+        names = {getattr(made_by(each), "name", "") for each in self._services}
+        return names.pop() if len(names) == 1 else ""
+
+    @property
     def is_connected(self) -> bool:
         """Whether the bus can be reached now."""
         return self.kit is not None and self.kit.bus.is_connected
@@ -127,7 +137,7 @@ class Runtime:
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
-        self.kit = Kit(bus)
+        self.kit = await _kit(bus, self._settings, self._name)
         try:
             if not await self._until_stop(self._start(self.kit)):
                 return True
@@ -199,6 +209,30 @@ async def connect(settings: Settings) -> Bus:
 
     name = f"kitmsg worker {os.getpid()}"
     return await NatsBus.connect(**settings.connection(name), wait=True)
+
+
+async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:
+    """Return a kit on `bus` that trusts and signs as the settings say.
+
+    Args:
+        bus: The connection.
+        settings: Keys and audience.
+        name: Of the service that signs; "" for the one that a call comes from.
+
+    Raises:
+        InvalidArgument: A key cannot be used.
+        FailedPrecondition: A library is missing.
+    """
+    try:
+        trust = trust_of(bus, settings.trusted_keys, settings.audience)
+        auth = None
+        if settings.signing_key:
+            key, audience = settings.signing_key, settings.audience
+            auth = PrincipalSigner(key, audience=audience).service(name)
+    except KitError:
+        await bus.close()
+        raise
+    return Kit(bus, trust=trust, auth=auth)
 
 
 def process_facts() -> dict[str, float]:

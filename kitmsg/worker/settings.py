@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
+from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -95,6 +96,24 @@ class Settings:
         " service says (25 s)",
         "KITMSG_DRAIN_TIMEOUT",
         metavar="SECONDS",
+    )
+    trusted_keys: tuple[str, ...] = _say(
+        (),
+        "public keys that may vouch for callers: files, or kv:BUCKET; several with commas",
+        "KITMSG_TRUSTED_KEYS",
+        metavar="FILE",
+    )
+    signing_key: str = _say(
+        "",
+        "private key that signs the calls that services make by themselves",
+        "KITMSG_SIGNING_KEY",
+        metavar="FILE",
+    )
+    audience: str = _say(
+        AUDIENCE,
+        "the system that signatures are for",
+        "KITMSG_AUDIENCE",
+        metavar="NAME",
     )
     nats_url: str = _say(
         "nats://127.0.0.1:4222",

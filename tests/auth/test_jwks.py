@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -200,13 +201,18 @@ class Dripping:
         self.writers.add(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-        try:
-            while True:
+        with contextlib.suppress(OSError):
+            while not writer.is_closing():
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.01)
-        except OSError:
+
+    async def close(self) -> None:
+        """End the connections, and wait for it."""
+        for writer in self.writers:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 async def test_a_fetch_has_one_deadline_over_all_of_it(rsa_pair, caplog):
@@ -222,6 +228,7 @@ async def test_a_fetch_has_one_deadline_over_all_of_it(rsa_pair, caplog):
             await keys.find("a", "RS256")
     await keys.stop()
     server.close()
+    await drip.close()
 
 
 async def test_shutdown_does_not_wait_for_a_fetch(issuer):

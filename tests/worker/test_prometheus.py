@@ -9,7 +9,8 @@ from kitmsg.worker.prometheus import render
 def report(**stats: object) -> dict[str, object]:
     """Return a worker's report with one endpoint."""
     zero = dict.fromkeys(
-        ("requests", "errors", "expired", "cancelled", "shed", "invalid"), 0
+        ("requests", "errors", "expired", "cancelled", "shed", "invalid", "unvouched"),
+        0,
     )
     endpoint = {
         **zero,

@@ -23,6 +23,7 @@ from kitmsg_gateways.edge.answers import value
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from kitmsg.auth import Principal
     from kitmsg.context import Context
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.message import Message
@@ -212,6 +213,7 @@ class PlainCall:
         fields: Headers; see `Visit.fields`.
         options: How a stream is followed.
         on_item: Called with each item of a stream, encoded, and its number.
+        principal: The client; None when unknown.
     """
 
     to: PlainEndpoint
@@ -220,6 +222,7 @@ class PlainCall:
     fields: dict[str, str]
     options: FollowOptions
     on_item: Callable[[int, bytes], Awaitable[Any]]
+    principal: Principal | None = None
 
     async def ask(self, callers: Callers) -> Any:
         """Return the result: plain values, or bytes where it is no text.
@@ -235,10 +238,10 @@ class PlainCall:
         data, items = self._encoded()
         seconds = callers.seconds(asked, endpoint)
         if stream in ("out", "both"):
-            ctx = callers.context(caller, JSON, None, self.fields)
+            ctx = callers.context(caller, JSON, None, self.fields, self.principal)
             follow = self.options.stream_timeout if asked is None else seconds
             return await self._followed(Opening(caller, ctx, data, items), follow)
-        ctx = callers.context(caller, JSON, seconds, self.fields)
+        ctx = callers.context(caller, JSON, seconds, self.fields, self.principal)
         if stream:
             reply = await Opening(caller, ctx, data, items).only()
         else:

@@ -6,12 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
-from kitmsg_gateways.edge.calls import (
-    add_header,
-    add_principal,
-    add_trace,
-    request_id,
-)
+from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,5 +52,4 @@ class Visit:
                 add_trace(fields, name, given)
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
-        add_principal(fields, self.principal)
         return fields

@@ -11,9 +11,10 @@ errors, as in Go kit's services.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
 from kitmsg.idl.binding import (
@@ -43,29 +44,13 @@ __all__ = ["Binding", "bind", "map_entry"]
 
 _ONEOF: Final = "kind"
 _F: Final = FieldDescriptor
-_INTEGERS: Final = {
-    _F.TYPE_INT32: "int32",
-    _F.TYPE_INT64: "int64",
-    _F.TYPE_UINT32: "uint32",
-    _F.TYPE_UINT64: "uint64",
-    _F.TYPE_SINT32: "sint32",
-    _F.TYPE_SINT64: "sint64",
-    _F.TYPE_FIXED32: "fixed32",
-    _F.TYPE_FIXED64: "fixed64",
-    _F.TYPE_SFIXED32: "sfixed32",
-    _F.TYPE_SFIXED64: "sfixed64",
-}
-_SCALARS: Final = {
-    **_INTEGERS,
-    _F.TYPE_BOOL: "bool",
-    _F.TYPE_DOUBLE: "double",
-    _F.TYPE_FLOAT: "float",
-    _F.TYPE_STRING: "string",
-    _F.TYPE_BYTES: "bytes",
-}
+_INTEGERS: Final = (
+    _F.CPPTYPE_INT32,
+    _F.CPPTYPE_INT64,
+    _F.CPPTYPE_UINT32,
+    _F.CPPTYPE_UINT64,
+)
 _TIMES: Final = {"datetime": [TIMESTAMP], "str": [TIMESTAMP], "duration": [DURATION]}
-_TAKES: Final = {"int64": frozenset(_INTEGERS.values()), "double": {"float"}}
-"""Types that may stand for a generated one; a number out of range is refused when it comes."""
 
 
 @dataclass(slots=True)
@@ -357,12 +342,14 @@ class _Binder:
     def _leaf(self, fd: FieldDescriptor, shape: Shape, kind: str) -> str:
         """Return the type of a field that holds no message of the user's own."""
         message = fd.message_type
-        given = _SCALARS.get(fd.type, "") if message is None else message.full_name
+        given = _scalar(fd) if message is None else message.full_name
         if given == VALUE and message is not None:
             self._classes[VALUE] = message
         if given in _TIMES.get(shape.kind, ()):
             return given
-        if given != kind and given not in _TAKES.get(kind, ()):
+        # A number out of range is refused when it comes.
+        is_like = {"int64": fd.cpp_type in _INTEGERS, "double": given == "float"}
+        if given != kind and not is_like.get(kind, False):
             self._mismatch(fd, shape)
         return kind
 
@@ -428,4 +415,12 @@ def _spelled(fd: FieldDescriptor) -> str:
         return f"{many}{fd.message_type.full_name}"
     if fd.enum_type is not None:
         return f"{many}{fd.enum_type.full_name}"
-    return f"{many}{_SCALARS.get(fd.type, 'a group')}"
+    return f"{many}{_scalar(fd)}"
+
+
+def _scalar(fd: FieldDescriptor) -> str:
+    """Return the name of a scalar type: ``int64``."""
+    name = FieldDescriptorProto.Type.Name(
+        cast("FieldDescriptorProto.Type.ValueType", fd.type)
+    )
+    return name.removeprefix("TYPE_").lower()

@@ -36,7 +36,7 @@ from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers, add_principal, has_begun
+from kitmsg_gateways.edge.calls import Callers, has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
@@ -192,8 +192,7 @@ class Calls:
             fields, is_given = forwarding.fields(context.invocation_metadata())
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-            add_principal(fields, who)
-            ctx = callers.context(caller, codec, left, fields)
+            ctx = callers.context(caller, codec, left, fields, who)
             try:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
@@ -255,9 +254,9 @@ class Calls:
         fields, is_given = self._forwarding.fields(context.invocation_metadata())
         if is_given:
             context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-        add_principal(fields, who)
         caller = self._callers.of(method.endpoint)
-        ctx = self._callers.context(caller, method.codec, _left(context), fields)
+        left = _left(context)
+        ctx = self._callers.context(caller, method.codec, left, fields, who)
         stream: Stream | None = None
         try:
             stream = await caller.open(ctx, payload)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as Proto
 
     from kitmsg.errors import KitError
-    from kitmsg_gateways.grpc.layout import Layout
+    from kitmsg_gateways.grpc.layout import Layout, Rpc
 
 __all__ = ["Converter", "Converters", "Misfit", "reply_error", "request_error"]
 
@@ -140,6 +140,7 @@ class Converters:
     def __init__(
         self, layout: Layout, classes: Callable[[str], type[Proto]] | None = None
     ) -> None:
+        self._layout = layout
         self._classes = classes or _classes(layout)
         self._decoders = Decoders(layout)
         self._encoders = Encoders(layout, self._classes)
@@ -152,6 +153,22 @@ class Converters:
         """
         decode, encode = self._decoders.of(name), self._encoders.of(name)
         return Converter(name, self._classes(name), decode, encode)
+
+    def inputs(self, rpc: Rpc) -> tuple[Converter | None, Converter | None]:
+        """Return the converters of a method's request, and of an item of the client's.
+
+        None for the request of a stream whose messages are all items, and for the item of
+        a method that takes no stream.
+        """
+        whole, message = self.of(rpc.input), self._layout.messages[rpc.input]
+        if not rpc.takes_stream:
+            return whole, None
+        if message.form != "frame":
+            return None, whole
+        request, item = (
+            whole.part(slot.name, self.of(slot.type)) for slot in message.slots
+        )
+        return request, item
 
 
 def _classes(layout: Layout) -> Callable[[str], type[Proto]]:

@@ -198,27 +198,15 @@ def make_method(
     """
     codec = JSON if endpoint.wire == "gokit" or rpc.codec == JSON.name else MSGPACK
     coders = _Coders(codec, endpoint.wire)
-    input_, output = converters.of(rpc.input), converters.of(rpc.output)
-    form = layout.messages[rpc.input].form
-    decode_item = None
-    if not rpc.takes_stream:
-        decode = coders.decoder(input_)
-    elif form == "frame":
-        request, one = (
-            input_.part(slot.name, converters.of(slot.type))
-            for slot in layout.messages[rpc.input].slots
-        )
-        decode, decode_item = coders.decoder(request), coders.decoder(one)
-    else:
-        decode, decode_item = coders.empty(), coders.decoder(input_)
+    request, item = converters.inputs(rpc)
     is_object = layout.messages[rpc.output].form in ("struct", "union")
     return Method(
         path=path,
         endpoint=endpoint,
         codec=codec,
-        decode=decode,
-        encode=coders.encoder(output, is_object=is_object),
-        decode_item=decode_item,
-        is_framed=rpc.takes_stream and form == "frame",
+        decode=coders.empty() if request is None else coders.decoder(request),
+        encode=coders.encoder(converters.of(rpc.output), is_object=is_object),
+        decode_item=None if item is None else coders.decoder(item),
+        is_framed=request is not None and item is not None,
         typed=_typed_errors(converters, rpc),
     )

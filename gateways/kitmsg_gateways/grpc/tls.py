@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.edge.listener import bind
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
     Raises:
         OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
     """
+    if not options.reuse_port:  # calls would end at another program that shares it
+        check_free(options)
     found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
     family, kind, proto, _, where = found[0]
-    if not options.reuse_port:  # calls would end at another program that shares it
-        _probe(family, kind, proto, where)
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -101,23 +101,5 @@ def check_free(options: GatewayOptions) -> None:
     Raises:
         OSError: It cannot; ``errno.EADDRINUSE`` when it is taken.
     """
-    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-    problems: list[OSError] = []
-    for family, kind, proto, _, where in found:
-        try:
-            _probe(family, kind, proto, where, reuse_port=options.reuse_port)
-        except OSError as exc:
-            problems.append(exc)
-    taken = [exc for exc in problems if exc.errno == errno.EADDRINUSE]
-    if taken or len(problems) == len(found):
-        raise (taken or problems)[0]
-
-
-def _probe(
-    family: int, kind: int, proto: int, where: Any, *, reuse_port: bool = False
-) -> None:
-    with socket.socket(family, kind, proto) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind(where)
+    for sock in bind(options.host, options.port, reuse_port=options.reuse_port):
+        sock.close()

@@ -146,13 +146,7 @@ class RequestHandler(web.RequestHandler):
     def write_whole(
         self, request: web.BaseRequest, response: web.Response, data: bytes
     ) -> bool:
-        """Write a response in one go; return False when the client is gone.
-
-        Args:
-            request: Whose response it is.
-            response: Not begun.
-            data: All of it, as `kitmsg_gateways.http.connection.encode` returns it.
-        """
+        """Write a response in one go; return False when the client is gone."""
         request._finish()  # as aiohttp's own does
         if self.transport is None or self.transport.is_closing():
             return False

@@ -33,12 +33,12 @@ from kitmsg_gateways.http.call import (
     response,
 )
 from kitmsg_gateways.http.content import compress, represent
-from kitmsg_gateways.http.errors import Problem, unexpected
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.visit import Visit
+from kitmsg_gateways.http.visit import UNMATCHED, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Mounted, Table
+    from kitmsg_gateways.http.methods import Match, Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 
 _access: Final = AccessLog("http")
 
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 
@@ -82,6 +82,7 @@ class Api:
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health
+        self._has_strangers = gateway.auth.is_on
         self._options = options
         self._room = Room()
         self._limit = options.max_concurrent
@@ -113,7 +114,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if 0 < self._compress_from <= _length(answer):
+            size = answer.size if type(answer) is Brief else _length(answer)
+            if 0 < self._compress_from <= size:
                 await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
@@ -129,7 +131,7 @@ class Api:
             if self._options.access_log:
                 _write_line(visit, answer, took)
 
-    async def _answer(  # noqa: PLR0911, PLR0912, PLR0915
+    async def _answer(  # noqa: PLR0911, PLR0912
         self, visit: Visit, query: str
     ) -> web.StreamResponse:
         """Return the answer, or the problem that came up."""
@@ -163,15 +165,15 @@ class Api:
             if mounted.stream:
                 return await self._streams.answer(visit, match, query)
             return await self.call(visit, match, query)
-        except Problem as exc:
-            problem = exc
-        except KitError as exc:
-            problem = Problem.of(exc, visit.id)
-        except ConnectionError:
-            raise  # the client went away
-        except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            problem = unexpected(exc, visit.id)
+        except Exception as exc:  # the last line of defence answers
+            if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
+                raise  # the client went away
+            return self._refuse(visit, Problem.of(exc, visit.id))
+
+    def _refuse(self, visit: Visit, problem: Problem) -> web.StreamResponse:
         visit.code = problem.code.value
+        if self._has_strangers and visit.principal is None and visit.name == UNMATCHED:
+            problem = _veiled(problem)
         return problem.response(visit.path, visit.id)
 
     def _unmatched(
@@ -215,7 +217,13 @@ class Api:
         fields = fields_of(visit, self._options)
         left = timeout - (monotonic() - started)
         reply = await ask(
-            self._callers, mounted, sent, data, seconds=left, fields=fields
+            self._callers,
+            mounted,
+            sent,
+            data,
+            seconds=left,
+            fields=fields,
+            principal=visit.principal,
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
@@ -261,10 +269,8 @@ def _bound(
     if codec is RAW and not data and not parameters.takes_bytes:
         codec = JSON  # many clients say "bytes" when they send nothing
     if match.values or query or parameters.headers:
-        given = match.values, query, data
-        if codec is RAW:
-            return MSGPACK, parameters.build_raw(*given, request.headers)
-        return codec, parameters.build(*given, codec, request.headers)
+        data = parameters.build(match.values, query, data, codec, request.headers)
+        return (MSGPACK if codec is RAW else codec), data
     if not data and codec is not RAW:
         data = parameters.build({}, "", b"", codec)
     return codec, data
@@ -273,13 +279,7 @@ def _bound(
 def _write_line(
     visit: Visit, answer: web.StreamResponse | None, seconds: float
 ) -> None:
-    """Write the line of a request.
-
-    Args:
-        visit: It.
-        answer: Its answer; None when the client went away before, which counts as 499.
-        seconds: How long it took.
-    """
+    """Write the line of a request; one whose client went away before counts as 499."""
     status = _CLIENT_CLOSED if answer is None else answer.status
     _access.write(
         f"{visit.request.method} {visit.path} {status}",
@@ -289,6 +289,23 @@ def _write_line(
         route=visit.route,
         bytes=_length(answer),
         request_id=visit.id,
+    )
+
+
+def _veiled(problem: Problem) -> Problem:
+    """Return the problem of a path that leads nowhere, without names: for strangers.
+
+    They get so far below a path of ``auth_public``.
+    """
+    details = {
+        _NOT_FOUND: "nothing is mounted here",
+        _UNAVAILABLE: "what is mounted here is not there now",
+    }
+    detail = details.get(problem.status)
+    if detail is None:
+        return problem
+    return Problem(
+        problem.status, problem.code, detail, retry_after=problem.retry_after
     )
 
 

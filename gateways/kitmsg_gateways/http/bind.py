@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from kitmsg.codec import DECODE_ERRORS, JSON, Codec, translate
+from kitmsg.codec import DECODE_ERRORS, RAW, Codec, translate
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.schema.pointers import alternatives, resolve
@@ -35,16 +35,7 @@ _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
-# From the strictest to the one that takes any text.
-_ORDER: Final = ("null", "boolean", "integer", "number", "object", "string")
 _SPELLED: Final = frozenset({"boolean", "integer", "number"})
-_EXPECTED: Final = {
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "object": "a JSON object",
-    "null": "null",
-}
 _ENCODE: Final = {"json": msgspec.json.encode, "msgpack": msgspec.msgpack.encode}
 # Fields of the body stay the bytes they are; only their names are looked at.
 _FIELDS: Final = {
@@ -76,20 +67,16 @@ class Parameters:
         }
         self._required = frozenset(map(str, top.get("required", ())))
         self.is_closed = top.get("additionalProperties") is False
+        kinds = {n: alternatives(each, root) for n, each in self.properties.items()}
         self._bytes = [
-            name
-            for name, property_ in self.properties.items()
-            if any("contentEncoding" in k for k in alternatives(property_, root))
+            n for n, some in kinds.items() if any("contentEncoding" in k for k in some)
         ]
-        self._readers = {
-            name: _reader(property_, root)
-            for name, property_ in self.properties.items()
-        }
         self._lists = {
-            name
-            for name, property_ in self.properties.items()
-            if any(k.get("type") == "array" for k in alternatives(property_, root))
+            n
+            for n, some in kinds.items()
+            if any(k.get("type") == "array" for k in some)
         }
+        self._readers = {n: _reader(each, root) for n, each in self.properties.items()}
 
     def build(
         self,
@@ -105,14 +92,21 @@ class Parameters:
             path: Parameters from the path, decoded.
             query: The query as it was sent.
             body: The body; b"" for none.
-            codec: How body and request are encoded; JSON or msgpack.
+            codec: How body and request are encoded; with RAW the body is the one parameter
+                of bytes, and the request is in msgpack.
             headers: Of the HTTP request; None for none.
 
         Raises:
             InvalidArgument: A parameter does not fit, came twice or is unknown, a header
-                is missing, or the body is no object; the field is named.
+                is missing, the body is no object, or what its bytes are is not known; the
+                field is named.
         """
-        values = self._outside(path, query, headers)
+        values = self._values(path, query)
+        if self.headers:
+            values.update(self._from_headers(headers))
+        if codec is RAW:
+            values[self._bytes_parameter(values)] = body
+            return msgspec.msgpack.encode(values)
         if body:
             for name, raw in _fields(body, codec).items():
                 if name in self.headers:
@@ -131,25 +125,7 @@ class Parameters:
         is_only = len(self.properties) == len(self._bytes) == 1
         return is_only or not self._required.isdisjoint(self._bytes)
 
-    def build_raw(
-        self,
-        path: Mapping[str, str],
-        query: str,
-        body: bytes,
-        headers: MultiMapping[str],
-    ) -> bytes:
-        """Return the request in msgpack, whose one parameter of bytes is the body.
-
-        Args:
-            path: Parameters from the path, decoded.
-            query: The query as it was sent.
-            body: The bytes.
-            headers: Of the HTTP request.
-
-        Raises:
-            InvalidArgument: A parameter does not fit, or what the bytes are is not known.
-        """
-        values = self._outside(path, query, headers)
+    def _bytes_parameter(self, values: Mapping[str, Any]) -> str:
         left = [name for name in self._bytes if name not in values]
         if len(left) != 1:
             several = f"several: {', '.join(left)}" if left else "none here"
@@ -157,17 +133,7 @@ class Parameters:
                 "application/octet-stream is the one parameter of bytes; there are"
                 f" {several}; send a JSON or msgpack body"
             )
-        values[left[0]] = body
-        return msgspec.msgpack.encode(values)
-
-    def _outside(
-        self, path: Mapping[str, str], query: str, headers: MultiMapping[str] | None
-    ) -> dict[str, Any]:
-        """Return the fields that are not in the body."""
-        values = self._values(path, query)
-        if self.headers:
-            values.update(self._from_headers(headers))
-        return values
+        return left[0]
 
     def _values(self, path: Mapping[str, str], query: str) -> dict[str, Any]:
         given: dict[str, list[str]] = {}
@@ -308,29 +274,28 @@ def _scalar(schema: Schema, root: Schema) -> _Convert:
     chosen = [value for kind in kinds for value in _values_of(kind)]
     types = {t for kind in kinds if not _values_of(kind) for t in _types(kind)}
     is_text = "string" in types
-    steps = [
-        _spelled_so(_CONVERT[name]) if is_text and name in _SPELLED else _CONVERT[name]
-        for name in _ORDER
-        if name in types
-    ]
+    steps: dict[str, _Convert] = {}
     if chosen:
-        pick = _choice(chosen, nullable="null" in types)
-        if not types - {"null"}:
-            return pick
-        steps.insert(0, pick)
+        by_text = {v if isinstance(v, str) else _spelled(v): v for v in chosen}
+        if "null" in types:
+            by_text.setdefault("null", None)
+        steps["one of " + ", ".join(by_text)] = by_text.__getitem__
+    for name, (expected, convert) in _CONVERT.items():
+        if name in types and not (chosen and name == "null"):
+            exact = is_text and name in _SPELLED
+            steps[expected] = _spelled_so(convert) if exact else convert
     if not steps:
         return str
-    expected = " or ".join(_EXPECTED[t] for t in _ORDER if t in types & {*_EXPECTED})
 
-    def convert(text: str) -> Any:
-        for step in steps:
+    def converted(text: str) -> Any:
+        for step in steps.values():
             try:
                 return step(text)
-            except ValueError:
+            except _MISFITS:
                 continue
-        raise ValueError(expected)
+        raise ValueError(" or ".join(steps))
 
-    return convert
+    return converted
 
 
 def _values_of(kind: Schema) -> list[Any]:
@@ -341,20 +306,6 @@ def _values_of(kind: Schema) -> list[Any]:
 def _types(kind: Schema) -> list[str]:
     named = kind.get("type", [])
     return [named] if isinstance(named, str) else list(named)
-
-
-def _choice(values: list[Any], *, nullable: bool) -> _Convert:
-    by_text = {v if isinstance(v, str) else _spelled(v): v for v in values}
-    if nullable:
-        by_text.setdefault("null", None)
-    expected = "one of " + ", ".join(by_text)
-
-    def convert(text: str) -> Any:
-        if text not in by_text:
-            raise ValueError(expected)
-        return by_text[text]
-
-    return convert
 
 
 def _spelled(value: Any) -> str:
@@ -385,36 +336,19 @@ def _integer(text: str) -> int:
 def _number(text: str) -> float | int:
     if _INTEGER.fullmatch(text):
         return int(text)
-    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
         raise ValueError
-    return float(text)
+    return value
 
 
-def _boolean(text: str) -> bool:
-    try:
-        return _BOOLEANS[text.lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _null(text: str) -> None:
-    if text != "null":
-        raise ValueError
-
-
-def _object(text: str) -> msgspec.Raw:
-    try:
-        _fields(text.encode(), JSON)
-    except InvalidArgument as exc:
-        raise ValueError from exc
-    return msgspec.json.decode(text)  # type: ignore[no-any-return]
-
-
-_CONVERT: Final[dict[str, _Convert]] = {
-    "null": _null,
-    "boolean": _boolean,
-    "integer": _integer,
-    "number": _number,
-    "object": _object,
-    "string": str,
+# From the strictest to the one that takes any text.
+_CONVERT: Final[dict[str, tuple[str, _Convert]]] = {
+    "null": ("null", {"null": None}.__getitem__),
+    "boolean": ("true or false", lambda text: _BOOLEANS[text.lower()]),
+    "integer": ("a whole number", _integer),
+    "number": ("a number", _number),
+    "object": ("a JSON object", msgspec.json.Decoder(dict[str, Any]).decode),
+    "string": ("text", str),
 }
+_MISFITS: Final = (ValueError, LookupError, *DECODE_ERRORS)

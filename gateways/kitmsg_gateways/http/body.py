@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,7 +18,7 @@ from kitmsg_gateways.http.aiohttp_parts import buffered
 from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg_gateways.http.options import GatewayOptions
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+T = TypeVar("T")
+_BROKEN: Final = (ValueError, web.RequestPayloadError, HttpProcessingError, EOFError)
 _HEADER_ROOM: Final = 4096
 _LONG_BYTES: Final = 1 << 20
 _BUSY_SECONDS: Final = 1.0
@@ -122,10 +124,6 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
     Hot path: nearly every body did, and then there is nothing to wait for.  aiohttp's own
     way would ask the connection for more after it.
-
-    Args:
-        request: Its headers are there.
-        limit: Longest body, in bytes; longer ones, too, are for `read_body`.
     """
     headers = request.headers
     if "Content-Encoding" in headers or "Expect" in headers:
@@ -135,12 +133,7 @@ def arrived(request: web.BaseRequest, limit: int) -> bytes | None:
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """Return the body, inflated if it came compressed.
-
-    Args:
-        request: Its headers are there.
-        limit: Most bytes, as they came and inflated.
-        seconds: Longest time for it to arrive.
+    """Return the body, inflated if it came compressed: `limit` bytes in `seconds` at most.
 
     Raises:
         Problem: 408, 413, 415 or 417.
@@ -172,21 +165,24 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
 
 
 async def received(
-    reading: Coroutine[Any, Any, bytes], seconds: float | None, late: str
-) -> bytes:
+    reading: Awaitable[T],
+    seconds: float | None,
+    late: str,
+    broken: str = "the body is not framed as HTTP wants",
+) -> T:
     """Return what is read of a body, in `seconds`; None for as long as it takes.
 
     Raises:
         Problem: 408, with the words of `late`.
-        InvalidArgument: The body is not framed as HTTP wants.
+        InvalidArgument: It is not what it should be, with the words of `broken`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await reading
     except TimeoutError:
         raise refusal(408, late) from None
-    except (web.RequestPayloadError, HttpProcessingError):
-        raise InvalidArgument("the body is not framed as HTTP wants") from None
+    except _BROKEN:
+        raise InvalidArgument(broken) from None
 
 
 async def go_ahead(request: web.BaseRequest) -> None:
@@ -208,11 +204,6 @@ async def go_ahead(request: web.BaseRequest) -> None:
 
 async def inflate(data: bytes, codings: Sequence[str], limit: int) -> bytes | None:
     """Return a request body as it was before ``Content-Encoding``.
-
-    Args:
-        data: The body.
-        codings: Values of the header.
-        limit: Most bytes that may come out.
 
     Returns:
         The body; None if it is longer than `limit`.

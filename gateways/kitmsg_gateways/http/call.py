@@ -26,7 +26,7 @@ from kitmsg.wire import (
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_principal, add_trace, has_begun
+from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
+    from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
@@ -148,7 +149,6 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
-    add_principal(fields, visit.principal)
     return fields
 
 
@@ -160,6 +160,7 @@ async def ask(
     *,
     seconds: float,
     fields: dict[str, str],
+    principal: Principal | None = None,
 ) -> Message:
     """Call an endpoint and return its reply, which is no error.
 
@@ -170,12 +171,13 @@ async def ask(
         data: The request.
         seconds: That are left for it.
         fields: Headers of the call; see `fields_of`.
+        principal: The client, which the gateway vouches for; None when unknown.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
     """
     caller = callers.of(mounted)
-    ctx = callers.context(caller, codec, seconds, fields)
+    ctx = callers.context(caller, codec, seconds, fields, principal)
     try:
         return await caller.send(ctx, data)
     except KitError as exc:
@@ -183,37 +185,27 @@ async def ask(
 
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    """Return the HTTP response that a reply stands for.
-
-    Args:
-        reply: From the endpoint.
-        mounted: The endpoint.
-        codec: How the request was encoded.
-        id_: The request id.
-    """
-    answer = _response(reply, mounted, codec, id_)
-    if reply.header_block and mounted.is_kit:
-        for name, value in reply_fields(reply).items():
-            answer.headers[name.title()] = value
-    return answer
-
-
-def _response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    status = mounted.status
+    """Return the HTTP response that a reply stands for."""
+    status, block = mounted.status, reply.header_block
+    answer: web.Response
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
         status = _NO_CONTENT if status == _OK else status
-        return web.Response(status=status, headers=headers)
-    is_plain = mounted.is_kit and mounted.wire == "kit" and not reply.header_block
-    if is_plain and codec is JSON:
+        answer = web.Response(status=status, headers=headers)
+    elif codec is JSON and not block and mounted.is_kit and mounted.wire == "kit":
         answer = Brief(reply.data, _JSON_TYPE, id_)  # nearly always
+        if status == _OK:
+            return answer
     else:
         # Go's encoder ends what it writes with a line end.
         tail = b"\n" if mounted.wire == "gokit" else b""
         answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
-    if status != _OK:
+    if status != _OK and type(answer) is Brief:
         headers = {**answer.headers}
-        return web.Response(status=status, headers=headers, body=answer.body)
+        answer = web.Response(status=status, headers=headers, body=answer.body)
+    if block and mounted.is_kit:
+        for name, value in reply_fields(reply).items():
+            answer.headers[name.title()] = value
     return answer
 
 

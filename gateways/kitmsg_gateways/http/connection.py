@@ -21,16 +21,16 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kitmsg.errors import Code
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
-from kitmsg_gateways.http.errors import Problem, refusal, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
 
-__all__ = ["Connection", "Server", "encode"]
+__all__ = ["Connection", "Server", "encode", "sent"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -74,24 +74,6 @@ class Server(web.Server):
             return request.refusal()
         return self._answer(request)
 
-    def connection(self, place: Place) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
-        options = self.options
-        return Connection(
-            self,
-            place,
-            send_timeout=options.send_timeout,
-            loop=asyncio.get_running_loop(),
-            header_timeout=options.header_timeout,
-            keepalive_timeout=options.keepalive_timeout,
-            max_line_size=options.max_header_bytes,
-            max_field_size=options.max_header_bytes,
-            max_headers=options.max_headers,
-            access_log=None,
-            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
-            auto_decompress=False,  # how much comes out has a bound here: `compress`
-        )
-
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> web.BaseRequest:
@@ -124,7 +106,6 @@ class Connection(RequestHandler):
     """One connection: adds limits on times, and problems for bad HTTP."""
 
     __slots__ = (
-        "_header_timeout",
         "_header_timer",
         "_place",
         "_send_timeout",
@@ -132,20 +113,22 @@ class Connection(RequestHandler):
         "expects_headers",
     )
 
-    def __init__(
-        self,
-        manager: Server,
-        place: Place,
-        *,
-        header_timeout: float,
-        send_timeout: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(manager, **kwargs)
+    def __init__(self, manager: Server, place: Place) -> None:
+        options = manager.options
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=options.keepalive_timeout,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=options.max_headers,
+            access_log=None,  # type: ignore[arg-type]  # ours knows the route
+            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
+            auto_decompress=False,  # how much comes out has a bound here: `compress`
+        )
         self._server = manager
         self._place = place
-        self._send_timeout = send_timeout
-        self._header_timeout = header_timeout
+        self._send_timeout = options.send_timeout
         self.expects_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
 
@@ -155,7 +138,7 @@ class Connection(RequestHandler):
         is_part = self.expects_headers and b"\r\n\r\n" not in data
         if is_part and self._header_timer is None:
             self._header_timer = asyncio.get_running_loop().call_later(
-                self._header_timeout, self._too_slow
+                self._server.options.header_timeout, self._too_slow
             )
         super().data_received(data)
 
@@ -185,25 +168,12 @@ class Connection(RequestHandler):
         """Write an answer; a simple one in one go."""
         self.expects_headers = True
         if not _is_simple(resp, request) or not self.may_write_whole:
-            return await self._sent(super().finish_response(request, resp, start_time))
+            writing = super().finish_response(request, resp, start_time)
+            return await sent(writing, self.transport, self._send_timeout)
         is_there = self.write_whole(request, resp, encode(resp))
         if is_there and self.writing_paused:
-            await self._sent(request.writer.drain())
+            await sent(request.writer.drain(), self.transport, self._send_timeout)
         return resp, not is_there
-
-    async def _sent(self, sending: Coroutine[Any, Any, T]) -> T:
-        """Wait until an answer is on its way; not for ever for a client that never reads.
-
-        Raises:
-            ConnectionError: It took too long; the connection is gone.
-        """
-        try:
-            async with asyncio.timeout(self._send_timeout):
-                return await sending
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionAbortedError("the client does not read") from None
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """Log what aiohttp did not expect; a client's broken body is no error of ours."""
@@ -230,7 +200,7 @@ class Connection(RequestHandler):
             text = "HTTP/1.1 and 1.0 are spoken here"
             problem = Problem(_BAD_VERSION, Code.UNIMPLEMENTED, text)
         elif status >= _INTERNAL and not isinstance(exc, _CLIENTS_FAULT):
-            problem = unexpected(exc, id_)
+            problem = Problem.of(exc, id_)
         elif isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
             text = "the request line or a header is too long, or there are too many"
             problem = refusal(431, text)
@@ -241,6 +211,23 @@ class Connection(RequestHandler):
         response.headers["Server"] = "kitmsg"
         response.force_close()
         return response
+
+
+async def sent(
+    sending: Awaitable[T], transport: asyncio.Transport | None, seconds: float
+) -> T:
+    """Wait until an answer is on its way; not for ever for a client that never reads.
+
+    Raises:
+        ConnectionError: It took too long; the connection is gone.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await sending
+    except TimeoutError:
+        if transport is not None:
+            transport.abort()
+        raise ConnectionAbortedError("the client does not read") from None
 
 
 def _is_simple(

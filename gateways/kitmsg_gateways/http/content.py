@@ -62,25 +62,17 @@ _READ: Final[dict[str, Callable[[bytes, Any], Any]]] = {
 _WORTH_IT: Final = re.compile(
     r"text/|application/([\w.-]+\+)?(json|xml|msgpack|javascript)\b", re.ASCII
 )
-_MEDIA_RANGE: Final = re.compile(
-    r"\s*([\w!#$%&'*+.^`|~-]+)/([\w!#$%&'*+.^`|~-]+)\s*((?:;[^;]*)*)", re.ASCII
-)
-_QUALITY: Final = re.compile(r"\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
-_CODING: Final = re.compile(
-    r"\s*([\w!#$%&'*+.^`|~-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.\d{0,3})?)\s*)?", re.ASCII
-)
+_NAME: Final = r"[\w!#$%&'*+.^`|~-]+"
+_MEDIA_RANGE: Final = re.compile(rf"\s*({_NAME})/({_NAME})\s*((?:;[^;]*)*)", re.ASCII)
+_QUALITY: Final = r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*"
+_WEIGHT: Final = re.compile(f";{_QUALITY}(?:;|$)", re.ASCII)
+_CODING: Final = re.compile(rf"\s*({_NAME})\s*(?:;{_QUALITY})?", re.ASCII)
 
 
 def represent(
     answer: web.Response, visit: Visit, mounted: Mounted, codec: Codec
 ) -> web.Response:
     """Return an answer as its client wants it: as bytes or in JSON, whole or in part.
-
-    Args:
-        answer: Of the service; left as it is where the client wants none that we have.
-        visit: The request.
-        mounted: The endpoint.
-        codec: How the request was encoded.
 
     Raises:
         DataLoss: The answer is not what it claims to be.
@@ -138,27 +130,21 @@ def _converted(answer: web.Response, wanted: str | None) -> web.Response:
     return found
 
 
-def _part_of(answer: web.Response, headers: MultiMapping[str]) -> web.Response:
+def _part_of(whole: web.Response, headers: MultiMapping[str]) -> web.Response:
     """Return the part of a file that a GET asks for; all of it if it asks for none.
-
-    Args:
-        answer: The whole file.
-        headers: Of the request.
 
     Raises:
         Problem: 416; there is no such part.
     """
-    body, asked = answer.body, headers.get("Range")
-    if asked is None or answer.status != _OK or not isinstance(body, bytes):
-        return answer
-    is_same = headers.get("If-Range", answer.headers.get("ETag")) == (
-        answer.headers.get("ETag")
-    )
+    body, asked, tag = whole.body, headers.get("Range"), whole.headers.get("ETag")
+    if asked is None or whole.status != _OK or not isinstance(body, bytes):
+        return whole
+    is_same = headers.get("If-Range", tag) == tag
     bounds = _bounds(asked, len(body)) if is_same else None
     if bounds is None:
-        return answer
+        return whole
     start, stop = bounds
-    part = web.Response(status=_PARTIAL, body=body[start:stop], headers=answer.headers)
+    part = web.Response(status=_PARTIAL, body=body[start:stop], headers=whole.headers)
     part.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
     return part
 
@@ -197,14 +183,7 @@ def _kept(
     *,
     is_private: bool,
 ) -> web.Response:
-    """Return an answer to GET or HEAD with what a cache needs, or 304 instead of it.
-
-    Args:
-        response: The answer; changed.
-        mounted: Its endpoint; without a cache time the answer has a tag only.
-        headers: Of the request.
-        is_private: Whether the answer is for this caller only.
-    """
+    """Return an answer to GET or HEAD with what a cache needs, or 304 instead of it."""
     if response.status not in _CACHEABLE or not isinstance(response.body, bytes):
         return response
     tag = tag_of(response.body)
@@ -237,12 +216,7 @@ def _matches(headers: MultiMapping[str], tag: str) -> bool:
 
 
 async def compress(response: web.StreamResponse, headers: MultiMapping[str]) -> None:
-    """Compress an answer in place, if it is worth it and the client takes it.
-
-    Args:
-        response: The answer; one that is not whole, or has begun, stays as it is.
-        headers: Of the request.
-    """
+    """Compress an answer in place, if it is worth it and the client takes it."""
     body = response.body if isinstance(response, web.Response) else None
     if (
         not isinstance(response, web.Response)
@@ -278,28 +252,14 @@ def choose(accept: str, offers: tuple[str, ...]) -> str | None:
     Returns:
         One of `offers`; None if the client takes none of them.
     """
-    ranges = list(_ranges(accept)) if accept.strip() else [("*", "*", 1.0)]
-    best, most = None, 0.0
-    for offer in offers:
-        quality = _quality(offer, ranges)
-        if quality > most:
-            best, most = offer, quality
-    return best
-
-
-def _ranges(accept: str) -> list[tuple[str, str, float]]:
-    found = []
-    for part in accept.lower().split(","):
+    ranges = []
+    for part in (accept.lower().strip() or "*/*").split(","):
         matched = _MEDIA_RANGE.fullmatch(part)
-        if matched is None:
-            continue
-        quality = 1.0
-        for parameter in matched[3].split(";"):
-            said = _QUALITY.fullmatch(parameter)
-            if said is not None:
-                quality = float(said[1])
-        found.append((matched[1], matched[2], quality))
-    return found
+        if matched is not None:
+            weight = _WEIGHT.search(matched[3])
+            ranges.append((matched[1], matched[2], float(weight[1]) if weight else 1.0))
+    best = max(offers, key=lambda offer: _quality(offer, ranges))  # the first of equals
+    return best if _quality(best, ranges) else None
 
 
 def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
@@ -320,10 +280,9 @@ def accepts_gzip(text: str) -> bool:
     What cannot be read is left out; nothing at all wants no coding.
     """
     weights: dict[str, float] = {}
-    for part in text.split(","):
+    for part in text.lower().split(","):
         matched = _CODING.fullmatch(part)
         if matched is not None:
-            name, weight = matched.groups()
-            weights[name.lower()] = 1.0 if weight is None else float(weight)
+            weights[matched[1]] = float(matched[2] or 1)
     wanted = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return wanted > 0 and wanted >= weights.get("identity", 0.0)

@@ -26,7 +26,7 @@ from kitmsg.errors import (
     outward,
 )
 
-__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "refusal", "unexpected"]
+__all__ = ["CONTENT_TYPE", "GOKIT_TYPE", "Problem", "refusal"]
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
@@ -67,11 +67,18 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     @classmethod
-    def of(cls, error: KitError, id_: str = "") -> Problem:
-        """Return the problem that stands for `error`.
+    def of(cls, error: BaseException | None, id_: str = "") -> Problem:
+        """Return the problem that stands for `error`, or is it.
 
         What is not for the caller is logged, under the request id `id_`.
         """
+        if isinstance(error, Problem):
+            return error
+        if not isinstance(error, KitError):
+            _log.error("request %s failed", id_, exc_info=error)
+            error = Internal(
+                f"internal error; the gateway's log has it under request id {id_}"
+            )
         if isinstance(error, BusDenied):
             _log.error("%s (request id %s)", error, id_ or "unknown")
             error = outward(error)
@@ -142,11 +149,3 @@ def refusal(
 def title(status: int) -> str:
     """Return the standard phrase of a status."""
     return _PHRASES.get(status) or HTTPStatus(status).phrase
-
-
-def unexpected(error: BaseException | None, id_: str) -> Problem:
-    """Log a failure of the gateway's own, and return the problem that tells of it."""
-    _log.error("request %s failed", id_, exc_info=error)
-    return Problem.of(
-        Internal(f"internal error; the gateway's log has it under request id {id_}")
-    )

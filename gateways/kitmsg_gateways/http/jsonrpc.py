@@ -53,7 +53,6 @@ _STRUCTURED: Final = (b"{", b"[")
 _OURS: Final = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
 
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _value = msgspec.json.Decoder().decode
 
 
@@ -101,10 +100,6 @@ def parse(body: bytes, max_batch: int) -> tuple[list[Call | RpcError], bool]:
     """Return the calls in a body, and whether it is a batch.
 
     What is no call is an `RpcError` in its place.
-
-    Args:
-        body: A request object, or an array of them.
-        max_batch: Most calls in one batch.
 
     Raises:
         RpcError: Nothing in it can be called: it is no JSON, no request, an empty batch
@@ -160,17 +155,29 @@ def number_of(problem: Problem) -> int:
     return _SERVER_ERROR - problem.code.grpc
 
 
+class _Members(msgspec.Struct):
+    """The members of a call; each may be anything."""
+
+    jsonrpc: Any = None
+    method: Any = None
+    params: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+
+
+_members = msgspec.json.Decoder(_Members).decode
+
+
 def _call(item: bytes) -> Call | RpcError:
     """Return the call that an item is, or what is wrong with it."""
     if not item.startswith(b"{"):
         return RpcError(INVALID_REQUEST, "a call is an object with jsonrpc and method")
     members = _members(item)
-    id_ = _id(members)
-    if id_ is None and "id" in members:
+    method = members.method
+    params, id_ = (bytes(raw).strip(_SPACE) for raw in (members.params, members.id))
+    if id_ and not _is_id(id_):
         return RpcError(INVALID_REQUEST, "id must be a string, a number or null")
-    method, params = _member(members, "method"), _raw(members, "params")
     wrong = ""
-    if _member(members, "jsonrpc") not in _VERSIONS:
+    if members.jsonrpc not in _VERSIONS:
         wrong = 'jsonrpc must be "2.0"'
     elif not isinstance(method, str):
         wrong = "method must be a string"
@@ -178,22 +185,9 @@ def _call(item: bytes) -> Call | RpcError:
         wrong = "params must be an object or an array"
     if wrong:
         return RpcError(INVALID_REQUEST, wrong, id=id_ or _NULL)
-    return Call(str(method), b"" if params == _NULL else params, id_)
+    return Call(str(method), b"" if params == _NULL else params, id_ or None)
 
 
-def _raw(members: dict[str, msgspec.Raw], name: str) -> bytes:
-    return bytes(members[name]).strip(_SPACE) if name in members else b""
-
-
-def _member(members: dict[str, msgspec.Raw], name: str) -> Any:
-    return _value(members[name]) if name in members else None
-
-
-def _id(members: dict[str, msgspec.Raw]) -> bytes | None:
-    """Return the id as JSON; None if there is none, or none that may be."""
-    raw = _raw(members, "id")
-    if not raw or len(raw) > _MAX_ID_BYTES:
-        return None
-    value = _value(raw)
-    is_one = value is None or type(value) in (str, int, float)
-    return raw if is_one else None
+def _is_id(raw: bytes) -> bool:
+    is_short = len(raw) <= _MAX_ID_BYTES
+    return is_short and type(_value(raw)) in (str, int, float, type(None))

@@ -17,11 +17,11 @@ import msgspec
 from aiohttp import web
 
 from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
-from kitmsg.errors import DataLoss, InvalidArgument, KitError
+from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
 from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
-from kitmsg_gateways.http.errors import Problem, refusal, unexpected
+from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
 
@@ -52,12 +52,6 @@ _check_json = msgspec.json.Decoder().decode
 class Rpc:
     """Answers JSON-RPC.
 
-    Args:
-        callers: Call the endpoints.
-        catalogue: The endpoints.
-        options: Limits, and which method names mean which endpoints.
-        read: Returns the body of a request.
-
     Attributes:
         counts: Calls, by the code of their error or 0.
     """
@@ -85,19 +79,15 @@ class Rpc:
         """
         if path == PATH:
             return ""
-        if not path.startswith(_UNDER):
+        services, name = self._catalogue.table.services, path.removeprefix(_UNDER)
+        if name == path or PATH[1:] in services:
             return None
-        services = self._catalogue.table.services
-        name = path.removeprefix(_UNDER)
-        is_one = name in services or self._has_left(name)
-        return name if is_one and PATH[1:] not in services else None
 
-    def _has_left(self, service: str) -> bool:
         def find(table: Table) -> Mounted | None:
-            found = (one for one in table.endpoints if one.service == service)
-            return next(found, None)
+            return next((one for one in table.endpoints if one.service == name), None)
 
-        return left_with(self._catalogue, find) is not None
+        is_one = name in services or left_with(self._catalogue, find)
+        return name if is_one else None
 
     def collect(self) -> Iterator[Family]:
         """Yield metric families."""
@@ -160,12 +150,8 @@ class Rpc:
             result = await self._call(item, service, visit)
         except RpcError as exc:
             error = exc
-        except Problem as exc:
-            error = _error(exc, visit.id)
-        except KitError as exc:
-            error = _error(Problem.of(exc, visit.id), visit.id)
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
-            error = _error(unexpected(exc, visit.id), visit.id)
+            error = _error(Problem.of(exc, visit.id), visit.id)
         else:
             self.counts[0] += 1
             return b"" if item.id is None else jsonrpc.success(item.id, result)
@@ -186,7 +172,13 @@ class Rpc:
             params = mounted.parameters.build({}, "", params, JSON, headers)
         fields = fields_of(visit, self._options)
         reply = await ask(
-            callers, mounted, JSON, params, seconds=seconds, fields=fields
+            callers,
+            mounted,
+            JSON,
+            params,
+            seconds=seconds,
+            fields=fields,
+            principal=visit.principal,
         )
         return _result(reply, mounted)
 
@@ -207,27 +199,18 @@ class Rpc:
 
 
 class _Methods:
-    """The endpoints of a table by the names that methods have.
-
-    Args:
-        table: What is mounted.
-        names: Methods of other names, with the endpoints they mean.
-    """
+    """The endpoints of a table by the names that methods have."""
 
     def __init__(self, table: Table, names: Mapping[str, str]) -> None:
         self.table = table
         self._names = names
-        self._full = {f"{one.service}.{one.name}": one for one in table.endpoints}
+        self._full = {one.dotted: one for one in table.endpoints}
         self._bare: dict[str, list[Mounted]] = {}
         for one in table.endpoints:
             self._bare.setdefault(one.name, []).append(one)
 
     def find(self, method: str, service: str) -> Mounted:
-        """Return the endpoint that a method names.
-
-        Args:
-            method: Its name.
-            service: Whose endpoints; "" for all.
+        """Return the endpoint that a method names; `service` is "" for all of them.
 
         Raises:
             RpcError: There is none, there are several, or it streams.
@@ -238,7 +221,7 @@ class _Methods:
         if found is None and len(several) == 1:
             (found,) = several
         if found is None:
-            known = [f"{one.service}.{one.name}" for one in several]
+            known = [one.dotted for one in several]
             names = [*self._full, *(() if service else self._bare)]
             near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], names, n=1)
             raise _not_found(method, known or near)
@@ -277,7 +260,7 @@ def _by_name(params: bytes, mounted: Mounted) -> bytes:
     names = [name for name in known.properties if name not in known.headers]
     if len(values) > len(names):
         takes = ", ".join(names) or "none"
-        text = f"{len(values)} params by position; {mounted.service}.{mounted.name}"
+        text = f"{len(values)} params by position; {mounted.dotted}"
         text += f" takes {takes}" if mounted.schema else " takes them by name"
         raise RpcError(jsonrpc.INVALID_PARAMS, text)
     return msgspec.json.encode(dict(zip(names, values, strict=False)))
@@ -322,9 +305,7 @@ def _result(reply: Message, mounted: Mounted) -> bytes:
     try:
         _check_json(reply.data or b"null")
     except DECODE_ERRORS:
-        raise DataLoss(
-            f"the reply of {mounted.service}.{mounted.name} is not JSON"
-        ) from None
+        raise DataLoss(f"the reply of {mounted.dotted} is not JSON") from None
     return reply.data
 
 

@@ -51,7 +51,9 @@ async def call(
 
     meta: dict[str, Any] = {**(ctx.meta or {})}
     asked, fields = meta.get(TIMEOUT), visit.fields(meta)
-    plain = PlainCall(served, params.arguments or {}, asked, fields, options, tell)
+    plain = PlainCall(
+        served, params.arguments or {}, asked, fields, options, tell, visit.principal
+    )
     found = await plain.ask(callers)
     if isinstance(found, bytes):
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"

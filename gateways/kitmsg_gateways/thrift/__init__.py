@@ -25,7 +25,7 @@
         await server.stop()
 
 Needs the extra ``thrift`` (thriftpy2, which reads IDLs), loaded when a gateway is made.
-Left out: streams, which have no form in Thrift; the JSON protocols; THeader.
+Left out: streams, which have no form in Thrift; the JSON protocols; THeader's transforms.
 """
 
 from __future__ import annotations

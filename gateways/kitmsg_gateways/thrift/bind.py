@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from kitmsg.idl.binding import ERROR_FIELDS, Mismatch, Names
 from kitmsg.idl.naming import fold
 from kitmsg_gateways.thrift import model
+from kitmsg_gateways.thrift.convert import Convert, or_same
 from kitmsg_gateways.thrift.decode import Decoders
 from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.model import Field, Method, StructType, Wire
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kitmsg.idl import model as idl_model
-    from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import ThriftType
 
 __all__ = ["Binding", "MakeError", "arguments", "bind"]
@@ -117,9 +117,9 @@ def arguments(
     """
     whole = _whole(args, request)
     if whole is None:
-        return encoders.struct(args, request.name, where) or _same
+        return or_same(encoders.struct(args, request.name, where))
     name, type_ = whole
-    inner = encoders.struct(type_, request.name, where) or _same
+    inner = or_same(encoders.struct(type_, request.name, where))
     return lambda value: {name: inner(value)}
 
 
@@ -158,8 +158,8 @@ class _Binder:
         whole = _whole(args, request)
         if whole is not None:
             name, type_ = whole
-            inner = self._decoders.struct(type_, request.name, self.where)
-            return lambda args: (inner or _same)(args.get(name) or {})
+            inner = or_same(self._decoders.struct(type_, request.name, self.where))
+            return lambda args: inner(args.get(name) or {})
         return self._decoders.struct(args, request.name, self.where)
 
     def _errors(self, method: Method) -> dict[str, MakeError]:
@@ -191,20 +191,19 @@ class _Binder:
     def _make_error(self, field: Field, type_: StructType, name: str) -> MakeError:
         where = f"{self.where}: {name}"
         if self.types is None or self.endpoint is None:
-            convert = self.encoders.value(type_, None, where)
+            known = or_same(self.encoders.value(type_, None, where))
             return lambda value, text: {
-                field.name: {_MESSAGE: text, **(convert or _same)(value or {})}
+                field.name: {_MESSAGE: text, **known(value or {})}
             }
         struct = self.types.struct(self.endpoint.errors[name])
         texts = [f for f in type_.fields if fold(f.name) == _MESSAGE][:1]
         if _MESSAGE in {fold(each.name) for each in struct.fields}:
             texts = []  # the error's own
         others = tuple(each for each in type_.fields if each not in texts)
-        convert = self.encoders.struct(
-            replace(type_, fields=others), struct.name, where
-        )
+        bare = replace(type_, fields=others)
+        convert = or_same(self.encoders.struct(bare, struct.name, where))
         return lambda value, text: {
-            field.name: {**(convert or _same)(value), **{f.name: text for f in texts}}
+            field.name: {**convert(value), **{f.name: text for f in texts}}
         }
 
 
@@ -246,13 +245,14 @@ class _Reply:
         """
         if self._success is None:
             return lambda _: {}
-        convert = self._converter(self._success)
+        converter = self._converter(self._success)
+        if self._err is None and converter is None:
+            return lambda value: {_SUCCESS: value}
+        convert = or_same(converter)
         if self._err is None:
-            if convert is None:
-                return lambda value: {_SUCCESS: value}
             return lambda value: {_SUCCESS: convert(value)}
         name = self._err.name
-        return lambda value: {_SUCCESS: {**(convert or _same)(value), name: ""}}
+        return lambda value: {_SUCCESS: {**convert(value), name: ""}}
 
     def _converter(self, type_: ThriftType) -> Convert:
         if not self._is_known:
@@ -309,7 +309,3 @@ def _zero(field: Field) -> Any:
     if field.type.wire is Wire.STRING:
         return b"" if field.type is model.BINARY else ""
     return _ZEROS.get(field.type.wire)
-
-
-def _same(value: Any) -> Any:
-    return value

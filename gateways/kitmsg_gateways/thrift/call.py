@@ -1,13 +1,14 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
-Hot path: `Calls.answer` runs for every call.  Thrift has no headers, so the time limit is
-the endpoint's or the gateway's, the request id is made here, and there is no trace to pass
-on.
+Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
+credentials and traces are read, so the time limit is the endpoint's or the gateway's, and
+the request id is made here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -21,19 +22,25 @@ from kitmsg.errors import (
     KitError,
 )
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import ERROR, REQUEST_ID
+from kitmsg.wire import ERROR, REQUEST_ID, TRACE
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
+from kitmsg_gateways.edge.auth import Public
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.message import Message
+    from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -53,13 +60,51 @@ class Calls:
         bus: What carries them.
         options: Limits, times and switches.
         metrics: Counts them.
+        gate: Lets calls in.
     """
 
-    def __init__(self, bus: Bus, options: GatewayOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+    ) -> None:
+        self._gate = gate
+        self._public = Public(options.auth_public)
         self._callers = Callers(bus, "thrift", options)
         self._options = options
         self._metrics = metrics
         self._access = AccessLog("thrift") if options.access_log else None
+
+    def is_open(self, served: Served | None) -> bool:
+        """Tell whether anybody may call a method; None for one that is not there."""
+        return self._gate.is_open or (
+            served is not None and served.name in self._public
+        )
+
+    async def admit(
+        self, address: str, given: Mapping[str, list[str]], shown: Principal | None
+    ) -> Visit:
+        """Return one call that was let in.
+
+        Args:
+            address: Of the client.
+            given: The headers of the call, by names in lower case.
+            shown: Of the client's certificate; None without.
+
+        Raises:
+            Refused: The credentials do not hold, or there are none.
+            KitError: The client calls too often, or cannot be checked now, or what it
+                sends cannot be passed on.
+        """
+        authorization = given.get("authorization", [])
+        keys = given.get("x-api-key", [])
+        visit = Visit(
+            address=address,
+            authorization=authorization if self._options.forward_authorization else (),
+            trace={name: given[name] for name in TRACE if name in given},
+        )
+        credentials = self._gate.auth.given(authorization, keys)
+        who = await self._gate.admit(address, credentials, shown, visit.id)
+        visit.fields({})  # raises before the call has begun
+        return dataclasses.replace(visit, principal=who)
 
     async def answer(
         self,
@@ -68,6 +113,7 @@ class Calls:
         begin: Begin,
         args: Any,
         who: str,
+        visit: Visit | None = None,
     ) -> bytes:
         """Return the answer to one call, be it an error; never raises a `KitError`.
 
@@ -77,10 +123,11 @@ class Calls:
             begin: How its message began.
             args: The parameters.
             who: The client's address, for the access log.
+            visit: Who calls, where somebody was asked.
         """
         started = perf_counter()
         code, metrics = _OK, self._metrics
-        ctx = self._context(served)
+        ctx = self._context(served, visit)
         id_ = ctx.metadata[REQUEST_ID]
         try:
             fields, code = await self._result(served, ctx, args)
@@ -103,7 +150,13 @@ class Calls:
             metrics.observe(served.name, code, seconds)
             if self._access is not None:
                 line = f"{served.name} {code}"
-                self._access.write(line, client=who, seconds=seconds, request_id=id_)
+                self._access.write(
+                    line,
+                    client=who,
+                    seconds=seconds,
+                    principal=visit.principal if visit else None,
+                    request_id=id_,
+                )
         return bytes(out)
 
     async def _result(
@@ -133,19 +186,20 @@ class Calls:
             metrics.in_flight -= 1
         return served.binding.result(_value(served, reply)), _OK
 
-    def _context(self, served: Served) -> Context:
+    def _context(self, served: Served, visit: Visit | None = None) -> Context:
         callers, endpoint = self._callers, served.endpoint
         seconds = callers.seconds(None, endpoint)
-        fields = {REQUEST_ID: new_request_id()}
-        return callers.context(callers.of(endpoint), served.codec, seconds, fields)
+        fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+        caller, who = callers.of(endpoint), visit.principal if visit else None
+        return callers.context(caller, served.codec, seconds, fields, who)
 
-    def tell(self, served: Served, args: Any) -> None:
+    def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
         code = _OK
         started = perf_counter()
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
-            caller.publish(self._context(served), data)
+            caller.publish(self._context(served, visit), data)
         except KitError as exc:
             code = exc.code.value
             _log.debug("%s was not told: %s", served.name, exc)

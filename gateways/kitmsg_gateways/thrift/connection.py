@@ -12,18 +12,24 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kitmsg.errors import InvalidArgument, KitError
+from kitmsg_gateways.edge.auth import peer_principal
 from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed, skip
 from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from kitmsg.auth import Principal
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.metrics import Metrics
+    from kitmsg_gateways.edge.visit import Visit
     from kitmsg_gateways.thrift.call import Calls
     from kitmsg_gateways.thrift.methods import Served, Table
     from kitmsg_gateways.thrift.options import GatewayOptions
     from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.protocol.framing import Inbox
+    from kitmsg_gateways.thrift.protocol.header import Header
 
 __all__ = ["Connection"]
 
@@ -51,10 +57,11 @@ class Door(Protocol):
 class _Slot:
     """A call whose answer has its place among those of the connection."""
 
-    __slots__ = ("answer", "task")
+    __slots__ = ("answer", "header", "task")
 
-    def __init__(self) -> None:
-        self.answer: bytes | None = None
+    def __init__(self, header: Header | None) -> None:
+        self.answer: bytes | None = None  # b"" for a call that gets none
+        self.header = header
         self.task: asyncio.Task[None] | None = None
 
 
@@ -78,12 +85,14 @@ class Connection(asyncio.Protocol):
         # What the sweep looks at: when the client was last seen to move on.
         self._moved = self._loop.time()
         self._who = ""
+        self._shown: Principal | None = None  # of its certificate
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._who = str(peer[0]) if peer else "?"
+        self._shown = peer_principal(transport)
         self._gateway.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,20 +196,25 @@ class Connection(asyncio.Protocol):
     def _begin(
         self, protocol: ThriftProtocol, begin: Begin, served: Served | None, args: Any
     ) -> None:
-        gateway = self._gateway
-        if served is None:
-            error = gateway.missing(begin.name)
-            answer = gateway.calls.refuse(protocol, begin, error)
+        calls = self._gateway.calls
+        if not calls.is_open(served):
+            self._start(self._admitted, protocol, begin, served, args)
+        elif served is None:
+            answer = calls.refuse(protocol, begin, self._gateway.missing(begin.name))
             if begin.kind == Kind.CALL:
                 self._answer(answer)
-        elif begin.kind == Kind.ONEWAY or served.binding.method.is_oneway:
-            gateway.calls.tell(served, args)
+        elif _is_told(begin, served):
+            calls.tell(served, args)
         else:
-            slot = _Slot()
-            self._slots.append(slot)
-            slot.task = self._loop.create_task(
-                self._run(slot, protocol, begin, served, args)
-            )
+            self._start(self._run, protocol, begin, served, args)
+
+    def _start(
+        self, work: Callable[..., Coroutine[Any, Any, None]], *call: Any
+    ) -> None:
+        """Do `work` of a call, whose answer has its turn behind those before it."""
+        slot = _Slot(self._inbox.header)
+        self._slots.append(slot)
+        slot.task = self._loop.create_task(work(slot, *call))
 
     async def _run(
         self,
@@ -209,14 +223,43 @@ class Connection(asyncio.Protocol):
         begin: Begin,
         served: Served,
         args: Any,
+        visit: Visit | None = None,
     ) -> None:
         calls = self._gateway.calls
-        slot.answer = await calls.answer(served, protocol, begin, args, self._who)
+        slot.answer = await calls.answer(
+            served, protocol, begin, args, self._who, visit
+        )
+        self._flush()
+
+    async def _admitted(
+        self,
+        slot: _Slot,
+        protocol: ThriftProtocol,
+        begin: Begin,
+        served: Served | None,
+        args: Any,
+    ) -> None:
+        """Answer a call if its client may make one."""
+        calls, header = self._gateway.calls, slot.header
+        given = header.fields if header is not None else {}
+        try:
+            visit = await calls.admit(self._who, given, self._shown)
+            if served is None:
+                raise self._gateway.missing(begin.name)
+        except KitError as exc:
+            answer = calls.refuse(protocol, begin, exc)
+            slot.answer = answer if begin.kind == Kind.CALL else b""
+        else:
+            if not _is_told(begin, served):
+                await self._run(slot, protocol, begin, served, args, visit)
+                return
+            calls.tell(served, args, visit)
+            slot.answer = b""
         self._flush()
 
     def _answer(self, answer: bytes) -> None:
         """Answer in turn."""
-        slot = _Slot()
+        slot = _Slot(self._inbox.header)
         slot.answer = answer
         self._slots.append(slot)
         self._flush()
@@ -228,12 +271,14 @@ class Connection(asyncio.Protocol):
             return
         ready = []
         while slots and (answer := slots[0].answer) is not None:
-            slots.popleft()
-            ready.append(framed(answer, speech))
-        if not ready:
-            return
-        self._moved = self._loop.time()
-        transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            header = slots.popleft().header
+            if header is not None and answer:
+                answer = header.answer(answer)
+            if answer:
+                ready.append(framed(answer, speech))
+        if ready:
+            self._moved = self._loop.time()
+            transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if self._is_ending:
             self._close_if_done()
         elif self._is_paused:
@@ -268,6 +313,11 @@ class Connection(asyncio.Protocol):
             error: KitError = InvalidArgument(str(why))
             self._answer(self._gateway.calls.refuse(why.protocol, why.begin, error))
         self._close_if_done()
+
+
+def _is_told(begin: Begin, served: Served) -> bool:
+    """Tell whether nobody waits for the answer of a call."""
+    return begin.kind == Kind.ONEWAY or served.binding.method.is_oneway
 
 
 class _Refused(Malformed):

@@ -46,6 +46,7 @@ __all__ = [
     "Convert",
     "Converters",
     "is_wrapper",
+    "or_same",
 ]
 
 INTEGERS: Final = frozenset({Wire.I8, Wire.I16, Wire.I32, Wire.I64})
@@ -112,7 +113,12 @@ class Converters(ABC):
         return self._single(type_, shape, where)
 
     def struct(self, type_: StructType, name: str, where: str) -> Convert:
-        """Return the function for a struct or union that the service calls `name`.
+        """Return the function for a struct or union.
+
+        Args:
+            type_: As the IDL has it.
+            name: Its name in the service; "" if only the IDL knows it.
+            where: As in `value`.
 
         Raises:
             Mismatch: They do not fit.
@@ -120,24 +126,28 @@ class Converters(ABC):
         key = type_, name
         if key not in self._made:
             self._made[key] = later(self._made, key)  # it may hold itself
-            named = self.named(name)
-            if isinstance(named, Union) and type_.is_union:
-                self._made[key] = self._union(type_, named, where)
-            elif isinstance(named, Struct) and not type_.is_union:
-                self._made[key] = self._fields(type_, named, where)
-            else:
-                kind = "a" if isinstance(named, Union) else "no"
-                raise Mismatch(
-                    f"{where}: {name} is {kind} union; {type_.name} in the IDL differs"
-                )
+            self._made[key] = self._bound(type_, name, where)
         return self._made[key]
+
+    def _bound(self, type_: StructType, name: str, where: str) -> Convert:
+        if not name:
+            return self.any_fields(type_, where)
+        named = self.named(name)
+        if isinstance(named, Union) and type_.is_union:
+            return self._bound_union(type_, named, where)
+        if isinstance(named, Struct) and not type_.is_union:
+            return self._bound_fields(type_, named, where)
+        kind = "a" if isinstance(named, Union) else "no"
+        raise Mismatch(
+            f"{where}: {name} is {kind} union; {type_.name} in the IDL differs"
+        )
 
     def named(self, name: str) -> Struct | Enum | Union:
         """Return what the service calls `name`."""
         assert self._service is not None  # noqa: S101  # it told the name
         return self._service.types[name]
 
-    def _fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
+    def _bound_fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
         bound = bind_fields(_by_name(type_), struct, self.direction, _aliases(type_))
         _check(bound, type_.name, where)
         fields = [
@@ -148,7 +158,7 @@ class Converters(ABC):
             )
             for field, partner in bound.pairs
         ]
-        return self.fields(struct, fields)
+        return self._fields(struct, fields)
 
     def _field(
         self, type_: ThriftType, partner: idl_model.Field, where: str
@@ -165,9 +175,9 @@ class Converters(ABC):
             expected = number
         else:
             _check_leaf(type_, partner.shape, where)
-        return self.constant(value, expected, where)
+        return self._constant(value, expected, where)
 
-    def _union(self, type_: StructType, union: Union, where: str) -> Convert:
+    def _bound_union(self, type_: StructType, union: Union, where: str) -> Convert:
         types = {
             field.name: field.type.name
             for field in type_.fields
@@ -187,7 +197,7 @@ class Converters(ABC):
             )
             for field, option in bound.pairs
         ]
-        return self.union(union, options, where)
+        return self._union(union, options, where)
 
     def _single(self, type_: ThriftType, shape: Shape, where: str) -> Convert:
         """Return the function for what is no container."""
@@ -197,7 +207,7 @@ class Converters(ABC):
             return self.struct(type_, shape.name, where)
         if shape.kind != "enum":
             _check_leaf(type_, shape, where)
-            return self.leaf(type_, shape, where)
+            return self._leaf(type_, shape, where)
         enum = self.named(shape.name)
         assert isinstance(enum, Enum)  # noqa: S101  # so says the shape
         if isinstance(type_, EnumType):
@@ -205,7 +215,7 @@ class Converters(ABC):
                 type_.numbers, enum, self.direction, type_.aliases, type_.name
             )
             _check(bound, type_.name, where)
-            return self.enum(dict(bound.pairs), type_, where)
+            return self._enum(dict(bound.pairs), type_, where)
         is_text = all(isinstance(value, str) for value in enum.values)
         _check_leaf(type_, Shape("str" if is_text else "int"), where)
         return None
@@ -214,18 +224,16 @@ class Converters(ABC):
         key = self._key(type_.key, where) if isinstance(type_, MapType) else None
         if convert is None and key is None:
             return None
+        each, key = or_same(convert), or_same(key)
         if not isinstance(type_, MapType):
-            return lambda value: [(convert or _same)(item) for item in value]
-        return lambda value: {
-            (k if key is None else key(k)): (v if convert is None else convert(v))
-            for k, v in value.items()
-        }
+            return lambda value: [each(item) for item in value]
+        return lambda value: {key(k): each(v) for k, v in value.items()}
 
     def _key(self, type_: ThriftType, where: str) -> Convert:
         if type_ is model.STRING:
-            return self.text_key
+            return self._text_key
         if type_ in (model.I8, model.I16, model.I32, model.I64):
-            return self.number_key
+            return self._number_key
         raise Mismatch(
             f"{where}: keys of a map are texts on the bus; the IDL has"
             f" {model.spell(type_)}"
@@ -233,31 +241,26 @@ class Converters(ABC):
 
     def _unknown(self, type_: ThriftType, where: str) -> Convert:
         """Return the function for a value of which only the IDL knows the type."""
-        if isinstance(type_, ListType):
-            return self._items(type_, self.value(type_.item, None, where), where)
-        if isinstance(type_, MapType):
-            return self._items(type_, self.value(type_.value, None, where), where)
+        if isinstance(type_, ListType | MapType):
+            item = type_.item if isinstance(type_, ListType) else type_.value
+            return self._items(type_, self.value(item, None, where), where)
         if isinstance(type_, EnumType):
             names = {n: type_.aliases.get(k, k) for k, n in type_.numbers.items()}
-            return self.enum(names, type_, where)
-        if not isinstance(type_, StructType):
-            return self.leaf(type_, None, where)
-        key = type_, ""
-        if key not in self._made:
-            self._made[key] = later(self._made, key)
-            self._made[key] = self.any_fields(type_, where)
-        return self._made[key]
+            return self._enum(names, type_, where)
+        if isinstance(type_, StructType):
+            return self.struct(type_, "", where)
+        return self._leaf(type_, None, where)
 
-    text_key: Convert
+    _text_key: Convert
     """For a map's key that is a text in the IDL."""
 
     @staticmethod
     @abstractmethod
-    def number_key(key: Any) -> Any:
+    def _number_key(key: Any) -> Any:
         """Return the other form of a map's key that is a number in the IDL."""
 
     @abstractmethod
-    def leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
+    def _leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
         """Return the function for a value without parts."""
 
     @abstractmethod
@@ -270,13 +273,13 @@ class Converters(ABC):
         """
 
     @abstractmethod
-    def enum(
+    def _enum(
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
         """Return the function for an enum, by its values by number."""
 
     @abstractmethod
-    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
+    def _constant(self, value: str | int, sent: str | int, where: str) -> Convert:
         """Return the function for a field that has only one value.
 
         Args:
@@ -286,7 +289,7 @@ class Converters(ABC):
         """
 
     @abstractmethod
-    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
+    def _fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         """Return the function for a struct."""
 
     @abstractmethod
@@ -294,7 +297,7 @@ class Converters(ABC):
         """Return the function for a struct that only the IDL knows."""
 
     @abstractmethod
-    def union(
+    def _union(
         self, union: Union, options: Sequence[BoundOption], where: str
     ) -> Convert:
         """Return the function for a union."""
@@ -354,6 +357,11 @@ def _check_items(type_: ThriftType, item: Shape, where: str) -> None:
             f"{where}: items may be null, for which Thrift needs a struct with one"
             " optional field around each"
         )
+
+
+def or_same(convert: Convert) -> Callable[[Any], Any]:
+    """Return the function itself, or one that returns what it is given."""
+    return _same if convert is None else convert
 
 
 def _same(value: Any) -> Any:

@@ -33,14 +33,12 @@ class Decoders(Converters):
     direction = "in"
 
     @staticmethod
-    def number_key(key: Any) -> Any:
-        """Return the text that a number is as a key."""
+    def _number_key(key: Any) -> Any:
         return str(key)
 
-    text_key = None
+    _text_key = None
 
-    def leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
-        """Return the function for a value without parts."""
+    def _leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
         if shape is not None and shape.kind == "any":
             return _from_json(where)
         return _to_base64 if type_ is model.BINARY and self.as_json else None
@@ -54,10 +52,9 @@ class Decoders(Converters):
 
         return unwrap
 
-    def enum(
+    def _enum(
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
-        """Return the function for an enum, by its values by number."""
 
         def look(number: Any) -> Any:
             if number not in values:
@@ -66,18 +63,16 @@ class Decoders(Converters):
 
         return look
 
-    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
-        """Return the function for a field with only one value: filled where it is zero."""
+    def _constant(self, value: str | int, sent: str | int, where: str) -> Convert:
 
         def check(found: Any) -> Any:
-            if found and found != sent:
+            if found and found != sent:  # it is filled where it is zero
                 raise InvalidArgument(f"{where} has to be {value!r}")
             return value
 
         return check
 
-    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
-        """Return the function for a struct."""
+    def _fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         steps: _Fields = [
             (
                 field.name,
@@ -104,10 +99,9 @@ class Decoders(Converters):
             fields.append((field.name, field.key, convert, field.is_nullable))
         return _object({}, fields)
 
-    def union(
+    def _union(
         self, union: Union, options: Sequence[BoundOption], where: str
     ) -> Convert:
-        """Return the function for a union."""
         choices = {field.name: convert for field, _, convert in options}
 
         def choose(value: Any) -> Any:

@@ -51,17 +51,15 @@ class Encoders(Converters):
     direction = "out"
 
     @staticmethod
-    def number_key(key: Any) -> Any:
-        """Return the number that a text is as a key."""
+    def _number_key(key: Any) -> Any:
         return int(key)
 
     @staticmethod
-    def text_key(key: Any) -> Any:
-        """Return the text of a key, which msgpack may have as what it is."""
+    def _text_key(key: Any) -> Any:
+        # msgpack may have it as what it is.
         return key if isinstance(key, str) else str(msgspec.to_builtins(key))
 
-    def leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
-        """Return the function for a value without parts."""
+    def _leaf(self, type_: ThriftType, shape: Shape | None, where: str) -> Convert:
         if shape is not None and shape.kind == "any":
             return _to_json
         return base64.b64decode if type_ is model.BINARY and self.as_json else None
@@ -76,19 +74,16 @@ class Encoders(Converters):
 
         return wrap
 
-    def enum(
+    def _enum(
         self, values: Mapping[int, str | int], type_: EnumType, where: str
     ) -> Convert:
-        """Return the function for an enum, by its values by number."""
         return {value: number for number, value in values.items()}.__getitem__
 
-    def constant(self, value: str | int, sent: str | int, where: str) -> Convert:
-        """Return the function for a field with only one value."""
+    def _constant(self, value: str | int, sent: str | int, where: str) -> Convert:
         del value, where
         return lambda _: sent
 
-    def fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
-        """Return the function for a struct."""
+    def _fields(self, struct: Struct, fields: Sequence[BoundField]) -> Convert:
         steps: _Fields = [
             (
                 field.name,
@@ -124,10 +119,9 @@ class Encoders(Converters):
 
         return build
 
-    def union(
+    def _union(
         self, union: Union, options: Sequence[BoundOption], where: str
     ) -> Convert:
-        """Return the function for a union."""
         tagged: dict[Any, tuple[str, Convert]] = {}
         others: list[tuple[_Test, str, Convert]] = []
         for field, option, convert in options:

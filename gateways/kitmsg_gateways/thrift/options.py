@@ -18,8 +18,8 @@ class GatewayOptions(SocketOptions):
     Attributes:
         protocol: What clients speak: binary, compact, or auto for either, told apart by
             the first bytes of a connection.
-        transport: How they send it: buffered (which is unframed), framed, or auto for
-            either.
+        transport: How they send it: buffered (which is unframed), framed, header (frames
+            of THeader, whose headers have credentials), or auto for any.
         max_message_bytes: Longest message of a client.
         max_items: Most items of one list, set or map.
         max_depth: Deepest nesting of structs and containers.
@@ -33,17 +33,20 @@ class GatewayOptions(SocketOptions):
             AddService=addsvc, or AddService.Sum=addsvc.sum.
         service: Service whose methods clients call without its name in front; by default
             any method of which there is only one.
+        auth_public: Methods that need no credentials, such as shop.ping: service and endpoint;
+            one that ends in * stands for all that begin so.
         lock: File that keeps the field numbers of services stable, as written by
             `kitmsg export thrift`.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "protocol": ("auto", "binary", "compact"),
-        "transport": ("auto", "buffered", "framed"),
+        "transport": ("auto", "buffered", "framed", "header"),
     }
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("map", "thrift"),
         ("thrift_path", "thrift"),
+        ("auth_public", "jwt_key or jwks_url or basic_file or api_keys"),
     )
 
     port: int = 8083
@@ -60,6 +63,7 @@ class GatewayOptions(SocketOptions):
     thrift_path: tuple[str, ...] = ()
     map: tuple[str, ...] = ()
     service: str = ""
+    auth_public: tuple[str, ...] = ()
     lock: str = ""
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         )
         self._source = source or make_source(options, self._limits)
         super().__init__(bus, options, Table(), sockets)
-        self.calls = Calls(bus, options, self.metrics)
+        self.calls = Calls(bus, options, self.metrics, self.gate)
         self.clients: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -78,6 +78,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
             self._limits,
             "" if protocol == "auto" else protocol,
             None if transport == "auto" else transport == "framed",
+            has_header=transport == "header",
         )
 
     def joined(self, connection: Connection) -> None:

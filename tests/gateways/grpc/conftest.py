@@ -12,18 +12,17 @@ import grpc.aio
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-import kitmsg
 import kitmsg_gateways.grpc
 from kitmsg_gateways.grpc import GatewayOptions
 from kitmsg_gateways.grpc.reflection import make_pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
     from google.protobuf.descriptor import MethodDescriptor
 
+    import kitmsg
     from kitmsg.bus import Bus
-    from kitmsg.bus.memory import MemoryBus
     from kitmsg_gateways.grpc.server import GatewayServer
 
 
@@ -110,25 +109,6 @@ class Outside:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self(path, with_=with_, **fields)
         return caught.value
-
-
-async def _until(predicate: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not predicate():
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
-    """Give a function that waits until something is so, and fails after 10 s."""
-    return _until
-
-
-@pytest.fixture
-async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
-    """A kit on the in-memory bus, on the real clock."""
-    async with kitmsg.connect(bus=memory_bus) as kit:
-        yield kit
 
 
 @pytest.fixture

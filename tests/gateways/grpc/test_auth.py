@@ -18,6 +18,7 @@ from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
 from kitmsg_gateways.grpc import GatewayOptions
 from tests.auth.tokens import SECRET, sign
+from tests.trust import SIGNING_KEY, TRUST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,7 +32,7 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint
     async def me(self, ctx: Context) -> str:
@@ -47,6 +48,7 @@ async def guarded(
     hub: kitmsg.Kit, start: Callable[..., Any], tmp_path: Path
 ) -> Callable[..., Any]:
     """Give a function that starts a gateway which takes tokens, passwords and keys."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     files = {
         "secret": SECRET,
@@ -62,6 +64,7 @@ async def guarded(
             "jwt_algorithms": ("HS256",),
             "basic_file": str(tmp_path / "users"),
             "api_keys": str(tmp_path / "keys"),
+            "signing_key": SIGNING_KEY,
             **options,
         }
         return await start(hub, **chosen)
@@ -167,13 +170,16 @@ async def test_a_principal_has_a_rate(guarded):
 
 async def test_a_certificate_is_who_calls(hub, tmp_path):
     """Under the name that the other doors give it: RFC 4514, beyond ASCII too."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     ours, club = trustme.CA(), trustme.CA()
     server_cert = ours.issue_cert("localhost")
     server_cert.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
     club.cert_pem.write_to_path(tmp_path / "club")
     pem, authorities = str(tmp_path / "pem"), str(tmp_path / "club")
-    options = GatewayOptions(port=0, tls_cert=pem, tls_client_ca=authorities)
+    options = GatewayOptions(
+        port=0, tls_cert=pem, tls_client_ca=authorities, signing_key=SIGNING_KEY
+    )
     server = await kitmsg_gateways.grpc.serve(hub, options, host="localhost")
     names = []
     for mine in (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-import kitmsg
 import kitmsg_gateways.http
 from kitmsg.discovery.subject import (
     EndpointInfo,
@@ -20,8 +19,9 @@ from kitmsg.discovery.subject import (
 from kitmsg_gateways.http import GatewayOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
+    import kitmsg
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
     from kitmsg_gateways.http.server import GatewayServer
@@ -60,25 +60,6 @@ class Outside:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-
-
-async def _until(predicate: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not predicate():
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
-    """Give a function that waits until something is so, and fails after 10 s."""
-    return _until
-
-
-@pytest.fixture
-async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
-    """A kit on the in-memory bus, on the real clock."""
-    async with kitmsg.connect(bus=memory_bus) as kit:
-        yield kit
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import subprocess
 from typing import Any
 
@@ -13,17 +12,19 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kitmsg import Context, Service, endpoint
+from kitmsg.auth.allow import role, scope
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
 from kitmsg_gateways.edge.auth import certificate_principal
 from tests.auth.tokens import SECRET, Pair, sign
 from tests.require import need
+from tests.trust import SIGNING_KEY, TRUST
 
 
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint(http="GET /me")
     async def me(self, ctx: Context) -> str:
@@ -37,10 +38,15 @@ class Open(Service):
     async def headers(self, ctx: Context) -> list[str]:
         return ctx.headers.all("Kit-Principal") + ctx.headers.all("Authorization")
 
+    @endpoint(http="GET /open/me")
+    async def me(self, ctx: Context) -> str:
+        return ctx.principal.name if ctx.principal else "nobody"
+
 
 @pytest.fixture
 async def guarded(hub, start, tmp_path):
     """Give a function that starts a gateway that takes tokens signed with a secret."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     await hub.serve(Open())
     key = tmp_path / "secret"
@@ -48,6 +54,7 @@ async def guarded(hub, start, tmp_path):
 
     async def begin(**options):
         chosen = {"jwt_key": str(key), "jwt_algorithms": ("HS256",), **options}
+        chosen.setdefault("signing_key", SIGNING_KEY)
         return await start(hub, **chosen)
 
     return begin
@@ -129,7 +136,53 @@ async def test_nobody_outside_can_claim_to_be_somebody(guarded, hub, start):
     call = await guarded()
     token = bearer(sign(SECRET, "HS256"))
     _, body = await call("GET", "/open/headers", headers={**forged, **token})
-    assert [json.loads(text)["name"] for text in body] == ["ann"]
+    assert len(body) == 1
+    _, body = await call("GET", "/open/me", headers={**forged, **token})
+    assert body == "ann"
+
+
+async def test_who_may_not_call_is_refused_at_the_door(guarded, hub):
+    """As the service would refuse, and without asking it; whoever may is let through."""
+    calls = []
+
+    class Shut(Service):
+        @endpoint(http="GET /shut", allow=scope("write") | role("admin"))
+        async def look(self) -> str:
+            calls.append(1)
+            return "in"
+
+    await hub.serve(Shut())
+    call = await guarded()
+    for claims, status in (
+        ({"scope": "read write"}, 200),
+        ({"roles": ["admin"]}, 200),
+        ({"scope": "read"}, 403),
+        ({}, 403),
+    ):
+        response, body = await call(
+            "GET", "/shut", headers=bearer(sign(SECRET, "HS256", **claims))
+        )
+        assert response.status == status
+        if status == 403:
+            assert body["code"] == "permission_denied"
+            assert body["detail"] == "you may not call shut.look"
+    assert len(calls) == 2
+    (host,) = [host for host in hub.hosts if host.service.name == "shut"]
+    assert host.snapshots()["shut.look"].requests == 2
+    rpc = {"jsonrpc": "2.0", "id": 1, "method": "shut.look"}
+    _, body = await call(
+        "POST", "/rpc", json=rpc, headers=bearer(sign(SECRET, "HS256"))
+    )
+    assert body["error"]["data"]["code"] == "permission_denied"
+
+
+async def test_without_a_signing_key_services_know_nobody(guarded, caplog):
+    """The gateway says once what to do; what stands in a bare header is nobody's."""
+    call = await guarded(signing_key="")
+    for _ in range(2):
+        _, body = await call("GET", "/open/me", headers=bearer(sign(SECRET, "HS256")))
+        assert body == "nobody"
+    assert [r for r in caplog.messages if "--signing-key" in r] == caplog.messages
 
 
 async def test_the_token_itself_stays_here_unless_told(guarded):

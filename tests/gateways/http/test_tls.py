@@ -19,6 +19,7 @@ from kitmsg.middleware import auth
 from kitmsg_gateways.http import GatewayOptions
 from tests.auth.tokens import SECRET, sign
 from tests.require import need
+from tests.trust import SIGNING_KEY, TRUST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint(http="GET /me")
     async def me(self, ctx: Context) -> str:
@@ -108,13 +109,17 @@ def files(tmp_path: Path, authority: trustme.CA, club: trustme.CA) -> Files:
 @pytest.fixture
 async def begin(hub, files):
     """Give a function that starts a gateway with TLS, and returns its server."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(**options):
             chosen = {"tls_cert": files.cert, "tls_key": files.key, **options}
             server = await kitmsg_gateways.http.serve(
-                hub, GatewayOptions(port=0, drain_timeout=1, **chosen)
+                hub,
+                GatewayOptions(
+                    port=0, drain_timeout=1, signing_key=SIGNING_KEY, **chosen
+                ),
             )
             stack.push_async_callback(server.stop)
             return server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,14 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-import kitmsg
 import kitmsg_gateways.mcp
 from kitmsg.discovery.subject import EndpointInfo, Responder, ServiceInfo, ServiceReport
 from kitmsg_gateways.mcp import GatewayOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
+    import kitmsg
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
     from kitmsg_gateways.mcp.server import GatewayServer
@@ -85,25 +84,6 @@ def text_of(result: Any) -> str:
 def mode(request: pytest.FixtureRequest) -> str:
     """Both kinds of the protocol: with sessions, and without."""
     return str(request.param)
-
-
-async def _until(predicate: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not predicate():
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
-    """Give a function that waits until something is so, and fails after 10 s."""
-    return _until
-
-
-@pytest.fixture
-async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
-    """A kit on the in-memory bus, on the real clock."""
-    async with kitmsg.connect(bus=memory_bus) as kit:
-        yield kit
 
 
 @pytest.fixture

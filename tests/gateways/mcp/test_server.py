@@ -18,12 +18,13 @@ from kitmsg_gateways.mcp import GatewayOptions
 from kitmsg_gateways.mcp.errors import ERROR
 from tests.auth.tokens import SECRET, sign
 from tests.gateways.mcp.services import Shop
+from tests.trust import SIGNING_KEY, TRUST
 
 
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint
     async def me(self, ctx: Context) -> str:
@@ -33,12 +34,14 @@ class Mirror(Service):
 @pytest.fixture
 async def guarded(hub, start, tmp_path):
     """Give a function that starts a gateway that takes tokens signed with a secret."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     key = tmp_path / "secret"
     key.write_text(SECRET)
 
     async def begin(**options):
         chosen = {"jwt_key": str(key), "jwt_algorithms": ("HS256",), **options}
+        chosen["signing_key"] = SIGNING_KEY
         return await start(hub, **chosen)
 
     return begin
@@ -81,10 +84,11 @@ async def test_a_session_belongs_to_who_began_it(guarded):
 
 async def test_a_password_says_who_calls(hub, start, tmp_path, mode):
     """From a file."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     passwords = tmp_path / "passwords"
     passwords.write_text(f"ann:{make_hash('secret')}\n")
-    outside = await start(hub, basic_file=str(passwords))
+    outside = await start(hub, basic_file=str(passwords), signing_key=SIGNING_KEY)
     headers = {"Authorization": "Basic YW5uOnNlY3JldA=="}
     async with outside.client(mode, headers=headers) as client:
         found = await client.call_tool("mirror.me")
@@ -93,6 +97,7 @@ async def test_a_password_says_who_calls(hub, start, tmp_path, mode):
 
 async def test_a_certificate_says_who_calls(hub, start, tmp_path):
     """Over TLS, which is asked for both ways."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     ours, theirs = trustme.CA(), trustme.CA()
     leaf = ours.issue_cert("127.0.0.1")
@@ -100,6 +105,7 @@ async def test_a_certificate_says_who_calls(hub, start, tmp_path):
     theirs.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
     outside = await start(
         hub,
+        signing_key=SIGNING_KEY,
         tls_cert=str(tmp_path / "server.pem"),
         tls_client_ca=str(tmp_path / "clients.pem"),
     )

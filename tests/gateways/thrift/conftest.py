@@ -20,7 +20,6 @@ from thriftpy2.contrib.aio.transport import (
 )
 from thriftpy2.parser.parser import parse_fp
 
-import kitmsg
 import kitmsg_gateways.thrift
 from kitmsg.idl.service import shape_service
 from kitmsg_gateways.thrift import GatewayOptions
@@ -29,11 +28,11 @@ from kitmsg_gateways.thrift.protocol.base import Cursor, Limits
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    import kitmsg
     from kitmsg.bus import Bus
-    from kitmsg.bus.memory import MemoryBus
     from kitmsg_gateways.thrift.server import GatewayServer
 
 _number = itertools.count()
@@ -135,25 +134,6 @@ async def _close(client: Any) -> None:
     socket.writer.close()
     with contextlib.suppress(OSError):
         await socket.writer.wait_closed()
-
-
-async def _until(predicate: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not predicate():
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Coroutine[None, None, None]]:
-    """Give a function that waits until something is so, and fails after 10 s."""
-    return _until
-
-
-@pytest.fixture
-async def hub(memory_bus: MemoryBus) -> AsyncIterator[kitmsg.Kit]:
-    """A kit on the in-memory bus, on the real clock."""
-    async with kitmsg.connect(bus=memory_bus) as kit:
-        yield kit
 
 
 @pytest.fixture

@@ -23,23 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["describe_method"]
 
 _F: Final = FieldDescriptor
-_INT32: Final = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
-_INT64: Final = {"type": "integer", "format": "int64"}
-_UINT32: Final = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-_UINT64: Final = {"type": "integer", "minimum": 0}
-_NUMBER: Final = {"type": "number"}
-
-# protobuf's full name or type -> JSON Schema
 _TIMES: Final = {TIMESTAMP: "date-time", DURATION: "duration"}
+_NUMBER: Final = {"type": "number"}
 _SCALARS: Final[dict[int, dict[str, Any]]] = {
-    _F.TYPE_BOOL: {"type": "boolean"},
-    _F.TYPE_STRING: {"type": "string"},
-    _F.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
-    **dict.fromkeys((_F.TYPE_DOUBLE, _F.TYPE_FLOAT), _NUMBER),
-    **dict.fromkeys((_F.TYPE_INT32, _F.TYPE_SINT32, _F.TYPE_SFIXED32), _INT32),
-    **dict.fromkeys((_F.TYPE_INT64, _F.TYPE_SINT64, _F.TYPE_SFIXED64), _INT64),
-    **dict.fromkeys((_F.TYPE_UINT32, _F.TYPE_FIXED32), _UINT32),
-    **dict.fromkeys((_F.TYPE_UINT64, _F.TYPE_FIXED64), _UINT64),
+    _F.CPPTYPE_BOOL: {"type": "boolean"},
+    _F.CPPTYPE_STRING: {"type": "string"},
+    _F.CPPTYPE_DOUBLE: _NUMBER,
+    _F.CPPTYPE_FLOAT: _NUMBER,
+    _F.CPPTYPE_INT32: {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    _F.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
+    _F.CPPTYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    _F.CPPTYPE_UINT64: {"type": "integer", "minimum": 0},
 }
 
 
@@ -122,4 +116,6 @@ class _Schema:
             return self._message(fd.message_type)
         if fd.enum_type is not None:
             return {"enum": [value.name for value in fd.enum_type.values]}
-        return _SCALARS[fd.type]
+        if fd.type == _F.TYPE_BYTES:
+            return {"type": "string", "contentEncoding": "base64"}
+        return _SCALARS[fd.cpp_type]

@@ -130,26 +130,14 @@ def _typed(
         to_message = converter.encoder(request_error)
         return lambda value: to_message(to_plain(value))
 
-    input_ = converters.of(rpc.input)
-    request, item = input_, None
-    encode: Callable[[Any], bytes] | None = None
-    if rpc.takes_stream and layout.messages[rpc.input].form == "frame":
-        request, one = (
-            input_.part(slot.name, converters.of(slot.type))
-            for slot in layout.messages[rpc.input].slots
-        )
-        item = writer(typed.item(), one)
-    elif rpc.takes_stream:
-        item = writer(typed.item(), input_)
-    if not rpc.takes_stream or request is not input_:
-        encode = writer(typed.request(), request)
+    request, item = converters.inputs(rpc)
     read, decode = converters.of(rpc.output).decoder(reply_error), typed.response()
     return GrpcMethod(
         renamed(declaration, name),
         f"/{layout.full_name}/{rpc.name}",
-        encode,
+        None if request is None else writer(typed.request(), request),
         lambda data: decode(read(data)),
-        item,
+        None if item is None else writer(typed.item(), item),
         _errors(Typed(declaration, MSGPACK.name).errors(), rpc, layout, converters),
     )
 

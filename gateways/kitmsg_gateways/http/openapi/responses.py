@@ -13,13 +13,13 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg_gateways.http.errors import CONTENT_TYPE
-from kitmsg_gateways.http.openapi.samples import NONE, Samples
+from kitmsg_gateways.http.openapi.schemas import NONE, Samples
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, formats_of
 from kitmsg_gateways.http.streams.source import FORM
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.methods import Mounted
-    from kitmsg_gateways.http.openapi.components import Components
+    from kitmsg_gateways.http.openapi.schemas import Components
 
 __all__ = [
     "BYTES",
@@ -86,11 +86,7 @@ _SOCKET: Final = {
 
 
 class Responses:
-    """Describes answers.
-
-    Args:
-        components: Where named schemas are.
-    """
+    """Describes answers."""
 
     def __init__(self, components: Components) -> None:
         self._components = components

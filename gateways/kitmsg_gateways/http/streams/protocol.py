@@ -194,11 +194,7 @@ _CONTROL: Final = frozenset({Opcode.CLOSE, Opcode.PING, Opcode.PONG})
 
 
 class FrameReader:
-    """Reads what a client sends: all of it is masked.
-
-    Args:
-        limit: Longest message, in bytes.
-    """
+    """Reads what a client sends, all of it masked; messages of `limit` bytes at most."""
 
     __slots__ = ("_kind", "_limit", "_needed", "_parts", "_parts_bytes", "_rest")
 

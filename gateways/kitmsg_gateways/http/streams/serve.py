@@ -14,11 +14,11 @@ from kitmsg.codec import JSON
 from kitmsg.errors import DataLoss, KitError, Unavailable
 from kitmsg_gateways.http.body import BODYLESS, body_limit, check_bodyless
 from kitmsg_gateways.http.call import request_codec, response
+from kitmsg_gateways.http.connection import sent
 from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import format_of
-from kitmsg_gateways.http.streams.live import Live, drop_if_gone
-from kitmsg_gateways.http.streams.opening import Opening
+from kitmsg_gateways.http.streams.live import Live, Opening, drop_if_gone
 from kitmsg_gateways.http.streams.protocol import check_origin, is_upgrade
 from kitmsg_gateways.http.streams.source import pumping, source_of
 from kitmsg_gateways.http.streams.websocket import Socket
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.methods import Mounted
+    from kitmsg_gateways.http.methods import Match, Mounted
     from kitmsg_gateways.http.options import GatewayOptions
-    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.streams.formats import Format
     from kitmsg_gateways.http.visit import Visit
 
@@ -62,26 +61,7 @@ def head(opening: Opening, format_: Format) -> dict[str, str]:
 
 
 class Download:
-    """One answer that streams; a `kitmsg_gateways.http.streams.live.Party`.
-
-    Args:
-        live: What it is one of.
-        opening: The request.
-        format_: How items are written.
-        stream: Where they come from.
-    """
-
-    __slots__ = (
-        "_format",
-        "_has_written",
-        "_is_chunked",
-        "_is_cut",
-        "_live",
-        "_opening",
-        "_response",
-        "_stream",
-        "kind",
-    )
+    """One answer that streams; a `kitmsg_gateways.http.streams.live.Party`."""
 
     def __init__(
         self, live: Live, opening: Opening, format_: Format, stream: Stream
@@ -225,13 +205,13 @@ class Download:
         self._has_written = True
         if self._put(data):
             return
-        try:
-            async with asyncio.timeout(self._opening.options.send_timeout):
-                await self._response.write(data)
-                await self._opening.request.writer.drain()
-        except TimeoutError:
-            self._break_off()
-            raise ConnectionAbortedError("the client does not read") from None
+        request, seconds = self._opening.request, self._opening.options.send_timeout
+
+        async def writing() -> None:
+            await self._response.write(data)
+            await request.writer.drain()
+
+        await sent(writing(), request.transport, seconds)
 
     def _break_off(self) -> None:
         """Close the connection before the body is whole."""
@@ -242,11 +222,6 @@ class Download:
 
 class Streams:
     """Answers requests for endpoints that stream.
-
-    Args:
-        callers: Open the streams.
-        options: Limits and times.
-        read: Returns the body of a request, as `Api.body` does.
 
     Attributes:
         live: The streams that are open.
@@ -323,10 +298,9 @@ class Streams:
     async def _in(self, opening: Opening) -> web.StreamResponse:
         """Take the items in the body; answer with the result, or with items."""
         format_ = format_of(opening) if opening.mounted.stream == "both" else None
-        source = await source_of(opening, self._limit)
-        more = await source.begin()
+        more, items = await source_of(opening, self._limit)
         opening.query = "&".join(filter(None, (opening.query, more)))
-        async with opening.stream() as stream, pumping(opening, stream, source):
+        async with opening.stream() as stream, pumping(opening, stream, items):
             if format_ is not None:
                 return await Download(self.live, opening, format_, stream).run()
             return await self._result(opening, stream)
@@ -355,8 +329,6 @@ class _Upload:
     """A request that streams in; a `kitmsg_gateways.http.streams.live.Party`."""
 
     kind = "upload"
-
-    __slots__ = ("_request",)
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request

@@ -20,7 +20,8 @@ from aiohttp import web
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import InvalidArgument, KitError, Unavailable
-from kitmsg_gateways.http.errors import refusal
+from kitmsg_gateways.http.body import received
+from kitmsg_gateways.http.connection import sent
 from kitmsg_gateways.http.streams.live import drop_if_gone
 from kitmsg_gateways.http.streams.protocol import (
     PROTOCOLS,
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.live import Live
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.streams.live import Live, Opening
 
 __all__ = ["Socket"]
 
@@ -56,34 +56,9 @@ _GO_ON: Final = (False, b"")
 
 
 class Socket:
-    """One WebSocket; a `Party` of the gateway, and a `Source` of items.
-
-    Args:
-        live: What it is one of.
-        opening: The request.
-        limit: Longest message, in bytes.
-    """
+    """One WebSocket; a `Party` of the gateway."""
 
     kind = "websocket"
-
-    __slots__ = (
-        "_awaits_first",
-        "_closed",
-        "_control",
-        "_frames",
-        "_has_finished",
-        "_inbox",
-        "_is_closing",
-        "_is_cut",
-        "_is_heard",
-        "_live",
-        "_opcode",
-        "_opening",
-        "_outcome",
-        "_protocol",
-        "_stream",
-        "_transport",
-    )
 
     def __init__(self, live: Live, opening: Opening, limit: int) -> None:
         self._live = live
@@ -93,7 +68,7 @@ class Socket:
         self._inbox = Inbox(opening.request.protocol)
         self._closed: asyncio.Future[None] | None = None
         self._protocol = opening.request.protocol
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # once hands are shaken
         self._stream: Stream | None = None
         self._awaits_first = _has_parameters(opening)
         self._has_finished = opening.mounted.stream == "out"
@@ -130,6 +105,8 @@ class Socket:
         response.force_close()
         opening.visit.add_to(response)
         await response.prepare(request)
+        if request.transport is None:
+            raise ConnectionResetError("the client went away")
         self._transport = request.transport
         self._protocol.set_parser(self)  # type: ignore[arg-type]  # it feeds us bytes
         return response
@@ -146,7 +123,7 @@ class Socket:
                 stream.on_item = self._pass_on
                 if self._is_cut or opening.broken:
                     stream.cancel()
-                async with pumping(opening, stream, self):
+                async with pumping(opening, stream, self.items()):
                     async for message in stream:
                         await self._send(self._opcode, message.data)
         except (ConnectionError, asyncio.CancelledError):
@@ -169,20 +146,9 @@ class Socket:
             Problem: 408; it does not come.
             Unavailable: The gateway stops.
         """
-        opening = self._opening
-        seconds = opening.options.body_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._inbox.get()
-        except TimeoutError:
-            raise refusal(
-                408,
-                f"the first message, with the parameters, did not come in {seconds:g} s",
-            ) from None
-
-    async def begin(self) -> str:
-        """Return nothing: the parameters are there."""
-        return ""
+        seconds = self._opening.options.body_timeout
+        late = f"the first message, with the parameters, did not come in {seconds:g} s"
+        return await received(self._inbox.get(), seconds, late)
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
@@ -270,49 +236,38 @@ class Socket:
         self._is_closing = True
         back = b"" if code == CloseCode.NO_STATUS else payload[:2]
         self._answer(frame(Opcode.CLOSE, back))
-        if self._transport is not None:
-            self._transport.close()  # which cancels our task
+        self._transport.close()  # which cancels our task
 
     # -- out -----------------------------------------------------------------------
 
     def _pass_on(self, message: Message) -> bool:
         """Write an item as soon as it comes, if the client keeps up."""
-        transport = self._transport
-        if transport is None or self._protocol.writing_paused or transport.is_closing():
+        if self._protocol.writing_paused or self._transport.is_closing():
             return False
-        transport.write(frame(self._opcode, message.data))
+        self._transport.write(frame(self._opcode, message.data))
         return True
 
     async def _send(self, opcode: int, data: bytes) -> None:
-        self._write(frame(opcode, data))
-        if not self._room():
-            await self._drained()
-
-    def _room(self) -> bool:
-        transport = self._transport
-        return transport is None or transport.get_write_buffer_size() < _FULL_BYTES
-
-    async def _drained(self) -> None:
-        """Wait until the client has read enough.
+        """Write a message, and wait until the client has read enough.
 
         Raises:
             ConnectionError: It does not read.
         """
-        try:
-            async with asyncio.timeout(self._opening.options.send_timeout):
-                await self._opening.request.writer.drain()
-        except TimeoutError:
-            if self._transport is not None:
-                self._transport.abort()
-            raise ConnectionAbortedError("the client does not read") from None
+        self._write(frame(opcode, data))
+        if not self._has_room():
+            writer, options = self._opening.request.writer, self._opening.options
+            await sent(writer.drain(), self._transport, options.send_timeout)
+
+    def _has_room(self) -> bool:
+        return self._transport.get_write_buffer_size() < _FULL_BYTES
 
     def _answer(self, data: bytes) -> None:
         """Write what answers a control frame, unless the client lets such pile up."""
-        if self._transport is not None and self._room():
+        if self._has_room():
             self._transport.write(data)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
         self._transport.write(data)
 
@@ -326,7 +281,7 @@ class Socket:
 
     def _break_off(self, code: int, reason: str) -> None:
         """Close at once: what the client sends cannot be understood any more."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             return
         if not self._is_closing:
             self._outcome = "protocol"
@@ -337,14 +292,12 @@ class Socket:
 
     def beat(self) -> None:
         """Ping a client that is quiet; end the connection of one that stays so."""
-        if self._transport is None:
-            return
         if self._inbox.is_paused:  # we do not listen
             drop_if_gone(self._transport)
         elif self._is_heard:
             self._is_heard = False
-            if self._room() and not self._transport.is_closing():
-                self._transport.write(frame(Opcode.PING, b""))
+            if not self._transport.is_closing():
+                self._answer(frame(Opcode.PING, b""))
         else:
             self._transport.abort()
 

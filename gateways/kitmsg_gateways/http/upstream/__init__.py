@@ -3,8 +3,7 @@
     options.py    `UpstreamOptions`
     offer.py      one endpoint, its requests and replies; endpoints by routes or by a class
     describe.py   the operations of an OpenAPI document, as endpoints:
-                  body.py: its bodies and typed errors
-    document.py   loads such a document; its references and schemas
+    document.py   loads such a document; its references, schemas, bodies and typed errors
     operation.py  from a request object to an HTTP request: path, query, header, body
     reply.py      from an HTTP response to a result or an error, or to a stream of items
     client.py     the pool of connections; redirects, time and size bounded

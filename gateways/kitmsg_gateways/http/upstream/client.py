@@ -47,12 +47,7 @@ _UNREACHED: Final = (
 
 
 class HttpClient:
-    """Sends requests; opens its connections when they are first needed.
-
-    Args:
-        name: Of the upstream, for messages.
-        options: Limits, times, credentials.
-    """
+    """Sends requests; opens its connections when they are first needed."""
 
     def __init__(self, name: str, options: UpstreamOptions) -> None:
         self._name = name

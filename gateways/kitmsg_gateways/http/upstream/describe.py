@@ -17,8 +17,16 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
-from kitmsg_gateways.http.upstream.body import Body, body_of, errors_of, response_of
-from kitmsg_gateways.http.upstream.document import Unreadable, complete, follow, modern
+from kitmsg_gateways.http.upstream.document import (
+    Body,
+    Unreadable,
+    body_of,
+    complete,
+    errors_of,
+    follow,
+    modern,
+    response_of,
+)
 from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, HttpMethod
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
@@ -36,6 +44,8 @@ __all__ = ["Document", "read_document"]
 _log = logging.getLogger("kitmsg_gateways.upstream")
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+# Anything may stand anywhere in a document.
+_FAULTS: Final = AttributeError, LookupError, RecursionError, TypeError, ValueError
 _BAD: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _SEGMENT: Final = re.compile(
     r"/\{([A-Za-z_][A-Za-z0-9_]*)\}|/[A-Za-z0-9._~!$&'()*+,;=:@-]+"
@@ -117,14 +127,7 @@ def read_document(
     for each in found:
         try:
             offers.append(_offer(each, document, service, names))
-        except (
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as exc:
-            # Anything may stand anywhere in a document.
+        except _FAULTS as exc:
             is_told = isinstance(exc, Unreadable)
             why = str(exc) if is_told else f"it is not as OpenAPI has it: {exc}"
             if only:

@@ -102,10 +102,6 @@ def offers(
 ) -> list[HttpMethod]:
     """Return the endpoints of routes by name, or of a class.
 
-    Args:
-        service: Name of the service on the bus.
-        endpoints: The routes, or the class.
-
     Raises:
         ValueError: A name or a route is wrong.
     """

@@ -260,13 +260,7 @@ def _field_of(
 def reading(
     name: str, schema: Mapping[str, Any], root: Mapping[str, Any]
 ) -> Parameters | None:
-    """Return what reads a parameter back; None where its text can mean one thing only.
-
-    Args:
-        name: Of the parameter.
-        schema: Of its value.
-        root: Where references in `schema` lead.
-    """
+    """Return what reads a parameter back; None where its text can mean one thing only."""
     whole = {"$defs": root.get("$defs", {}), "properties": {name: schema}}
     is_clear = resolve(schema, root).get("type") in ("boolean", "integer", "string")
     return None if is_clear else Parameters(whole)

@@ -99,13 +99,7 @@ Read: TypeAlias = "Callable[[HttpReply], Any]"
 
 
 def error_of(reply: HttpReply, *, name: str, declared: ErrorTypes) -> Exception | None:
-    """Return the error that a response tells of; None for a success.
-
-    Args:
-        reply: The response.
-        name: Of the endpoint, for messages.
-        declared: Typed errors that it may tell of.
-    """
+    """Return the error that a response tells of; None for a success."""
     if reply.status < _REDIRECT:
         return None
     document = _document(reply)
@@ -285,13 +279,8 @@ async def replies_of(
 ) -> AsyncIterator[HttpReply]:
     """Yield a response for each item of a stream, and for the error that it ends with.
 
-    Args:
-        media_type: Of the response.
-        chunks: Its body as it comes.
-        limit: Longest item, in bytes.
-
     Raises:
-        ResourceExhausted: An item is too long.
+        ResourceExhausted: An item is longer than `limit` bytes.
         Unavailable: Events end without a word, so some may be missing.
     """
     if media_type == "text/event-stream":

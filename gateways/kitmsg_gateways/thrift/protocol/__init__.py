@@ -3,6 +3,7 @@
 base.py     the seam, limits, skipping
 binary.py   the binary protocol
 compact.py  the compact protocol
+header.py   THeader: headers beside each message
 framing.py  bytes to messages: which protocol, framed or not
 """
 

@@ -7,6 +7,7 @@ protocols):
     82 ..               compact, unframed
     nn nn nn nn 80 01   binary, in frames of that length
     nn nn nn nn 82      compact, in frames
+    nn nn nn nn 0f ff   THeader: frames with headers, and a protocol each
     00 00 00 nn aa ..   binary in its old form without a version, unframed: a name
 
 Work and memory grow with the bytes that came, however slowly they come: a message is read
@@ -19,6 +20,7 @@ import string
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from kitmsg_gateways.thrift.protocol.base import SHORT, Cursor, Malformed
+from kitmsg_gateways.thrift.protocol.header import MAGIC, Header, parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,10 +46,12 @@ class Speech(NamedTuple):
     Attributes:
         protocol: ``binary`` or ``compact``.
         is_framed: Whether each message has its length in front.
+        has_header: Whether each frame has a header, which names the protocol.
     """
 
     protocol: str
     is_framed: bool
+    has_header: bool = False
 
 
 _UNFRAMED: Final = {
@@ -58,6 +62,7 @@ _FRAMED: Final = {
     _BINARY: Speech("binary", True),
     0: Speech("binary", True),  # the old form begins with the length of a name
     _COMPACT: Speech("compact", True),
+    MAGIC[0]: Speech("binary", True, True),
 }
 
 
@@ -91,18 +96,31 @@ class Inbox:
         limits: Of a message.
         protocol: The protocol; "" to detect it.
         is_framed: Whether in frames; None to find out.
+        has_header: Whether every frame must have a header.
 
     Attributes:
         speech: How the client speaks; None as long as that is not known.
+        header: Of the last frame that was read; None where there are none.
     """
 
-    __slots__ = ("_at", "_data", "_limits", "_partial", "_scan", "_wanted", "speech")
+    __slots__ = (
+        *("_at", "_data", "_limits", "_partial", "_scan", "_wanted"),
+        *("header", "speech"),
+    )
 
     def __init__(
-        self, limits: Limits, protocol: str = "", is_framed: bool | None = None
+        self,
+        limits: Limits,
+        protocol: str = "",
+        is_framed: bool | None = None,
+        *,
+        has_header: bool = False,
     ) -> None:
         self.speech: Speech | None = None
-        if protocol and is_framed is not None:
+        self.header: Header | None = None
+        if has_header:
+            self.speech = Speech(protocol or "binary", True, True)
+        elif protocol and is_framed is not None:
             self.speech = Speech(protocol, is_framed)
         self._wanted = protocol, is_framed
         self._limits = limits
@@ -145,7 +163,7 @@ class Inbox:
         assert self.speech is not None  # noqa: S101  # it is known when one is ready
         protocol = protocols[self.speech.protocol]
         if self.speech.is_framed:
-            return self._framed(protocol, read)
+            return self._framed(protocols, read)
         try:
             found, self._at = read(protocol, self._data, self._at)
         except SHORT:
@@ -158,9 +176,10 @@ class Inbox:
 
     def _framed(
         self,
-        protocol: ThriftProtocol,
+        protocols: Mapping[str, ThriftProtocol],
         read: Callable[[ThriftProtocol, bytes, int], tuple[T, int]],
     ) -> T | None:
+        assert self.speech is not None  # noqa: S101  # as `take` has checked
         start = self._at + _LENGTH
         size = self._limits.length(
             int.from_bytes(self._data[self._at : start], signed=True)
@@ -169,8 +188,14 @@ class Inbox:
         if end > len(self._data):
             self._keep()
             return None
+        frame, begin, name = self._data[start:end], 0, self.speech.protocol
+        if self.speech.has_header:
+            header = self.header = parse_header(frame)
+            begin, name = header.end, header.protocol
+            if self._wanted[0] not in ("", name):
+                raise Malformed(f"the {name} protocol is not spoken here")
         try:
-            found, _ = read(protocol, self._data[start:end], 0)
+            found, _ = read(protocols[name], frame, begin)
         except SHORT:
             raise Malformed("a frame ends in the middle of its message") from None
         self._at = end
@@ -210,7 +235,7 @@ class Inbox:
         if found is None:
             return None
         protocol, is_framed = self._wanted
-        if protocol and found.protocol != protocol:
+        if protocol and found.protocol != protocol and not found.has_header:
             raise Malformed(f"the {found.protocol} protocol is not spoken here")
         if is_framed is not None and found.is_framed != is_framed:
             kind = "framed" if found.is_framed else "unframed"

@@ -19,6 +19,7 @@ from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
 from kitmsg.service.described import describe
 from kitmsg_gateways.thrift.bind import arguments
+from kitmsg_gateways.thrift.convert import Convert, or_same
 from kitmsg_gateways.thrift.decode import Decoders
 from kitmsg_gateways.thrift.encode import Encoders
 from kitmsg_gateways.thrift.generate import generate, left_out
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from kitmsg.idl.model import Method as Shape, ServiceShapes
     from kitmsg.service import Service
     from kitmsg.service.declare import Declaration
-    from kitmsg_gateways.thrift.convert import Convert
     from kitmsg_gateways.thrift.model import Field, Method, ServiceType
 
     Rebuild = Callable[[dict[str, Any]], Exception]
@@ -88,11 +88,11 @@ def _described(
     encoders, decoders = Encoders(None, as_json=False), Decoders(None, as_json=False)
     where = declaration.subject
     beside = reply_struct(method)
-    convert = _or_same(decoders.any_fields(method.result, where))
+    convert = or_same(decoders.any_fields(method.result, where))
     return ThriftMethod(
         declaration,
         method,
-        _or_same(encoders.any_fields(method.args, where)),
+        or_same(encoders.any_fields(method.args, where)),
         lambda value: _beside(convert({SUCCESS: value}).get(SUCCESS), beside),
         {
             field.name: _thrown(thrown[field.name], field, convert)
@@ -183,10 +183,10 @@ def _typed(
     encoders = Encoders(shapes, as_json=as_json)
     request = shapes.struct(shape.request)
     to_args = arguments(method.args, request, encoders, where)
-    to_bus: Callable[[Any], Any] = _same
+    to_bus = or_same(None)
     if method.success is not None:
         found = decoders.value(method.success, shape.response, f"{where}: the result")
-        to_bus = _or_same(found)
+        to_bus = or_same(found)
     typed = Typed(declaration, shape.codec)
     encode, decode, errors = typed.request(), typed.response(), typed.errors()
     return ThriftMethod(
@@ -218,16 +218,8 @@ def _exceptions(
 
 
 def _rebuilt(error: Rebuild, convert: Convert) -> Rebuild:
-    to_bus = _or_same(convert)
+    to_bus = or_same(convert)
     return lambda value: _with_text(error(to_bus(value)), value.get(_MESSAGE))
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _or_same(convert: Convert) -> Callable[[Any], Any]:
-    return _same if convert is None else convert
 
 
 def _error(type_: StructType) -> type[BusinessError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitmsg_gateways.http.openapi.components import Components
+from kitmsg_gateways.http.openapi.schemas import Components
 
 
 def schema(properties: dict[str, Any], **more: Any) -> dict[str, Any]:

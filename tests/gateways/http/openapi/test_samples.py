@@ -15,7 +15,7 @@ import pytest
 
 from kitmsg.schema import json_schema
 from kitmsg.schema.pointers import resolve
-from kitmsg_gateways.http.openapi.samples import NONE, Samples
+from kitmsg_gateways.http.openapi.schemas import NONE, Samples
 
 
 class Colour(enum.Enum):
