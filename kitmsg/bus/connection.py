@@ -155,6 +155,15 @@ class Connection(Client):
         self._watchdog = self._loop.call_later(STEP, self._watch)
         self._go_up()
 
+    def set_servers(self, pool: tuple[str, ...]) -> None:
+        """Take later servers from `pool`, and from those that the cluster told of."""
+        known = {srv.uri.netloc: srv for srv in self._server_pool}
+        uris = {uri.netloc: uri for uri in map(self._parse_server_uri, pool)}
+        told = {name: srv for name, srv in known.items() if srv.discovered}
+        given = {name: known.get(name) or Srv(uri) for name, uri in uris.items()}
+        # In place: whoever connects just now reads it.
+        self._server_pool[:] = {**given, **told}.values()
+
     async def _connect(self, server: str) -> None:
         options, signer = self._options, self._signer
         if signer is not None and not options.creds:
