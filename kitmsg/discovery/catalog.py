@@ -243,7 +243,10 @@ class Catalog:
                 await asyncio.sleep(_RETRY_SECONDS)
             await self._ask(schemas_subject(service))
             await asyncio.gather(
-                *(self._ask(schema_subject(hash_)) for hash_ in self._wanted(service))
+                *(
+                    self._ask(schema_subject(service, hash_))
+                    for hash_ in self._wanted(service)
+                )
             )
         finally:
             self._asked |= wanted

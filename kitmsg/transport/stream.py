@@ -91,6 +91,7 @@ class Stream:
         "_name",
         "_out",
         "_peer",
+        "age",
         "end",
         "error",
         "on_cancel",
@@ -105,7 +106,7 @@ class Stream:
         self.end: Message | None = None
         self.on_cancel: Callable[[Code], None] | None = None
         self.on_item: Callable[[Message], bool] | None = None
-        self.quiet = self.silent = 0
+        self.quiet = self.silent = self.age = 0
         self._bus = bus
         self._inbox = inbox_of(bus)
         self.subject = self._inbox.next_subject()

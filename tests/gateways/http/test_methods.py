@@ -297,7 +297,7 @@ async def test_a_bad_schema_harms_nobody(memory_bus, hub, start, foreign, reply)
     """Its endpoint is mounted without one, and other services are not touched."""
     metadata = {"kit.schema": "h1", "kit.http": "GET /far/{n}"}
     foreign("far", "far.do", metadata=metadata)
-    for subject in ("far._schema", "_kit.schema.h1"):
+    for subject in ("far._schema", "_kit.schema.far.h1"):
         memory_bus.subscribe(
             subject, lambda message: memory_bus.publish(message.reply, reply)
         )
