@@ -26,6 +26,7 @@ VERBS: Final = {
     "info": "show a service: its instances, endpoints and routes",
     "stats": "show what happened: requests, errors, latency",
     "ping": "ask who is there, and how far away",
+    "acl": "print NATS users with the least rights, made from services",
     "export": "write services as .proto or .thrift files",
     "new": "create a small project that runs and passes its tests",
 }

@@ -176,6 +176,9 @@ class _Offer:
     def beat(self) -> None:
         """Not watched: the ask that goes with it has its own time."""
 
+    def renew(self) -> None:
+        """Not watched, as above."""
+
     def lost(self, why: str) -> None:
         """Give up: the bus is gone, or nobody came."""
         if not self.fetched.done():
