@@ -54,7 +54,7 @@ _LOOK_SECONDS: Final = 1.0
 AUTHENTICATES: Final = "__kit_authenticates__"
 """Attribute of a middleware that finds the principal: policies are asked inside of it."""
 
-Met: TypeAlias = Callable[[Any], "bool | Awaitable[bool]"]
+Met: TypeAlias = Callable[[Any], bool | Awaitable[bool]]
 """Tells whether the caller, `principal` of a `kitmsg.Context`, meets a requirement."""
 
 

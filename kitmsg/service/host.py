@@ -224,10 +224,11 @@ class ServiceHost:
         end = asyncio.get_running_loop().time() + limit
         self.is_draining = True
         self._unwatch()
-        self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
             subscription.unsubscribe()
         self._responder.stop()
+        # Only now: whoever hears it asks whether we still answer a PING.
+        self._say(DOWN, self.id.encode())
         await self.intake.drain(limit)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)

@@ -275,6 +275,7 @@ def test_table_of_endpoint_metadata_is_complete():
             raises=[],
             cache=60,
             status=201,
+            internal=True,
             allow=known,
         )
         async def everything(self) -> None:

@@ -190,8 +190,7 @@ class Calls:
         callers, endpoint = self._callers, served.endpoint
         seconds = callers.seconds(None, endpoint)
         fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-        who = visit.principal if visit else None
-        caller = callers.of(endpoint)
+        caller, who = callers.of(endpoint), visit.principal if visit else None
         return callers.context(caller, served.codec, seconds, fields, who)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:

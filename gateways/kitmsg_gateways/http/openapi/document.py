@@ -15,6 +15,7 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg_gateways.http.body import BODYLESS
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.responses import (
     BYTES,
@@ -39,7 +40,6 @@ SCHEMAS: Final = "/schemas/"
 """Where the schemas of an endpoint are, by their hash."""
 
 _TEXT: Final = {"type": "string"}
-_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
 
 _CONSTANT: Final = files("kitmsg_gateways.http").joinpath("static/openapi.json")
@@ -132,10 +132,9 @@ def _names(template: str) -> list[str]:
 def _operation_id(route: Route[Mounted]) -> str:
     """Return the name of an operation; an endpoint has up to three routes."""
     mounted, method = route.target, route.method.lower()
-    own = f"{mounted.service}.{mounted.name}"
     if route.template != mounted.path:
-        return f"{own}.{method}"
-    return own if method == "post" else f"{own}.own-{method}"
+        return f"{mounted.dotted}.{method}"
+    return mounted.dotted if method == "post" else f"{mounted.dotted}.own-{method}"
 
 
 def _takes_items(mounted: Mounted) -> bool:
@@ -164,7 +163,6 @@ class _Operations:
             names: How its path's parameters are spelled in the document.
         """
         mounted = route.target
-        own = f"{mounted.service}.{mounted.name}"
         summary, _, _ = mounted.description.partition(". ")
         request = self._components.request(mounted)
         facts = {
@@ -179,7 +177,7 @@ class _Operations:
         operation: dict[str, Any] = {
             "operationId": _operation_id(route),
             "tags": [mounted.service],
-            "summary": summary.rstrip(".") or own,
+            "summary": summary.rstrip(".") or mounted.dotted,
             "description": mounted.description,
             "parameters": self._parameters(route, names, request),
             "responses": self._responses.of(mounted, route.method),
@@ -189,7 +187,7 @@ class _Operations:
         if mounted.stream:
             note = STREAM_NOTES.get(mounted.stream, "")
             operation["description"] = f"{mounted.description} {note}".strip()
-        if route.method not in _BODYLESS:
+        if route.method not in BODYLESS:
             operation["requestBody"] = self._body(route, request)
         return operation
 
@@ -214,7 +212,7 @@ class _Operations:
         request: Mapping[str, Any] | None,
     ) -> list[dict[str, Any]]:
         properties, required = self._fields(request)
-        is_bodyless = route.method in _BODYLESS or _takes_items(route.target)
+        is_bodyless = route.method in BODYLESS or _takes_items(route.target)
         headers = route.target.parameters.headers
         found = [
             self._parameter(spelled, "path", properties.get(name, _TEXT), True)
