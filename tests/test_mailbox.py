@@ -570,7 +570,6 @@ def test_an_overloaded_mailbox_refuses_what_would_wait_long(
 
     async def overload() -> tuple[int, int]:
         mailbox = Mailbox(concurrency=4, size=4096, sheds=True)
-        loop = asyncio.get_running_loop()
         refused = longest = 0
         for read in range(30):
             for _ in range(400):  # what one read of a socket may bring

@@ -80,7 +80,7 @@ def make_client(
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
         if instance:
-            subject = direct_subject(instance, subject)
+            subject = direct_subject(service.name, instance, subject)
         make = functools.partial(
             _call_in,
             declaration=declaration,

@@ -368,7 +368,9 @@ class Server:
             )
         try:
             with offered(self.bus, data) as offer:
-                self.bus.respond(message, b"", moved(header_block, offer, len(data)))
+                # With where it is as reply subject: who may answer may fetch.
+                block = moved(header_block, offer, len(data))
+                self.bus.publish(message.reply, b"", offer.subject, block)
                 await offer.fetched
         except KitError as exc:
             return exc

@@ -49,7 +49,8 @@ async def test_what_is_here_holds_what_it_is():
 
 async def test_what_arrives_slowly_gives_way(monkeypatch):
     """The oldest first, and no more of them than needed."""
-    loop, ended = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    ended: list[Any] = []
     budget = Budget(1000)
     claims = [Claim(budget, functools.partial(ended.append, n)) for n in range(3)]
     for claim in claims:
