@@ -18,38 +18,53 @@ Around another picker:
 
     balancer.py    the picker's choice among those that can be reached
     balanced.py    an endpoint over all: attempts, one deadline, another instance each time
+
+On the bus:
+
+    routes.py      `direct`, `sticky`, `version`, `split`: which instances get a client's calls
+    fleet.py       a service's instances there, and the calls that are routed to them
+    everyone.py    one call to each instance, and its answers
 """
 
 from __future__ import annotations
 
-from kitmsg.balance.balanced import Attempts, CannotConnect, balanced
+from kitmsg.balance.balanced import Attempts, CannotConnect, NoInstance, balanced
 from kitmsg.balance.chance import at_random
 from kitmsg.balance.endpointer import Endpointer
+from kitmsg.balance.everyone import Answer
 from kitmsg.balance.node import Node
 from kitmsg.balance.outlier import outlier_ejection
 from kitmsg.balance.p2c import p2c
 from kitmsg.balance.picker import Picker
 from kitmsg.balance.ring import consistent_hash
 from kitmsg.balance.roundrobin import round_robin
+from kitmsg.balance.routes import Route, direct, split, sticky, version
 from kitmsg.balance.slowstart import slow_start
 from kitmsg.balance.subset import subset
 from kitmsg.balance.weighted import weighted
 from kitmsg.balance.zone import zone_first
 
 __all__ = [
+    "Answer",
     "Attempts",
     "CannotConnect",
     "Endpointer",
+    "NoInstance",
     "Node",
     "Picker",
+    "Route",
     "at_random",
     "balanced",
     "consistent_hash",
+    "direct",
     "outlier_ejection",
     "p2c",
     "round_robin",
     "slow_start",
+    "split",
+    "sticky",
     "subset",
+    "version",
     "weighted",
     "zone_first",
 ]

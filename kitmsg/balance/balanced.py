@@ -37,11 +37,12 @@ from kitmsg.middleware.retry import full_jitter, tell_attempts
 from kitmsg.middleware.timeout import timeout
 from kitmsg.schema.calls import StreamRequest
 
-__all__ = ["Again", "Attempts", "Balanced", "CannotConnect", "balanced"]
+__all__ = ["Again", "Attempts", "Balanced", "CannotConnect", "NoInstance", "balanced"]
 
 _log = logging.getLogger("kitmsg.balance")
 
 _PASSING: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+_REFUSALS: Final = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})
 _MAX_DOUBLINGS: Final = 30
 
 Again: TypeAlias = Callable[[int, Exception], bool | Exception]
@@ -49,6 +50,10 @@ Again: TypeAlias = Callable[[int, Exception], bool | Exception]
 
 An exception that it returns is raised instead, at once.
 """
+
+
+class NoInstance(Unavailable):
+    """A service has no instance that can be reached."""
 
 
 class CannotConnect(Exception):
@@ -114,7 +119,7 @@ def balanced(
         key: Returns the key of a request, for `consistent_hash`.
 
     Raises:
-        Unavailable: There is no instance.
+        NoInstance: There is none, or none can be reached.
         Exception: The last attempt's; its notes tell every attempt, its ``__cause__`` is the
             one before.
     """
@@ -194,7 +199,9 @@ class Balanced:
         self, node: Node[Any], start: float, now: float, error: Exception
     ) -> None:
         is_unsent = isinstance(error, CannotConnect | NoResponders)
-        failed = is_unsent or is_peer_failure(error)
+        # To refuse a call quickly is no merit.
+        is_refusal = is_unsent or bool(getattr(error, "refused", ""))
+        failed = is_refusal or is_peer_failure(error)
         node.end(start, now, failed=failed)
         if self._done is not None:
             self._done(node, now, failed)
@@ -220,9 +227,9 @@ class Balanced:
         if isinstance(error, CannotConnect):
             return True
         code = code_of(error)
-        if self._policy.idempotent:
-            return code in _PASSING and not isinstance(error, BusinessError)
-        return code is Code.UNAVAILABLE and bool(getattr(error, "refused", ""))
+        if self._policy.idempotent and code in _PASSING:
+            return not isinstance(error, BusinessError)
+        return code in _REFUSALS and bool(getattr(error, "refused", ""))
 
     def _raise(self, past: list[Exception]) -> NoReturn:
         last = past[-1]
@@ -234,7 +241,7 @@ class Balanced:
 
     def _nobody(self) -> KitError:
         text = f"{self._service} has no instance that can be reached"
-        return Unavailable(text).before(self._name)
+        return NoInstance(text).before(self._name)
 
     async def _wait(
         self, ctx: Context, past: list[Exception], tried: Collection[Node[Any]]
@@ -242,7 +249,7 @@ class Balanced:
         """Return the nodes to leave out when there may be another one to pick.
 
         Raises:
-            Unavailable: There is none, and no attempt or no time is left.
+            NoInstance: There is none, and no attempt or no time is left.
         """
         endpointer = self._balancer.endpointer
         now = get_running_loop().time()

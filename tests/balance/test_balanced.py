@@ -49,7 +49,7 @@ class Servers:
         self.errors: dict[str, Exception] = {}
         self.delays: dict[str, float] = {}
         self.cancelled: list[str] = []
-        self.instancer = fixed(*addresses)
+        self.instancer = fixed(addresses)
 
     def endpoint(self, instance: Instance) -> Endpoint[Any, Any]:
         address = instance.address
@@ -271,7 +271,7 @@ async def test_one_connection_serves_several_endpoints() -> None:
         async def most(self, _ctx: Context, request: Any) -> Any:
             return max(request)
 
-    endpointer = Endpointer(fixed("a"), Connection)
+    endpointer = Endpointer(fixed(["a"]), Connection)
     sum_ = balanced(endpointer, endpoint=lambda connection: connection.sum)
     most = balanced(endpointer, endpoint=lambda connection: connection.most)
     assert await sum_(Context(), [1, 2]) == 3
