@@ -18,7 +18,8 @@ Beside them:
     codec/         MessagePack, JSON, bytes
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
-    discovery/     services and instances on the bus
+    discovery/     services and instances, on the bus and elsewhere
+    balance/       which instance gets a call, and which one the next attempt
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
     worker/        processes: signals, drain, supervision, health
