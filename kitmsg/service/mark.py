@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
         AsyncIterator,
+        Awaitable,
         Callable,
         Coroutine,
         Sequence,
     )
     from functools import partialmethod
 
+    from kitmsg.auth.allow import Policy
     from kitmsg.context import Context
     from kitmsg.endpoints import Middleware
 
@@ -112,6 +114,7 @@ def endpoint(
     cache: int | None = None,
     status: int = 200,
     internal: bool = False,
+    allow: Policy | Callable[[Context], bool | Awaitable[bool]] | None = None,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
@@ -136,6 +139,8 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         status: HTTP status of a result, such as 201; one of None is 204 if this is 200.
         internal: Whether it is for callers on the bus alone: no gateway serves it or
             names it.
+        allow: Policy that says who may call (`kitmsg.auth.allow`), or a function of the
+            context, plain or async, that does; by default the service's.
         **options: The arguments from `name` on.
 
     Raises:

@@ -120,6 +120,7 @@ class Gateway(Generic[O, T]):
             lambda found: self._build(shown.of(found)),
             table,
             self._changed,
+            options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")

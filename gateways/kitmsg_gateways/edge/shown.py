@@ -1,4 +1,4 @@
-"""What of the bus a door serves: chosen by the operator, and by the services themselves.
+"""Choice of what a door serves of the bus: the operator's, and the services' own.
 
 What is not shown does not exist for the door: it is in no route, list, document, hint or
 count.  A hidden endpoint stays callable on the bus.

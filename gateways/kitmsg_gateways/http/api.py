@@ -169,7 +169,9 @@ class Api:
         except Exception as exc:  # the last line of defence answers
             if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
                 raise  # the client went away
-            problem = Problem.of(exc, visit.id)
+            return self._refuse(visit, Problem.of(exc, visit.id))
+
+    def _refuse(self, visit: Visit, problem: Problem) -> web.StreamResponse:
         visit.code = problem.code.value
         if visit.name == UNMATCHED and visit.principal is None and self._has_strangers:
             return _veiled(problem).response(visit.path, visit.id)

@@ -43,7 +43,8 @@ class GatewayOptions(HttpOptions):
         cors_headers: Request headers that these pages may send beside the usual ones.
         cors_max_age: Seconds for which a browser may remember what pages may do.
         auth_public: Paths that need no credentials; one that ends in * stands for all that
-            begin so.
+            begin so.  With a service's name in front, as in greeter=/hello/*, no other
+            service is mounted there.
     """
 
     ZERO: ClassVar[tuple[str, ...]] = ("compress_from_bytes", "cors_max_age")
@@ -78,7 +79,7 @@ class GatewayOptions(HttpOptions):
         super().__post_init__()
         if not self.title.isprintable():
             raise ValueError("title holds characters that cannot be printed")
-        for path in self.auth_public:
+        for path in self.public_paths:
             if not path.startswith("/"):
                 raise ValueError(f"auth_public: {path!r} does not begin with /")
         for text in self.rpc_methods:
@@ -87,3 +88,21 @@ class GatewayOptions(HttpOptions):
                     f"rpc_methods has {text!r}; write METHOD=SERVICE.ENDPOINT, such as"
                     " 'add=addsvc.sum'"
                 )
+
+    @property
+    def public_paths(self) -> tuple[str, ...]:
+        """Paths that need no credentials."""
+        return tuple(_public(text)[0] for text in self.auth_public)
+
+    @property
+    def public_owners(self) -> list[tuple[str, str]]:
+        """Those of them that are meant for one service, and its name."""
+        found = (_public(text) for text in self.auth_public)
+        return [(path, service) for path, service in found if service]
+
+
+def _public(text: str) -> tuple[str, str]:
+    """Return path and service of an entry of `auth_public`."""
+    service, mark, path = text.partition("=/")
+    is_bound = mark and not text.startswith("/")
+    return (f"/{path}", service) if is_bound else (text, "")

@@ -28,7 +28,7 @@ from kitmsg_gateways.http.openapi.responses import (
 from kitmsg_gateways.http.openapi.schemas import Components, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
     from kitmsg_gateways.http.methods import Mounted, Route, Table
@@ -66,7 +66,8 @@ def document(
     found["tags"] = [
         _tag(name, info) for name, info in table.services.items() if name in used
     ]
-    found["paths"] = dict(sorted((found["paths"] | _paths(table, components)).items()))
+    paths = found["paths"] | _paths(table, components, schemes or ())
+    found["paths"] = dict(sorted(paths.items()))
     found["components"]["schemas"] |= components.schemas
     if schemes:
         found["components"]["securitySchemes"] = dict(schemes)
@@ -104,9 +105,11 @@ def _tag(name: str, info: ServiceInfo) -> dict[str, Any]:
     return {"name": name, **described, "x-version": info.version}
 
 
-def _paths(table: Table, components: Components) -> dict[str, Any]:
+def _paths(
+    table: Table, components: Components, schemes: Iterable[str]
+) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    operations = _Operations(components)
+    operations = _Operations(components, schemes)
     spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
         spellings.setdefault(_shape(route.template), Counter())[route.template] += 1
@@ -139,9 +142,15 @@ def _takes_items(mounted: Mounted) -> bool:
 
 
 class _Operations:
-    """Describes routes."""
+    """Describes routes.
 
-    def __init__(self, components: Components) -> None:
+    Args:
+        components: Where named schemas are.
+        schemes: Names of the security schemes, one of which a client needs.
+    """
+
+    def __init__(self, components: Components, schemes: Iterable[str]) -> None:
+        self._schemes = tuple(schemes)
         self._components = components
         self._responses = Responses(components)
         self._samples = Samples(components.resolve)
@@ -162,6 +171,8 @@ class _Operations:
             "x-idempotent": mounted.is_idempotent or None,
             "x-stream": mounted.stream or None,
             "x-declared": mounted.declares(route) or None,
+            "x-allow": mounted.allow and str(mounted.allow),
+            "security": self._security(mounted),
         }
         operation: dict[str, Any] = {
             "operationId": _operation_id(route),
@@ -179,6 +190,20 @@ class _Operations:
         if route.method not in BODYLESS:
             operation["requestBody"] = self._body(route, request)
         return operation
+
+    def _security(self, mounted: Mounted) -> list[dict[str, list[str]]] | None:
+        """Return what a client needs beside credentials: scopes and roles; None for no more.
+
+        OpenAPI 3.1 lists them with a scheme of any type.
+        """
+        if mounted.allow is None or not self._schemes:
+            return None
+        found = [
+            {scheme: [o.text.partition(":")[2] for o in each if ":" in o.text]}
+            for each in mounted.allow.alternatives
+            for scheme in self._schemes
+        ]
+        return found if any(any(one.values()) for one in found) else None
 
     def _parameters(
         self,
