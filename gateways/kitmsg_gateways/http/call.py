@@ -26,7 +26,7 @@ from kitmsg.wire import (
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
+from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -151,7 +151,7 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
     """
     headers = visit.request.headers
     fields = {REQUEST_ID: visit.id}
-    for name in TRACE:
+    for name in OUTSIDE if visit.is_outside else TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
     if options.forward_authorization and AUTHORIZATION in headers:

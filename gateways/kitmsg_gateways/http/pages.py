@@ -59,6 +59,14 @@ def _hashes(tag: str) -> str:
     return " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
 
 
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of all pages, but for what a page says itself."""
+
 _DOCS_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
@@ -159,6 +167,8 @@ def _serve(
         )
     response = page()
     response.headers["X-Request-Id"] = id_
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 
