@@ -314,7 +314,7 @@ def host_port(text: str) -> str:
     """
     if _scheme_of(text) is not None:
         raise ValueError(f"{_shown(text)}: an address with a scheme stands alone")
-    return join_host_port(*_host_port(text, None, repr(text)))
+    return join_host_port(*_host_port(text, None, "wrong address"))
 
 
 def join_host_port(host: str, port: int) -> str:
@@ -336,15 +336,15 @@ def _scheme_of(text: str) -> str | None:
 
 
 def _host_port(text: str, default_port: int | None, where: object) -> tuple[str, int]:
-    found = _HOST.match(text)
+    found, shown = _HOST.match(text), _shown(text)
     if found is None:
-        raise ValueError(f"{where}: {text!r} has no host; give host:port")
+        raise ValueError(f"{where}: {shown} has no host; give host:port")
     rest = text[found.end() :]
     if not rest and default_port is not None:
         return found[0].strip("[]"), default_port
     port = rest[1:]
     if not (rest[:1] == ":" and port.isascii() and port.isdigit()):
-        raise ValueError(f"{where}: {text!r} is not host:port, such as 10.0.0.5:8080")
+        raise ValueError(f"{where}: {shown} is not host:port, such as 10.0.0.5:8080")
     if not 0 < int(port) <= _LAST_PORT:
         raise ValueError(f"{where}: a port is from 1 to {_LAST_PORT}, not {port}")
     return found[0].strip("[]"), int(port)
@@ -374,4 +374,4 @@ def _known(group: str = INSTANCERS) -> str:
 
 def _shown(text: str) -> str:
     """Return a text for a message: without what could be a password."""
-    return repr(re.sub(r"//[^/@]*@", "//", text.partition("?")[0]))
+    return repr(re.sub(r"[^/@,]*@", "", text.partition("?")[0]))

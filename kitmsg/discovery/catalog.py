@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kitmsg.auth.allow import Policy, parse_policy
 from kitmsg.discovery.claims import Claims, SubjectPolicy
 from kitmsg.discovery.conflicts import conflicts
 from kitmsg.discovery.directory import Directory
@@ -91,6 +92,11 @@ class CatalogEndpoint:
         return self.metadata.get(Meta.IDEMPOTENT) == "true"
 
     @cached_property
+    def is_internal(self) -> bool:
+        """Whether no gateway may serve it."""
+        return self.metadata.get(Meta.INTERNAL) == "true"
+
+    @cached_property
     def timeout(self) -> float | None:
         """Seconds a call may take by default; None if unsaid."""
         return _seconds(self.metadata.get(Meta.TIMEOUT, ""))
@@ -112,6 +118,11 @@ class CatalogEndpoint:
     def http(self) -> str:
         """Declared route, such as ``GET /orders/{id}``; "" for none."""
         return self.metadata.get(Meta.HTTP, "")
+
+    @cached_property
+    def allow(self) -> Policy | None:
+        """Policy of its callers, as far as it can be told; None where anyone may call."""
+        return parse_policy(self.metadata.get(Meta.ALLOW, ""))
 
     @cached_property
     def stream(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self, get_origin, get_type_hints
 
@@ -22,12 +23,16 @@ __all__ = [
     "EdgeOptions",
     "ListenOptions",
     "Options",
+    "ShownOptions",
     "SocketOptions",
     "TlsOptions",
 ]
 
 # Options that switch authentication on.
 _AUTH: Final = ("jwt_key", "jwks_url", "basic_file", "api_keys", "tls_client_ca")
+
+
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]+(\.[^\s]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +160,8 @@ class CallOptions(Options):
         signing_key: File with the private key that vouches for callers to services, or
             env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
         audience: The system that these signatures are for.
+        breaker: Whether a service that cannot keep up is sent only as many calls as it
+            answers, and a few to try it.
     """
 
     timeout: float = 5.0
@@ -163,6 +170,7 @@ class CallOptions(Options):
     middleware: tuple[Any, ...] = ()
     signing_key: str = ""
     audience: str = AUDIENCE
+    breaker: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +253,7 @@ class AuthOptions(TlsOptions):
     jwt_audience: tuple[str, ...] = ()
     jwt_leeway: float = 10.0
     jwt_required: tuple[str, ...] = ()
-    jwt_claims: tuple[str, ...] = ("iss", "scope")
+    jwt_claims: tuple[str, ...] = ("iss", "scope", "scp", "role", "roles")
     basic_file: str = ""
     api_keys: str = ""
     rate_limit: float = 0.0
@@ -263,7 +271,31 @@ class AuthOptions(TlsOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(AuthOptions, CallOptions, ListenOptions):
+class ShownOptions(Options):
+    """Options for what of the bus is served; `kitmsg_gateways.edge.shown` says how.
+
+    Attributes:
+        only: Services and endpoints that are served, such as shop or shop.orders.*; by
+            default all but internal ones.
+        hide: Services and endpoints that are not, likewise; goes before only.
+    """
+
+    only: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("only", "hide"):
+            for pattern in getattr(self, name):
+                if not _PATTERN.fullmatch(pattern):
+                    raise ValueError(
+                        f"{name} has {pattern!r}; write SERVICE, SERVICE.ENDPOINT or"
+                        " SERVICE.*"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(ShownOptions, AuthOptions, CallOptions, ListenOptions):
     """Options that all doors have alike."""
 
 

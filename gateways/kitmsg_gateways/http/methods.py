@@ -423,7 +423,7 @@ class Mounter:
 
     def _add(self, table: Table, text: str, endpoint: Mounted) -> None:
         """Add a route, or a conflict."""
-        owner = f"{endpoint.service}.{endpoint.name}"
+        owner = endpoint.dotted
         try:
             route: Route[Mounted] = parse_route(text, endpoint)
         except ValueError as exc:
@@ -439,15 +439,13 @@ class Mounter:
             return
         there = table.router.add(route)
         if there is not None:
-            kept = f"{there.target.service}.{there.target.name}"
-            while_ = ""
-            if self._is_passing(table, endpoint, there.target):
-                while_ = f" while instances of {endpoint.service!r} differ"
-            conflict = (
-                f"{owner} is not mounted at {text!r}{while_}: {kept} has that route"
-            )
+            kept = there.target.dotted
+            is_passing = self._is_passing(table, endpoint, there.target)
+            differ = f" while instances of {endpoint.service!r} differ"
+            at = f"{text!r}{differ if is_passing else ''}"
+            conflict = f"{owner} is not mounted at {at}: {kept} has that route"
             table.conflicts.append(conflict)
-            if while_:
+            if is_passing:
                 table.passing.add(conflict)
 
     def _is_passing(self, table: Table, one: Mounted, other: Mounted) -> bool:

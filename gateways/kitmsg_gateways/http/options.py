@@ -28,6 +28,10 @@ class GatewayOptions(HttpOptions):
         stream_heartbeat: Seconds between two signs of life on a stream where nothing
             happens; a WebSocket whose client is silent for two of them is closed.
         title: Name of the API in the OpenAPI document.
+        docs: Whether there is a page for people at /docs.
+        openapi: Whether there is a description for programs at /openapi.json, which the
+            page needs, and the schemas at /schemas.
+        metrics_page: Whether there is a page for Prometheus at /metrics.
         rpc_methods: JSON-RPC methods of another name than their endpoint, such as
             ``add=addsvc.sum``.
         rpc_max_batch: Most calls in one JSON-RPC batch.
@@ -57,6 +61,9 @@ class GatewayOptions(HttpOptions):
     max_streams: int = 10_000
     stream_heartbeat: float = 15.0
     title: str = "Services"
+    docs: bool = True
+    openapi: bool = True
+    metrics_page: bool = True
     rpc_methods: tuple[str, ...] = ()
     rpc_max_batch: int = 100
     rpc_concurrency: int = 16

@@ -10,7 +10,7 @@ from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
-from kitmsg_gateways.http.connection import Server
+from kitmsg_gateways.http.connection import Connection, Server
 from kitmsg_gateways.http.filters import filters
 from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
@@ -86,7 +86,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         return self._proxies.trusts(address)
 
     def _protocol(self, place: Place) -> asyncio.BaseProtocol:
-        return self.web.connection(place)
+        return Connection(self.web, place)
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         limit = body_limit(self.bus, self.options)
