@@ -22,11 +22,19 @@ __all__ = [
     "check_subject",
     "encode_headers",
     "matches",
+    "printable",
 ]
 
 _VERSION: Final = b"NATS/1.0"
 _FIRST_LINE = re.compile(rb"NATS/1\.0(?:[ \r]|$)")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+# Controls (C0, C1), line separators, and what turns the direction of text around.
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+_CONTROLS_BUT_LINES = re.compile(
+    _CONTROLS.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f")
+)
 _BAD_TOKEN = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 # A line break or NUL lets one field forge another; a lone surrogate has no UTF-8.
 _BAD_VALUE = re.compile(r"[\r\n\x00\ud800-\udfff]")
@@ -197,6 +205,18 @@ class Message(msgspec.Struct, eq=False):
         return (
             f"Message({self.subject!r}, {len(self.data)} bytes, reply={self.reply!r})"
         )
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return `text` fit to be shown: without what moves a terminal or turns text around.
+
+    Args:
+        text: From anybody.
+        lines: Whether line breaks and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(" ", text)
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> str:

@@ -50,6 +50,7 @@ __all__ = [
     "SERVICE_ERROR_CODE",
     "SRV",
     "STREAM",
+    "STREAM_INBOX",
     "TIMEOUT",
     "TRACE",
     "TRACEPARENT",
@@ -193,6 +194,8 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    INTERNAL: Final = "kit.internal"
+    ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
 
@@ -221,6 +224,9 @@ def schema_subject(digest: str) -> str:
 
 INBOX_MARK: Final = "kit_"
 """Begins the last token of an inbox whose reply subjects hold their caller's clock."""
+
+STREAM_INBOX: Final = ".s"
+"""Ends the inbox of a connection's streams, whose reply subjects hold its clock too."""
 
 SECRET_CHARS: Final = 12
 """Random characters at the end of such a subject; the clock, in ms, and a ``-`` precede."""

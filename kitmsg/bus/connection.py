@@ -54,6 +54,9 @@ __all__ = ["Connection", "errors"]
 
 _log = logging.getLogger("kitmsg.bus")
 
+_STOOD: Final = (
+    STEP + 0.2
+)  # seconds between two checks; more is a loop that stood still
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
@@ -111,7 +114,14 @@ class Connection(Client):
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._pulse = Pulse()
+        # What is read now came later than this: the loop turned then, or it had stood still
+        # and the server has answered since.
+        self._turned = self._loop.time()
         self._background: set[asyncio.Task[None]] = set()
+        # Held while one server is left for another: there are two links at once, never three,
+        # since copies are told from repetitions by two.
+        self._moving = asyncio.Lock()
+        self._parting: asyncio.Task[None] | None = None  # from the server left last
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
 
@@ -248,7 +258,13 @@ class Connection(Client):
 
     # -- up and down --------------------------------------------------------------
 
+    def stood(self, now: float) -> float:
+        """Return for how long what is read now may have lain here.  See `Bus`."""
+        gap = now - self._turned
+        return gap if gap > _STOOD else 0.0
+
     def _go_up(self) -> None:
+        self._turned = self._loop.time()
         self.up = True
         self._on_change(True)
 
@@ -341,6 +357,7 @@ class Connection(Client):
         """At each step: find what died without a word, and bring it back."""
         if self.is_closed:
             return
+        self._note_turn()
         reading, connecting = self._reading_task, self._reconnection_task
         if self.up and (reading is None or reading.done()):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
@@ -349,6 +366,20 @@ class Connection(Client):
         elif self.up:
             self._feel_pulse()
         self._watchdog = self._loop.call_later(STEP, self._watch)
+
+    def _note_turn(self) -> None:
+        """Note that the loop turns; after a stop, once what lay here has been read."""
+        now = self._loop.time()
+        if now - self._turned <= _STOOD or not self.up:
+            self._turned = now
+            return
+        pong: asyncio.Future[bool] = self._loop.create_future()
+        pong.add_done_callback(lambda _: self._caught_up())
+        self._ping(pong)  # its PONG stands behind it
+        self._out.write()
+
+    def _caught_up(self) -> None:
+        self._turned = self._loop.time()
 
     def _feel_pulse(self) -> None:
         """Leave a server that answers nothing while something is awaited."""
@@ -374,6 +405,13 @@ class Connection(Client):
     async def _leave_lame_duck(self) -> None:
         """Move to another server, with two links for a moment, so that nothing is lost."""
         duck = self._current_server
+        async with self._moving:
+            if self._parting is not None:
+                await asyncio.wait((self._parting,))
+            if self._current_server is duck:
+                await self._leave(duck)
+
+    async def _leave(self, duck: Srv | None) -> None:
         others = [server for server in self._server_pool if server is not duck]
         if not others:
             _log.warning("NATS at %s is about to stop; no other known", self._where())
@@ -436,7 +474,7 @@ class Connection(Client):
         old.feed_with(parser.feed, leaving.lost)
         self._read_from(new, fresh)
         self._catch_up(known)
-        self._spawn(self._part(old, leaving, held, known))
+        self._parting = self._spawn(self._part(old, leaving, held, known))
         _log.info("moved to NATS at %s", self._where())
 
     def _read_from(self, new: Link, fresh: Parser) -> None:
@@ -691,10 +729,11 @@ class Connection(Client):
         server = self._current_server
         return f"{server.uri.scheme}://{server.uri.netloc}" if server else "no server"
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._background.add(task)  # the loop itself holds a task only weakly
         task.add_done_callback(self._background.discard)
+        return task
 
 
 class _Scout(Connection):

@@ -344,6 +344,10 @@ class NatsBus:
         """Call `callback` when the present read is over, or next turn.  See `Bus`."""
         self._connection.soon(callback)
 
+    def stood(self, now: float) -> float:
+        """Return for how long what is handed over now may have lain here.  See `Bus`."""
+        return self._connection.stood(now)
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server knows all that was sent or subscribed before.
 

@@ -11,14 +11,15 @@
     ratelimit.py   so many calls a second, at once or by waiting
     bulkhead.py    so many calls at once, with a bounded queue
     shed.py        refuses what would only wait, when the process is overloaded
+    allow.py       only from somebody whom a policy lets in
     auth.py        only from somebody who is known                    (extra: auth)
     log.py         one structured line for each call
     metrics.py     counts and times calls for Prometheus              (extra: prometheus)
 
 Each is a function that takes options and returns a `kitmsg.endpoints.Middleware`; each
-works on both sides, around a server's endpoint or a client's (`auth` on the server's
-only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of them knows
-another.
+works on both sides, around a server's endpoint or a client's (`allow` and `auth` on the
+server's only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of
+them knows another.
 
 Around a service's endpoint that streams they are around the whole stream, to its last
 item.  Around a client's call they are around its opening, where items come back; only a
@@ -31,6 +32,7 @@ of `retry` is shared by all that one `retry` wraps.
 """
 
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
+from kitmsg.middleware.allow import allow
 from kitmsg.middleware.auth import auth
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
@@ -48,6 +50,7 @@ from kitmsg.middleware.timeout import timeout
 __all__ = [
     "RetryBudget",
     "adaptive_breaker",
+    "allow",
     "auth",
     "breaker",
     "bulkhead",

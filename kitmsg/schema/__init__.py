@@ -4,6 +4,7 @@
     signatures.py   `Signature`: request, response, decoders, encoders, schemas
     described.py    `described`: a signature given by JSON Schemas
     pointers.py     references inside a document
+    live.py         schemas that a peer tells: their hash, and a budget for readers
     instances.py    plain values validated against a JSON Schema
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats

@@ -62,6 +62,8 @@ class Kit:
             are nobody.
         auth: Signs the calls of clients that have no `auth` of their own, where no caller
             stands behind them: a turn passes on the principal that it has.
+        breaker: Whether clients send a service that cannot keep up only as many calls as
+            it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
 
     Attributes:
         hosts: The services that are served here.
@@ -74,11 +76,13 @@ class Kit:
         codec: Codec | None = None,
         trust: Trust | None = None,
         auth: CallSigner | None = None,
+        breaker: bool = True,
     ) -> None:
         self.bus = bus
         self.codec = codec
         self.trust = trust
         self.auth = auth
+        self._breaker = breaker
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._directory = Directory(bus)
@@ -149,6 +153,7 @@ class Kit:
             auth=auth or next(iter(self._signers), None),
             hint=self._directory.hint,
             peers=self._peers,
+            breaker=self._breaker,
         )
 
     async def call(
@@ -371,6 +376,7 @@ def connect(
     trust: str | Sequence[str] = (),
     audience: str = AUDIENCE,
     auth: CallSigner | None = None,
+    breaker: bool = True,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
@@ -384,6 +390,7 @@ def connect(
             that may vouch for the callers of services here.
         audience: The system that principals must be for.
         auth: Signs calls, as in `Kit`.
+        breaker: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -395,7 +402,7 @@ def connect(
     async def make() -> Kit:
         if bus is not None:
             keys = trust_of(bus, trust, audience)
-            return Kit(bus, codec=codec, trust=keys, auth=auth)
+            return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
         from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
@@ -405,6 +412,6 @@ def connect(
         except BaseException:
             await made.close()
             raise
-        return Kit(made, codec=codec, trust=keys, auth=auth)
+        return Kit(made, codec=codec, trust=keys, auth=auth, breaker=breaker)
 
     return _Connecting(make)

@@ -60,6 +60,7 @@ def make_client(
     auth: CallSigner | None = None,
     hint: Hint | None = None,
     peers: Peers | None = None,
+    breaker: bool = True,
 ) -> S:
     """Return an object with the endpoints of `service` as methods; see `Kit.client`.
 
@@ -90,6 +91,7 @@ def make_client(
             after=after,
             before=() if auth is None else (auth,),
             hint=hint,
+            breaker=breaker,
         )
         is_open = codec is None and declaration.options.wire != "gokit"
         if is_open and peers is not None:

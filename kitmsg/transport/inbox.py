@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import secrets
 import weakref
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 from kitmsg.transport.wheel import Wheel
+from kitmsg.wire import STREAM_INBOX
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -67,11 +67,10 @@ class Inbox:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self.prefix = f"{bus.inbox}s."
+        self.prefix = f"{bus.inbox.removesuffix('.')}{STREAM_INBOX}."
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
         self._wheels: dict[float, Wheel[Party]] = {}
-        self._count = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
         self._busy: set[int] = set()
@@ -85,10 +84,12 @@ class Inbox:
         return len(self._parties)
 
     def next_subject(self) -> str:
-        """Return a subject of the inbox that nobody has, and nobody can guess."""
-        return (
-            f"{self.prefix}{next(self._count)}-{secrets.token_urlsafe(_SECRET_BYTES)}"
-        )
+        """Return a subject of the inbox that nobody has, and nobody can guess.
+
+        It holds the loop's clock, as the reply subjects of asks do.
+        """
+        now = int(asyncio.get_running_loop().time() * 1000)
+        return f"{self.prefix}{now}-{secrets.token_urlsafe(_SECRET_BYTES)}"
 
     def join(self, subject: str, party: Party) -> None:
         """Give `party` what comes to `subject`, which is from `next_subject`.

@@ -113,7 +113,7 @@ class Intake:
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
-        self.lateness = Lateness()
+        self.lateness = Lateness(bus.stood)
         self.servers: dict[str, Served] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []

@@ -9,6 +9,7 @@ Hot path: `receive` and `_serve` run for every message and are flat on purpose.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
@@ -225,12 +226,13 @@ class Server:
                 late = self._lateness.of(reply, now)
                 is_new = not late and now - self._lateness.learned <= NOISE
                 if late and left <= late and self._ends_late:
-                    self.stats.expired += 1
+                    self._came_late(message, late)
                     return
-        if not message.is_plain and is_elsewhere(message.header_block):
-            self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
-            return
         deadline = now + left - late if self._ends_late else None
+        if not message.is_plain and is_elsewhere(message.header_block):
+            whole = functools.partial(self._receive_whole, deadline)
+            self.intake.fetcher.start(message, left - late, whole, self._refuse)
+            return
         turn = _Turn(self, message, deadline)
         if reply:
             self._turns[reply] = turn
@@ -239,6 +241,23 @@ class Server:
         if not self._offer(turn):
             self._turns.pop(reply, None)
             self._shed(message)
+
+    def _receive_whole(self, deadline: float | None, message: Message) -> None:
+        """Take a long request, now that it is here; its time has run meanwhile."""
+        turn = _Turn(self, message, deadline)
+        if message.reply:
+            self._turns[message.reply] = turn
+        if not self.intake.mailbox.offer(turn):
+            self._turns.pop(message.reply, None)
+            self._shed(message)
+
+    def _came_late(self, message: Message, late: float) -> None:
+        """Drop a request whose caller has given up; refuse one whose caller may have."""
+        if self._lateness.is_guess:
+            stood = f"{self.name} stood still, for {late:.1f} s at most, before it read this"
+            self._refuse(message, Unavailable(stood))
+        else:
+            self.stats.expired += 1
 
     def in_hand(self) -> tuple[int, int]:
         """Return how many of this server's turns run, and how many wait."""

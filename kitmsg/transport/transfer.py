@@ -18,6 +18,7 @@ from kitmsg.errors import (
     Cancelled,
     DataLoss,
     DeadlineExceeded,
+    Disconnected,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -29,7 +30,15 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import CANCEL_FRAME, number
 from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, milliseconds, with_fields
+from kitmsg.wire import (
+    BODY,
+    BODY_BYTES,
+    STREAM,
+    STREAM_INBOX,
+    TIMEOUT,
+    milliseconds,
+    with_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BYTES",
     "Fetcher",
+    "ask",
     "fetch",
     "is_elsewhere",
     "moved",
@@ -153,6 +163,27 @@ def moved(block: bytes, offer: _Offer, size: int) -> bytes:
     return with_fields(block, {BODY: offer.subject, BODY_BYTES: str(size)})
 
 
+async def ask(
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    timeout: float,
+    block: bytes,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Message:
+    """Ask with a body elsewhere; so may that of the reply be.
+
+    Raises:
+        InvalidArgument: `data` is longer than `max_bytes`.
+        KitError: As `Bus.request`.
+    """
+    check_size(len(data), "the request", max_bytes)
+    with offered(bus, data) as offer:
+        elsewhere = moved(block, offer, len(data))
+        return await bus.request(subject, b"", timeout, elsewhere)
+
+
 async def request(
     bus: Bus,
     subject: str,
@@ -168,15 +199,11 @@ async def request(
         InvalidArgument: `data`, or the reply, is longer than that.
         KitError: As `Bus.request`.
     """
-    size = len(data) + len(block)
     end = asyncio.get_running_loop().time() + timeout
-    if size <= bus.max_payload:
+    if len(data) + len(block) <= bus.max_payload:
         reply = await bus.request(subject, data, timeout, block)
     else:
-        check_size(len(data), "the request", max_bytes)
-        with offered(bus, data) as offer:
-            elsewhere = moved(block, offer, len(data))
-            reply = await bus.request(subject, b"", timeout, elsewhere)
+        reply = await ask(bus, subject, data, timeout, block, max_bytes=max_bytes)
     if is_elsewhere(reply.header_block):
         left = end - asyncio.get_running_loop().time()
         return await fetch(bus, reply, left, "the reply", max_bytes)
@@ -223,6 +250,7 @@ async def fetch(
         DataLoss: It is not as long as was said, or not at an inbox.
         InvalidArgument: It is too long.
         Unavailable: Its sender is gone.
+        Disconnected: The bus is; `sent` is True, since `message` came.
     """
     size = number(message.headers, BODY_BYTES)
     where = message.headers.get(BODY, "")
@@ -234,17 +262,12 @@ async def fetch(
     check_size(size, what, max_bytes)
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
-    body = bytearray()
     try:
         async with asyncio.timeout(timeout):
-            stream = await open_stream(bus, where, b"")
-            try:
-                async for part in stream:
-                    body += part.data
-                    if len(body) > size:
-                        break
-            finally:
-                stream.cancel()
+            body = await _parts(bus, where, size)
+    except Disconnected as exc:
+        exc.sent = True
+        raise
     except TimeoutError:
         late = f"{what} of {size} bytes did not come in time"
         raise DeadlineExceeded(late) from None
@@ -252,6 +275,20 @@ async def fetch(
         raise DataLoss(f"{what} has {len(body)} bytes or more, not {size} as it says")
     block = _here(message, end - loop.time())
     return _Large(message.subject, bytes(body), message.reply, block)
+
+
+async def _parts(bus: Bus, where: str, size: int) -> bytearray:
+    """Return the body that is offered at `where`; what is over `size` may be missing."""
+    body = bytearray()
+    stream = await open_stream(bus, where, b"")
+    try:
+        async for part in stream:
+            body += part.data
+            if len(body) > size:
+                break
+    finally:
+        stream.cancel()
+    return body
 
 
 def _here(message: Message, left: float) -> bytes:
@@ -338,9 +375,9 @@ class Fetcher:
         if message.reply in self._tasks:
             raise FailedPrecondition("the body of this request is on its way already")
         # A service must not be made to speak to whomever a stranger names.
-        inbox = message.reply.rpartition(".")[0]
-        inbox = inbox.removesuffix(".s")
-        if not inbox or not message.headers.get(BODY, "").startswith(f"{inbox}.s."):
+        inbox = message.reply.rpartition(".")[0].removesuffix(STREAM_INBOX)
+        where = message.headers.get(BODY, "")
+        if not inbox or not where.startswith(f"{inbox}{STREAM_INBOX}."):
             raise InvalidArgument(
                 f"header {BODY} must name an inbox of the caller", field=BODY
             )

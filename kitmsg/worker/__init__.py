@@ -17,6 +17,7 @@
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
+    watchdog.py    does that for a worker without a parent, from a thread
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     pages.py       the small HTTP of such pages

@@ -3,6 +3,7 @@
     lifecycle.py  `Gateway`: start, stop and drain; a protocol's server inherits it
     options.py    options that doors have alike, and the checks of options
     catalogue.py  the services on the bus as a table, and what has just left
+    shown.py      which of these are served
     calls.py      calls over the bus, with the gateway's middlewares around
     admission.py  limits on connections and calls, and the answer of a full gateway
     listener.py   listening sockets, own ones or handed over

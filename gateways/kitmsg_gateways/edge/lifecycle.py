@@ -22,6 +22,7 @@ from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
+from kitmsg_gateways.edge.shown import Shown
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
@@ -109,8 +110,14 @@ class Gateway(Generic[O, T]):
             self.metrics.process = str(os.getpid())
         self.metrics.served = self._served
         self.admission = Admission(self.metrics, options.max_concurrent)
+        shown = Shown(options)
         self.catalogue: Catalogue[T] = Catalogue(
-            bus, options.discovery_interval, self._build, table, self._changed
+            bus,
+            options.discovery_interval,
+            lambda found: self._build(shown.of(found)),
+            table,
+            self._changed,
+            options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")

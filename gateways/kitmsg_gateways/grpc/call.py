@@ -366,7 +366,8 @@ def _failure_of(error: KitError, method: Method) -> Failure:
     """Return the failure that stands for an error of a call."""
     reply = error.reply
     name = "" if reply is None else reply.headers.get(ERROR, "")
-    begun = has_begun(error)
+    # An idempotent one may be sent again, begun or not.
+    begun = has_begun(error) and not method.endpoint.is_idempotent
     if not name:
         return Failure(error, has_begun=begun)
     is_bare = method.endpoint.wire == "gokit"  # its body is the text again

@@ -38,7 +38,7 @@ from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.visit import Visit
+from kitmsg_gateways.http.visit import UNMATCHED, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +55,7 @@ __all__ = ["Api"]
 _access: Final = AccessLog("http")
 
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 
@@ -81,6 +82,7 @@ class Api:
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health
+        self._has_strangers = gateway.auth.is_on
         self._options = options
         self._room = Room()
         self._limit = options.max_concurrent
@@ -112,7 +114,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if 0 < self._compress_from <= _length(answer):
+            size = answer.size if type(answer) is Brief else _length(answer)
+            if 0 < self._compress_from <= size:
                 await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
@@ -165,8 +168,12 @@ class Api:
         except Exception as exc:  # the last line of defence answers
             if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
                 raise  # the client went away
-            problem = Problem.of(exc, visit.id)
+            return self._refuse(visit, Problem.of(exc, visit.id))
+
+    def _refuse(self, visit: Visit, problem: Problem) -> web.StreamResponse:
         visit.code = problem.code.value
+        if self._has_strangers and visit.principal is None and visit.name == UNMATCHED:
+            problem = _veiled(problem)
         return problem.response(visit.path, visit.id)
 
     def _unmatched(
@@ -282,6 +289,23 @@ def _write_line(
         route=visit.route,
         bytes=_length(answer),
         request_id=visit.id,
+    )
+
+
+def _veiled(problem: Problem) -> Problem:
+    """Return the problem of a path that leads nowhere, without names: for strangers.
+
+    They get so far below a path of ``auth_public``.
+    """
+    details = {
+        _NOT_FOUND: "nothing is mounted here",
+        _UNAVAILABLE: "what is mounted here is not there now",
+    }
+    detail = details.get(problem.status)
+    if detail is None:
+        return problem
+    return Problem(
+        problem.status, problem.code, detail, retry_after=problem.retry_after
     )
 
 

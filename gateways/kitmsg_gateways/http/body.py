@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,7 +18,7 @@ from kitmsg_gateways.http.aiohttp_parts import buffered
 from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg_gateways.http.options import GatewayOptions
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+T = TypeVar("T")
+_BROKEN: Final = (ValueError, web.RequestPayloadError, HttpProcessingError, EOFError)
 _HEADER_ROOM: Final = 4096
 _LONG_BYTES: Final = 1 << 20
 _BUSY_SECONDS: Final = 1.0
@@ -163,21 +165,24 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
 
 
 async def received(
-    reading: Coroutine[Any, Any, bytes], seconds: float | None, late: str
-) -> bytes:
+    reading: Awaitable[T],
+    seconds: float | None,
+    late: str,
+    broken: str = "the body is not framed as HTTP wants",
+) -> T:
     """Return what is read of a body, in `seconds`; None for as long as it takes.
 
     Raises:
         Problem: 408, with the words of `late`.
-        InvalidArgument: The body is not framed as HTTP wants.
+        InvalidArgument: It is not what it should be, with the words of `broken`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await reading
     except TimeoutError:
         raise refusal(408, late) from None
-    except (web.RequestPayloadError, HttpProcessingError):
-        raise InvalidArgument("the body is not framed as HTTP wants") from None
+    except _BROKEN:
+        raise InvalidArgument(broken) from None
 
 
 async def go_ahead(request: web.BaseRequest) -> None:

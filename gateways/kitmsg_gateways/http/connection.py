@@ -74,24 +74,6 @@ class Server(web.Server):
             return request.refusal()
         return self._answer(request)
 
-    def connection(self, place: Place) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
-        options = self.options
-        return Connection(
-            self,
-            place,
-            send_timeout=options.send_timeout,
-            loop=asyncio.get_running_loop(),
-            header_timeout=options.header_timeout,
-            keepalive_timeout=options.keepalive_timeout,
-            max_line_size=options.max_header_bytes,
-            max_field_size=options.max_header_bytes,
-            max_headers=options.max_headers,
-            access_log=None,
-            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
-            auto_decompress=False,  # how much comes out has a bound here: `compress`
-        )
-
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> web.BaseRequest:
@@ -124,7 +106,6 @@ class Connection(RequestHandler):
     """One connection: adds limits on times, and problems for bad HTTP."""
 
     __slots__ = (
-        "_header_timeout",
         "_header_timer",
         "_place",
         "_send_timeout",
@@ -132,20 +113,22 @@ class Connection(RequestHandler):
         "expects_headers",
     )
 
-    def __init__(
-        self,
-        manager: Server,
-        place: Place,
-        *,
-        header_timeout: float,
-        send_timeout: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(manager, **kwargs)
+    def __init__(self, manager: Server, place: Place) -> None:
+        options = manager.options
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=options.keepalive_timeout,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=options.max_headers,
+            access_log=None,  # type: ignore[arg-type]  # ours knows the route
+            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
+            auto_decompress=False,  # how much comes out has a bound here: `compress`
+        )
         self._server = manager
         self._place = place
-        self._send_timeout = send_timeout
-        self._header_timeout = header_timeout
+        self._send_timeout = options.send_timeout
         self.expects_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
 
@@ -155,7 +138,7 @@ class Connection(RequestHandler):
         is_part = self.expects_headers and b"\r\n\r\n" not in data
         if is_part and self._header_timer is None:
             self._header_timer = asyncio.get_running_loop().call_later(
-                self._header_timeout, self._too_slow
+                self._server.options.header_timeout, self._too_slow
             )
         super().data_received(data)
 

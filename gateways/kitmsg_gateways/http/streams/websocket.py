@@ -20,8 +20,8 @@ from aiohttp import web
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg_gateways.http.body import received
 from kitmsg_gateways.http.connection import sent
-from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.streams.live import drop_if_gone
 from kitmsg_gateways.http.streams.protocol import (
     PROTOCOLS,
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.live import Live
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.streams.live import Live, Opening
 
 __all__ = ["Socket"]
 
@@ -57,7 +56,7 @@ _GO_ON: Final = (False, b"")
 
 
 class Socket:
-    """One WebSocket; a `Party` of the gateway, and a `Source` of items."""
+    """One WebSocket; a `Party` of the gateway."""
 
     kind = "websocket"
 
@@ -124,7 +123,7 @@ class Socket:
                 stream.on_item = self._pass_on
                 if self._is_cut or opening.broken:
                     stream.cancel()
-                async with pumping(opening, stream, self):
+                async with pumping(opening, stream, self.items()):
                     async for message in stream:
                         await self._send(self._opcode, message.data)
         except (ConnectionError, asyncio.CancelledError):
@@ -147,20 +146,9 @@ class Socket:
             Problem: 408; it does not come.
             Unavailable: The gateway stops.
         """
-        opening = self._opening
-        seconds = opening.options.body_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._inbox.get()
-        except TimeoutError:
-            raise refusal(
-                408,
-                f"the first message, with the parameters, did not come in {seconds:g} s",
-            ) from None
-
-    async def begin(self) -> str:
-        """Return nothing: the parameters are there."""
-        return ""
+        seconds = self._opening.options.body_timeout
+        late = f"the first message, with the parameters, did not come in {seconds:g} s"
+        return await received(self._inbox.get(), seconds, late)
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
