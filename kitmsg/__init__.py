@@ -6,9 +6,10 @@ From your class down to the wire:
     endpoints.py   `Endpoint`: async (Context, Request) -> Response; `chain`
     middleware/    Endpoint -> Endpoint; circuit.py and rolling.py: what breakers share
     transport/     messages to endpoint calls, and endpoint calls to messages
-    mailbox.py     the bounded queue in front of a service
+    mailbox.py     the bounded queue in front of a service; pace.py: when it is shorter
     threads.py     the threads that blocking endpoints run in
     bus/           subjects, queue groups, request and reply
+    jetstream/     key-value buckets on NATS
 
 Beside them:
 

@@ -76,7 +76,7 @@ class Fleet:
         def at(instance: Instance) -> Endpoint[Any, Any]:
             if instance.address == _GROUP:
                 return make(subject)
-            return make(direct_subject(instance.address, subject))
+            return make(direct_subject(self.service, instance.address, subject))
 
         instancer = _Routable(self._instancer, route)
         endpointer = Endpointer(instancer, at)

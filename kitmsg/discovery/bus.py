@@ -96,7 +96,7 @@ def instance_of(info: ServiceInfo) -> Instance:
 
 def is_direct(info: ServiceInfo) -> bool:
     """Return whether an instance has a subject of its own."""
-    own = direct_subject(info.id, "")
+    own = direct_subject(info.name, info.id, "")
     return any(
         Meta.SCHEMA in (endpoint.metadata or {}) or endpoint.subject.startswith(own)
         for endpoint in info.endpoints

@@ -464,7 +464,8 @@ def connect(
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
 
     Args:
-        servers: One NATS URL or several; by default ``NATS_URL``, else the local bus.
+        servers: One NATS URL or several, or where to ask for them, as in
+            ``srv://_nats._tcp.example``; by default ``NATS_URL``, else the local bus.
         bus: Use this bus instead.
         codec: How requests travel, as in `Kit`.
         trust: Files, ``env:NAME`` or buckets (``kv:NAME``) with the public keys
@@ -484,10 +485,10 @@ def connect(
         if bus is not None:
             keys = trust_of(bus, trust, audience)
             return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
-        from kitmsg.bus.nats import NatsBus
+        from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
-        made = await NatsBus.connect(chosen, **options)
+        made = await connect_bus(chosen, **options)
         try:
             keys = trust_of(made, trust, audience)
         except BaseException:

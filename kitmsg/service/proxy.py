@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.balance.routes import Route, direct
 from kitmsg.codec import MSGPACK, Codec
-from kitmsg.context import current
+from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.middleware.hedge import Hedge
@@ -89,7 +89,7 @@ def make_client(
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
         if instance:
-            subject = direct_subject(instance, subject)
+            subject = direct_subject(service.name, instance, subject)
         make: Callable[[Codec], Endpoint[Any, Any]] = functools.partial(
             _call_in,
             declaration=declaration,
@@ -223,7 +223,7 @@ def _method(
     bind = signature.bind_stream if signature.stream else signature.bind
 
     async def method(*args: Any, **kwargs: Any) -> Any:
-        ctx = current().child(name)
+        ctx = call_to(name)
         if metadata:
             ctx.metadata = {**ctx.metadata, **metadata}
         return await call(ctx, bind(*args, **kwargs))

@@ -323,7 +323,7 @@ async def test_a_service_in_another_language_takes_part(kit: Kit) -> None:
     def foreign(id_: str, *, is_direct: bool) -> None:
         subjects = ["orders.get"]
         if is_direct:
-            subjects.append(direct_subject(id_, "orders.get"))
+            subjects.append(direct_subject("orders", id_, "orders.get"))
         info = ServiceInfo(
             name="orders",
             id=id_,
@@ -347,7 +347,7 @@ async def test_a_service_in_another_language_takes_part(kit: Kit) -> None:
     foreign("B", is_direct=False)
     orders = kit.client(Orders, route=direct())
     assert {await orders.get() for _ in range(50)} == {"ok"}
-    assert heard[direct_subject("A", "orders.get")] > 10
+    assert heard[direct_subject("orders", "A", "orders.get")] > 10
     assert heard["orders.get"] > 10
     assert sum(heard.values()) == 50
 
