@@ -38,7 +38,12 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "INBOX_MARK",
+    "JS_API",
+    "JS_EXPECTED",
+    "JS_MARKER",
+    "JS_TTL",
     "KV",
+    "KV_OPERATION",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "PRINCIPAL_MARK",
@@ -62,6 +67,7 @@ __all__ = [
     "direct_subject",
     "is_number",
     "is_reply_name",
+    "kv_stream",
     "kv_subject",
     "milliseconds",
     "plain_headers",
@@ -184,6 +190,20 @@ KV: Final = "$JS.API.DIRECT.GET.KV_"
 def kv_subject(bucket: str, key: str) -> str:
     """Return where the last value of a key is read (NATS ADR-8, ADR-31: direct get)."""
     return f"{KV}{bucket}.$KV.{bucket}.{key}"
+
+
+def kv_stream(bucket: str) -> str:
+    """Return the stream that keeps a bucket (NATS ADR-8)."""
+    return f"KV_{bucket}"
+
+
+JS_API: Final = "$JS.API"
+"""First tokens of the subjects of JetStream's API."""
+
+JS_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+JS_TTL: Final = "Nats-TTL"
+JS_MARKER: Final = "Nats-Marker-Reason"
+KV_OPERATION: Final = "KV-Operation"
 
 
 class Meta:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitmsg.cli.output import UsageError, usage
+from kitmsg.message import all_printable
 from kitmsg.wire import SRV, schemas_subject
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
@@ -74,14 +75,14 @@ async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[
         UsageError: An address or a file of the settings cannot be used.
         KitError: The bus is out of reach or refuses.
     """
-    from kitmsg.bus.nats import NatsBus
+    from kitmsg.discovery.pool import connect_bus
     from kitmsg.errors import InvalidArgument
     from kitmsg.service import Kit
 
     asyncio.get_running_loop().set_exception_handler(_quiet)
     waiting = asyncio.get_running_loop().call_later(1.0, _say_waiting, settings)
     try:
-        bus = await NatsBus.connect(**settings.connection("kitmsg cli"), wait=wait)
+        bus = await connect_bus(**settings.connection("kitmsg cli"), wait=wait)
     except InvalidArgument as exc:
         raise UsageError(str(exc)) from exc
     finally:
@@ -111,7 +112,7 @@ async def fetch_schemas(
         return {}
     hashes = {name: str(schema.get("hash")) for name, schema in found.items()}
     return {
-        name: schema
+        name: all_printable(schema)
         for name, schema in found.items()
         if not why_unread(schema, hashes[name])
     }
