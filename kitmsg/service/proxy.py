@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from kitmsg.bus.reach import Site, at_site
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import current
 from kitmsg.endpoints import Endpoint, Middleware, chain
@@ -100,7 +101,14 @@ def make_client(
             call = peers.endpoint(peer, declaration.subject, make, most)
         else:
             call = make(codec or MSGPACK)
-        call = chain(*middleware)(call)
+        place = Site(
+            bus=bus,
+            result=declaration.signature.response,
+            raises=tuple(declaration.options.raises),
+            is_stream=bool(declaration.signature.stream),
+        )
+        with at_site(place):
+            call = chain(*middleware)(call)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
