@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.balance.routes import Route, direct
+from kitmsg.bus.reach import Site, at_site
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
@@ -115,7 +116,14 @@ def make_client(
             call = make(codec or MSGPACK)
         is_safe = declaration.options.idempotent
         around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
-        call = chain(*around)(call)
+        place = Site(
+            bus=bus,
+            result=declaration.signature.response,
+            raises=tuple(declaration.options.raises),
+            is_stream=bool(declaration.signature.stream),
+        )
+        with at_site(place):
+            call = chain(*around)(call)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
