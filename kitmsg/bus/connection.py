@@ -105,7 +105,7 @@ class Connection(Client):
         self.soon = self._soon.call
         self._out = Outbox(
             self._soon,
-            self.asks.__len__,
+            self.asks.count,
             options.max_pending,
             self.asks.mark_written,
             self._lose,
