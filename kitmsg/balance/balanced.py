@@ -241,7 +241,10 @@ class Balanced:
 
     def _nobody(self) -> KitError:
         text = f"{self._service} has no instance that can be reached"
-        return NoInstance(text).before(self._name)
+        error = NoInstance(text).before(self._name)
+        # Not in its text, which callers see: it may name the machines of the system.
+        error.__cause__ = self._balancer.endpointer.instancer.state.error
+        return error
 
     async def _wait(
         self, ctx: Context, past: list[Exception], tried: Collection[Node[Any]]

@@ -112,7 +112,9 @@ class _Routable:
                 told(self._of(instances))
 
         unwatch = self._inner.watch(tell)
-        finalize(cast("MethodType", changed).__self__, unwatch).atexit = False
+        endpointer = cast("MethodType", changed).__self__
+        loop = get_running_loop()
+        finalize(endpointer, _end_later, loop, unwatch).atexit = False
         return unwatch
 
     async def settled(self) -> State:
@@ -132,6 +134,12 @@ class _Routable:
             whole = replace(fit[0], address=_GROUP, weight=float(others), metadata={})
             own.append(whole)
         return tuple(own)
+
+
+def _end_later(loop: asyncio.AbstractEventLoop, unwatch: Callable[[], None]) -> None:
+    """End a watch in its loop: what is collected may be so anywhere."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the watch with it
+        loop.call_soon_threadsafe(unwatch)
 
 
 class _Routed:
