@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import operator
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -154,6 +155,15 @@ class Connection(Client):
         self._watchdog = self._loop.call_later(STEP, self._watch)
         self._go_up()
 
+    def set_servers(self, pool: tuple[str, ...]) -> None:
+        """Take later servers from `pool`, and from those that the cluster told of."""
+        known = {srv.uri.netloc: srv for srv in self._server_pool}
+        uris = {uri.netloc: uri for uri in map(self._parse_server_uri, pool)}
+        told = {name: srv for name, srv in known.items() if srv.discovered}
+        given = {name: known.get(name) or Srv(uri) for name, uri in uris.items()}
+        # In place: whoever connects just now reads it.
+        self._server_pool[:] = {**given, **told}.values()
+
     async def _connect(self, server: str) -> None:
         options, signer = self._options, self._signer
         if signer is not None and not options.creds:
@@ -226,6 +236,9 @@ class Connection(Client):
         await super()._process_info(info, initial_connection)
         if info.get("ldm") and not initial_connection:
             self._spawn(self._leave_lame_duck())
+
+    # As nats-py's own, without a step in Python: it is looked at for each message.
+    max_payload: property = property(operator.attrgetter("_max_payload"))
 
     def fileno(self) -> int:
         """Return the descriptor of the socket; -1 when there is none."""

@@ -75,14 +75,14 @@ async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[
         UsageError: An address or a file of the settings cannot be used.
         KitError: The bus is out of reach or refuses.
     """
-    from kitmsg.bus.nats import NatsBus
+    from kitmsg.discovery.pool import connect_bus
     from kitmsg.errors import InvalidArgument
     from kitmsg.service import Kit
 
     asyncio.get_running_loop().set_exception_handler(_quiet)
     waiting = asyncio.get_running_loop().call_later(1.0, _say_waiting, settings)
     try:
-        bus = await NatsBus.connect(**settings.connection("kitmsg cli"), wait=wait)
+        bus = await connect_bus(**settings.connection("kitmsg cli"), wait=wait)
     except InvalidArgument as exc:
         raise UsageError(str(exc)) from exc
     finally:

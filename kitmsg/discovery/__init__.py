@@ -23,5 +23,6 @@ Go kit's `sd`, for servers anywhere:
     consul.py     blocking queries; entries with a TTL check
     etcd.py       a range and a watch; leased entries; zookeeper.py: watches, ephemeral nodes
     eureka.py     an app, asked for now and then; entries with heartbeats
+    pool.py       a bus whose servers are found so
     rest.py       HTTP within bounds, for three of them; value.py: what two of them store
 """

@@ -20,6 +20,7 @@ of `InstancerKind` or `RegistrarKind`.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import re
@@ -50,6 +51,7 @@ __all__ = [
     "Addresses",
     "InstancerKind",
     "RegistrarKind",
+    "discovered_at",
     "host_port",
     "instancer",
     "is_discovered",
@@ -214,9 +216,10 @@ class Address:
         return context
 
 
-def schemes(group: str = INSTANCERS) -> list[str]:
+@functools.cache
+def schemes(group: str = INSTANCERS) -> tuple[str, ...]:
     """Return the schemes that are installed, sorted."""
-    return sorted({each.name for each in importlib.metadata.entry_points(group=group)})
+    return tuple(sorted({e.name for e in importlib.metadata.entry_points(group=group)}))
 
 
 def is_discovered(address: str) -> bool:
@@ -282,17 +285,33 @@ def instancer(
     if not given:
         raise ValueError("give an address, such as 10.0.0.5:8080 or srv://_http._tcp.x")
     if len(given) == 1 and _scheme_of(given[0]) is not None:
-        address = parse_address(given[0])
-        kind: InstancerKind = _load(INSTANCERS, address.scheme)
-        source = kind.source(address, bus)
-        after = math.inf if invalidate_after is None else invalidate_after
-        after = address.number("invalidate_after", after)
-        return WatchedInstancer(
-            source,
-            invalidate_after=None if after == math.inf else after,
-            grace=address.number("grace", GRACE_SECONDS),
+        return discovered_at(
+            parse_address(given[0]), bus=bus, invalidate_after=invalidate_after
         )
     return FixedInstancer(Instance(address=host_port(each)) for each in given)
+
+
+def discovered_at(
+    address: Address,
+    *,
+    bus: Bus | None = None,
+    invalidate_after: float | None = None,
+) -> WatchedInstancer:
+    """Return the instancer of an address with a scheme; see `instancer`.
+
+    Raises:
+        ValueError: As `instancer`.
+        FailedPrecondition: As `instancer`.
+    """
+    kind: InstancerKind = _load(INSTANCERS, address.scheme)
+    source = kind.source(address, bus)
+    after = math.inf if invalidate_after is None else invalidate_after
+    after = address.number("invalidate_after", after)
+    return WatchedInstancer(
+        source,
+        invalidate_after=None if after == math.inf else after,
+        grace=address.number("grace", GRACE_SECONDS),
+    )
 
 
 def load_registrar(address: Address) -> RegistrarKind:

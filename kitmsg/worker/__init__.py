@@ -11,6 +11,7 @@
     control.py     what parent and worker say to each other, line by line
     child.py       a worker process, seen from its parent
     parent.py      the parent process: signals, health, a supervisor
+    announce.py    announces the process in a system of discovery while it serves
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams

@@ -64,8 +64,8 @@ def test_secrets_are_not_in_what_is_shown() -> None:
 
 
 def test_every_scheme_of_the_design_is_installed() -> None:
-    assert schemes() == ["bus", "consul", "dns", "etcd", "eureka", "srv", "zk"]
-    assert schemes(REGISTRARS) == ["consul", "etcd", "eureka", "zk"]
+    assert schemes() == ("bus", "consul", "dns", "etcd", "eureka", "srv", "zk")
+    assert schemes(REGISTRARS) == ("consul", "etcd", "eureka", "zk")
 
 
 def test_a_host_called_bus_is_a_host() -> None:

@@ -350,7 +350,7 @@ def serve_schema(
     body = msgspec.json.encode(said)
     mallory.bus.subscribe("evil._schema", lambda m: mallory.bus.respond(m, body))
     one = msgspec.json.encode({**schema, "hash": hash_})
-    mallory.bus.subscribe("_kit.schema.*", lambda m: mallory.bus.respond(m, one))
+    mallory.bus.subscribe("_kit.schema.>", lambda m: mallory.bus.respond(m, one))
     mallory.claim(info("evil", "e1", "evil.x", **{"kit.schema": hash_}))
 
 
