@@ -154,6 +154,7 @@ class Api:
             page = self._pages.find(path)
             if page is not None:  # a full gateway is still alive, and says so
                 visit.route = visit.name = path
+                await self._pages.prepare(path)
                 return page(request, visit.id)
             if self._metrics.in_flight > self._limit:  # streams have their own limit
                 admit(self._metrics.in_flight - len(self.live), self._limit)
