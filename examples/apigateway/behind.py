@@ -33,9 +33,7 @@ class StringService(Service):
         return len(s)
 
 
-def door(
-    bus: MemoryBus, service: type[Service]
-) -> grpc.GatewayServer | http.GatewayServer:
+def door(bus: Bus, service: type[Service]) -> grpc.GatewayServer | http.GatewayServer:
     """Return the gateway of an instance, on a free port."""
     if service is AddService:
         return grpc.GatewayServer(bus, grpc.GatewayOptions(port=0))
