@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ __all__ = [
     "EMPTY_HEADERS",
     "Headers",
     "Message",
+    "all_printable",
     "check_name",
     "check_subject",
     "encode_headers",
@@ -217,6 +218,15 @@ def printable(text: str, *, lines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(" ", text)
+
+
+def all_printable(value: Any) -> Any:
+    """Return a plain value, in whose texts and keys `printable` was applied."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {all_printable(key): all_printable(each) for key, each in value.items()}
+    return [all_printable(each) for each in value] if isinstance(value, list) else value
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> str:

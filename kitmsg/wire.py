@@ -38,7 +38,12 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "INBOX_MARK",
+    "JS_API",
+    "JS_EXPECTED",
+    "JS_MARKER",
+    "JS_TTL",
     "KV",
+    "KV_OPERATION",
     "MAX_TIMEOUT",
     "PRINCIPAL",
     "REQUEST_ID",
@@ -61,6 +66,7 @@ __all__ = [
     "direct_subject",
     "is_number",
     "is_reply_name",
+    "kv_stream",
     "kv_subject",
     "milliseconds",
     "plain_headers",
@@ -182,6 +188,20 @@ def kv_subject(bucket: str, key: str) -> str:
     return f"{KV}{bucket}.$KV.{bucket}.{key}"
 
 
+def kv_stream(bucket: str) -> str:
+    """Return the stream that keeps a bucket (NATS ADR-8)."""
+    return f"KV_{bucket}"
+
+
+JS_API: Final = "$JS.API"
+"""First tokens of the subjects of JetStream's API."""
+
+JS_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+JS_TTL: Final = "Nats-TTL"
+JS_MARKER: Final = "Nats-Marker-Reason"
+KV_OPERATION: Final = "KV-Operation"
+
+
 class Meta:
     """Keys of an endpoint's metadata in INFO."""
 
@@ -201,15 +221,18 @@ class Meta:
 
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""
-    tokens = subject.split(".", 4)
-    # `_kit.i.{instance}.{service}...` addresses one instance of a service.
-    is_direct = subject.startswith(f"{DIRECT}.") and tokens[3:]
-    return f"{CANCEL}.{tokens[3] if is_direct else tokens[0]}"
+    tokens = subject.split(".", 5)
+    # `_kit.i.{service}.{instance}.{subject}` addresses one instance of a service.
+    is_direct = subject.startswith(f"{DIRECT}.") and tokens[4:]
+    return f"{CANCEL}.{tokens[4] if is_direct else tokens[0]}"
 
 
-def direct_subject(instance: str, subject: str) -> str:
-    """Return the subject of one instance for what is served at `subject`."""
-    return f"{DIRECT}.{instance}.{subject}"
+def direct_subject(service: str, instance: str, subject: str) -> str:
+    """Return the subject of one instance of a service for what is served at `subject`.
+
+    The service's name comes first, so that permissions can be given by it.
+    """
+    return f"{DIRECT}.{service}.{instance}.{subject}"
 
 
 def schemas_subject(service: str) -> str:
@@ -217,9 +240,9 @@ def schemas_subject(service: str) -> str:
     return f"{service}._schema"
 
 
-def schema_subject(digest: str) -> str:
-    """Return where a schema is served by its hash."""
-    return f"{SCHEMA}.{digest}"
+def schema_subject(service: str, digest: str) -> str:
+    """Return where a service serves a schema by its hash."""
+    return f"{SCHEMA}.{service}.{digest}"
 
 
 INBOX_MARK: Final = "kit_"

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import operator
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -235,6 +236,9 @@ class Connection(Client):
         await super()._process_info(info, initial_connection)
         if info.get("ldm") and not initial_connection:
             self._spawn(self._leave_lame_duck())
+
+    # As nats-py's own, without a step in Python: it is looked at for each message.
+    max_payload: property = property(operator.attrgetter("_max_payload"))
 
     def fileno(self) -> int:
         """Return the descriptor of the socket; -1 when there is none."""

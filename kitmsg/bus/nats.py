@@ -234,7 +234,8 @@ class NatsBus:
     @property
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes; the server's limit."""
-        return self._connection.max_payload
+        most: int = self._connection.max_payload
+        return most
 
     @property
     def inbox(self) -> str:

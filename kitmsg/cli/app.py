@@ -27,6 +27,7 @@ VERBS: Final = {
     "stats": "show what happened: requests, errors, latency",
     "discover": "show what an address means: kitmsg discover srv://_grpc._tcp.x --watch",
     "ping": "ask who is there, and how far away",
+    "acl": "print NATS users with the least rights, made from services",
     "export": "write services as .proto or .thrift files",
     "new": "create a small project that runs and passes its tests",
 }

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitmsg.cli.output import UsageError, usage
+from kitmsg.message import all_printable
 from kitmsg.wire import SRV, schemas_subject
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
@@ -111,7 +112,7 @@ async def fetch_schemas(
         return {}
     hashes = {name: str(schema.get("hash")) for name, schema in found.items()}
     return {
-        name: schema
+        name: all_printable(schema)
         for name, schema in found.items()
         if not why_unread(schema, hashes[name])
     }

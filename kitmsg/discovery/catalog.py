@@ -276,7 +276,8 @@ class Catalog:
             async with self._slots:
                 await self._ask(service, schemas_subject(service))
                 missing = sorted(self._wanted(service))[:_MOST_HASHES]
-                asks = (self._ask(service, schema_subject(hash_)) for hash_ in missing)
+                subjects = [schema_subject(service, hash_) for hash_ in missing]
+                asks = (self._ask(service, subject) for subject in subjects)
                 await asyncio.gather(*asks)
         finally:
             self._asked |= wanted

@@ -21,7 +21,7 @@ from kitmsg.errors import (
     KitError,
     NoResponders,
 )
-from kitmsg.message import Message, check_name, check_subject, printable
+from kitmsg.message import Message, all_printable, check_name, check_subject
 from kitmsg.wire import SRV
 
 if TYPE_CHECKING:
@@ -331,8 +331,7 @@ def _read(decoder: msgspec.json.Decoder[R], data: bytes) -> R:
         found = msgspec.convert(said, decoder.type)
     # In JSON, a control character is escaped, or is one of those beyond ASCII.
     if b"\\" in data or not data.isascii():
-        cleaned = _without_controls(msgspec.to_builtins(found))
-        return msgspec.convert(cleaned, decoder.type)
+        return msgspec.convert(all_printable(msgspec.to_builtins(found)), decoder.type)
     return found
 
 
@@ -346,14 +345,6 @@ def read_info(data: bytes) -> ServiceInfo:
 
 
 _info: Final = msgspec.json.Decoder(ServiceInfo)
-
-
-def _without_controls(value: object) -> object:
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict):
-        return {_without_controls(k): _without_controls(v) for k, v in value.items()}
-    return [_without_controls(v) for v in value] if isinstance(value, list) else value
 
 
 def _without_nulls(value: object) -> object:

@@ -2,6 +2,7 @@
 
     timeout.py     gives up on a call after a while
     retry.py       tries again what failed for a reason that passes; has a budget
+    hedge.py       a second try, to another instance, when the first takes unusually long
     breaker.py     stops calling a peer that fails several times in a row  (extra: breaker)
     ratio_breaker.py     ... that fails too large a share of calls
     adaptive_breaker.py  ... or sends it as many calls as it can answer
@@ -38,6 +39,7 @@ from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
 from kitmsg.middleware.cache import cache
 from kitmsg.middleware.fallback import fallback
+from kitmsg.middleware.hedge import hedge
 from kitmsg.middleware.hystrix import hystrix
 from kitmsg.middleware.log import log
 from kitmsg.middleware.metrics import metrics
@@ -56,6 +58,7 @@ __all__ = [
     "bulkhead",
     "cache",
     "fallback",
+    "hedge",
     "hystrix",
     "log",
     "metrics",

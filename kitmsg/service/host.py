@@ -335,7 +335,8 @@ class ServiceHost:
         declarations = self.service.__declarations__
         described = {name: d.describe() for name, d in declarations.items()}
         bodies = {schemas_subject(self.service.name): described} | {
-            schema_subject(schema["hash"]): schema for schema in described.values()
+            schema_subject(self.service.name, schema["hash"]): schema
+            for schema in described.values()
         }
         for subject, body in bodies.items():
             answer = self._answer_with(msgspec.json.encode(body))

@@ -230,18 +230,18 @@ class Caller:
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
-        except (Disconnected, ResourceExhausted) as exc:
-            if exc.reply is None:  # of the bus itself
-                self._unsent(exc)
-            else:
-                self._judge(exc)
-            raise
         except KitError as exc:
-            self._judge(exc)
+            self._unopened(exc)
             raise
         if self._throttle is not None:
             self._throttle.succeeded(get_running_loop().time())
         return stream
+
+    def _unopened(self, error: KitError) -> None:
+        if error.reply is None and isinstance(error, Disconnected | ResourceExhausted):
+            self._unsent(error)  # of the bus itself
+        else:
+            self._judge(error)
 
     def publish(self, ctx: Context, data: bytes) -> None:
         """Send a request whose reply nobody waits for.  At most once.

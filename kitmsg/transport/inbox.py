@@ -24,6 +24,7 @@ _log = logging.getLogger("kitmsg.transport")
 
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
+_RENEW: Final = 8  # ticks; see `Party.renew`
 _BUSY_SECONDS: Final = 0.1  # for so long a stream counts as busy that took items
 _SECRET_BYTES: Final = 9  # 72 bits, in 12 characters
 _LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
@@ -38,12 +39,23 @@ class Party(Protocol):
     silent: int
     """Ticks since something came."""
 
+    age: int
+    """Ticks since the peer was told where to send to; see `renew`."""
+
     def take(self, message: Message) -> None:
         """Take one message."""
         ...
 
     def beat(self) -> None:
         """Tell the peer that this side is there."""
+        ...
+
+    def renew(self) -> None:
+        """Have the peer send to another subject of this inbox from now on.
+
+        A NATS user that may only answer may do so for a while, counted from when it first
+        saw the reply subject.
+        """
         ...
 
     def lost(self, error: str) -> None:
@@ -177,9 +189,13 @@ def _look(party: Party, *, tick: float) -> None:
     """See how long it has been since a party sent and heard; once every `tick` seconds."""
     party.silent += 1
     party.quiet += 1
+    party.age += 1
     if party.silent >= _LOST:
         seconds = tick * _LOST
         party.lost(f"nothing was heard from the peer for {seconds:g} s")
+    elif party.age >= _RENEW:
+        party.quiet = party.age = 0
+        party.renew()
     elif party.quiet >= _QUIET:
         party.quiet = 0
         party.beat()

@@ -203,7 +203,9 @@ class Server:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         reply = message.reply
-        if reply and not reply.startswith(self._inboxes):
+        # Reply subjects like one that was taken lately are inboxes; see `Lateness.arrivals`.
+        arrival = self._arrivals.get(reply[:-SECRET_CHARS])
+        if arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
         limit = self.timeout
@@ -220,14 +222,12 @@ class Server:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
         late, is_new = 0.0, False
-        if reply:
-            arrival = self._arrivals.get(reply[:-SECRET_CHARS])
-            if arrival is None or not 0.0 <= now - arrival <= NOISE:
-                late = self._lateness.of(reply, now)
-                is_new = not late and now - self._lateness.learned <= NOISE
-                if late and left <= late and self._ends_late:
-                    self._came_late(message, late)
-                    return
+        if (arrival is None or not 0.0 <= now - arrival <= NOISE) and reply:
+            late = self._lateness.of(reply, now)
+            is_new = not late and now - self._lateness.learned <= NOISE
+            if late and left <= late and self._ends_late:
+                self._came_late(message, late)
+                return
         deadline = now + left - late if self._ends_late else None
         if not message.is_plain and is_elsewhere(message.header_block):
             whole = functools.partial(self._receive_whole, deadline)
@@ -368,7 +368,9 @@ class Server:
             )
         try:
             with offered(self.bus, data) as offer:
-                self.bus.respond(message, b"", moved(header_block, offer, len(data)))
+                # With where it is as reply subject: who may answer may fetch.
+                block = moved(header_block, offer, len(data))
+                self.bus.publish(message.reply, b"", offer.subject, block)
                 await offer.fetched
         except KitError as exc:
             return exc

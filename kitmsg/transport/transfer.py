@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import (
+    BusDenied,
     Cancelled,
     DataLoss,
     DeadlineExceeded,
@@ -23,6 +24,7 @@ from kitmsg.errors import (
     Internal,
     InvalidArgument,
     KitError,
+    NoResponders,
     ResourceExhausted,
     Unavailable,
 )
@@ -30,12 +32,14 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import CANCEL_FRAME, number
 from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
+from kitmsg.transport.stream import NO_RESPONDERS
 from kitmsg.wire import (
     BODY,
     BODY_BYTES,
     STREAM,
     STREAM_INBOX,
     TIMEOUT,
+    cancel_subject,
     milliseconds,
     with_fields,
 )
@@ -81,25 +85,69 @@ class _Offer:
 
     Attributes:
         subject: Where.
+        size: Of the body, in bytes.
         fetched: Done when it was sent whole, or cannot be.
     """
 
     def __init__(self, bus: Bus, data: bytes) -> None:
-        self.quiet = self.silent = 0
+        self.quiet = self.silent = self.age = 0
+        self.size = len(data)
         self._bus = bus
         self._data = data
         self._inbox = inbox_of(bus)
         self._stream: Stream | None = None
         self._sending: asyncio.Task[None] | None = None
         self.subject = self._inbox.next_subject()
+        self._asked = ""
+        self._reply: asyncio.Future[Message] | None = None
         loop = asyncio.get_running_loop()
         self.fetched = loop.create_future()
         self._unclaimed = loop.call_later(_CLAIM_SECONDS, self.lost, "")
         self._inbox.join(self.subject, self)
 
-    def take(self, message: Message) -> None:
-        """Begin to send to whoever asks first."""
+    async def ask(self, subject: str, timeout: float, block: bytes) -> Message:
+        """Send a request without its body; the body is fetched where the reply goes.
+
+        So a service needs no right to publish to its callers' inboxes, but to answer.
+
+        Raises:
+            KitError: As `Bus.request`.
+        """
+        self._asked = subject
+        self._reply = asyncio.get_running_loop().create_future()
+        fields = {BODY: self.subject, BODY_BYTES: str(self.size)}
+        self._bus.publish(subject, b"", self.subject, with_fields(block, fields))
         try:
+            async with asyncio.timeout(timeout):
+                return await self._reply
+        except TimeoutError:
+            self._take_back()
+            late = f"no reply from {subject!r} in {timeout:.3g} s"
+            raise DeadlineExceeded(late) from None
+        except asyncio.CancelledError:
+            self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        with contextlib.suppress(KitError):
+            self._bus.publish(cancel_subject(self._asked), self.subject.encode())
+
+    def _answer(self, message: Message) -> bool:
+        """Take the reply to `ask`; False if this is none."""
+        if self._reply is None or STREAM in message.headers:
+            return False
+        if not self._reply.done():
+            if message.status == NO_RESPONDERS:
+                self._reply.set_exception(NoResponders(self._asked))
+            else:
+                self._reply.set_result(message)
+        return True
+
+    def take(self, message: Message) -> None:
+        """Begin to send to whoever asks first, and take the reply."""
+        try:
+            if self._answer(message):
+                return
             kind = message.headers.get(STREAM)
             if kind == "cancel":
                 self.lost("")
@@ -130,13 +178,25 @@ class _Offer:
     def beat(self) -> None:
         """Not watched: the ask that goes with it has its own time."""
 
+    def renew(self) -> None:
+        """Not watched, as above."""
+
     def lost(self, why: str) -> None:
         """Give up: the bus is gone, or nobody came."""
         if not self.fetched.done():
             self.fetched.set_result(None)
+        if why and self._reply is not None and not self._reply.done():
+            self._reply.set_exception(Disconnected(why, sent=True))
 
     def denied(self, subject: str) -> None:
-        """Do nothing: the ask that goes with it hears of it."""
+        """End the ask, if the server forbids it."""
+        if self._reply is None or self._reply.done():
+            return
+        if subject == self._asked.lower():
+            denial = BusDenied(f"this NATS user may not send to {self._asked!r}")
+            self._reply.set_exception(denial)
+        elif subject == f"{self._inbox.prefix}*".lower():
+            self._reply.set_exception(self._inbox.denial())
 
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
@@ -180,8 +240,7 @@ async def ask(
     """
     check_size(len(data), "the request", max_bytes)
     with offered(bus, data) as offer:
-        elsewhere = moved(block, offer, len(data))
-        return await bus.request(subject, b"", timeout, elsewhere)
+        return await offer.ask(subject, timeout, block)
 
 
 async def request(
@@ -218,9 +277,7 @@ async def open_large(
         return await open_stream(bus, subject, data, block, **options)
     check_size(len(data), "the request", MAX_BYTES)
     with offered(bus, data) as offer:
-        return await open_stream(
-            bus, subject, b"", moved(block, offer, len(data)), **options
-        )
+        return await open_stream(bus, subject, b"", block, body=offer, **options)
 
 
 def check_size(size: int, what: str, most: int) -> None:
@@ -280,7 +337,8 @@ async def fetch(
 async def _parts(bus: Bus, where: str, size: int) -> bytearray:
     """Return the body that is offered at `where`; what is over `size` may be missing."""
     body = bytearray()
-    stream = await open_stream(bus, where, b"")
+    # Where a stream is asked for, its caller tells this from the opening.
+    stream = await open_stream(bus, where, b"", encode_headers({BODY: where}))
     try:
         async for part in stream:
             body += part.data

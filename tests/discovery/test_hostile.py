@@ -14,7 +14,7 @@ from kitmsg.bus.nats import NatsBus
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.discovery.claims import Claims, SubjectPolicy
 from kitmsg.discovery.limits import MAX_ENDPOINTS, MAX_SERVICES
-from kitmsg.discovery.subject import EndpointInfo, ServiceInfo
+from kitmsg.discovery.subject import EndpointInfo, ServiceInfo, find_services
 from kitmsg.errors import InvalidArgument
 from kitmsg.schema.live import document_hash
 from tests.flood import flood
@@ -350,5 +350,26 @@ def serve_schema(
     body = msgspec.json.encode(said)
     mallory.bus.subscribe("evil._schema", lambda m: mallory.bus.respond(m, body))
     one = msgspec.json.encode({**schema, "hash": hash_})
-    mallory.bus.subscribe("_kit.schema.*", lambda m: mallory.bus.respond(m, one))
+    mallory.bus.subscribe("_kit.schema.>", lambda m: mallory.bus.respond(m, one))
     mallory.claim(info("evil", "e1", "evil.x", **{"kit.schema": hash_}))
+
+
+async def test_what_a_peer_says_of_itself_moves_no_terminal(
+    mallory: Mallory, kit: Kit
+) -> None:
+    """Descriptions, metadata and names, wherever they are shown."""
+    evil = "\x1b[2Jall is well\u202e\x9b"
+    one = ServiceInfo(
+        name="evil",
+        id="e1",
+        version="1.0.0",
+        description=evil,
+        metadata={evil: evil},
+        endpoints=[EndpointInfo(name=evil, subject="evil.x", metadata={"a": evil})],
+    )
+    mallory.claim(one)
+    await mallory.bus.flush()
+    (found,) = await find_services(kit.bus)
+    shown = msgspec.json.encode(found).decode()
+    assert "all is well" in shown
+    assert not any(mark in shown for mark in ("\\u001b", "\x9b", "\u202e"))

@@ -25,7 +25,7 @@ from kitmsg_gateways.edge.options import CallOptions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kitmsg.bus.memory import MemoryBus
+    from kitmsg.bus import Bus
 
 
 class Busy(Service):
@@ -55,7 +55,7 @@ async def load(call: Callable[[], Awaitable[Any]], times: int = 500) -> int:
     return unsent
 
 
-def door(bus: MemoryBus, **options: Any) -> Callable[[], Awaitable[Any]]:
+def door(bus: Bus, **options: Any) -> Callable[[], Awaitable[Any]]:
     """Return the call of a gateway."""
     callers = Callers(bus, "http", CallOptions(**options))
     caller = callers.of(

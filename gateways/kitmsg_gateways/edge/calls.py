@@ -234,10 +234,15 @@ class _ChosenCaller(Caller):
     """Calls of some instances only, in turn: others serve the subject otherwise."""
 
     def __init__(
-        self, instances: Sequence[str], bus: Bus, subject: str, **options: Any
+        self,
+        service: str,
+        instances: Sequence[str],
+        bus: Bus,
+        subject: str,
+        **options: Any,
     ) -> None:
         ids = itertools.cycle(instances)
-        self._subjects = (direct_subject(id_, subject) for id_ in ids)
+        self._subjects = (direct_subject(service, id_, subject) for id_ in ids)
         super().__init__(bus, subject, **options)
 
     @property
@@ -288,7 +293,11 @@ class Callers:
         if len(self._callers) >= _MOST:  # endpoints that came and went
             self._callers.clear()
         chosen = endpoint.instances
-        make = Caller if not chosen else functools.partial(_ChosenCaller, chosen)
+        make = (
+            Caller
+            if not chosen
+            else functools.partial(_ChosenCaller, endpoint.service, chosen)
+        )
         caller = make(
             self.bus,
             endpoint.subject,

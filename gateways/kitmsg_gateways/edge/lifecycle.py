@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
+from kitmsg_gateways.edge.budget import Budget
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
@@ -72,6 +73,7 @@ class Gateway(Generic[O, T]):
         options: As given.
         metrics: Counters of calls and connections.
         admission: Counts the calls in flight, and refuses those beyond the limit.
+        budget: Counts the bytes that are held for clients, likewise.
         health: Whether calls should be sent here.
         auth: Checks credentials.
         gate: Lets calls in: authentication and rate limits.
@@ -109,6 +111,7 @@ class Gateway(Generic[O, T]):
         if sockets:  # or who reads the page would take several counters for one
             self.metrics.process = str(os.getpid())
         self.metrics.served = self._served
+        self.budget = self.metrics.budget = Budget(options.max_held_bytes)
         self.admission = Admission(self.metrics, options.max_concurrent)
         shown = Shown(options)
         self.catalogue: Catalogue[T] = Catalogue(

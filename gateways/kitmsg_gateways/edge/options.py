@@ -155,6 +155,8 @@ class CallOptions(Options):
         max_timeout: Most seconds that a client or an endpoint can ask for; streams have
             no such bound.
         max_concurrent: Calls in flight at once; more are refused.
+        max_held_bytes: Bytes held for all clients at once, in requests that arrive or are
+            answered; more are refused.
         middleware: Middlewares around every call to a service, or where a list of them
             is, such as shop.edge:middlewares.
         signing_key: File with the private key that vouches for callers to services, or
@@ -167,6 +169,7 @@ class CallOptions(Options):
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_concurrent: int = 10_000
+    max_held_bytes: int = 256 << 20
     middleware: tuple[Any, ...] = ()
     signing_key: str = ""
     audience: str = AUDIENCE

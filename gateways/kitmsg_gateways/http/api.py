@@ -14,14 +14,15 @@ from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
-    Room,
     arrived,
     body_limit,
     check_bodyless,
     read_body,
+    size_of,
     too_large,
 )
 from kitmsg_gateways.http.call import (
@@ -84,7 +85,7 @@ class Api:
         self._health = gateway.health
         self._has_strangers = gateway.auth.is_on
         self._options = options
-        self._room = Room()
+        self._budget = gateway.budget
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
@@ -123,7 +124,7 @@ class Api:
                 answer.force_close()
             return answer
         finally:
-            self._room.left += visit.held
+            self._budget.give(visit.held)
             self._admission.leave()
             took = perf_counter() - started
             code = visit.code if answer is not None else Code.CANCELLED.value
@@ -172,8 +173,8 @@ class Api:
 
     def _refuse(self, visit: Visit, problem: Problem) -> web.StreamResponse:
         visit.code = problem.code.value
-        if self._has_strangers and visit.principal is None and visit.name == UNMATCHED:
-            problem = _veiled(problem)
+        if visit.name == UNMATCHED and visit.principal is None and self._has_strangers:
+            return _veiled(problem).response(visit.path, visit.id)
         return problem.response(visit.path, visit.id)
 
     def _unmatched(
@@ -212,6 +213,9 @@ class Api:
             here = arrived(request, min(self._short, self._bus.max_payload // 2))
             if here is None:
                 here = await self.body(visit, is_kit=mounted.is_kit)
+            elif here:
+                self._budget.take(len(here))
+                visit.held = len(here)
             data = here
         sent, data = _bound(match, query, codec, data, request)
         fields = fields_of(visit, self._options)
@@ -240,14 +244,22 @@ class Api:
         Raises:
             Problem: It is too long, too slow or cannot be inflated.
             InvalidArgument: It is not framed as HTTP wants.
-            ResourceExhausted: Too many long ones are here.
+            ResourceExhausted: There is no room for it now.
         """
         request = visit.request
         limit = body_limit(self._bus, self._options, is_kit=is_kit)
         if (request.content_length or 0) > limit:
             raise too_large(limit)
-        visit.held = self._room.take(request, limit)
-        return await read_body(request, limit, self._options.body_timeout)
+        claim = Claim(self._budget, lambda: _end(request))
+        claim.resize(size_of(request, limit))
+        try:
+            data = await read_body(request, limit, self._options.body_timeout)
+        except BaseException:
+            claim.end()
+            raise
+        claim.settle(len(data))
+        visit.held = claim.size
+        return data
 
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._catalogue.table.router
@@ -307,6 +319,12 @@ def _veiled(problem: Problem) -> Problem:
     return Problem(
         problem.status, problem.code, detail, retry_after=problem.retry_after
     )
+
+
+def _end(request: web.BaseRequest) -> None:
+    """End a request that arrives too slowly for others to wait."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _length(answer: web.StreamResponse | None) -> int:

@@ -66,6 +66,13 @@ _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
 _JSON_TYPE: Final = JSON.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+# What a browser may run: a page of a service is on the origin of all the others, and of
+# the docs page, so it is shown without scripts and without that origin.
+_PASSIVE: Final = frozenset({_OCTETS, _JSON_TYPE, MSGPACK.content_type, "text/plain"})
+_SANDBOX: Final = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -206,6 +213,9 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
     if block and mounted.is_kit:
         for name, value in reply_fields(reply).items():
             answer.headers[name.title()] = value
+    if block and answer.body and answer.content_type not in _PASSIVE:
+        answer.headers["Content-Security-Policy"] = _SANDBOX
+        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 
 

@@ -429,7 +429,7 @@ class Mounter:
         except ValueError as exc:
             table.conflicts.append(f"{owner} is not mounted: {exc}")
             return
-        if route.template in self._reserved:
+        if (route.template.rstrip("/") or "/") in self._reserved:
             table.conflicts.append(
                 f"{owner} is not mounted at {text!r}: the path is the gateway's own"
             )

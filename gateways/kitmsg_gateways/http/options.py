@@ -24,6 +24,7 @@ class GatewayOptions(HttpOptions):
             compress nothing.
         max_header_bytes: Longest request line, and longest header line.
         max_headers: Most header lines.
+        max_head_bytes: Longest head: request line and header lines in all.
         max_streams: Streams and WebSockets open at once; more are refused.
         stream_heartbeat: Seconds between two signs of life on a stream where nothing
             happens; a WebSocket whose client is silent for two of them is closed.
@@ -58,6 +59,7 @@ class GatewayOptions(HttpOptions):
     compress_from_bytes: int = 1024
     max_header_bytes: int = 8190
     max_headers: int = 128
+    max_head_bytes: int = 32 << 10
     max_streams: int = 10_000
     stream_heartbeat: float = 15.0
     title: str = "Services"

@@ -90,7 +90,9 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         limit = body_limit(self.bus, self.options)
-        self.web = Server(self.api.handle, self.options, limit, self.metrics)
+        self.web = Server(
+            self.api.handle, self.options, limit, self.metrics, self.budget
+        )
         await super()._bind(stack)
 
     async def _drain(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kitmsg import Kit, Service, endpoint
 from kitmsg.bus.nats import NatsBus
 from kitmsg.cli.samples import make_sample
+from kitmsg.message import encode_headers
 from kitmsg.schema.live import document_hash, why_unread
 from tests.flood import flood
 
@@ -172,3 +173,43 @@ async def test_ten_thousand_services_that_are_not_there(
     assert min(seen.values()) > 50
     await bus.close()
     await kit.close()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_active"),
+    [
+        ("text/html", True),
+        ("TEXT/HTML; charset=utf-8", True),
+        ("image/svg+xml", True),
+        ("application/xhtml+xml", True),
+        ("application/json", False),
+        ("text/plain", False),
+    ],
+)
+async def test_a_page_of_a_service_runs_nothing(
+    memory_bus: MemoryBus, start: Any, foreign: Any, media_type: str, is_active: bool
+) -> None:
+    """It shares its origin with the docs page and every other service."""
+    foreign("far", "far.x", metadata={"kit.http": "GET /page"})
+    block = encode_headers({"Content-Type": media_type})
+    body = b"1"
+    memory_bus.subscribe("far.x", lambda m: memory_bus.respond(m, body, block))
+    call = await start(memory_bus)
+    response, _ = await call("GET", "/page", headers={"Accept": "*/*"})
+    policy = response.headers.get("Content-Security-Policy", "")
+    assert policy.startswith("sandbox; default-src 'none'") is is_active
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_no_service_takes_the_place_of_the_docs_page(
+    memory_bus: MemoryBus, start: Any, foreign: Any
+) -> None:
+    """Not with a slash behind it either."""
+    foreign("far", "far.x", metadata={"kit.http": "GET /docs/"})
+    foreign("further", "further.x", metadata={"kit.http": "GET /{page}"})
+    call = await start(memory_bus)
+    sentences = "\n".join(call.server.table.conflicts)
+    assert "far.x is not mounted at 'GET /docs/'" in sentences
+    response, body = await call("GET", "/docs")
+    assert b"<title>" in body
+    assert "sandbox" not in response.headers["Content-Security-Policy"]

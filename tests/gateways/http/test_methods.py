@@ -309,7 +309,7 @@ async def test_a_bad_schema_harms_nobody(memory_bus, hub, start, foreign, reply)
     hash_, reply = under_its_hash(reply)
     metadata = {"kit.schema": hash_, "kit.http": "GET /far/{n}"}
     foreign("far", "far.do", metadata=metadata)
-    for subject in ("far._schema", f"_kit.schema.{hash_}"):
+    for subject in ("far._schema", f"_kit.schema.far.{hash_}"):
         memory_bus.subscribe(
             subject, lambda message: memory_bus.publish(message.reply, reply)
         )

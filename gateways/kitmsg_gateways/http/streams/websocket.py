@@ -14,12 +14,18 @@ Hot path: an item takes no task and no timer; frames are written as they are mad
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg.errors import (
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+    Unavailable,
+)
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.http.body import received
 from kitmsg_gateways.http.connection import sent
 from kitmsg_gateways.http.streams.live import drop_if_gone
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
+    from kitmsg_gateways.http.connection import Connection
     from kitmsg_gateways.http.streams.live import Live, Opening
 
 __all__ = ["Socket"]
@@ -64,6 +71,8 @@ class Socket:
         self._live = live
         self._opening = opening
         self._frames = FrameReader(limit)
+        budget = cast("Connection", opening.request.protocol).budget
+        self._partial = Claim(budget, self._give_way)  # of a message in parts
         self._opcode, self._control = Opcode.TEXT, Opcode.BINARY
         self._inbox = Inbox(opening.request.protocol)
         self._closed: asyncio.Future[None] | None = None
@@ -89,6 +98,7 @@ class Socket:
             code, reason = await self._talk()
             await self._close(code, reason)
         finally:
+            self._partial.end()
             self._live.exit(self, self._outcome)
         return response
 
@@ -167,9 +177,15 @@ class Socket:
                 return _GO_ON
             for opcode, payload in self._frames.read(data):
                 self._take(opcode, payload)
+            self._partial.resize(self._frames.held)
         except ProtocolError as exc:
             self._break_off(exc.code, str(exc))
+        except ResourceExhausted as exc:
+            self._break_off(CloseCode.TRY_AGAIN, str(exc))
         return _GO_ON
+
+    def _give_way(self) -> None:
+        self._break_off(CloseCode.TRY_AGAIN, "others need the room")
 
     def feed_eof(self) -> None:
         """Take the end of the connection: our task is cancelled, nothing is to do."""

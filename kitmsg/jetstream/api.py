@@ -1,0 +1,195 @@
+"""Requests to a server's JetStream API, and its errors as ours.
+
+JSON over plain request and reply (docs.nats.io, "JetStream wire API reference"); the
+numbers are nats-server's ``errors.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kitmsg.errors import (
+    Aborted,
+    BusDenied,
+    Code,
+    FailedPrecondition,
+    KitError,
+    NoResponders,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+    Unknown,
+    error_for,
+)
+from kitmsg.message import encode_headers
+from kitmsg.wire import JS_API
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kitmsg.bus import Bus
+
+__all__ = ["EXISTS", "NO_MESSAGE", "Api", "ServerError", "number_of"]
+
+EXISTS: Final = 10058
+"""Number of the error that there is another stream of the same name."""
+
+NO_MESSAGE: Final = 10037
+"""Number of the error that there is no such message."""
+
+_OFF_ACCOUNT: Final = 10039
+_OFF_SERVER: Final = 10076
+
+_RETRIES: Final = 2  # while a cluster has no leader nobody answers (NATS ADR-22)
+_RETRY_SECONDS: Final = 0.25
+_OFF: Final = (
+    "JetStream is off on the NATS server: give it a store (`jetstream {}` in its"
+    " configuration, or -js)"
+)
+_OFF_HERE: Final = (
+    "JetStream is off for this account of the NATS server: allow it in the account's"
+    " configuration (`jetstream: enabled`)"
+)
+_SENTENCES: Final = {_OFF_ACCOUNT: _OFF_HERE, _OFF_SERVER: _OFF}
+_ERRORS: Final[dict[int, type[KitError]]] = {
+    10008: Unavailable,  # no leader yet
+    10023: ResourceExhausted,  # resources
+    10026: ResourceExhausted,  # streams
+    10028: ResourceExhausted,  # memory
+    10035: Unavailable,  # no suitable peers
+    NO_MESSAGE: NotFound,
+    _OFF_ACCOUNT: FailedPrecondition,
+    10047: ResourceExhausted,  # storage
+    10059: NotFound,  # stream
+    10071: Aborted,  # wrong last sequence
+    10074: FailedPrecondition,  # replicas without a cluster
+    _OFF_SERVER: FailedPrecondition,
+    10077: ResourceExhausted,  # the stream is full
+    10122: ResourceExhausted,  # bytes of the stream
+    10166: FailedPrecondition,  # no time to live in this stream
+    10164: Aborted,  # wrong last sequence, unknown
+}
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Reply(msgspec.Struct):
+    error: _Error | None = None
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+
+
+class ServerError(Exception):
+    """An error in the server's own terms; the cause of the `KitError` that is raised.
+
+    Args:
+        number: As in nats-server's ``errors.json``.
+        description: The server's sentence.
+    """
+
+    def __init__(self, number: int, description: str) -> None:
+        super().__init__(number, description)
+        self.number = number
+
+
+def number_of(error: KitError) -> int:
+    """Return the server's number of an error; 0 where the server said none."""
+    cause = error.__cause__
+    return cause.number if isinstance(cause, ServerError) else 0
+
+
+class Api:
+    """The JetStream API behind one bus.
+
+    Args:
+        bus: The connection.
+        timeout: Longest wait for an answer, in seconds.
+    """
+
+    def __init__(self, bus: Bus, timeout: float) -> None:
+        self.bus = bus
+        self._timeout = timeout
+
+    async def ask(self, subject: str, body: object = None) -> dict[str, Any]:
+        """Ask ``$JS.API.{subject}`` and return the answer's fields.
+
+        Raises:
+            FailedPrecondition: JetStream is off.
+            KitError: As the server's error says; see `number_of`.
+        """
+        data = b"" if body is None else msgspec.json.encode(body)
+        where = f"{JS_API}.{subject}"
+        reply = await self._request(where, data, b"", _OFF, FailedPrecondition)
+        _raise_error(reply, where)
+        found: dict[str, Any] = msgspec.json.decode(reply)
+        return found
+
+    async def publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str], missing: str
+    ) -> int:
+        """Store a message and return its sequence.
+
+        Args:
+            subject: A subject of a stream.
+            data: The payload.
+            headers: Header fields, expectations among them.
+            missing: Sentence for the case that no stream takes the subject.
+
+        Raises:
+            Aborted: The stream is not in the state that the headers expect.
+            ResourceExhausted: It is full.
+            Unavailable: No stream takes the subject.
+        """
+        block = encode_headers(headers)
+        reply = await self._request(subject, data, block, missing, Unavailable)
+        _raise_error(reply, subject)
+        return msgspec.json.decode(reply, type=_Ack).seq
+
+    async def _request(
+        self,
+        subject: str,
+        data: bytes,
+        block: bytes,
+        missing: str,
+        kind: type[KitError],
+    ) -> bytes:
+        for attempt in range(_RETRIES + 1):
+            try:
+                found = await self.bus.request(subject, data, self._timeout, block)
+            except NoResponders as error:
+                if attempt == _RETRIES:
+                    raise kind(missing) from error
+                await asyncio.sleep(_RETRY_SECONDS)
+            except BusDenied as error:
+                raise PermissionDenied(
+                    f"this user of the NATS server may not publish to {subject!r}:"
+                    " allow it, or give another user"
+                ) from error
+            else:
+                return found.data
+        raise AssertionError
+
+
+def _raise_error(reply: bytes, where: str) -> None:
+    """Raise the error that an answer tells of."""
+    try:
+        error = msgspec.json.decode(reply, type=_Reply).error
+    except msgspec.MsgspecError:
+        raise Unknown(f"{where} answered with what is not JetStream's JSON") from None
+    if error is None:
+        return
+    kind = _ERRORS.get(error.err_code)
+    text = f"{where}: {error.description} (JetStream error {error.err_code})"
+    text = _SENTENCES.get(error.err_code, text)
+    found = kind(text) if kind else error_for(Code.from_http(error.code), text)
+    raise found from ServerError(error.err_code, error.description)
