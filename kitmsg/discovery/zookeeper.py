@@ -168,15 +168,24 @@ class ZooKeeperEntry:
         """Begin a session and create the node in it, over one of an older session."""
         await self.close()
         self._session = await _Session(self._address).__aenter__()
+        await self._make_parents(self._session)
         create = {"acl": self._acl, "ephemeral": True}
         try:
-            await self._session.do(
-                "create", self._path, self._value, makepath=True, **create
-            )
+            await self._session.do("create", self._path, self._value, **create)
         except NodeExistsError:
             # Of a session that was lost: nobody else has our address.  At one time, so
             # that nobody sees the set without us.
             await self._session.replace(self._path, self._value, create)
+
+    async def _make_parents(self, session: _Session) -> None:
+        """Create the service's node, for this user, and those above it, for everybody."""
+        service = self._path.rpartition("/")[0]
+        if await session.do("exists", service) is None:
+            above = service.rpartition("/")[0]
+            if above:
+                await session.do("ensure_path", above, acl=OPEN_ACL_UNSAFE)
+            with contextlib.suppress(NodeExistsError):
+                await session.do("create", service, b"", acl=self._acl)
 
     async def renew(self) -> bool:
         """See that the session lives and the node is its own; kazoo renews the session."""
