@@ -1,4 +1,4 @@
-"""``python -m benchmarks [VERB]``; without a verb, all but `guard`, `figures`, `faults`."""
+"""``python -m benchmarks [VERB]``; without a verb, the peers, the mailbox, codecs and rest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _COMPARED: Final = {
     "stream": (compare.STREAM, "1,8"),
     "websocket": (compare.WEBSOCKET, "32,256"),
 }
-_ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures", "faults")
+_ALONE: Final = (
+    *("layers", "mailbox", "codec", "idle", "guard", "figures", "faults", "balance"),
+)
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
 

@@ -261,10 +261,12 @@ async def _ask_everyone(calls: _Calls, fields: dict[str, Any], *, is_json: bool)
     """Print a line for each instance; return 1 if one failed."""
     from kitmsg.balance.everyone import ask_everyone
 
-    def ask(instance: str) -> Any:
-        return calls.at(direct_subject(instance, calls.subject))(_context(), fields)
-
     service, _, endpoint = calls.name.partition(".")
+
+    def ask(instance: str) -> Any:
+        own = direct_subject(service, instance, calls.subject)
+        return calls.at(own)(_context(), fields)
+
     code = 0
     async for answer in ask_everyone(
         calls.kit.bus, service, ask, timeout=calls.timeout, endpoint=endpoint
