@@ -1,4 +1,4 @@
-"""``python -m benchmarks [VERB]``; without a verb, the peers, the mailbox, codecs and rest."""
+"""``python -m benchmarks [VERB]``; without a verb, those that compare."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ _COMPARED: Final = {
     "websocket": (compare.WEBSOCKET, "32,256"),
 }
 _ALONE: Final = (
-    *("layers", "mailbox", "codec", "idle", "guard", "figures", "faults", "balance"),
+    "layers",
+    "mailbox",
+    "codec",
+    "idle",
+    "guard",
+    "figures",
+    "faults",
+    "overload",
+    "balance",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")

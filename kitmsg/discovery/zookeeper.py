@@ -52,10 +52,15 @@ _ACLS: Final = {
     "read": [*CREATOR_ALL_ACL, *READ_ACL_UNSAFE],
 }
 
-# kazoo tells every attempt; the one line per change of state is the instancer's.
-_log = logging.getLogger("kitmsg.discovery.kazoo")
-if _log.level == logging.NOTSET:
-    _log.setLevel(logging.CRITICAL + 1)
+
+class _Chatter(logging.LoggerAdapter[logging.Logger]):
+    """kazoo's log, for debugging: the one line per change of state is the instancer's."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+
+_log = _Chatter(logging.getLogger("kitmsg.discovery.kazoo"))
 
 
 class ZooKeeperSource:

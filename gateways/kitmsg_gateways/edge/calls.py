@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kitmsg.auth.allow import denied
 from kitmsg.auth.signing import PrincipalSigner
+from kitmsg.bus.reach import Site, at_site
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context, new_request_id
 from kitmsg.endpoints import chain
@@ -147,8 +148,9 @@ class EdgeCaller:
         self.name = caller.name
         self._log = log
         wrap = chain(*middleware)
-        self.send: Endpoint[bytes, Message] = wrap(caller.ask)
-        self._open: Endpoint[bytes, Stream] = wrap(caller.open)
+        with at_site(Site(bus=caller.bus)):
+            self.send: Endpoint[bytes, Message] = wrap(caller.ask)
+            self._open: Endpoint[bytes, Stream] = wrap(caller.open)
 
     async def ask(self, ctx: Context, data: bytes) -> Message:
         """Send a request and return its reply, which is no error.

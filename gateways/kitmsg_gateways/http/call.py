@@ -215,7 +215,6 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
             answer.headers[name.title()] = value
     if block and answer.body and answer.content_type not in _PASSIVE:
         answer.headers["Content-Security-Policy"] = _SANDBOX
-        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 
 
