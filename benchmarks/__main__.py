@@ -35,6 +35,7 @@ _ALONE: Final = (
     "figures",
     "faults",
     "overload",
+    "balance",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
