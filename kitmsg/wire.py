@@ -37,6 +37,7 @@ __all__ = [
     "ERROR",
     "ERROR_FIELD",
     "ERROR_TEXT",
+    "IDEMPOTENCY_KEY",
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
@@ -83,6 +84,7 @@ TIMEOUT: Final = "Kit-Timeout"
 REQUEST_ID: Final = "Kit-Request-Id"
 CALLER: Final = "Kit-Caller"
 PRINCIPAL: Final = "Kit-Principal"
+IDEMPOTENCY_KEY: Final = "Kit-Idempotency-Key"
 AUTHORIZATION: Final = "Authorization"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
