@@ -7,7 +7,7 @@ From your class down to the wire:
     middleware/    Endpoint -> Endpoint; circuit.py and rolling.py: what breakers share;
                    leases.py: limits of a fleet; answers.py: answers that it keeps
     transport/     messages to endpoint calls, and endpoint calls to messages
-    mailbox.py     the bounded queue in front of a service
+    mailbox.py     the bounded queue in front of a service; pace.py: when it is shorter
     threads.py     the threads that blocking endpoints run in
     bus/           subjects, queue groups, request and reply
     jetstream/     key-value buckets on NATS
@@ -20,7 +20,8 @@ Beside them:
     codec/         MessagePack, JSON, bytes
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
-    discovery/     services and instances on the bus
+    discovery/     services and instances, on the bus and elsewhere
+    balance/       which instance gets a call, and which one the next attempt
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
     worker/        processes: signals, drain, supervision, health

@@ -7,6 +7,10 @@ starts at the end of the read that brought the turn, if the bus knows when that 
 States of a turn: waiting in the queue -> running on a worker -> done.  `cancel` ends it in
 the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.  A turn
 that is over keeps its place as long as a thread of it runs: see `kitmsg.threads`.
+
+While the event loop is late again and again, the mailbox is only as long as what can be done
+in 50 ms at the best rate of late (BBR's bound, with the loop's lag for a signal): a turn that
+would wait longer is refused when its caller can still go elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.bus.soon import Bell
 from kitmsg.errors import Code
+from kitmsg.pace import Pace
 from kitmsg.threads import enter_place
 
 if TYPE_CHECKING:
@@ -93,6 +98,7 @@ class Mailbox:
         soon: Calls back when no task runs; by default at the loop's next turn.
         executor: Runs the threads of turns; by default the loop's own.
         threads: How many it has; by default `concurrency`.
+        sheds: Whether it is shorter while the event loop is late.
 
     Raises:
         ValueError: `concurrency` or `size` is too small.
@@ -109,6 +115,7 @@ class Mailbox:
         soon: Callable[[Callable[[], object]], object] | None = None,
         executor: Executor | None = None,
         threads: int | None = None,
+        sheds: bool = False,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -118,9 +125,9 @@ class Mailbox:
         self.size = size
         # Turns that are taken: concurrency + size, and 0 while stuck, so that `offer` has
         # one comparison to make.
-        self._capacity = self._room = concurrency + size
-        self._high = concurrency + max(1, size * 3 // 4)
-        self._low = concurrency + size // 4
+        self._capacity = self._room = self._high = self._low = 0
+        # Turns that may wait now: `size`, or less while the process is overloaded.
+        self._length = size
         self._on_full = on_full
         self._on_room = on_room
         self._on_stuck = on_stuck
@@ -144,6 +151,11 @@ class Mailbox:
         self._held = 0
         # All threads run for calls that are over; implies `_is_over`.
         self._is_stuck = False
+        self._resize(size)
+        self._sheds = sheds
+        # Turns that were done; the rate, and whether the ticker goes on, come from it.
+        self._done = 0
+        self._pace = Pace(_TICK)
         # None when no turn runs: an idle mailbox has no timer.
         self._ticker: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -292,7 +304,7 @@ class Mailbox:
                 if queue and not self._is_waking:
                     self._next_worker()
                 if self._ticker is None:
-                    self._ticker = loop.call_later(_TICK, self._tick, loop)
+                    self._start_ticking(loop)
                 self._running += 1
                 worker.turn = turn
                 try:
@@ -304,6 +316,7 @@ class Mailbox:
                 finally:
                     worker.turn = None
                     self._running -= 1
+                    self._done += 1
                 if self._is_stopping:  # the turn took its cancellation for itself
                     return
                 if worker.cut is not None:
@@ -405,17 +418,46 @@ class Mailbox:
             worker.cut = why
             worker.task.cancel()
 
+    def _start_ticking(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._pace.begin(loop.time(), self._done)
+        self._ticker = loop.call_later(_TICK, self._tick, loop)
+
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the running turns whose time is up; one timer for all of them."""
         self._ticker = None
-        if not self._running:
+        now = loop.time()
+        if self._sheds:
+            self._shed(self._pace.tick(now, self._done))
+        if not self._running and (self._pace.is_idle or not self._sheds):
             return
         self._ticker = loop.call_later(_TICK, self._tick, loop)
-        now = loop.time()
         for worker in self._workers:
             turn = worker.turn
             if turn is not None and turn.deadline is not None and turn.deadline <= now:
                 self._cut(worker, Code.DEADLINE_EXCEEDED)
+
+    def _shed(self, most: int | None) -> None:
+        """Let at most `most` turns wait; None for as many as `size`."""
+        length = self.size if most is None else min(most, self.size)
+        if length == self._length:
+            return
+        if (length < self.size) != (self._length < self.size):
+            _log.log(
+                logging.WARNING if length < self.size else logging.INFO,
+                "the event loop is %s: at most %d turns may wait",
+                "late" if length < self.size else "in time again",
+                length,
+            )
+        self._resize(length)
+        self._settle()
+
+    def _resize(self, length: int) -> None:
+        self._length = length
+        self._room = self.concurrency + length
+        self._high = self.concurrency + max(1, length * 3 // 4)
+        self._low = self.concurrency + length // 4
+        if not self._is_stuck:
+            self._capacity = self._room
 
 
 def _next_turn(callback: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,15 +18,24 @@ __all__ = [
     "EMPTY_HEADERS",
     "Headers",
     "Message",
+    "all_printable",
     "check_name",
     "check_subject",
     "encode_headers",
     "matches",
+    "printable",
 ]
 
 _VERSION: Final = b"NATS/1.0"
 _FIRST_LINE = re.compile(rb"NATS/1\.0(?:[ \r]|$)")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+# Controls (C0, C1), line separators, and what turns the direction of text around.
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+_CONTROLS_BUT_LINES = re.compile(
+    _CONTROLS.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f")
+)
 _BAD_TOKEN = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 # A line break or NUL lets one field forge another; a lone surrogate has no UTF-8.
 _BAD_VALUE = re.compile(r"[\r\n\x00\ud800-\udfff]")
@@ -197,6 +206,27 @@ class Message(msgspec.Struct, eq=False):
         return (
             f"Message({self.subject!r}, {len(self.data)} bytes, reply={self.reply!r})"
         )
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return `text` fit to be shown: without what moves a terminal or turns text around.
+
+    Args:
+        text: From anybody.
+        lines: Whether line breaks and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(" ", text)
+
+
+def all_printable(value: Any) -> Any:
+    """Return a plain value, in whose texts and keys `printable` was applied."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {all_printable(key): all_printable(each) for key, each in value.items()}
+    return [all_printable(each) for each in value] if isinstance(value, list) else value
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> str:

@@ -84,6 +84,17 @@ class Rolling:
         self._not[self.move(now)] += 1
         self.refusals += 1
 
+    def spread(self, successes: int, since: float, now: float) -> None:
+        """Count successes that came evenly from `since` on; those too old are left out."""
+        last = int(now / self._step)
+        self.move(now)
+        first = max(int(since / self._step), last - self._size + 1)
+        wide = max(now - since, self._step) / self._step  # buckets that they came in
+        share = round(successes / max(wide, last - first + 1))
+        for bucket in range(first, last + 1):
+            self._good[bucket % self._size] += share
+            self.successes += share
+
     def clear(self) -> None:
         """Forget everything."""
         self._good = [0] * self._size

@@ -56,6 +56,7 @@ __all__ = [
     "SERVICE_ERROR_CODE",
     "SRV",
     "STREAM",
+    "STREAM_INBOX",
     "TIMEOUT",
     "TRACE",
     "TRACEPARENT",
@@ -215,20 +216,25 @@ class Meta:
     STREAM: Final = "kit.stream"
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
+    INTERNAL: Final = "kit.internal"
+    ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
 
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""
-    tokens = subject.split(".", 4)
-    # `_kit.i.{instance}.{service}...` addresses one instance of a service.
-    is_direct = subject.startswith(f"{DIRECT}.") and tokens[3:]
-    return f"{CANCEL}.{tokens[3] if is_direct else tokens[0]}"
+    tokens = subject.split(".", 5)
+    # `_kit.i.{service}.{instance}.{subject}` addresses one instance of a service.
+    is_direct = subject.startswith(f"{DIRECT}.") and tokens[4:]
+    return f"{CANCEL}.{tokens[4] if is_direct else tokens[0]}"
 
 
-def direct_subject(instance: str, subject: str) -> str:
-    """Return the subject of one instance for what is served at `subject`."""
-    return f"{DIRECT}.{instance}.{subject}"
+def direct_subject(service: str, instance: str, subject: str) -> str:
+    """Return the subject of one instance of a service for what is served at `subject`.
+
+    The service's name comes first, so that permissions can be given by it.
+    """
+    return f"{DIRECT}.{service}.{instance}.{subject}"
 
 
 def schemas_subject(service: str) -> str:
@@ -236,13 +242,16 @@ def schemas_subject(service: str) -> str:
     return f"{service}._schema"
 
 
-def schema_subject(digest: str) -> str:
-    """Return where a schema is served by its hash."""
-    return f"{SCHEMA}.{digest}"
+def schema_subject(service: str, digest: str) -> str:
+    """Return where a service serves a schema by its hash."""
+    return f"{SCHEMA}.{service}.{digest}"
 
 
 INBOX_MARK: Final = "kit_"
 """Begins the last token of an inbox whose reply subjects hold their caller's clock."""
+
+STREAM_INBOX: Final = ".s"
+"""Ends the inbox of a connection's streams, whose reply subjects hold its clock too."""
 
 SECRET_CHARS: Final = 12
 """Random characters at the end of such a subject; the clock, in ms, and a ``-`` precede."""

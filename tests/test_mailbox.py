@@ -551,3 +551,46 @@ async def test_every_turn_ends_once(seed: int) -> None:
     await box.drain(chance.random())
     assert [turn.is_done + len(turn.ends) for turn in taken] == [1] * len(taken)
     assert (box.running, box.waiting) == (0, 0)
+
+
+class Burning(Turn):
+    """A turn that needs a part of a millisecond of the processor."""
+
+    async def run(self) -> None:
+        """Work."""
+        end = time.thread_time() + 0.0005
+        while time.thread_time() < end:
+            pass
+
+
+def test_an_overloaded_mailbox_refuses_what_would_wait_long(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When every read brings too many turns few wait, and one line says so."""
+
+    async def overload() -> tuple[int, int]:
+        mailbox = Mailbox(concurrency=4, size=4096, sheds=True)
+        refused = longest = 0
+        for read in range(30):
+            for _ in range(400):  # what one read of a socket may bring
+                refused += not mailbox.offer(Burning())
+            if read > 15:
+                longest = max(longest, mailbox.waiting)
+            await asyncio.sleep(0.001)
+        await mailbox.drain(10.0)
+        return refused, longest
+
+    caplog.set_level("INFO", "kitmsg.mailbox")
+    refused, longest = asyncio.run(overload())
+    assert refused > 1000
+    assert longest <= 200
+    assert sum("the event loop is late" in text for text in caplog.messages) == 1
+
+
+async def test_without_shedding_a_late_loop_changes_nothing() -> None:
+    """The mailbox keeps its length."""
+    mailbox = Mailbox(concurrency=1, size=8)
+    for _ in range(9):
+        assert mailbox.offer(Turn())
+    assert not mailbox.offer(Turn())
+    await mailbox.drain(1.0)

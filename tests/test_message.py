@@ -9,10 +9,12 @@ from kitmsg.message import (
     EMPTY_HEADERS,
     Headers,
     Message,
+    all_printable,
     check_name,
     check_subject,
     encode_headers,
     matches,
+    printable,
 )
 
 
@@ -196,3 +198,26 @@ def test_names_of_services_and_endpoints():
 def test_pattern_covers_subject(pattern, subject, expected):
     """``*`` is one token, ``>`` one or more."""
     assert matches(pattern, subject) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("Größe 你好", "Größe 你好"),
+        ("\x1b[2Jgone", " [2Jgone"),
+        ("a\nb\r\tc", "a b  c"),
+        ("safe\u202efdp.exe", "safe fdp.exe"),
+        ("\x9b31mred\x7f", " 31mred "),
+        ("line\u2028break", "line break"),
+    ],
+)
+def test_what_is_shown_moves_no_terminal(text: str, shown: str) -> None:
+    """No controls, no line separators, nothing that turns text around."""
+    assert printable(text) == shown
+    assert all_printable({text: [text, 1, None]}) == {shown: [shown, 1, None]}
+
+
+def test_lines_may_stay() -> None:
+    """Where a text has several, such as a traceback."""
+    assert printable("a\n\tb\x1b\rc", lines=True) == "a\n\tb  c"

@@ -60,14 +60,17 @@ def test_every_name_is_public() -> None:
     ("subject", "where"),
     [
         ("greeter.hello", "_kit.cancel.greeter"),
-        ("_kit.i.AB12.greeter.hello", "_kit.cancel.greeter"),
+        ("_kit.i.greeter.AB12.greeter.hello", "_kit.cancel.greeter"),
         ("echo", "_kit.cancel.echo"),
     ],
 )
 def test_cancel_goes_to_the_service(subject: str, where: str) -> None:
     """Whether the queue group was asked or one instance."""
     assert wire.cancel_subject(subject) == where
-    assert wire.direct_subject("AB12", "greeter.hello") == "_kit.i.AB12.greeter.hello"
+    assert (
+        wire.direct_subject("greeter", "AB12", "legacy.hi")
+        == "_kit.i.greeter.AB12.legacy.hi"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@
     signing.py   `PrincipalSigner`: vouches for a principal on the bus; `JwtSigner`
     vouched.py   `PrincipalVerifier`: believes what a trusted key has signed
     trusted.py   the trusted keys, in files or a key-value bucket
+    allow.py     policies: who may call
     ed25519.py   Ed25519 keys: PEM, JWK, nkeys
 
 A gateway asks an `Authenticator` and vouches for the principal in ``Kit-Principal``, which

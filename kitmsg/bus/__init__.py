@@ -172,6 +172,17 @@ class Bus(Protocol):
         """
         ...
 
+    def stood(self, now: float) -> float:
+        """Return for how many seconds a message handed over now may have lain here, unread.
+
+        That is 0.0, unless this process was stopped, or its event loop blocked: then it is
+        the longest time that fits.
+
+        Args:
+            now: The event loop's time.
+        """
+        ...
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until all that was sent or subscribed before is known to the server.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import operator
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -54,6 +55,9 @@ __all__ = ["Connection", "errors"]
 
 _log = logging.getLogger("kitmsg.bus")
 
+_STOOD: Final = (
+    STEP + 0.2
+)  # seconds between two checks; more is a loop that stood still
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20  # the INFO of a big cluster is a long line
 _FIRST_WAIT: Final = 0.25
@@ -111,7 +115,14 @@ class Connection(Client):
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
         self._pulse = Pulse()
+        # What is read now came later than this: the loop turned then, or it had stood still
+        # and the server has answered since.
+        self._turned = self._loop.time()
         self._background: set[asyncio.Task[None]] = set()
+        # Held while one server is left for another: there are two links at once, never three,
+        # since copies are told from repetitions by two.
+        self._moving = asyncio.Lock()
+        self._parting: asyncio.Task[None] | None = None  # from the server left last
         # nats-py's own reader of creds files never ends on a file without a JWT.
         self._signer = Signer(options) if options.needs_signer else None
 
@@ -143,6 +154,15 @@ class Connection(Client):
         self._server_pool[:0] = [Srv(uri) for uri in uris if uri.netloc not in known]
         self._watchdog = self._loop.call_later(STEP, self._watch)
         self._go_up()
+
+    def set_servers(self, pool: tuple[str, ...]) -> None:
+        """Take later servers from `pool`, and from those that the cluster told of."""
+        known = {srv.uri.netloc: srv for srv in self._server_pool}
+        uris = {uri.netloc: uri for uri in map(self._parse_server_uri, pool)}
+        told = {name: srv for name, srv in known.items() if srv.discovered}
+        given = {name: known.get(name) or Srv(uri) for name, uri in uris.items()}
+        # In place: whoever connects just now reads it.
+        self._server_pool[:] = {**given, **told}.values()
 
     async def _connect(self, server: str) -> None:
         options, signer = self._options, self._signer
@@ -217,6 +237,9 @@ class Connection(Client):
         if info.get("ldm") and not initial_connection:
             self._spawn(self._leave_lame_duck())
 
+    # As nats-py's own, without a step in Python: it is looked at for each message.
+    max_payload: property = property(operator.attrgetter("_max_payload"))
+
     def fileno(self) -> int:
         """Return the descriptor of the socket; -1 when there is none."""
         return self._transport.fileno() if isinstance(self._transport, Link) else -1
@@ -239,7 +262,13 @@ class Connection(Client):
 
     # -- up and down --------------------------------------------------------------
 
+    def stood(self, now: float) -> float:
+        """Return for how long what is read now may have lain here.  See `Bus`."""
+        gap = now - self._turned
+        return gap if gap > _STOOD else 0.0
+
     def _go_up(self) -> None:
+        self._turned = self._loop.time()
         self.up = True
         self._on_change(True)
 
@@ -332,6 +361,7 @@ class Connection(Client):
         """At each step: find what died without a word, and bring it back."""
         if self.is_closed:
             return
+        self._note_turn()
         reading, connecting = self._reading_task, self._reconnection_task
         if self.up and (reading is None or reading.done()):
             self._spawn(self._process_op_err(errors.Error("the reader stopped")))
@@ -340,6 +370,20 @@ class Connection(Client):
         elif self.up:
             self._feel_pulse()
         self._watchdog = self._loop.call_later(STEP, self._watch)
+
+    def _note_turn(self) -> None:
+        """Note that the loop turns; after a stop, once what lay here has been read."""
+        now = self._loop.time()
+        if now - self._turned <= _STOOD or not self.up:
+            self._turned = now
+            return
+        pong: asyncio.Future[bool] = self._loop.create_future()
+        pong.add_done_callback(lambda _: self._caught_up())
+        self._ping(pong)  # its PONG stands behind it
+        self._out.write()
+
+    def _caught_up(self) -> None:
+        self._turned = self._loop.time()
 
     def _feel_pulse(self) -> None:
         """Leave a server that answers nothing while something is awaited."""
@@ -365,6 +409,13 @@ class Connection(Client):
     async def _leave_lame_duck(self) -> None:
         """Move to another server, with two links for a moment, so that nothing is lost."""
         duck = self._current_server
+        async with self._moving:
+            if self._parting is not None:
+                await asyncio.wait((self._parting,))
+            if self._current_server is duck:
+                await self._leave(duck)
+
+    async def _leave(self, duck: Srv | None) -> None:
         others = [server for server in self._server_pool if server is not duck]
         if not others:
             _log.warning("NATS at %s is about to stop; no other known", self._where())
@@ -427,7 +478,7 @@ class Connection(Client):
         old.feed_with(parser.feed, leaving.lost)
         self._read_from(new, fresh)
         self._catch_up(known)
-        self._spawn(self._part(old, leaving, held, known))
+        self._parting = self._spawn(self._part(old, leaving, held, known))
         _log.info("moved to NATS at %s", self._where())
 
     def _read_from(self, new: Link, fresh: Parser) -> None:
@@ -682,10 +733,11 @@ class Connection(Client):
         server = self._current_server
         return f"{server.uri.scheme}://{server.uri.netloc}" if server else "no server"
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._background.add(task)  # the loop itself holds a task only weakly
         task.add_done_callback(self._background.discard)
+        return task
 
 
 class _Scout(Connection):

@@ -55,6 +55,10 @@ class Inboxes:
         self.refuse(subject)
         return False
 
+    def is_inbox(self, subject: str) -> bool:
+        """Tell whether `subject` is an inbox, without counting one that is none."""
+        return subject.startswith(self.starts)
+
     def refuse(self, subject: str) -> None:
         """Count a subject that is no inbox; says so once in a while."""
         self.refused += 1

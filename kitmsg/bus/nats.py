@@ -31,7 +31,7 @@ from kitmsg.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from kitmsg.bus import Handler
     from kitmsg.bus.asks import Ask
@@ -88,6 +88,7 @@ class NatsBus:
         self._connection.asks.on_expired = self._abandon
         # Subjects that are well formed, and what a command that asks there begins with.
         self._asked: dict[str, bytes] = {}
+        self._closers: list[Callable[[], Awaitable[object]]] = []
 
     @classmethod
     async def connect(
@@ -233,7 +234,8 @@ class NatsBus:
     @property
     def max_payload(self) -> int:
         """Longest header block and payload together, in bytes; the server's limit."""
-        return self._connection.max_payload
+        most: int = self._connection.max_payload
+        return most
 
     @property
     def inbox(self) -> str:
@@ -343,6 +345,10 @@ class NatsBus:
         """Call `callback` when the present read is over, or next turn.  See `Bus`."""
         self._connection.soon(callback)
 
+    def stood(self, now: float) -> float:
+        """Return for how long what is handed over now may have lain here.  See `Bus`."""
+        return self._connection.stood(now)
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server knows all that was sent or subscribed before.
 
@@ -358,8 +364,25 @@ class NatsBus:
         except TimeoutError:
             raise DeadlineExceeded(f"NATS took no notice in {timeout:g} s") from None
 
+    def set_servers(self, servers: str | Sequence[str]) -> None:
+        """Take these servers from now on, beside those that the cluster tells of.
+
+        The present connection stays while it is good, also to one that is not among them.
+
+        Raises:
+            InvalidArgument: An address cannot be read.
+        """
+        self._connection.set_servers(parse_servers(servers)[0])
+
+    def on_close(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Call `close` when the bus is closed, before it disconnects."""
+        self._closers.append(close)
+
     async def close(self) -> None:
         """Send what is buffered, end the waits, disconnect.  Takes 2 s at most."""
+        closers, self._closers = self._closers, []
+        for close in closers:
+            await close()
         if not self._connection.is_closed:
             await self._connection.shut("the bus is closed")
 

@@ -76,7 +76,7 @@ class Soon:
         """
         self.reads += 1
         # Inside a task no other can be stepped: then it is left to the loop.
-        if self.is_reading or asyncio.current_task() is not None:
+        if self.is_reading or asyncio.current_task(self._loop) is not None:
             self._feed(chunk)
             return
         self.is_reading = True

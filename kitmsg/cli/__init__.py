@@ -11,8 +11,8 @@
 Each verb has `add_arguments` and `run`:
 
     dev.py run.py new.py call.py
-    ls.py info.py stats.py ping.py
-    gateway.py upstream.py export.py
+    ls.py info.py stats.py ping.py discover.py
+    gateway.py upstream.py export.py acl.py
 """
 
 from __future__ import annotations

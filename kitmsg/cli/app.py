@@ -25,7 +25,9 @@ VERBS: Final = {
     "ls": "list the services on the bus",
     "info": "show a service: its instances, endpoints and routes",
     "stats": "show what happened: requests, errors, latency",
+    "discover": "show what an address means: kitmsg discover srv://_grpc._tcp.x --watch",
     "ping": "ask who is there, and how far away",
+    "acl": "print NATS users with the least rights, made from services",
     "export": "write services as .proto or .thrift files",
     "new": "create a small project that runs and passes its tests",
 }

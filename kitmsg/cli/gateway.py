@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = ("log_format", "log_level", "health")
+_OWN: Final = ("log_format", "log_level", "health", "register", "advertise")
 
 
 def add_kinds(
@@ -78,13 +78,14 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs and health"), _OWN)
+    add_flags(one.add_argument_group("logs, health, discovery"), _OWN)
     add_bus_flags(one)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg.worker import logs
+    from kitmsg.worker.announce import check_announcing
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
@@ -95,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
     logs.set_up(log_format=settings.log_format, level=settings.log_level)
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
+        check_announcing(settings)
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
@@ -115,6 +117,7 @@ async def _serve(gateway: Gateway, options: Any, settings: Settings) -> int:
 
 
 async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -> None:
+    from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
 
     async with connected(settings, wait=True) as kit:
@@ -124,9 +127,14 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
+        registrar = announcer(settings, place_of(server.url))
         try:
+            if registrar is not None:
+                await registrar.start()
             await until_ended(server)
         finally:
+            if registrar is not None:
+                await registrar.stop()  # first, so that callers have gone by then
             await server.stop()
 
 

@@ -111,7 +111,10 @@ def paint(text: str, code: str, stream: Any = None) -> str:
 
 def fail(sentence: str) -> None:
     """Write one sentence about a failure to standard error."""
-    print(f"{paint('kitmsg:', '31', sys.stderr)} {sentence}", file=sys.stderr)
+    from kitmsg.message import printable  # a peer may have written it
+
+    shown = printable(sentence, lines=True)
+    print(f"{paint('kitmsg:', '31', sys.stderr)} {shown}", file=sys.stderr)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitmsg.cli.output import UsageError, usage
+from kitmsg.message import all_printable
 from kitmsg.wire import SRV, schemas_subject
 from kitmsg.worker.settings import NATS_NAMES, Settings, add_flags, load_settings
 
@@ -74,14 +75,14 @@ async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[
         UsageError: An address or a file of the settings cannot be used.
         KitError: The bus is out of reach or refuses.
     """
-    from kitmsg.bus.nats import NatsBus
+    from kitmsg.discovery.pool import connect_bus
     from kitmsg.errors import InvalidArgument
     from kitmsg.service import Kit
 
     asyncio.get_running_loop().set_exception_handler(_quiet)
     waiting = asyncio.get_running_loop().call_later(1.0, _say_waiting, settings)
     try:
-        bus = await NatsBus.connect(**settings.connection("kitmsg cli"), wait=wait)
+        bus = await connect_bus(**settings.connection("kitmsg cli"), wait=wait)
     except InvalidArgument as exc:
         raise UsageError(str(exc)) from exc
     finally:
@@ -95,35 +96,52 @@ async def connected(settings: Settings, *, wait: bool = False) -> AsyncIterator[
 async def fetch_schemas(
     bus: Bus, service: str, *, timeout: float = 1.0
 ) -> dict[str, dict[str, Any]]:
-    """Return the JSON Schemas of a service's endpoints by name; none if it tells none."""
+    """Return the JSON Schemas of a service's endpoints by name; none if it tells none.
+
+    Those that are not what their hash says, or too large to be read, are left out.
+    """
     import msgspec
 
     from kitmsg.errors import KitError
+    from kitmsg.schema.live import why_unread
 
     try:
         reply = await bus.request(schemas_subject(service), b"", timeout)
         found = msgspec.json.decode(reply.data, type=dict[str, dict[str, Any]])
     except (KitError, msgspec.DecodeError):
         return {}
-    return found
+    hashes = {name: str(schema.get("hash")) for name, schema in found.items()}
+    return {
+        name: all_printable(schema)
+        for name, schema in found.items()
+        if not why_unread(schema, hashes[name])
+    }
 
 
 async def find_endpoint(
     bus: Bus, name: str, *, timeout: float = 1.0
 ) -> EndpointInfo | None:
-    """Return what some instance says of ``service.endpoint``; None if none says it."""
+    """Return what some instance says of ``service.endpoint``; None if none says it.
+
+    Raises:
+        UsageError: It says a subject that nobody is called at.
+    """
     import msgspec
 
-    from kitmsg.discovery.subject import ServiceInfo
+    from kitmsg.discovery.claims import why_never
+    from kitmsg.discovery.subject import read_info
     from kitmsg.errors import KitError
 
     service, _, wanted = name.partition(".")
     try:
         reply = await bus.request(f"{SRV}.INFO.{service}", b"", timeout)
-        info = msgspec.json.decode(reply.data, type=ServiceInfo)
+        info = read_info(reply.data)
     except (KitError, msgspec.DecodeError):
         return None
-    return next((each for each in info.endpoints if each.name == wanted), None)
+    found = next((each for each in info.endpoints if each.name == wanted), None)
+    if found is not None and (problem := why_never(found.subject)):
+        raise UsageError(f"{name} cannot be called: {problem}")
+    return found
 
 
 def _say_waiting(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
+from kitmsg.schema.live import Budget, check_size
 from kitmsg.schema.pointers import alternatives
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Sample", "chosen", "make_sample", "sample_request"]
 
 _MAX_DEPTH: Final = 4
+_MAX_STEPS: Final = 1000  # of a sample, and values and characters in it
 _TEXTS: Final = {
     "date-time": "2030-01-01T12:00:00Z",
     "date": "2030-01-01",
@@ -62,7 +64,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
         curl = curl.replace("curl", "curl -N", 1)
     elif stream:
         items = schema.get("items", {})
-        item = json.dumps(_value("", items, items, 0))
+        item = json.dumps(_Maker(items).make())
         echo = shlex.join(["echo", item])
         curl = f"{echo} | {_upload(name, request, route, base)}"
         call = f"{echo} | {call}"
@@ -71,7 +73,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
 
 def sample_request(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a request that fits `schema`, as far as types say: required fields only."""
-    value = _value("", schema, schema, 0)
+    value = _Maker(schema).make()
     return value if isinstance(value, dict) else {}
 
 
@@ -81,38 +83,57 @@ def chosen(schema: Schema, root: Schema) -> Schema:
     return next((each for each in found if each.get("type") != "null"), schema)
 
 
-def _value(name: str, schema: Schema, root: Schema, depth: int) -> Any:
-    schema = chosen(schema, root)
-    fixed = schema.get("enum") or schema.get("examples")
-    if fixed or "const" in schema:
-        return fixed[0] if fixed else schema["const"]
-    kind = schema.get("type")
-    if kind == "object" or "properties" in schema:
-        return _object(schema, root, depth)
-    if kind == "array":
-        return _array(name, schema, root, depth)
-    if isinstance(kind, str) and kind in _NUMBERS:
-        least = schema.get("minimum", schema.get("exclusiveMinimum"))
-        return least + 1 if isinstance(least, int) else _NUMBERS[kind]
-    return _text(name, schema)
+class _Maker:
+    """Makes one sample of a schema, within a budget.
 
+    Args:
+        root: The schema.
+    """
 
-def _array(name: str, schema: Schema, root: Schema, depth: int) -> list[Any]:
-    items = schema.get("items")
-    if depth >= _MAX_DEPTH or not isinstance(items, dict):
-        return []
-    return [_value(name, items, root, depth + 1)]
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._steps = Budget(_MAX_STEPS)
 
+    def make(self) -> Any:
+        """Return a value that fits; {} where a service says nonsense, or too much."""
+        try:
+            found = self._value("", self._root, 0)
+            check_size(found, _MAX_STEPS)
+        except (TypeError, ValueError, AttributeError, ArithmeticError):
+            return {}
+        return found
 
-def _object(schema: Schema, root: Schema, depth: int) -> dict[str, Any]:
-    if depth >= _MAX_DEPTH:
-        return {}
-    fields = schema.get("properties", {})
-    return {
-        field: _value(field, fields[field], root, depth + 1)
-        for field in schema.get("required", ())
-        if field in fields
-    }
+    def _value(self, name: str, schema: Schema, depth: int) -> Any:
+        self._steps.spend()
+        schema = chosen(schema, self._root)
+        fixed = schema.get("enum") or schema.get("examples")
+        if fixed or "const" in schema:
+            return fixed[0] if fixed else schema["const"]
+        kind = schema.get("type")
+        if kind == "object" or "properties" in schema:
+            return self._object(schema, depth)
+        if kind == "array":
+            return self._array(name, schema, depth)
+        if isinstance(kind, str) and kind in _NUMBERS:
+            least = schema.get("minimum", schema.get("exclusiveMinimum"))
+            return least + 1 if isinstance(least, int) else _NUMBERS[kind]
+        return _text(name, schema)
+
+    def _array(self, name: str, schema: Schema, depth: int) -> list[Any]:
+        items = schema.get("items")
+        if depth >= _MAX_DEPTH or not isinstance(items, dict):
+            return []
+        return [self._value(name, items, depth + 1)]
+
+    def _object(self, schema: Schema, depth: int) -> dict[str, Any]:
+        if depth >= _MAX_DEPTH:
+            return {}
+        fields = schema.get("properties", {})
+        return {
+            field: self._value(field, fields[field], depth + 1)
+            for field in schema.get("required", ())
+            if field in fields
+        }
 
 
 def _text(name: str, schema: Schema) -> str:
@@ -121,7 +142,8 @@ def _text(name: str, schema: Schema) -> str:
     if schema.get("contentEncoding") == "base64":
         return "aGk="
     text = "Ann" if "name" in name.lower() else "hello"
-    return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+    least = min(schema.get("minLength", 0), _MAX_STEPS + 1)  # more is refused
+    return text.ljust(least, ".")[: schema.get("maxLength")]
 
 
 def _curl(name: str, request: dict[str, Any], route: str, base: str) -> str:

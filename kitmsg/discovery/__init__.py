@@ -5,6 +5,8 @@ nothing can go stale:
 
     subject.py    the ``$SRV`` protocol of NATS micro: answer PING, INFO, STATS; ask for them
     directory.py  a live list of the services on a bus
+    claims.py     who may be called where: names and subjects, and who had them first
+    limits.py     how much of what is said on a bus is listed
     conflicts.py  classes that say different things under one name
     catalog.py    their endpoints with the schemas, as gateways need them
 
@@ -21,5 +23,6 @@ Go kit's `sd`, for servers anywhere:
     consul.py     blocking queries; entries with a TTL check
     etcd.py       a range and a watch; leased entries; zookeeper.py: watches, ephemeral nodes
     eureka.py     an app, asked for now and then; entries with heartbeats
+    pool.py       a bus whose servers are found so
     rest.py       HTTP within bounds, for three of them; value.py: what two of them store
 """

@@ -20,6 +20,7 @@ of `InstancerKind` or `RegistrarKind`.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import re
@@ -50,6 +51,7 @@ __all__ = [
     "Addresses",
     "InstancerKind",
     "RegistrarKind",
+    "discovered_at",
     "host_port",
     "instancer",
     "is_discovered",
@@ -214,9 +216,10 @@ class Address:
         return context
 
 
-def schemes(group: str = INSTANCERS) -> list[str]:
+@functools.cache
+def schemes(group: str = INSTANCERS) -> tuple[str, ...]:
     """Return the schemes that are installed, sorted."""
-    return sorted({each.name for each in importlib.metadata.entry_points(group=group)})
+    return tuple(sorted({e.name for e in importlib.metadata.entry_points(group=group)}))
 
 
 def is_discovered(address: str) -> bool:
@@ -282,17 +285,33 @@ def instancer(
     if not given:
         raise ValueError("give an address, such as 10.0.0.5:8080 or srv://_http._tcp.x")
     if len(given) == 1 and _scheme_of(given[0]) is not None:
-        address = parse_address(given[0])
-        kind: InstancerKind = _load(INSTANCERS, address.scheme)
-        source = kind.source(address, bus)
-        after = math.inf if invalidate_after is None else invalidate_after
-        after = address.number("invalidate_after", after)
-        return WatchedInstancer(
-            source,
-            invalidate_after=None if after == math.inf else after,
-            grace=address.number("grace", GRACE_SECONDS),
+        return discovered_at(
+            parse_address(given[0]), bus=bus, invalidate_after=invalidate_after
         )
     return FixedInstancer(Instance(address=host_port(each)) for each in given)
+
+
+def discovered_at(
+    address: Address,
+    *,
+    bus: Bus | None = None,
+    invalidate_after: float | None = None,
+) -> WatchedInstancer:
+    """Return the instancer of an address with a scheme; see `instancer`.
+
+    Raises:
+        ValueError: As `instancer`.
+        FailedPrecondition: As `instancer`.
+    """
+    kind: InstancerKind = _load(INSTANCERS, address.scheme)
+    source = kind.source(address, bus)
+    after = math.inf if invalidate_after is None else invalidate_after
+    after = address.number("invalidate_after", after)
+    return WatchedInstancer(
+        source,
+        invalidate_after=None if after == math.inf else after,
+        grace=address.number("grace", GRACE_SECONDS),
+    )
 
 
 def load_registrar(address: Address) -> RegistrarKind:
@@ -314,7 +333,7 @@ def host_port(text: str) -> str:
     """
     if _scheme_of(text) is not None:
         raise ValueError(f"{_shown(text)}: an address with a scheme stands alone")
-    return join_host_port(*_host_port(text, None, repr(text)))
+    return join_host_port(*_host_port(text, None, "wrong address"))
 
 
 def join_host_port(host: str, port: int) -> str:
@@ -336,15 +355,15 @@ def _scheme_of(text: str) -> str | None:
 
 
 def _host_port(text: str, default_port: int | None, where: object) -> tuple[str, int]:
-    found = _HOST.match(text)
+    found, shown = _HOST.match(text), _shown(text)
     if found is None:
-        raise ValueError(f"{where}: {text!r} has no host; give host:port")
+        raise ValueError(f"{where}: {shown} has no host; give host:port")
     rest = text[found.end() :]
     if not rest and default_port is not None:
         return found[0].strip("[]"), default_port
     port = rest[1:]
     if not (rest[:1] == ":" and port.isascii() and port.isdigit()):
-        raise ValueError(f"{where}: {text!r} is not host:port, such as 10.0.0.5:8080")
+        raise ValueError(f"{where}: {shown} is not host:port, such as 10.0.0.5:8080")
     if not 0 < int(port) <= _LAST_PORT:
         raise ValueError(f"{where}: a port is from 1 to {_LAST_PORT}, not {port}")
     return found[0].strip("[]"), int(port)
@@ -374,4 +393,4 @@ def _known(group: str = INSTANCERS) -> str:
 
 def _shown(text: str) -> str:
     """Return a text for a message: without what could be a password."""
-    return repr(re.sub(r"//[^/@]*@", "//", text.partition("?")[0]))
+    return repr(re.sub(r"[^/@,]*@", "", text.partition("?")[0]))

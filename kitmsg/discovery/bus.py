@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from kitmsg.bus import Bus
 from kitmsg.discovery.address import Address
@@ -19,8 +20,15 @@ from kitmsg.discovery.directory import Directory
 from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.subject import ServiceInfo
 from kitmsg.message import check_name
+from kitmsg.wire import Meta, direct_subject
 
-__all__ = ["BusSource", "source"]
+__all__ = ["DIRECTLY", "BusSource", "instance_of", "is_direct", "source"]
+
+DIRECTLY: Final = "direct"
+"""Tag of an instance that has a subject of its own (`kitmsg.wire.direct_subject`).
+
+Services of kitmsg have one; others do when their INFO lists an endpoint there.
+"""
 
 
 class BusSource:
@@ -53,7 +61,7 @@ class BusSource:
             await directory.start()
             while directory.error is None:
                 self._changed.clear()
-                yield [_instance(info) for info in directory.instances]
+                yield [instance_of(info) for info in directory.instances]
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._interval):
                         await self._changed.wait()
@@ -74,11 +82,22 @@ def source(address: Address, bus: Bus | None, /) -> BusSource:
     return BusSource(bus, address.path, interval=interval)
 
 
-def _instance(info: ServiceInfo) -> Instance:
+def instance_of(info: ServiceInfo) -> Instance:
+    """Return the instance that an INFO describes."""
     metadata = info.metadata or {}
     return Instance(
         address=info.id,
         zone=metadata.get("zone", ""),
         version=info.version,
+        tags=(DIRECTLY,) if is_direct(info) else (),
         metadata=metadata,
+    )
+
+
+def is_direct(info: ServiceInfo) -> bool:
+    """Return whether an instance has a subject of its own."""
+    own = direct_subject(info.name, info.id, "")
+    return any(
+        Meta.SCHEMA in (endpoint.metadata or {}) or endpoint.subject.startswith(own)
+        for endpoint in info.endpoints
     )

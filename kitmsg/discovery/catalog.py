@@ -4,6 +4,9 @@ What a gateway builds on: `Directory` knows the instances, this knows what they 
 endpoint is listed when its schema was asked for, which happens once for each hash;
 endpoints without one are listed at once.  What a route or a .proto makes of an endpoint is
 left to the gateways.
+
+What a peer says is checked before anybody reads it: subjects by `Claims`, schemas by
+`kitmsg.schema.live`, and all of them together have a bounded weight.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kitmsg.auth.allow import Policy, parse_policy
+from kitmsg.discovery.claims import Claims, SubjectPolicy
 from kitmsg.discovery.conflicts import conflicts
 from kitmsg.discovery.directory import Directory
 from kitmsg.errors import KitError
-from kitmsg.message import check_name, check_subject
+from kitmsg.message import check_name, check_subject, printable
+from kitmsg.schema.live import weigh, why_unread
 from kitmsg.wire import Meta, schema_subject, schemas_subject
 
 if TYPE_CHECKING:
@@ -34,8 +40,16 @@ __all__ = ["Catalog", "CatalogEndpoint"]
 _log = logging.getLogger("kitmsg.discovery")
 
 _FETCH_SECONDS: Final = 2.0
+_START_SECONDS: Final = 5.0  # for the schemas of those who are there at the start
 _RETRY_SECONDS: Final = 2.0
 _MAX_SCHEMAS: Final = 1024  # those that left stay so long, as most come back
+_MAX_WEIGHT: Final = 2_000_000  # of all schemas together
+_FETCHES: Final = 256  # services that are asked for their schemas at once
+_MOST_HASHES: Final = 64  # schemas of one service that are asked for one by one
+_MOST_REFUSED: Final = 100  # sentences
+_SLICE: Final = 32  # services that are listed in one turn of the event loop
+_REST: Final = 4  # times as long as an update took, until the next one begins
+_LONGEST_REST: Final = 2.0
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
 
@@ -78,6 +92,11 @@ class CatalogEndpoint:
         return self.metadata.get(Meta.IDEMPOTENT) == "true"
 
     @cached_property
+    def is_internal(self) -> bool:
+        """Whether no gateway may serve it."""
+        return self.metadata.get(Meta.INTERNAL) == "true"
+
+    @cached_property
     def timeout(self) -> float | None:
         """Seconds a call may take by default; None if unsaid."""
         return _seconds(self.metadata.get(Meta.TIMEOUT, ""))
@@ -101,6 +120,11 @@ class CatalogEndpoint:
         return self.metadata.get(Meta.HTTP, "")
 
     @cached_property
+    def allow(self) -> Policy | None:
+        """Policy of its callers, as far as it can be told; None where anyone may call."""
+        return parse_policy(self.metadata.get(Meta.ALLOW, ""))
+
+    @cached_property
     def stream(self) -> str:
         """``in``, ``out`` or ``both`` for what streams; "" for one answer to one call."""
         return self.metadata.get(Meta.STREAM, "")
@@ -115,12 +139,14 @@ class Catalog:
             announce themselves and are seen at once.
         on_change: Called after `services` or `endpoints` changed; not between their
             changes.  What it raises is logged.
+        policy: Where services may be called on their word.
 
     Attributes:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
         refused: Sentences about endpoints that cannot be called.
         conflicts: Sentences about classes that say different things under one name.
+        seniority: Names of the services, those in front that were here first.
     """
 
     def __init__(
@@ -129,15 +155,21 @@ class Catalog:
         *,
         interval: float = 2.0,
         on_change: Callable[[], None] | None = None,
+        policy: SubjectPolicy | None = None,
     ) -> None:
         self.services: dict[str, ServiceInfo] = {}
         self.endpoints: list[CatalogEndpoint] = []
         self.refused: list[str] = []
         self.conflicts: list[str] = []
+        self.seniority: list[str] = []
         self._bus = bus
         self._on_change = on_change
         self._directory = Directory(bus, interval=interval, on_change=self._notice)
         self._schemas: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, int] = {}
+        self._unread: dict[str, str] = {}  # why, by hash
+        self._claims = Claims(policy or SubjectPolicy())
+        self._slots = asyncio.Semaphore(_FETCHES)
         self._asked: set[str] = set()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -155,8 +187,9 @@ class Catalog:
         self._unwatch = self._bus.watch(self._on_bus)
         await self._directory.start()
         self._fetch_missing()
-        await asyncio.gather(*self._fetching.values())
-        self._update()
+        if self._fetching:
+            await asyncio.wait(self._fetching.values(), timeout=_START_SECONDS)
+        await self._update()
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -184,13 +217,17 @@ class Catalog:
                 self._is_stale = False
                 await self._directory.refresh()
             self._fetch_missing()
-            self._update()
+            began = asyncio.get_running_loop().time()
+            await self._update()
+            # So that a bus where much changes leaves most of the time to calls.
+            took = asyncio.get_running_loop().time() - began
+            await asyncio.sleep(min(_LONGEST_REST, _REST * took))
 
-    def _update(self) -> None:
+    async def _update(self) -> None:
         """List what is known now, and tell of it if it is something new."""
         before = self.services, self.endpoints, self.refused
         self._note_conflicts()
-        self.services, self.endpoints, self.refused = self._build()
+        self.services, self.endpoints, self.refused = await self._build()
         if len(self._schemas) > _MAX_SCHEMAS:
             self._forget()
         after = self.services, self.endpoints, self.refused
@@ -216,6 +253,7 @@ class Catalog:
             for endpoint in info.endpoints
         }
         self._schemas = {h: schema for h, schema in self._schemas.items() if h in shown}
+        self._weights = {h: n for h, n in self._weights.items() if h in shown}
         self._asked &= shown
 
     def _fetch_missing(self) -> None:
@@ -235,10 +273,12 @@ class Catalog:
         try:
             if wanted <= self._asked:  # it did not say last time
                 await asyncio.sleep(_RETRY_SECONDS)
-            await self._ask(schemas_subject(service))
-            await asyncio.gather(
-                *(self._ask(schema_subject(hash_)) for hash_ in self._wanted(service))
-            )
+            async with self._slots:
+                await self._ask(service, schemas_subject(service))
+                missing = sorted(self._wanted(service))[:_MOST_HASHES]
+                subjects = [schema_subject(service, hash_) for hash_ in missing]
+                asks = (self._ask(service, subject) for subject in subjects)
+                await asyncio.gather(*asks)
         finally:
             self._asked |= wanted
             del self._fetching[service]
@@ -253,7 +293,7 @@ class Catalog:
         }
         return hashes - {"", *self._schemas}
 
-    async def _ask(self, subject: str) -> None:
+    async def _ask(self, service: str, subject: str) -> None:
         try:
             check_subject(subject)
             reply = await self._bus.request(subject, b"", _FETCH_SECONDS)
@@ -263,14 +303,34 @@ class Catalog:
             return
         if not isinstance(found, dict):
             return
+        wanted = self._wanted(service)
         for schema in found.values() if "hash" not in found else (found,):
             hash_ = schema.get("hash") if isinstance(schema, dict) else None
-            if isinstance(hash_, str):
-                self._schemas.setdefault(hash_, schema)
+            if isinstance(hash_, str) and hash_ in wanted:
+                self._believe(service, hash_, schema)
+                await asyncio.sleep(0)
 
-    def _build(
+    def _believe(self, service: str, hash_: str, schema: dict[str, Any]) -> None:
+        """Keep a schema, if it is what its hash says and there is room for it."""
+        problem = why_unread(schema, hash_)
+        if not problem:
+            weight = weigh(schema)
+            if sum(self._weights.values()) + weight <= _MAX_WEIGHT:
+                self._weights[hash_] = weight
+                self._schemas.setdefault(hash_, schema)
+                return
+            problem = "the schemas of all services together are too large"
+        if self._unread.get(hash_) != problem:
+            if len(self._unread) >= _MAX_SCHEMAS:
+                self._unread.clear()
+            self._unread[hash_] = problem
+            text = "%s: the schema %s is not read, so its endpoint counts as one without: %s"
+            _log.warning(text, service, printable(hash_), problem)
+
+    async def _build(
         self,
     ) -> tuple[dict[str, ServiceInfo], list[CatalogEndpoint], list[str]]:
+        """Return what is known now, made in slices: calls go on meanwhile."""
         instances = sorted(
             (info for info in self._directory.instances if _is_named(info.name)),
             key=lambda info: (info.name, *_age(info)),
@@ -280,10 +340,15 @@ class Catalog:
             by_name.setdefault(info.name, []).append(info)
         endpoints: list[CatalogEndpoint] = []
         refused: dict[str, None] = {}
-        for several in by_name.values():
-            endpoints += self._endpoints(several, refused)
+        self._claims.settle(list(by_name), asyncio.get_running_loop().time())
+        self.seniority = self._claims.seniority(by_name)
+        for at, name in enumerate(self.seniority):
+            endpoints += self._endpoints(by_name[name], refused)
+            if at % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+        endpoints.sort(key=lambda endpoint: (endpoint.service, endpoint.name))
         services = {name: several[-1] for name, several in by_name.items()}
-        return services, endpoints, list(refused)
+        return services, endpoints, _shortened(list(refused))
 
     def _endpoints(
         self, instances: list[ServiceInfo], refused: dict[str, None]
@@ -295,10 +360,12 @@ class Catalog:
                 # Until the schema of a newer one is known, the older one stays.
                 if not self._is_known(_hash(endpoint)):
                     continue
-                try:
-                    check_subject(endpoint.subject)
-                except (KitError, ValueError) as exc:
-                    refused[f"{info.name}.{endpoint.name} is not listed: {exc}"] = None
+                problem = self._claims.take(
+                    info.name, endpoint.subject, asyncio.get_running_loop().time()
+                )
+                if problem:
+                    name = f"{info.name}.{endpoint.name}"
+                    refused[f"{name} is not listed: {problem}"] = None
                     continue
                 found[endpoint.subject] = info, endpoint
         return self._listed(found.values(), instances)
@@ -331,6 +398,14 @@ class Catalog:
                 )
             )
         return sorted(listed, key=lambda endpoint: endpoint.name)
+
+
+def _shortened(sentences: list[str]) -> list[str]:
+    """Return sentences, not endlessly many."""
+    more = len(sentences) - _MOST_REFUSED
+    if more <= 0:
+        return sentences
+    return [*sentences[:_MOST_REFUSED], f"{more} more endpoints are not listed"]
 
 
 def _chosen(

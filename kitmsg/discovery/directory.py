@@ -2,6 +2,12 @@
 
 kitmsg services say when they start and stop (``_kit.up.{name}``, ``_kit.down.{name}``), so
 they are known at once.  Others are found by asking now and then.
+
+Anybody may say anything.  What is said on ``_kit.up.X`` counts for X only; nobody is gone
+because somebody says so, or because a round of asking was drowned in noise, but when it
+does not answer a PING of its own; and how many are listed is bounded: those who were here
+stay, and of newcomers that announce themselves a bounded number counts until a round of
+asking has heard them.
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kitmsg.discovery.subject import ServiceInfo, find_services
+from kitmsg.discovery.limits import Room, why_unlisted
+from kitmsg.discovery.subject import ServiceInfo, find_services, is_there, read_info
 from kitmsg.errors import KitError, NoResponders
 from kitmsg.wire import DIRECT, DOWN, UP
 
@@ -28,7 +35,9 @@ __all__ = ["Directory"]
 
 _log = logging.getLogger("kitmsg.discovery")
 
-_MISSES: Final = 2  # rounds an instance may be silent in before it counts as gone
+_MISSES: Final = 2  # rounds an instance may be silent in before it is asked by itself
+_MOST_CHECKS: Final = 256  # instances that are asked at once whether they are there
+_MOST_GONE: Final = 1024
 
 
 class Directory:
@@ -61,6 +70,8 @@ class Directory:
         self.has_heard = False
         self.error: KitError | None = None
         self._found: dict[str, ServiceInfo] = {}
+        self._room = Room()
+        self._checks: dict[str, asyncio.Task[None]] = {}
         self._missed: dict[str, int] = {}
         self._gone: set[str] = set()
         self._subscriptions: list[Subscription] = []
@@ -93,6 +104,8 @@ class Directory:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        for check in list(self._checks.values()):
+            check.cancel()
 
     async def refresh(self, *, timeout: float = 1.0, stall: float = 0.1) -> None:
         """Ask everybody now; while the bus does not answer the list stays as it was."""
@@ -111,13 +124,23 @@ class Directory:
             return
         self.has_heard, self.error = True, None
         self._age = asyncio.get_running_loop().time()
-        before = dict(self._found)
-        self._found.update((i.id, i) for i in answers if i.id not in self._gone)
+        self._room.renew()
+        is_news = False
+        left = [info for info in answers if info.id in self._gone]
+        still = await asyncio.gather(*(is_there(self.bus, info) for info in left))
+        gone = {
+            info.id for info, is_here in zip(left, still, strict=True) if not is_here
+        }
+        for info in answers:
+            if info.id not in gone:
+                is_news |= self._list(info, is_heard=True)
         for id_ in list(self._found):
             self._missed[id_] = 0 if id_ in here else self._missed.get(id_, 0) + 1
             if self._missed[id_] >= _MISSES:
-                del self._found[id_], self._missed[id_]
-        if self._found != before:
+                self._check(id_)
+        if self._checks:
+            await asyncio.wait(list(self._checks.values()), timeout=timeout)
+        if is_news:
             self._changed()
 
     async def hint(self, subject: str) -> str:
@@ -149,20 +172,68 @@ class Directory:
 
     def _came(self, message: Message) -> None:
         try:
-            info = msgspec.json.decode(message.data, type=ServiceInfo)
+            info = read_info(message.data)
         except msgspec.DecodeError:
             _log.debug("discovery: unreadable notice on %s", message.subject)
             return
-        self._missed[info.id] = 0
-        if self._found.get(info.id) != info:
-            self._found[info.id] = info
+        if message.subject != f"{UP}.{info.name}":
+            self._room.refuse(f"{info.name!r} is announced on {message.subject!r}")
+        elif self._list(info, is_heard=False):
             self._changed()
+
+    def _list(self, info: ServiceInfo, *, is_heard: bool) -> bool:
+        """List an instance, if there is room and its id is nobody else's.
+
+        Args:
+            info: The instance.
+            is_heard: Whether it answered us; else it says so itself.
+
+        Returns:
+            Whether that is news.
+        """
+        known = self._found.get(info.id)
+        if known == info:
+            self._missed[info.id] = 0
+            self._room.hear(info.id, is_heard=is_heard)
+            return False
+        if problem := why_unlisted(info, known):
+            self._room.refuse(problem)
+            return False
+        if known is None and not self._room.take(info, is_heard=is_heard):
+            return False
+        self._missed[info.id] = 0
+        self._found[info.id] = info
+        return True
 
     def _left(self, message: Message) -> None:
         id_ = message.data.decode("ascii", "replace")
-        self._gone.add(id_)
-        self._missed.pop(id_, None)
-        if self._found.pop(id_, None) is not None:
+        known = self._found.get(id_)
+        if known is None:  # its INFO may be on its way
+            self._note_gone(id_)
+        elif message.subject == f"{DOWN}.{known.name}":
+            self._check(id_)
+
+    def _note_gone(self, id_: str) -> None:
+        """Have a round that goes on ask an instance first, before it lists it."""
+        if len(self._gone) < _MOST_GONE:
+            self._gone.add(id_)
+
+    def _check(self, id_: str) -> None:
+        """Ask an instance whether it is there; it is listed no more if it is not."""
+        if id_ in self._checks or len(self._checks) >= _MOST_CHECKS:
+            return
+        task = asyncio.get_running_loop().create_task(self._ask(self._found[id_]))
+        self._checks[id_] = task
+        task.add_done_callback(lambda _: self._checks.pop(id_, None))
+
+    async def _ask(self, info: ServiceInfo) -> None:
+        if await is_there(self.bus, info):
+            self._missed[info.id] = 0
+            return
+        self._note_gone(info.id)
+        self._missed.pop(info.id, None)
+        self._room.leave(info.id)
+        if self._found.pop(info.id, None) is not None:
             self._changed()
 
     def _changed(self) -> None:

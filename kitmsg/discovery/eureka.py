@@ -118,7 +118,7 @@ class EurekaEntry:
         self.every = ttl / 3
         self._path = _path(address)
         self._rest = _rest(address)
-        app = self._path.rpartition("/")[2]
+        app = address.path.rpartition("/")[2]
         self._own = f"{self._path}/{quote(instance.address, safe='')}"
         host, _, port = instance.address.rpartition(":")
         self._body = {
@@ -177,7 +177,9 @@ def _path(address: Address) -> str:
     base, _, app = address.path.strip("/").rpartition("/")
     if not app:
         raise address.wrong("name the app: eureka://host:8761/eureka/PAYMENTS")
-    return f"/{quote(base)}/apps/{quote(app)}" if base else f"/apps/{quote(app)}"
+    # Eureka's own clients write apps in capitals, and its cache knows no other form.
+    path = f"/apps/{quote(app.upper())}"
+    return f"/{quote(base)}{path}" if base else path
 
 
 def _rest(address: Address) -> Rest:

@@ -51,6 +51,7 @@ class FixedInstancer:
         """Do nothing: there is nothing to end."""
 
 
-def fixed(*addresses: str) -> FixedInstancer:
-    """Return an instancer of these addresses, for good."""
-    return FixedInstancer(Instance(address=each) for each in addresses)
+def fixed(addresses: str | Iterable[str]) -> FixedInstancer:
+    """Return an instancer of one address or a list of them, for good."""
+    given = [addresses] if isinstance(addresses, str) else addresses
+    return FixedInstancer(Instance(address=each) for each in given)

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable
-from typing import Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeVar
 
 from kitmsg.discovery.address import load_registrar, parse_address
 from kitmsg.discovery.backoff import Backoff
@@ -24,6 +25,7 @@ _log = logging.getLogger("kitmsg.discovery")
 
 T = TypeVar("T")
 
+_FACTS: Final = ("zone", "version", "weight")
 _TIMEOUT_SECONDS: Final = 5.0  # of one operation, the taking back included
 
 
@@ -150,12 +152,23 @@ class Registrar:
 def registrar(address: str, instance: Instance) -> Registrar:
     """Return the registrar of an instance at an address with a scheme.
 
+    Args:
+        address: Its options ``zone``, ``version`` and ``weight`` are facts of the instance.
+        instance: Announced.
+
     Raises:
         ValueError: The address is wrong, or its system keeps no entries.
         FailedPrecondition: The scheme needs a package that is not installed.
     """
-    where = parse_address(address)
-    return Registrar(load_registrar(where).entry(where, instance))
+    given = parse_address(address)
+    facts: dict[str, Any] = {
+        name: given.text(name) for name in _FACTS if name in given.options
+    }
+    if "weight" in facts:
+        facts["weight"] = given.number("weight", 1.0)
+    others = {n: values for n, values in given.options.items() if n not in _FACTS}
+    where = replace(given, options=others)
+    return Registrar(load_registrar(where).entry(where, replace(instance, **facts)))
 
 
 async def _in_time(operation: Awaitable[T]) -> T:

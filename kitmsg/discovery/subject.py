@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from kitmsg.message import Message, check_name
+from kitmsg.errors import (
+    BusDenied,
+    DeadlineExceeded,
+    InvalidArgument,
+    KitError,
+    NoResponders,
+)
+from kitmsg.message import Message, all_printable, check_name, check_subject
 from kitmsg.wire import SRV
 
 if TYPE_CHECKING:
@@ -33,9 +40,18 @@ __all__ = [
     "check_version",
     "find_services",
     "find_stats",
+    "is_there",
     "ping_services",
     "read_info",
 ]
+
+MAX_REPLY_BYTES: Final = 512 << 10
+"""Longest answer to PING, INFO or STATS that is read."""
+
+_MOST_REPLIES: Final = 20_000
+_MOST_BYTES: Final = 64 << 20
+_SLICE: Final = 64  # replies that are read in one turn of the event loop
+_PING_SECONDS: Final = 1.0
 
 _TYPE: Final = "io.nats.micro.v1.{}_response"
 
@@ -198,16 +214,20 @@ async def ask_many(
         stall: Longest silence after a reply, in seconds.
 
     Returns:
-        The replies; none if nobody listens.
+        The replies, 20,000 and 64 MB of them at most; none if nobody listens.
 
     Raises:
         Disconnected: There is no connection.
     """
     replies: list[Message] = []
     got = asyncio.Event()
+    left = _MOST_BYTES
 
     def take(message: Message) -> None:
-        replies.append(message)
+        nonlocal left
+        left -= len(message.data)
+        if left >= 0 and len(replies) < _MOST_REPLIES:
+            replies.append(message)
         got.set()
 
     inbox = f"{bus.inbox}m.{secrets.token_urlsafe(9)}"
@@ -226,7 +246,7 @@ async def _until_quiet(
     try:
         async with asyncio.timeout(timeout):
             await got.wait()
-            while not replies[-1].status:
+            while not (replies and replies[-1].status):
                 got.clear()
                 await asyncio.wait_for(got.wait(), stall)
     except TimeoutError:
@@ -261,6 +281,22 @@ async def ping_services(
     return await _find(bus, "PING", name, Ping, timeout, stall)
 
 
+async def is_there(bus: Bus, info: ServiceInfo) -> bool:
+    """Tell whether an instance answers a PING of its own, within a second.
+
+    While the bus is out of reach nothing is known, so it counts as there.
+    """
+    subject = f"{SRV}.PING.{info.name}.{info.id}"
+    try:
+        check_subject(subject)
+        await bus.request(subject, b"", _PING_SECONDS)
+    except (NoResponders, DeadlineExceeded, BusDenied, InvalidArgument):
+        return False
+    except KitError:
+        return True
+    return True
+
+
 R = TypeVar("R", ServiceInfo, ServiceReport, Ping)
 
 
@@ -270,7 +306,10 @@ async def _find(
     subject = f"{SRV}.{verb}.{name}" if name else f"{SRV}.{verb}"
     decoder = msgspec.json.Decoder(type_)
     found: list[R] = []
-    for reply in await ask_many(bus, subject, timeout=timeout, stall=stall):
+    replies = await ask_many(bus, subject, timeout=timeout, stall=stall)
+    for at, reply in enumerate(replies):
+        if at % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
         try:
             found.append(_read(decoder, reply.data))
         except msgspec.DecodeError:
@@ -279,12 +318,21 @@ async def _find(
 
 
 def _read(decoder: msgspec.json.Decoder[R], data: bytes) -> R:
-    """Return a reply; a null is taken as "not said", as some clients write it."""
+    """Return a reply; a null is taken as "not said", as some clients write it.
+
+    Its texts have no control characters: they are shown in logs, lists and pages.
+    """
+    if len(data) > MAX_REPLY_BYTES:
+        raise msgspec.DecodeError(f"a reply of {len(data)} bytes is not read")
     try:
-        return decoder.decode(data)
+        found = decoder.decode(data)
     except msgspec.ValidationError:
         said = _without_nulls(msgspec.json.decode(data))
-        return msgspec.convert(said, decoder.type)
+        found = msgspec.convert(said, decoder.type)
+    # In JSON, a control character is escaped, or is one of those beyond ASCII.
+    if b"\\" in data or not data.isascii():
+        return msgspec.convert(all_printable(msgspec.to_builtins(found)), decoder.type)
+    return found
 
 
 def read_info(data: bytes) -> ServiceInfo:

@@ -28,6 +28,7 @@ class Resilience:
         self._opened: dict[tuple[str, str], int] = {}
         self._state: dict[tuple[str, str], int] = {}
         self._done: dict[tuple[str, str], int] = {}
+        self._fell_back: dict[tuple[str, str], int] = {}
 
     def refused(self, part: str, endpoint: str) -> None:
         """Count a call that `part` refused."""
@@ -45,6 +46,10 @@ class Resilience:
     def done(self, part: str, endpoint: str) -> None:
         """Count what `part` did instead of a plain call: a hedge, a hit, a fallback."""
         _add(self._done, part, endpoint)
+
+    def fell_back(self, part: str, endpoint: str) -> None:
+        """Count a call that the route `part` left to the queue group."""
+        _add(self._fell_back, part, endpoint)
 
     def count(self, part: str, endpoint: str) -> int:
         """Return how many calls `part` refused."""
@@ -70,6 +75,13 @@ class Resilience:
                     "kitmsg_middleware_actions_total", "Hedges, cache hits, fallbacks."
                 ),
                 self._done,
+            ),
+            (
+                counter(
+                    "kitmsg_route_fallbacks_total",
+                    "Calls of a route that went to the queue group.",
+                ),
+                self._fell_back,
             ),
         ):
             for (part, endpoint), value in sorted(counts.items()):

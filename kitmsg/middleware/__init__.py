@@ -2,6 +2,7 @@
 
     timeout.py     gives up on a call after a while
     retry.py       tries again what failed for a reason that passes; has a budget
+    hedge.py       a second try, to another instance, when the first takes unusually long
     breaker.py     stops calling a peer that fails several times in a row  (extra: breaker)
     ratio_breaker.py     ... that fails too large a share of calls
     adaptive_breaker.py  ... or sends it as many calls as it can answer
@@ -12,14 +13,15 @@
     dedupe.py      runs a call once in the fleet, however often it is sent
     bulkhead.py    so many calls at once, with a bounded queue
     shed.py        refuses what would only wait, when the process is overloaded
+    allow.py       only from somebody whom a policy lets in
     auth.py        only from somebody who is known                    (extra: auth)
     log.py         one structured line for each call
     metrics.py     counts and times calls for Prometheus              (extra: prometheus)
 
 Each is a function that takes options and returns a `kitmsg.endpoints.Middleware`; each
-works on both sides, around a server's endpoint or a client's (`auth` on the server's
-only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of them knows
-another.
+works on both sides, around a server's endpoint or a client's (`allow` and `auth` on the
+server's only).  `kitmsg.endpoints.chain` composes them, the outermost first.  None of
+them knows another.
 
 Around a service's endpoint that streams they are around the whole stream, to its last
 item.  Around a client's call they are around its opening, where items come back; only a
@@ -33,12 +35,14 @@ who name it.
 """
 
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
+from kitmsg.middleware.allow import allow
 from kitmsg.middleware.auth import auth
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
 from kitmsg.middleware.cache import cache
 from kitmsg.middleware.dedupe import dedupe
 from kitmsg.middleware.fallback import fallback
+from kitmsg.middleware.hedge import hedge
 from kitmsg.middleware.hystrix import hystrix
 from kitmsg.middleware.log import log
 from kitmsg.middleware.metrics import metrics
@@ -51,12 +55,14 @@ from kitmsg.middleware.timeout import timeout
 __all__ = [
     "RetryBudget",
     "adaptive_breaker",
+    "allow",
     "auth",
     "breaker",
     "bulkhead",
     "cache",
     "dedupe",
     "fallback",
+    "hedge",
     "hystrix",
     "log",
     "metrics",

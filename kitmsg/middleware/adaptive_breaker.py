@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.circuit import IsFailure
 from kitmsg.context import Context
 from kitmsg.endpoints import Middleware
-from kitmsg.errors import BusinessError, Code, Disconnected, Unavailable, code_of
+from kitmsg.errors import (
+    BusinessError,
+    Code,
+    Disconnected,
+    NoResponders,
+    Unavailable,
+    code_of,
+)
 from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.rolling import Rolling
 
 if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint, Req, Resp
 
-__all__ = ["Throttle", "adaptive_breaker"]
+__all__ = ["Throttle", "adaptive_breaker", "is_overload", "throttled_error"]
 
 _PART: Final = "adaptive_breaker"
 _WINDOW: Final = 10.0
@@ -35,42 +42,59 @@ _MOST_KEYS: Final = 4096
 _OVERLOAD: Final = frozenset(
     {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED}
 )
+_NOT_THE_PEER: Final = (Disconnected, NoResponders)
 
 
 def is_overload(error: Exception) -> bool:
-    """Return whether an error says that the peer is down or cannot keep up.
+    """Return whether an error says that the peer cannot keep up.
 
-    A lost bus says nothing about the peer, and an answer, ``internal`` too, that it works.
+    A lost bus says nothing about the peer; where nobody listens, the bus answers at once
+    and nobody is spared; and an answer, ``internal`` too, says that the peer works.
     """
     return code_of(error) in _OVERLOAD and not isinstance(
-        error, BusinessError | Disconnected
+        error, (BusinessError, *_NOT_THE_PEER)
     )
 
 
 class Throttle:
     """The share of calls to let through to one peer.  No clock, no I/O.
 
+    Hot path: while nothing fails, a success is one addition to `good`, which a caller may
+    do itself.
+
     Args:
         k: Calls that are sent for each that is accepted, at most; 1.5 keeps half as many
             again, so that a peer that is well again is seen soon.
+        random: Gives numbers from 0 to 1.
+
+    Attributes:
+        is_quiet: Whether nothing failed in the window: all calls are let through.
+        good: Successes since it is quiet; counts only then.
     """
 
-    __slots__ = ("_k", "_passed_at", "_random", "_recent")
+    __slots__ = ("_k", "_passed_at", "_random", "_recent", "_since", "good", "is_quiet")
 
     def __init__(
         self, k: float = 1.5, random: Callable[[], float] = random.random
     ) -> None:
+        # Invariant: empty while `is_quiet`; `good` and `_since` stand for it then.
         self._recent = Rolling(_WINDOW, _BUCKETS)
         self._k = k
         self._random = random
         self._passed_at = 0.0  # when a call was let through that might not have been
+        self._since = 0.0  # when it became quiet
+        self.is_quiet = False  # until the first look at the clock
+        self.good = 0
 
     def wait(self, now: float) -> float:
         """Return 0 to let a call through, else seconds until one surely is."""
-        recent = self._recent
-        if not recent.failures:
+        if self.is_quiet:
             return 0.0
+        recent = self._recent
         recent.move(now)
+        if not recent.failures:
+            self._rest(now)
+            return 0.0
         working, failing = recent.streaks()
         k = self._k - (self._k - _STRICTEST) * failing / _BUCKETS
         total = recent.total
@@ -84,15 +108,27 @@ class Throttle:
 
     def succeeded(self, now: float) -> None:
         """Count a call that was answered."""
-        self._recent.succeeded(now)
+        if self.is_quiet:
+            self.good += 1
+        else:
+            self._recent.succeeded(now)
 
     def failed(self, now: float) -> None:
         """Count a call that was not."""
+        if self.is_quiet:
+            self.is_quiet = False
+            self._recent.spread(self.good, self._since, now)
         self._recent.failed(now)
 
     def refused(self, now: float) -> None:
         """Count a call that was not let through."""
         self._recent.refused(now)
+
+    def _rest(self, now: float) -> None:
+        self.is_quiet = True
+        self.good = self._recent.successes
+        self._since = now - _WINDOW if self.good else now
+        self._recent.clear()
 
 
 def adaptive_breaker(
@@ -141,13 +177,13 @@ def adaptive_breaker(
             wait = throttle.wait(now)
             if wait:
                 throttle.refused(now)
-                raise _refusal(ctx.endpoint, wait)
+                raise throttled_error(ctx.endpoint, wait)
             try:
                 response = await call(ctx, request)
             except Exception as error:
                 if is_failure(error):
                     throttle.failed(clock())
-                elif not isinstance(error, Disconnected):
+                elif not isinstance(error, _NOT_THE_PEER):
                     throttle.succeeded(clock())
                 raise
             throttle.succeeded(clock())
@@ -158,7 +194,13 @@ def adaptive_breaker(
     return wrap
 
 
-def _refusal(name: str, wait: float) -> Unavailable:
+def throttled_error(name: str, wait: float) -> Unavailable:
+    """Count and return the refusal of a call.
+
+    Args:
+        name: Dotted name of the endpoint.
+        wait: Seconds until a call is surely let through.
+    """
     RESILIENCE.refused(_PART, name)
     text = f"{_PART}: most calls of {name or 'the peer'} fail, so this one is not sent"
     return Unavailable(text, retry_after=wait).before(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kitmsg.auth import Verifier
+from kitmsg.auth.allow import AUTHENTICATES
 from kitmsg.auth.header import Authenticator
 from kitmsg.endpoints import Middleware
 from kitmsg.wire import AUTHORIZATION
@@ -44,4 +45,5 @@ def auth(*verifiers: Verifier) -> Middleware:
 
         return known
 
+    setattr(wrap, AUTHENTICATES, True)
     return wrap

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.endpoints import Middleware
-from kitmsg.errors import Code, KitError
+from kitmsg.errors import Code, KitError, code_of
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.wire import IDEMPOTENCY_KEY
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint, Req, Resp
 
-__all__ = ["RetryBudget", "full_jitter", "retry"]
+__all__ = ["RetryBudget", "full_jitter", "retry", "tell_attempts"]
 
 _MAX_DOUBLINGS: Final = 30  # far over any cap; keeps the power a small number
 
@@ -147,7 +147,7 @@ def retry(
                         or len(past) >= attempts
                         or not _is_in_time(ctx, wait)
                     ):
-                        _tell(past)
+                        tell_attempts(past)
                         raise
                 else:
                     purse.succeeded()
@@ -173,12 +173,15 @@ def _is_in_time(ctx: Context, wait: float) -> bool:
     return left is None or wait < left
 
 
-def _tell(past: list[KitError]) -> None:
-    """Put the history of the attempts into the last error."""
+def tell_attempts(past: Sequence[Exception]) -> None:
+    """Put the history of the attempts into the last error.
+
+    Its notes tell every attempt, its ``__cause__`` is the one before; nothing for one alone.
+    """
     *earlier, last = past
     if not earlier:
         return
     for number, error in enumerate(past, 1):
-        last.add_note(f"attempt {number}: {error.code}: {error}")
+        last.add_note(f"attempt {number}: {code_of(error)}: {error}")
     if last.__cause__ is None and last is not earlier[-1]:
         last.__cause__ = earlier[-1]

@@ -4,10 +4,12 @@
     signatures.py   `Signature`: request, response, decoders, encoders, schemas
     described.py    `described`: a signature given by JSON Schemas
     pointers.py     references inside a document
+    live.py         schemas that a peer tells: their hash, and a budget for readers
     instances.py    plain values validated against a JSON Schema
     calls.py        from a request to a call of the method
     types.py        what has a wire form; 64-bit integers, finite floats
     constraints.py  constraints of annotated_types and pydantic, as msgspec's
+    patterns.py     patterns that may take long, refused
     classes.py      what the user's own classes say, checked: defaults, keys, constraints
     typevars.py     type variables, bound to what a generic class is given
     defaults.py     defaults of dataclasses that came over the wire

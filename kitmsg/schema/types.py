@@ -18,6 +18,7 @@ import msgspec.inspect as mi
 
 from kitmsg.codec import children, is_pydantic
 from kitmsg.schema.classes import check_classes
+from kitmsg.schema.patterns import why_slow
 from kitmsg.schema.typevars import open_in
 
 if typing.TYPE_CHECKING:
@@ -179,7 +180,22 @@ def check(annotation: Any, what: str) -> mi.Type:
             f" no wire form; {_USE}"
         )
     check_classes(info, what)
+    _check_patterns(info, what, set())
     return info
+
+
+def _check_patterns(info: mi.Type, what: str, seen: set[int]) -> None:
+    """Refuse a pattern by which a text could stop the event loop."""
+    if id(info) in seen:
+        return
+    seen.add(id(info))
+    pattern = getattr(info, "pattern", None)
+    if isinstance(pattern, str):
+        problem = why_slow(pattern, getattr(info, "max_length", None))
+        if problem:
+            raise TypeError(f"{what}: the pattern {pattern!r} {problem}")
+    for child in children(info):
+        _check_patterns(child, what, seen)
 
 
 def _blame(annotation: Any, culprit: type) -> str:

@@ -12,6 +12,7 @@
     inject.py        gives a service the clients that its constructor asks for
     proxy.py         the typed client: a service's own methods, called over the bus
     peers.py         the codec of a service that is called: kitmsg's own, or JSON
+    rights.py        the subjects that a service, a gateway or a client needs
     detach.py        `detached`: work that outlives the call it began in
     kit.py           `Kit`, `connect`: one bus connection, the services and clients on it
 

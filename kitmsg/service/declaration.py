@@ -6,11 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
+from kitmsg.auth.allow import Policy, as_policy
+from kitmsg.bus import Bus
+from kitmsg.bus.reach import Site
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_subject
 from kitmsg.schema import Signature, error_schema
 from kitmsg.schema.errortype import need_exception
-from kitmsg.schema.jsonschema import digest
+from kitmsg.schema.live import document_hash
 from kitmsg.wire import MAX_TIMEOUT, Meta
 
 if TYPE_CHECKING:
@@ -43,6 +48,8 @@ class Options:
     unknown_fields: Literal["forbid", "ignore"] = "forbid"
     cache: int | None = None
     status: int = 200
+    internal: bool = False
+    allow: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,15 @@ class Declaration:
     options: Options
     signature: Signature
 
+    def site(self, bus: Bus) -> Site:
+        """Return the facts about the endpoint for middlewares that wrap it on `bus`."""
+        return Site(
+            bus=bus,
+            result=self.signature.response,
+            raises=tuple(self.options.raises),
+            is_stream=bool(self.signature.stream),
+        )
+
     def metadata(self) -> dict[str, str]:
         """Return what INFO says of it beside name and subject: text by name."""
         options = self.options
@@ -75,6 +91,8 @@ class Declaration:
             Meta.STATUS: "" if options.status == _OK else str(options.status),
             Meta.STREAM: self.signature.stream,
             Meta.WIRE: "" if options.wire == "kit" else options.wire,
+            Meta.INTERNAL: "true" if options.internal else "",
+            Meta.ALLOW: "" if options.allow is None else str(options.allow),
             Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
         return {name: text for name, text in facts.items() if text}
@@ -84,11 +102,11 @@ class Declaration:
 
         An error's schema has its code under ``x-code``; the hash tells of errors too.
         """
-        found = self.signature.describe()
         errors = {cls.__name__: _described(cls) for cls in self.options.raises}
-        if errors:
-            found["hash"] = digest(found, errors)
-        return {**found, "errors": errors}
+        # As it arrives, so that the hash that others find is the same.
+        document = msgspec.json.encode({**self.signature.describe(), "errors": errors})
+        found: dict[str, Any] = msgspec.json.decode(document)
+        return {**found, "hash": document_hash(found)}
 
 
 def _described(error: type[Exception]) -> dict[str, Any]:
@@ -111,7 +129,9 @@ def chosen(options: Mapping[str, Any]) -> Options:
             raise TypeError(f"@endpoint has no option {name!r}; it has {known}")
     _check_kinds(options)
     many = {name: tuple(options.get(name, ())) for name in ("middleware", "raises")}
-    made = Options(**{**options, **many})
+    given = options.get("allow")
+    allow = None if given is None else as_policy(given)
+    made = Options(**{**options, **many, "allow": allow})
     _check(made)
     return made
 
@@ -119,6 +139,7 @@ def chosen(options: Mapping[str, Any]) -> Options:
 _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "name": (str, "text"),
     "idempotent": (bool, "True or False"),
+    "internal": (bool, "True or False"),
     "wire": (str, "'kit' or 'gokit'"),
     "subject": (str, "text"),
     "unknown_fields": (str, "'forbid' or 'ignore'"),

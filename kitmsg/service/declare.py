@@ -7,10 +7,11 @@ there, not a failed call later.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from kitmsg.auth.allow import Policy
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import InvalidArgument
 from kitmsg.service.declaration import Declaration, Options
@@ -77,6 +78,7 @@ class Service:
         name: Name on the bus; by default the class's name in snake case.
         version: Semantic version.
         middleware: Around all endpoints; the first is outermost.
+        allow: Policy of the endpoints that have none of their own; None for anyone.
         concurrency: Turns at once.
         mailbox: Turns that may wait; more are refused at once.
         max_streams: Streams at once, for each endpoint that streams.
@@ -95,6 +97,7 @@ class Service:
     name: ClassVar[str]
     version: ClassVar[str] = "0.1.0"
     middleware: Sequence[Middleware] = ()
+    allow: ClassVar[Policy | Callable[..., bool | Awaitable[bool]] | None] = None
     concurrency: int = 64
     mailbox: int = 4096
     max_streams: int = MAX_STREAMS

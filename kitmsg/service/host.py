@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kitmsg.bus.reach import Site, at_site
+from kitmsg.auth.allow import AUTHENTICATES, anyone
+from kitmsg.bus.reach import at_site
 from kitmsg.discovery.subject import (
     EndpointInfo,
     EndpointReport,
@@ -30,6 +31,7 @@ from kitmsg.discovery.subject import (
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.metrics.stats import Snapshot, quantile
+from kitmsg.middleware.allow import allow
 from kitmsg.service.declare import Declaration, Service, unservable
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.transport import gokit
@@ -186,11 +188,31 @@ class ServiceHost:
                 " methods",
                 type(self.service).__name__,
             )
+        self._warn_of_policies()
         self._announce()
         self._unwatch = self.bus.watch(self._connection_changed)
         _log.info(
             "%s %s is serving as %s", self.service.name, self.service.version, self.id
         )
+
+    def _warn_of_policies(self) -> None:
+        """Say so where policies can let in nobody, as no caller is ever known."""
+        finders = [hasattr(m, AUTHENTICATES) for m in self.service.middleware]
+        names = [
+            declaration.name
+            for declaration in self.service.__declarations__.values()
+            if declaration.options.allow not in (None, anyone)
+            and not any(
+                hasattr(m, AUTHENTICATES) for m in declaration.options.middleware
+            )
+        ]
+        if names and self._verifier is None and not any(finders):
+            _log.warning(
+                "%s: %s asks who calls, and nobody can be known: give the worker"
+                " --trusted-keys, or the service middleware = (auth(...),)",
+                self.service.name,
+                ", ".join(names),
+            )
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop: leave, finish the mailbox in `timeout` s, answer the rest, put away.
@@ -203,10 +225,11 @@ class ServiceHost:
         end = asyncio.get_running_loop().time() + limit
         self.is_draining = True
         self._unwatch()
-        self._say(DOWN, self.id.encode())
         for subscription in self._schemas:
             subscription.unsubscribe()
         self._responder.stop()
+        # Only now: whoever hears it asks whether we still answer a PING.
+        self._say(DOWN, self.id.encode())
         await self.intake.drain(limit)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)
@@ -266,17 +289,17 @@ class ServiceHost:
 
     def _endpoint(self, declaration: Declaration) -> Endpoint[Any, Any]:
         """Return the method of the present instance, in its middlewares."""
-        around = (*self.service.middleware, *declaration.options.middleware)
+        around = [*self.service.middleware, *declaration.options.middleware]
+        policy = declaration.options.allow
+        if policy is not None and policy.alternatives != anyone.alternatives:
+            # Outermost, so that no cache answers in its place; but whoever finds the
+            # principal comes before.
+            finders = [i for i, one in enumerate(around) if hasattr(one, AUTHENTICATES)]
+            around.insert(finders[-1] + 1 if finders else 0, allow(policy))
         inner = self.service.__endpoint__(declaration)
         if declaration.signature.gives_items:
             inner = sending(inner)
-        place = Site(
-            bus=self.bus,
-            result=declaration.signature.response,
-            raises=tuple(declaration.options.raises),
-            is_stream=bool(declaration.signature.stream),
-        )
-        with at_site(place):
+        with at_site(declaration.site(self.bus)):
             return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
@@ -314,7 +337,8 @@ class ServiceHost:
         declarations = self.service.__declarations__
         described = {name: d.describe() for name, d in declarations.items()}
         bodies = {schemas_subject(self.service.name): described} | {
-            schema_subject(schema["hash"]): schema for schema in described.values()
+            schema_subject(self.service.name, schema["hash"]): schema
+            for schema in described.values()
         }
         for subject, body in bodies.items():
             answer = self._answer_with(msgspec.json.encode(body))

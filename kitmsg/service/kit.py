@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from kitmsg.auth.signing import AUDIENCE, CallSigner
 from kitmsg.auth.trusted import trusted_keys
 from kitmsg.auth.vouched import Trust
+from kitmsg.balance.everyone import everyone
+from kitmsg.balance.fleet import Fleet
+from kitmsg.balance.routes import Route
 from kitmsg.bus import Bus
 from kitmsg.codec import (
     DECODE_ERRORS,
@@ -48,6 +52,8 @@ __all__ = ["DEFAULT_URL", "Kit", "connect", "trust_of"]
 
 S = TypeVar("S", bound=Service)
 
+_MOST_ROUTED = 1_000  # calls by name and route that are kept
+
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
 
@@ -62,6 +68,8 @@ class Kit:
             are nobody.
         auth: Signs the calls of clients that have no `auth` of their own, where no caller
             stands behind them: a turn passes on the principal that it has.
+        breaker: Whether clients send a service that cannot keep up only as many calls as
+            it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
 
     Attributes:
         hosts: The services that are served here.
@@ -74,14 +82,18 @@ class Kit:
         codec: Codec | None = None,
         trust: Trust | None = None,
         auth: CallSigner | None = None,
+        breaker: bool = True,
     ) -> None:
         self.bus = bus
         self.codec = codec
         self.trust = trust
         self.auth = auth
+        self._breaker = breaker
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._directory = Directory(bus)
+        self._fleets: dict[str, Fleet] = {}
+        self._routed: dict[object, Endpoint[Any, Any]] = {}
 
     async def serve(self, service: Service | Callable[..., Service]) -> ServiceHost:
         """Serve a service until the kit closes; returns when the bus routes to it.
@@ -115,6 +127,7 @@ class Kit:
         codec: Codec | None = None,
         after: Sequence[After] = (),
         auth: CallSigner | None = None,
+        route: Route | None = None,
     ) -> S:
         """Return an object with the endpoints of `service`, called over the bus.
 
@@ -132,10 +145,13 @@ class Kit:
             after: Run on each reply to an ask, errors too; they see its headers.
             auth: Signs every call, as `kitmsg.auth.signing.PrincipalSigner.service` or
                 `kitmsg.auth.signing.JwtSigner` does; by default the kit's.
+            route: Chooses the instance of each call: `kitmsg.balance.direct`, `sticky`,
+                `version` or `split`; by default the server picks at random.  It learns
+                from the calls that this client makes, so keep the client.
 
         Raises:
             TypeError: `service` is no class of a service.
-            ValueError: `timeout` is not positive.
+            ValueError: `timeout` is not positive; or there are a route and an instance.
         """
         return make_client(
             self.bus,
@@ -149,7 +165,44 @@ class Kit:
             auth=auth or next(iter(self._signers), None),
             hint=self._directory.hint,
             peers=self._peers,
+            breaker=self._breaker,
+            route=route,
+            fleet=self.fleet,
         )
+
+    def everyone(self, service: type[Service], *, timeout: float = 1.0) -> Any:
+        """Return an object with the endpoints of `service`, each called on all instances.
+
+        ``async for answer in kit.everyone(Orders).health(): ...`` gives a
+        `kitmsg.balance.Answer` of each instance that answers ``$SRV``, as they come: a
+        value or an error.  Those that say nothing in time get `DeadlineExceeded`.
+
+        Args:
+            service: The service's class.
+            timeout: Seconds for all answers together.
+
+        Raises:
+            TypeError: `service` is no class of a service.
+            ValueError: `timeout` is not positive.
+            NoResponders: From the iteration: no instance is there.
+        """
+
+        def client(instance: str) -> Any:
+            return self.client(service, timeout=timeout, instance=instance)
+
+        client("")  # its arguments are checked at once
+        return everyone(self.bus, service.name, client, timeout)
+
+    def fleet(self, service: str) -> Fleet:
+        """Return the instances of a service, as routes know them.
+
+        Args:
+            service: Its name.
+        """
+        found = self._fleets.get(service)
+        if found is None:
+            found = self._fleets[service] = Fleet(self.bus, service)
+        return found
 
     async def call(
         self,
@@ -159,18 +212,21 @@ class Kit:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         codec: Codec | None = None,
+        route: Route | None = None,
         **fields: Any,
     ) -> Any:
         """Call an endpoint without its class: ``call("greeter.hello", name="Ann")``.
 
-        A field of the request that is called as an option here, `timeout` or `codec`, goes
-        in the dict: ``call("jobs.run", {"timeout": 30})``.
+        A field of the request that is called as an option here, `timeout`, `codec` or
+        `route`, goes in the dict: ``call("jobs.run", {"timeout": 30})``.
 
         Args:
             name: Dotted name, such as ``greeter.hello``.
             request: The request's fields; `fields` are added to it.
             timeout: Longest call, in seconds.
             codec: How the request travels; by default the kit's.
+            route: Chooses the instance, as in `client`.  Equal routes of one endpoint are
+                one, so that it learns from call to call.
             fields: More fields of the request.
 
         Returns:
@@ -180,19 +236,48 @@ class Kit:
             KitError: As the methods of `client`.
         """
 
-        def make(codec: Codec) -> Endpoint[Any, Any]:
+        def make(codec: Codec, subject: str = name) -> Endpoint[Any, Any]:
             return Client[Any, Any](
                 self.bus,
-                name,
+                subject,
+                name=name,
                 encode=_plain_encoder(codec),
                 decode=_decode_plain,
                 timeout=timeout,
                 before=self._signers,
-                hint=self._directory.hint,
+                hint=self._directory.hint if subject == name else None,
             ).endpoint()
 
-        call = self._in_codec(name, codec, make, timeout)
+        if route is None:
+            call = self._in_codec(name, codec, make, timeout)
+        else:
+            call = self._on_route(route, name, codec, make, timeout)
         return await call(current(), {**(request or {}), **fields})
+
+    def _on_route(
+        self,
+        route: Route,
+        name: str,
+        codec: Codec | None,
+        make: Callable[..., Endpoint[Any, Any]],
+        timeout: float,
+    ) -> Endpoint[Any, Any]:
+        """Return the call of an endpoint by a route: the one of before, if it was."""
+        key = route, name, codec and codec.name, timeout
+        found = self._routed.get(key)
+        if found is None:
+            check_subject(name)
+            fleet = self.fleet(name.partition(".")[0])
+
+            def routed(chosen: Codec) -> Endpoint[Any, Any]:
+                at = functools.partial(make, chosen)
+                return fleet.routed(route, name, name, at)
+
+            if len(self._routed) >= _MOST_ROUTED:
+                self._routed.clear()
+            found = self._in_codec(name, codec, routed, timeout)
+            self._routed[key] = found
+        return found
 
     def stream(
         self,
@@ -270,6 +355,8 @@ class Kit:
         try:
             await self.drain()
         finally:
+            for fleet in self._fleets.values():
+                await fleet.close()
             await self.bus.close()
 
     async def __aenter__(self) -> Self:
@@ -371,18 +458,21 @@ def connect(
     trust: str | Sequence[str] = (),
     audience: str = AUDIENCE,
     auth: CallSigner | None = None,
+    breaker: bool = True,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
 
     Args:
-        servers: One NATS URL or several; by default ``NATS_URL``, else the local bus.
+        servers: One NATS URL or several, or where to ask for them, as in
+            ``srv://_nats._tcp.example``; by default ``NATS_URL``, else the local bus.
         bus: Use this bus instead.
         codec: How requests travel, as in `Kit`.
         trust: Files, ``env:NAME`` or buckets (``kv:NAME``) with the public keys
             that may vouch for the callers of services here.
         audience: The system that principals must be for.
         auth: Signs calls, as in `Kit`.
+        breaker: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -394,16 +484,16 @@ def connect(
     async def make() -> Kit:
         if bus is not None:
             keys = trust_of(bus, trust, audience)
-            return Kit(bus, codec=codec, trust=keys, auth=auth)
-        from kitmsg.bus.nats import NatsBus
+            return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
+        from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
-        made = await NatsBus.connect(chosen, **options)
+        made = await connect_bus(chosen, **options)
         try:
             keys = trust_of(made, trust, audience)
         except BaseException:
             await made.close()
             raise
-        return Kit(made, codec=codec, trust=keys, auth=auth)
+        return Kit(made, codec=codec, trust=keys, auth=auth, breaker=breaker)
 
     return _Connecting(make)

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
         AsyncIterator,
+        Awaitable,
         Callable,
         Coroutine,
         Sequence,
     )
     from functools import partialmethod
 
+    from kitmsg.auth.allow import Policy
     from kitmsg.context import Context
     from kitmsg.endpoints import Middleware
 
@@ -111,6 +113,8 @@ def endpoint(
     unknown_fields: Literal["forbid", "ignore"] = "forbid",
     cache: int | None = None,
     status: int = 200,
+    internal: bool = False,
+    allow: Policy | Callable[[Context], bool | Awaitable[bool]] | None = None,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
     """Make a method of a `Service` an endpoint.
@@ -133,6 +137,10 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         cache: Seconds for which an HTTP client may keep the answer of a ``GET`` route;
             0 to have it ask each time whether it changed.
         status: HTTP status of a result, such as 201; one of None is 204 if this is 200.
+        internal: Whether it is for callers on the bus alone: no gateway serves it or
+            names it.
+        allow: Policy that says who may call (`kitmsg.auth.allow`), or a function of the
+            context, plain or async, that does; by default the service's.
         **options: The arguments from `name` on.
 
     Raises:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
+from kitmsg.auth.allow import as_policy
 from kitmsg.message import check_name
 from kitmsg.schema import Signature, signature
 from kitmsg.schema.places import HEADER_KEY
@@ -49,6 +51,9 @@ def declarations(cls: Any) -> dict[str, Declaration]:
             )
         if name in found:
             raise TypeError(f"{cls.__name__}: two endpoints are named {name!r}")
+        if options.allow is None and cls.allow is not None:
+            policy = inspect.getattr_static(cls, "allow")
+            options = replace(options, allow=as_policy(policy))
         method = _method(cls, attribute, own)
         subject = options.subject or f"{cls.name}.{name}"
         read = _signature(cls, attribute, method, options)

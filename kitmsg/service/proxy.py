@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from kitmsg.bus.reach import Site, at_site
+from kitmsg.balance.routes import Route, direct
+from kitmsg.bus.reach import at_site
 from kitmsg.codec import MSGPACK, Codec
-from kitmsg.context import current
+from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
+from kitmsg.middleware.hedge import Hedge
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.service.peers import Peers
 from kitmsg.transport import gokit
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kitmsg.auth.signing import CallSigner
+    from kitmsg.balance.fleet import Fleet
     from kitmsg.bus import Bus
 
 __all__ = ["local_client", "make_client"]
@@ -61,13 +64,16 @@ def make_client(
     auth: CallSigner | None = None,
     hint: Hint | None = None,
     peers: Peers | None = None,
+    breaker: bool = True,
+    route: Route | None = None,
+    fleet: Callable[[str], Fleet] | None = None,
 ) -> S:
     """Return an object with the endpoints of `service` as methods; see `Kit.client`.
 
     Raises:
         TypeError: `service` is no class of a service.
         ValueError: `timeout` is not positive, or `metadata` names a header that each call
-            sets itself.
+            sets itself; or there are a route and an instance.
         InvalidArgument: `metadata` holds what cannot be a header.
     """
     given: object = service  # not everybody has a type checker
@@ -76,12 +82,16 @@ def make_client(
     proxy = _Proxy(service)
     fields = metadata or {}
     _check_metadata(fields)
+    if route is not None and instance:
+        raise ValueError(f"instance={instance!r} leaves no choice to a route; give one")
+    if route is None and not instance and any(isinstance(m, Hedge) for m in middleware):
+        route = direct()  # a hedge is for another instance
     for declaration in service.__declarations__.values():
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
         if instance:
-            subject = direct_subject(instance, subject)
-        make = functools.partial(
+            subject = direct_subject(service.name, instance, subject)
+        make: Callable[[Codec], Endpoint[Any, Any]] = functools.partial(
             _call_in,
             declaration=declaration,
             bus=bus,
@@ -91,7 +101,10 @@ def make_client(
             after=after,
             before=() if auth is None else (auth,),
             hint=hint,
+            breaker=breaker,
         )
+        if route is not None and fleet is not None:
+            make = _routed(fleet(service.name), route, subject, name, make)
         is_open = codec is None and declaration.options.wire != "gokit"
         if is_open and peers is not None:
             peer = f"{service.name}.{instance}" if instance else service.name
@@ -101,17 +114,23 @@ def make_client(
             call = peers.endpoint(peer, declaration.subject, make, most)
         else:
             call = make(codec or MSGPACK)
-        place = Site(
-            bus=bus,
-            result=declaration.signature.response,
-            raises=tuple(declaration.options.raises),
-            is_stream=bool(declaration.signature.stream),
-        )
-        with at_site(place):
-            call = chain(*middleware)(call)
+        call = _wrapped(call, declaration, bus, middleware)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _wrapped(
+    call: Endpoint[Any, Any],
+    declaration: Declaration,
+    bus: Bus,
+    middleware: Sequence[Middleware],
+) -> Endpoint[Any, Any]:
+    """Return the call in its middlewares; no hedge where twice is not as good as once."""
+    is_safe = declaration.options.idempotent
+    around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
+    with at_site(declaration.site(bus)):
+        return chain(*around)(call)
 
 
 def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S:
@@ -126,6 +145,22 @@ def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S
         method = _method(calls[name], declaration, f"{service.name}.{name}", {})
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _routed(
+    fleet: Fleet, route: Route, subject: str, name: str, make: Callable[..., Any]
+) -> Callable[[Codec], Endpoint[Any, Any]]:
+    """Return what makes a routed call in a codec."""
+
+    def routed(codec: Codec) -> Endpoint[Any, Any]:
+        def at(where: str) -> Endpoint[Any, Any]:
+            # Nobody is asked who is there: the route knows.
+            hint = {} if where == subject else {"hint": None}
+            return cast("Endpoint[Any, Any]", make(codec, subject=where, **hint))
+
+        return fleet.routed(route, subject, name, at)
+
+    return routed
 
 
 def _call_in(
@@ -200,7 +235,7 @@ def _method(
     bind = signature.bind_stream if signature.stream else signature.bind
 
     async def method(*args: Any, **kwargs: Any) -> Any:
-        ctx = current().child(name)
+        ctx = call_to(name)
         if metadata:
             ctx.metadata = {**ctx.metadata, **metadata}
         return await call(ctx, bind(*args, **kwargs))

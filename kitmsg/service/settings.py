@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Collection, Mapping, Set
 from typing import Any, Final
 
+from kitmsg.auth.allow import as_policy
 from kitmsg.discovery.subject import check_version
 from kitmsg.message import check_name
 from kitmsg.service.declaration import check_middleware
@@ -68,7 +69,8 @@ def check_settings(cls: Any, defaults: Collection[str]) -> None:
 
 
 def _settings() -> frozenset[str]:
-    return frozenset({*_WHOLE, *_KINDS, *_HOOKS, "middleware", "supervision"})
+    more = ("allow", "middleware", "supervision")
+    return frozenset({*_WHOLE, *_KINDS, *_HOOKS, *more})
 
 
 def _check(cls: type, name: str, value: Any) -> None:
@@ -77,6 +79,8 @@ def _check(cls: type, name: str, value: Any) -> None:
         _check_hook(where, name, value)
     elif name == "middleware":
         check_middleware(value, where)
+    elif name == "allow":
+        _check_policy(where, value)
     elif name in _WHOLE:
         _check_whole(where, value, _WHOLE[name])
     elif name in _KINDS:
@@ -87,6 +91,14 @@ def _check(cls: type, name: str, value: Any) -> None:
             raise ValueError(f"{where} must be seconds from 0, not {value!r}")
     elif not hasattr(value, "max_restarts"):
         raise TypeError(f"{where} takes kitmsg.Supervision(...), not {value!r}")
+
+
+def _check_policy(where: str, value: Any) -> None:
+    try:
+        if value is not None:
+            as_policy(value)
+    except TypeError as exc:
+        raise TypeError(f"{where}: {exc}") from None
 
 
 def _check_whole(where: str, value: Any, least: int) -> None:

@@ -201,8 +201,9 @@ def _text_of(error: BaseException | None, where: str) -> str:
 
 def _home_of_kit(home: _Home, bus: Bus, drain_seconds: float | None) -> Iterator[Kit]:
     from kitmsg.service import Kit
+    from kitmsg.testing.callers import TEST_TRUST
 
-    made = Kit(bus)
+    made = Kit(bus, trust=TEST_TRUST)
     yield made
 
     async def close() -> None:

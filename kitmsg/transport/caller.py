@@ -11,7 +11,7 @@ Hot path: `ask` runs for every call and is flat on purpose.
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -27,6 +27,7 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.message import Message, check_subject, encode_headers
+from kitmsg.middleware.adaptive_breaker import Throttle, is_overload, throttled_error
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
@@ -75,6 +76,8 @@ class Caller:
         hint: Asked for a helpful word when nobody serves `subject`.
         is_kit: Whether kitmsg serves it, so that requests may be longer than a message.
         max_bytes: Longest request, and longest reply.
+        breaker: Whether a service that cannot keep up is sent only as many calls as it
+            answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -97,6 +100,7 @@ class Caller:
         hint: Hint | None = None,
         is_kit: bool = True,
         max_bytes: int = transfer.MAX_BYTES,
+        breaker: bool = True,
     ) -> None:
         if not 0 < timeout < MAX_TIMEOUT:
             raise ValueError(
@@ -118,6 +122,9 @@ class Caller:
         self._plain = plain_headers(milliseconds(timeout))
         self._hint = hint
         self._is_kit = is_kit
+        # The loop of the last ask; a bus in memory may outlive it.
+        self._loop: AbstractEventLoop | None = None
+        self._throttle = Throttle() if breaker else None
 
     async def ask(  # noqa: PLR0912, PLR0915
         self,
@@ -138,10 +145,18 @@ class Caller:
             NoResponders: Nobody serves the subject.
             DeadlineExceeded: No reply by the deadline, or none is left.
             DataLoss: The reply cannot be read.
+            Unavailable: The service failed too often lately, and the call was not sent.
             Exception: The error that the reply tells of, or one of `Bus.request`.
         """
         data: bytes = request if encode is None else encode(ctx, request)
-        now = get_running_loop().time()
+        loop = self._loop
+        # `get_running_loop` asks the system for the process: 1 us and more on Python 3.11.
+        if loop is None or not loop.is_running():
+            loop = self._loop = get_running_loop()
+        now = loop.time()
+        throttle = self._throttle
+        if throttle is not None and not throttle.is_quiet:
+            self._enter(throttle, now)
         left, deadline = self.timeout, ctx.deadline
         if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
             block = self._plain
@@ -156,15 +171,17 @@ class Caller:
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
         except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
-            if not getattr(exc, "sent", False):
-                exc.refused = self.name
+            self._unsent(exc)
+            raise
+        except DeadlineExceeded as exc:
+            self._judge(exc)
             raise
         except InvalidArgument:
             if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
                 raise
             reply = await self._ask_long(data, left, block)
         if reply.header_block and transfer.is_elsewhere(reply.header_block):
-            left -= get_running_loop().time() - now  # one deadline over all of it
+            left -= loop.time() - now  # one deadline over all of it
             what, most = "the reply", self.max_bytes
             reply = await transfer.fetch(self.bus, reply, left, what, most)
         for hook in self._after:
@@ -172,7 +189,13 @@ class Caller:
         if reply.header_block or self._reads_body:
             error = self._error_decoder(ctx, reply)
             if error is not None:
+                self._judge(error)
                 raise self._told(reply, error)
+        if throttle is not None:
+            if throttle.is_quiet:
+                throttle.good += 1
+            else:
+                throttle.succeeded(now)
         return reply if decode is None else decode(ctx, reply)
 
     async def open(self, ctx: Context, data: bytes) -> Stream:
@@ -186,6 +209,8 @@ class Caller:
             DeadlineExceeded: Nobody took it in time, or no time is left.
             KitError: The service refused; see `open_stream` for the rest.
         """
+        if self._throttle is not None:
+            self._enter(self._throttle, get_running_loop().time())
         seconds = self._lifetime
         if ctx.deadline is not None:
             left = ctx.deadline - get_running_loop().time()
@@ -195,7 +220,7 @@ class Caller:
             seconds = None
         opener = transfer.open_large if self._is_kit else open_stream
         try:
-            return await opener(
+            stream = await opener(
                 self.bus,
                 self.subject,
                 data,
@@ -205,9 +230,18 @@ class Caller:
             )
         except NoResponders as exc:
             raise await self._unheard(exc) from exc
-        except Disconnected as exc:
-            exc.refused = "" if exc.sent else self.name
+        except KitError as exc:
+            self._unopened(exc)
             raise
+        if self._throttle is not None:
+            self._throttle.succeeded(get_running_loop().time())
+        return stream
+
+    def _unopened(self, error: KitError) -> None:
+        if error.reply is None and isinstance(error, Disconnected | ResourceExhausted):
+            self._unsent(error)  # of the bus itself
+        else:
+            self._judge(error)
 
     def publish(self, ctx: Context, data: bytes) -> None:
         """Send a request whose reply nobody waits for.  At most once.
@@ -226,6 +260,27 @@ class Caller:
         error = self._error_decoder(ctx, message)
         return None if error is None else self._told(message, error)
 
+    def _enter(self, throttle: Throttle, now: float) -> None:
+        """Let a call through to a service that failed lately.
+
+        Raises:
+            Unavailable: It is one too many for what the service can answer.
+        """
+        wait = throttle.wait(now)
+        if wait:
+            throttle.refused(now)
+            raise throttled_error(self.name, wait)
+
+    def _judge(self, error: Exception) -> None:
+        """Count an error for or against the service."""
+        if self._throttle is None:
+            return
+        now = get_running_loop().time()
+        if is_overload(error):
+            self._throttle.failed(now)
+        else:
+            self._throttle.succeeded(now)
+
     def _told(self, reply: Message, error: Exception) -> Exception:
         """Return the error of a reply, marked where the work never began."""
         if isinstance(error, KitError) and reply.header_block:
@@ -234,9 +289,20 @@ class Caller:
         return error
 
     async def _ask_long(self, data: bytes, left: float, block: bytes) -> Message:
-        return await transfer.request(
-            self.bus, self.subject, data, left, block, max_bytes=self.max_bytes
-        )
+        """Ask with a request that is too long for a message; fails as `ask` does."""
+        bus, subject, most = self.bus, self.subject, self.max_bytes
+        try:
+            return await transfer.ask(bus, subject, data, left, block, max_bytes=most)
+        except NoResponders as exc:
+            raise await self._unheard(exc) from exc
+        except (Disconnected, ResourceExhausted) as exc:
+            self._unsent(exc)
+            raise
+
+    def _unsent(self, error: KitError) -> None:
+        """Mark an error of the bus, where the request never left."""
+        if not getattr(error, "sent", False):
+            error.refused = self.name
 
     async def _unheard(self, error: NoResponders) -> KitError:
         """Return the error for a subject without subscribers, with a hint."""

@@ -45,6 +45,7 @@ class Client(Generic[Req, Resp]):
         finalizer: Run last, with the error or None.
         hint: Asked for a helpful word when nobody serves `subject`.
         max_bytes: Longest request, and longest reply.
+        breaker: As in `kitmsg.transport.caller.Caller`.
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -67,6 +68,7 @@ class Client(Generic[Req, Resp]):
         finalizer: Sequence[Finalizer] = (),
         hint: Hint | None = None,
         max_bytes: int = transfer.MAX_BYTES,
+        breaker: bool = True,
     ) -> None:
         self.caller = Caller(
             bus,
@@ -79,6 +81,7 @@ class Client(Generic[Req, Resp]):
             error_decoder=error_decoder,
             hint=hint,
             max_bytes=max_bytes,
+            breaker=breaker,
         )
         self.name = self.caller.name
         self._ask = self.caller.ask

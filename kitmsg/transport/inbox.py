@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import secrets
 import weakref
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kitmsg.errors import BusDenied, KitError
 from kitmsg.transport.frames import CANCEL_FRAME
 from kitmsg.transport.wheel import Wheel
+from kitmsg.wire import STREAM_INBOX
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
@@ -24,6 +24,7 @@ _log = logging.getLogger("kitmsg.transport")
 
 _TICKS: Final = 4  # to a heartbeat
 _QUIET: Final = 3  # ticks without sending anything before a heartbeat goes out
+_RENEW: Final = 8  # ticks; see `Party.renew`
 _BUSY_SECONDS: Final = 0.1  # for so long a stream counts as busy that took items
 _SECRET_BYTES: Final = 9  # 72 bits, in 12 characters
 _LOST: Final = 7  # ticks without hearing anything before the peer counts as lost
@@ -38,12 +39,23 @@ class Party(Protocol):
     silent: int
     """Ticks since something came."""
 
+    age: int
+    """Ticks since the peer was told where to send to; see `renew`."""
+
     def take(self, message: Message) -> None:
         """Take one message."""
         ...
 
     def beat(self) -> None:
         """Tell the peer that this side is there."""
+        ...
+
+    def renew(self) -> None:
+        """Have the peer send to another subject of this inbox from now on.
+
+        A NATS user that may only answer may do so for a while, counted from when it first
+        saw the reply subject.
+        """
         ...
 
     def lost(self, error: str) -> None:
@@ -67,11 +79,10 @@ class Inbox:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self.prefix = f"{bus.inbox}s."
+        self.prefix = f"{bus.inbox.removesuffix('.')}{STREAM_INBOX}."
         self._bus = weakref.ref(bus)
         self._parties: dict[str, Party] = {}
         self._wheels: dict[float, Wheel[Party]] = {}
-        self._count = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         bus.subscribe(f"{self.prefix}*", self._take)
         self._busy: set[int] = set()
@@ -85,10 +96,12 @@ class Inbox:
         return len(self._parties)
 
     def next_subject(self) -> str:
-        """Return a subject of the inbox that nobody has, and nobody can guess."""
-        return (
-            f"{self.prefix}{next(self._count)}-{secrets.token_urlsafe(_SECRET_BYTES)}"
-        )
+        """Return a subject of the inbox that nobody has, and nobody can guess.
+
+        It holds the loop's clock, as the reply subjects of asks do.
+        """
+        now = int(asyncio.get_running_loop().time() * 1000)
+        return f"{self.prefix}{now}-{secrets.token_urlsafe(_SECRET_BYTES)}"
 
     def join(self, subject: str, party: Party) -> None:
         """Give `party` what comes to `subject`, which is from `next_subject`.
@@ -176,9 +189,13 @@ def _look(party: Party, *, tick: float) -> None:
     """See how long it has been since a party sent and heard; once every `tick` seconds."""
     party.silent += 1
     party.quiet += 1
+    party.age += 1
     if party.silent >= _LOST:
         seconds = tick * _LOST
         party.lost(f"nothing was heard from the peer for {seconds:g} s")
+    elif party.age >= _RENEW:
+        party.quiet = party.age = 0
+        party.renew()
     elif party.quiet >= _QUIET:
         party.quiet = 0
         party.beat()

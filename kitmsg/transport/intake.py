@@ -21,7 +21,7 @@ from kitmsg.threads import Beside
 from kitmsg.transport.lateness import Lateness
 from kitmsg.transport.replies import encode_error
 from kitmsg.transport.transfer import MAX_BYTES, Fetcher
-from kitmsg.wire import CANCEL, DIRECT
+from kitmsg.wire import CANCEL, direct_subject
 
 if TYPE_CHECKING:
     from kitmsg.bus import Subscription
@@ -110,10 +110,11 @@ class Intake:
             soon=bus.soon,
             executor=threads,
             threads=concurrency,
+            sheds=sheds and "limit" not in self.off,
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
-        self.lateness = Lateness()
+        self.lateness = Lateness(bus.stood)
         self.servers: dict[str, Served] = {}
         self._group: list[Subscription] = []
         self._own: list[Subscription] = []
@@ -145,7 +146,7 @@ class Intake:
             cancel = self.bus.subscribe(f"{CANCEL}.{first}", self._cancelled)
             self._own.append(cancel)
         if self.instance:
-            direct = f"{DIRECT}.{self.instance}.>"
+            direct = direct_subject(self.service, self.instance, ">")
             self._own.append(self.bus.subscribe(direct, self._received_directly))
         self._join()
         await self.bus.flush()
@@ -211,7 +212,7 @@ class Intake:
         self._group.clear()
 
     def _received_directly(self, message: Message) -> None:
-        subject = message.subject.split(".", 3)[3]
+        subject = message.subject.split(".", 4)[4]
         server = self.servers.get(subject)
         if server is not None:
             server.receive(message)

@@ -6,9 +6,10 @@ the last dot is milliseconds of that clock.  Clocks need not agree: as in NTP's 
 (RFC 5905, section 10), the least difference between both that was seen lately is taken for
 the offset and the delay of a free way, and what is over it for a hold.
 
-It is not known of callers in other languages.  Of a caller's first requests it is known
-only from those behind them, so they are judged again when their turn begins: what piled up
-before a new worker is read at once, and the newest of it tells how old the rest is.
+Of a caller's first requests it is known only from those behind them, so they are judged
+again when their turn begins: what piled up before a new worker is read at once, and the
+newest of it tells how old the rest is.  Where this process stood still, they and the
+requests of callers in other languages are taken for as old as they can be.
 
 Hot path: a caller's clock is the same in all it sends within 5 ms, so it is read and judged
 once, and looked up for the rest.
@@ -16,9 +17,12 @@ once, and looked up for the rest.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import INBOX_MARK, SECRET_CHARS
+from kitmsg.wire import INBOX_MARK, SECRET_CHARS, STREAM_INBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["NOISE", "Lateness"]
 
@@ -50,20 +54,28 @@ class _Way:
 class Lateness:
     """The holds on the ways from all callers of one service.
 
+    Args:
+        stood: Longest time that what is read now may have lain here; see `Bus.stood`.
+
     Attributes:
+        is_guess: Whether the last hold that was returned is the longest that it can have
+            been, and not the one that was.
         learned: When a caller was first heard; its next requests may tell more of this one.
         arrivals: When requests come that nothing holds, by their reply subject without its
             random part.  One that comes then, or at most `NOISE` later, is not late.
     """
 
-    __slots__ = ("_ways", "arrivals", "learned")
+    __slots__ = ("_stood", "_ways", "arrivals", "is_guess", "learned")
 
-    def __init__(self) -> None:
+    def __init__(self, stood: Callable[[float], float] = lambda _: 0.0) -> None:
         self.learned = -_WINDOW
+        self.is_guess = False
+        self._stood = stood
         # Of callers that are known well, and never too early: emptied when a quicker way is
         # seen.
         self.arrivals: dict[str, float] = {}
-        # By the reply subject up to its last dot; None for callers that stamp nothing.
+        # By the reply subject up to its last dot; None for callers that stamp nothing.  The
+        # inboxes of a caller's asks and of its streams share one.
         self._ways: dict[str, _Way | None] = {}
 
     def of(self, reply: str, now: float) -> float:
@@ -77,17 +89,32 @@ class Lateness:
         inbox, _, stamp = head.rpartition(".")
         way, digits = self._ways.get(inbox, self), stamp[:-1]
         if way is None or not digits.isdecimal() or stamp[-1] != "-":
-            return 0.0
+            return self._guess(now)
         difference = now - int(digits) / 1000
-        if isinstance(way, _Way):
-            return self._over(way, difference, now, head)
+        if not isinstance(way, _Way):
+            known = self._meet(inbox, difference, now)
+            if known is None:
+                return self._guess(now)
+            way = known
+        return self._over(way, difference, now, head)
+
+    def _meet(self, inbox: str, difference: float, now: float) -> _Way | None:
+        """Begin to hear an inbox; return the way of its caller, if that is known."""
         if len(self._ways) >= _MOST:
             self._ways.clear()
-        is_stamped = inbox.rpartition(".")[2].startswith(INBOX_MARK)
-        self._ways[inbox] = _Way(difference, now) if is_stamped else None
-        if is_stamped:
+        base = inbox.removesuffix(STREAM_INBOX)
+        is_stamped = base.rpartition(".")[2].startswith(INBOX_MARK)
+        known = self._ways.get(base) if is_stamped else None
+        if is_stamped and known is None:
+            self._ways[base] = _Way(difference, now)
             self.learned = now
-        return 0.0
+        self._ways[inbox] = self._ways.get(base) if is_stamped else None
+        return known
+
+    def _guess(self, now: float) -> float:
+        """Return the longest time that a request may have lain here."""
+        self.is_guess = True
+        return self._stood(now)
 
     def _over(self, way: _Way, difference: float, now: float, head: str) -> float:
         """Return the time over that of the free way, unless it is noise."""
@@ -95,6 +122,7 @@ class Lateness:
             self.arrivals.clear()
         late = way.late(difference, now)
         if late > NOISE:
+            self.is_guess = False
             return late
         if now - self.learned > NOISE:
             self.arrivals[head] = now - late

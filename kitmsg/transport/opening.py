@@ -7,7 +7,7 @@ the caller's only says that it sends no more.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.bus import Bus
 from kitmsg.errors import (
@@ -27,6 +27,7 @@ from kitmsg.transport.windows import FIRST_WINDOW
 from kitmsg.wire import (
     BEAT,
     BODY,
+    BODY_BYTES,
     CREDIT,
     SEQ,
     STREAM,
@@ -39,7 +40,7 @@ from kitmsg.wire import (
 if TYPE_CHECKING:
     from kitmsg.message import Message
 
-__all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "accept", "open_stream"]
+__all__ = ["HEARTBEAT", "OPEN_TIMEOUT", "Body", "accept", "open_stream"]
 
 HEARTBEAT: Final = 5.0
 """Seconds between two signs of life."""
@@ -50,13 +51,27 @@ OPEN_TIMEOUT: Final = 5.0
 _SHORTEST_BEAT: Final = 20  # ms; a shorter one would only make work
 
 
+class Body(Protocol):
+    """Body of a request that is fetched by the service that takes it."""
+
+    @property
+    def size(self) -> int:
+        """Length, in bytes."""
+        ...
+
+    def take(self, message: Message, /) -> None:
+        """Send it to whoever asks with `message`."""
+        ...
+
+
 class _Calling(Stream):
     """The caller's end."""
 
-    __slots__ = ("_timer",)
+    __slots__ = ("_body", "_timer")
 
-    def __init__(self, bus: Bus, name: str, beat: float) -> None:
+    def __init__(self, bus: Bus, name: str, beat: float, body: Body | None) -> None:
         super().__init__(bus, name, beat)
+        self._body = body
         self._timer: asyncio.TimerHandle | None = None
 
     def request(self, data: bytes, block: bytes) -> None:
@@ -67,6 +82,8 @@ class _Calling(Stream):
             CREDIT: str(FIRST_WINDOW),
             BEAT: str(int(self._beat * 1000)),
         }
+        if self._body is not None:
+            fields |= {BODY: self.subject, BODY_BYTES: str(self._body.size)}
         try:
             self._bus.publish(
                 self._name, data, self.subject, with_fields(block, fields)
@@ -113,6 +130,8 @@ class _Calling(Stream):
 
     def _withdraw(self) -> None:
         """Tell whoever may have the request that nobody waits for it."""
+        if self._bus.inboxes.is_inbox(self._name):
+            return  # a body's, and not a service's
         try:
             subject = cancel_subject(self._name)
             self._bus.publish(subject, self.subject.encode())
@@ -125,7 +144,7 @@ class _Calling(Stream):
         if message.status == NO_RESPONDERS:
             self._close(NoResponders(self._name))
         elif headers.get(STREAM) == "open" and message.reply:
-            self._meet(message.reply, number(headers, CREDIT))
+            self._meet(message)
         elif headers.get(STREAM) == "end":
             self._take_end(message)
         elif headers.get(STREAM) == "cancel":
@@ -144,8 +163,12 @@ class _Calling(Stream):
             self._in.has_ended = error is None
             self._close(error)
 
-    def _meet(self, peer: str, credit: int) -> None:
-        """Go on with the instance that took the stream, at its inbox `peer`."""
+    def _meet(self, message: Message) -> None:
+        """Go on with the instance that took the stream, at its inbox."""
+        if self._body is not None and BODY in message.headers:
+            self._body.take(message)  # it wants to have the request first
+            return
+        peer, credit = message.reply, number(message.headers, CREDIT)
         if not self._bus.inboxes.takes(peer):
             self._close(DataLoss(f"{self._name} takes streams on what is no inbox"))
             return
@@ -209,6 +232,7 @@ async def open_stream(
     timeout: float | None = None,
     open_timeout: float = OPEN_TIMEOUT,
     heartbeat: float = HEARTBEAT,
+    body: Body | None = None,
 ) -> Stream:
     """Ask for a stream; returns when a service took it.
 
@@ -224,6 +248,7 @@ async def open_stream(
         open_timeout: Seconds in which somebody has to take it.
         heartbeat: Seconds between two signs of life; a peer that is silent for two of
             them is lost.
+        body: Of the request, where it is too long for one message; `data` is empty then.
 
     Raises:
         NoResponders: Nobody is subscribed to `subject`.
@@ -238,7 +263,7 @@ async def open_stream(
             raise DeadlineExceeded(f"no time left to ask {subject!r}")
         block = with_fields(block, {TIMEOUT: str(milliseconds(timeout))})
         open_timeout = min(open_timeout, timeout)
-    stream = _Calling(bus, subject, heartbeat)
+    stream = _Calling(bus, subject, heartbeat, body)
     stream.request(data, block)
     await stream.opened(open_timeout)
     if timeout is not None:

@@ -9,6 +9,7 @@ Hot path: `receive` and `_serve` run for every message and are flat on purpose.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
@@ -202,7 +203,9 @@ class Server:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         reply = message.reply
-        if reply and not reply.startswith(self._inboxes):
+        # Reply subjects like one that was taken lately are inboxes; see `Lateness.arrivals`.
+        arrival = self._arrivals.get(reply[:-SECRET_CHARS])
+        if arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
         limit = self.timeout
@@ -219,18 +222,17 @@ class Server:
             left = UNSAID_TIMEOUT if limit is None else limit
         now = self._loop.time()
         late, is_new = 0.0, False
-        if reply:
-            arrival = self._arrivals.get(reply[:-SECRET_CHARS])
-            if arrival is None or not 0.0 <= now - arrival <= NOISE:
-                late = self._lateness.of(reply, now)
-                is_new = not late and now - self._lateness.learned <= NOISE
-                if late and left <= late and self._ends_late:
-                    self.stats.expired += 1
-                    return
-        if not message.is_plain and is_elsewhere(message.header_block):
-            self.intake.fetcher.start(message, left - late, self.receive, self._refuse)
-            return
+        if (arrival is None or not 0.0 <= now - arrival <= NOISE) and reply:
+            late = self._lateness.of(reply, now)
+            is_new = not late and now - self._lateness.learned <= NOISE
+            if late and left <= late and self._ends_late:
+                self._came_late(message, late)
+                return
         deadline = now + left - late if self._ends_late else None
+        if not message.is_plain and is_elsewhere(message.header_block):
+            whole = functools.partial(self._receive_whole, deadline)
+            self.intake.fetcher.start(message, left - late, whole, self._refuse)
+            return
         turn = _Turn(self, message, deadline)
         if reply:
             self._turns[reply] = turn
@@ -239,6 +241,23 @@ class Server:
         if not self._offer(turn):
             self._turns.pop(reply, None)
             self._shed(message)
+
+    def _receive_whole(self, deadline: float | None, message: Message) -> None:
+        """Take a long request, now that it is here; its time has run meanwhile."""
+        turn = _Turn(self, message, deadline)
+        if message.reply:
+            self._turns[message.reply] = turn
+        if not self.intake.mailbox.offer(turn):
+            self._turns.pop(message.reply, None)
+            self._shed(message)
+
+    def _came_late(self, message: Message, late: float) -> None:
+        """Drop a request whose caller has given up; refuse one whose caller may have."""
+        if self._lateness.is_guess:
+            stood = f"{self.name} stood still, for {late:.1f} s at most, before it read this"
+            self._refuse(message, Unavailable(stood))
+        else:
+            self.stats.expired += 1
 
     def in_hand(self) -> tuple[int, int]:
         """Return how many of this server's turns run, and how many wait."""
@@ -349,7 +368,9 @@ class Server:
             )
         try:
             with offered(self.bus, data) as offer:
-                self.bus.respond(message, b"", moved(header_block, offer, len(data)))
+                # With where it is as reply subject: who may answer may fetch.
+                block = moved(header_block, offer, len(data))
+                self.bus.publish(message.reply, b"", offer.subject, block)
                 await offer.fetched
         except KitError as exc:
             return exc

@@ -62,6 +62,9 @@ __all__ = ["NO_RESPONDERS", "Stream"]
 
 NO_RESPONDERS: Final = 503
 
+# A peer that does not switch within so many renewals is silent, and so lost.
+_ALIASES: Final = 3
+
 
 class Stream:
     """One end of a stream; `kitmsg.transport.opening` makes both.
@@ -81,6 +84,7 @@ class Stream:
 
     __slots__ = (
         "__weakref__",
+        "_aliases",
         "_beat",
         "_bus",
         "_catching_up",
@@ -91,6 +95,7 @@ class Stream:
         "_name",
         "_out",
         "_peer",
+        "age",
         "end",
         "error",
         "on_cancel",
@@ -105,13 +110,14 @@ class Stream:
         self.end: Message | None = None
         self.on_cancel: Callable[[Code], None] | None = None
         self.on_item: Callable[[Message], bool] | None = None
-        self.quiet = self.silent = 0
+        self.quiet = self.silent = self.age = 0
         self._bus = bus
         self._inbox = inbox_of(bus)
         self.subject = self._inbox.next_subject()
         self._name = name
         self._beat = beat
         self._peer = ""
+        self._aliases: deque[str] = deque()
         self._is_open = True
         self._in = Incoming()
         self._out = Outgoing()
@@ -366,8 +372,8 @@ class Stream:
             self._take_end(message)
         elif kind == "cancel":
             self._let_go()
-        elif kind == "drain":
-            self._take_drain()
+        elif kind in ("beat", "drain"):
+            self._take_word(kind, message.reply)
         elif kind == "open" and message.reply != self._peer:
             self._inbox.refuse(message)
             self._end_by(FailedPrecondition(f"several peers took {self._name}"))
@@ -376,9 +382,12 @@ class Stream:
         elif CREDIT in headers:
             self._out.grant(number(headers, CREDIT))
 
-    def _take_drain(self) -> None:
-        """Say at once what was read, and finely from now on."""
-        if self._in.granted and not self._in.has_ended:
+    def _take_word(self, kind: str, reply: str) -> None:
+        """Send where a heartbeat says; at `drain`, say what was read, and finely so."""
+        if kind == "beat":
+            if reply and reply != self._peer and self._bus.inboxes.takes(reply):
+                self._peer = reply
+        elif self._in.granted and not self._in.has_ended:
             self._in.acknowledge_finely()
             self._grant()
 
@@ -414,6 +423,17 @@ class Stream:
         """Tell the peer that this side is there; one that is gone is heard of at once."""
         if self._peer:
             self._tell(BEAT_FRAME, reply=self.subject)
+
+    def renew(self) -> None:
+        """Have the peer send to another subject; the first one, and the last few, stay."""
+        if not self._peer:
+            return
+        alias = self._inbox.next_subject()
+        self._inbox.join(alias, self)
+        self._aliases.append(alias)
+        if len(self._aliases) > _ALIASES:
+            self._inbox.leave(self._aliases.popleft(), self)
+        self._tell(BEAT_FRAME, reply=alias)
 
     def drain(self) -> None:
         """Tell the peer that this side is to stop, so that it says sooner what it read."""
@@ -451,5 +471,7 @@ class Stream:
         self._is_open = False
         self.error = error
         self._inbox.leave(self.subject, self, self._beat)
+        for alias in self._aliases:
+            self._inbox.leave(alias, self)
         self._in.waiters.wake()
         self._out.waiters.wake()

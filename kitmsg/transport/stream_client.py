@@ -53,6 +53,7 @@ class StreamClient:
         raises: As for `Client`.
         before: As for `Client`.
         hint: As for `Client`.
+        breaker: As for `Client`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class StreamClient:
         raises: Sequence[type[Exception]] = (),
         before: Sequence[Before] = (),
         hint: Hint | None = None,
+        breaker: bool = True,
     ) -> None:
         self.caller = Caller(
             bus,
@@ -80,6 +82,7 @@ class StreamClient:
             before=before,
             raises=raises,
             hint=hint,
+            breaker=breaker,
         )
         self.name = self.caller.name
         self._encode = encode

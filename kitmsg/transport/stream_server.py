@@ -31,6 +31,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
+from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
@@ -59,7 +60,16 @@ _FETCH_SECONDS: Final = 10.0
 class _Run:
     """One stream that is served."""
 
-    __slots__ = ("ctx", "cut", "has_begun", "message", "stream", "task", "timer")
+    __slots__ = (
+        "ctx",
+        "cut",
+        "has_begun",
+        "message",
+        "read_at",
+        "stream",
+        "task",
+        "timer",
+    )
 
     def __init__(self, message: Message, ctx: Context) -> None:
         self.message = message
@@ -69,6 +79,8 @@ class _Run:
         self.timer: asyncio.TimerHandle | None = None
         self.has_begun = False
         self.cut: Code | None = None  # why it was cut off
+        # When it was read, if its caller was not known well then; see `Lateness`.
+        self.read_at: float | None = None
 
     def begin(self) -> None:
         """Note that the task runs.
@@ -154,25 +166,56 @@ class StreamServer(Server):
         """Begin a stream, or answer why not."""
         if message.reply and not self.bus.inboxes.takes(message.reply):
             return
+        now = asyncio.get_running_loop().time()
+        late = self._lateness.of(message.reply, now) if message.reply else 0.0
+        is_new = now - self._lateness.learned <= NOISE and not late
         try:
-            if is_elsewhere(message.header_block):
-                self._fetch(message)
-                return
+            left = self._left(message)
+        except KitError as exc:
+            self._refuse(message, exc)
+            return
+        if left is not None and left <= late and self._ends_late:
+            self._came_late(message, late)
+            return
+        deadline = None
+        if left is not None and self._ends_late:
+            deadline = now + left - late
+        if is_elsewhere(message.header_block):
+            whole = functools.partial(self._begin, deadline, None)
+            seconds = _FETCH_SECONDS if left is None else left - late
+            self.intake.fetcher.start(message, seconds, whole, self._refuse)
+        else:
+            self._begin(deadline, now if is_new else None, message)
+
+    def _begin(
+        self, deadline: float | None, read_at: float | None, message: Message
+    ) -> None:
+        """Begin a stream whose request is here; see `_Run` for `read_at`."""
+        try:
             run = self._admit(message)
         except KitError as exc:
             self._refuse(message, exc)
             return
-        loop = asyncio.get_running_loop()
+        run.read_at = read_at
+        if deadline is not None:
+            self._end_at(run, deadline)
         self._runs[message.reply] = run
-        run.task = loop.create_task(self._run(run))
-        if run.ctx.deadline is not None:
-            late = Code.DEADLINE_EXCEEDED
-            run.timer = loop.call_at(run.ctx.deadline, self._cut, run, late)
+        run.task = asyncio.get_running_loop().create_task(self._run(run))
 
-    def _fetch(self, message: Message) -> None:
+    def _left(self, message: Message) -> float | None:
+        """Return the seconds that a stream may take; None for as long as it likes."""
         said = timeout_ms(message)
-        left = _FETCH_SECONDS if said is None else said / 1000
-        self.intake.fetcher.start(message, left, self.receive, self._refuse)
+        if said is None:
+            return self.timeout
+        return said / 1000 if self.timeout is None else min(said / 1000, self.timeout)
+
+    def _end_at(self, run: _Run, deadline: float) -> None:
+        if run.timer is not None:
+            run.timer.cancel()
+        run.ctx.deadline = deadline
+        run.timer = asyncio.get_running_loop().call_at(
+            deadline, self._cut, run, Code.DEADLINE_EXCEEDED
+        )
 
     def _admit(self, message: Message) -> _Run:
         if message.headers.get(STREAM) != "open" or not message.reply:
@@ -191,13 +234,8 @@ class StreamServer(Server):
                 f"{self.name} is full: {self.max_streams} streams run",
                 retry_after=_FULL_SECONDS,
             )
-        said = timeout_ms(message)
-        left = [] if said is None else [said / 1000]
-        limits = left if self.timeout is None else [*left, self.timeout]
         ctx = Context(endpoint=self.name, message=message)
         ctx.propagates = self._propagates
-        if limits and self._ends_late:
-            ctx.deadline = asyncio.get_running_loop().time() + min(limits)
         return _Run(message, ctx)
 
     def in_hand(self) -> tuple[int, int]:
@@ -251,6 +289,7 @@ class StreamServer(Server):
         enter_place(self.intake.beside)
         error: BaseException | None = None
         try:
+            self._judge_again(run)
             run.begin()
             await self._serve(run)
         except BaseException as exc:
@@ -265,6 +304,22 @@ class StreamServer(Server):
                 self.stats.observe(perf_counter_ns() - started)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
+
+    def _judge_again(self, run: _Run) -> None:
+        """Take off what is known now of how long the request of a new caller was held.
+
+        A stream whose caller has given up is cut off, without a word: nobody would hear it.
+        """
+        deadline = run.ctx.deadline
+        if run.read_at is None or deadline is None or run.cut is not None:
+            return
+        late = self._lateness.of(run.message.reply, run.read_at)
+        if not late:
+            return
+        self._end_at(run, deadline - late)
+        if deadline - late <= asyncio.get_running_loop().time():
+            self.stats.expired += 1
+            run.cut = Code.DEADLINE_EXCEEDED
 
     def _broke(self, run: _Run, error: BaseException) -> bool:
         """Tell the caller of a stream that ended with an error.

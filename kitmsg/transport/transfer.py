@@ -15,13 +15,16 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import (
+    BusDenied,
     Cancelled,
     DataLoss,
     DeadlineExceeded,
+    Disconnected,
     FailedPrecondition,
     Internal,
     InvalidArgument,
     KitError,
+    NoResponders,
     ResourceExhausted,
     Unavailable,
 )
@@ -29,7 +32,17 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.frames import CANCEL_FRAME, number
 from kitmsg.transport.inbox import inbox_of
 from kitmsg.transport.opening import accept, open_stream
-from kitmsg.wire import BODY, BODY_BYTES, STREAM, TIMEOUT, milliseconds, with_fields
+from kitmsg.transport.stream import NO_RESPONDERS
+from kitmsg.wire import (
+    BODY,
+    BODY_BYTES,
+    STREAM,
+    STREAM_INBOX,
+    TIMEOUT,
+    cancel_subject,
+    milliseconds,
+    with_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BYTES",
     "Fetcher",
+    "ask",
     "fetch",
     "is_elsewhere",
     "moved",
@@ -71,25 +85,69 @@ class _Offer:
 
     Attributes:
         subject: Where.
+        size: Of the body, in bytes.
         fetched: Done when it was sent whole, or cannot be.
     """
 
     def __init__(self, bus: Bus, data: bytes) -> None:
-        self.quiet = self.silent = 0
+        self.quiet = self.silent = self.age = 0
+        self.size = len(data)
         self._bus = bus
         self._data = data
         self._inbox = inbox_of(bus)
         self._stream: Stream | None = None
         self._sending: asyncio.Task[None] | None = None
         self.subject = self._inbox.next_subject()
+        self._asked = ""
+        self._reply: asyncio.Future[Message] | None = None
         loop = asyncio.get_running_loop()
         self.fetched = loop.create_future()
         self._unclaimed = loop.call_later(_CLAIM_SECONDS, self.lost, "")
         self._inbox.join(self.subject, self)
 
-    def take(self, message: Message) -> None:
-        """Begin to send to whoever asks first."""
+    async def ask(self, subject: str, timeout: float, block: bytes) -> Message:
+        """Send a request without its body; the body is fetched where the reply goes.
+
+        So a service needs no right to publish to its callers' inboxes, but to answer.
+
+        Raises:
+            KitError: As `Bus.request`.
+        """
+        self._asked = subject
+        self._reply = asyncio.get_running_loop().create_future()
+        fields = {BODY: self.subject, BODY_BYTES: str(self.size)}
+        self._bus.publish(subject, b"", self.subject, with_fields(block, fields))
         try:
+            async with asyncio.timeout(timeout):
+                return await self._reply
+        except TimeoutError:
+            self._take_back()
+            late = f"no reply from {subject!r} in {timeout:.3g} s"
+            raise DeadlineExceeded(late) from None
+        except asyncio.CancelledError:
+            self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        with contextlib.suppress(KitError):
+            self._bus.publish(cancel_subject(self._asked), self.subject.encode())
+
+    def _answer(self, message: Message) -> bool:
+        """Take the reply to `ask`; False if this is none."""
+        if self._reply is None or STREAM in message.headers:
+            return False
+        if not self._reply.done():
+            if message.status == NO_RESPONDERS:
+                self._reply.set_exception(NoResponders(self._asked))
+            else:
+                self._reply.set_result(message)
+        return True
+
+    def take(self, message: Message) -> None:
+        """Begin to send to whoever asks first, and take the reply."""
+        try:
+            if self._answer(message):
+                return
             kind = message.headers.get(STREAM)
             if kind == "cancel":
                 self.lost("")
@@ -120,13 +178,25 @@ class _Offer:
     def beat(self) -> None:
         """Not watched: the ask that goes with it has its own time."""
 
+    def renew(self) -> None:
+        """Not watched, as above."""
+
     def lost(self, why: str) -> None:
         """Give up: the bus is gone, or nobody came."""
         if not self.fetched.done():
             self.fetched.set_result(None)
+        if why and self._reply is not None and not self._reply.done():
+            self._reply.set_exception(Disconnected(why, sent=True))
 
     def denied(self, subject: str) -> None:
-        """Do nothing: the ask that goes with it hears of it."""
+        """End the ask, if the server forbids it."""
+        if self._reply is None or self._reply.done():
+            return
+        if subject == self._asked.lower():
+            denial = BusDenied(f"this NATS user may not send to {self._asked!r}")
+            self._reply.set_exception(denial)
+        elif subject == f"{self._inbox.prefix}*".lower():
+            self._reply.set_exception(self._inbox.denial())
 
     def withdraw(self) -> None:
         """Take it back; who is still fetching it is told."""
@@ -153,6 +223,26 @@ def moved(block: bytes, offer: _Offer, size: int) -> bytes:
     return with_fields(block, {BODY: offer.subject, BODY_BYTES: str(size)})
 
 
+async def ask(
+    bus: Bus,
+    subject: str,
+    data: bytes,
+    timeout: float,
+    block: bytes,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Message:
+    """Ask with a body elsewhere; so may that of the reply be.
+
+    Raises:
+        InvalidArgument: `data` is longer than `max_bytes`.
+        KitError: As `Bus.request`.
+    """
+    check_size(len(data), "the request", max_bytes)
+    with offered(bus, data) as offer:
+        return await offer.ask(subject, timeout, block)
+
+
 async def request(
     bus: Bus,
     subject: str,
@@ -168,15 +258,11 @@ async def request(
         InvalidArgument: `data`, or the reply, is longer than that.
         KitError: As `Bus.request`.
     """
-    size = len(data) + len(block)
     end = asyncio.get_running_loop().time() + timeout
-    if size <= bus.max_payload:
+    if len(data) + len(block) <= bus.max_payload:
         reply = await bus.request(subject, data, timeout, block)
     else:
-        check_size(len(data), "the request", max_bytes)
-        with offered(bus, data) as offer:
-            elsewhere = moved(block, offer, len(data))
-            reply = await bus.request(subject, b"", timeout, elsewhere)
+        reply = await ask(bus, subject, data, timeout, block, max_bytes=max_bytes)
     if is_elsewhere(reply.header_block):
         left = end - asyncio.get_running_loop().time()
         return await fetch(bus, reply, left, "the reply", max_bytes)
@@ -191,9 +277,7 @@ async def open_large(
         return await open_stream(bus, subject, data, block, **options)
     check_size(len(data), "the request", MAX_BYTES)
     with offered(bus, data) as offer:
-        return await open_stream(
-            bus, subject, b"", moved(block, offer, len(data)), **options
-        )
+        return await open_stream(bus, subject, b"", block, body=offer, **options)
 
 
 def check_size(size: int, what: str, most: int) -> None:
@@ -223,6 +307,7 @@ async def fetch(
         DataLoss: It is not as long as was said, or not at an inbox.
         InvalidArgument: It is too long.
         Unavailable: Its sender is gone.
+        Disconnected: The bus is; `sent` is True, since `message` came.
     """
     size = number(message.headers, BODY_BYTES)
     where = message.headers.get(BODY, "")
@@ -234,17 +319,12 @@ async def fetch(
     check_size(size, what, max_bytes)
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
-    body = bytearray()
     try:
         async with asyncio.timeout(timeout):
-            stream = await open_stream(bus, where, b"")
-            try:
-                async for part in stream:
-                    body += part.data
-                    if len(body) > size:
-                        break
-            finally:
-                stream.cancel()
+            body = await _parts(bus, where, size)
+    except Disconnected as exc:
+        exc.sent = True
+        raise
     except TimeoutError:
         late = f"{what} of {size} bytes did not come in time"
         raise DeadlineExceeded(late) from None
@@ -252,6 +332,21 @@ async def fetch(
         raise DataLoss(f"{what} has {len(body)} bytes or more, not {size} as it says")
     block = _here(message, end - loop.time())
     return _Large(message.subject, bytes(body), message.reply, block)
+
+
+async def _parts(bus: Bus, where: str, size: int) -> bytearray:
+    """Return the body that is offered at `where`; what is over `size` may be missing."""
+    body = bytearray()
+    # Where a stream is asked for, its caller tells this from the opening.
+    stream = await open_stream(bus, where, b"", encode_headers({BODY: where}))
+    try:
+        async for part in stream:
+            body += part.data
+            if len(body) > size:
+                break
+    finally:
+        stream.cancel()
+    return body
 
 
 def _here(message: Message, left: float) -> bytes:
@@ -338,9 +433,9 @@ class Fetcher:
         if message.reply in self._tasks:
             raise FailedPrecondition("the body of this request is on its way already")
         # A service must not be made to speak to whomever a stranger names.
-        inbox = message.reply.rpartition(".")[0]
-        inbox = inbox.removesuffix(".s")
-        if not inbox or not message.headers.get(BODY, "").startswith(f"{inbox}.s."):
+        inbox = message.reply.rpartition(".")[0].removesuffix(STREAM_INBOX)
+        where = message.headers.get(BODY, "")
+        if not inbox or not where.startswith(f"{inbox}{STREAM_INBOX}."):
             raise InvalidArgument(
                 f"header {BODY} must name an inbox of the caller", field=BODY
             )

@@ -11,11 +11,13 @@
     control.py     what parent and worker say to each other, line by line
     child.py       a worker process, seen from its parent
     parent.py      the parent process: signals, health, a supervisor
+    announce.py    announces the process in a system of discovery while it serves
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
+    watchdog.py    does that for a worker without a parent, from a thread
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     pages.py       the small HTTP of such pages

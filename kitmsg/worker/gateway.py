@@ -55,7 +55,12 @@ def run_gateways(kind: str, options: Any, settings: Settings) -> int:
         sockets=tuple(sock.fileno() for sock in sockets),
     )
     try:
-        return run_parent((kind,), settings, gateway=orders, on_stop=close)
+        serves = None
+        if settings.register and sockets:
+            serves = sockets[0].getsockname()[:2]
+        return run_parent(
+            (kind,), settings, gateway=orders, serves=serves, on_stop=close
+        )
     finally:
         close()
 

@@ -16,6 +16,7 @@ from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED
 from kitmsg.worker.ending import end_without
 from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.settings import Settings, load_settings
+from kitmsg.worker.watchdog import watch_loop
 
 if TYPE_CHECKING:
     from kitmsg.worker.load import Factory
@@ -63,7 +64,15 @@ async def _serve(services: tuple[Service | Factory, ...], settings: Settings) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    is_well = await runtime.serve()
+    watching: list[asyncio.Task[None]] = []
+
+    def on_ready() -> None:
+        if runtime.kit is not None:
+            watching.append(asyncio.create_task(watch_loop(runtime.kit.bus)))
+
+    is_well = await runtime.serve(on_ready)
+    for task in watching:
+        task.cancel()
     await end_without(runtime.executors, 0 if is_well else 1)
     return is_well
 

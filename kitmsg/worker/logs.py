@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from kitmsg.context import current
+from kitmsg.message import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,18 +83,23 @@ class ConsoleFormatter(logging.Formatter):
             self._paint(f"{clock:%H:%M:%S}.{record.msecs:03.0f}", "2"),
             self._paint(f"{level:5}", _COLOURS.get(record.levelname, "32")),
             self._paint(f"{record.name.removeprefix('kitmsg.'):9}", "2"),
-            record.getMessage(),
+            _shown(record.getMessage()),
         ]
-        below = [_trace(record)]
+        below = [printable(_trace(record), lines=True)]
         for key, value in extras.items():
             if "\n" in str(value):
-                below.append(str(value))
+                below.append(printable(str(value), lines=True))
             else:
-                parts.append(self._paint(f"{key}={value}", "36"))
+                parts.append(self._paint(f"{key}={printable(str(value))}", "36"))
         return "\n".join(filter(None, [" ".join(parts), *below]))
 
     def _paint(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colour else text
+
+
+def _shown(text: str) -> str:
+    """Return a message that forges no line of its own, whatever a peer put into it."""
+    return printable(text, lines=True).replace("\n", "\n    ")
 
 
 def uses_colour(stream: TextIO) -> bool:

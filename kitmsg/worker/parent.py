@@ -9,6 +9,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from kitmsg.worker.announce import announcer, check_announcing
 from kitmsg.worker.health import HealthServer
 from kitmsg.worker.settings import parse_address
 from kitmsg.worker.supervisor import Supervisor
@@ -16,6 +17,7 @@ from kitmsg.worker.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kitmsg.discovery.registrar import Registrar
     from kitmsg.worker.control import GatewayOrders
     from kitmsg.worker.settings import Settings
 
@@ -29,6 +31,7 @@ def run_parent(
     settings: Settings,
     *,
     gateway: GatewayOrders | None = None,
+    serves: tuple[str, int] | None = None,
     on_stop: Callable[[], object] = lambda: None,
 ) -> int:
     """Run workers until a signal ends them; returns the exit code.
@@ -39,28 +42,34 @@ def run_parent(
         targets: What every worker serves.
         settings: How.
         gateway: Which gateway the workers are; None when they serve `targets`.
+        serves: Host and port that are announced; by default those of the health checks.
         on_stop: Called when the end begins, before the workers are told.
 
     Raises:
         FailedPrecondition: The health port is taken.
+        InvalidArgument: It cannot be announced as the settings say.
     """
-    return asyncio.run(
-        _run(settings, Supervisor(targets, settings, gateway=gateway, on_stop=on_stop))
-    )
+    check_announcing(settings, has_place=bool(serves or settings.health))
+    supervisor = Supervisor(targets, settings, gateway=gateway, on_stop=on_stop)
+    return asyncio.run(_run(settings, supervisor, serves))
 
 
-async def _run(settings: Settings, supervisor: Supervisor) -> int:
+async def _run(
+    settings: Settings, supervisor: Supervisor, serves: tuple[str, int] | None
+) -> int:
     health = None
     if settings.health:
         health = HealthServer(supervisor, *parse_address(settings.health))
         await health.start()
         _log.info("health on port %d", health.port)
-    on_signals(supervisor.stop, supervisor.kill)
+        serves = serves or (parse_address(settings.health)[0], health.port)
+    announced = _Announced(supervisor, announcer(settings, serves))
+    on_signals(announced.stop, supervisor.kill)
     rolls: set[asyncio.Task[None]] = set()
 
     def roll() -> None:
         if is_hung_up():
-            supervisor.stop()
+            announced.stop()
             return
         task = asyncio.create_task(_roll(supervisor))
         rolls.add(task)
@@ -70,8 +79,40 @@ async def _run(settings: Settings, supervisor: Supervisor) -> int:
     try:
         return await supervisor.run()
     finally:
+        await announced.close()
         if health is not None:
             health.stop()
+
+
+class _Announced:
+    """Announces a supervisor's workers while they serve."""
+
+    def __init__(self, supervisor: Supervisor, registrar: Registrar | None) -> None:
+        self._supervisor = supervisor
+        self._registrar = registrar
+        self._ending: asyncio.Task[None] | None = None
+        self._starting = asyncio.create_task(self._start())
+
+    async def _start(self) -> None:
+        if self._registrar is not None and await self._supervisor.wait_ready():
+            await self._registrar.start()
+
+    def stop(self) -> None:
+        """Take the announcement back, and then drain the workers."""
+        if self._registrar is None:
+            self._supervisor.stop()
+        elif self._ending is None:
+            self._ending = asyncio.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        self._starting.cancel()
+        if self._registrar is not None:
+            await self._registrar.stop()
+        self._supervisor.stop()
+
+    async def close(self) -> None:
+        """End what `stop` did not."""
+        await (self._ending or self._stop())
 
 
 def on_signals(stop: Callable[[], object], kill: Callable[[], object]) -> None:

@@ -52,9 +52,9 @@ async def warn_of_slow_pings(settings: Settings) -> None:
 
 async def _pings(settings: Settings, seconds: float) -> int | None:
     """Return how many pings came, 2 at most; None if the connection was lost."""
-    from kitmsg.bus.nats import NatsBus
+    from kitmsg.discovery.pool import connect_bus
 
-    bus = await NatsBus.connect(
+    bus = await connect_bus(
         **settings.connection(f"kitmsg worker {os.getpid()}, hears pings"),
         ping_interval=_NEVER,
         reconnect=False,

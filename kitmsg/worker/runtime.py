@@ -205,10 +205,10 @@ async def connect(settings: Settings) -> Bus:
         Unauthenticated: The server refuses the credentials.
         InvalidArgument: An address or a file is wrong.
     """
-    from kitmsg.bus.nats import NatsBus
+    from kitmsg.discovery.pool import connect_bus
 
     name = f"kitmsg worker {os.getpid()}"
-    return await NatsBus.connect(**settings.connection(name), wait=True)
+    return await connect_bus(**settings.connection(name), wait=True)
 
 
 async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:

@@ -68,6 +68,19 @@ class Settings:
         "KITMSG_HEALTH",
         metavar="[HOST:]PORT",
     )
+    register: str = _say(
+        "",
+        "announce this process there while it serves, as in"
+        " consul://127.0.0.1:8500/payments",
+        "KITMSG_REGISTER",
+        metavar="ADDRESS",
+    )
+    advertise: str = _say(
+        "",
+        "the address to announce; by default the one that is listened on",
+        "KITMSG_ADVERTISE",
+        metavar="HOST:PORT",
+    )
     log_format: str = _say(
         "console",
         "lines for people or for machines",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.worker.child import Child
 from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED, EXIT_FAILED, Orders
+from kitmsg.worker.watchdog import ALONE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,6 @@ _GROUP_SECONDS: Final = 0.25  # between one process and the next of a group to h
 _MAX_DOUBLINGS: Final = 30
 _LOOK_SECONDS: Final = 0.2  # between one look at the workers' heartbeats and the next
 _SILENT_SECONDS: Final = 1.1  # two heartbeats, and a little
-_ALONE_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -383,7 +383,7 @@ class Supervisor:
             for other in self.children
             if other is not child
         )
-        return _SILENT_SECONDS if others else _ALONE_SECONDS
+        return _SILENT_SECONDS if others else ALONE_SECONDS
 
     def _cut(self, child: Child, seconds: float) -> None:
         if child.cut():

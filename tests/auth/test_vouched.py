@@ -226,6 +226,7 @@ async def test_it_travels_on_nested_calls(kit):
 
 async def test_a_service_without_keys_knows_nobody(kit):
     """It cannot tell a good signature from a bad one."""
+    kit.trust = None
     await kit.serve(Orders())
     ann = {PRINCIPAL: SIGNER.text(ANN)}
     assert await kit.client(Orders, metadata=ann).who() == "nobody"

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -126,6 +127,43 @@ async def test_no_call_fails_and_none_comes_twice(
     assert (caller.stats.reconnects, service.stats.reconnects) == (0, 0)
     await caller.close()
     await service.close()
+
+
+async def test_a_second_lame_duck_at_once_costs_nothing() -> None:
+    """The server that was moved to is upgraded too, before the first one has been left."""
+    ports = [free_port() for _ in range(3)]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(server_of(one, *(p for p in ports if p != one)))
+            for one in ports
+        ]
+        by_port = {urlsplit(server.url).port: server for server in servers}
+        service = await NatsBus.connect(servers[0].url)
+        caller = await NatsBus.connect(servers[0].url)
+        traffic = Traffic(service, caller)
+        await service.flush()
+        for bus in (service, caller):
+            while len(bus.client.servers) < 3:
+                await asyncio.sleep(0.01)
+        async with asyncio.TaskGroup() as group:
+            for subject in ["shared", "direct"] * 4:
+                group.create_task(traffic.call(subject))
+            os.kill(servers[0].pid, signal.SIGUSR2)
+            while port(service) == urlsplit(servers[0].url).port:
+                await asyncio.sleep(0.001)
+            second = by_port[port(service)]
+            os.kill(second.pid, signal.SIGUSR2)
+            gone = {urlsplit(server.url).port for server in (servers[0], second)}
+            while {port(service), port(caller)} & gone:
+                await asyncio.sleep(0.01)
+            before = traffic.count
+            while traffic.count < before + 100:
+                await asyncio.sleep(0.01)
+            traffic.is_over = True
+        assert set(traffic.ran.values()) == {1}
+        assert sorted(traffic.told) == sorted(set(traffic.told))
+        await service.close()
+        await caller.close()
 
 
 async def test_subscriptions_made_and_ended_meanwhile_are_right(

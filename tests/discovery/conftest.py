@@ -11,6 +11,7 @@ import pytest
 
 from kitmsg.bus.nats import NatsBus
 from kitmsg.discovery.address import instancer
+from kitmsg.discovery.backoff import Backoff
 from tests.discovery.systems.consul import Consul
 from tests.discovery.systems.etcd import Etcd
 from tests.discovery.systems.eureka import Eureka
@@ -90,6 +91,7 @@ async def opened(system: System) -> AsyncIterator[Callable[[str], Any]]:
                 bus = await NatsBus.connect(system.server.url)
                 stack.push_async_callback(bus.close)
             made = instancer(address, bus=bus)
+            made._backoff = Backoff(cap=1.0)  # type: ignore[attr-defined]  # no long waits
             stack.push_async_callback(made.close)
             return made
 

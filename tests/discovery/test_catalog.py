@@ -12,6 +12,7 @@ import pytest
 from kitmsg import Kit, Service, endpoint
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.discovery.subject import EndpointInfo, ServiceInfo
+from kitmsg.schema.live import document_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -171,7 +172,9 @@ async def test_a_service_without_an_answer_about_schemas_is_listed_without(
     kit: Kit, catalog: Catalog
 ) -> None:
     """It is asked again later, and listed with them when it answers."""
-    metadata = {"kit.schema": "h1"}
+    hash_ = document_hash({"request": {}})
+    schema = {"request": {}, "hash": hash_}
+    metadata = {"kit.schema": hash_}
     announce(
         kit,
         "far",
@@ -179,12 +182,12 @@ async def test_a_service_without_an_answer_about_schemas_is_listed_without(
     )
     await catalog.start()
     assert [e.schema for e in catalog.endpoints] == [None]
-    body = msgspec.json.encode({"do": {"hash": "h1", "request": {}}})
+    body = msgspec.json.encode({"do": schema})
     kit.bus.subscribe(
         "far._schema", lambda message: kit.bus.publish(message.reply, body)
     )
     await asyncio.sleep(10)
-    assert [e.schema for e in catalog.endpoints] == [{"hash": "h1", "request": {}}]
+    assert [e.schema for e in catalog.endpoints] == [schema]
 
 
 async def test_schemas_of_those_that_left_are_not_kept_for_ever(

@@ -27,13 +27,17 @@ ALL = ["dns", "srv", "consul", "etcd", "zk", "eureka", "bus"]
 OVER_TCP = ["consul", "etcd", "zk", "eureka"]
 
 every = pytest.mark.parametrize("system_name", ALL, indirect=True)
+slow_starters = ["eureka"]  # its own return is tested once
+quick = pytest.mark.parametrize(
+    "system_name", [each for each in ALL if each not in slow_starters], indirect=True
+)
 over_tcp = pytest.mark.parametrize("system_name", OVER_TCP, indirect=True)
 
 
 @every
 async def test_the_first_set_comes_at_once_and_each_change_as_a_whole_set(
     system: System, watch: Watch, service: str
-):
+) -> None:
     two = await system.put(service, 2)
     watching = await watch(system.address(service))
     await watching.until(two)
@@ -47,7 +51,7 @@ async def test_the_first_set_comes_at_once_and_each_change_as_a_whole_set(
 @every
 async def test_an_equal_set_is_not_told_again(
     system: System, watch: Watch, service: str
-):
+) -> None:
     two = await system.put(service, 2)
     watching = await watch(system.address(service))
     await watching.until(two)
@@ -59,7 +63,7 @@ async def test_an_equal_set_is_not_told_again(
 @every
 async def test_a_service_without_instances_is_an_empty_set(
     system: System, watch: Watch, service: str
-):
+) -> None:
     await system.put(service, 0)
     watching = await watch(system.address(service))
     await watching.until(set())
@@ -69,7 +73,7 @@ async def test_a_service_without_instances_is_an_empty_set(
 @every
 async def test_a_killed_system_leaves_the_last_good_set_until_it_returns(
     system: System, watch: Watch, service: str, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     caplog.set_level(logging.INFO, "kitmsg.discovery")
     two = await system.put(service, 2)
     watching = await watch(system.address(service))
@@ -97,7 +101,7 @@ async def test_a_killed_system_leaves_the_last_good_set_until_it_returns(
 @every
 async def test_a_frozen_system_is_noticed_and_its_set_stays(
     system: System, watch: Watch, service: str
-):
+) -> None:
     two = await system.put(service, 2)
     watching = await watch(system.address(service))
     await watching.until(two)
@@ -113,7 +117,7 @@ async def test_a_frozen_system_is_noticed_and_its_set_stays(
 @over_tcp
 async def test_a_partition_without_a_word_is_noticed_and_heals(
     system: System, watch: Watch, service: str
-):
+) -> None:
     two = await system.put(service, 2)
     async with Proxy(system.port) as proxy:  # type: ignore[attr-defined]
         port = int(proxy.url.rpartition(":")[2])
@@ -129,10 +133,10 @@ async def test_a_partition_without_a_word_is_noticed_and_heals(
         await watching.instancer.close()
 
 
-@every
+@quick
 async def test_a_system_that_comes_later_is_found(
     system: System, opened: Open, service: str
-):
+) -> None:
     instancer = await opened(system.address(service))
     system.program.kill()
     try:
@@ -148,7 +152,7 @@ async def test_a_system_that_comes_later_is_found(
 @pytest.mark.parametrize("trouble", ["well", "frozen"])
 async def test_close_ends_tasks_threads_and_sockets(
     system: System, opened: Open, service: str, trouble: str
-):
+) -> None:
     two = await system.put(service, 2)
     instancer = await opened(system.address(service))
     before = held()

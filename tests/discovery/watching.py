@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from kitmsg.discovery.instance import Instance
     from kitmsg.discovery.instancer import Instancer
@@ -32,10 +34,14 @@ class Watching:
 
     async def until(self, addresses: set[str]) -> None:
         """Wait until exactly these were told."""
-        async with asyncio.timeout(20):
-            while self.addresses != addresses:
-                self._changed.clear()
-                await self._changed.wait()
+        try:
+            async with asyncio.timeout(20):
+                while self.addresses != addresses:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            state = self.instancer.state
+            pytest.fail(f"{self.addresses} were told, not {addresses}: {state}")
 
     async def until_lost(self) -> None:
         """Wait until the state has an error."""

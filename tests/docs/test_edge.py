@@ -8,8 +8,10 @@ from pathlib import Path
 
 from kitmsg_gateways.edge.admission import Connections
 from kitmsg_gateways.edge.metrics import Metrics
+from kitmsg_gateways.grpc import options as grpc
 from kitmsg_gateways.http import options as http
 from kitmsg_gateways.mcp import options as mcp
+from kitmsg_gateways.thrift import options as thrift
 
 PAGE = (Path(__file__).parents[2] / "docs" / "edge.md").read_text()
 EDGE = ("tls_", "jwt_", "jwks_", "basic_", "auth_", "cors_", "rate_", "principal_")
@@ -17,10 +19,14 @@ MORE = {"trusted_proxies", "proxy_header", "workers", "access_log", "reload_inte
 
 
 def flags() -> dict[str, str]:
-    """Return the flag of each option of a door, by name."""
-    doors = (http.GatewayOptions, mcp.GatewayOptions)
-    names = [field.name for door in doors for field in dataclasses.fields(door)]
-    return {name: f"--{name.replace('_', '-')}" for name in names}
+    """Return the flag of each option of a door, by name; of one that is on, its switch."""
+    doors = (http, mcp, grpc, thrift)
+    fields = [f for door in doors for f in dataclasses.fields(door.GatewayOptions)]
+    switches = {field.name for field in fields if field.default is True}
+    return {
+        field.name: f"--{'no-' * (field.name in switches)}{field.name.replace('_', '-')}"
+        for field in fields
+    }
 
 
 def test_every_option_of_the_edge_is_there() -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
-import pytest
-
-import kitmsg
-from examples.greeter import Greeter
-from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.cli.output import EXIT_CODES
-from kitmsg.errors import NoResponders
 from kitmsg.service import Service
 from kitmsg.worker import prometheus
 from kitmsg.worker.settings import Settings, load_settings
@@ -21,18 +14,6 @@ from kitmsg.worker.supervisor import Backoff
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 PROSE = " ".join(PAGE.split())
-USERS = """
-authorization {
-  users = [
-    { user: worker, password: w, permissions: {
-        publish: ["greeter.>", "_kit.>", "$SRV.>", "_INBOX.>"],
-        subscribe: ["greeter.>", "_kit.>", "$SRV.>", "_INBOX.>"] } }
-    { user: caller, password: c, permissions: {
-        publish: ["greeter.>", "_kit.cancel.*", "$SRV.>"],
-        subscribe: ["_INBOX.>"] } }
-  ]
-}
-"""
 
 
 def test_every_metric_is_listed_and_no_other():
@@ -67,25 +48,3 @@ def test_times_are_the_defaults():
     assert f"`--watchdog` ({Settings().watchdog:g} s)" in PROSE
     assert f"`--max-ping-interval` ({Settings().max_ping_interval:g} s)" in PROSE
     assert f"each service's own ({Service.drain_timeout:g} s)" in PROSE
-
-
-async def test_permissions_of_the_page_are_enough(caplog):
-    """A worker and a caller with what the page lists lack nothing, hints included."""
-    for pattern in ("{service}.>", "_kit.>", "_kit.cancel.*", "$SRV.>", "_INBOX.>"):
-        assert f"`{pattern}`" in PROSE
-    with EmbeddedServer(jetstream=False, config=USERS) as server:
-        async with (
-            kitmsg.connect(server.url, user="worker", password="w") as worker,
-            kitmsg.connect(server.url, user="caller", password="c") as caller,
-        ):
-            await worker.serve(Greeter)
-            assert await caller.client(Greeter).hello("Ann") == "Hello, Ann!"
-            with pytest.raises(NoResponders, match=r"did you mean 'greeter\.hello'"):
-                await caller.call("greeter.helo", name="Ann")
-            waiting = asyncio.create_task(caller.client(Greeter).hello("Ann"))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            await caller.bus.flush()
-            assert await caller.client(Greeter).hello("Bob") == "Hello, Bob!"
-    assert "ermission" not in caplog.text

@@ -23,6 +23,7 @@ from examples.greeter import Greeter
 from examples.orders import Inventory, Orders
 from examples.stringsvc import stringsvc1
 from examples.ticker import Ticker
+from kitmsg.auth.allow import known
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import Code
 
@@ -274,6 +275,8 @@ def test_table_of_endpoint_metadata_is_complete():
             raises=[],
             cache=60,
             status=201,
+            internal=True,
+            allow=known,
         )
         async def everything(self) -> None:
             """Say it all."""

@@ -201,7 +201,7 @@ async def test_without_limits_threads_are_still_counted(kit: Kit, gate: Gate) ->
     await gate.hung(2)
     await until(kit, is_stuck=True)
     with pytest.raises(ResourceExhausted):
-        await kit.call("_kit.i." + kit.hosts[0].id + ".store.ping")
+        await kit.call("_kit.i.store." + kit.hosts[0].id + ".store.ping")
     done = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(error) for error in done] == [DeadlineExceeded] * 3
     gate.open()

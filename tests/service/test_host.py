@@ -493,7 +493,7 @@ async def test_schemas_are_served(kit: Kit) -> None:
         jsonschema.validate({"how": 5}, fail["request"])
     assert fail["response"]["type"] == "integer"
     assert set(fail["errors"]) == {"OutOfStock", "Refused"}
-    assert await raw(kit, f"_kit.schema.{fail['hash']}") == fail
+    assert await raw(kit, f"_kit.schema.{host.service.name}.{fail['hash']}") == fail
     said = {e.name: (e.metadata or {})["kit.schema"] for e in host.info.endpoints}
     assert said == {name: d["hash"] for name, d in described.items()}
 

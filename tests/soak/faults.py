@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -19,7 +20,6 @@ from kitmsg.middleware import retry
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from benchmarks.relay import Relay
     from kitmsg import Kit
@@ -57,6 +57,7 @@ _TIMEOUTS: Final = (0.3, 0.6, 1.2)
 _HANG_SECONDS: Final = 5.0
 _LATE_SECONDS: Final = 0.2
 _TICK_SECONDS: Final = 0.01
+_SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Callers:
         unsent: Numbers of calls that ended with the word that they never began.
         hung: Numbers of those that did not end within seconds of their deadline.
         late: Each that ended over 0.2 s after its deadline, not counting the time in which
-            this very event loop stood still.
+            this very event loop stood still, or waited for a processor.
     """
 
     def __init__(self, kits: list[Kit], chance: random.Random) -> None:
@@ -132,10 +133,11 @@ class Callers:
         timeout = self._chance.choice(_TIMEOUTS)
         way = self._chance.choice(self._ways)
         seconds = self._chance.uniform(0.0, 0.02)
-        stood, start = self._stood, time.monotonic()
+        stood, starved, start = self._stood, _starved(), time.monotonic()
         call = asyncio.ensure_future(way(number, start + timeout, seconds, timeout))
         await asyncio.wait({call}, timeout=timeout + _HANG_SECONDS)
-        over = time.monotonic() - start - timeout - (self._stood - stood)
+        lost = max(self._stood - stood, _starved() - starved)
+        over = time.monotonic() - start - timeout - lost
         if not call.done():
             self.hung.append(number)
             call.cancel()
@@ -154,6 +156,14 @@ class Callers:
                 self.unsent.add(number)
         else:
             self.ends[f"not a KitError: {error!r}"] += 1
+
+
+def _starved() -> float:
+    """Return the seconds that this thread waited for a processor so far; 0.0 if unknown."""
+    try:
+        return int(_SCHEDSTAT.read_text().split()[1]) / 1e9
+    except OSError:  # not Linux
+        return 0.0
 
 
 def make_call(

@@ -101,8 +101,8 @@ async def test_calls_keep_their_promises_under_faults(
         f" at most by {max(journal.late, default=0.0):.3f} s\n"
         f"tracebacks: {output.count('Traceback')}"
     )
-    if journal.late:
-        print(*stage.faults.log, *journal.where, sep="\n")
+    if journal.late or callers.late:
+        print(*stage.faults.log, *journal.where, *callers.late, sep="\n")
     assert callers.hung == []
     assert twice == []
     assert unsent_yet_run == set()

@@ -262,6 +262,18 @@ async def test_bus_down_fails_fast(kit: Kit) -> None:
     assert asked == []
 
 
+@pytest.mark.parametrize("request_", ["ann", "a" * (2 << 20)], ids=["short", "long"])
+async def test_what_was_not_sent_never_began(kit: Kit, request_: str) -> None:
+    """However long it is: its error is marked, so that it may be sent again."""
+    call = make(kit.bus, name="test.upper")
+    with pytest.raises(NoResponders) as unheard:
+        await call(Context(), request_)
+    kit.bus.disconnect()  # type: ignore[attr-defined]
+    with pytest.raises(Disconnected) as caught:
+        await call(Context(), request_)
+    assert unheard.value.refused == caught.value.refused == "test.upper"
+
+
 async def test_asks_in_flight_fail_when_the_bus_does(kit: Kit) -> None:
     """Not at their timeout."""
     kit.bus.subscribe("test.upper", lambda _: None)

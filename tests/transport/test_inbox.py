@@ -75,7 +75,9 @@ async def test_a_peer_may_take_its_time_to_take_a_stream(memory_bus: MemoryBus) 
 class Silent:
     """A party that takes nothing."""
 
-    quiet = silent = 0
+    quiet = silent = age = 0
+
+    def renew(self) -> None: ...
 
     def take(self, message: Message) -> None: ...
 

@@ -257,7 +257,7 @@ async def test_an_endpoint_the_instance_does_not_have(kit: Kit) -> None:
     with pytest.raises(
         Unimplemented, match="counted serves nothing on 'counted.cuont'"
     ):
-        await kit.call(f"_kit.i.{host.id}.counted.cuont", n=1)
+        await kit.call(f"_kit.i.counted.{host.id}.counted.cuont", n=1)
 
 
 async def test_without_a_group_every_instance_hears(kit: Kit) -> None:

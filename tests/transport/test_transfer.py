@@ -14,6 +14,7 @@ from kitmsg.bus.nats import NatsBus
 from kitmsg.errors import (
     DataLoss,
     DeadlineExceeded,
+    Disconnected,
     Internal,
     InvalidArgument,
     KitError,
@@ -21,7 +22,7 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, encode_headers
 from kitmsg.transport.inbox import inbox_of
-from kitmsg.transport.transfer import MAX_BYTES, Fetcher, request
+from kitmsg.transport.transfer import MAX_BYTES, Fetcher, fetch, request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -415,9 +416,21 @@ async def test_a_long_reply_that_nobody_asks_for(kit: Kit) -> None:
     assert int(heard[0].headers["Kit-Body-Bytes"]) > LONG
 
 
+async def test_a_reply_whose_body_cannot_be_fetched_was_sent(
+    memory_bus: MemoryBus,
+) -> None:
+    """The bus went away between the word of a result and the result: the work is done."""
+    fields = {"Kit-Body": "_INBOX.x.s.1", "Kit-Body-Bytes": "4"}
+    reply = Message("_INBOX.x.1", b"", "", encode_headers(fields))
+    memory_bus.disconnect()
+    with pytest.raises(Disconnected) as caught:
+        await fetch(memory_bus, reply, 5.0, "the reply", MAX_BYTES)
+    assert caught.value.sent
+
+
 async def test_bad_askers_for_a_body(memory_bus: MemoryBus) -> None:
     """They are refused, and the one who asks well still gets it."""
-    from kitmsg.transport.transfer import fetch, offered
+    from kitmsg.transport.transfer import offered
 
     told: list[Message] = []
     memory_bus.subscribe("_INBOX.test.asker", told.append)

@@ -9,6 +9,7 @@ from typing import Any, assert_type
 
 import kitmsg
 from kitmsg import BusinessError, Code, Context, Endpoint, Middleware, Service, endpoint
+from kitmsg.auth.allow import known, role, scope
 from kitmsg.middleware import bulkhead, log, rate_limit, retry, timeout
 from kitmsg.testing import Call, fake, fake_subject
 from kitmsg.transport import Client, Server
@@ -28,6 +29,7 @@ class OutOfStock(BusinessError):
 
 class Shop(Service):
     version = "1.4.0"
+    allow = known
     middleware = [log(), timeout(2.0)]  # noqa: RUF012  # as users write it
     concurrency = 4
 
@@ -42,7 +44,11 @@ class Shop(Service):
     async def get(self, id: int) -> Order | None:  # noqa: A002
         return None
 
-    @endpoint(raises=[OutOfStock], middleware=[retry(), rate_limit(10)])
+    @endpoint(
+        raises=[OutOfStock],
+        middleware=[retry(), rate_limit(10)],
+        allow=scope("orders:write") | role("admin") & known,
+    )
     async def place(self, order: Order) -> Order:
         raise OutOfStock(order.sku, left=2)
 
@@ -50,7 +56,7 @@ class Shop(Service):
     def blocking(self, a: int, b: int = 1) -> int:
         return a + b
 
-    @endpoint(timeout=1.0)
+    @endpoint(timeout=1.0, allow=lambda ctx: ctx.principal is not None)
     def blocking_too(self) -> list[str]:
         return []
 

@@ -11,6 +11,7 @@ import pytest
 
 import kitmsg
 from kitmsg.discovery.subject import find_stats
+from kitmsg.errors import DeadlineExceeded, NoResponders
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ async def test_drains_on_a_signal(
             command.send(number)
             assert await call == command.process.pid
         assert command.ends() == 0
+
+
+async def test_a_loop_that_stands_still_gets_no_more_calls(
+    folder: Path, nats_server: EmbeddedServer
+) -> None:
+    """There is no parent to see to that: a thread cuts the connection."""
+    with Command(["office.py"], folder, nats_url=nats_server.url) as command:
+        command.says("is serving as")
+        async with kitmsg.connect(nats_server.url) as kit:
+            with pytest.raises(DeadlineExceeded):
+                await kit.call("desk.stand_still", timeout=0.1)
+            command.says("the event loop has stood still")
+            with pytest.raises(NoResponders):
+                await kit.call("desk.pid", timeout=1)
 
 
 def test_wrong_settings_are_a_sentence(folder: Path) -> None:

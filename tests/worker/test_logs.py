@@ -100,3 +100,12 @@ def test_colours_are_for_terminals(
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
     assert uses_colour(stream) is has_colour
+
+
+def test_a_line_of_a_peer_forges_no_other() -> None:
+    """Neither by a line break, nor by what a terminal obeys."""
+    forged = "x\n12:00:00.000 INFO  all is well\x1b[2J\u202e"
+    text = ConsoleFormatter().format(record("%s", forged, peer=f"a\x1b[31m{'b'}"))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.splitlines()[1].startswith("    12:00:00.000")

@@ -3,8 +3,10 @@
     lifecycle.py  `Gateway`: start, stop and drain; a protocol's server inherits it
     options.py    options that doors have alike, and the checks of options
     catalogue.py  the services on the bus as a table, and what has just left
+    shown.py      which of these are served
     calls.py      calls over the bus, with the gateway's middlewares around
     admission.py  limits on connections and calls, and the answer of a full gateway
+    budget.py     the bytes that are held for clients, and their bound
     listener.py   listening sockets, own ones or handed over
     tls.py        TLS and mutual TLS, with certificates that change
     files.py      files that are read again when they change

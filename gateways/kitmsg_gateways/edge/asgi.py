@@ -22,9 +22,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from kitmsg.auth import Refused
-from kitmsg.errors import KitError, NotFound, PermissionDenied
+from kitmsg.errors import KitError, NotFound, PermissionDenied, ResourceExhausted
 from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
 from kitmsg_gateways.edge.auth import peer_principal
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.proxies import Proxies, node_address
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.auth import Gate
+    from kitmsg_gateways.edge.budget import Budget
     from kitmsg_gateways.edge.health import Health
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.edge.weboptions import WebOptions
@@ -47,7 +49,7 @@ __all__ = ["Connections", "Guard"]
 _log = logging.getLogger("kitmsg_gateways.edge.asgi")
 _log.setLevel(logging.ERROR)
 
-_HEADER_BYTES: Final = 64 << 10
+_HEADER_BYTES: Final = 32 << 10
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SERVER_ERROR: Final = -32000  # JSON-RPC leaves this number to servers
 
@@ -159,17 +161,25 @@ class Guard:
         options: Limits and times.
         gate: Checks credentials, and how often one calls.
         health: Whether requests should be sent here.
+        budget: Counts the bytes of their bodies.
         path: The one path there is, such as ``/mcp``.
     """
 
     def __init__(
-        self, app: ASGIApp, options: WebOptions, gate: Gate, health: Health, path: str
+        self,
+        app: ASGIApp,
+        options: WebOptions,
+        gate: Gate,
+        health: Health,
+        budget: Budget,
+        path: str,
     ) -> None:
         self._app = app
         self._options = options
         self._auth = gate.auth
         self._gate = gate
         self._health = health
+        self._budget = budget
         self._path = path
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
         # The requests in flight but those that wait for news, which GET does.
@@ -189,9 +199,24 @@ class Guard:
         connection = scope["state"]["connection"]
         headers = Headers(scope=scope)
         id_ = request_id(headers.get("X-Request-Id") or headers.get(REQUEST_ID) or "")
-        timed = _Timed(connection, self._options, receive, send)
+        claim = Claim(self._budget, connection.close_slow)
+        timed = _Timed(connection, self._options, receive, send, claim)
+        try:
+            await self._answer(scope, headers, connection, id_, timed)
+        finally:
+            claim.end()
+
+    async def _answer(
+        self,
+        scope: Scope,
+        headers: Headers,
+        connection: _Connection,
+        id_: str,
+        timed: _Timed,
+    ) -> None:
         try:
             scope["visit"] = await self._admit(scope, headers, connection, id_)
+            timed.expect(headers.get("Content-Length", ""))
         except KitError as exc:
             await self._refusal(exc, id_)(scope, timed.receive, timed.send)
             return
@@ -278,8 +303,16 @@ class _Timed:
     """
 
     def __init__(
-        self, connection: _Connection, options: WebOptions, receive: Receive, send: Send
+        self,
+        connection: _Connection,
+        options: WebOptions,
+        receive: Receive,
+        send: Send,
+        claim: Claim,
     ) -> None:
+        self._claim = claim
+        self._longest = options.max_body_bytes
+        self._came = 0
         self._connection = connection
         self._send_timeout = options.send_timeout
         self._receive = receive
@@ -288,14 +321,30 @@ class _Timed:
         # When the whole body must be here; None once it is.
         self._until: float | None = self._loop.time() + options.body_timeout
 
+    def expect(self, length: str) -> None:
+        """Hold room for a body of `length` bytes, or of unknown length.
+
+        Raises:
+            ResourceExhausted: There is none now.
+        """
+        size = int(length) if length.isdecimal() else 0
+        self._claim.resize(min(size, self._longest))
+
     async def receive(self) -> Message:
         """Return the next part of the body, or the client's end."""
         if self._until is None:
             return await self._receive()
         with self._limit(self._until):
             message = await self._receive()
+        self._came += len(message.get("body", b""))
         if not message.get("more_body", False):
             self._until = None
+            self._claim.settle(self._came)
+        elif self._came > self._claim.size:  # it did not say how long it is
+            try:
+                self._claim.resize(self._came)
+            except ResourceExhausted:
+                self._connection.close_slow()
         return message
 
     async def send(self, message: Message) -> None:

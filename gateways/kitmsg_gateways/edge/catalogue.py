@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import CatalogEndpoint
+    from kitmsg.discovery.claims import SubjectPolicy
 
 __all__ = ["REMEMBERED_SECONDS", "Catalogue", "Source", "left", "unavailable"]
 
@@ -50,6 +51,7 @@ class Catalogue(Generic[T]):
         build: Makes a table of the endpoints that are there.
         empty: The table until the first was built.
         changed: Called with the former table after `table` is another.
+        policy: Where services may be called on their word.
 
     Attributes:
         table: What is served now.
@@ -65,9 +67,12 @@ class Catalogue(Generic[T]):
         build: Callable[[Catalog], T],
         empty: T,
         changed: Callable[[T], None],
+        policy: SubjectPolicy | None = None,
     ) -> None:
         self.table = empty
-        self.found = Catalog(bus, interval=interval, on_change=self.update)
+        self.found = Catalog(
+            bus, interval=interval, on_change=self.update, policy=policy
+        )
         self.starting: Callable[[], str] = lambda: ""
         self._build = build
         self._changed = changed

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
+from kitmsg_gateways.edge.budget import Budget
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
+from kitmsg_gateways.edge.shown import Shown
 from kitmsg_gateways.edge.tls import Tls
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Gateway(Generic[O, T]):
         options: As given.
         metrics: Counters of calls and connections.
         admission: Counts the calls in flight, and refuses those beyond the limit.
+        budget: Counts the bytes that are held for clients, likewise.
         health: Whether calls should be sent here.
         auth: Checks credentials.
         gate: Lets calls in: authentication and rate limits.
@@ -108,9 +111,16 @@ class Gateway(Generic[O, T]):
         if sockets:  # or who reads the page would take several counters for one
             self.metrics.process = str(os.getpid())
         self.metrics.served = self._served
+        self.budget = self.metrics.budget = Budget(options.max_held_bytes)
         self.admission = Admission(self.metrics, options.max_concurrent)
+        shown = Shown(options)
         self.catalogue: Catalogue[T] = Catalogue(
-            bus, options.discovery_interval, self._build, table, self._changed
+            bus,
+            options.discovery_interval,
+            lambda found: self._build(shown.of(found)),
+            table,
+            self._changed,
+            options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.admission import Connections
+    from kitmsg_gateways.edge.budget import Budget
 
 __all__ = ["UNKNOWN", "Metrics"]
 
@@ -30,6 +31,7 @@ class Metrics(Calls):
 
     Attributes:
         connections: Counts connections; None where the protocol's library has them.
+        budget: Counts the bytes that are held; None without.
         closed: Connections that the gateway closed, by reason.
         served: Tells how many endpoints are served.
         process: Label of the samples on the gateway's own page, where several processes
@@ -39,6 +41,7 @@ class Metrics(Calls):
     def __init__(self, gateway: str) -> None:
         super().__init__("gateway", gateway=gateway)
         self.connections: Connections | None = None
+        self.budget: Budget | None = None
         self.closed: Counter[str] = Counter()
         self.served: Callable[[], int] = lambda: 0
         self.process = ""
@@ -60,6 +63,16 @@ class Metrics(Calls):
         family = gauge("kitmsg_gateway_endpoints", "Endpoints that are served.")
         family.add(self.served(), gateway=gateway)
         yield family
+        if self.budget is not None:
+            family = gauge("kitmsg_gateway_held_bytes", "Bytes held for clients.")
+            family.add(self.budget.held, gateway=gateway)
+            yield family
+            family = counter(
+                "kitmsg_gateway_held_bytes_refused_total",
+                "Requests for which there was no room.",
+            )
+            family.add(self.budget.refused, gateway=gateway)
+            yield family
         connections = self.connections
         if connections is None:
             return

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Self, get_origin, get_type_hints
 
 from kitmsg.auth.signing import AUDIENCE
+from kitmsg.discovery.claims import SubjectPolicy
+from kitmsg.errors import InvalidArgument
 
 __all__ = [
     "AuthOptions",
@@ -20,9 +23,16 @@ __all__ = [
     "EdgeOptions",
     "ListenOptions",
     "Options",
+    "ShownOptions",
     "SocketOptions",
     "TlsOptions",
 ]
+
+# Options that switch authentication on.
+_AUTH: Final = ("jwt_key", "jwks_url", "basic_file", "api_keys", "tls_client_ca")
+
+
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]+(\.[^\s]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,10 @@ class ListenOptions(Options):
         drain_timeout: Seconds for the calls in flight when stopping.
         discovery_interval: Seconds between two rounds of asking who is there; kitmsg
             services are seen at once anyway.
+        strict: Whether services are called below their own names only, and where
+            allow_subject says so; with authentication on, they are.
+        allow_subject: Subjects that a service may have besides, such as
+            billing=legacy.>
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
         access_log: Whether to log a line for each call.
     """
@@ -101,6 +115,8 @@ class ListenOptions(Options):
     workers: int = 1
     drain_timeout: float = 25.0
     discovery_interval: float = 2.0
+    strict: bool = False
+    allow_subject: tuple[str, ...] = ()
     metrics_port: int = 0
     access_log: bool = False
 
@@ -110,6 +126,16 @@ class ListenOptions(Options):
             raise ValueError(
                 "metrics_port is for one process; the page of --health adds up workers"
             )
+        try:
+            SubjectPolicy.of(self.strict, self.allow_subject)
+        except InvalidArgument as exc:
+            raise ValueError(f"allow_subject: {exc}") from exc
+
+    @property
+    def subject_policy(self) -> SubjectPolicy:
+        """The rule of where services may be called on their word."""
+        has_auth = any(getattr(self, name, "") for name in _AUTH)
+        return SubjectPolicy.of(self.strict or has_auth, self.allow_subject)
 
     def at(self, host: str | None, port: int | None) -> Self:
         """Return these options with another address; None keeps what there is."""
@@ -129,19 +155,25 @@ class CallOptions(Options):
         max_timeout: Most seconds that a client or an endpoint can ask for; streams have
             no such bound.
         max_concurrent: Calls in flight at once; more are refused.
+        max_held_bytes: Bytes held for all clients at once, in requests that arrive or are
+            answered; more are refused.
         middleware: Middlewares around every call to a service, or where a list of them
             is, such as shop.edge:middlewares.
         signing_key: File with the private key that vouches for callers to services, or
             env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
         audience: The system that these signatures are for.
+        breaker: Whether a service that cannot keep up is sent only as many calls as it
+            answers, and a few to try it.
     """
 
     timeout: float = 5.0
     max_timeout: float = 60.0
     max_concurrent: int = 10_000
+    max_held_bytes: int = 256 << 20
     middleware: tuple[Any, ...] = ()
     signing_key: str = ""
     audience: str = AUDIENCE
+    breaker: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +256,7 @@ class AuthOptions(TlsOptions):
     jwt_audience: tuple[str, ...] = ()
     jwt_leeway: float = 10.0
     jwt_required: tuple[str, ...] = ()
-    jwt_claims: tuple[str, ...] = ("iss", "scope")
+    jwt_claims: tuple[str, ...] = ("iss", "scope", "scp", "role", "roles")
     basic_file: str = ""
     api_keys: str = ""
     rate_limit: float = 0.0
@@ -242,7 +274,31 @@ class AuthOptions(TlsOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeOptions(AuthOptions, CallOptions, ListenOptions):
+class ShownOptions(Options):
+    """Options for what of the bus is served; `kitmsg_gateways.edge.shown` says how.
+
+    Attributes:
+        only: Services and endpoints that are served, such as shop or shop.orders.*; by
+            default all but internal ones.
+        hide: Services and endpoints that are not, likewise; goes before only.
+    """
+
+    only: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("only", "hide"):
+            for pattern in getattr(self, name):
+                if not _PATTERN.fullmatch(pattern):
+                    raise ValueError(
+                        f"{name} has {pattern!r}; write SERVICE, SERVICE.ENDPOINT or"
+                        " SERVICE.*"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(ShownOptions, AuthOptions, CallOptions, ListenOptions):
     """Options that all doors have alike."""
 
 

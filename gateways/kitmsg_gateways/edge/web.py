@@ -111,7 +111,9 @@ class WebGateway(SocketGateway[W, T]):
         self._running = Running(self._lasting)
         # Keeps tasks that nobody waits for.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._guard = Guard(self._app, options, self.gate, self.health, self.path)
+        self._guard = Guard(
+            self._app, options, self.gate, self.health, self.budget, self.path
+        )
         self._http = Connections(self._guard, options, self.metrics, self.exposed)
 
     @staticmethod

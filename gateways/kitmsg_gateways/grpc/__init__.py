@@ -15,6 +15,7 @@
     values.py       values of one kind each, Timestamp and Duration too
     call.py       one call: over the bus and back, streams too
     peer.py       the client of a call: address, certificate, credentials
+    reading.py    messages of clients, within the budget of bytes
     metadata.py   what crosses beside the request: headers, deadline, request id
     errors.py     errors as statuses with details, and back
     health.py     grpc.health.v1

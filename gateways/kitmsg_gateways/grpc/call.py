@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc.aio import EOF, BaseError
 
 from kitmsg import wire
@@ -41,6 +42,7 @@ from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
 from kitmsg_gateways.grpc.metadata import Forwarding
+from kitmsg_gateways.grpc.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.auth import Gate
+    from kitmsg_gateways.edge.budget import Budget
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
@@ -59,12 +62,11 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.grpc")
 
 _OK: Final = "ok"
-# By whether the client streams, and whether the service does.
+# By whether the service streams.  To gRPC's core every client does: it reads nothing by
+# itself then, which `Reader` does when there is room.
 _HANDLERS: Final = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+    False: grpc.stream_unary_rpc_method_handler,
+    True: grpc.stream_stream_rpc_method_handler,
 }
 _ServicerContext: TypeAlias = Any
 _Work: TypeAlias = "Callable[[Any, _ServicerContext, Principal | None], Awaitable[Any]]"
@@ -78,14 +80,21 @@ class Calls:
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
+        budget: Of the bytes of messages.
 
     Raises:
         ValueError: An option names metadata that cannot be forwarded.
     """
 
     def __init__(
-        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+        self,
+        bus: Bus,
+        options: GatewayOptions,
+        metrics: Metrics,
+        gate: Gate,
+        budget: Budget,
     ) -> None:
+        self._reader = Reader(budget, options.max_message_bytes)
         self._gate = gate
         self._public = Public(options.auth_public)
         self._callers = Callers(bus, "grpc", options)
@@ -97,14 +106,12 @@ class Calls:
 
     def handler(self, method: Method) -> Handler:
         """Return what gRPC calls for a method."""
-        work = (
-            self._streaming
-            if method.takes_stream or method.gives_stream
-            else self._unary
-        )
-        handler = _HANDLERS[method.takes_stream, method.gives_stream]
+        gives = method.gives_stream
+        is_unary = not (method.takes_stream or gives)
+        work = self._unary(method) if is_unary else self._streaming(method)
+        held = self._streamed(work) if method.takes_stream else self._read(work)
         is_open = method.path in self._public
-        return handler(self._counted(method.endpoint.dotted, work(method), is_open))
+        return _HANDLERS[gives](self._counted(method.endpoint.dotted, held, is_open))
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
         """Return what answers any call with an error, whatever it sends."""
@@ -119,6 +126,7 @@ class Calls:
         self,
         path: str,
         answer: Callable[[Any, _ServicerContext], Awaitable[Any]],
+        parse: Callable[[bytes], Any] | None = None,
         is_open: Callable[[Any], bool] = lambda _: False,
     ) -> Callable[[Any, _ServicerContext], Awaitable[Any]]:
         """Return a method of the gateway's own as one that refuses strangers.
@@ -126,22 +134,59 @@ class Calls:
         Args:
             path: Of the method.
             answer: Answers its calls.
+            parse: Returns the request in a message; None where the client streams.
             is_open: Tells whether anybody may ask what a request asks.
         """
-        gate = self._gate
-        if not gate.auth.is_on or path in self._public:
-            return answer
+        is_guarded = self._gate.auth.is_on and path not in self._public
 
-        async def handle(request: Any, context: _ServicerContext) -> Any:
-            if not is_open(request):
+        async def one(data: Any, context: _ServicerContext, _: Principal | None) -> Any:
+            request = data
+            if parse is not None:
                 try:
-                    await peer.admit(gate, context)
-                except KitError as exc:
-                    failure = Failure(exc)
-                    await context.abort(failure.code, failure.text, failure.trailers())
+                    request = parse(data)
+                except DecodeError as exc:
+                    raise InvalidArgument("this is no such request") from exc
+            if is_guarded and not is_open(request):
+                await peer.admit(self._gate, context)
             return await answer(request, context)
 
+        work = self._streamed(one) if parse is None else self._read(one)
+
+        async def handle(request: Any, context: _ServicerContext) -> Any:
+            try:
+                return await work(request, context, None)
+            except KitError as exc:
+                failure = Failure(exc)
+                await context.abort(failure.code, failure.text, failure.trailers())
+
         return handle
+
+    def _read(self, work: _Work) -> _Work:
+        """Return `work` on the one message of a call, which is read first."""
+        message = self._reader.message
+
+        async def read(_: Any, context: _ServicerContext, who: Principal | None) -> Any:
+            data, claim = await message(context)
+            try:
+                return await work(data, context, who)
+            finally:
+                claim.end()
+
+        return read
+
+    def _streamed(self, work: _Work) -> _Work:
+        """Return `work` with room for the messages of a client that streams."""
+
+        async def hold(
+            given: Any, context: _ServicerContext, who: Principal | None
+        ) -> Any:
+            claim = self._reader.stream()
+            try:
+                return await work(given, context, who)
+            finally:
+                claim.end()
+
+        return hold
 
     def _counted(
         self, path: str, work: _Work, is_open: bool = False
@@ -366,7 +411,8 @@ def _failure_of(error: KitError, method: Method) -> Failure:
     """Return the failure that stands for an error of a call."""
     reply = error.reply
     name = "" if reply is None else reply.headers.get(ERROR, "")
-    begun = has_begun(error)
+    # An idempotent one may be sent again, begun or not.
+    begun = has_begun(error) and not method.endpoint.is_idempotent
     if not name:
         return Failure(error, has_begun=begun)
     is_bare = method.endpoint.wire == "gokit"  # its body is the text again

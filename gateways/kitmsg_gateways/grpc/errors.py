@@ -66,8 +66,8 @@ class Failure(Exception):
         error: Code, text and facts.
         name: Class name of the declared error that it is; "" for none.
         is_business: Whether it is the service's own word, and no failure of the call.
-        has_begun: Whether it is "unavailable" and the work may have begun, so that no
-            client library should send the call again by itself.
+        has_begun: Whether it is "unavailable", and the work may have begun and is not
+            idempotent, so that no client library should send the call again by itself.
         service: Name of the service that declares it.
         fields: What the declared error knows, as plain values by name.
         typed: The declared error as a message of the service's .proto; None for none.

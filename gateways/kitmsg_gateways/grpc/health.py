@@ -54,11 +54,11 @@ class Health:
         write = health_pb2.HealthCheckResponse.SerializeToString
         check, watch = f"/{SERVICE}/Check", f"/{SERVICE}/Watch"
         return {
-            check: grpc.unary_unary_rpc_method_handler(
-                guarded(check, self.check, _is_overall), read, write
+            check: grpc.stream_unary_rpc_method_handler(
+                guarded(check, self.check, read, _is_overall), None, write
             ),
-            watch: grpc.unary_stream_rpc_method_handler(
-                guarded(watch, self.watch, _is_overall), read, write
+            watch: grpc.stream_stream_rpc_method_handler(
+                guarded(watch, self.watch, read, _is_overall), None, write
             ),
         }
 

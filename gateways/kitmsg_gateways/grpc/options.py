@@ -16,6 +16,7 @@ class GatewayOptions(EdgeOptions):
 
     Attributes:
         max_message_bytes: Longest message, in either direction.
+        max_connections: Connections at once; more are refused.
         max_metadata_bytes: Longest metadata of one call, in bytes.
         max_connection_streams: Calls in flight on one connection; more have to wait.
         keepalive_interval: Seconds of silence after which a client is asked for a sign of
@@ -49,6 +50,7 @@ class GatewayOptions(EdgeOptions):
 
     port: int = 50051
     max_message_bytes: int = 4 << 20
+    max_connections: int = 20_000
     max_metadata_bytes: int = 8192
     max_connection_streams: int = 1000
     keepalive_interval: float = 60.0

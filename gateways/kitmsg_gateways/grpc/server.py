@@ -25,6 +25,7 @@ from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.methods import Handler, Table
 from kitmsg_gateways.grpc.options import GatewayOptions
+from kitmsg_gateways.grpc.reading import WINDOW_BYTES
 from kitmsg_gateways.grpc.reflection import Reflection
 from kitmsg_gateways.grpc.sources import GeneratedSource, UserSource
 from kitmsg_gateways.grpc.tls import GrpcTls, check_free, listen
@@ -66,7 +67,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
             sock.close()  # the parent's keeps the port
         self._source = source or choose_source(options)
         super().__init__(bus, options, Table(), sockets)
-        self._calls = Calls(bus, options, self.metrics, self.gate)
+        self._calls = Calls(bus, options, self.metrics, self.gate, self.budget)
         self._checks = Health(lambda: not self.health.problem(), self._is_served)
         self._reflection = Reflection([HEALTH])
         self._own = self._checks.handlers(self._calls.guarded)
@@ -206,6 +207,10 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_connection_streams),
+        ("grpc.max_allowed_incoming_connections", options.max_connections),
+        # Nothing unread but this much of each call: see `reading`.
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.so_reuseport", int(options.reuse_port)),
         ("grpc.default_compression_level", _COMPRESSION_LEVELS[options.compression]),
     ]

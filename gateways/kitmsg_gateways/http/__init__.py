@@ -8,6 +8,7 @@
     filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
     methods.py  the endpoints on the bus as routes, as services come and go
+    owners.py   who has which route: whoever was there first
     body.py     the body of a request: limits, time, gzip
     bind.py     path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply

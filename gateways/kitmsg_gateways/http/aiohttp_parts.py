@@ -155,6 +155,11 @@ class RequestHandler(web.RequestHandler):
         return True
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no request waits, and the connection has not become another kind."""
+        return not self._messages and not self._upgraded
+
+    @property
     def may_write_whole(self) -> bool:
         """Whether `write_whole` may be used."""
         return _is_tried and not self._upgraded

@@ -14,14 +14,15 @@ from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
-    Room,
     arrived,
     body_limit,
     check_bodyless,
     read_body,
+    size_of,
     too_large,
 )
 from kitmsg_gateways.http.call import (
@@ -38,7 +39,7 @@ from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.visit import Visit
+from kitmsg_gateways.http.visit import UNMATCHED, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +56,7 @@ __all__ = ["Api"]
 _access: Final = AccessLog("http")
 
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
 _SHORT_BYTES: Final = 1 << 16
 _CLIENT_CLOSED: Final = 499
 
@@ -81,8 +83,9 @@ class Api:
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health
+        self._has_strangers = gateway.auth.is_on
         self._options = options
-        self._room = Room()
+        self._budget = gateway.budget
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
@@ -112,7 +115,8 @@ class Api:
             answer = await self._answer(visit, query)
             if type(answer) is not Brief:  # which says so itself
                 answer.headers["Server"] = "kitmsg"
-            if 0 < self._compress_from <= _length(answer):
+            size = answer.size if type(answer) is Brief else _length(answer)
+            if 0 < self._compress_from <= size:
                 await compress(answer, request.headers)
             if visit.headers:
                 visit.add_to(answer)
@@ -120,7 +124,7 @@ class Api:
                 answer.force_close()
             return answer
         finally:
-            self._room.left += visit.held
+            self._budget.give(visit.held)
             self._admission.leave()
             took = perf_counter() - started
             code = visit.code if answer is not None else Code.CANCELLED.value
@@ -165,8 +169,12 @@ class Api:
         except Exception as exc:  # the last line of defence answers
             if isinstance(exc, ConnectionError) and not isinstance(exc, KitError):
                 raise  # the client went away
-            problem = Problem.of(exc, visit.id)
+            return self._refuse(visit, Problem.of(exc, visit.id))
+
+    def _refuse(self, visit: Visit, problem: Problem) -> web.StreamResponse:
         visit.code = problem.code.value
+        if visit.name == UNMATCHED and visit.principal is None and self._has_strangers:
+            return _veiled(problem).response(visit.path, visit.id)
         return problem.response(visit.path, visit.id)
 
     def _unmatched(
@@ -205,6 +213,9 @@ class Api:
             here = arrived(request, min(self._short, self._bus.max_payload // 2))
             if here is None:
                 here = await self.body(visit, is_kit=mounted.is_kit)
+            elif here:
+                self._budget.take(len(here))
+                visit.held = len(here)
             data = here
         sent, data = _bound(match, query, codec, data, request)
         fields = fields_of(visit, self._options)
@@ -233,14 +244,22 @@ class Api:
         Raises:
             Problem: It is too long, too slow or cannot be inflated.
             InvalidArgument: It is not framed as HTTP wants.
-            ResourceExhausted: Too many long ones are here.
+            ResourceExhausted: There is no room for it now.
         """
         request = visit.request
         limit = body_limit(self._bus, self._options, is_kit=is_kit)
         if (request.content_length or 0) > limit:
             raise too_large(limit)
-        visit.held = self._room.take(request, limit)
-        return await read_body(request, limit, self._options.body_timeout)
+        claim = Claim(self._budget, lambda: _end(request))
+        claim.resize(size_of(request, limit))
+        try:
+            data = await read_body(request, limit, self._options.body_timeout)
+        except BaseException:
+            claim.end()
+            raise
+        claim.settle(len(data))
+        visit.held = claim.size
+        return data
 
     def _options_of(self, path: str, id_: str) -> web.Response:
         router = self._catalogue.table.router
@@ -283,6 +302,29 @@ def _write_line(
         bytes=_length(answer),
         request_id=visit.id,
     )
+
+
+def _veiled(problem: Problem) -> Problem:
+    """Return the problem of a path that leads nowhere, without names: for strangers.
+
+    They get so far below a path of ``auth_public``.
+    """
+    details = {
+        _NOT_FOUND: "nothing is mounted here",
+        _UNAVAILABLE: "what is mounted here is not there now",
+    }
+    detail = details.get(problem.status)
+    if detail is None:
+        return problem
+    return Problem(
+        problem.status, problem.code, detail, retry_after=problem.retry_after
+    )
+
+
+def _end(request: web.BaseRequest) -> None:
+    """End a request that arrives too slowly for others to wait."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _length(answer: web.StreamResponse | None) -> int:

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from kitmsg.errors import InvalidArgument, ResourceExhausted
+from kitmsg.errors import InvalidArgument
 from kitmsg.transport.transfer import MAX_BYTES
 from kitmsg_gateways.http.aiohttp_parts import buffered
 from kitmsg_gateways.http.errors import Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from kitmsg.bus import Bus
     from kitmsg_gateways.http.options import GatewayOptions
 
 __all__ = [
     "BODYLESS",
-    "Room",
     "arrived",
     "body_limit",
     "check_bodyless",
@@ -33,13 +32,14 @@ __all__ = [
     "inflate",
     "read_body",
     "received",
+    "size_of",
     "too_large",
 ]
 
 BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+T = TypeVar("T")
+_BROKEN: Final = (ValueError, web.RequestPayloadError, HttpProcessingError, EOFError)
 _HEADER_ROOM: Final = 4096
-_LONG_BYTES: Final = 1 << 20
-_BUSY_SECONDS: Final = 1.0
 _IN_THREAD_BYTES: Final = 1 << 14  # more would hold the loop for milliseconds
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, with gzip's header and trailer
 _MAX_MEMBERS: Final = 16
@@ -60,39 +60,15 @@ def body_limit(bus: Bus, options: GatewayOptions, *, is_kit: bool = True) -> int
     return min(most, max(bus.max_payload // 2, bus.max_payload - _HEADER_ROOM))
 
 
-class Room:
-    """Memory for long bodies, of all requests together: a few callers cannot fill it.
+def size_of(request: web.BaseRequest, limit: int) -> int:
+    """Return the bytes that a body may come to.
 
-    Bodies of up to 1 MiB are not counted: `max_concurrent` is their bound.
-
-    Attributes:
-        left: Bytes still to be had.
+    Args:
+        request: Its headers say how long it is; if they do not, it may be `limit`.
+        limit: Longest body.
     """
-
-    def __init__(self) -> None:
-        self.left = 4 * MAX_BYTES
-
-    def take(self, request: web.BaseRequest, limit: int) -> int:
-        """Reserve what a body may need, and return how many bytes that is.
-
-        Args:
-            request: Its headers say how long it is; if they do not, it may be `limit`.
-            limit: Longest body.
-
-        Raises:
-            ResourceExhausted: There is no room now.
-        """
-        size = request.content_length
-        if size is None or "Content-Encoding" in request.headers:
-            size = limit
-        if size <= _LONG_BYTES:
-            return 0
-        if size > self.left:
-            raise ResourceExhausted(
-                "too many long requests at once", retry_after=_BUSY_SECONDS
-            )
-        self.left -= size
-        return size
+    size = request.content_length
+    return limit if size is None or "Content-Encoding" in request.headers else size
 
 
 def too_large(limit: int) -> Problem:
@@ -163,21 +139,24 @@ async def _arrived(request: web.BaseRequest, limit: int, seconds: float) -> byte
 
 
 async def received(
-    reading: Coroutine[Any, Any, bytes], seconds: float | None, late: str
-) -> bytes:
+    reading: Awaitable[T],
+    seconds: float | None,
+    late: str,
+    broken: str = "the body is not framed as HTTP wants",
+) -> T:
     """Return what is read of a body, in `seconds`; None for as long as it takes.
 
     Raises:
         Problem: 408, with the words of `late`.
-        InvalidArgument: The body is not framed as HTTP wants.
+        InvalidArgument: It is not what it should be, with the words of `broken`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await reading
     except TimeoutError:
         raise refusal(408, late) from None
-    except (web.RequestPayloadError, HttpProcessingError):
-        raise InvalidArgument("the body is not framed as HTTP wants") from None
+    except _BROKEN:
+        raise InvalidArgument(broken) from None
 
 
 async def go_ahead(request: web.BaseRequest) -> None:

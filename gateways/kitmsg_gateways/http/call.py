@@ -68,6 +68,13 @@ _NULLS: Final = frozenset({b"null", b"\xc0"})
 _OCTETS: Final = RAW.content_type
 _JSON_TYPE: Final = JSON.content_type
 _NOSNIFF: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+# What a browser may run: a page of a service is on the origin of all the others, and of
+# the docs page, so it is shown without scripts and without that origin.
+_PASSIVE: Final = frozenset({_OCTETS, _JSON_TYPE, MSGPACK.content_type, "text/plain"})
+_SANDBOX: Final = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _is_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -191,29 +198,29 @@ async def ask(
 
 def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
     """Return the HTTP response that a reply stands for."""
-    answer = _response(reply, mounted, codec, id_)
-    if reply.header_block and mounted.is_kit:
-        for name, value in reply_fields(reply).items():
-            answer.headers[name.title()] = value
-    return answer
-
-
-def _response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Response:
-    status = mounted.status
+    status, block = mounted.status, reply.header_block
+    answer: web.Response
     if not reply.data or (mounted.gives_nothing and reply.data in _NULLS):
         headers = {"X-Request-Id": id_, **_NOSNIFF}
         status = _NO_CONTENT if status == _OK else status
-        return web.Response(status=status, headers=headers)
-    is_plain = mounted.is_kit and mounted.wire == "kit" and not reply.header_block
-    if is_plain and codec is JSON:
+        answer = web.Response(status=status, headers=headers)
+    elif codec is JSON and not block and mounted.is_kit and mounted.wire == "kit":
         answer = Brief(reply.data, _JSON_TYPE, id_)  # nearly always
+        if status == _OK:
+            return answer
     else:
         # Go's encoder ends what it writes with a line end.
         tail = b"\n" if mounted.wire == "gokit" else b""
         answer = Brief(reply.data + tail, _media_type(reply, mounted, codec), id_)
-    if status != _OK:
+    if status != _OK and type(answer) is Brief:
         headers = {**answer.headers}
-        return web.Response(status=status, headers=headers, body=answer.body)
+        answer = web.Response(status=status, headers=headers, body=answer.body)
+    if block and mounted.is_kit:
+        for name, value in reply_fields(reply).items():
+            answer.headers[name.title()] = value
+    if block and answer.body and answer.content_type not in _PASSIVE:
+        answer.headers["Content-Security-Policy"] = _SANDBOX
+        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 
 

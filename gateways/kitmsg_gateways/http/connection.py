@@ -19,7 +19,8 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from kitmsg.errors import Code
+from kitmsg.errors import Code, ResourceExhausted
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
 from kitmsg_gateways.http.errors import Problem, refusal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.budget import Budget
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.http.options import GatewayOptions
 
@@ -49,6 +51,14 @@ _MALFORMED: Final = "(malformed)"
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+_BUSY: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
 _CLIENTS_FAULT: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
@@ -56,7 +66,12 @@ class Server(web.Server):
     """Makes our connections and requests instead of aiohttp's own."""
 
     def __init__(
-        self, handler: Handler, options: GatewayOptions, limit: int, metrics: Metrics
+        self,
+        handler: Handler,
+        options: GatewayOptions,
+        limit: int,
+        metrics: Metrics,
+        budget: Budget,
     ) -> None:
         # A client that goes away cancels its handler, and so the turn in the service.
         self._answer = handler
@@ -68,35 +83,19 @@ class Server(web.Server):
         self.options = options
         self.limit = limit
         self.metrics = metrics
+        self.budget = budget
 
     def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         if type(request) is _OtherVersion:
             return request.refusal()
         return self._answer(request)
 
-    def connection(self, place: Place) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
-        options = self.options
-        return Connection(
-            self,
-            place,
-            send_timeout=options.send_timeout,
-            loop=asyncio.get_running_loop(),
-            header_timeout=options.header_timeout,
-            keepalive_timeout=options.keepalive_timeout,
-            max_line_size=options.max_header_bytes,
-            max_field_size=options.max_header_bytes,
-            max_headers=options.max_headers,
-            access_log=None,
-            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
-            auto_decompress=False,  # how much comes out has a bound here: `compress`
-        )
-
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> web.BaseRequest:
         protocol.headers_arrived()
         protocol.expects_headers = False
+        protocol.body = payload
         kind = web.BaseRequest
         if message.version not in _VERSIONS:  # the answer is one of ours all the same
             message = message._replace(version=HttpVersion11, should_close=True)
@@ -124,40 +123,78 @@ class Connection(RequestHandler):
     """One connection: adds limits on times, and problems for bad HTTP."""
 
     __slots__ = (
-        "_header_timeout",
+        "_head",
         "_header_timer",
         "_place",
         "_send_timeout",
         "_server",
+        "body",
         "expects_headers",
     )
 
-    def __init__(
-        self,
-        manager: Server,
-        place: Place,
-        *,
-        header_timeout: float,
-        send_timeout: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(manager, **kwargs)
+    def __init__(self, manager: Server, place: Place) -> None:
+        options = manager.options
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=options.keepalive_timeout,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=options.max_headers,
+            access_log=None,  # type: ignore[arg-type]  # ours knows the route
+            lingering_time=min(options.body_timeout, _LINGER_SECONDS),
+            auto_decompress=False,  # how much comes out has a bound here: `compress`
+        )
         self._server = manager
         self._place = place
-        self._send_timeout = send_timeout
-        self._header_timeout = header_timeout
+        self._send_timeout = options.send_timeout
         self.expects_headers = True
+        self.body: Any = None  # of the request that was taken last
         self._header_timer: asyncio.TimerHandle | None = None
+        self._head: Claim | None = None  # of a head that came in parts
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request whose headers are not complete starts the clock."""
+        is_head = self.is_idle and (self.body is None or self.body.is_eof())
+        if is_head and not self._fits(data):
+            return
         # Most requests bring all their headers at once and cost no timer.
         is_part = self.expects_headers and b"\r\n\r\n" not in data
         if is_part and self._header_timer is None:
             self._header_timer = asyncio.get_running_loop().call_later(
-                self._header_timeout, self._too_slow
+                self._server.options.header_timeout, self._too_slow
             )
         super().data_received(data)
+        if self._head is not None and not self.is_idle:
+            self._head.end()
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of bytes of its gateway."""
+        return self._server.budget
+
+    def _fits(self, data: bytes) -> bool:
+        """Count what belongs to a head; tell whether there is room for it."""
+        # Most heads come whole, in one piece, and cost no more than this.
+        end, head = data.find(b"\r\n\r\n"), self._head
+        size = (len(data) if end < 0 else end) + (head.size if head else 0)
+        refusal = _HEAD_TOO_LARGE if size > self._server.options.max_head_bytes else b""
+        if not refusal and end < 0:
+            if head is None:
+                head = self._head = Claim(self._server.budget, self._give_way)
+            try:
+                head.resize(size)
+            except ResourceExhausted:
+                refusal = _BUSY
+        if refusal and self.transport is not None:
+            self._server.metrics.closed["headers"] += 1
+            self.transport.write(refusal)
+            self.force_close()
+        return not refusal
+
+    def _give_way(self) -> None:
+        self._server.metrics.closed["slow"] += 1
+        self.force_close()
 
     def headers_arrived(self) -> None:
         """Stop the clock."""
@@ -168,6 +205,8 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Put away what belongs to the connection."""
         self.headers_arrived()
+        if self._head is not None:
+            self._head.end()
         self._place.leave()
         super().connection_lost(exc)
 

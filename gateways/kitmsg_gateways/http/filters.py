@@ -60,7 +60,7 @@ def filters(
         _cors(options),
         _Limited("address", by_addresses, by_address) if by_addresses else None,
         _client_certificate if options.tls_client_ca else None,
-        _Authenticated(gate.auth, options.auth_public) if gate.auth.is_on else None,
+        _Authenticated(gate.auth, options.public_paths) if gate.auth.is_on else None,
         _Limited("principal", by_principals, _by_principal) if by_principals else None,
     ]
     return tuple(one for one in found if one is not None)

@@ -7,12 +7,13 @@ and replaced whole, because services come and go.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import logging
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ from kitmsg_gateways.edge.catalogue import left, unavailable
 from kitmsg_gateways.http.bind import Parameters
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.openapi.schemas import Components
+from kitmsg_gateways.http.owners import Owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,6 +84,12 @@ def parse_route(text: str, target: T) -> Route[T]:
     Raises:
         ValueError: It is no route; the message says what is wrong with it.
     """
+    return Route(*_parsed(text), target)
+
+
+@lru_cache(maxsize=8192)
+def _parsed(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return method, template and names of a route."""
     matched = _ROUTE.fullmatch(text)
     if matched is None:
         raise ValueError(f"{text!r} is not a route such as 'GET /orders/{{id}}'")
@@ -97,7 +105,7 @@ def parse_route(text: str, target: T) -> Route[T]:
             )
     if len(set(names)) < len(names):
         raise ValueError(f"{text!r} names a parameter twice")
-    return Route(method, template, tuple(names), target)
+    return method, template, tuple(names)
 
 
 @dataclass(slots=True)
@@ -131,6 +139,27 @@ class Router(Generic[T]):
         if not route.names:
             self._fixed[route.method, route.template] = Match(route, {})
         return None
+
+    def robbed(self, route: Route[T]) -> list[Route[T]]:
+        """Return the routes here that would lose requests to `route`, being less exact."""
+        found: list[Route[T]] = []
+        waiting = [(self._root, 0, False)]
+        segments = _segments(route.template)
+        while waiting:
+            node, at, is_exacter = waiting.pop()
+            if at == len(segments):
+                there = node.routes.get(route.method)
+                found += [there] if there is not None and is_exacter else []
+                continue
+            is_parameter = bool(_PARAMETER.fullmatch(segments[at]))
+            if node.parameter is not None:
+                exacter = is_exacter or not is_parameter
+                waiting.append((node.parameter, at + 1, exacter))
+            if not is_parameter and segments[at] in node.static:
+                waiting.append((node.static[segments[at]], at + 1, is_exacter))
+            elif is_parameter and is_exacter:
+                waiting += [(each, at + 1, True) for each in node.static.values()]
+        return found
 
     def match(self, method: str, raw_path: str) -> Match[T]:
         """Return the route for a request.
@@ -237,6 +266,8 @@ def _candidates(
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
+_FACTS: Final = tuple(field.name for field in dataclasses.fields(CatalogEndpoint))
+_UNKNOWN: Final = Parameters(None)
 _SUCCESS: Final = re.compile(r"20[01237]|208|226")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 
@@ -315,32 +346,53 @@ class Mounter:
 
     Args:
         reserved: Paths that belong to the gateway.
+        owners: Whose the routes are.
     """
 
-    def __init__(self, reserved: Iterable[str]) -> None:
+    def __init__(self, reserved: Iterable[str], owners: Owners | None = None) -> None:
         self._reserved = frozenset(reserved)
+        self._owners = owners or Owners()
         self._read: dict[str, tuple[dict[str, Any], Parameters]] = {}
         self._told: set[str] = set()
+        self._kept: dict[str, tuple[CatalogEndpoint, Mounted]] = {}
 
     def build(self, catalog: Catalog) -> Table:
         """Return the table of the endpoints that are there; conflicts are logged once."""
         table = Table(services=catalog.services, conflicts=[*catalog.refused])
-        table.endpoints = [self._mounted(endpoint) for endpoint in catalog.endpoints]
+        kept, self._kept = self._kept, {}
+        table.endpoints = [
+            self._mounted(endpoint, kept.get(endpoint.dotted))
+            for endpoint in catalog.endpoints
+        ]
         shown = {endpoint.hash for endpoint in table.endpoints}
         self._read = {
             hash_: read for hash_, read in self._read.items() if hash_ in shown
         }
         table.schemas = {e.hash: e.schema for e in table.endpoints if e.schema}
-        for endpoint in table.endpoints:  # so `POST /service/endpoint` always works
+        self._begin(table)
+        rank = {name: at for at, name in enumerate(catalog.seniority)}
+        # Whoever was there first keeps its routes.
+        eldest = sorted(table.endpoints, key=lambda each: rank.get(each.service, 0))
+        for endpoint in eldest:  # so `POST /service/endpoint` always works
             self._add(table, f"POST {endpoint.path}", endpoint)
-        for endpoint in table.endpoints:
+        for endpoint in eldest:
             if endpoint.http and endpoint.http != f"POST {endpoint.path}":
                 self._add(table, endpoint.http, endpoint)
+        self._owners.note(table.router.routes)
         for route in [r for r in table.router.routes if r.target.stream]:
             # A browser's EventSource and WebSocket begin with GET; a declared one wins.
             table.router.add(dataclasses.replace(route, method="GET"))
         self._tell(table)
         return table
+
+    def _begin(self, table: Table) -> None:
+        """Say who is there and wants which routes, before the first is added."""
+        wanted = []
+        for endpoint in table.endpoints:
+            for text in (f"POST {endpoint.path}", endpoint.http):
+                with contextlib.suppress(ValueError):
+                    wanted.append((endpoint.service, parse_route(text, None)))
+        self._owners.begin(table.services, wanted)
 
     def _tell(self, table: Table) -> None:
         for conflict in table.conflicts:
@@ -349,12 +401,21 @@ class Mounter:
                 _log.log(level, "%s", conflict)
         self._told = set(table.conflicts)
 
-    def _mounted(self, endpoint: CatalogEndpoint) -> Mounted:
-        facts = {
-            f.name: getattr(endpoint, f.name) for f in dataclasses.fields(endpoint)
-        }
+    def _mounted(
+        self, endpoint: CatalogEndpoint, before: tuple[CatalogEndpoint, Mounted] | None
+    ) -> Mounted:
+        """Return an endpoint as it is served; the one of `before` if it is the same."""
+        if before is not None and before[0] == endpoint:
+            mounted = before[1]
+        else:
+            mounted = self._newly_mounted(endpoint)
+        self._kept[endpoint.dotted] = endpoint, mounted
+        return mounted
+
+    def _newly_mounted(self, endpoint: CatalogEndpoint) -> Mounted:
+        facts = {name: getattr(endpoint, name) for name in _FACTS}
         if endpoint.schema is None:
-            return Mounted(**facts, parameters=Parameters(None))
+            return Mounted(**facts, parameters=_UNKNOWN)
         if endpoint.hash not in self._read:
             self._read[endpoint.hash] = _readable(endpoint, endpoint.schema)
         facts["schema"], parameters = self._read[endpoint.hash]
@@ -362,28 +423,29 @@ class Mounter:
 
     def _add(self, table: Table, text: str, endpoint: Mounted) -> None:
         """Add a route, or a conflict."""
-        owner = f"{endpoint.service}.{endpoint.name}"
+        owner = endpoint.dotted
         try:
             route: Route[Mounted] = parse_route(text, endpoint)
         except ValueError as exc:
             table.conflicts.append(f"{owner} is not mounted: {exc}")
             return
-        if route.template in self._reserved:
+        if (route.template.rstrip("/") or "/") in self._reserved:
             table.conflicts.append(
                 f"{owner} is not mounted at {text!r}: the path is the gateway's own"
             )
             return
+        if why := self._owners.why_taken(table.router, route, endpoint.service):
+            table.conflicts.append(f"{owner} is not mounted at {text!r}: {why}")
+            return
         there = table.router.add(route)
         if there is not None:
-            kept = f"{there.target.service}.{there.target.name}"
-            while_ = ""
-            if self._is_passing(table, endpoint, there.target):
-                while_ = f" while instances of {endpoint.service!r} differ"
-            conflict = (
-                f"{owner} is not mounted at {text!r}{while_}: {kept} has that route"
-            )
+            kept = there.target.dotted
+            is_passing = self._is_passing(table, endpoint, there.target)
+            differ = f" while instances of {endpoint.service!r} differ"
+            at = f"{text!r}{differ if is_passing else ''}"
+            conflict = f"{owner} is not mounted at {at}: {kept} has that route"
             table.conflicts.append(conflict)
-            if while_:
+            if is_passing:
                 table.passing.add(conflict)
 
     def _is_passing(self, table: Table, one: Mounted, other: Mounted) -> bool:

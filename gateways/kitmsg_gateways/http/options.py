@@ -24,10 +24,15 @@ class GatewayOptions(HttpOptions):
             compress nothing.
         max_header_bytes: Longest request line, and longest header line.
         max_headers: Most header lines.
+        max_head_bytes: Longest head: request line and header lines in all.
         max_streams: Streams and WebSockets open at once; more are refused.
         stream_heartbeat: Seconds between two signs of life on a stream where nothing
             happens; a WebSocket whose client is silent for two of them is closed.
         title: Name of the API in the OpenAPI document.
+        docs: Whether there is a page for people at /docs.
+        openapi: Whether there is a description for programs at /openapi.json, which the
+            page needs, and the schemas at /schemas.
+        metrics_page: Whether there is a page for Prometheus at /metrics.
         rpc_methods: JSON-RPC methods of another name than their endpoint, such as
             ``add=addsvc.sum``.
         rpc_max_batch: Most calls in one JSON-RPC batch.
@@ -38,7 +43,8 @@ class GatewayOptions(HttpOptions):
         cors_headers: Request headers that these pages may send beside the usual ones.
         cors_max_age: Seconds for which a browser may remember what pages may do.
         auth_public: Paths that need no credentials; one that ends in * stands for all that
-            begin so.
+            begin so.  With a service's name in front, as in greeter=/hello/*, no other
+            service is mounted there.
     """
 
     ZERO: ClassVar[tuple[str, ...]] = ("compress_from_bytes", "cors_max_age")
@@ -53,9 +59,13 @@ class GatewayOptions(HttpOptions):
     compress_from_bytes: int = 1024
     max_header_bytes: int = 8190
     max_headers: int = 128
+    max_head_bytes: int = 32 << 10
     max_streams: int = 10_000
     stream_heartbeat: float = 15.0
     title: str = "Services"
+    docs: bool = True
+    openapi: bool = True
+    metrics_page: bool = True
     rpc_methods: tuple[str, ...] = ()
     rpc_max_batch: int = 100
     rpc_concurrency: int = 16
@@ -69,7 +79,7 @@ class GatewayOptions(HttpOptions):
         super().__post_init__()
         if not self.title.isprintable():
             raise ValueError("title holds characters that cannot be printed")
-        for path in self.auth_public:
+        for path in self.public_paths:
             if not path.startswith("/"):
                 raise ValueError(f"auth_public: {path!r} does not begin with /")
         for text in self.rpc_methods:
@@ -78,3 +88,21 @@ class GatewayOptions(HttpOptions):
                     f"rpc_methods has {text!r}; write METHOD=SERVICE.ENDPOINT, such as"
                     " 'add=addsvc.sum'"
                 )
+
+    @property
+    def public_paths(self) -> tuple[str, ...]:
+        """Paths that need no credentials."""
+        return tuple(_public(text)[0] for text in self.auth_public)
+
+    @property
+    def public_owners(self) -> list[tuple[str, str]]:
+        """Those of them that are meant for one service, and its name."""
+        found = (_public(text) for text in self.auth_public)
+        return [(path, service) for path, service in found if service]
+
+
+def _public(text: str) -> tuple[str, str]:
+    """Return path and service of an entry of `auth_public`."""
+    service, mark, path = text.partition("=/")
+    is_bound = mark and not text.startswith("/")
+    return (f"/{path}", service) if is_bound else (text, "")

@@ -85,11 +85,14 @@ class Pages:
         home, docs = self._home, self._docs
         pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
         self._pages = dict(zip(RESERVED, pages, strict=False))
+        self._has_schemas = gateway.options.openapi
+        for path in _switched_off(gateway.options):
+            del self._pages[path]
 
     def find(self, path: str) -> Page | None:
         """Return what serves a path; None if it is not the gateway's own."""
         page = self._pages.get(path)
-        if page is None and path.startswith(SCHEMAS):
+        if page is None and path.startswith(SCHEMAS) and self._has_schemas:
             page = self._schema(path.removeprefix(SCHEMAS))
         if page is None:
             return None
@@ -131,6 +134,16 @@ class Pages:
             found = document(table, title=self._title, schemes=self._schemes)
             self._document = table, msgspec.json.encode(found)
         return _json(self._document[1])
+
+
+def _switched_off(options: GatewayOptions) -> list[str]:
+    """Return the paths of pages that there are none of."""
+    has_docs = options.docs and options.openapi
+    return [
+        *(() if has_docs else ("/", "/docs")),
+        *(() if options.openapi else ("/openapi.json",)),
+        *(() if options.metrics_page else ("/metrics",)),
+    ]
 
 
 def _serve(

@@ -204,7 +204,7 @@ class _Methods:
     def __init__(self, table: Table, names: Mapping[str, str]) -> None:
         self.table = table
         self._names = names
-        self._full = {f"{one.service}.{one.name}": one for one in table.endpoints}
+        self._full = {one.dotted: one for one in table.endpoints}
         self._bare: dict[str, list[Mounted]] = {}
         for one in table.endpoints:
             self._bare.setdefault(one.name, []).append(one)
@@ -221,7 +221,7 @@ class _Methods:
         if found is None and len(several) == 1:
             (found,) = several
         if found is None:
-            known = [f"{one.service}.{one.name}" for one in several]
+            known = [one.dotted for one in several]
             names = [*self._full, *(() if service else self._bare)]
             near = difflib.get_close_matches(name[:_MAX_HINT_CHARS], names, n=1)
             raise _not_found(method, known or near)
@@ -260,7 +260,7 @@ def _by_name(params: bytes, mounted: Mounted) -> bytes:
     names = [name for name in known.properties if name not in known.headers]
     if len(values) > len(names):
         takes = ", ".join(names) or "none"
-        text = f"{len(values)} params by position; {mounted.service}.{mounted.name}"
+        text = f"{len(values)} params by position; {mounted.dotted}"
         text += f" takes {takes}" if mounted.schema else " takes them by name"
         raise RpcError(jsonrpc.INVALID_PARAMS, text)
     return msgspec.json.encode(dict(zip(names, values, strict=False)))
@@ -305,9 +305,7 @@ def _result(reply: Message, mounted: Mounted) -> bytes:
     try:
         _check_json(reply.data or b"null")
     except DECODE_ERRORS:
-        raise DataLoss(
-            f"the reply of {mounted.service}.{mounted.name} is not JSON"
-        ) from None
+        raise DataLoss(f"the reply of {mounted.dotted} is not JSON") from None
     return reply.data
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from kitmsg.discovery.claims import KEPT_SECONDS
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
-from kitmsg_gateways.http.connection import Server
+from kitmsg_gateways.http.connection import Connection, Server
 from kitmsg_gateways.http.filters import filters
 from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.owners import Owners
 from kitmsg_gateways.http.pages import RESERVED
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
     ) -> None:
         options = options or GatewayOptions()
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
-        self._mounter = Mounter(RESERVED)
+        kept_seconds = KEPT_SECONDS if options.subject_policy.strict else 0.0
+        owners = Owners(kept_seconds=kept_seconds, public=options.public_owners)
+        self._mounter = Mounter(RESERVED, owners)
         super().__init__(bus, options, Table(), sockets)
         self.api = Api(self, filters(options, self.gate, self._proxies))
         self.metrics.registry.register(self.api.collect)
@@ -82,11 +86,13 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         return self._proxies.trusts(address)
 
     def _protocol(self, place: Place) -> asyncio.BaseProtocol:
-        return self.web.connection(place)
+        return Connection(self.web, place)
 
     async def _bind(self, stack: contextlib.AsyncExitStack) -> None:
         limit = body_limit(self.bus, self.options)
-        self.web = Server(self.api.handle, self.options, limit, self.metrics)
+        self.web = Server(
+            self.api.handle, self.options, limit, self.metrics, self.budget
+        )
         await super()._bind(stack)
 
     async def _drain(self) -> None:

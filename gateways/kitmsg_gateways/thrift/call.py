@@ -190,7 +190,8 @@ class Calls:
         callers, endpoint = self._callers, served.endpoint
         seconds = callers.seconds(None, endpoint)
         fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-        return callers.context(callers.of(endpoint), served.codec, seconds, fields)
+        caller, who = callers.of(endpoint), visit.principal if visit else None
+        return callers.context(caller, served.codec, seconds, fields, who)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""

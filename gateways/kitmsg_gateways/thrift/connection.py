@@ -11,8 +11,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from kitmsg.errors import InvalidArgument, KitError
+from kitmsg.errors import InvalidArgument, KitError, ResourceExhausted
 from kitmsg_gateways.edge.auth import peer_principal
+from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed, skip
 from kitmsg_gateways.thrift.protocol.framing import framed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from kitmsg.auth import Principal
     from kitmsg_gateways.edge.admission import Place
+    from kitmsg_gateways.edge.budget import Budget
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.edge.visit import Visit
     from kitmsg_gateways.thrift.call import Calls
@@ -44,6 +46,7 @@ class Door(Protocol):
 
     metrics: Metrics
     calls: Calls
+    budget: Budget
     options: GatewayOptions
 
     @property
@@ -57,9 +60,10 @@ class Door(Protocol):
 class _Slot:
     """A call whose answer has its place among those of the connection."""
 
-    __slots__ = ("answer", "header", "task")
+    __slots__ = ("answer", "header", "size", "task")
 
-    def __init__(self, header: Header | None) -> None:
+    def __init__(self, header: Header | None, size: int = 0) -> None:
+        self.size = size  # bytes of the request, which are held until its answer leaves
         self.answer: bytes | None = None  # b"" for a call that gets none
         self.header = header
         self.task: asyncio.Task[None] | None = None
@@ -79,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._options = gateway.options
         self._loop = asyncio.get_running_loop()
         self._inbox = gateway.inbox()
+        self._budget = gateway.budget
+        self._unread = Claim(self._budget, lambda: self.abort("slow"))
         self._slots: deque[_Slot] = deque()
         self._transport: asyncio.Transport | None = None
         self._is_choked = self._is_ending = self._is_paused = False
@@ -101,7 +107,9 @@ class Connection(asyncio.Protocol):
         for slot in self._slots:
             if slot.task is not None:
                 slot.task.cancel()
+            self._budget.give(slot.size)
         self._slots.clear()
+        self._unread.end()
         self._place.leave()
         self._gateway.left(self)
 
@@ -109,8 +117,21 @@ class Connection(asyncio.Protocol):
         """Read what came."""
         was_partial = self._inbox.is_partial
         self._inbox.feed(data)
-        if self._read() or not was_partial:  # a message that drips does not move on
+        has_read = self._read()
+        if has_read or not was_partial:  # a message that drips does not move on
             self._moved = self._loop.time()
+        self._hold(has_read)
+
+    def _hold(self, has_read: bool) -> None:
+        """Have the bytes that wait count; without room for them the connection ends."""
+        claim, size = self._unread, self._inbox.size
+        if has_read and claim.size:
+            claim.resize(0)  # what follows is another message
+        if size != claim.size:
+            try:
+                claim.resize(size)
+            except ResourceExhausted:
+                self.abort("full")
 
     def pause_writing(self) -> None:
         """Read no more until the client takes its answers."""
@@ -212,7 +233,15 @@ class Connection(asyncio.Protocol):
         self, work: Callable[..., Coroutine[Any, Any, None]], *call: Any
     ) -> None:
         """Do `work` of a call, whose answer has its turn behind those before it."""
-        slot = _Slot(self._inbox.header)
+        size = self._inbox.taken
+        try:
+            self._budget.take(size)
+        except ResourceExhausted as exc:
+            protocol, begin, *_ = call
+            if begin.kind == Kind.CALL:
+                self._answer(self._gateway.calls.refuse(protocol, begin, exc))
+            return
+        slot = _Slot(self._inbox.header, size)
         self._slots.append(slot)
         slot.task = self._loop.create_task(work(slot, *call))
 
@@ -271,7 +300,9 @@ class Connection(asyncio.Protocol):
             return
         ready = []
         while slots and (answer := slots[0].answer) is not None:
-            header = slots.popleft().header
+            slot = slots.popleft()
+            self._budget.give(slot.size)
+            header = slot.header
             if header is not None and answer:
                 answer = header.answer(answer)
             if answer:
@@ -292,7 +323,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
-            self._read()
+            self._hold(self._read())
 
     def _pause(self) -> None:
         if self._transport is not None:

@@ -1,6 +1,6 @@
 """Shared parts of the upstreams, which put servers that are not on the bus on it.
 
-    instancer.py   `Instancer`: a list of addresses that may change; `fixed`
+    instancer.py   addresses in the form of the protocol, from any system of discovery
     roundrobin.py  `RoundRobin` picks an address for each call; connects to the next one
     hooks.py       `Hooks`: before, after, error decoder, finalizer
     client.py      Go kit's client phases around a protocol's `Transport` and `Method`s,
@@ -16,8 +16,7 @@ A protocol's package `kitmsg_gateways.KIND.upstream` has the same leaves: ``opti
 ``offer`` (by a class, or by an interface description), ``describe`` (that description as
 JSON Schemas), ``call`` (request and reply of one endpoint) and ``client`` (connections).
 
-Left out: discovery and balancing beyond a list of addresses; an `Instancer` is where they
-come in.
+Left out: the systems of discovery, which are `kitmsg.discovery`'s.
 """
 
 from __future__ import annotations

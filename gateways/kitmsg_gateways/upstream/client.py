@@ -321,5 +321,5 @@ class Client(Generic[M, Q, A]):
 
     async def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._addresses.close()
+        await self._addresses.close()
         await self._transport.close()

@@ -30,6 +30,8 @@ class CommonOptions(Options):
         ca_file: Certificates to trust, PEM; those of the system by default.
         cert_file: Our own certificate, PEM.
         key_file: Key of our own certificate, PEM.
+        breaker: Whether a server that cannot keep up is sent only as many calls as it
+            answers, and a few to try it.
     """
 
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (("key_file", "cert_file"),)
@@ -41,6 +43,7 @@ class CommonOptions(Options):
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    breaker: bool = True
 
 
 def header_pairs(

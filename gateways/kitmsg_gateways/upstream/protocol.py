@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from kitmsg.middleware.adaptive_breaker import adaptive_breaker
 from kitmsg_gateways.upstream.client import Client
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import instancer
@@ -97,7 +98,9 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
             kind=self.KIND,
             version=self.options.version or found.version,
             doc=doc or found.doc,
-            middleware=middleware,
+            middleware=(*middleware, adaptive_breaker())
+            if self.options.breaker
+            else middleware,
             settings=settings,
             client=client,
         )

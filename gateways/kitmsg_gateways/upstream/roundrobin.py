@@ -6,13 +6,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from kitmsg.discovery.fixed import FixedInstancer, fixed
+from kitmsg.discovery.instancer import Instancer
 from kitmsg.errors import Unavailable
-from kitmsg_gateways.upstream.instancer import Instancer, fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection
 
-    from kitmsg_gateways.upstream.instancer import Addresses
+    from kitmsg.discovery.address import Addresses
+    from kitmsg.discovery.instance import Instance
 
 __all__ = ["CannotConnect", "RoundRobin"]
 
@@ -58,14 +60,17 @@ class RoundRobin:
         self._avoided: dict[str, float] = {}
         self._source = source if isinstance(source, Instancer) else fixed(source)
         self._unwatch: Callable[[], None] | None = None
-        self._watch()
+        # An upstream may be made before there is a loop: others are watched when needed.
+        if isinstance(self._source, FixedInstancer):
+            self._watch()
 
     def _watch(self) -> None:
         if self._unwatch is None:
             self._unwatch = self._source.watch(self._changed)
 
-    def _changed(self, addresses: Sequence[str]) -> None:
-        before, self.addresses = self.addresses, tuple(dict.fromkeys(addresses))
+    def _changed(self, instances: tuple[Instance, ...]) -> None:
+        addresses = dict.fromkeys(each.address for each in instances)
+        before, self.addresses = self.addresses, tuple(addresses)
         for address in before:
             if address not in self.addresses:
                 self._avoided.pop(address, None)
@@ -83,7 +88,10 @@ class RoundRobin:
         self._watch()
         left = [address for address in self.addresses if address not in tried]
         if not left:
-            raise Unavailable(f"{self.name} has no instance that can be reached")
+            # Its error is not for callers: it names the machines of the system.
+            raise Unavailable(
+                f"{self.name} has no instance that can be reached"
+            ) from self._source.state.error
         now = self._clock()
         good = [a for a in left if self._avoided.get(a, now) <= now] or left
         self._next += 1
@@ -108,6 +116,9 @@ class RoundRobin:
             Unavailable: None can be reached, so the work never began.
         """
         tried: list[str] = []
+        self._watch()
+        if not self.addresses:
+            await self._source.settled()  # within the time its system has to answer
         while True:
             try:
                 address = self.pick(tried)
@@ -120,8 +131,9 @@ class RoundRobin:
                 tried.append(address)
                 _log.warning("%s: cannot connect to %s: %s", self.name, address, exc)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop watching, until the next `pick`; connections are their maker's to close."""
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        await self._source.close()

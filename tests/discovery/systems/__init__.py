@@ -8,19 +8,28 @@ nats.py       a NATS server with services of kitmsg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from tests.discovery.systems.program import Program
+__all__ = ["Registry", "Runs", "System"]
 
-__all__ = ["System"]
+
+class Runs(Protocol):
+    """A server; see `tests.discovery.systems.program.Program`."""
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
 
 
 class System(Protocol):
     """A system whose contents a test decides."""
 
     @property
-    def program(self) -> Program:
+    def program(self) -> Runs:
         """Its process."""
         ...
 
@@ -36,4 +45,21 @@ class System(Protocol):
 
         It uses the system's own interface, nothing of ours.
         """
+        ...
+
+
+class Registry(System, Protocol):
+    """A system that instances announce themselves in."""
+
+    @property
+    def port(self) -> int:
+        """Of its server."""
+        ...
+
+    def registration(self, service: str, port: int | None = None) -> str:
+        """Address to announce instances at, whose entries expire soon."""
+        ...
+
+    async def forget(self, service: str) -> None:
+        """Delete all instances of a service."""
         ...

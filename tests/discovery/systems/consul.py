@@ -35,6 +35,9 @@ class Consul:
     def address(self, service: str, port: int | None = None) -> str:
         return f"consul://127.0.0.1:{port or self.port}/{service}?wait=0.5&timeout=0.5"
 
+    def registration(self, service: str, port: int | None = None) -> str:
+        return f"consul://127.0.0.1:{port or self.port}/{service}?ttl=1&timeout=0.5"
+
     async def put(self, service: str, count: int) -> set[str]:
         return await asyncio.to_thread(self._put, service, count)
 

@@ -47,6 +47,10 @@ class Etcd:
         where = f"127.0.0.1:{port or self.port}"
         return f"etcd://{where}/services/{service}/?interval=0.3&timeout=0.5"
 
+    def registration(self, service: str, port: int | None = None) -> str:
+        where = f"127.0.0.1:{port or self.port}"
+        return f"etcd://{where}/services/{service}/?ttl=2&timeout=0.5"
+
     async def put(self, service: str, count: int) -> set[str]:
         wanted = {f"10.0.0.8:{6000 + n}" for n in range(1, count + 1)}
         prefix = f"/services/{service}/"

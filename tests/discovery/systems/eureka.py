@@ -42,8 +42,12 @@ class Eureka:
         where = f"127.0.0.1:{port or self.port}"
         return f"eureka://{where}/eureka/{service}?interval=0.1&timeout=0.5"
 
+    def registration(self, service: str, port: int | None = None) -> str:
+        where = f"127.0.0.1:{port or self.port}"
+        return f"eureka://{where}/eureka/{service}?ttl=2&timeout=0.5"
+
     async def put(self, service: str, count: int) -> set[str]:
-        return await asyncio.to_thread(self._put, service, count)
+        return await asyncio.to_thread(self._put, service.upper(), count)
 
     def _put(self, service: str, count: int) -> set[str]:
         wanted = {f"10.0.0.6:{4000 + n}" for n in range(1, count + 1)}
@@ -68,8 +72,10 @@ class Eureka:
         return wanted
 
     async def forget(self, service: str) -> None:
-        for id_ in await asyncio.to_thread(self._ids, service):
-            await asyncio.to_thread(self.ask, "DELETE", f"/apps/{service}/{id_}")
+        for id_ in await asyncio.to_thread(self._ids, service.upper()):
+            await asyncio.to_thread(
+                self.ask, "DELETE", f"/apps/{service.upper()}/{id_}"
+            )
 
     def _ids(self, service: str) -> set[str]:
         try:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kitmsg import Kit, Service, endpoint
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
+
+if TYPE_CHECKING:
+    from tests.discovery.systems import Runs
 
 __all__ = ["Nats"]
 
@@ -15,8 +20,12 @@ class Nats:
     def __init__(self) -> None:
         self.server = EmbeddedServer()
         self.server.start()
-        self.program = self
         self._buses: dict[str, list[tuple[NatsBus, str]]] = {}
+
+    @property
+    def program(self) -> Runs:
+        """Itself."""
+        return self
 
     def start(self) -> None:
         """Start it after `kill`."""

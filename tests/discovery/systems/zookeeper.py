@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
 from pathlib import Path
 
 import kazoo.client
@@ -33,17 +34,22 @@ class ZooKeeper:
         if not _START.exists():
             miss("ZooKeeper is not installed; apt-get install zookeeper")
         self.port = free_port()
+        folder = Path(tempfile.mkdtemp(prefix="kitmsg-system-"))
         self.program = Program(
-            [str(_START), "start-foreground", "zoo.cfg"],
+            [str(_START), "start-foreground", str(folder / "zoo.cfg")],
             self._is_ok,
+            folder=folder,
             environment={"ZOO_LOG4J_PROP": "WARN,CONSOLE", "JVMFLAGS": "-Xmx128m"},
         )
-        folder = self.program.folder
         config = _CONFIG.format(folder=folder, port=self.port)
         (folder / "zoo.cfg").write_text(config)
         self.program.start()
 
     def address(self, service: str, port: int | None = None) -> str:
+        where = f"127.0.0.1:{port or self.port}"
+        return f"zk://{where}/services/{service}?session=1&timeout=1"
+
+    def registration(self, service: str, port: int | None = None) -> str:
         where = f"127.0.0.1:{port or self.port}"
         return f"zk://{where}/services/{service}?session=1&timeout=1"
 

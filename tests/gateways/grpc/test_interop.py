@@ -107,6 +107,10 @@ class Interop(Service):
     async def out(self) -> None:
         raise Unavailable("the database is away", retry_after=3)
 
+    @endpoint(idempotent=True)
+    async def away(self) -> None:
+        raise Unavailable("the database is away", retry_after=3)
+
 
 def trailers(failure: grpc.aio.AioRpcError) -> dict[str, Any]:
     """Return the trailing metadata of a failure."""
@@ -281,12 +285,14 @@ async def test_fields_may_have_the_names_of_methods(
 async def test_unavailable_says_whether_it_may_be_repeated(
     hub: kitmsg.Kit, start: Callable[..., Any]
 ) -> None:
-    """-1, never, where the work may have begun; a time where it certainly did not."""
+    """-1, never, where the work may have begun; a time where another try is safe."""
     host = await hub.serve(Interop())
     outside: Outside = await start(hub)
     failure = await outside.failure("interop.Interop/Out")
     assert failure.code() is grpc.StatusCode.UNAVAILABLE
     assert trailers(failure)["grpc-retry-pushback-ms"] == "-1"
+    failure = await outside.failure("interop.Interop/Away")
+    assert trailers(failure)["grpc-retry-pushback-ms"] == "3000"
     request = outside.request("interop.Interop/Out")
     await host.intake.drain(0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

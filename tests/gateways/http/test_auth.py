@@ -12,6 +12,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kitmsg import Context, Service, endpoint
+from kitmsg.auth.allow import role, scope
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
 from kitmsg_gateways.edge.auth import certificate_principal
@@ -138,6 +139,41 @@ async def test_nobody_outside_can_claim_to_be_somebody(guarded, hub, start):
     assert len(body) == 1
     _, body = await call("GET", "/open/me", headers={**forged, **token})
     assert body == "ann"
+
+
+async def test_who_may_not_call_is_refused_at_the_door(guarded, hub):
+    """As the service would refuse, and without asking it; whoever may is let through."""
+    calls = []
+
+    class Shut(Service):
+        @endpoint(http="GET /shut", allow=scope("write") | role("admin"))
+        async def look(self) -> str:
+            calls.append(1)
+            return "in"
+
+    await hub.serve(Shut())
+    call = await guarded()
+    for claims, status in (
+        ({"scope": "read write"}, 200),
+        ({"roles": ["admin"]}, 200),
+        ({"scope": "read"}, 403),
+        ({}, 403),
+    ):
+        response, body = await call(
+            "GET", "/shut", headers=bearer(sign(SECRET, "HS256", **claims))
+        )
+        assert response.status == status
+        if status == 403:
+            assert body["code"] == "permission_denied"
+            assert body["detail"] == "you may not call shut.look"
+    assert len(calls) == 2
+    (host,) = [host for host in hub.hosts if host.service.name == "shut"]
+    assert host.snapshots()["shut.look"].requests == 2
+    rpc = {"jsonrpc": "2.0", "id": 1, "method": "shut.look"}
+    _, body = await call(
+        "POST", "/rpc", json=rpc, headers=bearer(sign(SECRET, "HS256"))
+    )
+    assert body["error"]["data"]["code"] == "permission_denied"
 
 
 async def test_without_a_signing_key_services_know_nobody(guarded, caplog):

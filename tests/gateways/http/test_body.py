@@ -5,17 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from multidict import CIMultiDict
 
 import kitmsg
 from kitmsg import Service, endpoint
 from kitmsg.bus.memory import MemoryBus
-from kitmsg.errors import ResourceExhausted
-from kitmsg_gateways.http.body import Room
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,7 +61,7 @@ async def test_a_body_may_be_longer_than_a_message(small, start, size):
     packed = {**OCTETS, "Content-Encoding": "gzip"}
     _, body = await send(call, gzip.compress(data), packed)
     assert hashlib.sha256(data).hexdigest().encode() in body
-    assert call.server.api._room.left == 256 << 20
+    assert call.server.budget.held == 0
 
 
 async def test_an_answer_may_be_longer_than_a_message(small, start):
@@ -96,26 +92,3 @@ async def test_a_body_over_the_limit_is_refused(small, start):
 
     response, _ = await call("POST", "/files/digest", data=parts(), headers=OCTETS)
     assert response.status == 413
-
-
-def request_of(length: int | None, **headers: str) -> Any:
-    """Return what `Room` looks at of a request."""
-    return cast(
-        "Any", SimpleNamespace(content_length=length, headers=CIMultiDict(headers))
-    )
-
-
-def test_long_bodies_share_a_room():
-    """Who comes when it is full is told to come back; short ones always have room."""
-    room = Room()
-    limit = 64 << 20
-    assert room.take(request_of(1 << 20), limit) == 0
-    taken = [room.take(request_of(None), limit) for _ in range(3)]
-    taken.append(room.take(request_of(10, **{"Content-Encoding": "gzip"}), limit))
-    assert taken == [limit] * 4
-    with pytest.raises(ResourceExhausted) as caught:
-        room.take(request_of(2 << 20), limit)
-    assert caught.value.retry_after
-    assert room.take(request_of(1000), limit) == 0
-    room.left += limit
-    assert room.take(request_of(2 << 20), limit) == 2 << 20

@@ -174,7 +174,7 @@ async def test_no_bytes_on_a_connection_break_the_gateway(hub, start, caplog, un
     await until(lambda: not server.web.connections)
     await until(lambda: len(tasks()) <= before)
     assert server.metrics.in_flight == 0
-    assert server.api._room.left == 256 << 20
+    assert server.budget.held == 0
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert (await answered(server.port, SEEDS[0])).startswith(b"HTTP/1.1 200 ")
 

@@ -26,6 +26,7 @@ from kitmsg.middleware import auth
 from kitmsg_gateways.thrift.protocol.base import Malformed
 from kitmsg_gateways.thrift.protocol.header import parse_header
 from tests.auth.tokens import SECRET, sign
+from tests.trust import SIGNING_KEY, TRUST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ PROTOCOLS = {
 class Mirror(Service):
     """Says who asks."""
 
-    middleware = (auth(trust_gateway=True),)
+    middleware = (auth(),)
 
     @endpoint
     async def me(self, ctx: Context) -> str:
@@ -116,6 +117,7 @@ async def guarded(
     hub: Any, start: Callable[..., Any], tmp_path: Path
 ) -> Callable[..., Any]:
     """Give a function that starts a gateway that takes tokens and API keys."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     await hub.serve(Open())
     (tmp_path / "secret").write_text(SECRET)
@@ -126,6 +128,7 @@ async def guarded(
             "jwt_key": str(tmp_path / "secret"),
             "jwt_algorithms": ("HS256",),
             "api_keys": str(tmp_path / "keys"),
+            "signing_key": SIGNING_KEY,
             **options,
         }
         return await start(hub, **chosen)
@@ -234,6 +237,7 @@ async def test_transforms_are_refused(guarded):
 
 async def test_a_certificate_is_who_calls(hub, start, tmp_path):
     """In any protocol: it is the connection's."""
+    hub.trust = TRUST
     await hub.serve(Mirror())
     ours, club = trustme.CA(), trustme.CA()
     ours.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
@@ -243,7 +247,10 @@ async def test_a_certificate_is_who_calls(hub, start, tmp_path):
     mine = club.issue_cert("shop.example", common_name="shop")
     mine.private_key_and_cert_chain_pem.write_to_path(tmp_path / "mine")
     outside = await start(
-        hub, tls_cert=str(tmp_path / "pem"), tls_client_ca=str(tmp_path / "club")
+        hub,
+        tls_cert=str(tmp_path / "pem"),
+        tls_client_ca=str(tmp_path / "club"),
+        signing_key=SIGNING_KEY,
     )
     context = ssl.create_default_context()
     ours.configure_trust(context)

@@ -23,9 +23,10 @@ from kitmsg_gateways.upstream import (
     Transport,
     fixed,
 )
+from tests.discovery.changing import Changing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.upstream import Outgoing
@@ -232,22 +233,16 @@ async def test_a_protocol_without_streams_says_so() -> None:
 
 async def test_an_address_that_leaves_is_closed() -> None:
     """And all of them with the client, which then watches no more."""
-    changed: list[Callable[[Sequence[str]], None]] = []
-
-    class Changing:
-        def watch(self, told: Callable[[Sequence[str]], None], /) -> Callable[[], None]:
-            changed.append(told)
-            told(["a", "b"])
-            return changed.clear
-
+    source = Changing("a", "b")
     wire = Wire([])
-    made: Toy = Client("toy", Changing(), wire, CommonOptions(), Hooks())
-    changed[0](["b"])
+    made: Toy = Client("toy", source, wire, CommonOptions(), Hooks())
+    await made.endpoint(method([]))(Context(), {"text": "tea"})
+    source.become("b")
     await asyncio.sleep(0)
     assert wire.closed == ["a"]
     await made.close()
     assert wire.closed == ["a", "all"]
-    assert changed == []
+    assert source.watchers == []
 
 
 def test_only_what_is_wanted_is_served() -> None:

@@ -25,9 +25,10 @@ from kitmsg_gateways.upstream import (
     fixed,
     outgoing,
 )
+from tests.discovery.changing import Changing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator
 
     from kitmsg.bus.memory import MemoryBus
     from kitmsg.schema.calls import StreamRequest
@@ -37,23 +38,6 @@ NUMBERS = {
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
     "required": ["a", "b"],
 }
-
-
-class Changing:
-    """Addresses that a test changes."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses: tuple[str, ...] = addresses
-        self.watchers: list[Callable[[Sequence[str]], None]] = []
-
-    def watch(self, changed: Callable[[Sequence[str]], None], /) -> Callable[[], None]:
-        self.watchers.append(changed)
-        changed(self.addresses)
-        return lambda: self.watchers.remove(changed)
-
-    def become(self, *addresses: str) -> None:
-        for changed in self.watchers:
-            changed(addresses)
 
 
 def adder() -> Upstream:
@@ -92,16 +76,17 @@ def test_an_address_that_failed_is_avoided_for_a_moment() -> None:
     assert {pool.pick() for _ in range(4)} == {"a", "b"}
 
 
-def test_who_leaves_the_list_is_told_and_picked_no_more() -> None:
+async def test_who_leaves_the_list_is_told_and_picked_no_more() -> None:
     """Changes of the instancer count for the next call."""
     gone: list[str] = []
     source = Changing("a", "b")
     pool = RoundRobin("adder", source, gone=gone.append)
+    pool.pick()
     source.become("b", "c")
     assert gone == ["a"]
     assert {pool.pick() for _ in range(4)} == {"b", "c"}
-    pool.close()
-    pool.close()
+    await pool.close()
+    await pool.close()
     assert source.watchers == []
     source.addresses = ("d",)
     assert pool.pick() == "d"

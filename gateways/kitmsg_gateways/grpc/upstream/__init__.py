@@ -118,11 +118,13 @@ async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> P
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 
     client = GrpcClient(options)
+    pool = RoundRobin(name, where)
     try:
-        channel = await RoundRobin(name, where).through(client.ready)
+        channel = await pool.through(client.ready)
         return await reflect(channel, options.timeout)
     except grpc.aio.AioRpcError as exc:
         told = read_status(exc.code().value[0], exc.details() or "", ())
         raise told.error from exc
     finally:
+        await pool.close()
         await client.close()

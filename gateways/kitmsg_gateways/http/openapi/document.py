@@ -15,6 +15,7 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg_gateways.http.body import BODYLESS
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.responses import (
     BYTES,
@@ -27,7 +28,7 @@ from kitmsg_gateways.http.openapi.responses import (
 from kitmsg_gateways.http.openapi.schemas import Components, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
     from kitmsg_gateways.http.methods import Mounted, Route, Table
@@ -39,7 +40,6 @@ SCHEMAS: Final = "/schemas/"
 """Where the schemas of an endpoint are, by their hash."""
 
 _TEXT: Final = {"type": "string"}
-_BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _TIMEOUT_REF: Final = {"$ref": "#/components/parameters/RequestTimeout"}
 
 _CONSTANT: Final = files("kitmsg_gateways.http").joinpath("static/openapi.json")
@@ -66,7 +66,8 @@ def document(
     found["tags"] = [
         _tag(name, info) for name, info in table.services.items() if name in used
     ]
-    found["paths"] = dict(sorted((found["paths"] | _paths(table, components)).items()))
+    paths = found["paths"] | _paths(table, components, schemes or ())
+    found["paths"] = dict(sorted(paths.items()))
     found["components"]["schemas"] |= components.schemas
     if schemes:
         found["components"]["securitySchemes"] = dict(schemes)
@@ -104,9 +105,11 @@ def _tag(name: str, info: ServiceInfo) -> dict[str, Any]:
     return {"name": name, **described, "x-version": info.version}
 
 
-def _paths(table: Table, components: Components) -> dict[str, Any]:
+def _paths(
+    table: Table, components: Components, schemes: Iterable[str]
+) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    operations = _Operations(components)
+    operations = _Operations(components, schemes)
     spellings: dict[tuple[str, ...], Counter[str]] = {}
     for route in table.router.routes:
         spellings.setdefault(_shape(route.template), Counter())[route.template] += 1
@@ -129,10 +132,9 @@ def _names(template: str) -> list[str]:
 def _operation_id(route: Route[Mounted]) -> str:
     """Return the name of an operation; an endpoint has up to three routes."""
     mounted, method = route.target, route.method.lower()
-    own = f"{mounted.service}.{mounted.name}"
     if route.template != mounted.path:
-        return f"{own}.{method}"
-    return own if method == "post" else f"{own}.own-{method}"
+        return f"{mounted.dotted}.{method}"
+    return mounted.dotted if method == "post" else f"{mounted.dotted}.own-{method}"
 
 
 def _takes_items(mounted: Mounted) -> bool:
@@ -140,9 +142,15 @@ def _takes_items(mounted: Mounted) -> bool:
 
 
 class _Operations:
-    """Describes routes."""
+    """Describes routes.
 
-    def __init__(self, components: Components) -> None:
+    Args:
+        components: Where named schemas are.
+        schemes: Names of the security schemes, one of which a client needs.
+    """
+
+    def __init__(self, components: Components, schemes: Iterable[str]) -> None:
+        self._schemes = tuple(schemes)
         self._components = components
         self._responses = Responses(components)
         self._samples = Samples(components.resolve)
@@ -155,7 +163,6 @@ class _Operations:
             names: How its path's parameters are spelled in the document.
         """
         mounted = route.target
-        own = f"{mounted.service}.{mounted.name}"
         summary, _, _ = mounted.description.partition(". ")
         request = self._components.request(mounted)
         facts = {
@@ -164,11 +171,13 @@ class _Operations:
             "x-idempotent": mounted.is_idempotent or None,
             "x-stream": mounted.stream or None,
             "x-declared": mounted.declares(route) or None,
+            "x-allow": mounted.allow and str(mounted.allow),
+            "security": self._security(mounted),
         }
         operation: dict[str, Any] = {
             "operationId": _operation_id(route),
             "tags": [mounted.service],
-            "summary": summary.rstrip(".") or own,
+            "summary": summary.rstrip(".") or mounted.dotted,
             "description": mounted.description,
             "parameters": self._parameters(route, names, request),
             "responses": self._responses.of(mounted, route.method),
@@ -178,9 +187,23 @@ class _Operations:
         if mounted.stream:
             note = STREAM_NOTES.get(mounted.stream, "")
             operation["description"] = f"{mounted.description} {note}".strip()
-        if route.method not in _BODYLESS:
+        if route.method not in BODYLESS:
             operation["requestBody"] = self._body(route, request)
         return operation
+
+    def _security(self, mounted: Mounted) -> list[dict[str, list[str]]] | None:
+        """Return what a client needs beside credentials: scopes and roles; None for no more.
+
+        OpenAPI 3.1 lists them with a scheme of any type.
+        """
+        if mounted.allow is None or not self._schemes:
+            return None
+        found = [
+            {scheme: [o.text.partition(":")[2] for o in each if ":" in o.text]}
+            for each in mounted.allow.alternatives
+            for scheme in self._schemes
+        ]
+        return found if any(any(one.values()) for one in found) else None
 
     def _parameters(
         self,
@@ -189,7 +212,7 @@ class _Operations:
         request: Mapping[str, Any] | None,
     ) -> list[dict[str, Any]]:
         properties, required = self._fields(request)
-        is_bodyless = route.method in _BODYLESS or _takes_items(route.target)
+        is_bodyless = route.method in BODYLESS or _takes_items(route.target)
         headers = route.target.parameters.headers
         found = [
             self._parameter(spelled, "path", properties.get(name, _TEXT), True)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from kitmsg.schema.live import Budget, check_size
 from kitmsg.schema.pointers import alternatives, references, resolve, rewritten
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ NONE: Final = object()
 
 _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 16
+_MAX_STEPS: Final = 1000  # for one example, and values in it
+_MAX_STEPS_IN_ALL: Final = 200_000  # for the examples of a document
 _TEXT: Final = "text"
 _BY_FORMAT: Final = {
     "date": "2030-01-31",
@@ -223,15 +226,22 @@ class Samples:
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
+        self._all = Budget(_MAX_STEPS_IN_ALL)
+        self._steps = Budget(_MAX_STEPS)
 
     def of(self, schema: Any) -> Any:
         """Return a value that fits `schema`; `NONE` if none is easily found."""
+        self._steps = Budget(_MAX_STEPS)
         try:
-            return self._of(schema, 0)
+            found = self._of(schema, 0)
+            check_size(found, _MAX_STEPS)
         except (TypeError, ValueError, AttributeError, ArithmeticError):
             return NONE  # a service may say what it likes
+        return found
 
     def _of(self, schema: Any, depth: int) -> Any:
+        self._all.spend()
+        self._steps.spend()
         plain = self._resolve(schema)
         if not plain:
             return {}

@@ -1,8 +1,8 @@
 """Endpoints that stream, as HTTP clients see them.
 
     serve.py      `Streams`: which of the ways below a request asks for; answers that stream
-    opening.py    from a request to an open stream on the bus; its errors as problems
-    live.py       the streams that are open: limit, heartbeats, the end of the gateway
+    live.py       streams: opened for a request, their errors as problems; the open ones:
+                  limit, heartbeats, the end of the gateway
     source.py     items that a client streams: lines, bytes, a file in a form, messages
     formats.py    formats of items in an answer: server-sent events, lines, bytes
     websocket.py  items both ways

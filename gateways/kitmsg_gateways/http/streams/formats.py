@@ -38,7 +38,7 @@ from kitmsg_gateways.http.content import choose
 from kitmsg_gateways.http.errors import refusal
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.streams.live import Opening
 
 __all__ = [
     "LAST_EVENT_ID",
@@ -120,7 +120,7 @@ def format_of(opening: Opening) -> Format:
     if chosen is None:
         raise refusal(
             406,
-            f"{opening.mounted.service}.{opening.mounted.name} is a stream; it comes as"
+            f"{opening.mounted.dotted} is a stream; it comes as"
             f" {' or '.join(offers)}, or over a WebSocket; 'Accept: */*' takes the first"
             " (curl --json asks for application/json alone)",
             field="Accept",

@@ -175,6 +175,7 @@ class CloseCode(IntEnum):
     ABNORMAL = 1006
     INVALID_DATA = 1007
     TOO_BIG = 1009
+    TRY_AGAIN = 1013
 
 
 class ProtocolError(Exception):
@@ -210,6 +211,11 @@ class FrameReader:
         self._parts_bytes = (
             0  # of all in `_parts`; with the next frame at most `_limit`
         )
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not there in full."""
+        return len(self._rest) + self._parts_bytes
 
     def whole(self, first: int, data: bytes) -> bytes | None:
         """Return the payload of `data`, if that is one short frame and nothing else.

@@ -18,8 +18,7 @@ from kitmsg_gateways.http.connection import sent
 from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import format_of
-from kitmsg_gateways.http.streams.live import Live, drop_if_gone
-from kitmsg_gateways.http.streams.opening import Opening
+from kitmsg_gateways.http.streams.live import Live, Opening, drop_if_gone
 from kitmsg_gateways.http.streams.protocol import check_origin, is_upgrade
 from kitmsg_gateways.http.streams.source import pumping, source_of
 from kitmsg_gateways.http.streams.websocket import Socket
@@ -207,8 +206,12 @@ class Download:
         if self._put(data):
             return
         request, seconds = self._opening.request, self._opening.options.send_timeout
-        await sent(self._response.write(data), request.transport, seconds)
-        await sent(request.writer.drain(), request.transport, seconds)
+
+        async def writing() -> None:
+            await self._response.write(data)
+            await request.writer.drain()
+
+        await sent(writing(), request.transport, seconds)
 
     def _break_off(self) -> None:
         """Close the connection before the body is whole."""
@@ -295,10 +298,9 @@ class Streams:
     async def _in(self, opening: Opening) -> web.StreamResponse:
         """Take the items in the body; answer with the result, or with items."""
         format_ = format_of(opening) if opening.mounted.stream == "both" else None
-        source = await source_of(opening, self._limit)
-        more = await source.begin()
+        more, items = await source_of(opening, self._limit)
         opening.query = "&".join(filter(None, (opening.query, more)))
-        async with opening.stream() as stream, pumping(opening, stream, source):
+        async with opening.stream() as stream, pumping(opening, stream, items):
             if format_ is not None:
                 return await Download(self.live, opening, format_, stream).run()
             return await self._result(opening, stream)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from kitmsg.errors import Cancelled, InvalidArgument, KitError, Unavailable
 from kitmsg_gateways.http.body import go_ahead, received, too_large
@@ -24,15 +23,14 @@ from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Coroutine
 
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.streams.live import Opening
 
 __all__ = [
     "FORM",
     "Inbox",
-    "Source",
     "Upload",
     "chunks",
     "lines",
@@ -40,42 +38,19 @@ __all__ = [
     "source_of",
 ]
 
+T = TypeVar("T")
 FORM: Final = "multipart/form-data"
 
 _CHUNK_BYTES: Final = 64 << 10  # most of one item that a body is cut to
 _QUOTES: Final = 4  # and what base64 fills up with
-_BROKEN: Final = (ValueError, web.RequestPayloadError, HttpProcessingError, EOFError)
+_FULL_BYTES: Final = 1 << 16
+_FULL_ITEMS: Final = 64
 _encode: Final = msgspec.json.Encoder().encode
 _LINES: Final = frozenset({NDJSON, "application/jsonl", "application/x-jsonlines"})
 
 
-class Source(Protocol):
-    """Source of items."""
-
-    async def begin(self) -> str:
-        """Read what comes before the items; return parameters, as in a query."""
-        ...
-
-    def items(self) -> AsyncIterator[bytes]:
-        """Yield the items, in JSON."""
-        ...
-
-
-class _Plain:
-    """A body that is items and nothing else."""
-
-    def __init__(self, items: AsyncIterator[bytes]) -> None:
-        self._items = items
-
-    async def begin(self) -> str:
-        return ""
-
-    def items(self) -> AsyncIterator[bytes]:
-        return self._items
-
-
-async def source_of(opening: Opening, limit: int) -> Source:
-    """Return what reads the body of a request.
+async def source_of(opening: Opening, limit: int) -> tuple[str, AsyncIterator[bytes]]:
+    """Return the body of a request as parameters, as in a query, and items in JSON.
 
     Args:
         opening: The request.
@@ -102,10 +77,11 @@ async def source_of(opening: Opening, limit: int) -> Source:
     if "Expect" in request.headers:
         await go_ahead(request)
     if named == FORM:
-        return Upload(request, opening.options.body_timeout, limit)
+        upload = Upload(request, opening.options.body_timeout, limit)
+        return await upload.begin(), upload.items()
     if named == OCTETS:
-        return _Plain(chunks(arriving(request, opening.options.body_timeout), limit))
-    return _Plain(lines(arriving(request, None), limit))
+        return "", chunks(arriving(request, opening.options.body_timeout), limit)
+    return "", lines(arriving(request, None), limit)
 
 
 def _unsupported(detail: str, field: str) -> Problem:
@@ -128,13 +104,13 @@ async def arriving(
 
 @contextlib.asynccontextmanager
 async def pumping(
-    opening: Opening, stream: Stream, source: Source
+    opening: Opening, stream: Stream, items: AsyncIterator[bytes]
 ) -> AsyncIterator[None]:
-    """Send the items of a source, beside what else is done with the stream.
+    """Send items, beside what else is done with the stream.
 
     What goes wrong with them ends the stream, and is the problem of the request.
     """
-    task = asyncio.create_task(_pump(opening, stream, source))
+    task = asyncio.create_task(_pump(opening, stream, items))
     try:
         yield
     finally:
@@ -142,9 +118,9 @@ async def pumping(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _pump(opening: Opening, stream: Stream, source: Source) -> None:
+async def _pump(opening: Opening, stream: Stream, items: AsyncIterator[bytes]) -> None:
     try:
-        async for item in source.items():
+        async for item in items:
             await stream.send(item)
         await stream.finish()
     except Exception as exc:  # noqa: BLE001  whoever reads the stream is told
@@ -193,7 +169,7 @@ async def chunks(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]
 
 
 class Upload:
-    """A form with one file; a `Source`.
+    """A form with one file.
 
     Args:
         request: That brings it.
@@ -263,21 +239,10 @@ class Upload:
                 f"the form's field {part.name!r} is not UTF-8", field=part.name or ""
             ) from None
 
-    async def _within(self, reading: Awaitable[Any]) -> Any:
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await reading
-        except TimeoutError:
-            raise refusal(
-                408,
-                f"nothing more of the form came in {self._seconds:g} s",
-            ) from None
-        except _BROKEN:
-            raise InvalidArgument("the body is not the form it claims to be") from None
-
-
-_FULL_BYTES: Final = 1 << 16
-_FULL_ITEMS: Final = 64
+    def _within(self, reading: Awaitable[T]) -> Coroutine[Any, Any, T]:
+        late = f"nothing more of the form came in {self._seconds:g} s"
+        broken = "the body is not the form it claims to be"
+        return received(reading, self._seconds, late, broken)
 
 
 class Inbox:

@@ -14,14 +14,20 @@ Hot path: an item takes no task and no timer; frames are written as they are mad
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
 from kitmsg.codec import MSGPACK
-from kitmsg.errors import InvalidArgument, KitError, Unavailable
+from kitmsg.errors import (
+    InvalidArgument,
+    KitError,
+    ResourceExhausted,
+    Unavailable,
+)
+from kitmsg_gateways.edge.budget import Claim
+from kitmsg_gateways.http.body import received
 from kitmsg_gateways.http.connection import sent
-from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.streams.live import drop_if_gone
 from kitmsg_gateways.http.streams.protocol import (
     PROTOCOLS,
@@ -41,8 +47,8 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.live import Live
-    from kitmsg_gateways.http.streams.opening import Opening
+    from kitmsg_gateways.http.connection import Connection
+    from kitmsg_gateways.http.streams.live import Live, Opening
 
 __all__ = ["Socket"]
 
@@ -57,7 +63,7 @@ _GO_ON: Final = (False, b"")
 
 
 class Socket:
-    """One WebSocket; a `Party` of the gateway, and a `Source` of items."""
+    """One WebSocket; a `Party` of the gateway."""
 
     kind = "websocket"
 
@@ -65,6 +71,8 @@ class Socket:
         self._live = live
         self._opening = opening
         self._frames = FrameReader(limit)
+        budget = cast("Connection", opening.request.protocol).budget
+        self._partial = Claim(budget, self._give_way)  # of a message in parts
         self._opcode, self._control = Opcode.TEXT, Opcode.BINARY
         self._inbox = Inbox(opening.request.protocol)
         self._closed: asyncio.Future[None] | None = None
@@ -90,6 +98,7 @@ class Socket:
             code, reason = await self._talk()
             await self._close(code, reason)
         finally:
+            self._partial.end()
             self._live.exit(self, self._outcome)
         return response
 
@@ -124,7 +133,7 @@ class Socket:
                 stream.on_item = self._pass_on
                 if self._is_cut or opening.broken:
                     stream.cancel()
-                async with pumping(opening, stream, self):
+                async with pumping(opening, stream, self.items()):
                     async for message in stream:
                         await self._send(self._opcode, message.data)
         except (ConnectionError, asyncio.CancelledError):
@@ -147,20 +156,9 @@ class Socket:
             Problem: 408; it does not come.
             Unavailable: The gateway stops.
         """
-        opening = self._opening
-        seconds = opening.options.body_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._inbox.get()
-        except TimeoutError:
-            raise refusal(
-                408,
-                f"the first message, with the parameters, did not come in {seconds:g} s",
-            ) from None
-
-    async def begin(self) -> str:
-        """Return nothing: the parameters are there."""
-        return ""
+        seconds = self._opening.options.body_timeout
+        late = f"the first message, with the parameters, did not come in {seconds:g} s"
+        return await received(self._inbox.get(), seconds, late)
 
     async def items(self) -> AsyncIterator[bytes]:
         """Yield what comes in, until the client says that there is no more."""
@@ -179,9 +177,15 @@ class Socket:
                 return _GO_ON
             for opcode, payload in self._frames.read(data):
                 self._take(opcode, payload)
+            self._partial.resize(self._frames.held)
         except ProtocolError as exc:
             self._break_off(exc.code, str(exc))
+        except ResourceExhausted as exc:
+            self._break_off(CloseCode.TRY_AGAIN, str(exc))
         return _GO_ON
+
+    def _give_way(self) -> None:
+        self._break_off(CloseCode.TRY_AGAIN, "others need the room")
 
     def feed_eof(self) -> None:
         """Take the end of the connection: our task is cancelled, nothing is to do."""

@@ -44,6 +44,8 @@ __all__ = ["Document", "read_document"]
 _log = logging.getLogger("kitmsg_gateways.upstream")
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
+# Anything may stand anywhere in a document.
+_FAULTS: Final = AttributeError, LookupError, RecursionError, TypeError, ValueError
 _BAD: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _SEGMENT: Final = re.compile(
     r"/\{([A-Za-z_][A-Za-z0-9_]*)\}|/[A-Za-z0-9._~!$&'()*+,;=:@-]+"
@@ -125,14 +127,7 @@ def read_document(
     for each in found:
         try:
             offers.append(_offer(each, document, service, names))
-        except (
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as exc:
-            # Anything may stand anywhere in a document.
+        except _FAULTS as exc:
             is_told = isinstance(exc, Unreadable)
             why = str(exc) if is_told else f"it is not as OpenAPI has it: {exc}"
             if only:

@@ -101,11 +101,12 @@ class Inbox:
     Attributes:
         speech: How the client speaks; None as long as that is not known.
         header: Of the last frame that was read; None where there are none.
+        taken: Bytes of the last message that was read.
     """
 
     __slots__ = (
         *("_at", "_data", "_limits", "_partial", "_scan", "_wanted"),
-        *("header", "speech"),
+        *("header", "speech", "taken"),
     )
 
     def __init__(
@@ -118,6 +119,7 @@ class Inbox:
     ) -> None:
         self.speech: Speech | None = None
         self.header: Header | None = None
+        self.taken = 0
         if has_header:
             self.speech = Speech(protocol or "binary", True, True)
         elif protocol and is_framed is not None:
@@ -129,6 +131,11 @@ class Inbox:
         self._at = 0
         self._partial = bytearray()
         self._scan: Scan | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that are not read yet."""
+        return len(self._data) - self._at + len(self._partial)
 
     @property
     def is_partial(self) -> bool:
@@ -165,13 +172,14 @@ class Inbox:
         if self.speech.is_framed:
             return self._framed(protocols, read)
         try:
-            found, self._at = read(protocol, self._data, self._at)
+            found, end = read(protocol, self._data, self._at)
         except SHORT:
             # Not all there: from now on it is scanned, not read again and again.
             self._keep()
             self._scan = protocol.scan(Cursor(self._partial, 0, self._limits))
             next(self._scan, None)
             return None
+        self.taken, self._at = end - self._at, end
         return found
 
     def _framed(
@@ -198,7 +206,7 @@ class Inbox:
             found, _ = read(protocols[name], frame, begin)
         except SHORT:
             raise Malformed("a frame ends in the middle of its message") from None
-        self._at = end
+        self.taken, self._at = size, end
         return found
 
     def _is_ready(self, protocols: Mapping[str, ThriftProtocol]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from kitmsg import BusinessError, Code, Kit, Service, endpoint
+from kitmsg.auth.allow import known, role, scope
 from kitmsg.auth.basic import make_hash
 from kitmsg.schema import header
 
@@ -307,3 +308,27 @@ async def test_who_may_call_is_described(document, hub, start, tmp_path):
     assert body["security"] == [{"basic": []}]
     schemes = body["components"]["securitySchemes"]
     assert schemes == {"basic": {"type": "http", "scheme": "basic"}}
+
+
+async def test_who_may_call_an_endpoint_is_described(hub, start, tmp_path):
+    """Its scopes and roles stand with each scheme (OpenAPI 3.1), the policy beside."""
+
+    class Shut(Service):
+        @endpoint(http="GET /shut", allow=scope("a") & scope("b") | role("admin"))
+        async def look(self) -> str:
+            return "in"
+
+        @endpoint(http="GET /known", allow=known)
+        async def see(self) -> str:
+            return "in"
+
+    await hub.serve(Shut())
+    users = tmp_path / "users"
+    users.write_text(f"ann:{make_hash('sesame')}\n")
+    call = await start(hub, basic_file=str(users), auth_public=("/openapi.json",))
+    _, body = await call("GET", "/openapi.json")
+    validate(body)
+    shut, seen = (body["paths"][path]["get"] for path in ("/shut", "/known"))
+    assert shut["security"] == [{"basic": ["a", "b"]}, {"basic": ["admin"]}]
+    assert shut["x-allow"] == "scope:a scope:b | role:admin"
+    assert ("security" in seen, seen["x-allow"]) == (False, "known")

@@ -1,0 +1,240 @@
+"""``kitmsg acl``: NATS users with the least rights, from service classes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.cli.output import UsageError, to_json, usage
+from kitmsg.worker.settings import add_flags, load_settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from kitmsg.service import Service
+    from kitmsg.service.rights import Rights
+
+__all__ = ["add_arguments", "claims_of", "run", "server_config", "users_of"]
+
+_EPILOG: Final = """\
+A user for each service, one for a worker that serves all of them (where there are several),
+one for gateways, one for programs that only call, and one for this command line.  A service
+calls those that its constructor asks for, and those that --calls names.
+
+Each user has inboxes of its own: set NATS_INBOX_PREFIX as the comments say.
+"""
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
+_FORMATS: Final = ("config", "claims", "nsc")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.set_defaults(rest="targets")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="services")
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        default="config",
+        help="lines of a server's configuration, the claims of user JWTs as JSON, or"
+        " commands of nsc that make the users (default: config)",
+    )
+    parser.add_argument(
+        "--calls",
+        action="append",
+        default=[],
+        metavar="SERVICE=SERVICE",
+        help="a service that another calls, beyond its constructor; may be repeated",
+    )
+    parser.add_argument(
+        "--nkey",
+        action="append",
+        default=[],
+        metavar="USER=KEY",
+        help="a public nkey instead of a password, in a configuration; may be repeated",
+    )
+    add_flags(parser.add_argument_group("keys"), ("trusted_keys",))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the users; returns the exit code."""
+    from kitmsg.worker.load import load
+
+    with usage():
+        settings = load_settings(vars(options))
+        targets = tuple(options.targets) or settings.services
+        if not targets:
+            raise UsageError("no services: write kitmsg acl greeter.py")
+        buckets = [k[3:] for k in settings.trusted_keys if k.startswith("kv:")]
+        users = users_of(load(targets), _pairs(options.calls, "--calls"), buckets)
+        nkeys = dict(_pairs(options.nkey, "--nkey"))
+        _check_nkeys(nkeys, users)
+    if options.format == "claims":
+        print(to_json([claims_of(user) for user in users]))
+    elif options.format == "nsc":
+        print("\n".join(_nsc(user) for user in users))
+    else:
+        print(server_config(users, nkeys))
+    return 0
+
+
+def users_of(
+    factories: list[Any],
+    calls: list[tuple[str, str]],
+    buckets: list[str],
+) -> list[Rights]:
+    """Return the users that services and their callers need.
+
+    Args:
+        factories: Classes of services, or what makes them.
+        calls: Names of a caller and of a service that it calls.
+        buckets: With trusted keys.
+
+    Raises:
+        UsageError: A class cannot be known, or a name is of none.
+    """
+    from kitmsg.service import rights
+
+    classes = {cls.name: cls for cls in map(_class_of, factories)}
+    known = dict(classes)
+    services = []
+    for factory in factories:
+        cls = _class_of(factory)
+        wanted = _needed(factory)
+        known |= {each.name: each for each in wanted}
+        wanted += [_known(known, to) for by, to in calls if by == cls.name]
+        services.append(rights.service_rights(cls, wanted, buckets=buckets))
+    for by, _ in calls:
+        _known(classes, by)
+    if len(services) > 1:
+        services.append(rights.together("worker", services))
+    every = list(classes.values())
+    others = [
+        rights.gateway_rights("gateway", every),
+        rights.client_rights("client", every),
+        rights.cli_rights("cli", every),
+    ]
+    _check_names([*services, *others])
+    return [*services, *others]
+
+
+def server_config(users: list[Rights], nkeys: Mapping[str, str] | None = None) -> str:
+    """Return the users as lines of a server's configuration.
+
+    Args:
+        users: They.
+        nkeys: Public keys, by user; the others have passwords, from the environment.
+    """
+    lines = [
+        "# NATS users with the least rights, made by `kitmsg acl`. Passwords come from the",
+        "# environment of nats-server.",
+        "authorization {",
+        "  users = [",
+    ]
+    for user in users:
+        who = f"user: {user.name}, password: ${_variable(user.name)}"
+        if nkeys and user.name in nkeys:
+            who = f"nkey: {nkeys[user.name]}"
+        lines += [
+            f"    # NATS_INBOX_PREFIX={user.inbox}",
+            f"    {{ {who}, permissions: {{",
+            f"        publish: {{ allow: [{_listed(user.publish)}] }}",
+            f"        subscribe: {{ allow: [{_listed(user.subscribe)}] }}",
+            f'        allow_responses: {{ max: -1, expires: "{user.seconds:.0f}s" }}',
+            "    } }",
+        ]
+    return "\n".join([*lines, "  ]", "}"])
+
+
+def claims_of(user: Rights) -> dict[str, Any]:
+    """Return the claims of a user's JWT (NATS JWT v2), but for its key and its issuer."""
+    return {
+        "name": user.name,
+        "nats": {
+            "pub": {"allow": list(user.publish)},
+            "sub": {"allow": list(user.subscribe)},
+            "resp": {"max": -1, "ttl": int(user.seconds * 1e9)},
+            "subs": -1,
+            "data": -1,
+            "payload": -1,
+            "type": "user",
+            "version": 2,
+        },
+    }
+
+
+def _nsc(user: Rights) -> str:
+    return (
+        f"nsc add user --name {user.name}"
+        f" --allow-pub '{','.join(user.publish)}'"
+        f" --allow-sub '{','.join(user.subscribe)}'"
+        f" --allow-pub-response=-1 --response-ttl {user.seconds:.0f}s"
+    )
+
+
+def _listed(subjects: tuple[str, ...]) -> str:
+    return ", ".join(f'"{subject}"' for subject in subjects)
+
+
+def _variable(name: str) -> str:
+    return f"KITMSG_PASSWORD_{name.upper().replace('-', '_')}"
+
+
+def _class_of(factory: Any) -> type[Service]:
+    from kitmsg.service.inject import made_by
+
+    cls = made_by(factory)
+    if cls is None:
+        name = getattr(factory, "__qualname__", repr(factory))
+        raise UsageError(
+            f"{name} does not say which service it makes: annotate its result, or name"
+            " the class"
+        )
+    return cls
+
+
+def _needed(factory: Any) -> list[type[Service]]:
+    from kitmsg.service.inject import needed_by
+
+    cls = _class_of(factory)
+    return list(
+        {each.name: each for each in (*needed_by(factory), *needed_by(cls))}.values()
+    )
+
+
+def _known(classes: Mapping[str, type[Service]], name: str) -> type[Service]:
+    if name not in classes:
+        raise UsageError(
+            f"--calls: no service {name!r} among the targets; there are"
+            f" {', '.join(classes)}"
+        )
+    return classes[name]
+
+
+def _pairs(given: list[str], flag: str) -> list[tuple[str, str]]:
+    found = [tuple(text.split("=", 1)) for text in given]
+    for text, pair in zip(given, found, strict=True):
+        if len(pair) != 2 or not all(_NAME.fullmatch(part) for part in pair):  # noqa: PLR2004
+            raise UsageError(f"{flag} {text}: write NAME=NAME")
+    return [(pair[0], pair[1]) for pair in found]
+
+
+def _check_nkeys(nkeys: Mapping[str, str], users: list[Rights]) -> None:
+    names = {user.name for user in users}
+    for name, key in nkeys.items():
+        if name not in names:
+            raise UsageError(f"--nkey: no user {name!r}; there are {', '.join(names)}")
+        if not _NKEY.fullmatch(key):
+            raise UsageError(f"--nkey {name}: {key[:8]}... is no public key of a user")
+
+
+def _check_names(users: list[Rights]) -> None:
+    names = [user.name for user in users]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise UsageError(
+            f"a service is called {twice.pop()!r}, as one of the other users is; serve it"
+            " with rights that you write yourself, or rename it"
+        )
