@@ -37,6 +37,7 @@ __all__ = [
     "ERROR",
     "ERROR_FIELD",
     "ERROR_TEXT",
+    "IDEMPOTENCY_KEY",
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
@@ -88,6 +89,7 @@ PRINCIPAL: Final = "Kit-Principal"
 PRINCIPAL_MARK: Final = b"\r\nKit-Principal: "
 """The principal's header in a block, as it has to be written to be looked at."""
 
+IDEMPOTENCY_KEY: Final = "Kit-Idempotency-Key"
 AUTHORIZATION: Final = "Authorization"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"

@@ -10,6 +10,7 @@
     fallback.py    another answer for a call that failed
     cache.py       keeps results for a while; equal calls at one time are one
     ratelimit.py   so many calls a second, here or in the whole fleet
+    dedupe.py      runs a call once in the fleet, however often it is sent
     bulkhead.py    so many calls at once, with a bounded queue
     shed.py        refuses what would only wait, when the process is overloaded
     allow.py       only from somebody whom a policy lets in
@@ -39,6 +40,7 @@ from kitmsg.middleware.auth import auth
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
 from kitmsg.middleware.cache import cache
+from kitmsg.middleware.dedupe import dedupe
 from kitmsg.middleware.fallback import fallback
 from kitmsg.middleware.hedge import hedge
 from kitmsg.middleware.hystrix import hystrix
@@ -58,6 +60,7 @@ __all__ = [
     "breaker",
     "bulkhead",
     "cache",
+    "dedupe",
     "fallback",
     "hedge",
     "hystrix",

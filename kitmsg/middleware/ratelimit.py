@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.bus import Bus
 from kitmsg.bus.reach import site
 from kitmsg.context import Context
 from kitmsg.endpoints import Middleware
@@ -22,7 +23,6 @@ from kitmsg.leases import Lease, Limit, limits_of
 from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
-    from kitmsg.bus import Bus
     from kitmsg.endpoints import Endpoint, Req, Resp
     from kitmsg.jetstream import KeyValue
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg.auth.allow import AUTHENTICATES, anyone
-from kitmsg.bus.reach import Site, at_site
+from kitmsg.bus.reach import at_site
 from kitmsg.discovery.subject import (
     EndpointInfo,
     EndpointReport,
@@ -299,13 +299,7 @@ class ServiceHost:
         inner = self.service.__endpoint__(declaration)
         if declaration.signature.gives_items:
             inner = sending(inner)
-        place = Site(
-            bus=self.bus,
-            result=declaration.signature.response,
-            raises=tuple(declaration.options.raises),
-            is_stream=bool(declaration.signature.stream),
-        )
-        with at_site(place):
+        with at_site(declaration.site(self.bus)):
             return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:

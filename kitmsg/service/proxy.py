@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.balance.routes import Route, direct
-from kitmsg.bus.reach import Site, at_site
+from kitmsg.bus.reach import at_site
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
@@ -114,30 +114,23 @@ def make_client(
             call = peers.endpoint(peer, declaration.subject, make, most)
         else:
             call = make(codec or MSGPACK)
-        call = _around(middleware, call, declaration, bus)
+        call = _wrapped(call, declaration, bus, middleware)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
 
 
-def _around(
-    middleware: Sequence[Middleware],
+def _wrapped(
     call: Endpoint[Any, Any],
     declaration: Declaration,
     bus: Bus,
+    middleware: Sequence[Middleware],
 ) -> Endpoint[Any, Any]:
-    """Return the call in its middlewares; what may not be done twice is not hedged."""
+    """Return the call in its middlewares; no hedge where twice is not as good as once."""
     is_safe = declaration.options.idempotent
-    site = Site(
-        bus=bus,
-        result=declaration.signature.response,
-        raises=tuple(declaration.options.raises),
-        is_stream=bool(declaration.signature.stream),
-    )
-    with at_site(site):
-        return chain(
-            *(each for each in middleware if is_safe or not isinstance(each, Hedge))
-        )(call)
+    around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
+    with at_site(declaration.site(bus)):
+        return chain(*around)(call)
 
 
 def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S:

@@ -21,6 +21,7 @@ from kitmsg.wire import (
     AUTHORIZATION,
     CONTENT_TYPE,
     ERROR,
+    IDEMPOTENCY_KEY,
     REQUEST_ID,
     TRACE,
     reply_fields,
@@ -54,6 +55,7 @@ __all__ = [
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
+_IDEMPOTENCY: Final = "Idempotency-Key"
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,30})?", re.ASCII)
 MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 999_999_999_999
@@ -154,6 +156,9 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
     for name in OUTSIDE if visit.is_outside else TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
+    if _IDEMPOTENCY in headers:
+        given = [one.strip('"') for one in headers.getall(_IDEMPOTENCY)]
+        add_header(fields, IDEMPOTENCY_KEY, given, f"header {_IDEMPOTENCY}")
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
     return fields

@@ -20,7 +20,7 @@ from typing import (
 )
 
 from kitmsg.errors import DeadlineExceeded, Unimplemented
-from kitmsg.wire import AUTHORIZATION, REQUEST_ID
+from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID
 from kitmsg_gateways.upstream.offers import only
 from kitmsg_gateways.upstream.pool import Pool
 from kitmsg_gateways.upstream.upstream import Remote
@@ -49,6 +49,7 @@ A_contra = TypeVar("A_contra", contravariant=True)
 M_contra = TypeVar("M_contra", bound="Method[Any, Any]", contravariant=True)
 
 
+_WEB: Final = {REQUEST_ID: "X-Request-Id", IDEMPOTENCY_KEY: "Idempotency-Key"}
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 
 
@@ -68,7 +69,7 @@ class Outgoing:
     def web_headers(self) -> dict[str, str]:
         """Return the headers that are printable ASCII; the id is ``X-Request-Id``."""
         return {
-            "X-Request-Id" if name == REQUEST_ID else name: value
+            _WEB.get(name, name): value
             for name, value in self.headers.items()
             if _PRINTABLE.fullmatch(value)
         }
@@ -95,6 +96,8 @@ def outgoing(
             )
         timeout = min(timeout, left)
     headers = {**ctx.propagated(), **ctx.metadata}
+    if IDEMPOTENCY_KEY in ctx.headers:
+        headers[IDEMPOTENCY_KEY] = ctx.headers[IDEMPOTENCY_KEY]
     if forward_authorization and AUTHORIZATION in ctx.headers:
         headers[AUTHORIZATION] = ctx.headers[AUTHORIZATION]
     return Outgoing(timeout, headers)
