@@ -84,6 +84,11 @@ def test_it_fits_the_schema(compose: dict[str, Any]) -> None:
         ("stop_grace_period", "30"),
         ("command", []),
         ("environment", {"NATS URL": "x"}),
+        ("cap_drops", ["ALL"]),
+        ("read_only", "yes"),
+        ("security_opt", ["no-new-privilege:true"]),
+        ("secrets", [{"ca": "x"}]),
+        ("user", "root"),
     ],
 )
 def test_the_schema_refuses_mistakes(
@@ -113,6 +118,14 @@ def test_dependencies_exist_and_can_become_healthy(services: dict[str, Any]) -> 
         assert name in services
         assert condition == "service_healthy"
         assert "healthcheck" in services[name]
+
+
+def test_networks_are_declared(
+    compose: dict[str, Any], services: dict[str, Any]
+) -> None:
+    """Each network that a service is in has its entry, and no entry is without use."""
+    used = {n for s in services.values() for n in s.get("networks", [])}
+    assert used == set(compose["networks"])
 
 
 def test_volumes_are_declared(

@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="USER=KEY",
         help="a public nkey instead of a password, in a configuration; may be repeated",
     )
+    parser.add_argument(
+        "--passwords",
+        default="",
+        metavar="FILE",
+        help="a file that the server reads the passwords from, as KITMSG_PASSWORD_...: TEXT,"
+        " relative to the configuration; by default they come from its environment",
+    )
     add_flags(parser.add_argument_group("keys"), ("trusted_keys",))
 
 
@@ -76,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.format == "nsc":
         print("\n".join(_nsc(user) for user in users))
     else:
-        print(server_config(users, nkeys))
+        print(server_config(users, nkeys, passwords=options.passwords))
     return 0
 
 
@@ -120,16 +127,27 @@ def users_of(
     return [*services, *others]
 
 
-def server_config(users: list[Rights], nkeys: Mapping[str, str] | None = None) -> str:
+def server_config(
+    users: list[Rights],
+    nkeys: Mapping[str, str] | None = None,
+    *,
+    passwords: str = "",
+) -> str:
     """Return the users as lines of a server's configuration.
 
     Args:
         users: They.
-        nkeys: Public keys, by user; the others have passwords, from the environment.
+        nkeys: Public keys, by user; the others have passwords.
+        passwords: File that the server includes for these, relative to the file that the
+            lines are in; "" for its environment.
     """
     lines = [
         "# NATS users with the least rights, made by `kitmsg acl`. Passwords come from the",
-        "# environment of nats-server.",
+        *(
+            ["# file that is included here.", f"include {to_json(passwords)}"]
+            if passwords
+            else ["# environment of nats-server."]
+        ),
         "authorization {",
         "  users = [",
     ]
