@@ -24,11 +24,12 @@ test: lint types ## everything a laptop can check; pytest's summary comes last
 	@$(BIN)/python -m tests.peers
 	$(PYTEST) $(T)
 
-lint: $(VENV)/.develops ## style, import layers, spelling
+lint: $(VENV)/.develops ## style, import layers, spelling, advisories
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@$(BIN)/python -m tests.audit
 
 types: $(VENV)/.develops ## mypy --strict
 	$(BIN)/mypy

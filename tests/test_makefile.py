@@ -84,7 +84,8 @@ def test_the_demo_installs_no_test_tools(folder: Path) -> None:
 def test_make_test_checks_everything_and_ends_with_pytest(installed: Path) -> None:
     """All checks are in it, and pytest's summary is what one sees last."""
     lines = make(installed, "-n", "test").stdout.strip().splitlines()
-    checks = ["ruff check", "ruff format --check", "lint-imports", "codespell", "mypy"]
+    checks = ["ruff check", "ruff format --check", "lint-imports", "codespell"]
+    checks += ["python -m tests.audit", "mypy"]
     before = [*checks, "python -m tests.peers"]  # no test builds what it talks to
     assert [line.removeprefix(".venv/bin/") for line in lines[:-1]] == before
     assert " -m pytest " in lines[-1]
