@@ -14,6 +14,7 @@
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
     inboxes.py    where an answer may go: the one rule; used by every bus
+    reach.py      the bus at hand while an endpoint is wrapped in middlewares
     watchers.py   who hears of it when the bus comes and goes
     checks.py     what no bus sends: malformed subjects, too many bytes
     memory.py     `MemoryBus`, the public in-process twin: no server, same promises

@@ -99,7 +99,7 @@ class Connection(Dialer):
         # Attached to a wire exactly while a link may be written to: from `_take_over` until
         # `_go_down`, to a `Held` for a moment of a move.
         asks, most = self.asks, options.max_pending
-        self._out = Outbox(self._soon, asks.__len__, most, asks.mark_written, self.lose)
+        self._out = Outbox(self._soon, asks.count, most, asks.mark_written, self.lose)
         self.send = self._out.send
         self.write = self._out.write
         self.is_busy = self._out.is_busy

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import Code, KitError, code_of
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.wire import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
@@ -90,6 +92,9 @@ def retry(
     is the method's turn, so an error of a call that the method makes is not repeated there:
     put the retry around that call.
 
+    All attempts of an `idempotent` call have one ``Kit-Idempotency-Key``, so that around an
+    endpoint with `dedupe` the work is done once, whatever it is.
+
     Args:
         attempts: Most calls in all, the first one included; at least 1.
         on: Codes worth another attempt.
@@ -117,20 +122,22 @@ def retry(
     purse = RetryBudget() if budget is None else budget
 
     def delay(attempt: int, error: KitError) -> float:
-        ceiling = min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
-        return (error.retry_after or 0.0) + jitter(ceiling)
+        return (error.retry_after or 0.0) + jitter(
+            min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
+        )
 
     def is_worth_it(error: KitError, ctx: Context, request: Any) -> bool:
         # In a turn the error may be one that the turn's own work let through.
         is_ours = ctx.message is None or error.refused == ctx.endpoint
         if not (idempotent or (error.refused and is_ours)):
             return False
-        if isinstance(request, StreamRequest) and request.has_begun:
-            return False  # items that went cannot be had again
-        return error.code in codes and purse.failed()
+        # Items that went cannot be had again.
+        has_begun = isinstance(request, StreamRequest) and request.has_begun
+        return not has_begun and error.code in codes and purse.failed()
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
         async def persistent(ctx: Context, request: Req) -> Resp:
+            ctx = _with_key(ctx) if idempotent else ctx
             past: list[KitError] = []
             while True:
                 try:
@@ -153,6 +160,14 @@ def retry(
         return persistent
 
     return wrap
+
+
+def _with_key(ctx: Context) -> Context:
+    """Return the context of a call with an idempotency key, its own if it has one."""
+    if ctx.message is not None or IDEMPOTENCY_KEY in ctx.metadata:
+        return ctx
+    key = secrets.token_urlsafe(16)
+    return ctx.evolve(metadata={**ctx.metadata, IDEMPOTENCY_KEY: key})
 
 
 def _is_in_time(ctx: Context, wait: float) -> bool:

@@ -7,6 +7,7 @@ from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.balance.routes import Route, direct
+from kitmsg.bus.reach import at_site
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import call_to
 from kitmsg.endpoints import Endpoint, Middleware, chain
@@ -113,7 +114,7 @@ def make_client(
             call = peers.endpoint(peer, declaration.subject, make, most)
         else:
             call = make(codec or MSGPACK)
-        call = _around(call, middleware, declaration, most)
+        call = _around(call, middleware, declaration, bus, most)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
@@ -137,12 +138,14 @@ def _around(
     call: Endpoint[Any, Any],
     middleware: Sequence[Middleware],
     declaration: Declaration,
+    bus: Bus,
     most: float | None,
 ) -> Endpoint[Any, Any]:
     """Return `call` in its middleware, with one deadline over all that this does."""
     is_safe = declaration.options.idempotent
     around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
-    wrapped = chain(*around)(call)
+    with at_site(declaration.site(bus)):
+        wrapped = chain(*around)(call)
     seconds = most or declaration.options.timeout
     if not around or seconds is None:
         return wrapped
