@@ -40,6 +40,8 @@ class Forwarding:
             **{name: name for name in wire.TRACE},
             REQUEST_ID: wire.REQUEST_ID,
             wire.REQUEST_ID.lower(): wire.REQUEST_ID,
+            "idempotency-key": wire.IDEMPOTENCY_KEY,
+            wire.IDEMPOTENCY_KEY.lower(): wire.IDEMPOTENCY_KEY,
         }
         if options.forward_authorization:
             self._names["authorization"] = wire.AUTHORIZATION
@@ -53,8 +55,8 @@ class Forwarding:
             given: Metadata of the call: pairs of key and value.
 
         Raises:
-            InvalidArgument: ``authorization`` or a key of the user's is not printable
-                ASCII, or came twice.
+            InvalidArgument: ``authorization``, ``idempotency-key`` or a key of the user's
+                is not printable ASCII, or came twice.
         """
         found = {wire.REQUEST_ID: ""}
         names = self._names
