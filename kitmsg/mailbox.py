@@ -153,12 +153,14 @@ class Mailbox:
         self._is_stuck = False
         self._resize(size)
         self._sheds = sheds
-        # Turns that were done; the rate, and whether the ticker goes on, come from it.
-        self._done = 0
+        # Turns that were done, and refused: `_pace` judges by them.
+        self._done = self._refused = 0
         self._pace = Pace(_TICK)
         # None when no turn runs: an idle mailbox has no timer.
         self._ticker: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
+        # Somebody waits for `_empty`, which nobody sets otherwise.
+        self._is_draining = False
         # A worker was called and has not come yet.  It calls the next one itself, so while
         # this holds `offer` calls nobody.
         self._is_waking = False
@@ -200,6 +202,7 @@ class Mailbox:
             return True
         taken = len(self._queue) + self._running
         if taken >= self._capacity:
+            self._refused += 1
             return False
         self._queue.append(turn)
         if not self._is_waking:
@@ -271,6 +274,7 @@ class Mailbox:
         return len(self._queue) + self._running
 
     async def _emptied(self) -> None:
+        self._is_draining = True
         while self._queue or self._running:
             self._empty.clear()
             await self._empty.wait()
@@ -295,6 +299,8 @@ class Mailbox:
     async def _work(self, worker: _Worker) -> None:  # noqa: PLR0912, PLR0915
         loop = asyncio.get_running_loop()
         queue = self._queue
+        task = worker.task
+        assert task is not None  # noqa: S101  # this one
         enter_place(worker)
         while True:
             self._is_waking = False
@@ -329,8 +335,9 @@ class Mailbox:
                 if straight >= _MAX_STRAIGHT:
                     straight = 0
                     await asyncio.sleep(0)
-            self._settle()
-            if _is_cancelled(worker):
+            if self._is_over or self._is_draining:
+                self._settle()
+            if task.cancelling():  # by somebody else: ours are forgotten by now
                 return
             idle = Bell(loop)
             self._idle.append(idle)
@@ -427,7 +434,7 @@ class Mailbox:
         self._ticker = None
         now = loop.time()
         if self._sheds:
-            self._shed(self._pace.tick(now, self._done))
+            self._shed(self._pace.tick(now, self._done, self._refused))
         if not self._running and (self._pace.is_idle or not self._sheds):
             return
         self._ticker = loop.call_later(_TICK, self._tick, loop)

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import math
 import os
+import struct
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,6 +39,7 @@ _NEVER: Final = math.inf
 
 _SECRET_BYTES: Final = SECRET_CHARS * 6 // 8
 _POOLED: Final = 512
+_SPLIT: Final = struct.Struct(f"{SECRET_CHARS}s" * _POOLED)
 _STAMP_SECONDS: Final = 0.005  # the clock in a key may be late by so much
 
 # Random parts of the asks to come: one call of the system's generator for many of them.
@@ -49,8 +51,7 @@ if hasattr(os, "register_at_fork"):
 
 def _fill() -> None:
     text = base64.urlsafe_b64encode(os.urandom(_SECRET_BYTES * _POOLED))
-    step = SECRET_CHARS
-    _secrets.extend(text[at : at + step] for at in range(0, len(text), step))
+    _secrets.extend(_SPLIT.unpack(text))
 
 
 class Ask(msgspec.Struct, eq=False):
@@ -81,6 +82,7 @@ class Asks:
 
     Attributes:
         on_expired: Called with the asks whose time is up, those of one sweep together.
+        count: Returns how many are awaited; as `len`, in one step.
     """
 
     __slots__ = (
@@ -92,13 +94,16 @@ class Asks:
         "_sweep_at",
         "_table",
         "_written",
+        "count",
         "late",
         "on_expired",
     )
 
     def __init__(self) -> None:
         self.on_expired: Callable[[list[Ask]], None] = lambda _: None
+        # One table for ever: `count` is its own.
         self._table: dict[bytes, Ask] = {}
+        self.count: Callable[[], int] = self._table.__len__
         self._last = 0
         self._written = 0
         self._loop: asyncio.AbstractEventLoop | None = None

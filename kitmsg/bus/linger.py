@@ -39,18 +39,20 @@ class Linger:
 
     Attributes:
         target: Commands that end a wait; 1 for no wait.
+        is_worth: Whether the last window was busy, with commands that cost much; while it
+            is not, notes are for nothing and `measure` may be called rarely.
     """
 
     __slots__ = (
         "_clock",
         "_cpu",
         "_hits",
-        "_is_worth",
         "_learned",
         "_misses",
         "_pause",
         "_started",
         "_used",
+        "is_worth",
         "target",
     )
 
@@ -64,9 +66,8 @@ class Linger:
         # The window that is measured began at `_started`, when `_used` was spent.
         self._started = clock()
         self._used = cpu()
-        # Whether the last window was busy, with commands that cost much: only then is
-        # `target` more than 1.  `_learned` outlives the windows that were not.
-        self._is_worth = False
+        # Only then is `target` more than 1.  `_learned` outlives the windows that were not.
+        self.is_worth = False
         self.target = 1
         # `_learned` is 1, or `_FEWEST` to `_MOST`.  It grows after `_pause` hits without a
         # miss between, and falls after `_MISSES` misses without a hit between, or after the
@@ -88,13 +89,13 @@ class Linger:
         used = self._cpu() - self._used
         self._started += passed
         self._used += used
-        self._is_worth = used >= passed * _LEAST_SHARE and used >= count * _LEAST_COST
+        self.is_worth = used >= passed * _LEAST_SHARE and used >= count * _LEAST_COST
         self._aim()
         return True
 
     def hit(self) -> None:
         """Note that as many commands came as were waited for."""
-        if not self._is_worth:
+        if not self.is_worth:
             return
         self._hits += 1
         if self._misses < 0:
@@ -117,4 +118,4 @@ class Linger:
         self._aim()
 
     def _aim(self) -> None:
-        self.target = self._learned if self._is_worth else 1
+        self.target = self._learned if self.is_worth else 1

@@ -23,6 +23,9 @@ _BATCH: Final = 32
 _MANY: Final = 16  # asks awaited; then the next one is not far
 _FEW: Final = 8
 _MOST_TURNS: Final = 8
+_SAMPLE: Final = (
+    8  # commands between two looks at the clocks, while no wait is worth it
+)
 _CLOSED: Final = "the connection to the bus was lost"
 _STEP: Final = 0.001  # in seconds: the resolution of uvloop's timers
 
@@ -62,6 +65,7 @@ class Outbox:
         "_is_quiet",
         "_linger",
         "_lingered",
+        "_look_at",
         "_max_pending",
         "_on_broken",
         "_on_written",
@@ -115,6 +119,7 @@ class Outbox:
         self._batch = _BATCH
         self._held = 0
         self._sent = 0  # commands written since `Linger` last measured
+        self._look_at = 0  # how many they are when it measures next, unless it is worth
 
     def is_busy(self) -> bool:
         """Whether a quarter of `max_pending` waits already."""
@@ -179,14 +184,19 @@ class Outbox:
             raise Disconnected(_CLOSED)
 
     def _end_turn(self) -> None:
-        if self._lingers() or self._holds():
+        linger = self._linger
+        if (self._lingered or self._crowd() >= _MANY) and self._lingers():
             return
-        is_lone = len(self._commands) <= 1 and not self._was_full
-        self._is_quiet = is_lone and self._linger.target == 1
+        if (linger.is_worth or self._sent >= self._look_at) and self._holds():
+            return
+        count = len(self._commands)
+        self._is_quiet = count <= 1 and not self._was_full and linger.target == 1
         self._is_due = self._was_full = False
-        self.write()
-        if self.wire is not None:
-            self._socket_bytes = self.wire.get_write_buffer_size()
+        if count:
+            self.write()
+        wire = self.wire
+        if wire is not None:
+            self._socket_bytes = wire.get_write_buffer_size()
 
     def _lingers(self) -> bool:
         """Wait another turn, if more are likely to come in it."""
@@ -208,6 +218,7 @@ class Outbox:
         linger = self._linger
         if linger.measure(self._sent):
             self._sent = 0
+        self._look_at = self._sent + _SAMPLE
         if self._soon.is_reading or not self._crowd():
             return False
         count = len(self._commands)

@@ -67,11 +67,21 @@ class Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, at most a gulp of it in one turn of the loop."""
-        self._swallowed += len(data)
+        swallowed = self._swallowed = self._swallowed + len(data)
+        if swallowed > _GULP_BYTES:
+            self._gulp(data)
+            return
+        try:
+            self._feed(data)
+        except Exception as error:  # noqa: BLE001  the link is of no more use
+            self._failed(error)
+
+    def _gulp(self, data: bytes) -> None:
+        """Parse a gulp at most, and leave the rest to the next turn."""
         if len(data) > _GULP_BYTES:
             data, self._rest = data[:_GULP_BYTES], data[_GULP_BYTES:]
         self._parse(data)
-        if self._swallowed > _GULP_BYTES and self._transport is not None:
+        if self._transport is not None:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._go_on)
 
@@ -88,11 +98,13 @@ class Reader(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         try:
             self._feed(data)
-        except ProtocolError as error:
-            self._lost(error)
         except Exception as error:  # noqa: BLE001  the link is of no more use
-            _log.exception("the NATS reader failed")
-            self._lost(error)
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, ProtocolError):
+            _log.error("the NATS reader failed", exc_info=error)
+        self._lost(error)
 
     def eof_received(self) -> bool:
         """The server has said its last: close."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Bell", "Soon"]
 
 _log = logging.getLogger("kitmsg.bus")
+
+# Until Python 3.12 `current_task` is not of C, and costs as much as the rest of `feed`.
+if sys.version_info >= (3, 12):
+    _task_of = asyncio.current_task
+else:
+    _task_of = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Soon:
@@ -76,17 +83,18 @@ class Soon:
         """
         self.reads += 1
         # Inside a task no other can be stepped: then it is left to the loop.
-        if self.is_reading or asyncio.current_task(self._loop) is not None:
+        if self.is_reading or _task_of(self._loop) is not None:
             self._feed(chunk)
             return
         self.is_reading = True
         try:
             self._feed(chunk)
         finally:
-            self._finish()
+            if self._due:
+                self._finish(self._due)
+            self.is_reading = False
 
-    def _finish(self) -> None:
-        due = self._due
+    def _finish(self, due: list[Callable[[], object]]) -> None:
         for callback in due:  # what these make due is appended, and comes last
             try:
                 callback()
@@ -95,7 +103,6 @@ class Soon:
             except BaseException as error:  # noqa: BLE001  the end of the process
                 self._loop.call_soon(_throw, error)
         due.clear()
-        self.is_reading = False
 
 
 def _throw(error: BaseException) -> None:

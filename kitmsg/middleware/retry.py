@@ -83,6 +83,9 @@ def retry(
     not begun: the error is raised at once.  The error raised is the last one; its
     ``__cause__`` is the one before, its notes tell every attempt.
 
+    The `timeout` of `Kit.client` is over all attempts.  That of a bare
+    `kitmsg.transport.Client` is each attempt's, unless a `timeout` stands outside.
+
     A call whose work may have begun is repeated only when `idempotent`.  Without that it is
     repeated where it certainly never began (`KitError.refused`): nobody listened, it was
     not sent, or the service refused it before its turn.  Around a service's own method that

@@ -120,6 +120,9 @@ class Caller:
         self._error_decoder = error_decoder or self._default_error
         self._reads_body = error_decoder is not None
         self._plain = plain_headers(milliseconds(timeout))
+        # Most calls outside a turn have the headers of the one before.
+        self._last_metadata: dict[str, str] = {}
+        self._last_block = b""
         self._hint = hint
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
@@ -158,8 +161,8 @@ class Caller:
         if throttle is not None and not throttle.is_quiet:
             self._enter(throttle, now)
         left, deadline = self.timeout, ctx.deadline
-        if deadline is None and self._is_bare and not (ctx.metadata or ctx.caller):
-            block = self._plain
+        if deadline is None and self._is_bare and not ctx.caller:
+            block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
             if deadline is not None and deadline - now < left:
                 left = deadline - now
@@ -334,6 +337,14 @@ class Caller:
         for hook in self._before:
             hook(ctx, fields)
         return encode_headers(fields)
+
+    def _steady(self, metadata: dict[str, str]) -> bytes:
+        """Return the header block of a call with nothing but metadata: often the last."""
+        if metadata != self._last_metadata:
+            fields = {TIMEOUT: str(milliseconds(self.timeout)), **metadata}
+            self._last_block = encode_headers(fields)
+            self._last_metadata = dict(metadata)
+        return self._last_block
 
     def _default_error(self, ctx: Context, message: Message) -> Any:
         codec = ctx.codec or MSGPACK

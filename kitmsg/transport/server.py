@@ -282,7 +282,8 @@ class Server:
         if turn.read_at is not None and deadline is not None:
             deadline -= self._lateness.of(message.reply, turn.read_at)
             turn.deadline = deadline
-        if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
+        now = self._loop.time()  # type: ignore[union-attr]
+        if deadline is not None and deadline <= now:
             self.stats.expired += 1
             self._turns.pop(message.reply, None)
             return
@@ -295,8 +296,8 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
-            if self._verifier is not None and not message.is_plain:
-                ctx.principal = self._verifier.recall(message.header_block)
+            if self._verifier is not None and message.header_block:
+                ctx.principal = self._verifier.recall(message.header_block, now)
                 if ctx.principal is PENDING:
                     ctx.principal = await self._verify(message)
             for before in self._before:
@@ -380,7 +381,8 @@ class Server:
         """Return the principal of a request; one that does not hold is counted."""
         if self._verifier is None:
             return None
-        found = self._verifier.recall(message.header_block)
+        now = asyncio.get_running_loop().time()
+        found = self._verifier.recall(message.header_block, now)
         if found is PENDING:
             found = await self._verifier.verify(message.headers, self.name)
             self.stats.unvouched += found is None

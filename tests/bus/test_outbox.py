@@ -59,7 +59,7 @@ class Fixture:
         """Have commands wait for `target` of them; `step` is what the timer does."""
         linger = self.out._linger
         monkeypatch.setattr(type(linger), "measure", lambda _, count: count < 0)
-        linger.target = target
+        linger.target, linger.is_worth = target, True
         monkeypatch.setattr(Soon, "later", lambda _, __, call: self._note(call))
 
     def _note(self, call: Callable[[], object]) -> asyncio.TimerHandle:

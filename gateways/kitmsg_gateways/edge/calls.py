@@ -39,6 +39,7 @@ from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.replies import decode_error
 from kitmsg.wire import (
+    BAGGAGE,
     CODE,
     CONTENT_TYPE,
     MAX_TIMEOUT,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.options import CallOptions
 
 __all__ = [
+    "OUTSIDE",
     "Callers",
     "EdgeCaller",
     "add_header",
@@ -80,6 +82,10 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
     return given if _ID.fullmatch(given) else new_request_id()
+
+
+OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
+"""The headers of `kitmsg.wire.TRACE` that outsiders may choose at a public edge."""
 
 
 def add_header(

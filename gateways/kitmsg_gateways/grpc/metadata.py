@@ -36,13 +36,13 @@ class Forwarding:
     """
 
     def __init__(self, options: GatewayOptions) -> None:
-        self._names = {
-            **{name: name for name in wire.TRACE},
-            REQUEST_ID: wire.REQUEST_ID,
-            wire.REQUEST_ID.lower(): wire.REQUEST_ID,
-            "idempotency-key": wire.IDEMPOTENCY_KEY,
-            wire.IDEMPOTENCY_KEY.lower(): wire.IDEMPOTENCY_KEY,
-        }
+        self._names = {name: name for name in calls.OUTSIDE}
+        self._names["idempotency-key"] = wire.IDEMPOTENCY_KEY
+        if not options.public:
+            ids = (REQUEST_ID, wire.REQUEST_ID.lower())
+            self._names |= {wire.BAGGAGE: wire.BAGGAGE}
+            self._names |= dict.fromkeys(ids, wire.REQUEST_ID)
+            self._names[wire.IDEMPOTENCY_KEY.lower()] = wire.IDEMPOTENCY_KEY
         if options.forward_authorization:
             self._names["authorization"] = wire.AUTHORIZATION
         for key in options.forward_metadata:

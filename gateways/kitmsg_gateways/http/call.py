@@ -27,7 +27,7 @@ from kitmsg.wire import (
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
+from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -153,7 +153,7 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
     """
     headers = visit.request.headers
     fields = {REQUEST_ID: visit.id}
-    for name in TRACE:
+    for name in OUTSIDE if visit.is_outside else TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
     if _IDEMPOTENCY in headers:
@@ -220,7 +220,6 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
             answer.headers[name.title()] = value
     if block and answer.body and answer.content_type not in _PASSIVE:
         answer.headers["Content-Security-Policy"] = _SANDBOX
-        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 
 

@@ -22,12 +22,13 @@ from typing import (
 from kitmsg.errors import DeadlineExceeded, Unimplemented
 from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID
 from kitmsg_gateways.upstream.offers import only
-from kitmsg_gateways.upstream.roundrobin import RoundRobin
+from kitmsg_gateways.upstream.pool import Pool
 from kitmsg_gateways.upstream.upstream import Remote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from kitmsg.balance import Picker
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint
     from kitmsg.schema.calls import StreamRequest
@@ -195,6 +196,7 @@ class Client(Generic[M, Q, A]):
         options: Times, and the endpoints that are wanted; whether ``Authorization`` is
             forwarded, where the protocol has that option.
         hooks: Run around each call.
+        pick: Picks the server of a call; by latency and open calls by default.
     """
 
     def __init__(
@@ -204,6 +206,8 @@ class Client(Generic[M, Q, A]):
         transport: Transport[M, Q, A],
         options: CommonOptions,
         hooks: Hooks[Q, A],
+        *,
+        pick: Picker | None = None,
     ) -> None:
         self._transport = transport
         self._name = name
@@ -211,8 +215,7 @@ class Client(Generic[M, Q, A]):
         self._timeout = options.timeout
         self._forwards = getattr(options, "forward_authorization", False)
         self._hooks = hooks
-        self._closing: set[asyncio.Task[None]] = set()
-        self._addresses = RoundRobin(name, addresses, gone=self._gone)
+        self._servers = Pool(name, addresses, pick=pick, gone=transport.close)
 
     def remotes(self, methods: Iterable[M]) -> list[Remote]:
         """Return the endpoints of some methods.
@@ -242,7 +245,7 @@ class Client(Generic[M, Q, A]):
                 left = end - loop.time()
                 return await self._transport.send(address, method, sent, left)
 
-            reply = await self._addresses.through(send, self._dotted(method))
+            reply = await self._servers.through(send, self._dotted(method), ctx)
             return self._result(ctx, method, reply)
 
         return call
@@ -259,7 +262,7 @@ class Client(Generic[M, Q, A]):
                     address, method, sent, limit, request.items
                 )
 
-            reply = await self._addresses.through(send, self._dotted(method))
+            reply = await self._servers.through(send, self._dotted(method), ctx)
             if isinstance(reply, Replies):
                 return self._items(ctx, method, reply)
             return self._result(ctx, method, reply)
@@ -314,12 +317,7 @@ class Client(Generic[M, Q, A]):
         finally:
             await replies.aclose()
 
-    def _gone(self, address: str) -> None:
-        task = asyncio.ensure_future(self._transport.close(address))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
     async def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        await self._addresses.close()
+        await self._servers.close()
         await self._transport.close()
