@@ -163,7 +163,10 @@ class ConsulEntry:
         """Deregister the service."""
         path = f"/v1/agent/service/deregister/{quote(self._id, safe='')}"
         answer = await self._rest.call("PUT", path)
-        if answer.status != _NOT_FOUND and b"unknown service" not in answer.data.lower():
+        if (
+            answer.status != _NOT_FOUND
+            and b"unknown service" not in answer.data.lower()
+        ):
             self._rest.check(answer)
 
     async def close(self) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kitmsg.auth.signing import CallSigner
     from kitmsg.balance.fleet import Fleet
     from kitmsg.bus import Bus
-    from kitmsg.context import Context
 
 __all__ = ["local_client", "make_client"]
 

@@ -168,9 +168,7 @@ class Caller:
         left, deadline = self.timeout, ctx.deadline
         # `ctx.caller` is `_caller`, or stands in its message.
         if (
-            deadline is None
-            and self._is_bare
-            and not (ctx._caller or ctx.message)  # noqa: SLF001
+            deadline is None and self._is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
         ):
             block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
