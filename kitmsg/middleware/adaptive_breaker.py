@@ -131,6 +131,19 @@ class Throttle:
         self._recent.clear()
 
 
+class Unthrottled(Throttle):
+    """Lets every call through, and counts none."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_quiet = True  # for ever
+
+    def failed(self, now: float) -> None:
+        """Count nothing."""
+
+
 def adaptive_breaker(
     k: float = 1.5,
     *,
