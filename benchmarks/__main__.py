@@ -1,4 +1,4 @@
-"""``python -m benchmarks [VERB]``; without a verb, all but `guard`, `figures`, `faults`."""
+"""``python -m benchmarks [VERB]``; without a verb, those that compare."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ _COMPARED: Final = {
     "stream": (compare.STREAM, "1,8"),
     "websocket": (compare.WEBSOCKET, "32,256"),
 }
-_ALONE: Final = ("layers", "mailbox", "codec", "idle", "guard", "figures", "faults")
+_ALONE: Final = (
+    "layers",
+    "mailbox",
+    "codec",
+    "idle",
+    "guard",
+    "figures",
+    "faults",
+    "overload",
+    "balance",
+)
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
 

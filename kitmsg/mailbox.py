@@ -153,8 +153,8 @@ class Mailbox:
         self._is_stuck = False
         self._resize(size)
         self._sheds = sheds
-        # Turns that were done; the rate, and whether the ticker goes on, come from it.
-        self._done = 0
+        # Turns that were done, and refused: `_pace` judges by them.
+        self._done = self._refused = 0
         self._pace = Pace(_TICK)
         # None when no turn runs: an idle mailbox has no timer.
         self._ticker: asyncio.TimerHandle | None = None
@@ -202,6 +202,7 @@ class Mailbox:
             return True
         taken = len(self._queue) + self._running
         if taken >= self._capacity:
+            self._refused += 1
             return False
         self._queue.append(turn)
         if not self._is_waking:
@@ -436,7 +437,7 @@ class Mailbox:
         self._ticker = None
         now = loop.time()
         if self._sheds:
-            self._shed(self._pace.tick(now, self._done))
+            self._shed(self._pace.tick(now, self._done, self._refused))
         if not self._running and (self._pace.is_idle or not self._sheds):
             return
         self._ticker = loop.call_later(_TICK, self._tick, loop)

@@ -37,6 +37,7 @@ __all__ = [
     "ERROR",
     "ERROR_FIELD",
     "ERROR_TEXT",
+    "IDEMPOTENCY_KEY",
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
@@ -46,6 +47,7 @@ __all__ = [
     "KV_OPERATION",
     "MAX_TIMEOUT",
     "PRINCIPAL",
+    "PRINCIPAL_MARK",
     "REQUEST_ID",
     "RETRY_AFTER",
     "SCHEMA",
@@ -84,6 +86,10 @@ TIMEOUT: Final = "Kit-Timeout"
 REQUEST_ID: Final = "Kit-Request-Id"
 CALLER: Final = "Kit-Caller"
 PRINCIPAL: Final = "Kit-Principal"
+PRINCIPAL_MARK: Final = b"\r\nKit-Principal: "
+"""The principal's header in a block, as it has to be written to be looked at."""
+
+IDEMPOTENCY_KEY: Final = "Kit-Idempotency-Key"
 AUTHORIZATION: Final = "Authorization"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -283,7 +289,8 @@ def plain_headers(timeout_ms: int) -> bytes:
 def timeout_ms(message: Message) -> int | None:
     """Return the milliseconds that the caller gives, counted from now; None if unsaid.
 
-    Marks a message as plain whose headers are none, or just what `plain_headers` writes.
+    Marks a message as plain whose headers are none, or just what `plain_headers` writes,
+    with a ``Kit-Principal`` behind it or without.
 
     Raises:
         InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
@@ -293,8 +300,9 @@ def timeout_ms(message: Message) -> int | None:
         message.is_plain = True
         return _plain[block]
     if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
-        digits = block[_PLAIN_FROM:-4]
-        if digits.isdigit() and len(digits) <= _MAX_DIGITS:
+        digits, _, vouched = block[_PLAIN_FROM:-4].partition(PRINCIPAL_MARK)
+        is_whole = b"\r\n" not in vouched
+        if is_whole and digits.isdigit() and len(digits) <= _MAX_DIGITS:
             if len(_plain) >= _MAX_PLAIN:
                 _plain.clear()
                 _plain[b""] = None

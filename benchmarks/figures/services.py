@@ -12,7 +12,16 @@ from kitmsg import Service, endpoint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["EVENT", "JOURNAL", "Broadcast", "Crowd", "Narrow", "Recorder"]
+__all__ = [
+    "EVENT",
+    "JOURNAL",
+    "Broadcast",
+    "Burner",
+    "Crowd",
+    "Narrow",
+    "Recorder",
+    "Unshed",
+]
 
 EVENT = "x" * 16_384
 """An item of `Broadcast.flood`."""
@@ -51,6 +60,23 @@ class Narrow(Service):
     async def work(self) -> None:
         """Take 10 ms."""
         await asyncio.sleep(0.01)
+
+
+class Burner(Service):
+    """Needs the processor: half a millisecond of it."""
+
+    @endpoint
+    async def burn(self) -> None:
+        """Work."""
+        end = time.thread_time() + 0.0005
+        while time.thread_time() < end:
+            pass
+
+
+class Unshed(Burner):
+    """The same, with a mailbox that is always as long as it says."""
+
+    off = ("shedding",)
 
 
 class Recorder(Service):

@@ -162,15 +162,23 @@ class Service:
         self._name = name
         self._always = {"scope": " ".join(scopes)} if scopes else {}
         self._claims = claims
+        self._made: dict[str, Principal] = {}  # where the claims are always the same
 
     def __call__(self, ctx: Any, fields: dict[str, str], /) -> None:
         """Add ``Kit-Principal``."""
         name = self._name or ctx.caller.partition(".")[0]
         if not name:
             return
-        more = self._claims(ctx) if callable(self._claims) else self._claims
-        principal = Principal(name, "service", {**more, **self._always})
+        principal = self._made.get(name)
+        if principal is None:
+            principal = self._principal(name, ctx)
         fields[PRINCIPAL] = self._signer.text(principal)
+
+    def _principal(self, name: str, ctx: Any) -> Principal:
+        if callable(self._claims):
+            return Principal(name, "service", {**self._claims(ctx), **self._always})
+        claims = {**self._claims, **self._always}
+        return self._made.setdefault(name, Principal(name, "service", claims))
 
 
 class JwtSigner:

@@ -170,7 +170,12 @@ class BucketKeys:
         try:
             reply = await self._ask(kv_subject(self._bucket, kid), b"", _ASK_SECONDS)
         except KitError as exc:
-            _log.warning("the bucket %s of keys does not answer: %s", self._bucket, exc)
+            _log.warning(
+                "the bucket %s of keys does not answer (nats kv add %s makes one): %s",
+                self._bucket,
+                self._bucket,
+                exc,
+            )
             self._fresh.put(kid, True, _UNKNOWN_SECONDS)
             return
         key = self._read(kid, reply)

@@ -6,13 +6,14 @@ path: `PrincipalVerifier.recall` runs for every request with headers.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from time import monotonic, time
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.auth import Principal
 from kitmsg.auth.signing import AUDIENCE, TYPE
-from kitmsg.wire import PRINCIPAL
+from kitmsg.wire import PRINCIPAL, PRINCIPAL_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,7 @@ _log = logging.getLogger("kitmsg.auth")
 PENDING: Final = Principal("", "")
 """Stands for a principal that was not checked yet."""
 
-_MARK: Final = f"\r\n{PRINCIPAL}: ".encode()
-_LOWER: Final = _MARK.rstrip(b" ").lower()
+_SKIP: Final = len(PRINCIPAL_MARK)
 _REMEMBER_SECONDS: Final = 5.0  # so long a key that was taken away may be believed
 _LEEWAY_SECONDS: Final = 5.0  # by which clocks may differ
 _MOST_SECONDS: Final = 900
@@ -68,18 +68,22 @@ class PrincipalVerifier:
         self._audiences = list(audiences)
         self._known: dict[bytes, tuple[Principal, float]] = {}
 
-    def recall(self, block: bytes) -> Principal | None:
+    def recall(self, block: bytes, now: float) -> Principal | None:
         """Return the principal of a header block, as far as it is known without asking.
+
+        Args:
+            block: The header block.
+            now: The loop's time, which the caller knows: to ask for it costs more than this.
 
         Returns:
             None where the block has none, and `PENDING` where `verify` has to look.
         """
-        at = block.find(_MARK)
+        at = block.find(PRINCIPAL_MARK)
         if at < 0:
-            return PENDING if _LOWER in block.lower() else None
-        at += len(_MARK)
+            return None
+        at += _SKIP
         known = self._known.get(block[at : block.find(b"\r\n", at)])
-        if known is not None and monotonic() < known[1]:
+        if known is not None and now < known[1]:
             return known[0]
         return PENDING
 
@@ -103,10 +107,8 @@ class PrincipalVerifier:
 
     def _put(self, text: bytes, principal: Principal, end: float) -> None:
         self._known.pop(text, None)
-        self._known[text] = (
-            principal,
-            monotonic() + min(_REMEMBER_SECONDS, end - time()),
-        )
+        now = asyncio.get_running_loop().time()
+        self._known[text] = principal, now + min(_REMEMBER_SECONDS, end - time())
         if len(self._known) > _MOST:
             del self._known[next(iter(self._known))]
 

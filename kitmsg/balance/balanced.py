@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from asyncio import get_running_loop
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -134,8 +134,15 @@ def balanced(
     return made.call if policy.timeout is None else timeout(policy.timeout)(made.call)
 
 
+Rescue: TypeAlias = Callable[[Context, Any, KitError], Awaitable[Any]]
+"""Takes a call that no instance could be sent; returns its result, or raises."""
+
+
 class Balanced:
-    """The calls of one endpoint over a balancer; see `balanced`."""
+    """The calls of one endpoint over a balancer; see `balanced`.
+
+    `rescue` takes the calls that no instance could be sent.
+    """
 
     def __init__(
         self,
@@ -145,7 +152,9 @@ class Balanced:
         name: str,
         endpoint: Callable[[Any], Endpoint[Any, Any]] | None = None,
         key: Callable[[Context, Any], str] | None = None,
+        rescue: Rescue | None = None,
     ) -> None:
+        self._rescue = rescue
         self._balancer = balancer
         self._pick = balancer.pick
         self._policy = policy
@@ -164,36 +173,41 @@ class Balanced:
         key = "" if self._key is None else self._key(ctx, request)
         past: list[Exception] = []
         tried: Any = taken or ()
-        while True:
-            start = time()
-            node = self._pick(start, key, tried)
-            if node is None:
-                tried = await self._wait(ctx, past, tried)
-                continue
-            if taken is not None:
-                taken.append(node)
-            node.begin(start)
-            try:
-                send = node.value
-                if self._endpoint is not None:
-                    send = self._endpoint(send)
-                result = await send(ctx, request)
-            except Exception as exc:  # noqa: BLE001  raised, unless another attempt is due
-                self._failed(node, start, time(), exc)
-                past.append(exc)
-                self._go_on_or_raise(request, past)
-                tried = taken or [*tried, node]
-            except BaseException:
-                node.end(start, time(), failed=None)
+        try:
+            while True:
+                start = time()
+                node = self._pick(start, key, tried)
+                if node is None:
+                    tried = await self._wait(ctx, past, tried)
+                    continue
+                if taken is not None:
+                    taken.append(node)
+                node.begin(start)
+                try:
+                    send = node.value
+                    if self._endpoint is not None:
+                        send = self._endpoint(send)
+                    result = await send(ctx, request)
+                except Exception as exc:  # noqa: BLE001  raised, or another attempt is due
+                    self._failed(node, start, time(), exc)
+                    past.append(exc)
+                    self._go_on_or_raise(request, past)
+                    tried = taken or [*tried, node]
+                except BaseException:
+                    node.end(start, time(), failed=None)
+                    raise
+                else:
+                    now = time()
+                    node.end(start, now, failed=False)
+                    if self._done is not None:
+                        self._done(node, now, False)
+                    if self._balancer.avoided:
+                        self._balancer.reached(node)
+                    return result
+        except (NoInstance, NoResponders) as exc:
+            if self._rescue is None or exc.refused != self._name:
                 raise
-            else:
-                now = time()
-                node.end(start, now, failed=False)
-                if self._done is not None:
-                    self._done(node, now, False)
-                if self._balancer.avoids:
-                    self._balancer.reached(node)
-                return result
+            return await self._rescue(ctx, request, exc)
 
     def _failed(
         self, node: Node[Any], start: float, now: float, error: Exception
@@ -241,7 +255,10 @@ class Balanced:
 
     def _nobody(self) -> KitError:
         text = f"{self._service} has no instance that can be reached"
-        return NoInstance(text).before(self._name)
+        error = NoInstance(text).before(self._name)
+        # Not in its text, which callers see: it may name the machines of the system.
+        error.__cause__ = self._balancer.endpointer.instancer.state.error
+        return error
 
     async def _wait(
         self, ctx: Context, past: list[Exception], tried: Collection[Node[Any]]

@@ -28,6 +28,10 @@ class Balancer(Generic[T]):
     Args:
         endpointer: Has the nodes.
         picker: Picks among them.
+
+    Attributes:
+        tells: Whether the picker wants to know outcomes.
+        avoided: Nodes that could not be reached: until when, and for how long.
     """
 
     def __init__(self, endpointer: Endpointer[T], picker: Picker) -> None:
@@ -36,7 +40,9 @@ class Balancer(Generic[T]):
         # Pickers that look at no outcome are not told any.
         self.tells = getattr(type(picker), "done", None) is not Leaf.done
         self._tiers = Narrowed(_by_priority)
-        self._avoided: dict[Node[Any], tuple[float, float]] = {}  # until, and how long
+        self._seen: Nodes | None = None  # the last set, for `_is_flat`
+        self._is_flat = True  # it has one priority
+        self.avoided: dict[Node[Any], tuple[float, float]] = {}
         self._left = Narrowed(self._reachable)
         self._now = 0.0  # time that `_left` is of
         self._next = 0.0  # when the first that is avoided may be tried again
@@ -52,10 +58,15 @@ class Balancer(Generic[T]):
             tried: Nodes that other attempts of the call have had.
         """
         nodes = self.endpointer.nodes
-        if self._avoided:
+        if self.avoided:
             found = self._pick_reachable(nodes, now, key, tried)
             if found is not None:
                 return found
+        if nodes is not self._seen:
+            self._seen = nodes
+            self._is_flat = len(self._tiers.of(nodes)) == 1
+        if self._is_flat:
+            return self.picker.pick(nodes, now, key, tried)
         for tier in self._tiers.of(nodes):
             node = self.picker.pick(tier, now, key, tried)
             if node is not None:
@@ -67,7 +78,7 @@ class Balancer(Generic[T]):
     ) -> Node[T] | None:
         if now >= self._next:
             self._now, self._left = now, Narrowed(self._reachable)
-            ends = (end for end, _ in self._avoided.values() if end > now)
+            ends = (end for end, _ in self.avoided.values() if end > now)
             self._next = min(ends, default=float("inf"))
         for tier in self._tiers.of(self._left.of(nodes)):
             node = self.picker.pick(tier, now, key, tried)
@@ -77,26 +88,21 @@ class Balancer(Generic[T]):
 
     def _reachable(self, nodes: Nodes) -> Nodes:
         return tuple(
-            node for node in nodes if self._avoided.get(node, (0.0,))[0] <= self._now
+            node for node in nodes if self.avoided.get(node, (0.0,))[0] <= self._now
         )
-
-    @property
-    def avoids(self) -> bool:
-        """Whether any node is avoided."""
-        return bool(self._avoided)
 
     def unreachable(self, node: Node[Any], now: float) -> None:
         """Avoid a node for a moment: a call could not be sent to it."""
-        _, seconds = self._avoided.get(node, (0.0, AVOID_SECONDS / 2))
+        _, seconds = self.avoided.get(node, (0.0, AVOID_SECONDS / 2))
         seconds = min(2 * seconds, _MOST_SECONDS)
         here = set(self.endpointer.nodes)
-        self._avoided = {n: until for n, until in self._avoided.items() if n in here}
-        self._avoided[node] = now + seconds, seconds
+        self.avoided = {n: until for n, until in self.avoided.items() if n in here}
+        self.avoided[node] = now + seconds, seconds
         self._next = self._now = now  # look again
 
     def reached(self, node: Node[Any]) -> None:
         """Avoid a node no more: it took a call."""
-        if self._avoided.pop(node, None) is not None:
+        if self.avoided.pop(node, None) is not None:
             self._left = Narrowed(self._reachable)
 
 

@@ -13,7 +13,7 @@ from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.subject import ServiceInfo, find_services
 from kitmsg.errors import DeadlineExceeded, NoResponders, Unimplemented
 
-__all__ = ["Answer", "Everyone", "everyone"]
+__all__ = ["Answer", "Everyone", "ask_everyone", "everyone"]
 
 _ASK_SECONDS = 1.0  # longest wait for who is there
 
@@ -57,25 +57,44 @@ class Everyone:
             def ask(instance: str) -> Any:
                 return getattr(self._client(instance), name)(*args, **kwargs)
 
-            return self._answers(name, ask)
+            return ask_everyone(
+                self._bus, self._service, ask, timeout=self._timeout, endpoint=name
+            )
 
         return method
 
-    async def _answers(
-        self, endpoint: str, ask: Callable[[str], Any]
-    ) -> AsyncIterator[Answer]:
-        wait = min(self._timeout, _ASK_SECONDS)
-        end = asyncio.get_running_loop().time() + self._timeout
-        infos = await find_services(self._bus, self._service, timeout=wait)
-        if not infos:
-            raise NoResponders(f"{self._service}.{endpoint}")
-        tasks = [asyncio.ensure_future(_answer(info, ask, end)) for info in infos]
-        try:
-            for next_ in asyncio.as_completed(tasks):
-                yield await next_
-        finally:
-            for task in tasks:
-                task.cancel()
+
+async def ask_everyone(
+    bus: Bus,
+    service: str,
+    ask: Callable[[str], Any],
+    *,
+    timeout: float,
+    endpoint: str,
+) -> AsyncIterator[Answer]:
+    """Yield the answer of each instance, as they come.
+
+    Args:
+        bus: Where the service is.
+        service: Its name.
+        ask: Begins the call of an instance, by its id.
+        timeout: Seconds for all answers together.
+        endpoint: Name of the endpoint, for the error.
+
+    Raises:
+        NoResponders: No instance is there.
+    """
+    end = asyncio.get_running_loop().time() + timeout
+    infos = await find_services(bus, service, timeout=min(timeout, _ASK_SECONDS))
+    if not infos:
+        raise NoResponders(f"{service}.{endpoint}")
+    tasks = [asyncio.ensure_future(_answer(info, ask, end)) for info in infos]
+    try:
+        for next_ in asyncio.as_completed(tasks):
+            yield await next_
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _answer(info: ServiceInfo, ask: Callable[[str], Any], end: float) -> Answer:

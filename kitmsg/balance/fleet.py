@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import get_running_loop
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from types import MethodType
 from typing import Any, Final, TypeAlias, cast
 from weakref import WeakMethod, WeakSet, finalize
 
-from kitmsg.balance.balanced import Attempts, Balanced, NoInstance
+from kitmsg.balance.balanced import Attempts, Balanced
 from kitmsg.balance.balancer import Balancer
 from kitmsg.balance.endpointer import Endpointer
 from kitmsg.balance.routes import Route
@@ -29,7 +29,7 @@ from kitmsg.discovery.bus import DIRECTLY, BusSource
 from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.instancer import Instancer, Observer, State, WatchedInstancer
 from kitmsg.endpoints import Endpoint
-from kitmsg.errors import KitError, NoResponders, Unavailable
+from kitmsg.errors import KitError, Unavailable
 from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.wire import direct_subject
 
@@ -112,7 +112,9 @@ class _Routable:
                 told(self._of(instances))
 
         unwatch = self._inner.watch(tell)
-        finalize(cast("MethodType", changed).__self__, unwatch).atexit = False
+        endpointer = cast("MethodType", changed).__self__
+        loop = get_running_loop()
+        finalize(endpointer, _end_later, loop, unwatch).atexit = False
         return unwatch
 
     async def settled(self) -> State:
@@ -134,6 +136,12 @@ class _Routable:
         return tuple(own)
 
 
+def _end_later(loop: asyncio.AbstractEventLoop, unwatch: Callable[[], None]) -> None:
+    """End a watch in its loop: what is collected may be so anywhere."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the watch with it
+        loop.call_soon_threadsafe(unwatch)
+
+
 class _Routed:
     """The calls of one endpoint by one route."""
 
@@ -149,25 +157,33 @@ class _Routed:
         self._name = name
         self._group = group
         self._balanced = Balanced(
-            Balancer(endpointer, route.picker()), Attempts(), name=name, key=route.key
+            Balancer(endpointer, route.picker()),
+            Attempts(),
+            name=name,
+            key=route.key,
+            rescue=self._rescue,
         ).call
         self._is_stale = True
         self._look = float("-inf")  # when to look again whether it is
 
-    async def call(self, ctx: Context, request: Any) -> Any:
+    def call(self, ctx: Context, request: Any) -> Awaitable[Any]:
         """Call an instance by the route, or the queue group when that knows none."""
-        now = get_running_loop().time()
-        if now >= self._look:
-            await self._see(ctx, now)
+        if get_running_loop().time() >= self._look:
+            return self._look_and_call(ctx, request)
         if self._is_stale:
-            return await self._fall_back(ctx, request)
-        try:
-            return await self._balanced(ctx, request)
-        except (NoInstance, NoResponders) as exc:
-            if exc.refused != self._name:
-                raise
-            if not self._route.takes_all:
-                raise self._nobody() from exc
+            return self._fall_back(ctx, request)
+        return self._balanced(ctx, request)
+
+    async def _look_and_call(self, ctx: Context, request: Any) -> Any:
+        await self._see(ctx, get_running_loop().time())
+        return await (self._fall_back if self._is_stale else self._balanced)(
+            ctx, request
+        )
+
+    async def _rescue(self, ctx: Context, request: Any, error: KitError) -> Any:
+        """Leave a call to the queue group when the instances that are known have gone."""
+        if not self._route.takes_all:
+            raise self._nobody() from error
         return await self._fall_back(ctx, request)
 
     async def _see(self, ctx: Context, now: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from kitmsg.balance.node import Node
-from kitmsg.balance.picker import Leaf, Nodes, untried
+from kitmsg.balance.picker import Leaf, Nodes
 
 __all__ = ["RoundRobin", "round_robin"]
 
@@ -15,17 +15,19 @@ class RoundRobin(Leaf):
     """Picks the nodes in turn."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._next = 0  # place of the node that is next
 
     def pick(
         self, nodes: Nodes, now: float, key: str, tried: Collection[Node[Any]], /
     ) -> Node[Any] | None:
-        """Return the next node."""
-        left = untried(nodes, tried)
-        if not left:
-            return None
-        self._count += 1
-        return left[self._count % len(left)]
+        """Return the next node; those that were tried are passed over, in their turn."""
+        size = len(nodes)
+        for step in range(size):
+            place = (self._next + step) % size
+            if nodes[place] not in tried:
+                self._next = place + 1
+                return nodes[place]
+        return None
 
 
 def round_robin() -> RoundRobin:

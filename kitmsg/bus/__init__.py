@@ -1,17 +1,20 @@
 """Moves messages: subjects, queue groups, request and reply.
 
     nats.py       `NatsBus`, over the NATS client
-    connection.py the hardened client connection under it
+    connection.py the hardened client connection under it; dialer.py reaches a server,
+                  subscribed.py tells it what is subscribed to
+    watchdog.py   looks after it; pulse.py finds a link that is silent though it should not
+    mover.py      leaves a server that is about to stop; moving.py: two links at once
     soon.py       callbacks at the end of a read, and how a task waits for one
     outbox.py     the write buffer; linger.py: how long it waits for more
     denials.py    what the server forbids
     inbound.py    who gets what came in; wire.py parses it, reader.py and link.py bring it
-    pulse.py      finds a link that is silent although something is awaited
-    moving.py     two links at once, while one server is left for another
+    foreign.py    what came in for nats-py itself
     natspy.py     what is taken from nats-py, private parts included
     options.py    how to reach NATS, and as whom; credentials.py proves it
     asks.py       replies that are awaited, and their deadlines; used by every bus
     inboxes.py    where an answer may go: the one rule; used by every bus
+    reach.py      the bus at hand while an endpoint is wrapped in middlewares
     watchers.py   who hears of it when the bus comes and goes
     checks.py     what no bus sends: malformed subjects, too many bytes
     memory.py     `MemoryBus`, the public in-process twin: no server, same promises

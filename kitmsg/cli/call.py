@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
 from kitmsg.cli.samples import chosen
+from kitmsg.errors import code_of
 from kitmsg.schema.pointers import alternatives
-from kitmsg.wire import Meta
+from kitmsg.wire import Meta, direct_subject
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Callable, Mapping
     from typing import TextIO
 
+    from kitmsg.balance.everyone import Answer
+    from kitmsg.balance.routes import Route
     from kitmsg.bus import Bus
     from kitmsg.context import Context
     from kitmsg.discovery.subject import EndpointInfo
+    from kitmsg.endpoints import Endpoint
     from kitmsg.message import Message
     from kitmsg.service import Kit
 
@@ -37,6 +41,8 @@ _EPILOG: Final = """\
   echo '{"name": "Ann"}' | kitmsg call greeter.hello -
   kitmsg call ticker.watch symbol=tea count=3
   seq 100 | kitmsg call ticker.average
+  kitmsg call orders.get id=7 --route version:1.5
+  kitmsg call orders.health --everyone
 
 A value is read as the endpoint's schema wants it: name=5 is text where name is a string.
 Without a schema, what is JSON is read as JSON, the rest as text.  A key that comes again
@@ -71,6 +77,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest wait (default: 5; none for a stream)",
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--route",
+        metavar="ROUTE",
+        help="direct, sticky:FIELD, version:~=1.4 or split:1.4=95,1.5=5",
+    )
+    where.add_argument(
+        "--everyone",
+        action="store_true",
+        help="call all instances; a line for each, 1 if one fails",
+    )
     add_bus_flags(parser)
 
 
@@ -82,23 +99,40 @@ def run(options: argparse.Namespace) -> int:
 
     pairs = [pair for pair in options.pairs if pair != "-"]
     parse_pairs(pairs, {})  # mistakes come before the connection
+    route = _route(options.route)
 
-    async def work(kit: Kit) -> None:
+    async def work(kit: Kit) -> int:
         fields = dict(request)
         if pairs:
             fields |= parse_pairs(pairs, await _request_schema(kit, options.name))
         endpoint = await find_endpoint(kit.bus, options.name)
         kind = (endpoint.metadata or {}).get(Meta.STREAM) if endpoint else None
         if kind and endpoint:
+            if route is not None or options.everyone:
+                raise UsageError(f"{options.name} streams: it takes no route here")
             takes = kind in ("in", "both")
             await _stream(kit.bus, options, endpoint, fields, takes_items=takes)
-            return
+            return 0
         timeout = options.timeout or _SECONDS
-        answer = await _ask(kit.bus, options.name, endpoint, fields, timeout)
+        calls = _Calls(kit, options.name, endpoint, timeout)
+        if options.everyone:
+            return await _ask_everyone(calls, fields, is_json=options.json)
+        answer = await calls.on(route)(_context(), fields)
         print(_shown(answer, is_json=options.json))
+        return 0
 
-    on_bus(options, work)
-    return 0
+    return on_bus(options, work)
+
+
+def _route(text: str | None) -> Route | None:
+    if text is None:
+        return None
+    from kitmsg.balance.routes import parse_route
+
+    try:
+        return parse_route(text)
+    except ValueError as exc:
+        raise UsageError(f"--route: {exc}") from exc
 
 
 async def _stream(
@@ -184,32 +218,78 @@ async def _in_background(read: Callable[[], str]) -> str:
     return await future
 
 
-async def _ask(
-    bus: Bus,
-    name: str,
-    endpoint: EndpointInfo | None,
-    fields: dict[str, Any],
-    timeout: float,
-) -> Any:
-    """Ask in JSON, which services in every language read."""
-    from kitmsg.context import Context
-    from kitmsg.discovery.directory import Directory
-    from kitmsg.transport import gokit
-    from kitmsg.transport.client import Client
+class _Calls:
+    """Calls of one endpoint, in JSON, which services in every language read."""
 
-    facts = (endpoint.metadata if endpoint else None) or {}
-    is_gokit = facts.get(Meta.WIRE) == "gokit"
-    client: Client[Any, Any] = Client(
-        bus,
-        endpoint.subject if endpoint else name,
-        name=name,
-        timeout=timeout,
-        encode=_encode,
-        decode=_decode,
-        error_decoder=_told(gokit.decode_error) if is_gokit else None,
-        hint=Directory(bus).hint,
-    )
-    return await client.endpoint()(Context(), fields)
+    def __init__(
+        self, kit: Kit, name: str, endpoint: EndpointInfo | None, timeout: float
+    ) -> None:
+        self.kit = kit
+        self.name = name
+        self.subject = endpoint.subject if endpoint else name
+        self.timeout = timeout
+        facts = (endpoint.metadata if endpoint else None) or {}
+        self._is_gokit = facts.get(Meta.WIRE) == "gokit"
+
+    def at(self, subject: str) -> Endpoint[Any, Any]:
+        """Return the call at a subject."""
+        from kitmsg.discovery.directory import Directory
+        from kitmsg.transport import gokit
+        from kitmsg.transport.client import Client
+
+        client: Client[Any, Any] = Client(
+            self.kit.bus,
+            subject,
+            name=self.name,
+            timeout=self.timeout,
+            encode=_encode,
+            decode=_decode,
+            error_decoder=_told(gokit.decode_error) if self._is_gokit else None,
+            hint=Directory(self.kit.bus).hint,
+        )
+        return client.endpoint()
+
+    def on(self, route: Route | None) -> Endpoint[Any, Any]:
+        """Return the call by a route; in the queue group without one."""
+        if route is None:
+            return self.at(self.subject)
+        fleet = self.kit.fleet(self.name.partition(".")[0])
+        return fleet.routed(route, self.subject, self.name, self.at)
+
+
+async def _ask_everyone(calls: _Calls, fields: dict[str, Any], *, is_json: bool) -> int:
+    """Print a line for each instance; return 1 if one failed."""
+    from kitmsg.balance.everyone import ask_everyone
+
+    service, _, endpoint = calls.name.partition(".")
+
+    def ask(instance: str) -> Any:
+        own = direct_subject(service, instance, calls.subject)
+        return calls.at(own)(_context(), fields)
+
+    code = 0
+    async for answer in ask_everyone(
+        calls.kit.bus, service, ask, timeout=calls.timeout, endpoint=endpoint
+    ):
+        code = code or int(answer.error is not None)
+        print(_line(answer, is_json=is_json), flush=True)
+    return code
+
+
+def _line(answer: Answer, *, is_json: bool) -> str:
+    error = None if answer.error is None else f"{code_of(answer.error)}: {answer.error}"
+    if is_json:
+        said = {"instance": answer.instance.address, "version": answer.instance.version}
+        said |= {"value": answer.value} if error is None else {"error": error}
+        return to_json(said, is_compact=True)
+    shown = _shown(answer.value, is_json=False, is_line=True)
+    return f"{answer.instance.address}  {shown if error is None else error}"
+
+
+def _context() -> Context:
+    from kitmsg.context import Context
+
+    return Context()
 
 
 def _told(decode: Callable[..., Any]) -> Callable[..., Any]:

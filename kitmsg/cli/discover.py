@@ -28,7 +28,7 @@ addresses:
   etcd://127.0.0.1:2379/services/payments/        keys below a prefix
   zk://127.0.0.1:2181/services/payments           children of a node
   eureka://127.0.0.1:8761/eureka/PAYMENTS         UP instances of an app
-  bus:payments                                    instances that answer $SRV
+  bus:payments                                    instances that answer on the bus
 """
 
 

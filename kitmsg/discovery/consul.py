@@ -39,7 +39,7 @@ class _Weights(msgspec.Struct, rename="pascal"):
 
 
 class _Service(msgspec.Struct, rename="pascal"):
-    port: int
+    port: int = 0  # a service needs none
     address: str = ""
     tags: list[str] | None = None
     meta: dict[str, str] | None = None

@@ -37,6 +37,7 @@ _log = logging.getLogger("kitmsg.discovery")
 
 _MISSES: Final = 2  # rounds an instance may be silent in before it is asked by itself
 _MOST_CHECKS: Final = 256  # instances that are asked at once whether they are there
+_SLICE: Final = 256  # instances that are listed in one turn of the event loop
 _MOST_GONE: Final = 1024
 
 
@@ -125,15 +126,7 @@ class Directory:
         self.has_heard, self.error = True, None
         self._age = asyncio.get_running_loop().time()
         self._room.renew()
-        is_news = False
-        left = [info for info in answers if info.id in self._gone]
-        still = await asyncio.gather(*(is_there(self.bus, info) for info in left))
-        gone = {
-            info.id for info, is_here in zip(left, still, strict=True) if not is_here
-        }
-        for info in answers:
-            if info.id not in gone:
-                is_news |= self._list(info, is_heard=True)
+        is_news = await self._list_all(answers)
         for id_ in list(self._found):
             self._missed[id_] = 0 if id_ in here else self._missed.get(id_, 0) + 1
             if self._missed[id_] >= _MISSES:
@@ -142,6 +135,21 @@ class Directory:
             await asyncio.wait(list(self._checks.values()), timeout=timeout)
         if is_news:
             self._changed()
+
+    async def _list_all(self, answers: list[ServiceInfo]) -> bool:
+        """List those who answered, in slices; returns whether there is news."""
+        is_news = False
+        left = [info for info in answers if info.id in self._gone]
+        still = await asyncio.gather(*(is_there(self.bus, info) for info in left))
+        gone = {
+            info.id for info, is_here in zip(left, still, strict=True) if not is_here
+        }
+        for at, info in enumerate(answers):
+            if info.id not in gone:
+                is_news |= self._list(info, is_heard=True)
+            if at % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+        return is_news
 
     async def hint(self, subject: str) -> str:
         """Return what to tell a caller whose `subject` nobody serves.

@@ -52,10 +52,15 @@ _ACLS: Final = {
     "read": [*CREATOR_ALL_ACL, *READ_ACL_UNSAFE],
 }
 
-# kazoo tells every attempt; the one line per change of state is the instancer's.
-_log = logging.getLogger("kitmsg.discovery.kazoo")
-if _log.level == logging.NOTSET:
-    _log.setLevel(logging.CRITICAL + 1)
+
+class _Chatter(logging.LoggerAdapter[logging.Logger]):
+    """kazoo's log, for debugging: the one line per change of state is the instancer's."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+
+_log = _Chatter(logging.getLogger("kitmsg.discovery.kazoo"))
 
 
 class ZooKeeperSource:
@@ -163,15 +168,24 @@ class ZooKeeperEntry:
         """Begin a session and create the node in it, over one of an older session."""
         await self.close()
         self._session = await _Session(self._address).__aenter__()
+        await self._make_parents(self._session)
         create = {"acl": self._acl, "ephemeral": True}
         try:
-            await self._session.do(
-                "create", self._path, self._value, makepath=True, **create
-            )
+            await self._session.do("create", self._path, self._value, **create)
         except NodeExistsError:
             # Of a session that was lost: nobody else has our address.  At one time, so
             # that nobody sees the set without us.
             await self._session.replace(self._path, self._value, create)
+
+    async def _make_parents(self, session: _Session) -> None:
+        """Create the service's node, for this user, and those above it, for everybody."""
+        service = self._path.rpartition("/")[0]
+        if await session.do("exists", service) is None:
+            above = service.rpartition("/")[0]
+            if above:
+                await session.do("ensure_path", above, acl=OPEN_ACL_UNSAFE)
+            with contextlib.suppress(NodeExistsError):
+                await session.do("create", service, b"", acl=self._acl)
 
     async def renew(self) -> bool:
         """See that the session lives and the node is its own; kazoo renews the session."""

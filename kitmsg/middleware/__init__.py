@@ -9,7 +9,8 @@
     hystrix.py     limits of time and concurrency, a circuit and a fallback
     fallback.py    another answer for a call that failed
     cache.py       keeps results for a while; equal calls at one time are one
-    ratelimit.py   so many calls a second, at once or by waiting
+    ratelimit.py   so many calls a second, here or in the whole fleet
+    dedupe.py      runs a call once in the fleet, however often it is sent
     bulkhead.py    so many calls at once, with a bounded queue
     shed.py        refuses what would only wait, when the process is overloaded
     allow.py       only from somebody whom a policy lets in
@@ -29,7 +30,8 @@ result, they are around all of it.  `retry` repeats no stream of which an item w
 
 State (a bucket, a circuit, a queue, a cache) belongs to one wrapped endpoint: `rate_limit(100)`
 on a service allows each endpoint of each instance 100 calls a second.  Only the budget
-of `retry` is shared by all that one `retry` wraps.
+of `retry` is shared by all that one `retry` wraps, and a limit with a `shared` name by all
+who name it.
 """
 
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
@@ -38,6 +40,7 @@ from kitmsg.middleware.auth import auth
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.bulkhead import bulkhead
 from kitmsg.middleware.cache import cache
+from kitmsg.middleware.dedupe import dedupe
 from kitmsg.middleware.fallback import fallback
 from kitmsg.middleware.hedge import hedge
 from kitmsg.middleware.hystrix import hystrix
@@ -57,6 +60,7 @@ __all__ = [
     "breaker",
     "bulkhead",
     "cache",
+    "dedupe",
     "fallback",
     "hedge",
     "hystrix",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import Code, KitError, code_of
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.wire import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
@@ -81,11 +83,17 @@ def retry(
     not begun: the error is raised at once.  The error raised is the last one; its
     ``__cause__`` is the one before, its notes tell every attempt.
 
+    The `timeout` of `Kit.client` is over all attempts.  That of a bare
+    `kitmsg.transport.Client` is each attempt's, unless a `timeout` stands outside.
+
     A call whose work may have begun is repeated only when `idempotent`.  Without that it is
     repeated where it certainly never began (`KitError.refused`): nobody listened, it was
     not sent, or the service refused it before its turn.  Around a service's own method that
     is the method's turn, so an error of a call that the method makes is not repeated there:
     put the retry around that call.
+
+    All attempts of an `idempotent` call have one ``Kit-Idempotency-Key``, so that around an
+    endpoint with `dedupe` the work is done once, whatever it is.
 
     Args:
         attempts: Most calls in all, the first one included; at least 1.
@@ -114,20 +122,22 @@ def retry(
     purse = RetryBudget() if budget is None else budget
 
     def delay(attempt: int, error: KitError) -> float:
-        ceiling = min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
-        return (error.retry_after or 0.0) + jitter(ceiling)
+        return (error.retry_after or 0.0) + jitter(
+            min(cap, base * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
+        )
 
     def is_worth_it(error: KitError, ctx: Context, request: Any) -> bool:
         # In a turn the error may be one that the turn's own work let through.
         is_ours = ctx.message is None or error.refused == ctx.endpoint
         if not (idempotent or (error.refused and is_ours)):
             return False
-        if isinstance(request, StreamRequest) and request.has_begun:
-            return False  # items that went cannot be had again
-        return error.code in codes and purse.failed()
+        # Items that went cannot be had again.
+        has_begun = isinstance(request, StreamRequest) and request.has_begun
+        return not has_begun and error.code in codes and purse.failed()
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
         async def persistent(ctx: Context, request: Req) -> Resp:
+            ctx = _with_key(ctx) if idempotent else ctx
             past: list[KitError] = []
             while True:
                 try:
@@ -150,6 +160,14 @@ def retry(
         return persistent
 
     return wrap
+
+
+def _with_key(ctx: Context) -> Context:
+    """Return the context of a call with an idempotency key, its own if it has one."""
+    if ctx.message is not None or IDEMPOTENCY_KEY in ctx.metadata:
+        return ctx
+    key = secrets.token_urlsafe(16)
+    return ctx.evolve(metadata={**ctx.metadata, IDEMPOTENCY_KEY: key})
 
 
 def _is_in_time(ctx: Context, wait: float) -> bool:

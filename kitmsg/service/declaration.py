@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from kitmsg.auth.allow import Policy, as_policy
+from kitmsg.bus import Bus
+from kitmsg.bus.reach import Site
 from kitmsg.errors import Code, code_of
 from kitmsg.message import check_subject
 from kitmsg.schema import Signature, error_schema
@@ -67,6 +69,15 @@ class Declaration:
     subject: str
     options: Options
     signature: Signature
+
+    def site(self, bus: Bus) -> Site:
+        """Return the facts about the endpoint for middlewares that wrap it on `bus`."""
+        return Site(
+            bus=bus,
+            result=self.signature.response,
+            raises=tuple(self.options.raises),
+            is_stream=bool(self.signature.stream),
+        )
 
     def metadata(self) -> dict[str, str]:
         """Return what INFO says of it beside name and subject: text by name."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg.auth.allow import AUTHENTICATES, anyone
+from kitmsg.bus.reach import at_site
 from kitmsg.discovery.subject import (
     EndpointInfo,
     EndpointReport,
@@ -298,7 +299,8 @@ class ServiceHost:
         inner = self.service.__endpoint__(declaration)
         if declaration.signature.gives_items:
             inner = sending(inner)
-        return chain(*around)(inner)
+        with at_site(declaration.site(self.bus)):
+            return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
         seen = server.stats.snapshot()

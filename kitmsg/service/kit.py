@@ -136,8 +136,9 @@ class Kit:
 
         Args:
             service: The service's class.
-            timeout: Longest call, in seconds; by default what the endpoint declares, else
-                5.  Inside a turn, the turn's deadline wins if it is nearer.
+            timeout: Longest call, in seconds, over all that `middleware` does: attempts and
+                the waits between them; by default what the endpoint declares, else 5.
+                Inside a turn, the turn's deadline wins if it is nearer.
             middleware: Around every call; the first is outermost.
             metadata: Headers to send with every call.
             instance: Call only the instance with this id.

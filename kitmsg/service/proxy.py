@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from kitmsg.balance.routes import Route, direct
+from kitmsg.bus.reach import at_site
 from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import NOWHERE, Context, entered
 from kitmsg.endpoints import Endpoint, Middleware, chain
@@ -104,18 +106,14 @@ def make_client(
         )
         if route is not None and fleet is not None:
             make = _routed(fleet(service.name), route, subject, name, make)
+        most = _longest(declaration, timeout)
         is_open = codec is None and declaration.options.wire != "gokit"
         if is_open and peers is not None:
             peer = f"{service.name}.{instance}" if instance else service.name
-            most = (
-                None if declaration.signature.stream else _timeout(declaration, timeout)
-            )
             call = peers.endpoint(peer, declaration.subject, make, most)
         else:
             call = make(codec or MSGPACK)
-        is_safe = declaration.options.idempotent
-        around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
-        call = chain(*around)(call)
+        call = _around(call, middleware, declaration, bus, most)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
@@ -133,6 +131,31 @@ def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S
         method = _method(calls[name], declaration, f"{service.name}.{name}", {})
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _around(
+    call: Endpoint[Any, Any],
+    middleware: Sequence[Middleware],
+    declaration: Declaration,
+    bus: Bus,
+    most: float | None,
+) -> Endpoint[Any, Any]:
+    """Return `call` in its middleware, with one deadline over all that this does."""
+    is_safe = declaration.options.idempotent
+    around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
+    with at_site(declaration.site(bus)):
+        wrapped = chain(*around)(call)
+    seconds = most or declaration.options.timeout
+    if not around or seconds is None:
+        return wrapped
+
+    def limited(ctx: Context, request: Any) -> Awaitable[Any]:
+        deadline = get_running_loop().time() + seconds
+        if ctx.deadline is None or deadline < ctx.deadline:
+            ctx.deadline = deadline
+        return wrapped(ctx, request)
+
+    return limited
 
 
 def _routed(
@@ -179,6 +202,11 @@ def _call_in(
         gives_items=declaration.signature.gives_items,
         **options,
     ).endpoint()
+
+
+def _longest(declaration: Declaration, given: float | None) -> float | None:
+    """Return the seconds that an ask may take; None for a stream."""
+    return None if declaration.signature.stream else _timeout(declaration, given)
 
 
 def _timeout(declaration: Declaration, given: float | None) -> float:

@@ -125,6 +125,9 @@ class Caller:
         self._error_decoder = error_decoder or self._default_error
         self._reads_body = error_decoder is not None
         self._plain = plain_headers(milliseconds(timeout))
+        # Most calls outside a turn have the headers of the one before.
+        self._last_metadata: dict[str, str] = {}
+        self._last_block = b""
         self._hint = hint
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
@@ -165,11 +168,9 @@ class Caller:
         left, deadline = self.timeout, ctx.deadline
         # `ctx.caller` is `_caller`, or stands in its message.
         if (
-            deadline is None
-            and self._is_bare
-            and not (ctx.metadata or ctx._caller or ctx.message)  # noqa: SLF001
+            deadline is None and self._is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
         ):
-            block = self._plain
+            block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
             if deadline is not None and deadline - now < left:
                 left = deadline - now
@@ -340,6 +341,14 @@ class Caller:
         for hook in self._before:
             hook(ctx, fields)
         return encode_headers(fields)
+
+    def _steady(self, metadata: dict[str, str]) -> bytes:
+        """Return the header block of a call with nothing but metadata: often the last."""
+        if metadata != self._last_metadata:
+            fields = {TIMEOUT: str(milliseconds(self.timeout)), **metadata}
+            self._last_block = encode_headers(fields)
+            self._last_metadata = dict(metadata)
+        return self._last_block
 
     def _default_error(self, ctx: Context, message: Message) -> Any:
         codec = ctx.codec or MSGPACK

@@ -50,7 +50,7 @@ __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
-_MOST_PLAIN: Final = 1024
+_MOST_PLAIN: Final = 256
 
 UNSAID_TIMEOUT: Final = 10.0
 """Seconds for a caller that gives no deadline, as a plain NATS client; Go kit's default."""
@@ -302,7 +302,8 @@ class Server:
         if turn.read_at is not None and deadline is not None:
             deadline -= self._lateness.of(reply, turn.read_at)
             turn.deadline = deadline
-        if deadline is not None and deadline <= self._loop.time():  # type: ignore[union-attr]
+        now = self._loop.time()  # type: ignore[union-attr]
+        if deadline is not None and deadline <= now:
             self.stats.expired += 1
             self._turns.pop(reply, None)
             return
@@ -317,8 +318,8 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
-            if not is_plain and self._verifier is not None:
-                ctx.principal = self._verifier.recall(message.header_block)
+            if self._verifier is not None and message.header_block:
+                ctx.principal = self._verifier.recall(message.header_block, now)
                 if ctx.principal is PENDING:
                     ctx.principal = await self._verify(message)
             if self._before:
@@ -404,7 +405,8 @@ class Server:
         """Return the principal of a request; one that does not hold is counted."""
         if self._verifier is None:
             return None
-        found = self._verifier.recall(message.header_block)
+        now = asyncio.get_running_loop().time()
+        found = self._verifier.recall(message.header_block, now)
         if found is PENDING:
             found = await self._verifier.verify(message.headers, self.name)
             self.stats.unvouched += found is None

@@ -240,6 +240,7 @@ class _Worker:
             "bus": {
                 "connected": runtime.is_connected,
                 "reconnects": getattr(stats, "reconnects", 0),
+                "refused": getattr(stats, "refused", 0),
             },
             "process": process_facts(),
             "metrics": runtime.metrics(),

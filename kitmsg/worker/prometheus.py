@@ -112,6 +112,13 @@ def _workers(known: list[Any]) -> Iterator[Family]:
             lambda report, _: report["bus"]["reconnects"],
         ),
         (
+            counter(
+                "kitmsg_bus_refused_total",
+                "Answers that peers wanted on subjects that are no inboxes.",
+            ),
+            lambda report, _: report["bus"].get("refused", 0),
+        ),
+        (
             gauge("kitmsg_worker_memory_bytes", "Resident memory."),
             lambda report, _: int(report["process"]["memory_bytes"]),
         ),

@@ -115,6 +115,19 @@ def test_round_robin_gives_each_node_the_same() -> None:
     assert picks(round_robin(), nodes(3), 30) == {"a": 10, "b": 10, "c": 10}
 
 
+def test_second_attempts_do_not_upset_the_round() -> None:
+    """The load of a node that refuses is shared by the others, not given to one."""
+    picker, found = round_robin(), nodes(3)
+    got: Counter[str] = Counter()
+    for now in range(30):
+        first = picker.pick(found, float(now), "", ())
+        if first is found[1]:
+            first = picker.pick(found, float(now), "", (first,))
+        assert first is not None
+        got[first.address] += 1
+    assert abs(got["a"] - got["c"]) <= 1
+
+
 def test_random_gives_each_node_about_the_same() -> None:
     """No node is left out."""
     found = picks(PICKERS["random"](), nodes(4), 4_000)

@@ -178,6 +178,7 @@ async def test_a_client_that_is_gone_follows_nothing(kit: Kit) -> None:
     assert await kit.client(Orders, route=direct()).get() == "a"
     instancer: Any = kit.fleet("orders")._instancer
     gc.collect()
+    await asyncio.sleep(0)
     assert not instancer._observers
 
 

@@ -557,7 +557,7 @@ async def test_keeps_trying_when_refused_later() -> None:
         bus = await NatsBus.connect(server.url, user="ann", password="p@ss/word")
         changes = Changes(bus)
         attempts = asyncio.Event()
-        refused = bus._connection._where
+        refused = bus._connection.where
 
         def noted() -> str:
             attempts.set()
@@ -567,7 +567,7 @@ async def test_keeps_trying_when_refused_later() -> None:
         await changes.until(False)
         server._config = "authorization { users = [ { user: ann, password: new } ] }"
         server.restart()
-        bus._connection._where = noted  # type: ignore[method-assign]
+        bus._connection.where = noted  # type: ignore[method-assign]
         await attempts.wait()
         assert not bus.is_connected
         server._config = USERS
@@ -776,7 +776,7 @@ async def test_an_untried_nats_py_is_read_by_its_own_reader(
         bus = await NatsBus.connect(server.url)
     bus.subscribe("it", lambda message: bus.respond(message, b"yes"))
     assert (await bus.request("it", b"", 5)).data == b"yes"
-    assert not bus._connection._is_fast
+    assert not bus._connection.is_fast
     await bus.close()
 
 

@@ -113,6 +113,47 @@ def test_prints_the_answer(
     assert (ran.code, ran.out, ran.err) == (0, out, "")
 
 
+@pytest.mark.parametrize(
+    "route", ["direct", "sticky:text", "version:>=0", "split:>=0=1"]
+)
+def test_calls_by_a_route(cli: Callable[..., Ran], shop: str, route: str) -> None:
+    """Those that clients have."""
+    words = ("call", "shop.shout", "text=hi", "--route", route)
+    ran = cli(*words, nats_url=shop)
+    assert (ran.code, ran.out, ran.err) == (0, "HI\n", "")
+
+
+def test_a_version_that_nobody_has_is_unavailable(
+    cli: Callable[..., Ran], shop: str
+) -> None:
+    """With those that are there."""
+    ran = cli("call", "shop.shout", "text=hi", "--route", "version:99", nats_url=shop)
+    assert ran.code
+    assert "no instance of shop for version:99; there are" in ran.err
+
+
+def test_what_is_no_route_is_said_before_the_call(cli: Callable[..., Ran]) -> None:
+    """With those that are."""
+    ran = cli("call", "shop.shout", "--route", "fast")
+    assert ran.code == 2
+    assert "'fast' is no route; write direct, sticky:FIELD" in ran.err
+
+
+def test_everyone_is_a_line_for_each_instance(
+    cli: Callable[..., Ran], shop: str
+) -> None:
+    """Its id and its answer, or its error and the exit code 1."""
+    words = ("call", "shop.shout", "text=hi", "--everyone")
+    ran = cli(*words, nats_url=shop)
+    assert ran.code == 0
+    assert ran.out.endswith("  HI\n")
+    said = json.loads(cli(*words, "--json", nats_url=shop).out)
+    assert said == {"instance": said["instance"], "version": "1.2.3", "value": "HI"}
+    ran = cli("call", "shop.shout", "--everyone", nats_url=shop)
+    assert ran.code == 1
+    assert "  invalid_argument: " in ran.out
+
+
 def test_an_object_is_json(cli: Callable[..., Ran], shop: str) -> None:
     """An answer with fields is JSON, and a request may be, too."""
     ran = cli("call", "shop.label", "name=null", 'tags=["a"]', nats_url=shop)

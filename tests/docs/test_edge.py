@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from kitmsg_gateways.edge.admission import Connections
+from kitmsg_gateways.edge.budget import Budget
 from kitmsg_gateways.edge.metrics import Metrics
 from kitmsg_gateways.grpc import options as grpc
 from kitmsg_gateways.http import options as http
@@ -47,6 +48,7 @@ def test_its_metrics_are_those_of_the_code() -> None:
     """Each name in the table is on the page that Prometheus reads."""
     metrics = Metrics("http")
     metrics.connections = Connections(1)
+    metrics.budget = Budget(1)
     page = metrics.exposition()
     for name in re.findall(r"^\| `(kitmsg_\w+)`", PAGE, re.MULTILINE):
         assert name in page

@@ -149,3 +149,20 @@ async def test_what_a_method_raised_is_not_repeated(kit: Kit) -> None:
     stock.failures = [Unavailable("draining")]
     again = kit.client(Stock, middleware=[retry(idempotent=True)])
     assert await again.count("abc") == 3
+
+
+async def test_a_clients_timeout_is_over_all_attempts(kit: Kit) -> None:
+    """Attempts and the waits between them share one deadline, as the option says."""
+    stock = Stock()
+    stock.failures = [Unavailable("busy", retry_after=0.4)] * 2
+    await kit.serve(stock)
+    patient = retry(idempotent=True, jitter=lambda _: 0.0)
+    client = kit.client(Stock, timeout=0.7, middleware=[patient])
+    with pytest.raises(Unavailable, match="busy"):
+        await client.count("abc")
+    assert asyncio.get_running_loop().time() < 0.7
+    first, second = stock.seen
+    assert first is not None
+    assert second is not None
+    assert first > 0.6
+    assert second <= 0.3

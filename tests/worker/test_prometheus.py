@@ -29,7 +29,7 @@ def report(**stats: object) -> dict[str, object]:
     }
     return {
         "services": [service],
-        "bus": {"connected": True, "reconnects": 4},
+        "bus": {"connected": True, "reconnects": 4, "refused": 3},
         "process": {"memory_bytes": 5.0, "cpu_seconds": 0.5},
     }
 
@@ -45,6 +45,7 @@ def test_counters_carry_labels() -> None:
     assert 'kitmsg_server_held{service="a",worker="7"} 1\n' in text
     assert 'kitmsg_server_quarantined_total{service="a",worker="7"} 3\n' in text
     assert 'kitmsg_bus_reconnects_total{worker="7"} 4\n' in text
+    assert 'kitmsg_bus_refused_total{worker="7"} 3\n' in text
 
 
 def test_a_histogram_adds_up() -> None:

@@ -12,6 +12,7 @@
     files.py      files that are read again when they change
     auth.py       who calls: token, password, certificate
     limits.py     how often one client may call
+    hosts.py      names under which it may be called
     proxies.py    who calls, behind proxies that we trust
     health.py     whether calls should be sent here; metrics and health on a port
     metrics.py    counts and times of calls, connections

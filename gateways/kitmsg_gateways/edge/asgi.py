@@ -28,6 +28,7 @@ from kitmsg_gateways.edge.auth import peer_principal
 from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.hosts import LOOPBACK, Hosts
 from kitmsg_gateways.edge.proxies import Proxies, node_address
 from kitmsg_gateways.edge.visit import Visit
 
@@ -50,7 +51,6 @@ _log = logging.getLogger("kitmsg_gateways.edge.asgi")
 _log.setLevel(logging.ERROR)
 
 _HEADER_BYTES: Final = 32 << 10
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SERVER_ERROR: Final = -32000  # JSON-RPC leaves this number to servers
 
 
@@ -180,6 +180,7 @@ class Guard:
         self._gate = gate
         self._health = health
         self._budget = budget
+        self._hosts = Hosts(options, has_auth=gate.auth.is_on)
         self._path = path
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
         # The requests in flight but those that wait for news, which GET does.
@@ -198,7 +199,10 @@ class Guard:
             task.add_done_callback(self._busy.discard)
         connection = scope["state"]["connection"]
         headers = Headers(scope=scope)
-        id_ = request_id(headers.get("X-Request-Id") or headers.get(REQUEST_ID) or "")
+        peer = scope["client"][0] if scope["client"] else ""
+        is_outside = self._options.public and not self._proxies.trusts(peer)
+        given = headers.get("X-Request-Id") or headers.get(REQUEST_ID) or ""
+        id_ = request_id("" if is_outside else given)
         claim = Claim(self._budget, connection.close_slow)
         timed = _Timed(connection, self._options, receive, send, claim)
         try:
@@ -234,6 +238,10 @@ class Guard:
             raise NotFound(f"there is nothing at this path; {self._path} is the one")
         if self._health.is_draining:
             raise unavailable(self._health.problem())
+        if not self._hosts.allows(headers.get("Host", "")):
+            raise PermissionDenied(
+                "this is not a name of this gateway; its allowed_hosts lists those there are"
+            )
         self._check_origin(headers.get("Origin", ""))
         given = headers.getlist(AUTHORIZATION)
         peer = scope["client"][0] if scope["client"] else ""
@@ -249,6 +257,7 @@ class Guard:
             authorization=sent,
             principal=principal,
             trace={name: headers.getlist(name) for name in TRACE if name in headers},
+            is_outside=self._options.public and not self._proxies.trusts(peer),
         )
 
     def _check_origin(self, origin: str) -> None:
@@ -262,8 +271,8 @@ class Guard:
         """
         if not origin or origin in self._options.origins:
             return
-        is_local = self._options.host in _LOOPBACK
-        if not (is_local and urlsplit(origin).hostname in _LOOPBACK):
+        is_local = self._options.host in LOOPBACK
+        if not (is_local and urlsplit(origin).hostname in LOOPBACK):
             raise PermissionDenied("pages of this origin may not call")
 
     def _refusal(self, error: KitError, id_: str) -> Response:

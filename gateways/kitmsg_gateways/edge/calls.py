@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kitmsg.auth.allow import denied
 from kitmsg.auth.signing import PrincipalSigner
+from kitmsg.bus.reach import Site, at_site
 from kitmsg.codec import MSGPACK
 from kitmsg.context import Context, new_request_id
 from kitmsg.endpoints import chain
@@ -38,6 +39,7 @@ from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.replies import decode_error
 from kitmsg.wire import (
+    BAGGAGE,
     CODE,
     CONTENT_TYPE,
     MAX_TIMEOUT,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.options import CallOptions
 
 __all__ = [
+    "OUTSIDE",
     "Callers",
     "EdgeCaller",
     "add_header",
@@ -79,6 +82,10 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
     return given if _ID.fullmatch(given) else new_request_id()
+
+
+OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
+"""The headers of `kitmsg.wire.TRACE` that outsiders may choose at a public edge."""
 
 
 def add_header(
@@ -147,8 +154,9 @@ class EdgeCaller:
         self.name = caller.name
         self._log = log
         wrap = chain(*middleware)
-        self.send: Endpoint[bytes, Message] = wrap(caller.ask)
-        self._open: Endpoint[bytes, Stream] = wrap(caller.open)
+        with at_site(Site(bus=caller.bus)):
+            self.send: Endpoint[bytes, Message] = wrap(caller.ask)
+            self._open: Endpoint[bytes, Stream] = wrap(caller.open)
 
     async def ask(self, ctx: Context, data: bytes) -> Message:
         """Send a request and return its reply, which is no error.

@@ -299,7 +299,14 @@ class ShownOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeOptions(ShownOptions, AuthOptions, CallOptions, ListenOptions):
-    """Options that all doors have alike."""
+    """Options that all doors have alike.
+
+    Attributes:
+        public: Whether outsiders call: their request ids are noted and replaced, and their
+            baggage does not come in; those of trusted proxies do.
+    """
+
+    public: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

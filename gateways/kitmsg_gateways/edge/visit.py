@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
-from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
+from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ class Visit:
         authorization: The values of ``Authorization``, if services get it.
         principal: Who asks; None when nobody knows.
         trace: The headers of `kitmsg.wire.TRACE` that came, with their values.
+        is_outside: Whether an outsider calls at a public edge, whose baggage does not count.
     """
 
     id: str = field(default_factory=lambda: request_id(""))
@@ -33,6 +34,7 @@ class Visit:
     authorization: Sequence[str] = ()
     principal: Principal | None = None
     trace: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_outside: bool = False
 
     def fields(self, own: Mapping[str, object]) -> dict[str, str]:
         """Return the headers with which a call goes to its service.
@@ -45,7 +47,7 @@ class Visit:
             InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
         """
         fields = {REQUEST_ID: self.id}
-        for name in TRACE:
+        for name in OUTSIDE if self.is_outside else TRACE:
             said = own.get(name)
             given = [said] if isinstance(said, str) else self.trace.get(name)
             if given:

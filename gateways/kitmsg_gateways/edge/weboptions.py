@@ -21,6 +21,9 @@ class HttpOptions(SocketOptions):
         keepalive_timeout: Seconds a connection may stay idle.
         trusted_proxies: Addresses or networks of the proxies in front of the gateway.
         proxy_header: The headers that they write: x-forwarded or forwarded.
+        allowed_hosts: Names under which it may be called, such as shop.example or
+            *.shop.example; by default loopback's where it listens there without
+            authentication, and all elsewhere.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -33,6 +36,7 @@ class HttpOptions(SocketOptions):
     keepalive_timeout: float = 75.0
     trusted_proxies: tuple[str, ...] = ()
     proxy_header: str = "x-forwarded"
+    allowed_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,11 @@ class Forwarding:
     """
 
     def __init__(self, options: GatewayOptions) -> None:
-        self._names = {
-            **{name: name for name in wire.TRACE},
-            REQUEST_ID: wire.REQUEST_ID,
-            wire.REQUEST_ID.lower(): wire.REQUEST_ID,
-        }
+        self._names = {name: name for name in calls.OUTSIDE}
+        if not options.public:
+            ids = (REQUEST_ID, wire.REQUEST_ID.lower())
+            self._names |= {wire.BAGGAGE: wire.BAGGAGE}
+            self._names |= dict.fromkeys(ids, wire.REQUEST_ID)
         if options.forward_authorization:
             self._names["authorization"] = wire.AUTHORIZATION
         for key in options.forward_metadata:

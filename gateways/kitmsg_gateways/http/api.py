@@ -42,7 +42,7 @@ from kitmsg_gateways.http.streams.serve import Streams
 from kitmsg_gateways.http.visit import UNMATCHED, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kitmsg.codec import Codec
     from kitmsg.metrics.families import Family
@@ -74,7 +74,10 @@ class Api:
     """
 
     def __init__(
-        self, gateway: Gateway[GatewayOptions, Table], filters: Sequence[Filter]
+        self,
+        gateway: Gateway[GatewayOptions, Table],
+        filters: Sequence[Filter],
+        trusts: Callable[[str], bool] = lambda _: False,
     ) -> None:
         options = gateway.options
         self._bus = gateway.bus
@@ -83,6 +86,8 @@ class Api:
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health
+        self._is_public = options.public
+        self._trusts = trusts
         self._has_strangers = gateway.auth.is_on
         self._options = options
         self._budget = gateway.budget
@@ -93,14 +98,16 @@ class Api:
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
-        self.rpc = Rpc(self._callers, catalogue, options, self.body)
+        self.rpc = Rpc(self._callers, catalogue, options, self.body, gateway.gate)
 
     def collect(self) -> Iterator[Family]:
         """Yield metric families, beside those of each request."""
         yield from self.rpc.collect()
         yield from self.live.collect()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(  # noqa: PLR0915
+        self, request: web.BaseRequest
+    ) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
         started = perf_counter()
         self._metrics.in_flight += 1
@@ -110,6 +117,8 @@ class Api:
             target = request.rel_url.raw_path_qs
         path, _, query = target.partition("?")
         visit = Visit(request, path, id_)
+        if self._is_public and not self._trusts(request.remote or ""):
+            visit.come_from_outside()
         answer = None
         try:
             answer = await self._answer(visit, query)
@@ -145,6 +154,7 @@ class Api:
             page = self._pages.find(path)
             if page is not None:  # a full gateway is still alive, and says so
                 visit.route = visit.name = path
+                await self._pages.prepare(path)
                 return page(request, visit.id)
             if self._metrics.in_flight > self._limit:  # streams have their own limit
                 admit(self._metrics.in_flight - len(self.live), self._limit)
@@ -301,6 +311,7 @@ def _write_line(
         route=visit.route,
         bytes=_length(answer),
         request_id=visit.id,
+        **({"client_request_id": visit.given_id} if visit.given_id else {}),
     )
 
 

@@ -21,12 +21,13 @@ from kitmsg.wire import (
     AUTHORIZATION,
     CONTENT_TYPE,
     ERROR,
+    IDEMPOTENCY_KEY,
     REQUEST_ID,
     TRACE,
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
+from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, has_begun
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
@@ -54,6 +55,7 @@ __all__ = [
 
 _log = logging.getLogger("kitmsg_gateways.http")
 
+_IDEMPOTENCY: Final = "Idempotency-Key"
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,30})?", re.ASCII)
 MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 999_999_999_999
@@ -151,9 +153,12 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
     """
     headers = visit.request.headers
     fields = {REQUEST_ID: visit.id}
-    for name in TRACE:
+    for name in OUTSIDE if visit.is_outside else TRACE:
         if name in headers:
             add_trace(fields, name, headers.getall(name))
+    if _IDEMPOTENCY in headers:
+        given = [one.strip('"') for one in headers.getall(_IDEMPOTENCY)]
+        add_header(fields, IDEMPOTENCY_KEY, given, f"header {_IDEMPOTENCY}")
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
     return fields
@@ -215,7 +220,6 @@ def response(reply: Message, mounted: Mounted, codec: Codec, id_: str) -> web.Re
             answer.headers[name.title()] = value
     if block and answer.body and answer.content_type not in _PASSIVE:
         answer.headers["Content-Security-Policy"] = _SANDBOX
-        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 
 

@@ -125,6 +125,7 @@ class Problem(Exception):
         """Return the response to the request with a path and an id."""
         headers = self.all_headers()
         headers |= {"X-Request-Id": id_, "Cache-Control": "no-store"}
+        headers |= {"X-Content-Type-Options": "nosniff"}
         body = self.body(instance=path, request_id=id_)
         return web.Response(status=self.status, body=body, headers=headers)
 

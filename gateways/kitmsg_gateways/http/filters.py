@@ -26,9 +26,10 @@ from aiohttp import web
 from kitmsg.auth import Refused
 from kitmsg.errors import Code
 from kitmsg_gateways.edge.auth import Public, peer_principal
+from kitmsg_gateways.edge.hosts import Hosts
 from kitmsg_gateways.edge.limits import address_key, principal_key
-from kitmsg_gateways.http.cors import Cors
-from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.cors import Cors, is_own
+from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.visit import PROBES, Visit
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ __all__ = ["Filter", "by_address", "filters"]
 Filter: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse | None]]
 
 _UNAUTHORIZED: Final = 401
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_FOREIGN: Final = frozenset({"cross-site", "same-site"})
 
 
 def filters(
@@ -54,10 +57,13 @@ def filters(
     Raises:
         KitError: An option does not fit.
     """
+    local = Local(options, has_auth=gate.auth.is_on)
     by_addresses, by_principals = gate.by_address, gate.by_principal
     found: list[Filter | None] = [
         _behind(proxies) if options.trusted_proxies else None,
+        local if local.is_needed else None,
         _cors(options),
+        _secure(options) if options.hsts else None,
         _Limited("address", by_addresses, by_address) if by_addresses else None,
         _client_certificate if options.tls_client_ca else None,
         _Authenticated(gate.auth, options.public_paths) if gate.auth.is_on else None,
@@ -87,6 +93,68 @@ def _cors(options: GatewayOptions) -> Filter | None:
         max_age=options.cors_max_age,
         is_strict=is_ambient,
     )
+
+
+class Local:
+    """Refuses what web pages send that are none of ours; a `Filter`.
+
+    Where nobody is asked who calls, anybody's page would act as the browser's owner does.
+
+    Args:
+        options: Which names and origins are fine.
+        has_auth: Whether strangers are refused; then pages are, too.
+
+    Attributes:
+        is_needed: Whether there is anything to look at.
+    """
+
+    def __init__(self, options: GatewayOptions, *, has_auth: bool) -> None:
+        self._hosts = Hosts(options, has_auth=has_auth)
+        self._looks_at_pages = not has_auth
+        self._cors = Cors(options.cors_origins)
+        self.is_needed = self._looks_at_pages or not self._hosts.is_any
+
+    async def __call__(self, visit: Visit) -> None:
+        """Look at the name, and where the page is from.
+
+        Raises:
+            Problem: 421 or 403.
+        """
+        if not self._hosts.allows(visit.host) and visit.path not in PROBES:
+            raise refusal(
+                421,
+                "this is not a name of this gateway; its allowed_hosts lists those there"
+                " are",
+                field="Host",
+            )
+        if self._looks_at_pages and visit.request.method not in _SAFE:
+            self._look_at(visit)
+
+    def _look_at(self, visit: Visit) -> None:
+        headers = visit.request.headers
+        is_foreign = headers.get("Sec-Fetch-Site", "") in _FOREIGN
+        if not is_foreign and "Origin" not in headers:
+            return
+        given = headers.getall("Origin", [])
+        if is_own(given, visit) or (len(given) == 1 and self._cors.allows(given[0])):
+            return
+        raise refusal(
+            403,
+            "pages of this origin may not call here; the gateway's cors_origins lists"
+            " those that may",
+            field="Origin",
+        )
+
+
+def _secure(options: GatewayOptions) -> Filter:
+    text = f"max-age={int(options.hsts)}"
+
+    async def tell(visit: Visit) -> None:
+        """Tell browsers to come over HTTPS only (RFC 6797), if they came so."""
+        if visit.scheme == "https":
+            visit.add_headers({"Strict-Transport-Security": text})
+
+    return tell
 
 
 class _Authenticated:

@@ -42,12 +42,13 @@ class GatewayOptions(HttpOptions):
         cors_credentials: Whether these pages may use what the browser knows.
         cors_headers: Request headers that these pages may send beside the usual ones.
         cors_max_age: Seconds for which a browser may remember what pages may do.
+        hsts: Seconds for which browsers are told to come over HTTPS only; 0 to say nothing.
         auth_public: Paths that need no credentials; one that ends in * stands for all that
             begin so.  With a service's name in front, as in greeter=/hello/*, no other
             service is mounted there.
     """
 
-    ZERO: ClassVar[tuple[str, ...]] = ("compress_from_bytes", "cors_max_age")
+    ZERO: ClassVar[tuple[str, ...]] = ("compress_from_bytes", "cors_max_age", "hsts")
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("cors_credentials", "cors_origins"),
         ("cors_headers", "cors_origins"),
@@ -73,6 +74,7 @@ class GatewayOptions(HttpOptions):
     cors_credentials: bool = False
     cors_headers: tuple[str, ...] = ()
     cors_max_age: float = 600.0
+    hsts: float = 0.0
     auth_public: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

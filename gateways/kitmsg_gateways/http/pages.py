@@ -7,6 +7,7 @@ gateway only.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -59,6 +60,14 @@ def _hashes(tag: str) -> str:
     return " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
 
 
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of all pages, but for what a page says itself."""
+
 _DOCS_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
@@ -82,6 +91,7 @@ class Pages:
         self._title = gateway.options.title
         self._schemes = schemes_of(gateway.options)
         self._document: tuple[Table | None, bytes] = None, b""
+        self._making = asyncio.Lock()
         home, docs = self._home, self._docs
         pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
         self._pages = dict(zip(RESERVED, pages, strict=False))
@@ -128,11 +138,24 @@ class Pages:
             headers={"Content-Type": CONTENT_TYPE},
         )
 
+    async def prepare(self, path: str) -> None:
+        """Make the OpenAPI document of a new table, if `path` shows it.
+
+        In a thread: that of thousands of endpoints takes a second, and calls go on.
+        """
+        if path != "/openapi.json":
+            return
+        async with self._making:
+            table = self._catalogue.table
+            if self._document[0] is not table:
+                made = await asyncio.to_thread(self._made, table)
+                self._document = table, made
+
+    def _made(self, table: Table) -> bytes:
+        found = document(table, title=self._title, schemes=self._schemes)
+        return msgspec.json.encode(found)
+
     def _openapi(self) -> web.Response:
-        table = self._catalogue.table
-        if self._document[0] is not table:
-            found = document(table, title=self._title, schemes=self._schemes)
-            self._document = table, msgspec.json.encode(found)
         return _json(self._document[1])
 
 
@@ -159,6 +182,8 @@ def _serve(
         )
     response = page()
     response.headers["X-Request-Id"] = id_
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kitmsg.message import Message
     from kitmsg.metrics.families import Family
+    from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.edge.catalogue import Catalogue
     from kitmsg_gateways.http.methods import Mounted, Table
@@ -62,7 +63,9 @@ class Rpc:
         catalogue: Catalogue[Table],
         options: GatewayOptions,
         read: Callable[[Visit], Awaitable[bytes]],
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._callers = callers
         self._catalogue = catalogue
         self.counts: Counter[int] = Counter()
@@ -131,22 +134,36 @@ class Rpc:
     ) -> list[bytes]:
         """Return the answers, in the order of the calls; none to notifications."""
         if len(items) == 1:
-            answers = [await self._one(items[0], service, visit)]
+            answers = [await self._one(items[0], service, visit, is_counted=True)]
         else:
             few = asyncio.Semaphore(self._options.rpc_concurrency)
 
-            async def run(item: Call | RpcError) -> bytes:
+            async def run(number: int, item: Call | RpcError) -> bytes:
                 async with few:
-                    return await self._one(item, service, visit)
+                    return await self._one(item, service, visit, is_counted=not number)
 
-            answers = await asyncio.gather(*map(run, items))
+            answers = await asyncio.gather(
+                *(run(number, item) for number, item in enumerate(items))
+            )
         return [answer for answer in answers if answer]
 
-    async def _one(self, item: Call | RpcError, service: str, visit: Visit) -> bytes:
-        """Return the answer to one call; b"" to a notification."""
+    async def _one(
+        self,
+        item: Call | RpcError,
+        service: str,
+        visit: Visit,
+        *,
+        is_counted: bool,
+    ) -> bytes:
+        """Return the answer to one call; b"" to a notification.
+
+        Rates count calls, not requests; the first is counted already.
+        """
         if isinstance(item, RpcError):
             return self._failed(item)
         try:
+            if not is_counted:
+                self._gate.count(visit.address, visit.principal)
             result = await self._call(item, service, visit)
         except RpcError as exc:
             error = exc

@@ -61,7 +61,9 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         owners = Owners(kept_seconds=kept_seconds, public=options.public_owners)
         self._mounter = Mounter(RESERVED, owners)
         super().__init__(bus, options, Table(), sockets)
-        self.api = Api(self, filters(options, self.gate, self._proxies))
+        self.api = Api(
+            self, filters(options, self.gate, self._proxies), self._proxies.trusts
+        )
         self.metrics.registry.register(self.api.collect)
         self.web: Server
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.context import new_request_id
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -32,14 +34,18 @@ class Visit:
         via: What a trusted proxy says; None when there is none.
         principal: Who asks; None when nobody knows.
         headers: For the answer, whatever it is; None for none.
+        given_id: The request id that an outsider chose at a public edge, for the log.
+        is_outside: Whether it comes from an outsider at a public edge.
         held: Bytes reserved for its body.
     """
 
     __slots__ = (
         "code",
+        "given_id",
         "headers",
         "held",
         "id",
+        "is_outside",
         "name",
         "path",
         "principal",
@@ -58,6 +64,13 @@ class Visit:
         self.principal: Principal | None = None
         self.headers: dict[str, str] | None = None
         self.held = 0
+        self.given_id = ""
+        self.is_outside = False
+
+    def come_from_outside(self) -> None:
+        """Note that an outsider asks: the request gets an id of ours."""
+        self.is_outside = True
+        self.given_id, self.id = self.id, new_request_id()
 
     @property
     def address(self) -> str:

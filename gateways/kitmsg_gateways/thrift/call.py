@@ -100,6 +100,7 @@ class Calls:
             address=address,
             authorization=authorization if self._options.forward_authorization else (),
             trace={name: given[name] for name in TRACE if name in given},
+            is_outside=self._options.public,
         )
         credentials = self._gate.auth.given(authorization, keys)
         who = await self._gate.admit(address, credentials, shown, visit.id)

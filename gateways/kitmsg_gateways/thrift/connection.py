@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
                 slot.task.cancel()
             self._budget.give(slot.size)
         self._slots.clear()
+        self._inbox.clear()
         self._unread.end()
         self._place.leave()
         self._gateway.left(self)
@@ -168,6 +169,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._gateway.metrics.closed[reason] += 1
             self._transport.abort()
+            self._inbox.clear()  # at once: others wait for the room
 
     def _read(self) -> bool:
         """Begin the calls that came; tell whether there was one."""

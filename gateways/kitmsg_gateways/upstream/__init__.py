@@ -1,7 +1,7 @@
 """Shared parts of the upstreams, which put servers that are not on the bus on it.
 
     instancer.py   addresses in the form of the protocol, from any system of discovery
-    roundrobin.py  `RoundRobin` picks an address for each call; connects to the next one
+    pool.py        `Pool` picks a server for each call; goes on to the next one
     hooks.py       `Hooks`: before, after, error decoder, finalizer
     client.py      Go kit's client phases around a protocol's `Transport` and `Method`s,
                    with deadline, trace, request id and metadata of a call
@@ -31,8 +31,8 @@ from kitmsg_gateways.upstream.client import (
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import Instancer, fixed
 from kitmsg_gateways.upstream.options import CommonOptions
+from kitmsg_gateways.upstream.pool import CannotConnect, Pool
 from kitmsg_gateways.upstream.protocol import Offered, ProtocolUpstream
-from kitmsg_gateways.upstream.roundrobin import CannotConnect, RoundRobin
 from kitmsg_gateways.upstream.upstream import Remote, Upstream
 
 __all__ = [
@@ -44,9 +44,9 @@ __all__ = [
     "Method",
     "Offered",
     "Outgoing",
+    "Pool",
     "ProtocolUpstream",
     "Remote",
-    "RoundRobin",
     "Transport",
     "Upstream",
     "fixed",

@@ -20,14 +20,15 @@ from typing import (
 )
 
 from kitmsg.errors import DeadlineExceeded, Unimplemented
-from kitmsg.wire import AUTHORIZATION, REQUEST_ID
+from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID
 from kitmsg_gateways.upstream.offers import only
-from kitmsg_gateways.upstream.roundrobin import RoundRobin
+from kitmsg_gateways.upstream.pool import Pool
 from kitmsg_gateways.upstream.upstream import Remote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from kitmsg.balance import Picker
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint
     from kitmsg.schema.calls import StreamRequest
@@ -48,6 +49,7 @@ A_contra = TypeVar("A_contra", contravariant=True)
 M_contra = TypeVar("M_contra", bound="Method[Any, Any]", contravariant=True)
 
 
+_WEB: Final = {REQUEST_ID: "X-Request-Id", IDEMPOTENCY_KEY: "Idempotency-Key"}
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 
 
@@ -67,7 +69,7 @@ class Outgoing:
     def web_headers(self) -> dict[str, str]:
         """Return the headers that are printable ASCII; the id is ``X-Request-Id``."""
         return {
-            "X-Request-Id" if name == REQUEST_ID else name: value
+            _WEB.get(name, name): value
             for name, value in self.headers.items()
             if _PRINTABLE.fullmatch(value)
         }
@@ -94,6 +96,8 @@ def outgoing(
             )
         timeout = min(timeout, left)
     headers = {**ctx.propagated(), **ctx.metadata}
+    if IDEMPOTENCY_KEY in ctx.headers:
+        headers[IDEMPOTENCY_KEY] = ctx.headers[IDEMPOTENCY_KEY]
     if forward_authorization and AUTHORIZATION in ctx.headers:
         headers[AUTHORIZATION] = ctx.headers[AUTHORIZATION]
     return Outgoing(timeout, headers)
@@ -192,6 +196,7 @@ class Client(Generic[M, Q, A]):
         options: Times, and the endpoints that are wanted; whether ``Authorization`` is
             forwarded, where the protocol has that option.
         hooks: Run around each call.
+        pick: Picks the server of a call; by latency and open calls by default.
     """
 
     def __init__(
@@ -201,6 +206,8 @@ class Client(Generic[M, Q, A]):
         transport: Transport[M, Q, A],
         options: CommonOptions,
         hooks: Hooks[Q, A],
+        *,
+        pick: Picker | None = None,
     ) -> None:
         self._transport = transport
         self._name = name
@@ -208,8 +215,7 @@ class Client(Generic[M, Q, A]):
         self._timeout = options.timeout
         self._forwards = getattr(options, "forward_authorization", False)
         self._hooks = hooks
-        self._closing: set[asyncio.Task[None]] = set()
-        self._addresses = RoundRobin(name, addresses, gone=self._gone)
+        self._servers = Pool(name, addresses, pick=pick, gone=transport.close)
 
     def remotes(self, methods: Iterable[M]) -> list[Remote]:
         """Return the endpoints of some methods.
@@ -239,7 +245,7 @@ class Client(Generic[M, Q, A]):
                 left = end - loop.time()
                 return await self._transport.send(address, method, sent, left)
 
-            reply = await self._addresses.through(send, self._dotted(method))
+            reply = await self._servers.through(send, self._dotted(method), ctx)
             return self._result(ctx, method, reply)
 
         return call
@@ -256,7 +262,7 @@ class Client(Generic[M, Q, A]):
                     address, method, sent, limit, request.items
                 )
 
-            reply = await self._addresses.through(send, self._dotted(method))
+            reply = await self._servers.through(send, self._dotted(method), ctx)
             if isinstance(reply, Replies):
                 return self._items(ctx, method, reply)
             return self._result(ctx, method, reply)
@@ -311,12 +317,7 @@ class Client(Generic[M, Q, A]):
         finally:
             await replies.aclose()
 
-    def _gone(self, address: str) -> None:
-        task = asyncio.ensure_future(self._transport.close(address))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
     async def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        await self._addresses.close()
+        await self._servers.close()
         await self._transport.close()

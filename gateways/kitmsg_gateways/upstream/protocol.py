@@ -17,6 +17,7 @@ from kitmsg_gateways.upstream.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from kitmsg.balance import Picker
     from kitmsg.endpoints import Middleware
     from kitmsg_gateways.upstream.client import Transport
     from kitmsg_gateways.upstream.instancer import Addresses
@@ -61,6 +62,8 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         hooks: Run around each call; they see the protocol's request and reply.
         middleware: Around each call; the first is outermost.
         doc: Description in discovery.
+        pick: Picks the server of a call, such as `kitmsg.balance.round_robin`; by latency
+            and open calls by default (`kitmsg.balance.p2c`).
 
     Raises:
         ValueError: An address, a name or a file is wrong, or there is no endpoint.
@@ -83,6 +86,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         hooks: Hooks[Q, A] | None = None,
         middleware: Sequence[Middleware] = (),
         doc: str = "",
+        pick: Picker | None = None,
     ) -> None:
         settings = settings_of(endpoints)
         name = name or settings.get("name", "")
@@ -91,7 +95,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         where = instancer(
             addresses or found.addresses, self.check_address, self.EXAMPLE
         )
-        client = Client(name, where, found.transport, self.options, hooks)
+        client = Client(name, where, found.transport, self.options, hooks, pick=pick)
         super().__init__(
             name,
             client.remotes(found.methods),

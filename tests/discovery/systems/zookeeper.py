@@ -82,8 +82,8 @@ class ZooKeeper:
 
     def client(self) -> kazoo.client.KazooClient:
         """Return a client that is connected."""
-        client = kazoo.client.KazooClient(f"127.0.0.1:{self.port}", timeout=5)
-        client.start(5)
+        client = kazoo.client.KazooClient(f"127.0.0.1:{self.port}", timeout=20)
+        client.start(20)
         return client
 
     def _is_ok(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Any
 
 import pytest
 
@@ -51,7 +50,7 @@ async def test_what_is_here_holds_what_it_is():
 async def test_what_arrives_slowly_gives_way(monkeypatch):
     """The oldest first, and no more of them than needed."""
     loop = asyncio.get_running_loop()
-    ended: list[Any] = []
+    ended: list[int] = []
     budget = Budget(1000)
     claims = [Claim(budget, functools.partial(ended.append, n)) for n in range(3)]
     for claim in claims:

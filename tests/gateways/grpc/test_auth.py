@@ -204,3 +204,21 @@ def test_an_optional_certificate_is_not_grpcs(tmp_path):
     """Its core asks for one always or never, so the option is refused, not forgotten."""
     with pytest.raises(ValueError, match="tls_client_optional"):
         GatewayOptions(tls_cert="c", tls_client_ca="a", tls_client_optional=True)
+
+
+async def test_outsiders_choose_neither_ids_nor_baggage(hub, start):
+    """At a public edge; inside they do."""
+
+    class Told(Service):
+        @endpoint
+        async def headers(self, ctx: Context) -> str:
+            return f"{ctx.headers.get('Kit-Request-Id')} {ctx.headers.get('baggage')}"
+
+    await hub.serve(Told())
+    given = {"metadata": (("x-request-id", "mine"), ("baggage", "role=admin"))}
+    inside = await (await start(hub))("told.Told/Headers", with_=given)
+    assert inside.value == "mine role=admin"
+    call = await start(hub, public=True)
+    outside = (await call("told.Told/Headers", with_=given)).value
+    assert "mine" not in outside
+    assert "admin" not in outside

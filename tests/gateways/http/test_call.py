@@ -78,6 +78,17 @@ def test_credentials_that_could_break_the_block_are_refused(value):
         block(("Authorization", "a"), ("authorization", "b"), authorization=True)
 
 
+def test_an_idempotency_key_crosses():
+    """With the quotes of a structured field or without; one that came twice does not."""
+    for given in ("8e03-978e", '"8e03-978e"'):
+        sent = block(("Idempotency-Key", given))
+        assert sent == {**ALWAYS, "Kit-Idempotency-Key": "8e03-978e"}
+    with pytest.raises(InvalidArgument, match="Idempotency-Key must come once"):
+        block(("Idempotency-Key", "a"), ("idempotency-key", "b"))
+    with pytest.raises(InvalidArgument, match="Idempotency-Key must come once"):
+        block(("Idempotency-Key", ""))
+
+
 def test_several_lines_of_baggage_are_one_list():
     """As HTTP joins fields; two trace parents are none."""
     assert block(("baggage", "a=1"), ("baggage", "b=2"))["baggage"] == "a=1,b=2"

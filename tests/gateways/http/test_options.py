@@ -74,11 +74,15 @@ async def test_one_process_is_not_several(memory_bus):
 
 
 def test_everything_is_off_by_default() -> None:
-    """A gateway without options has none of it in the way of a request."""
+    """A gateway without options looks at the name and page of a request, no further."""
     from kitmsg_gateways.edge.auth import Auth, Gate
     from kitmsg_gateways.edge.proxies import Proxies
     from kitmsg_gateways.http.filters import filters
 
     options = GatewayOptions()
     proxies = Proxies(options.trusted_proxies, options.proxy_header)
-    assert filters(options, Gate(Auth(options, ""), options), proxies) == ()
+    gate = Gate(Auth(options, ""), options)
+    assert [type(one).__name__ for one in filters(options, gate, proxies)] == ["Local"]
+    options = GatewayOptions(jwt_key="env:PATH", jwt_algorithms=("HS256",))
+    gate = Gate(Auth(options, ""), options)
+    assert "Local" not in {type(o).__name__ for o in filters(options, gate, proxies)}

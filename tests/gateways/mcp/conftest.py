@@ -92,7 +92,8 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def begin(on: kitmsg.Kit | Bus, **options: Any) -> Outside:
-            chosen = GatewayOptions(**{"port": 0, "drain_timeout": 0.5, **options})
+            usual = {"port": 0, "drain_timeout": 0.5, "allowed_hosts": ("*",)}
+            chosen = GatewayOptions(**{**usual, **options})
             server = await kitmsg_gateways.mcp.serve(on, chosen)
             stack.push_async_callback(server.stop)
             return Outside(server)

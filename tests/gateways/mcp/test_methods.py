@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from kitmsg import Service, endpoint
+from kitmsg.schema.live import document_hash
 from tests.gateways.mcp.services import Shop
 
 
@@ -136,10 +137,11 @@ async def test_a_schema_that_clients_cannot_read_spoils_no_other(
     """Such a tool takes any object."""
     await hub.serve(Notes())
 
-    bad = {"request": {"type": "object", "properties": {"x": 5}}, "hash": "cafe"}
-    told = msgspec.json.encode({"go": bad})
+    bad = {"request": {"type": "object", "properties": {"x": 5}}}
+    hash_ = document_hash(bad)
+    told = msgspec.json.encode({"go": {**bad, "hash": hash_}})
     hub.bus.subscribe("liar._schema", lambda m: hub.bus.publish(m.reply, told))
-    foreign("liar", "liar.go", schema="cafe")
+    foreign("liar", "liar.go", schema=hash_)
     tools = await tools_of(await start(hub), mode)
     assert tools["liar.go"].input_schema == {"type": "object"}
     assert "text" in tools["notes.add"].input_schema["properties"]

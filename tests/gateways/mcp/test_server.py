@@ -342,3 +342,19 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "kitmsg_gateways.mcp.server", None)
     with pytest.raises(FailedPrecondition, match=r"pip install 'kitmsg\[mcp\]'"):
         kitmsg_gateways.mcp.check(GatewayOptions())
+
+
+async def test_batches_are_refused(hub, start):
+    """So that a rate counts calls: each has a request of its own."""
+    outside = await start(hub)
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    response = await outside.post([listing, listing])
+    assert response.status_code == 400
+
+
+async def test_a_foreign_name_is_not_this_gateways(hub, start):
+    """DNS rebinding: a page's own name leads to loopback."""
+    outside = await start(hub, allowed_hosts=())
+    response = await outside.post(Host="evil.example")
+    assert response.status_code == 403
+    assert (await outside.post()).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 import kitmsg
+from kitmsg.balance import round_robin
 from kitmsg.context import Context
 from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from kitmsg.message import Message, encode_headers
@@ -19,10 +21,9 @@ from kitmsg_gateways.upstream import (
     CannotConnect,
     CommonOptions,
     Hooks,
+    Pool,
     Remote,
-    RoundRobin,
     Upstream,
-    fixed,
     outgoing,
 )
 from tests.discovery.changing import Changing
@@ -52,62 +53,79 @@ def adder() -> Upstream:
     return Upstream("adder", [Remote(declared, add)], kind="test", doc="Adds numbers.")
 
 
-def test_addresses_take_turns() -> None:
-    """Each address gets as many calls as the others."""
-    pool = RoundRobin("adder", ["a", "b", "c"])
-    picked = [pool.pick() for _ in range(6)]
-    assert sorted(picked) == ["a", "a", "b", "b", "c", "c"]
+async def where(pool: Pool, calls: int) -> list[str]:
+    """Return the addresses that calls through a pool get."""
+
+    async def send(address: str) -> str:
+        return address
+
+    return [await pool.through(send) for _ in range(calls)]
 
 
-def test_one_address_may_be_plain_text() -> None:
+async def test_addresses_take_turns() -> None:
+    """With round robin each address gets as many calls as the others."""
+    pool = Pool("adder", ["a", "b", "c"], pick=round_robin())
+    assert sorted(await where(pool, 6)) == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_the_fastest_server_gets_the_calls() -> None:
+    """Unless another picker is given."""
+    pool = Pool("adder", ["slow", "fast"])
+    calls: Counter[str] = Counter()
+
+    async def send(address: str) -> None:
+        calls[address] += 1
+        if address == "slow":
+            await asyncio.sleep(0.05)
+
+    for _ in range(50):
+        await pool.through(send)
+    assert calls["fast"] > 45
+
+
+async def test_one_address_may_be_plain_text() -> None:
     """A single address needs no list."""
-    assert RoundRobin("adder", "here").addresses == ("here",)
-
-
-def test_an_address_that_failed_is_avoided_for_a_moment() -> None:
-    """It comes back when the moment is over, or when there is no other."""
-    now = 10.0
-    pool = RoundRobin("adder", fixed(["a", "b"]), clock=lambda: now)
-    pool.failed("a")
-    assert {pool.pick() for _ in range(4)} == {"b"}
-    pool.failed("b")
-    assert {pool.pick() for _ in range(4)} == {"a", "b"}
-    now = 12.0
-    assert {pool.pick() for _ in range(4)} == {"a", "b"}
+    assert await where(Pool("adder", "here"), 1) == ["here"]
 
 
 async def test_who_leaves_the_list_is_told_and_picked_no_more() -> None:
     """Changes of the instancer count for the next call."""
     gone: list[str] = []
     source = Changing("a", "b")
-    pool = RoundRobin("adder", source, gone=gone.append)
-    pool.pick()
+    pool = Pool("adder", source, gone=gone.append, pick=round_robin())
+    await where(pool, 1)
     source.become("b", "c")
+    await asyncio.sleep(0)
     assert gone == ["a"]
-    assert {pool.pick() for _ in range(4)} == {"b", "c"}
+    assert set(await where(pool, 4)) == {"b", "c"}
     await pool.close()
     await pool.close()
     assert source.watchers == []
     source.addresses = ("d",)
-    assert pool.pick() == "d"
+    assert await where(pool, 1) == ["d"]
 
 
 async def test_another_instance_gets_what_one_could_not_take() -> None:
     """A call goes on to the next address while connecting fails."""
-    pool = RoundRobin("adder", ["a", "b", "c"])
+    pool = Pool("adder", ["a", "b", "c"], pick=round_robin())
+    tried: list[str] = []
 
     async def send(address: str) -> str:
+        tried.append(address)
         if address != "c":
             raise CannotConnect("refused")
         return address
 
-    assert await pool.through(send) == "c"
-    assert {pool.pick() for _ in range(4)} == {"c"}
+    for _ in range(5):
+        assert await pool.through(send) == "c"
+    assert tried.count("c") == 5
+    assert tried.count("a") <= 1
+    assert tried.count("b") <= 1
 
 
 async def test_no_instance_at_all_is_unavailable() -> None:
     """Each address is tried once; then the caller is told, without addresses."""
-    pool = RoundRobin("adder", ["secret-host:1", "secret-host:2"])
+    pool = Pool("adder", ["secret-host:1", "secret-host:2"])
     tried = []
 
     async def send(address: str) -> None:
@@ -119,7 +137,7 @@ async def test_no_instance_at_all_is_unavailable() -> None:
     assert sorted(tried) == ["secret-host:1", "secret-host:2"]
     assert "secret" not in str(caught.value)
     with pytest.raises(Unavailable):
-        RoundRobin("adder", []).pick()
+        await where(Pool("adder", []), 1)
 
 
 async def test_finalizers_see_how_it_ended() -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from kitmsg_gateways.grpc import package
 from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
-from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream, RoundRobin
+from kitmsg_gateways.upstream import Hooks, Offered, Pool, ProtocolUpstream
 from kitmsg_gateways.upstream.instancer import instancer
 from kitmsg_gateways.upstream.offers import service_of
 
@@ -118,7 +118,7 @@ async def _reflected(name: str, where: Instancer, options: UpstreamOptions) -> P
     from kitmsg_gateways.grpc.upstream.reflect import reflect
 
     client = GrpcClient(options)
-    pool = RoundRobin(name, where)
+    pool = Pool(name, where)
     try:
         channel = await pool.through(client.ready)
         return await reflect(channel, options.timeout)

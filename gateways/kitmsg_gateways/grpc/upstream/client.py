@@ -18,7 +18,7 @@ import grpc.aio
 
 from kitmsg.errors import DataLoss
 from kitmsg_gateways.grpc.upstream.call import GrpcReply, Messages
-from kitmsg_gateways.upstream.roundrobin import CannotConnect
+from kitmsg_gateways.upstream.pool import CannotConnect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,7 @@ from kitmsg.errors import InvalidArgument, ResourceExhausted, Unavailable
 from kitmsg_gateways.http.upstream.reply import HttpReply, replies_of
 from kitmsg_gateways.upstream.errors import connection_errors
 from kitmsg_gateways.upstream.options import tls_context
-from kitmsg_gateways.upstream.roundrobin import CannotConnect
+from kitmsg_gateways.upstream.pool import CannotConnect
 
 if TYPE_CHECKING:
     import ssl

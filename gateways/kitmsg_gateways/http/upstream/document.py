@@ -175,7 +175,7 @@ async def _fetched(url: str, options: UpstreamOptions) -> bytes:
     package.load()
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.http.upstream.client import HttpClient
-    from kitmsg_gateways.upstream.roundrobin import CannotConnect
+    from kitmsg_gateways.upstream.pool import CannotConnect
 
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -105,7 +105,8 @@ class Inbox:
     """
 
     __slots__ = (
-        *("_at", "_data", "_limits", "_partial", "_scan", "_wanted"),
+        *("_at", "_come", "_data", "_limits", "_needed", "_partial", "_parts"),
+        *("_scan", "_wanted"),
         *("header", "speech", "taken"),
     )
 
@@ -126,25 +127,36 @@ class Inbox:
             self.speech = Speech(protocol, is_framed)
         self._wanted = protocol, is_framed
         self._limits = limits
-        # Invariant: there are bytes in one of the two only.
+        # Invariant: there are bytes in one of the three only.
         self._data = b""
         self._at = 0
         self._partial = bytearray()
+        # Of a frame whose length is known: many that grow would leave holes in memory.
+        self._parts: list[bytes] = []
+        self._come = self._needed = 0  # bytes in `_parts`, and of the whole frame
         self._scan: Scan | None = None
 
     @property
     def size(self) -> int:
         """Bytes that are not read yet."""
-        return len(self._data) - self._at + len(self._partial)
+        return len(self._data) - self._at + len(self._partial) + self._come
 
     @property
     def is_partial(self) -> bool:
         """Whether a message has begun and is not all there."""
-        return bool(self._partial)
+        return bool(self._partial or self._parts)
+
+    def clear(self) -> None:
+        """Forget what is not read: nobody will."""
+        self._data, self._at, self._partial = b"", 0, bytearray()
+        self._parts, self._come, self._scan = [], 0, None
 
     def feed(self, data: bytes) -> None:
         """Add what came."""
-        if self._partial:
+        if self._parts:
+            self._parts.append(data)
+            self._come += len(data)
+        elif self._partial:
             self._partial += data
         elif self._at < len(self._data):
             self._data, self._at = self._data[self._at :] + data, 0
@@ -194,7 +206,9 @@ class Inbox:
         )
         end = start + size
         if end > len(self._data):
-            self._keep()
+            self._parts = [self._data[self._at :]]
+            self._come, self._needed = len(self._parts[0]), _LENGTH + size
+            self._data, self._at = b"", 0
             return None
         frame, begin, name = self._data[start:end], 0, self.speech.protocol
         if self.speech.has_header:
@@ -211,6 +225,11 @@ class Inbox:
 
     def _is_ready(self, protocols: Mapping[str, ThriftProtocol]) -> bool:
         """Tell whether there may be a whole message in `_data`, and move it there."""
+        if self._parts:
+            if self._come < self._needed:
+                return False
+            self._data, self._at = b"".join(self._parts), 0
+            self._parts, self._come = [], 0
         if self._partial:
             if not self._is_whole():
                 return False

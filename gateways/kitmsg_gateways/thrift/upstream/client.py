@@ -22,7 +22,7 @@ from kitmsg_gateways.thrift.upstream.call import (
 from kitmsg_gateways.upstream.client import Transport
 from kitmsg_gateways.upstream.errors import connection_errors
 from kitmsg_gateways.upstream.options import address_parts, tls_context
-from kitmsg_gateways.upstream.roundrobin import CannotConnect
+from kitmsg_gateways.upstream.pool import CannotConnect
 
 if TYPE_CHECKING:
     import ssl

@@ -99,12 +99,13 @@ async def test_a_missing_part_of_the_path_is_named(
 async def test_time_trace_and_id_are_sent(
     remote: Remote, upstream: Callable[..., Upstream]
 ) -> None:
-    """The deadline as both timeout headers; trace and request id by HTTP's names."""
+    """The deadline as both timeout headers; trace, id and key by HTTP's names."""
     fields = {
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "baggage": "a=1",
         "Kit-Request-Id": "r-1",
         "Authorization": "Bearer t",
+        "Kit-Idempotency-Key": "k-1",
     }
     message = Message("s", b"", header_block=encode_headers(fields))
     deadline = asyncio.get_running_loop().time() + 2.0
@@ -114,6 +115,8 @@ async def test_time_trace_and_id_are_sent(
     assert sent["traceparent"] == fields["traceparent"]
     assert sent["baggage"] == "a=1"
     assert sent["X-Request-Id"] == "r-1"
+    assert sent["Idempotency-Key"] == "k-1"
+    assert "Kit-Idempotency-Key" not in sent
     assert "Authorization" not in sent
     assert 1.0 < float(sent["Request-Timeout"]) <= 2.0
     assert 1000 < int(sent["X-Request-Timeout-Ms"]) <= 2000
