@@ -155,7 +155,7 @@ class Signature:
 
     @property
     def quick_bind(self) -> Callable[..., Any] | None:
-        """What `bind` does where that is one step; None where it is not.
+        """The one step that `bind` is for most shapes; None for the others.
 
         Its `TypeError` names no parameters; that of `bind` does.
         """

@@ -50,7 +50,7 @@ __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
-_MOST_PLAIN: Final = 1024
+_MOST_PLAIN: Final = 256
 
 UNSAID_TIMEOUT: Final = 10.0
 """Seconds for a caller that gives no deadline, as a plain NATS client; Go kit's default."""
@@ -318,7 +318,7 @@ class Server:
         data: bytes | None = None
         header_block = b""
         try:
-            if not is_plain and self._verifier is not None:
+            if self._verifier is not None and message.header_block:
                 ctx.principal = self._verifier.recall(message.header_block, now)
                 if ctx.principal is PENDING:
                     ctx.principal = await self._verify(message)
