@@ -33,6 +33,9 @@ __all__ = ["ANSWERS", "Coders", "Held", "Record", "answers_of", "settled"]
 ANSWERS: Final = "kit-answers"
 """Bucket that answers are kept in."""
 
+_LOOK: Final = 0.01  # seconds between two looks whether a run has ended, at first
+_MOST_LOOK: Final = 0.25
+
 _DEFINITE: Final = frozenset(
     {
         Code.INVALID_ARGUMENT,
@@ -203,20 +206,23 @@ async def settled(bucket: KeyValue, key: str) -> tuple[Record, int] | None:
         The record and its revision, one that still says *running* if it has crashed; None
         if it is gone.
     """
-    try:
-        entry = await bucket.get(key)
-    except NotFound:
-        return None
-    if Record.of(entry).state != "running":
-        return Record.of(entry), entry.revision
-    async with bucket.watch(key) as changes:
-        while True:
-            record = Record.of(entry)
-            left = entry.created + record.lease - await bucket.now()
-            if record.state != "running" or left <= 0:
-                return record, entry.revision
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    entry = await anext(changes)
-            if entry.gone:
-                return None
+    # It looks, and does not watch: a consumer on the server for each call that waits would
+    # cost more, and who may make one can have messages sent to anybody.
+    clock, wait = asyncio.get_running_loop().time, _LOOK
+    seen, crashed = 0, 0.0
+    while True:
+        try:
+            entry = await bucket.get(key)
+        except NotFound:
+            return None
+        record = Record.of(entry)
+        if record.state != "running":
+            return record, entry.revision
+        if entry.revision != seen:
+            seen = entry.revision
+            crashed = clock() + entry.created + record.lease - await bucket.now()
+        left = crashed - clock()
+        if left <= 0:
+            return record, entry.revision
+        await asyncio.sleep(min(wait, left))
+        wait = min(2 * wait, _MOST_LOOK)

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import reduce
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, overload
 
 from kitmsg.context import Context
 from kitmsg.schema import signature
 
-__all__ = ["Endpoint", "Middleware", "Req", "Resp", "chain", "make_endpoint"]
+__all__ = [
+    "Endpoint",
+    "Middleware",
+    "Req",
+    "Resp",
+    "chain",
+    "make_endpoint",
+    "parts_of",
+]
+
+_PARTS: Final = "__kit_parts__"
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -42,7 +52,16 @@ def chain(*middlewares: Middleware) -> Middleware:
     def compose(endpoint: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
         return reduce(lambda inner, wrap: wrap(inner), reversed(middlewares), endpoint)
 
+    setattr(compose, _PARTS, middlewares)
     return compose
+
+
+def parts_of(middleware: Middleware) -> list[Middleware]:
+    """Return the middlewares that `chain` composed; the one that is given if it did not."""
+    parts = getattr(middleware, _PARTS, None)
+    if parts is None:
+        return [middleware]
+    return [part for each in parts for part in parts_of(each)]
 
 
 @overload

@@ -1,4 +1,4 @@
-"""``kitmsg acl``: NATS users with the least rights, from service classes."""
+"""``kitmsg acl``: NATS users with the least rights, from service classes and names."""
 
 from __future__ import annotations
 
@@ -10,21 +10,38 @@ from kitmsg.worker.settings import add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kitmsg.service import Service
-    from kitmsg.service.rights import Rights
+    from kitmsg.service.rights import Rights, Served
 
-__all__ = ["add_arguments", "claims_of", "run", "server_config", "users_of"]
+__all__ = [
+    "add_arguments",
+    "claims_of",
+    "named_services",
+    "run",
+    "server_config",
+    "users_of",
+    "with_buckets",
+]
 
 _EPILOG: Final = """\
 A user for each service, one for a worker that serves all of them (where there are several),
 one for gateways, one for programs that only call, and one for this command line.  A service
 calls those that its constructor asks for, and those that --calls names.
 
+Services without a class, such as upstreams, are named:
+
+  kitmsg acl orders.py --upstream payments --calls orders=payments
+  kitmsg acl --service strings=strings.uppercase,strings.count --queue strings=workers
+
+A user for which --bucket or a middleware (dedupe, a shared rate limit) names a key-value bucket
+may read it and write to it, but not make it: make it as another user before.
+
 Each user has inboxes of its own: set NATS_INBOX_PREFIX as the comments say.
 """
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_OWN: Final = re.compile(r"[^$_*>]")  # the first token is a name, and no system's
 _NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
 _FORMATS: Final = ("config", "claims", "nsc")
 
@@ -48,6 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SERVICE=SERVICE",
         help="a service that another calls, beyond its constructor; may be repeated",
     )
+    _add_named(parser.add_argument_group("services without a class"))
+    parser.add_argument(
+        "--bucket",
+        action="append",
+        default=[],
+        metavar="USER=BUCKET",
+        help="a key-value bucket that a user reads and writes, beyond those of its"
+        " middlewares; may be repeated",
+    )
     parser.add_argument(
         "--nkey",
         action="append",
@@ -65,6 +91,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("keys"), ("trusted_keys",))
 
 
+def _add_named(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--service",
+        action="append",
+        default=[],
+        metavar="NAME=SUBJECT,...",
+        help="a service that is wired by hand, and its subjects; may be repeated",
+    )
+    group.add_argument(
+        "--upstream",
+        action="append",
+        default=[],
+        metavar="NAME[=ENDPOINT,...]",
+        help="an upstream (kitmsg upstream --as NAME), with all its endpoints or those;"
+        " may be repeated",
+    )
+    group.add_argument(
+        "--queue",
+        action="append",
+        default=[],
+        metavar="NAME=GROUP",
+        help="the queue group of a --service, if it is not q; may be repeated",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the users; returns the exit code."""
     from kitmsg.worker.load import load
@@ -72,10 +123,13 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         settings = load_settings(vars(options))
         targets = tuple(options.targets) or settings.services
-        if not targets:
+        named = named_services(options.service, options.upstream, options.queue)
+        if not targets and not named:
             raise UsageError("no services: write kitmsg acl greeter.py")
-        buckets = [k[3:] for k in settings.trusted_keys if k.startswith("kv:")]
-        users = users_of(load(targets), _pairs(options.calls, "--calls"), buckets)
+        keys = [k[3:] for k in settings.trusted_keys if k.startswith("kv:")]
+        calls = _pairs(options.calls, "--calls")
+        users = users_of(load(targets), calls, keys, named=named)
+        users = with_buckets(users, _pairs(options.bucket, "--bucket"))
         nkeys = dict(_pairs(options.nkey, "--nkey"))
         _check_nkeys(nkeys, users)
     if options.format == "claims":
@@ -90,34 +144,40 @@ def run(options: argparse.Namespace) -> int:
 def users_of(
     factories: list[Any],
     calls: list[tuple[str, str]],
-    buckets: list[str],
+    keys: list[str],
+    *,
+    named: Sequence[Served] = (),
 ) -> list[Rights]:
     """Return the users that services and their callers need.
 
     Args:
         factories: Classes of services, or what makes them.
         calls: Names of a caller and of a service that it calls.
-        buckets: With trusted keys.
+        keys: Key-value buckets with trusted keys.
+        named: Services without a class.
 
     Raises:
         UsageError: A class cannot be known, or a name is of none.
     """
     from kitmsg.service import rights
 
-    classes = {cls.name: cls for cls in map(_class_of, factories)}
-    known = dict(classes)
+    needs = {_class_of(f).name: _needed(f) for f in factories}
+    there = {cls.name: rights.served(cls) for cls in map(_class_of, factories)}
+    for each in named:
+        if there.setdefault(each.name, each) is not each:
+            raise UsageError(f"two services are named {each.name!r}: give one of them")
+    known = dict(there)
     services = []
-    for factory in factories:
-        cls = _class_of(factory)
-        wanted = _needed(factory)
-        known |= {each.name: each for each in wanted}
-        wanted += [_known(known, to) for by, to in calls if by == cls.name]
-        services.append(rights.service_rights(cls, wanted, buckets=buckets))
+    for name, service in there.items():
+        wanted = [rights.served(cls) for cls in needs.get(name, ())]
+        known |= {each.name: each for each in wanted if each.name not in there}
+        wanted += [_known(known, to) for by, to in calls if by == name]
+        services.append(rights.service_rights(service, wanted, keys=keys))
     for by, _ in calls:
-        _known(classes, by)
+        _known(there, by)
     if len(services) > 1:
         services.append(rights.together("worker", services))
-    every = list(classes.values())
+    every = list(there.values())
     others = [
         rights.gateway_rights("gateway", every),
         rights.client_rights("client", every),
@@ -125,6 +185,61 @@ def users_of(
     ]
     _check_names([*services, *others])
     return [*services, *others]
+
+
+def named_services(
+    services: Iterable[str], upstreams: Iterable[str], queues: list[str]
+) -> list[Served]:
+    """Return the services that are given by name.
+
+    Args:
+        services: Each as ``NAME=SUBJECT,...``.
+        upstreams: Each as ``NAME``, or ``NAME=ENDPOINT,...``.
+        queues: Queue groups of the first, as ``NAME=GROUP``.
+
+    Raises:
+        UsageError: One cannot be read.
+    """
+    from kitmsg.service.rights import Served
+
+    groups = dict(_pairs(queues, "--queue"))
+    found = []
+    for text in services:
+        name, _, subjects = text.partition("=")
+        _check(name, subjects.split(","), f"--service {text}: write NAME=SUBJECT,...")
+        queue = groups.pop(name, "q")
+        found.append(Served(name=name, subjects=_split(subjects), queue=queue))
+    if groups:
+        raise UsageError(f"--queue: no --service {next(iter(groups))!r} is given")
+    for text in upstreams:
+        name, _, endpoints = text.partition("=")
+        subjects = tuple(f"{name}.{each}" for each in _split(endpoints or "*"))
+        _check(name, subjects, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
+        found.append(Served(name=name, subjects=subjects))
+    return found
+
+
+def with_buckets(users: list[Rights], keeps: list[tuple[str, str]]) -> list[Rights]:
+    """Return the users, some of them with key-value buckets.
+
+    Args:
+        users: They.
+        keeps: Names of a user and of a bucket.
+
+    Raises:
+        UsageError: There is no such user.
+    """
+    from kitmsg.service.rights import bucket_rights
+
+    names = {user.name for user in users}
+    for name, _ in keeps:
+        if name not in names:
+            listed = ", ".join(sorted(names))
+            raise UsageError(f"--bucket: no user {name!r}; there are {listed}")
+    return [
+        bucket_rights(user, [bucket for name, bucket in keeps if name == user.name])
+        for user in users
+    ]
 
 
 def server_config(
@@ -222,13 +337,33 @@ def _needed(factory: Any) -> list[type[Service]]:
     )
 
 
-def _known(classes: Mapping[str, type[Service]], name: str) -> type[Service]:
-    if name not in classes:
+def _known(services: Mapping[str, Served], name: str) -> Served:
+    if name not in services:
         raise UsageError(
             f"--calls: no service {name!r} among the targets; there are"
-            f" {', '.join(classes)}"
+            f" {', '.join(services)}"
         )
-    return classes[name]
+    return services[name]
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _check(name: str, subjects: Iterable[str], why: str) -> None:
+    """Refuse what is no name or no subject, or would be somebody else's to serve."""
+    from kitmsg.errors import InvalidArgument
+    from kitmsg.message import check_subject
+
+    try:
+        for subject in subjects:
+            check_subject(subject, wildcards=True)
+            if not _OWN.match(subject):
+                raise UsageError(f"{why}; {subject!r} is not for services to serve")
+    except InvalidArgument as exc:
+        raise UsageError(f"{why}; {exc}") from exc
+    if not _NAME.fullmatch(name):
+        raise UsageError(why)
 
 
 def _pairs(given: list[str], flag: str) -> list[tuple[str, str]]:

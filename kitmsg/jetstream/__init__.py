@@ -32,7 +32,10 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from kitmsg.jetstream.changes import Changes, Entry
 
-__all__ = ["Bucket", "Changes", "Entry", "JetStream", "KeyValue", "Storage"]
+__all__ = ["KEEPS", "Bucket", "Changes", "Entry", "JetStream", "KeyValue", "Storage"]
+
+KEEPS: Final = "__kit_keeps__"
+"""Attribute of a middleware: the bucket on its endpoint's bus that it reads and writes."""
 
 Storage: TypeAlias = Literal["file", "memory"]
 """Where a server keeps what it stores."""

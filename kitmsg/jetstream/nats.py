@@ -18,6 +18,7 @@ from kitmsg.errors import (
     FailedPrecondition,
     KitError,
     NotFound,
+    PermissionDenied,
 )
 from kitmsg.jetstream.api import EXISTS, NO_MESSAGE, Api, number_of
 from kitmsg.jetstream.changes import Changes, Entry
@@ -66,7 +67,13 @@ class NatsJetStream:
 
 
 async def _make(api: Api, name: str, bucket: Bucket | None) -> None:
-    account = await api.ask("INFO")
+    try:
+        account = await api.ask("INFO")
+    except PermissionDenied as error:
+        raise PermissionDenied(
+            f"there is no bucket {name}, and this user of the NATS server may not make it:"
+            " make it as another user before"
+        ) from error
     level = account.get("api", {}).get("level", 0)
     if level < _TTL_LEVEL:
         raise FailedPrecondition(

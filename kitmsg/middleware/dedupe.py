@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from kitmsg.answers import Coders, Held, Record, answers_of, settled
+from kitmsg.answers import ANSWERS, Coders, Held, Record, answers_of, settled
 from kitmsg.bus import Bus
 from kitmsg.bus.reach import Site, site
 from kitmsg.endpoints import Middleware
@@ -27,6 +27,7 @@ from kitmsg.errors import (
     KitError,
     Unavailable,
 )
+from kitmsg.jetstream import KEEPS
 from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.wire import IDEMPOTENCY_KEY
 
@@ -108,6 +109,8 @@ def dedupe(
 
         return deduped
 
+    if store is None:
+        setattr(wrap, KEEPS, ANSWERS)
     return wrap
 
 

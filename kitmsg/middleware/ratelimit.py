@@ -18,8 +18,9 @@ from kitmsg.bus.reach import site
 from kitmsg.context import Context
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted
+from kitmsg.jetstream import KEEPS
 from kitmsg.jetstream.checks import check_key
-from kitmsg.leases import Lease, Limit, limits_of
+from kitmsg.leases import LIMITS, Lease, Limit, limits_of
 from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ def _fleet_limit(
 
         return limited
 
+    if store is None:
+        setattr(wrap, KEEPS, LIMITS)
     return wrap
 
 

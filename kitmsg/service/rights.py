@@ -1,6 +1,6 @@
 """Rights on the bus: the subjects that a service, a gateway, a client or the CLI needs.
 
-Computed from service classes, in the terms of NATS permissions.  No I/O here; `kitmsg acl`
+Computed from services, in the terms of NATS permissions.  No I/O here; `kitmsg acl`
 prints them.  Answers go to inboxes by the right to respond to what was received (NATS:
 ``allow_responses``), so nobody may publish to anybody's inbox.
 """
@@ -8,29 +8,37 @@ prints them.  Answers go to inboxes by the right to respond to what was received
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from kitmsg.endpoints import parts_of
+from kitmsg.jetstream import KEEPS
 from kitmsg.wire import (
     DOWN,
+    JS_API,
     SRV,
     UP,
     cancel_subject,
     direct_subject,
+    kv_stream,
     kv_subject,
     schema_subject,
     schemas_subject,
 )
 
 if TYPE_CHECKING:
+    from kitmsg.endpoints import Middleware
     from kitmsg.service.declare import Service
 
 __all__ = [
     "RESPONSE_SECONDS",
     "Rights",
+    "Served",
+    "bucket_rights",
     "cli_rights",
     "client_rights",
     "gateway_rights",
+    "served",
     "service_rights",
     "together",
 ]
@@ -65,24 +73,56 @@ class Rights:
         return f"_INBOX_{self.name}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A service, as permissions see it.
+
+    Attributes:
+        name: Its name.
+        subjects: Of its endpoints; with ``*`` or ``>`` where they are not known.
+        queue: Queue group; "" for none.
+        longest: Seconds of its longest turn, where one has a timeout.
+        buckets: Key-value buckets that its middlewares read and write.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    queue: str = "q"
+    longest: float = 0.0
+    buckets: tuple[str, ...] = ()
+
+
+def served(cls: type[Service]) -> Served:
+    """Return the service that a class declares."""
+    declarations = list(cls.__declarations__.values())
+    around = [*cls.middleware]
+    for declaration in declarations:
+        around += declaration.options.middleware
+    return Served(
+        name=cls.name,
+        subjects=tuple(declaration.subject for declaration in declarations),
+        queue=cls.queue,
+        longest=max([0.0, *(d.options.timeout or 0.0 for d in declarations)]),
+        buckets=tuple(sorted(_kept(around))),
+    )
+
+
 def service_rights(
-    cls: type[Service],
-    calls: Iterable[type[Service]] = (),
-    *,
-    buckets: Sequence[str] = (),
+    service: Served, calls: Iterable[Served] = (), *, keys: Sequence[str] = ()
 ) -> Rights:
     """Return the rights of a service: to be it, and to call others.
 
     Args:
-        cls: Its class.
-        calls: The classes of the services that it calls.
-        buckets: Key-value buckets with the keys that it trusts.
+        service: The service.
+        calls: The services that it calls.
+        keys: Key-value buckets with the keys that it trusts.
     """
-    name, queue = cls.name, cls.queue
-    subjects = [declaration.subject for declaration in cls.__declarations__.values()]
+    calls = list(calls)
+    name = service.name
     subscribe = {
-        *(f"{subject} {queue}".strip() for subject in subjects),
-        *(cancel_subject(subject) for subject in subjects),
+        *(f"{subject} {service.queue}".strip() for subject in service.subjects),
+        *(cancel_subject(subject) for subject in service.subjects),
+        *_followed(calls),
         direct_subject(name, "*", ">"),
         f"{schemas_subject(name)} q",
         f"{schema_subject(name, '*')} q",
@@ -92,25 +132,38 @@ def service_rights(
             for end in ("", f".{name}", f".{name}.*")
         ),
     }
-    publish = {f"{UP}.{name}", f"{DOWN}.{name}", *_keys(buckets), *_calls(calls)}
-    longest = [d.options.timeout or 0.0 for d in cls.__declarations__.values()]
-    return _user(name, publish, subscribe, max([0.0, *longest]))
+    publish = {f"{UP}.{name}", f"{DOWN}.{name}", *_keys(keys), *_calls(calls)}
+    user = _user(name, publish, subscribe, service.longest)
+    return bucket_rights(user, service.buckets)
 
 
-def client_rights(
-    name: str, calls: Iterable[type[Service]], *, buckets: Sequence[str] = ()
-) -> Rights:
+def bucket_rights(user: Rights, buckets: Iterable[str]) -> Rights:
+    """Return the rights of a user that reads and writes key-value buckets, too.
+
+    It may neither make a bucket nor a consumer: by a stream's subjects it would hear all
+    that anybody says, and by a consumer's it would say anything to anybody.
+    """
+    more: set[str] = set()
+    for bucket in buckets:
+        stream = kv_stream(bucket)
+        more |= {f"{JS_API}.STREAM.INFO.{stream}", f"{JS_API}.STREAM.MSG.GET.{stream}"}
+        more.add(f"$KV.{bucket}.>")
+    return replace(user, publish=tuple(sorted({*user.publish, *more})))
+
+
+def client_rights(name: str, calls: Iterable[Served]) -> Rights:
     """Return the rights of a program that calls services, and is none."""
-    return _user(name, {*_calls(calls), *_keys(buckets)}, set())
+    calls = list(calls)
+    return _user(name, _calls(calls), _followed(calls))
 
 
-def gateway_rights(name: str, services: Iterable[type[Service]]) -> Rights:
+def gateway_rights(name: str, services: Iterable[Served]) -> Rights:
     """Return the rights of a gateway: to find services, read their schemas, and call them."""
     services = list(services)
     return _user(name, {*_calls(services), *_finds(services)}, _presence())
 
 
-def cli_rights(name: str, services: Iterable[type[Service]]) -> Rights:
+def cli_rights(name: str, services: Iterable[Served]) -> Rights:
     """Return the rights of the command line: those of a gateway, and to read counters."""
     services = list(services)
     stats = {f"{SRV}.STATS", f"{SRV}.STATS.>"}
@@ -149,28 +202,43 @@ def _start(subject: str) -> str:
     return subject.partition(".")[0]
 
 
-def _calls(services: Iterable[type[Service]]) -> set[str]:
-    """Return where a caller of services publishes: asks, cancels, INFO for codec and hint."""
+def _calls(services: Iterable[Served]) -> set[str]:
+    """Return where a caller of services publishes.
+
+    Asks, cancels, INFO for codec and hint; for routes INFO, and a PING of one instance.
+    """
     found: set[str] = set()
-    for cls in services:
-        found |= {f"{SRV}.INFO", f"{SRV}.INFO.{cls.name}", f"{SRV}.INFO.{cls.name}.*"}
-        for declaration in cls.__declarations__.values():
-            subject = declaration.subject
-            found |= {subject, direct_subject(cls.name, "*", subject)}
+    for each in services:
+        name = each.name
+        found |= {f"{SRV}.INFO", f"{SRV}.INFO.{name}", f"{SRV}.INFO.{name}.*"}
+        found.add(f"{SRV}.PING.{name}.*")
+        for subject in each.subjects:
+            found |= {subject, direct_subject(name, "*", subject)}
             found.add(cancel_subject(subject))
     return found
 
 
-def _finds(services: Iterable[type[Service]]) -> set[str]:
+def _followed(services: Iterable[Served]) -> set[str]:
+    """Return where a caller hears that instances of services come and go, for routes."""
+    return {f"{notice}.{each.name}" for each in services for notice in (UP, DOWN)}
+
+
+def _finds(services: Iterable[Served]) -> set[str]:
     """Return where a follower of discovery publishes: who is there, and their schemas."""
     found = {f"{SRV}.{verb}{end}" for verb in ("PING", "INFO") for end in ("", ".>")}
-    for cls in services:
-        found |= {schemas_subject(cls.name), schema_subject(cls.name, "*")}
+    for each in services:
+        found |= {schemas_subject(each.name), schema_subject(each.name, "*")}
     return found
 
 
 def _presence() -> set[str]:
     return {f"{UP}.*", f"{DOWN}.*"}
+
+
+def _kept(around: Iterable[Middleware]) -> set[str]:
+    """Return the buckets that middlewares keep something in."""
+    found = {getattr(part, KEEPS, "") for each in around for part in parts_of(each)}
+    return found - {""}
 
 
 def _keys(buckets: Iterable[str]) -> set[str]:

@@ -27,18 +27,19 @@ import pytest
 import yaml
 
 import kitmsg
-from examples.addsvc.service import AddService, IntOverflow, TwoZeroes
-from kitmsg import endpoint
+from examples.addsvc.service import AddService
 from kitmsg.bus.embedded import find_server
 from kitmsg.bus.nats import NatsBus
 from kitmsg.cli.app import main
-from kitmsg.context import current
 from kitmsg.errors import KitError
 from tests.require import need
 from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from kitmsg.context import Context
+    from kitmsg.endpoints import Endpoint
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy/secure"
@@ -197,26 +198,25 @@ def test_a_call_with_a_key_is_answered(deployed: Deployment) -> None:
     assert deployed.ask(deployed.secret("api-key")) == (200, "3")
 
 
-class Witness(AddService):
-    """Another instance of the service, which tells who called."""
+def witness(callers: list[str]) -> AddService:
+    """Return another instance of the service, which tells who called."""
 
-    name = "addsvc"
-    version = "1.0.0"
+    def noted(call: Endpoint[Any, Any]) -> Endpoint[Any, Any]:
+        async def note(ctx: Context, request: Any) -> Any:
+            caller = ctx.principal
+            callers.append(f"{caller.method} {caller.name}" if caller else "nobody")
+            return await call(ctx, request)
 
-    def __init__(self) -> None:
-        self.callers: list[str] = []
+        return note
 
-    @endpoint(http="POST /sum", idempotent=True, raises=[TwoZeroes, IntOverflow])
-    async def sum(self, a: int, b: int) -> int:
-        """Add two numbers."""
-        caller = current().principal
-        self.callers.append(f"{caller.method} {caller.name}" if caller else "nobody")
-        return a + b
+    made = AddService()
+    made.middleware = (AddService.middleware[0], noted)
+    return made
 
 
 async def test_services_learn_who_called(deployed: Deployment) -> None:
     """The gateway signs whose key it was, and the signature fits the trusted keys."""
-    witness = Witness()
+    callers: list[str] = []
     key = deployed.secret("api-key")
     async with kitmsg.connect(
         deployed.bus,
@@ -227,12 +227,12 @@ async def test_services_learn_who_called(deployed: Deployment) -> None:
         trust=deployed.path("trusted-keys"),
         audience="addsvc.example",
     ) as kit:
-        await kit.serve(witness)
+        await kit.serve(witness(callers))
         for _ in range(200):  # the worker of the profile gets its share
-            if witness.callers:
+            if callers:
                 break
             assert await asyncio.to_thread(deployed.ask, key) == (200, "3")
-    assert witness.callers[:1] == ["key demo"]
+    assert callers[:1] == ["key demo"]
 
 
 @pytest.mark.parametrize("key", ["", "kit_0000"])
