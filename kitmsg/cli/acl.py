@@ -213,9 +213,9 @@ def named_services(
         raise UsageError(f"--queue: no --service {next(iter(groups))!r} is given")
     for text in upstreams:
         name, _, endpoints = text.partition("=")
-        subjects = tuple(f"{name}.{each}" for each in _split(endpoints or "*"))
-        _check(name, subjects, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
-        found.append(Served(name=name, subjects=subjects))
+        below = tuple(f"{name}.{each}" for each in _split(endpoints or "*"))
+        _check(name, below, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
+        found.append(Served(name=name, subjects=below))
     return found
 
 
