@@ -22,12 +22,13 @@ from kitmsg.message import EMPTY_HEADERS, Headers, Message
 from kitmsg.wire import CALLER, PRINCIPAL, REQUEST_ID, TRACE, is_reply_name
 
 __all__ = [
+    "NOWHERE",
     "PROPAGATED",
     "Context",
     "ReplyFields",
-    "call_to",
     "current",
     "enter",
+    "entered",
     "new_request_id",
 ]
 
@@ -143,7 +144,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         ``current().reply["x-served-by"] = "eu-1"`` is a header of the reply on the bus and
         over HTTP, and metadata over gRPC.  Outside a turn they go nowhere.
         """
-        if self is _NOWHERE:
+        if self is NOWHERE:
             return ReplyFields()
         if self._origin is not None:
             return self._origin.reply
@@ -175,7 +176,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         request id, the principal that was vouched for, and `metadata` set by hand outside
         a turn.
         """
-        if self is _NOWHERE:
+        if self is NOWHERE:
             return Context(endpoint=endpoint)
         fields = dict(self.metadata) if self.message is None else self.propagated()
         if self.principal is not None:
@@ -229,21 +230,16 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
 
 
 _current: ContextVar[Context] = ContextVar("kitmsg.context")
-_NOWHERE: Final = Context()
+NOWHERE: Final = Context()
+"""The context outside any turn; see `entered`."""
 
 enter = _current.set
 """Make a context the current one of the running task."""
 
-
-def call_to(endpoint: str) -> Context:
-    """Return the context of a call to `endpoint` from here: ``current().child(endpoint)``.
-
-    Hot path: one step for a call that is made outside any turn.
-    """
-    ctx = _current.get(_NOWHERE)
-    return Context(endpoint=endpoint) if ctx is _NOWHERE else ctx.child(endpoint)
+entered = _current.get
+"""Return the current context of the running task; the argument outside any turn."""
 
 
 def current() -> Context:
     """Return the context of the turn that runs; an empty one outside any turn."""
-    return _current.get(_NOWHERE)
+    return _current.get(NOWHERE)

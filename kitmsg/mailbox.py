@@ -305,12 +305,13 @@ class Mailbox:
         while True:
             self._is_waking = False
             straight = 0
+            # It does not stop while a turn runs, so not before the next wait.
+            if self._ticker is None and queue:
+                self._start_ticking(loop)
             while queue:
                 turn = queue.popleft()
                 if queue and not self._is_waking:
                     self._next_worker()
-                if self._ticker is None:
-                    self._start_ticking(loop)
                 self._running += 1
                 worker.turn = turn
                 try:
@@ -333,8 +334,10 @@ class Mailbox:
                     self._settle()
                 straight += 1
                 if straight >= _MAX_STRAIGHT:
-                    straight = 0
                     await asyncio.sleep(0)
+                    straight = 0
+                    if self._ticker is None:
+                        self._start_ticking(loop)
             if self._is_over or self._is_draining:
                 self._settle()
             if task.cancelling():  # by somebody else: ours are forgotten by now

@@ -151,8 +151,8 @@ class Asks:
             key = self._stamp + _secrets.pop()
         self._last = token = self._last + 1
         expires = now + timeout
-        ask = Ask(token, key, subject, timeout, expires, loop.create_future())
-        self._table[key] = ask
+        future = loop.create_future()
+        ask = self._table[key] = Ask(token, key, subject, timeout, expires, future)
         if expires < self._sweep_at:
             self._arm(expires)
         return ask
@@ -160,16 +160,16 @@ class Asks:
     def resolve(self, key: bytes, message: Message) -> None:
         """Give `message` to the ask that waits for it, else count it as `late`."""
         ask = self._table.pop(key, None)
-        if ask is None or ask.future.done():
+        if ask is None or (future := ask.future).done():
             self.late += 1
         elif (
             message.header_block
             and not message.data
             and message.status == _NO_RESPONDERS
         ):
-            ask.future.set_exception(NoResponders(ask.subject))
+            future.set_exception(NoResponders(ask.subject))
         else:
-            ask.future.set_result(message)
+            future.set_result(message)
 
     def forget(self, ask: Ask) -> bool:
         """Stop waiting; tell whether the ask was still open."""

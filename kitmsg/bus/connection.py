@@ -98,13 +98,8 @@ class Connection(Dialer):
         self.soon = self._soon.call
         # Attached to a wire exactly while a link may be written to: from `_take_over` until
         # `_go_down`, to a `Held` for a moment of a move.
-        self._out = Outbox(
-            self._soon,
-            self.asks.count,
-            options.max_pending,
-            self.asks.mark_written,
-            self.lose,
-        )
+        asks, most = self.asks, options.max_pending
+        self._out = Outbox(self._soon, asks.count, most, asks.mark_written, self.lose)
         self.send = self._out.send
         self.write = self._out.write
         self.is_busy = self._out.is_busy
@@ -127,6 +122,7 @@ class Connection(Dialer):
             async with asyncio.timeout(options.connect_timeout):
                 await self.dial(server)
                 self._take_over()
+                self._watchdog.start()
                 await self._subscribe_inbox()
                 await self.ping()
         except BaseException as error:
@@ -138,7 +134,6 @@ class Connection(Dialer):
             raise
         self.options["allow_reconnect"] = options.reconnect
         self.add_servers(pool)
-        self._watchdog.start()
         self._go_up()
 
     def _take_over(self) -> None:
@@ -147,6 +142,7 @@ class Connection(Dialer):
         self._status = Client.CONNECTED
         self.denials.inbox_denied = False
         self._out.attach(self.link.wire)
+        self._watchdog.caught_up()  # what comes is younger than what asks for it
         self.put(*self.subscribed.commands())
         self.write()
 
@@ -167,7 +163,6 @@ class Connection(Dialer):
     # -- up and down --------------------------------------------------------------
 
     def _go_up(self) -> None:
-        self._watchdog.caught_up()
         self.up = True
         self._on_change(True)
 
@@ -252,6 +247,11 @@ class Connection(Dialer):
     def reads(self) -> int:
         """Number of chunks read so far."""
         return self._soon.reads
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether a server may send messages, be it that nothing is up yet."""
+        return self._out.wire is not None
 
     @property
     def is_expecting(self) -> bool:

@@ -29,12 +29,16 @@ class Denials:
     Args:
         asks: The asks of the connection.
         inbox: What the subjects of its replies begin with.
+
+    Attributes:
+        on_inbox_denied: Called when `inbox_denied` becomes true.
     """
 
     def __init__(self, asks: Asks, inbox: str) -> None:
         self._asks = asks
         self._inbox = inbox
         self._listeners: list[Callable[[str], None]] = []
+        self.on_inbox_denied: Callable[[], object] = lambda: None
         self.inbox_denied = False
         """Whether replies cannot be received at all."""
 
@@ -56,6 +60,7 @@ class Denials:
             )
         elif subject.lower() == f"{self._inbox}*".lower():
             self.inbox_denied = True
+            self.on_inbox_denied()
             self._asks.fail_where(lambda _: True, lambda _: self.inbox_error())
 
     def inbox_error(self) -> BusDenied:

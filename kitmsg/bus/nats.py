@@ -86,8 +86,12 @@ class NatsBus:
         self._watchers = Watchers()
         self._connection = Connection(options, self._watchers.tell)
         self._connection.asks.on_expired = self._abandon
-        # Subjects that are well formed, and what a command that asks there begins with.
+        self._open = self._connection.asks.open
+        # Subjects that are well formed, and what a command with headers that asks there
+        # begins with.  Empty while there is no connection, or no reply can come.
         self._asked: dict[str, bytes] = {}
+        self._watchers.add(lambda _: self._asked.clear())
+        self._connection.denials.on_inbox_denied = self._asked.clear
         self._closers: list[Callable[[], Awaitable[object]]] = []
 
     @classmethod
@@ -282,9 +286,12 @@ class NatsBus:
         size = head + len(data)
         if size > connection.max_payload:
             check_publish(message.reply, "", size, connection.max_payload)
-        kind = b"HPUB " if head else b"PUB "
         subject, sizes = message.reply.encode(), _SIZES[head, size]
-        connection.send(b"".join((kind, subject, sizes, header_block, data, b"\r\n")))
+        connection.send(
+            b"".join((b"HPUB ", subject, sizes, header_block, data, b"\r\n"))
+            if head
+            else b"".join((b"PUB ", subject, sizes, data, b"\r\n"))
+        )
 
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
@@ -294,19 +301,15 @@ class NatsBus:
         head = len(header_block)
         size = head + len(data)
         start = self._asked.get(subject)
-        if (
-            start is None
-            or not connection.up
-            or connection.denials.inbox_denied
-            or size > connection.max_payload
-        ):
+        if start is None or size > connection.max_payload:
             start = self._check(subject, size)
-        ask = connection.asks.open(subject, timeout)
+        ask = self._open(subject, timeout)
         try:
-            kind = b"HPUB " if head else b"PUB "
+            if not head:
+                start = start[1:]  # PUB
             sizes = _SIZES[head, size]
             connection.send(
-                b"".join((kind, start, ask.key, sizes, header_block, data, b"\r\n"))
+                b"".join((start, ask.key, sizes, header_block, data, b"\r\n"))
             )
             return await ask.future
         except BaseException as error:
@@ -395,7 +398,7 @@ class NatsBus:
         check_publish(subject, "", size, self._connection.max_payload)
         if len(self._asked) >= _REMEMBERED:
             self._asked.clear()
-        start = self._asked[subject] = f"{subject} {connection.inbox}".encode()
+        start = self._asked[subject] = f"HPUB {subject} {connection.inbox}".encode()
         return start
 
     def _abandon(self, asks: list[Ask]) -> None:

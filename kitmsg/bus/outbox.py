@@ -154,9 +154,10 @@ class Outbox:
                 self._sent += 1
                 self._on_written()
                 return
-        self._commands.append(command)
+        commands = self._commands
+        commands.append(command)
         self._bytes += len(command)
-        if len(self._commands) >= self._batch:
+        if len(commands) >= self._batch:
             self._fill()
 
     def put(self, command: bytes) -> None:

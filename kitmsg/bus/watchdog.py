@@ -35,7 +35,8 @@ class Watchdog:
         # None before `start`.
         self._timer: asyncio.TimerHandle | None = None
         # What is read now came later than this: the loop turned then, or it had stood still
-        # and the server has answered since.
+        # and the server has answered since, or a new link was about to subscribe.  A link
+        # brings messages before it is up.
         self._turned = self._loop.time()
 
     def start(self) -> None:
@@ -67,7 +68,8 @@ class Watchdog:
 
     def _note_turn(self) -> None:
         """Note that the loop turns; after a stop, once what lay here has been read."""
-        if self._loop.time() - self._turned <= _STOOD or not self._connection.up:
+        is_late = self._loop.time() - self._turned > _STOOD
+        if not (is_late and self._connection.is_linked):
             self.caught_up()
             return
         pong: asyncio.Future[Any] = self._loop.create_future()

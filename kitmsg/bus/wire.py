@@ -110,48 +110,45 @@ class Parser:
                     needed = size - at + 1
                     break
                 kind = chunk[at]
-                if kind == _M:
+                if kind == _H:
+                    # Too few or too many parts raise `ValueError`.
                     parts = chunk[at:eol].split()
-                    start = eol + 2
-                    stop = start + numbers[parts[-1]]
-                    if stop + 2 > size:
-                        needed = stop + 2 - at
-                        break
-                    if len(parts) == 5:  # noqa: PLR2004
-                        deliver(
-                            numbers[parts[2]],
-                            parts[1],
-                            parts[3],
-                            b"",
-                            chunk[start:stop],
-                        )
-                    elif len(parts) == 4:  # noqa: PLR2004
-                        deliver(
-                            numbers[parts[2]], parts[1], b"", b"", chunk[start:stop]
-                        )
+                    if len(parts) == 6:  # noqa: PLR2004
+                        _, subject, sid, reply, head, length = parts
                     else:
-                        raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
-                    if chunk[stop] != _CR:
-                        raise ProtocolError("a payload does not end where it should")
-                    at = stop + 2
-                elif kind == _H:
-                    parts = chunk[at:eol].split()
+                        _, subject, sid, head, length = parts
+                        reply = b""
                     start = eol + 2
-                    stop = start + numbers[parts[-1]]
+                    stop = start + numbers[length]
                     if stop + 2 > size:
                         needed = stop + 2 - at
                         break
-                    body = start + numbers[parts[-2]]
-                    count = len(parts)
-                    if body > stop or count < 5:  # noqa: PLR2004
+                    body = start + numbers[head]
+                    if body > stop:
                         raise ProtocolError(f"not a message: {chunk[at:eol][:80]!r}")
                     deliver(
-                        numbers[parts[2]],
-                        parts[1],
-                        parts[3] if count == 6 else b"",  # noqa: PLR2004
+                        numbers[sid],
+                        subject,
+                        reply,
                         chunk[start:body],
                         chunk[body:stop],
                     )
+                    at = stop + 2
+                elif kind == _M:
+                    parts = chunk[at:eol].split()
+                    if len(parts) == 4:  # noqa: PLR2004
+                        _, subject, sid, length = parts
+                        reply = b""
+                    else:
+                        _, subject, sid, reply, length = parts
+                    start = eol + 2
+                    stop = start + numbers[length]
+                    if stop + 2 > size:
+                        needed = stop + 2 - at
+                        break
+                    deliver(numbers[sid], subject, reply, b"", chunk[start:stop])
+                    if chunk[stop] != _CR:
+                        raise ProtocolError("a payload does not end where it should")
                     at = stop + 2
                 else:
                     self._control(chunk[at:eol])

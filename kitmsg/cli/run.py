@@ -17,7 +17,8 @@ TARGET is module:Class, module:function, module, file.py[:Class] or a folder.
 
 Every option can also stand in the environment, by the name in brackets, or in the table
 [tool.kitmsg] of pyproject.toml; an option wins over the environment, that over the table.
-NATS_PASSWORD and NATS_TOKEN are read from the environment only.
+NATS_PASSWORD and NATS_TOKEN are read from the environment only, or from the files that
+NATS_PASSWORD_FILE and NATS_TOKEN_FILE name.
 
 SIGTERM or Ctrl-C drains; a second one ends at once; SIGHUP replaces the workers one after
 the other, without a failed call.

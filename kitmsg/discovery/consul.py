@@ -154,7 +154,7 @@ class ConsulEntry:
         """Pass the check."""
         path = f"/v1/agent/check/update/{quote(f'service:{self._id}', safe='')}"
         answer = await self._rest.call("PUT", path, body={"Status": "passing"})
-        if answer.status == _NOT_FOUND or b"nknown check" in answer.data:
+        if answer.status == _NOT_FOUND or b"unknown check" in answer.data.lower():
             return False
         self._rest.check(answer)
         return True
@@ -163,7 +163,10 @@ class ConsulEntry:
         """Deregister the service."""
         path = f"/v1/agent/service/deregister/{quote(self._id, safe='')}"
         answer = await self._rest.call("PUT", path)
-        if answer.status != _NOT_FOUND and b"nknown service" not in answer.data:
+        if (
+            answer.status != _NOT_FOUND
+            and b"unknown service" not in answer.data.lower()
+        ):
             self._rest.check(answer)
 
     async def close(self) -> None:

@@ -49,8 +49,6 @@ def _bucket(duration_ns: int) -> int:
 _QUICK: Final = bytes(_bucket(n << _QUICK_SHIFT) for n in range(1 << 13))
 """Buckets of durations under 2 ms, which most are: looked up, not computed."""
 
-_QUICK_END: Final = len(_QUICK)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -120,8 +118,10 @@ class EndpointStats:
         """Count one turn that took `duration_ns` nanoseconds."""
         self.requests += 1
         self.processing_ns += duration_ns
-        quick = duration_ns >> _QUICK_SHIFT
-        bucket = _QUICK[quick] if quick < _QUICK_END else _bucket(duration_ns)
+        try:
+            bucket = _QUICK[duration_ns >> _QUICK_SHIFT]
+        except IndexError:
+            bucket = _bucket(duration_ns)
         self.buckets[bucket] += 1
 
     def failed(self, code: str, text: str) -> None:

@@ -2,8 +2,9 @@
 
 Client-side throttling of Google's SRE book ("Handling Overload"), with go-zero's two
 refinements: the more of the window fails, the less is let through; and after a quiet
-second one call always is.  There is no closed and open: calls are refused at random, by
-the share that fails.
+second one call always is.  What succeeded since the last failure counts against the rest of
+the window, so that a peer that is back has all its calls after two seconds.  There is no
+closed and open: calls are refused at random, by the share that fails.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _WINDOW: Final = 10.0
 _BUCKETS: Final = 40
 _PROTECTED: Final = 5  # calls in the window that never count
 _STRICTEST: Final = 1.1  # accepts are multiplied by no less, however much fails
+_RECOVERED: Final = (
+    8  # buckets with nothing but successes after which all are let through
+)
 _PROBE_AFTER: Final = 1.0  # seconds without a call that was let through
 _MOST_KEYS: Final = 4096
 _OVERLOAD: Final = frozenset(
@@ -101,7 +105,8 @@ class Throttle:
         drop = (total - _PROTECTED - k * recent.successes) / (total + 1)
         if drop > 0:
             left = self._passed_at + _PROBE_AFTER - now
-            if left > 0 and self._random() < drop * (_BUCKETS - working) / _BUCKETS:
+            unproved = max(0, _RECOVERED - working) / _RECOVERED
+            if left > 0 and self._random() < drop * unproved:
                 return left
         self._passed_at = now
         return 0.0
@@ -129,6 +134,19 @@ class Throttle:
         self.good = self._recent.successes
         self._since = now - _WINDOW if self.good else now
         self._recent.clear()
+
+
+class Unthrottled(Throttle):
+    """Lets every call through, and counts none."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_quiet = True  # for ever
+
+    def failed(self, now: float) -> None:
+        """Count nothing."""
 
 
 def adaptive_breaker(

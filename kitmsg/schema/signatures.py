@@ -153,6 +153,15 @@ class Signature:
             self._bind_slowly(args, kwargs)
             raise
 
+    @property
+    def quick_bind(self) -> Callable[..., Any] | None:
+        """The one step that `bind` is for most shapes; None for the others.
+
+        Its `TypeError` names no parameters; that of `bind` does.
+        """
+        is_odd = self.context_parameter or self.is_single or self.keyword_only
+        return None if is_odd or self.stream else self.request
+
     def _without_context(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from kitmsg.balance.routes import Route, direct
 from kitmsg.bus.reach import at_site
 from kitmsg.codec import MSGPACK, Codec
-from kitmsg.context import call_to
+from kitmsg.context import NOWHERE, Context, entered
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.middleware.hedge import Hedge
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kitmsg.auth.signing import CallSigner
     from kitmsg.balance.fleet import Fleet
     from kitmsg.bus import Bus
-    from kitmsg.context import Context
 
 __all__ = ["local_client", "make_client"]
 
@@ -250,12 +249,19 @@ def _method(
 ) -> Callable[..., Awaitable[Any]]:
     signature = declaration.signature
     bind = signature.bind_stream if signature.stream else signature.bind
+    make = signature.quick_bind or bind
 
     async def method(*args: Any, **kwargs: Any) -> Any:
-        ctx = call_to(name)
+        # `current().child(name)`, in one step for a call made outside any turn.
+        here = entered(NOWHERE)
+        ctx = Context(endpoint=name) if here is NOWHERE else here.child(name)
         if metadata:
             ctx.metadata = {**ctx.metadata, **metadata}
-        return await call(ctx, bind(*args, **kwargs))
+        try:
+            request = make(*args, **kwargs)
+        except TypeError:
+            request = bind(*args, **kwargs)  # it says what is wrong
+        return await call(ctx, request)
 
     if signature.gives_items:
         method = _stream_method(method)

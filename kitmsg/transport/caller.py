@@ -27,7 +27,12 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.message import Message, check_subject, encode_headers
-from kitmsg.middleware.adaptive_breaker import Throttle, is_overload, throttled_error
+from kitmsg.middleware.adaptive_breaker import (
+    Throttle,
+    Unthrottled,
+    is_overload,
+    throttled_error,
+)
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
@@ -127,7 +132,7 @@ class Caller:
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
-        self._throttle = Throttle() if breaker else None
+        self._throttle = Throttle() if breaker else Unthrottled()
 
     async def ask(  # noqa: PLR0912, PLR0915
         self,
@@ -158,10 +163,13 @@ class Caller:
             loop = self._loop = get_running_loop()
         now = loop.time()
         throttle = self._throttle
-        if throttle is not None and not throttle.is_quiet:
+        if not throttle.is_quiet:
             self._enter(throttle, now)
         left, deadline = self.timeout, ctx.deadline
-        if deadline is None and self._is_bare and not ctx.caller:
+        # `ctx.caller` is `_caller`, or stands in its message.
+        if (
+            deadline is None and self._is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
+        ):
             block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
             if deadline is not None and deadline - now < left:
@@ -187,18 +195,18 @@ class Caller:
             left -= loop.time() - now  # one deadline over all of it
             what, most = "the reply", self.max_bytes
             reply = await transfer.fetch(self.bus, reply, left, what, most)
-        for hook in self._after:
-            hook(ctx, reply)
+        if self._after:
+            for hook in self._after:
+                hook(ctx, reply)
         if reply.header_block or self._reads_body:
             error = self._error_decoder(ctx, reply)
             if error is not None:
                 self._judge(error)
                 raise self._told(reply, error)
-        if throttle is not None:
-            if throttle.is_quiet:
-                throttle.good += 1
-            else:
-                throttle.succeeded(now)
+        if throttle.is_quiet:
+            throttle.good += 1
+        else:
+            throttle.succeeded(now)
         return reply if decode is None else decode(ctx, reply)
 
     async def open(self, ctx: Context, data: bytes) -> Stream:
@@ -212,8 +220,7 @@ class Caller:
             DeadlineExceeded: Nobody took it in time, or no time is left.
             KitError: The service refused; see `open_stream` for the rest.
         """
-        if self._throttle is not None:
-            self._enter(self._throttle, get_running_loop().time())
+        self._enter(self._throttle, get_running_loop().time())
         seconds = self._lifetime
         if ctx.deadline is not None:
             left = ctx.deadline - get_running_loop().time()
@@ -236,8 +243,7 @@ class Caller:
         except KitError as exc:
             self._unopened(exc)
             raise
-        if self._throttle is not None:
-            self._throttle.succeeded(get_running_loop().time())
+        self._throttle.succeeded(get_running_loop().time())
         return stream
 
     def _unopened(self, error: KitError) -> None:
@@ -276,8 +282,6 @@ class Caller:
 
     def _judge(self, error: Exception) -> None:
         """Count an error for or against the service."""
-        if self._throttle is None:
-            return
         now = get_running_loop().time()
         if is_overload(error):
             self._throttle.failed(now)

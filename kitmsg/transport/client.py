@@ -6,7 +6,7 @@ Phases, in Go kit's order: encode, before, send, after, decode, finalizer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 from kitmsg.bus import Bus
 from kitmsg.context import Context
@@ -84,9 +84,7 @@ class Client(Generic[Req, Resp]):
             breaker=breaker,
         )
         self.name = self.caller.name
-        self._ask = self.caller.ask
-        self._encode = encode
-        self._decode = decode
+        self._call: Endpoint[Req, Resp] = _call(self.caller, encode, decode)
         self._finalizer = tuple(finalizer)
 
     def endpoint(self) -> Endpoint[Req, Resp]:
@@ -109,7 +107,14 @@ class Client(Generic[Req, Resp]):
             for hook in self._finalizer:
                 hook(ctx, error)
 
-    def _call(self, ctx: Context, request: Req) -> Awaitable[Resp]:
-        if ctx.endpoint != self.name or ctx.message is not None:
-            ctx = ctx.child(self.name)
-        return self._ask(ctx, request, self._encode, self._decode)
+
+def _call(caller: Caller, encode: Encode, decode: Decode) -> Endpoint[Any, Any]:
+    """Return the call as an endpoint; a closure, because it runs for every call."""
+    name, ask = caller.name, caller.ask
+
+    def call(ctx: Context, request: Any) -> Awaitable[Any]:
+        if ctx.endpoint != name or ctx.message is not None:
+            ctx = ctx.child(name)
+        return ask(ctx, request, encode, decode)
+
+    return call

@@ -8,8 +8,8 @@ the offset and the delay of a free way, and what is over it for a hold.
 
 Of a caller's first requests it is known only from those behind them, so they are judged
 again when their turn begins: what piled up before a new worker is read at once, and the
-newest of it tells how old the rest is.  Where this process stood still, they and the
-requests of callers in other languages are taken for as old as they can be.
+newest of it tells how old the rest is.  Where this process stood still, all that it reads then
+of a new caller, and of callers in other languages, is taken for as old as it can be.
 
 Hot path: a caller's clock is the same in all it sends within 5 ms, so it is read and judged
 once, and looked up for the rest.
@@ -34,13 +34,16 @@ _MOST: Final = 4096  # callers, and moments of theirs
 class _Way:
     """Clock filter of one caller: offset and least delay."""
 
-    __slots__ = ("before", "least", "since")
+    __slots__ = ("before", "doubt", "least", "since")
 
-    def __init__(self, difference: float, now: float) -> None:
+    def __init__(self, difference: float, now: float, *, is_doubtful: bool) -> None:
         # Least difference between both clocks, in seconds, in this window and in the one
         # before; `before` is kept until another window is over.
         self.least = self.before = difference
         self.since = now
+        # When the last request was read of those that came while this process stood still,
+        # and none before: then the least difference has a hold in it.  None otherwise.
+        self.doubt = now if is_doubtful else None
 
     def late(self, difference: float, now: float) -> float:
         """Note a difference; return how much it is over the least."""
@@ -106,7 +109,8 @@ class Lateness:
         is_stamped = base.rpartition(".")[2].startswith(INBOX_MARK)
         known = self._ways.get(base) if is_stamped else None
         if is_stamped and known is None:
-            self._ways[base] = _Way(difference, now)
+            is_doubtful = self._stood(now) > 0.0
+            self._ways[base] = _Way(difference, now, is_doubtful=is_doubtful)
             self.learned = now
         self._ways[inbox] = self._ways.get(base) if is_stamped else None
         return known
@@ -121,6 +125,14 @@ class Lateness:
         if difference < way.least or len(self.arrivals) >= _MOST:
             self.arrivals.clear()
         late = way.late(difference, now)
+        if way.doubt is not None:
+            stood = self._stood(now)
+            if stood > late:
+                way.doubt = now
+                self.is_guess = True
+                return stood
+            if now - way.doubt > NOISE:
+                way.doubt = None
         if late > NOISE:
             self.is_guess = False
             return late

@@ -50,6 +50,8 @@ __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
+_MOST_PLAIN: Final = 256
+
 UNSAID_TIMEOUT: Final = 10.0
 """Seconds for a caller that gives no deadline, as a plain NATS client; Go kit's default."""
 
@@ -170,13 +172,16 @@ class Server:
         self._on_failure = on_failure
         self._verifier = verifier
         self._turns: dict[str, _Turn] = {}
+        # Seconds that a request may take, by header block, of those that are plain: most
+        # requests bring the block of others before.
+        self._plain_left: dict[bytes, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
         self._lateness = self.intake.lateness
         self._inboxes = bus.inboxes.starts
         self._arrivals = self._lateness.arrivals
-        self._offer = self.intake.mailbox.offer
+        self._respond, self._offer = bus.respond, self.intake.mailbox.offer
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
@@ -200,38 +205,35 @@ class Server:
 
     def receive(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """Take a message from the bus into the mailbox, or answer why not."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
         reply = message.reply
         # Reply subjects like one that was taken lately are inboxes; see `Lateness.arrivals`.
         arrival = self._arrivals.get(reply[:-SECRET_CHARS])
         if arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
-        limit = self.timeout
-        try:
-            said = timeout_ms(message)
-        except InvalidArgument as exc:
-            self._refuse(message, exc)
-            return
-        if said is not None:
-            left = said / 1000
-            if limit is not None and limit < left:
-                left = limit
+        left = self._plain_left.get(message.header_block)
+        if left is not None:
+            message.is_plain = True
         else:
-            left = UNSAID_TIMEOUT if limit is None else limit
-        now = self._loop.time()
-        late, is_new = 0.0, False
+            left = self._left(message)
+            if left is None:
+                return
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        now = loop.time()
+        is_new = False
         if (arrival is None or not 0.0 <= now - arrival <= NOISE) and reply:
             late = self._lateness.of(reply, now)
             is_new = not late and now - self._lateness.learned <= NOISE
             if late and left <= late and self._ends_late:
                 self._came_late(message, late)
                 return
-        deadline = now + left - late if self._ends_late else None
+            left -= late
+        deadline = now + left if self._ends_late else None
         if not message.is_plain and is_elsewhere(message.header_block):
             whole = functools.partial(self._receive_whole, deadline)
-            self.intake.fetcher.start(message, left - late, whole, self._refuse)
+            self.intake.fetcher.start(message, left, whole, self._refuse)
             return
         turn = _Turn(self, message, deadline)
         if reply:
@@ -241,6 +243,23 @@ class Server:
         if not self._offer(turn):
             self._turns.pop(reply, None)
             self._shed(message)
+
+    def _left(self, message: Message) -> float | None:
+        """Return the seconds that a request may take; None for one that was refused."""
+        limit = self.timeout
+        try:
+            said = timeout_ms(message)
+        except InvalidArgument as exc:
+            self._refuse(message, exc)
+            return None
+        left = UNSAID_TIMEOUT if limit is None else limit
+        if said is not None:
+            left = said / 1000 if limit is None else min(said / 1000, limit)
+        if message.is_plain:
+            if len(self._plain_left) >= _MOST_PLAIN:
+                self._plain_left.clear()
+            self._plain_left[message.header_block] = left
+        return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
         """Take a long request, now that it is here; its time has run meanwhile."""
@@ -278,20 +297,23 @@ class Server:
     async def serve(self, turn: _Turn) -> None:  # noqa: PLR0912, PLR0915
         """Run one turn, from message to reply."""
         message = turn.message
+        reply = message.reply
         deadline = turn.deadline
         if turn.read_at is not None and deadline is not None:
-            deadline -= self._lateness.of(message.reply, turn.read_at)
+            deadline -= self._lateness.of(reply, turn.read_at)
             turn.deadline = deadline
         now = self._loop.time()  # type: ignore[union-attr]
         if deadline is not None and deadline <= now:
             self.stats.expired += 1
-            self._turns.pop(message.reply, None)
+            self._turns.pop(reply, None)
             return
         turn.has_begun = True
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
-        ctx.propagates = self._propagates
+        if not self._propagates:
+            ctx.propagates = False
         enter(ctx)
+        is_plain = message.is_plain
         error: BaseException | None = None
         data: bytes | None = None
         header_block = b""
@@ -300,17 +322,18 @@ class Server:
                 ctx.principal = self._verifier.recall(message.header_block, now)
                 if ctx.principal is PENDING:
                     ctx.principal = await self._verify(message)
-            for before in self._before:
-                before(ctx, message)
+            if self._before:
+                for before in self._before:
+                    before(ctx, message)
             request = self._decode(ctx, message)
-            if self._counts and not message.is_plain:
+            if not is_plain and self._counts:
                 self._note_caller(message)
             response = await self.endpoint(ctx, request)
             if self._after or ctx._reply is not None:  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
             data = self._encode(ctx, response)
-            if message.reply:
-                self.bus.respond(message, data, header_block)
+            if reply:
+                self._respond(message, data, header_block)
         except asyncio.CancelledError as exc:
             error = turn.error = exc
             raise  # the mailbox knows why, and calls `ended`
@@ -323,11 +346,12 @@ class Server:
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
-            self._turns.pop(message.reply, None)
+            self._turns.pop(reply, None)
             if self._counts:
                 self.stats.observe(perf_counter_ns() - started)
-            for finalizer in self._finalizer:
-                finalizer(ctx, message, error)
+            if self._finalizer:
+                for finalizer in self._finalizer:
+                    finalizer(ctx, message, error)
 
     def ended(self, turn: _Turn, code: Code) -> None:
         """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""

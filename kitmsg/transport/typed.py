@@ -170,7 +170,7 @@ def decode_response(signature: Signature) -> Decode:
     from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
 
     def decode(ctx: Context, message: Message) -> Any:
-        if message.is_plain or not message.header_block:
+        if not message.header_block or message.is_plain:
             codec = ctx.codec
             try:
                 if codec is JSON:

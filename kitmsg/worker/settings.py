@@ -51,8 +51,9 @@ def _say(default: Any, text: str, env: str, **more: Any) -> Any:
 class Settings:
     """All that can be set; defaults fit a laptop.
 
-    Times are in seconds.  Secrets come from the environment only: a command line is
-    shown to everybody on the machine, and a table is committed.
+    Times are in seconds.  Secrets come from the environment only, or from files that it
+    names (``NATS_PASSWORD_FILE``): a command line is shown to everybody on the machine,
+    and a table is committed.
 
     Raises:
         InvalidArgument: A value is out of bounds; the message names the setting.
@@ -265,12 +266,33 @@ def load_settings(
     chosen = _table(folder or Path())
     for name, field in _FIELDS.items():
         text = environ.get(field.metadata["env"])
+        if field.metadata.get("is_secret"):
+            text = _secret(field.metadata["env"], environ)
         if text:
             chosen[name] = _read(name, text, field.metadata["env"])
         flag = (flags or {}).get(name)
         if flag is not None:
             chosen[name] = _read(name, flag, f"--{_dashed(name)}")
     return Settings(**chosen)
+
+
+def _secret(env: str, environ: Mapping[str, str]) -> str:
+    """Return the secret in the variable `env`, or in the file that ``{env}_FILE`` names."""
+    text, path = environ.get(env, ""), environ.get(f"{env}_FILE", "")
+    if not path:
+        return text
+    if text:
+        raise InvalidArgument(f"{env} and {env}_FILE are both set; set one of them")
+    try:
+        text = Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not text"
+        raise InvalidArgument(f"cannot read {env}_FILE {path!r}: {reason}") from None
+    if not text or "\n" in text:
+        raise InvalidArgument(
+            f"{env}_FILE {path!r} must hold the secret alone, in a line"
+        )
+    return text
 
 
 def _table(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import pytest
+
     from kitmsg.bus.embedded import EmbeddedServer
     from kitmsg.bus.nats import NatsBus
 
@@ -58,3 +60,30 @@ async def test_a_new_connection_brings_nothing_old(
     while True not in ups:
         await asyncio.sleep(0.01)
     assert nats_bus.stood(loop.time()) == 0.0
+
+
+async def test_what_came_before_a_new_connection_was_up_may_be_old(
+    nats_server: EmbeddedServer, nats_bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop stood still after it had subscribed and before the server had answered."""
+    loop = asyncio.get_running_loop()
+    connection = nats_bus._connection
+    ping = connection.ping
+    ages: list[float] = []
+    nats_bus.subscribe("stood", lambda _: ages.append(nats_bus.stood(loop.time())))
+    await nats_bus.flush()
+
+    async def ping_late() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)  # the subscriptions leave
+        end = time.monotonic() + BLOCKED
+        while time.monotonic() < end:
+            publish(nats_server, "stood")
+            time.sleep(0.1)
+        await ping()
+
+    monkeypatch.setattr(connection, "ping", ping_late)
+    await connection.force_reconnect()
+    while not ages or not nats_bus.is_connected:
+        await asyncio.sleep(0.01)
+    assert min(ages) >= BLOCKED

@@ -54,7 +54,7 @@ def test_json_has_all_facts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_address_and_a_silent_system_are_sentences(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["discover", "consol://a/b"]) == 2
+    assert main(["discover", "konsul://a/b"]) == 2
     assert "known are host:port, bus:, consul://" in capsys.readouterr().err
     assert main(["discover", "consul://127.0.0.1:1/b"]) != 0
     assert "cannot connect: " in capsys.readouterr().err

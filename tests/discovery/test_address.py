@@ -87,8 +87,8 @@ def test_a_host_called_bus_is_a_host() -> None:
         (["a:1", "dns://b:1"], "an address with a scheme stands alone"),
         ([], "give an address, such as 10.0.0.5:8080 or srv://_http._tcp.x"),
         (
-            "consol://a/b",
-            "an address cannot begin with consol://; known are host:port, bus:, "
+            "konsul://a/b",
+            "an address cannot begin with konsul://; known are host:port, bus:, "
             "consul://, dns://, etcd://, eureka://, srv://, zk://",
         ),
         ("consul:///b", "'' has no host; give host:port"),

@@ -98,14 +98,33 @@ def test_streams_and_asks_of_a_caller_have_one_way():
 
 def test_where_nothing_is_known_it_is_as_old_as_it_can_be():
     """Of a new caller, and of one that stamps nothing; a hold that is known is no guess."""
-    lateness = Lateness(lambda _: 2.0)
+    stood = 2.0
+    lateness = Lateness(lambda _: stood)
     assert lateness.of("_INBOX.abc.1", 10.0) == 2.0
     assert lateness.is_guess
     assert lateness.of(reply(1.0), 10.0) == 2.0
     assert lateness.is_guess
+    stood = 0.0
+    assert lateness.of(reply(1.5), 10.5) == 0.0
+    stood = 2.0
     known = lateness.of(reply(2.0), 11.5)
     assert [known, lateness.is_guess] == [pytest.approx(0.5, abs=0.01), False]
     assert lateness.of(reply(3.0), 12.0) == 0.0
+
+
+def test_a_caller_that_is_new_while_we_stood_still_is_as_old_as_it_can_be():
+    """All that it sent then, also the newest; what it sends later tells how it is."""
+    stood = 2.0
+    lateness = Lateness(lambda _: stood)
+    for sent in (0.0, 0.5, 1.0):
+        assert lateness.of(reply(sent), 2.0) == 2.0
+        assert lateness.is_guess
+    stood = 0.0
+    assert lateness.of(reply(1.0), 2.0) == 0.0  # judged again: nothing better is known
+    assert lateness.of(reply(3.0), 3.001) == 0.0
+    stood = 2.0
+    assert lateness.of(reply(4.0), 5.001) == pytest.approx(1.0, abs=0.01)
+    assert not lateness.is_guess
 
 
 @given(

@@ -88,6 +88,42 @@ def test_credentials_reach_the_connection() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["password", "token"])
+def test_a_secret_can_be_a_file(tmp_path: Path, name: str) -> None:
+    """The variable with _FILE names a file; the end of its line is no part of the secret."""
+    path = tmp_path / "secret"
+    path.write_text("hush \n")
+    environ = {f"NATS_{name.upper()}_FILE": str(path)}
+    assert load_settings(environ=environ).connection()[name] == "hush "
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "sentence"),
+    [
+        (
+            b"hush",
+            {"NATS_PASSWORD": "hush"},
+            "NATS_PASSWORD and NATS_PASSWORD_FILE are both",
+        ),
+        (None, {}, "cannot read NATS_PASSWORD_FILE '.*secret': No such file"),
+        (b"\xff", {}, "cannot read NATS_PASSWORD_FILE '.*secret': it is not text"),
+        (b"\n", {}, "must hold the secret alone"),
+        (b"hush\nhush", {}, "must hold the secret alone"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None, more: dict[str, str], sentence: str
+) -> None:
+    """One sentence with the variable and the file, and never the secret."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    environ = {"NATS_PASSWORD_FILE": str(path), **more}
+    with pytest.raises(InvalidArgument, match=sentence) as caught:
+        load_settings(environ=environ)
+    assert "hush" not in str(caught.value)
+
+
 def test_secrets_are_not_shown() -> None:
     """The repr of settings, which may reach a log, has no secret."""
     assert "hush" not in repr(Settings(nats_password="hush", nats_token="hush"))

@@ -37,10 +37,12 @@ class Forwarding:
 
     def __init__(self, options: GatewayOptions) -> None:
         self._names = {name: name for name in calls.OUTSIDE}
+        self._names["idempotency-key"] = wire.IDEMPOTENCY_KEY
         if not options.public:
             ids = (REQUEST_ID, wire.REQUEST_ID.lower())
             self._names |= {wire.BAGGAGE: wire.BAGGAGE}
             self._names |= dict.fromkeys(ids, wire.REQUEST_ID)
+            self._names[wire.IDEMPOTENCY_KEY.lower()] = wire.IDEMPOTENCY_KEY
         if options.forward_authorization:
             self._names["authorization"] = wire.AUTHORIZATION
         for key in options.forward_metadata:
@@ -53,8 +55,8 @@ class Forwarding:
             given: Metadata of the call: pairs of key and value.
 
         Raises:
-            InvalidArgument: ``authorization`` or a key of the user's is not printable
-                ASCII, or came twice.
+            InvalidArgument: ``authorization``, ``idempotency-key`` or a key of the user's
+                is not printable ASCII, or came twice.
         """
         found = {wire.REQUEST_ID: ""}
         names = self._names

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +52,9 @@ class Program:
         self._is_ready = is_ready
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        # Also of a run that was broken off; the last is done first.
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        atexit.register(self.kill)
 
     def start(self) -> None:
         """Start it, and return when it can be used."""

@@ -147,6 +147,21 @@ async def test_forwards_what_it_is_told_to(
     assert "authorization" in str(failure.details())
 
 
+@pytest.mark.parametrize("name", ["idempotency-key", "kit-idempotency-key"])
+async def test_an_idempotency_key_goes_along(
+    hub: kitmsg.Kit, start: Callable[..., Any], name: str
+) -> None:
+    """Once: with two nobody knows which call is meant."""
+    shop = Shop()
+    await hub.serve(shop)
+    outside: Outside = await start(hub)
+    await outside("shop.Shop/Look", with_={"metadata": ((name, "k-1"),)})
+    assert shop.seen["Kit-Idempotency-Key"] == "k-1"
+    twice = {"metadata": ((name, "k-1"), (name, "k-2"))}
+    failure = await outside.failure("shop.Shop/Look", with_=twice)
+    assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize("key", ["kit-caller", "grpc-timeout", "a b", ""])
 def test_some_metadata_cannot_be_forwarded(key: str) -> None:
     """The protocol's own keys are refused by name, and what is none."""
