@@ -207,9 +207,9 @@ def named_services(
     for text in upstreams:
         name, chosen, endpoints = text.partition("=")
         listed = _split(endpoints if chosen else "*")
-        subjects = tuple(f"{name}.{each}" for each in listed)
-        _check(name, subjects, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
-        found.append(Served(name=name, subjects=subjects))
+        below = tuple(f"{name}.{each}" for each in listed)
+        _check(name, below, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
+        found.append(Served(name=name, subjects=below))
     return found
 
 

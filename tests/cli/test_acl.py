@@ -248,7 +248,7 @@ BY_HAND = [
 
 
 @pytest.fixture
-def by_hand(capsys) -> Iterator[EmbeddedServer]:
+def by_hand(capsys: Any) -> Iterator[EmbeddedServer]:
     """A server with the users of services that have no class."""
     config = re.sub(
         r"password: \$KITMSG_PASSWORD_(\w+)", own, printed(capsys, *BY_HAND)
