@@ -41,8 +41,10 @@ may read it and write to it, but not make it: make it as another user before.
 Each user has inboxes of its own: set NATS_INBOX_PREFIX as the comments say.
 """
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
-_OWN: Final = re.compile(r"[^$_*>]")  # the first token is a name, and no system's
+_OWN: Final = re.compile(r"[^$_*>\"\\][^\"\\]*")  # the first token is no system's
 _NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
+_WORKER: Final = "worker"
+_OTHERS: Final = ("gateway", "client", "cli")
 _FORMATS: Final = ("config", "claims", "nsc")
 
 
@@ -128,7 +130,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError("no services: write kitmsg acl greeter.py")
         keys = [k[3:] for k in settings.trusted_keys if k.startswith("kv:")]
         calls = _pairs(options.calls, "--calls")
-        users = users_of(load(targets), calls, keys, named=named)
+        factories = load(targets) if targets else []
+        users = users_of(factories, calls, keys, named=named)
         users = with_buckets(users, _pairs(options.bucket, "--bucket"))
         nkeys = dict(_pairs(options.nkey, "--nkey"))
         _check_nkeys(nkeys, users)
@@ -176,13 +179,10 @@ def users_of(
     for by, _ in calls:
         _known(there, by)
     if len(services) > 1:
-        services.append(rights.together("worker", services))
+        services.append(rights.together(_WORKER, services))
     every = list(there.values())
-    others = [
-        rights.gateway_rights("gateway", every),
-        rights.client_rights("client", every),
-        rights.cli_rights("cli", every),
-    ]
+    makers = (rights.gateway_rights, rights.client_rights, rights.cli_rights)
+    others = [make(name, every) for name, make in zip(_OTHERS, makers, strict=True)]
     _check_names([*services, *others])
     return [*services, *others]
 
@@ -212,8 +212,9 @@ def named_services(
     if groups:
         raise UsageError(f"--queue: no --service {next(iter(groups))!r} is given")
     for text in upstreams:
-        name, _, endpoints = text.partition("=")
-        below = tuple(f"{name}.{each}" for each in _split(endpoints or "*"))
+        name, chosen, endpoints = text.partition("=")
+        listed = _split(endpoints if chosen else "*")
+        below = tuple(f"{name}.{each}" for each in listed)
         _check(name, below, f"--upstream {text}: write NAME or NAME=ENDPOINT,...")
         found.append(Served(name=name, subjects=below))
     return found
@@ -223,7 +224,7 @@ def with_buckets(users: list[Rights], keeps: list[tuple[str, str]]) -> list[Righ
     """Return the users, some of them with key-value buckets.
 
     Args:
-        users: They.
+        users: They; a worker's has the buckets of the services that it serves.
         keeps: Names of a user and of a bucket.
 
     Raises:
@@ -236,8 +237,11 @@ def with_buckets(users: list[Rights], keeps: list[tuple[str, str]]) -> list[Righ
         if name not in names:
             listed = ", ".join(sorted(names))
             raise UsageError(f"--bucket: no user {name!r}; there are {listed}")
+    served = [bucket for name, bucket in keeps if name not in _OTHERS]
     return [
         bucket_rights(user, [bucket for name, bucket in keeps if name == user.name])
+        if user.name != _WORKER
+        else bucket_rights(user, served)
         for user in users
     ]
 
@@ -358,7 +362,7 @@ def _check(name: str, subjects: Iterable[str], why: str) -> None:
     try:
         for subject in subjects:
             check_subject(subject, wildcards=True)
-            if not _OWN.match(subject):
+            if not _OWN.fullmatch(subject):
                 raise UsageError(f"{why}; {subject!r} is not for services to serve")
     except InvalidArgument as exc:
         raise UsageError(f"{why}; {exc}") from exc

@@ -8,29 +8,47 @@ import contextlib
 import json
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator  # noqa: TC003  # of an endpoint
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import nkeys
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import kitmsg
 import kitmsg_gateways.http
-from examples.addsvc.service import AddService
+from examples.addsvc import explicit, gokit
+from examples.addsvc.service import AddService, TwoZeroes
 from examples.greeter import Greeter
 from examples.orders import Customer, Inventory, Line, NewOrder, Orders
+from examples.stringsvc.stringsvc1 import BasicStrings, ask, start
+from examples.stringsvc.stringsvc3 import Proxying
 from examples.ticker import Ticker
-from kitmsg import Service, endpoint
+from kitmsg import Context, Service, chain, endpoint
+from kitmsg.answers import ANSWERS
+from kitmsg.balance import direct, split, sticky, version
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
 from kitmsg.cli.acl import claims_of, server_config, users_of
 from kitmsg.cli.app import main
+from kitmsg.discovery.bus import BusSource
+from kitmsg.discovery.fixed import FixedInstancer
+from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.subject import find_services, find_stats, ping_services
-from kitmsg.errors import BusDenied, NoResponders
+from kitmsg.errors import BusDenied, NoResponders, PermissionDenied
+from kitmsg.jetstream import Bucket
+from kitmsg.jetstream.opening import jetstream_of
+from kitmsg.leases import LIMITS
 from kitmsg.message import matches
+from kitmsg.middleware import dedupe, log, rate_limit
+from kitmsg.schema import signature
 from kitmsg.transport.opening import open_stream
+from kitmsg.wire import IDEMPOTENCY_KEY
 from kitmsg_gateways.http import GatewayOptions
+from kitmsg_gateways.http.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +79,19 @@ class Blob(Service):
             yield item
 
 
-CLASSES: list[Any] = [AddService, Greeter, Inventory, Orders, Ticker, Blob]
-USERS = {user.name: user for user in users_of(CLASSES, [], [])}
+class Kept(Service):
+    """Keeps answers, and a limit, for its fleet."""
+
+    middleware = (chain(rate_limit(1000, shared="kept"), log()),)
+
+    @endpoint(middleware=[dedupe()])
+    async def pay(self, cents: int) -> str:
+        await asyncio.sleep(cents / 100)
+        return secrets.token_hex(8)
+
+
+CLASSES: list[Any] = [AddService, Greeter, Inventory, Orders, Ticker, Blob, Kept]
+USERS = {user.name: user for user in users_of(CLASSES, [("kept", "greeter")], [])}
 
 
 def configured(users: list[Rights], **replaced: str) -> str:
@@ -77,10 +106,18 @@ def configured(users: list[Rights], **replaced: str) -> str:
     return text
 
 
+def administered(text: str) -> str:
+    """Return a configuration with one more user, ``admin``, who may do anything."""
+    return text.replace(
+        "users = [", "users = [\n    { user: admin, password: admin }", 1
+    )
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedServer]:
     """A server with the users of all examples, and nothing else."""
-    with EmbeddedServer(config=configured(list(USERS.values()))) as made:
+    config = administered(configured(list(USERS.values())))
+    with EmbeddedServer(config=config) as made:
         yield made
 
 
@@ -128,6 +165,181 @@ async def test_every_example_works_with_exactly_these(server, caplog):
         one = kit.client(Greeter, instance=infos[0].id)
         assert await one.hello("Bob") == "Hello, Bob!"
     assert "ermission" not in caplog.text
+
+
+async def test_routes_follow_the_instances_of_what_they_call(server, caplog):
+    """Each kind of route, for a client and for a service that calls another."""
+    async with (
+        working(server, Greeter, Greeter),
+        connected(server, "client") as kit,
+        connected(server, "kept") as kept,
+    ):
+        for each in (kit, kept):
+            for route in (direct(), sticky("name"), version(">=0"), split({">=0": 1})):
+                greeter = each.client(Greeter, route=route)
+                assert await greeter.hello("Ann") == "Hello, Ann!"
+            answers = [a async for a in each.everyone(Greeter).hello("Bob")]
+            assert [a.result() for a in answers] == ["Hello, Bob!"] * 2
+    assert "ermission" not in caplog.text
+
+
+async def test_a_route_drops_an_instance_that_left(server, caplog):
+    """Its notice is heard, and it is asked itself."""
+    async with (
+        working(server, Greeter),
+        connected(server, "client") as kit,
+        contextlib.aclosing(
+            BusSource(kit.bus, "greeter", interval=60.0).sets()
+        ) as sets,
+    ):
+        assert len(await anext(sets)) == 1
+        async with working(server, Greeter):
+            while len(await anext(sets)) != 2:
+                pass
+        while len(await anext(sets)) != 1:
+            pass
+    assert "ermission" not in caplog.text
+
+
+async def test_middlewares_keep_what_a_fleet_shares(server, caplog):
+    """In buckets that the operator makes; the second call waits for the first."""
+    async with kitmsg.connect(server.url, user="admin", password="admin") as admin:
+        for name in (ANSWERS, LIMITS):
+            await jetstream_of(admin.bus).key_value(name, Bucket(storage="memory"))
+    async with (
+        working(server, Kept, Kept),
+        connected(server, "client") as kit,
+    ):
+        pay = [
+            kit.client(Kept, metadata={IDEMPOTENCY_KEY: "k1"}).pay(20) for _ in range(4)
+        ]
+        first = await asyncio.gather(*pay)
+        assert len(set(first)) == 1
+        async with connected(server, "worker") as worker:
+            limits = await jetstream_of(worker.bus).key_value(LIMITS)
+            assert (await limits.get("kept")).value
+    assert "ermission" not in caplog.text
+
+
+async def test_a_bucket_is_not_made_by_a_service():
+    """A stream hears whatever subjects its maker names; the error says what to do."""
+    users = [USERS["kept"], USERS["client"]]
+    async with (
+        EmbeddedServer(config=configured(users)) as server,
+        working(server, Kept),
+        connected(server, "kept") as kit,
+    ):
+        with pytest.raises(PermissionDenied, match="make it as another user before"):
+            await jetstream_of(kit.bus).key_value(ANSWERS, Bucket())
+        for subject in ("STREAM.CREATE.KV_x", f"CONSUMER.CREATE.KV_{ANSWERS}.x"):
+            with pytest.raises(BusDenied):
+                await kit.bus.request(f"$JS.API.{subject}", b"{}", 5.0)
+
+
+STRINGS = ("stringsvc", "strings1", "strings2", "strings3", "proxy")
+BY_HAND = [
+    "--service=addsvc=addsvc.sum,addsvc.concat",
+    *(f"--service={name}={name}.uppercase,{name}.count" for name in STRINGS),
+    *(f"--queue={name}=stringsvc" for name in STRINGS),
+    *(f"--calls=proxy={name}" for name in STRINGS[1:4]),
+    "--upstream=payments",
+    "--upstream=parcels=get",
+]
+
+
+@pytest.fixture
+def by_hand(capsys: Any) -> Iterator[EmbeddedServer]:
+    """A server with the users of services that have no class."""
+    config = re.sub(
+        r"password: \$KITMSG_PASSWORD_(\w+)", own, printed(capsys, *BY_HAND)
+    )
+    with EmbeddedServer(config=config) as made:
+        yield made
+
+
+def own(found: re.Match[str]) -> str:
+    """Return the user's name as the password."""
+    return f"password: {found[1].lower()}"
+
+
+async def test_services_wired_by_hand_work(by_hand, caplog, capsys):
+    """Go kit's string service in its three steps, the last with instances of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def bus_of(name: str) -> Any:
+            return (await stack.enter_async_context(connected(by_hand, name))).bus
+
+        for name in STRINGS[:4]:
+            intake = await start(await bus_of(name), BasicStrings(), log(), name=name)
+            stack.push_async_callback(intake.drain)
+        bus = await bus_of("proxy")
+        instances = FixedInstancer(Instance(address=name) for name in STRINGS[1:4])
+        proxying = Proxying(BasicStrings(), instances, bus)
+        stack.push_async_callback(proxying.close)
+        intake = await start(bus, proxying, name="proxy")
+        stack.push_async_callback(intake.drain)
+        client = await bus_of("client")
+        for name in ("stringsvc", "proxy"):
+            await ask(client, f"{name}.uppercase", '{"s":"hello"}')
+            await ask(client, f"{name}.count", '{"s":"hello"}')
+        denied: list[str] = []
+        bus.watch_denials(denied.append)
+        bus.publish("stringsvc.count", b"")
+        bus.subscribe("stringsvc.count", lambda _: None, "stringsvc")
+        bus.subscribe("proxy.count", lambda _: None, "q")
+        await bus.flush()
+        assert denied == ["stringsvc.count", "stringsvc.count", "proxy.count"]
+    out = capsys.readouterr().out
+    assert out.count('<- {"v":"HELLO"}') == out.count('<- {"v":5}') == 2
+
+
+@pytest.mark.parametrize("wired", ["explicit", "gokit"])
+async def test_addsvc_wired_in_other_ways_works(by_hand, wired, caplog):
+    """With a server and a client by hand, and as Go kit's own."""
+    async with (
+        connected(by_hand, "addsvc") as kit,
+        connected(by_hand, "client") as calls,
+    ):
+        method = AddService().sum
+        if wired == "gokit":
+            await kit.serve(gokit.make_service())
+            reply = await calls.bus.request("addsvc.sum", b'{"a":1,"b":2}', 5.0)
+            assert reply.data == b'{"v":3}'
+        else:
+            served = explicit.make_server(kit.bus, method, "addsvc.sum")
+            await served.start()
+            call = explicit.make_client(calls.bus, method, "addsvc.sum")
+            bind = signature(method).bind
+            assert await call(Context(), bind(1, 2)) == 3
+            with pytest.raises(TwoZeroes):
+                await call(Context(), bind(0, 0))
+            await served.drain()
+    assert "ermission" not in caplog.text
+
+
+async def test_an_upstream_works_under_its_name(by_hand, caplog):
+    """With all endpoints or with those that are named, by a gateway's user too."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(request.path)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as api, contextlib.AsyncExitStack() as stack:
+        routes = {"get": "GET /of/{id}", "list": "GET /all"}
+        for name in ("payments", "parcels"):
+            kit = await stack.enter_async_context(connected(by_hand, name))
+            given = routes if name == "payments" else {"get": routes["get"]}
+            await kit.serve(Upstream(str(api.make_url("")), given, name=name))
+        for user in ("client", "gateway", "cli"):
+            calls = await stack.enter_async_context(connected(by_hand, user))
+            assert await calls.call("payments.get", id="7") == "/of/7"
+            assert await calls.call("payments.list") == "/all"
+            assert await calls.call("parcels.get", id="8") == "/of/8"
+            assert "ermission" not in caplog.text
+            with pytest.raises(BusDenied):
+                await calls.call("parcels.list")
+            caplog.clear()
 
 
 async def test_a_wrong_name_and_a_call_that_is_given_up(server, caplog):
@@ -180,7 +392,7 @@ async def test_long_payloads_go_by_the_right_to_answer(server, caplog):
 async def test_a_busy_stream_keeps_its_right_to_answer():
     """Its heartbeats renew it, however busy both sides are."""
     users = [USERS["blob"], USERS["client"]]
-    config = configured(users, **{'expires: "60s"': 'expires: "1s"'})
+    config = configured(users, **{'expires: "60s"': 'expires: "2s"'})
     async with (
         EmbeddedServer(jetstream=False, config=config) as server,
         working(server, Blob),
@@ -191,7 +403,7 @@ async def test_a_busy_stream_keeps_its_right_to_answer():
             await stream.send(b"%d" % number)
             item = await anext(stream)
             assert item.data == b"%d" % number
-            await asyncio.sleep(0.05)  # two and a half times as long as the right lasts
+            await asyncio.sleep(0.1)  # two and a half times as long as the right lasts
         await stream.finish()
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
@@ -342,6 +554,19 @@ def printed(capsys: Any, *words: str) -> str:
     return str(capsys.readouterr().out)
 
 
+def test_buckets_are_given_by_name_too(capsys):
+    """To a service, and so to the worker that serves it; or to a client."""
+    words = ["--upstream=a", "--upstream=b", "--bucket=a=b1", "--bucket=client=b2"]
+    claims = json.loads(printed(capsys, *words, "--format=claims"))
+    writes = {
+        each["name"]: [s for s in each["nats"]["pub"]["allow"] if s.startswith("$KV")]
+        for each in claims
+    }
+    assert writes["a"] == writes["worker"] == ["$KV.b1.>"]
+    assert writes["client"] == ["$KV.b2.>"]
+    assert writes["b"] == writes["gateway"] == writes["cli"] == []
+
+
 def test_the_command_prints_three_forms(capsys):
     """A configuration, the claims of JWTs, and nsc's commands; all with the same rights."""
     config = printed(capsys, "examples/greeter.py")
@@ -371,6 +596,14 @@ def test_the_command_prints_three_forms(capsys):
         (["examples/greeter.py", "--calls", "greeter=far"], "no service 'far'"),
         (["examples/greeter.py", "--calls", "far=greeter"], "no service 'far'"),
         (["examples/greeter.py", "--nkey", "far=UX"], "no user 'far'"),
+        (["examples/greeter.py", "--bucket", "far=b"], "--bucket: no user 'far'"),
+        (["--service", "far"], "write NAME=SUBJECT,..."),
+        (["--service", "far=far.a b"], "is not a subject"),
+        (["--service", "far=$SYS.x"], "is not for services to serve"),
+        (["--service", "far=>"], "is not for services to serve"),
+        (["--upstream", "far", "--queue", "far=q"], "no --service 'far'"),
+        (["--upstream", "far="], "write NAME or NAME=ENDPOINT,..."),
+        (["--upstream", "far", "--service", "far=x"], "two services are named 'far'"),
         (["examples/greeter.py", "--nkey", "greeter=UX"], "no public key"),
     ],
 )
