@@ -53,7 +53,7 @@ class Doors:
         """Post as Go kit's HTTP client does: chunked, no Content-Type."""
         got = await self.raw(
             "http",
-            b"POST %b HTTP/1.1\r\nHost: x\r\nUser-Agent: Go-http-client/1.1\r\n%b"
+            b"POST %b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Go-http-client/1.1\r\n%b"
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
             % (path.encode(), head, len(body), body),
         )

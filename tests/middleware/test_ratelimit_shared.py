@@ -297,7 +297,11 @@ async def test_a_real_store_keeps_the_limit(
 ) -> None:
     """Eight connections, ten seconds of real time."""
     buses: list[Bus] = [await NatsBus.connect(nats_server.url) for _ in range(8)]
+    start = now()
     instances = await fleet(buses, [200.0] * 8)
-    assert 9_500 <= sum(len(one.passed) for one in instances) <= 10_500
+    seconds = max(
+        10.0, now() - start
+    )  # a machine that is slow takes longer for its calls
+    assert 9_500 <= sum(len(one.passed) for one in instances) <= 1_050 * seconds
     for bus in buses:
         await bus.close()
