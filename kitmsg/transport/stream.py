@@ -422,7 +422,9 @@ class Stream:
     def beat(self) -> None:
         """Tell the peer that this side is there; one that is gone is heard of at once."""
         if self._peer:
-            self._tell(BEAT_FRAME, reply=self.subject)
+            # Not the first subject again: the right to send there may be about to lapse.
+            newest = self._aliases[-1] if self._aliases else self.subject
+            self._tell(BEAT_FRAME, reply=newest)
 
     def renew(self) -> None:
         """Have the peer send to another subject; the first one, and the last few, stay."""

@@ -82,7 +82,10 @@ class ZooKeeper:
 
     def client(self) -> kazoo.client.KazooClient:
         """Return a client that is connected."""
-        client = kazoo.client.KazooClient(f"127.0.0.1:{self.port}", timeout=20)
+        # A server that has just come up may let the first connection hang.
+        client = kazoo.client.KazooClient(
+            f"127.0.0.1:{self.port}", timeout=20, connection_retry={"max_tries": -1}
+        )
         client.start(20)
         return client
 
