@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import kitmsg
 from benchmarks import table
 from benchmarks.figures.offered import endings, offer, run
-from benchmarks.figures.services import Burner, Unshed
+from benchmarks.figures.services import Burner, Shed
 from benchmarks.worker import Worker
 from kitmsg.bus.embedded import EmbeddedServer
 
@@ -33,9 +33,9 @@ _TIMES: Final = 10
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each service and round."""
     return [
-        {"round": number, "shedding": service is Burner, **_measure(service)}
+        {"round": number, "shedding": service is Shed, **_measure(service)}
         for number in range(options.rounds)
-        for service in (Burner, Unshed)
+        for service in (Burner, Shed)
     ]
 
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kitmsg import Service, endpoint
+from kitmsg.middleware import shed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ __all__ = [
     "Crowd",
     "Narrow",
     "Recorder",
-    "Unshed",
+    "Shed",
 ]
 
 EVENT = "x" * 16_384
@@ -73,10 +74,10 @@ class Burner(Service):
             pass
 
 
-class Unshed(Burner):
-    """The same, with a mailbox that is always as long as it says."""
+class Shed(Burner):
+    """The same, with load shedding around it."""
 
-    off = ("shedding",)
+    middleware = (shed(),)
 
 
 class Recorder(Service):

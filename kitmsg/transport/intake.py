@@ -110,7 +110,6 @@ class Intake:
             soon=bus.soon,
             executor=threads,
             threads=concurrency,
-            sheds=sheds and "limit" not in self.off,
         )
         self.max_bytes = max_bytes
         self.fetcher = Fetcher(bus, max_bytes=max_bytes)
