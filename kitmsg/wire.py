@@ -41,6 +41,7 @@ __all__ = [
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
+    "JS_LAST_CONSUMER",
     "JS_MARKER",
     "JS_TTL",
     "KV",
@@ -203,6 +204,7 @@ JS_API: Final = "$JS.API"
 """First tokens of the subjects of JetStream's API."""
 
 JS_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+JS_LAST_CONSUMER: Final = "Nats-Last-Consumer"
 JS_TTL: Final = "Nats-TTL"
 JS_MARKER: Final = "Nats-Marker-Reason"
 KV_OPERATION: Final = "KV-Operation"

@@ -13,7 +13,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import DeadlineExceeded, KitError, Unavailable
-from kitmsg.wire import JS_API
+from kitmsg.wire import JS_API, JS_LAST_CONSUMER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ _BACKOFF: Final = 0.25
 _MOST_BACKOFF: Final = 5.0
 _NS: Final = 1_000_000_000
 _ACK_TOKENS: Final = 9  # $JS.ACK.stream.consumer.delivered.sseq.cseq.time.pending
-_CONSUMER_SEQ: Final = "Nats-Last-Consumer"
 
 
 class Feed:
@@ -148,7 +147,7 @@ class Feed:
         self._heard_at = asyncio.get_running_loop().time()
         tokens = message.reply.split(".")
         if message.status:
-            last = message.headers.get(_CONSUMER_SEQ, "")
+            last = message.headers.get(JS_LAST_CONSUMER, "")
             if last.isdigit() and int(last) >= self._expected:
                 self._broken.set()
         elif len(tokens) == _ACK_TOKENS and tokens[3] == self._name:

@@ -85,7 +85,7 @@ async def test_calls_are_spread_over_the_instances() -> None:
 
 
 async def test_another_attempt_is_another_instance() -> None:
-    """Whoever refuses a call is not asked again for it."""
+    """An instance that refuses a call is not asked again for it."""
     servers = Servers("a", "b", "c")
     servers.errors = {"a": refused(), "b": NoResponders("adder.sum").before("x")}
     async with servers.balanced() as call:

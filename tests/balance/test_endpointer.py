@@ -122,7 +122,7 @@ async def test_who_leaves_while_it_is_connected_to_gets_no_node() -> None:
 
 
 async def test_a_connection_is_closed_after_its_last_call() -> None:
-    """What is on its way when an instance leaves is not cut off."""
+    """Calls on their way when an instance leaves are not cut off."""
     closed: list[str] = []
     system = Scripted("a", "b")
     endpointer = Endpointer(system, lambda i: i.address, close=closed.append)

@@ -368,7 +368,7 @@ async def test_everyone_answers_or_says_why_not(kit: Kit) -> None:
 
 
 async def test_everyone_is_heard_by_the_deadline(kit: Kit) -> None:
-    """Who is late gets an error; the others are not held up."""
+    """An instance that is late gets an error; the others are not held up."""
     await serve(kit, Orders("a"), Orders("late", delay=60.0))
     began = asyncio.get_running_loop().time()
     answers = [a async for a in kit.everyone(Orders, timeout=0.5).get()]

@@ -32,7 +32,7 @@ def test_anything_else_is_refused_and_counted(subject: str) -> None:
 
 
 def test_a_flood_of_refusals_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Who is refused cannot fill the log either, and what to do stands in it."""
+    """Refusals cannot fill the log either, and what to do stands in it."""
     inboxes = Inboxes()
     with caplog.at_level(logging.WARNING):
         for n in range(1000):

@@ -651,7 +651,7 @@ def credentials(name: str, account: tuple[str, nkeys.KeyPair]) -> str:
 
 
 async def test_the_claims_hold_on_a_server_with_an_operator(tmp_path):
-    """What may be done, and what may not, is the same as with the configuration."""
+    """Rights given and rights refused are those of the configuration."""
     operator, account = (
         nkey(nkeys.PREFIX_BYTE_OPERATOR),
         nkey(nkeys.PREFIX_BYTE_ACCOUNT),

@@ -124,7 +124,7 @@ def listed(catalog: Catalog) -> dict[str, str]:
 async def test_an_info_leads_to_no_subject_of_others(
     kit: Kit, mallory: Mallory, follow: Callable[..., Any], subject: str, why: str
 ) -> None:
-    """Whoever was there keeps it; the newcomer is named in a sentence, and so is he."""
+    """The first owner keeps it; a sentence names both."""
     await kit.serve(Orders())
     catalog = await follow()
     assert listed(catalog) == {"orders.get": "orders"}

@@ -1,4 +1,4 @@
-"""What every instancer promises whatever its system is, told with a made-up one."""
+"""Promises of every instancer whatever its system is, told with a made-up one."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Claim"]
 
 SHORT_BYTES: Final = 64 << 10
-"""What is no longer has room when longer things have none."""
+"""Length up to which messages have room of their own when longer ones have none."""
 
 SLOW_SECONDS: Final = 1.0
-"""How long something may arrive before it has to give way."""
+"""Seconds that a message may take to arrive before it has to give way."""
 
 _MOST_WAITING: Final = 10_000
 
