@@ -390,7 +390,7 @@ async def test_long_payloads_go_by_the_right_to_answer(server, caplog):
 
 
 @pytest.mark.parametrize("pause", [0.05, 0.1, 0.3], ids=["busy", "steady", "slow"])
-async def test_a_stream_keeps_its_right_to_answer(pause: float):
+async def test_a_stream_keeps_its_right_to_answer(pause: float) -> None:
     """Its heartbeats renew it, whether they stand alone or between items."""
     users = [USERS["blob"], USERS["client"]]
     config = configured(users, **{'expires: "60s"': 'expires: "2s"'})
