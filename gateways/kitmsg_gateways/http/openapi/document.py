@@ -15,6 +15,7 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg.schema.samples import Samples
 from kitmsg_gateways.http.body import BODYLESS
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.responses import (
@@ -25,7 +26,7 @@ from kitmsg_gateways.http.openapi.responses import (
     stream_body,
     with_example,
 )
-from kitmsg_gateways.http.openapi.schemas import Components, Samples
+from kitmsg_gateways.http.openapi.schemas import Components
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
