@@ -23,6 +23,7 @@
     samples.py      sample values for a JSON Schema
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
+    errorclass.py   `error_class`: classes for declared errors known by their schema
 
 Types are the schema: there is no second description to keep in step.
 """

@@ -21,9 +21,9 @@ import msgspec
 
 from kitmsg.errors import BusinessError, Code
 from kitmsg.schema import pointers
+from kitmsg.schema.errorclass import error_class
 from kitmsg.schema.pointers import references
 from kitmsg_gateways.http.upstream.operation import FORM, HttpRequest
-from kitmsg_gateways.upstream.errors import error_class
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
