@@ -47,6 +47,7 @@ __all__ = [
     "KV",
     "KV_OPERATION",
     "MAX_TIMEOUT",
+    "OWN",
     "PRINCIPAL",
     "PRINCIPAL_MARK",
     "REQUEST_ID",
@@ -67,6 +68,7 @@ __all__ = [
     "Meta",
     "cancel_subject",
     "direct_subject",
+    "encode_call",
     "is_number",
     "is_reply_name",
     "kv_stream",
@@ -76,6 +78,7 @@ __all__ = [
     "reply_fields",
     "schema_subject",
     "schemas_subject",
+    "shared_fields",
     "timeout_ms",
     "with_fields",
 ]
@@ -319,6 +322,55 @@ def timeout_ms(message: Message) -> int | None:
             field=TIMEOUT,
         )
     return int(text)
+
+
+OWN: Final = (*TRACE, PRINCIPAL)
+"""Headers beside the request id that each call has for itself."""
+
+_OWN_START: Final = f"\r\n{REQUEST_ID}: ".encode()
+_OWN_FIELDS: Final = re.compile(
+    rf"(?:\r\n(?:{'|'.join((REQUEST_ID, *OWN))}): [ -~]*)+\r\n\r\n".encode()
+)
+
+
+def shared_fields(block: bytes) -> tuple[int, bytes] | None:
+    r"""Return the time in a request's header block, and the fields that other calls bring.
+
+    Those are all but request id, trace and principal, which each call has for itself; so
+    they need not be parsed for each.
+
+    Returns:
+        Milliseconds, and lines of ``\r\nName: value``; None for a block that is plain, or
+        not written as `encode_call` does.
+    """
+    if not block.startswith(_PLAIN_START):
+        return None
+    end = block.find(b"\r\n", _PLAIN_FROM)
+    digits = block[_PLAIN_FROM:end]
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return None
+    at = block.find(_OWN_START, end)
+    if at < 0:
+        at = len(block) - len(_PLAIN_END)
+        if at <= end or not block.endswith(_PLAIN_END):
+            return None
+    elif _OWN_FIELDS.fullmatch(block, at) is None:
+        return None
+    return int(digits), block[end:at]
+
+
+def encode_call(timeout_ms: int, shared: bytes, own: str) -> bytes:
+    r"""Return the header block of a call, as `shared_fields` takes it apart.
+
+    Args:
+        timeout_ms: Milliseconds that are left.
+        shared: Fields that other calls bring too: lines of ``\r\nName: value``.
+        own: The request id, and behind it lines of the headers `OWN`; ASCII.
+    """
+    return b"%b%d%b%b%b%b" % (
+        *(_PLAIN_START, timeout_ms, shared),
+        *(_OWN_START, own.encode(), _PLAIN_END),
+    )
 
 
 def is_number(text: str) -> bool:
