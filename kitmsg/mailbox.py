@@ -5,11 +5,13 @@ that does not suspend empties the queue without a turn of the event loop.  An id
 starts at the end of the read that brought the turn, if the bus knows when that is.
 
 States of a turn: waiting in the queue -> running on a worker -> done.  `cancel` ends it in
-the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.  A turn
+the first two; `offer` refuses it when there is no room, an overload or a mailbox that gets
+stuck while it waits.  Nothing else loses a turn.  A turn
 that is over keeps its place as long as a thread of it runs: see `kitmsg.threads`.
 
 With `sheds`, while more comes than the process can do, only so many turns may wait as are
-done in 50 ms at the best rate of late; see `kitmsg.pace`.  Those taken before are done.
+done in 50 ms at the best rate of late; see `kitmsg.pace`.  When that begins the newest are
+refused, down to a quarter of a second of work.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Turn(Protocol):
         Args:
             code: `DEADLINE_EXCEEDED` when its time is up, `CANCELLED` when the caller gave
                 up, `UNAVAILABLE` when the mailbox stops, `RESOURCE_EXHAUSTED` when it
-                waited and the mailbox got stuck, `INTERNAL` when it raised
+                waited and the mailbox got stuck or overloaded, `INTERNAL` when it raised
                 `CancelledError` and nobody had cancelled it.
         """
         ...
@@ -389,8 +391,12 @@ class Mailbox:
         self._capacity = 0
         self._on_stuck()
         self._pass_high_water()
-        while self._queue:
-            self._queue.popleft().ended(Code.RESOURCE_EXHAUSTED)
+        self._refuse_from(0)
+
+    def _refuse_from(self, place: int) -> None:
+        """Refuse the turns that wait in `place` of the queue and behind, the newest first."""
+        while len(self._queue) > place:
+            self._queue.pop().ended(Code.RESOURCE_EXHAUSTED)
 
     def _pass_high_water(self) -> None:
         if not self._is_over:
@@ -486,6 +492,7 @@ class Mailbox:
                 _log.warning(
                     "more turns come than the process can do: at most %d may wait", most
                 )
+                self._refuse_from(self._pace.longest)
             # Turns that never suspend leave the other places free: only those that run
             # now count, so that what waits is no more than said.
             self._bound(self._running, min(most, self.size))

@@ -35,6 +35,7 @@ class Pace:
 
     Attributes:
         is_overloaded: Whether few turns may wait.
+        longest: Turns that may wait before it is an overload.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Pace:
         "_step",
         "_turned_away",
         "is_overloaded",
+        "longest",
     )
 
     def __init__(self, step: float, least: int = 16) -> None:
@@ -60,6 +62,7 @@ class Pace:
         # Ticks in a row that were pressed, and that were not; one is 0.
         self._pressed = self._calm = 0
         self.is_overloaded = False
+        self.longest = least
 
     def begin(self, now: float, done: int) -> None:
         """Take the time and the turns done at the ticker's start."""
@@ -94,7 +97,8 @@ class Pace:
         if past > 0:
             self._rates.append((done - self._done) / past)
         best = max(self._rates)
-        is_long = waiting > self._least + _LONG * best
+        self.longest = self._least + round(_LONG * best)
+        is_long = waiting > self.longest
         if is_long and is_growing and (not is_full or late > _LATE):
             self._pressed, self._calm = self._pressed + 1, 0
         else:
