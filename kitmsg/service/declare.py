@@ -89,9 +89,9 @@ class Service:
         supervision: What happens after a turn failed in a way nobody declared.
         metadata: Text that INFO shows.
         off: Which of the `DEFAULTS` to do without: ``deadline`` (ends late turns, drops
-            expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (leaves
-            the queue group when full), ``metrics``, ``error_log``, ``trace`` (passes trace
-            headers on).
+            expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (lets few
+            wait in an overload, leaves the queue group when full), ``metrics``,
+            ``error_log``, ``trace`` (passes trace headers on).
     """
 
     name: ClassVar[str]
