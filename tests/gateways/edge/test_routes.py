@@ -346,7 +346,8 @@ async def test_what_is_stale_falls_back_and_is_counted(kit: Kit, door: Any) -> N
     await fleet._instancer.close()
 
     async def broken() -> AsyncIterator[Any]:
-        for each in ():
+        nobody: tuple[Any, ...] = ()
+        for each in nobody:
             yield each
         raise Unavailable("nobody may be asked")
 
