@@ -6,6 +6,7 @@ client picks among the instances that answer ``$SRV`` and sends to a subject of 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ def split(
     Raises:
         ValueError: A specifier or a share is wrong, or there is none.
     """
-    if not shares or not all(share > 0 for share in shares.values()):
+    if not shares or not all(0 < share < math.inf for share in shares.values()):
         raise ValueError(f"split() takes versions with shares over 0, not {shares!r}")
     parts = [(_specifier(spec), share) for spec, share in shares.items()]
     said = ",".join(f"{spec}={share:g}" for spec, share in shares.items())
@@ -171,9 +172,11 @@ def parse_route(text: str) -> Route:
 def _share(text: str) -> tuple[str, float]:
     spec, _, share = text.rpartition("=")
     try:
-        return spec.strip(), float(share)
+        if spec:
+            return spec.strip(), float(share)
     except ValueError:
-        raise ValueError(f"{text!r} is no VERSION=SHARE, such as 1.4=95") from None
+        pass
+    raise ValueError(f"{text!r} is no VERSION=SHARE, such as 1.4=95")
 
 
 def _field(name: str) -> Callable[[Any], object]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg_gateways.edge.asgi import Connections, Guard
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
@@ -85,7 +84,6 @@ class WebGateway(SocketGateway[W, T]):
     input and output, in the context that `_lasting` returns.
 
     Attributes:
-        callers: Its calls over the bus.
         turns: Those that run.
         ended: Set when the client over standard input has gone.
     """
@@ -105,7 +103,6 @@ class WebGateway(SocketGateway[W, T]):
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(bus, options, table, sockets)
-        self.callers = Callers(bus, self.kind, options)
         self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
         self.ended = asyncio.Event()
         self._running = Running(self._lasting)

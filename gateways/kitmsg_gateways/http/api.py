@@ -15,7 +15,6 @@ from kitmsg.errors import Code, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.budget import Claim
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
     arrived,
@@ -29,6 +28,7 @@ from kitmsg_gateways.http.call import (
     ask,
     asked_timeout,
     fields_of,
+    given_by,
     request_codec,
     request_id,
     response,
@@ -94,7 +94,7 @@ class Api:
         self._limit = options.max_concurrent
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(self._bus, "http", options)
+        self._callers = gateway.callers
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
@@ -238,6 +238,7 @@ class Api:
             seconds=left,
             fields=fields,
             principal=visit.principal,
+            given=given_by(self._callers, headers),
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
