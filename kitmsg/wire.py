@@ -46,6 +46,7 @@ __all__ = [
     "JS_TTL",
     "KV",
     "KV_OPERATION",
+    "LEVEL",
     "MAX_TIMEOUT",
     "OWN",
     "PRINCIPAL",
@@ -73,6 +74,7 @@ __all__ = [
     "is_reply_name",
     "kv_stream",
     "kv_subject",
+    "level_subject",
     "milliseconds",
     "plain_headers",
     "reply_fields",
@@ -185,6 +187,9 @@ UP: Final = "_kit.up"
 DOWN: Final = "_kit.down"
 """First tokens of the subject on which an instance that leaves publishes its id."""
 
+LEVEL: Final = "_kit.log"
+"""First tokens of the subject that sets log levels for a while; see `level_subject`."""
+
 SCHEMA: Final = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
@@ -244,6 +249,11 @@ def direct_subject(service: str, instance: str, subject: str) -> str:
     The service's name comes first, so that permissions can be given by it.
     """
     return f"{DIRECT}.{service}.{instance}.{subject}"
+
+
+def level_subject(name: str) -> str:
+    """Return where the processes of a service, or of ``gateway.KIND``, hear of log levels."""
+    return f"{LEVEL}.{name}"
 
 
 def schemas_subject(service: str) -> str:
