@@ -29,6 +29,13 @@ __all__ = [
     "BODY_BYTES",
     "CALLER",
     "CANCEL",
+    "CE",
+    "CE_ID",
+    "CE_SCHEMA",
+    "CE_SOURCE",
+    "CE_SPEC",
+    "CE_TIME",
+    "CE_TYPE",
     "CODE",
     "CONTENT_TYPE",
     "CREDIT",
@@ -118,6 +125,18 @@ SEQ: Final = "Kit-Seq"
 BEAT: Final = "Kit-Heartbeat"
 BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- headers of events (CloudEvents 1.0, "NATS Protocol Binding", binary mode)
+
+CE: Final = "ce-"
+"""Begins the header of each attribute of an event."""
+
+CE_SPEC: Final = "ce-specversion"
+CE_ID: Final = "ce-id"
+CE_TYPE: Final = "ce-type"
+CE_SOURCE: Final = "ce-source"
+CE_TIME: Final = "ce-time"
+CE_SCHEMA: Final = "ce-dataschema"
 
 # -- headers that a handler may add to its reply
 
