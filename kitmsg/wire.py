@@ -39,6 +39,13 @@ __all__ = [
     "CODE",
     "CONTENT_TYPE",
     "CREDIT",
+    "DEAD_ATTEMPTS",
+    "DEAD_ERROR",
+    "DEAD_REASON",
+    "DEAD_SEQUENCE",
+    "DEAD_STREAM",
+    "DEAD_SUBJECT",
+    "DEAD_TIME",
     "DIRECT",
     "DOWN",
     "ERROR",
@@ -137,6 +144,16 @@ CE_TYPE: Final = "ce-type"
 CE_SOURCE: Final = "ce-source"
 CE_TIME: Final = "ce-time"
 CE_SCHEMA: Final = "ce-dataschema"
+
+# -- headers of dead letters
+
+DEAD_REASON: Final = "Kit-Dead-Reason"
+DEAD_ERROR: Final = "Kit-Dead-Error"
+DEAD_ATTEMPTS: Final = "Kit-Dead-Attempts"
+DEAD_SUBJECT: Final = "Kit-Dead-Subject"
+DEAD_STREAM: Final = "Kit-Dead-Stream"
+DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
+DEAD_TIME: Final = "Kit-Dead-Time"
 
 # -- headers that a handler may add to its reply
 
@@ -242,6 +259,7 @@ class Meta:
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
     INTERNAL: Final = "kit.internal"
+    DURABLE: Final = "kit.durable"
     ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 

@@ -34,7 +34,7 @@ from kitmsg.codec import (
 )
 from kitmsg.errors import InvalidArgument
 from kitmsg.events.event import Event, Facts, facts_of, schema_hash
-from kitmsg.message import Headers, encode_headers
+from kitmsg.message import Headers
 from kitmsg.wire import (
     CE_ID,
     CE_SCHEMA,
@@ -127,33 +127,35 @@ class Writer:
             CE_SCHEMA: schema,
             CONTENT_TYPE: codec.content_type,
         }
-        # All but the last CRLF, which ends a block.
-        self._fixed = encode_headers(fixed)[:-2]
+        self._fixed = fixed
+        self._check = _decoder(cls, codec.name)
 
     def payload(self, event: Event) -> bytes:
         """Return the payload of an event.
 
         Raises:
-            InvalidArgument: It has no form on the wire, or a field is not of its type.
+            InvalidArgument: It has no form on the wire, or a field is not of its type: what
+                is published can be read.
         """
         try:
-            return self._encode(event)
+            data = self._encode(event)
         except ENCODE_ERRORS as error:
             raise InvalidArgument(f"{self.facts.name}: {error}") from error
+        self._check(data)
+        return data
 
     def headers(
         self, id_: str, source: str, more: Mapping[str, str] | None = None
-    ) -> bytes:
-        """Return the header block of an event that happens now.
+    ) -> dict[str, str]:
+        """Return the header fields of an event that happens now.
 
         Args:
             id_: Its id.
             source: The service that publishes it; "" for none.
             more: Other headers, such as the trace's.
         """
-        own = f"{CE_ID}: {id_}\r\n{CE_SOURCE}: /{source}\r\n{CE_TIME}: {_now()}\r\n"
-        rest = encode_headers(more)[len(b"NATS/1.0\r\n") :] if more else b"\r\n"
-        return b"%b%b%b" % (self._fixed, own.encode(), rest)
+        own = {CE_ID: id_, CE_SOURCE: f"/{source}", CE_TIME: _now()}
+        return {**self._fixed, **own, **(more or {})}
 
 
 def _now() -> str:
