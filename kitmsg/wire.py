@@ -78,6 +78,7 @@ __all__ = [
     "TRACEPARENT",
     "TRACESTATE",
     "UP",
+    "Js",
     "Meta",
     "cancel_subject",
     "direct_subject",
@@ -244,6 +245,36 @@ JS_LAST_CONSUMER: Final = "Nats-Last-Consumer"
 JS_TTL: Final = "Nats-TTL"
 JS_MARKER: Final = "Nats-Marker-Reason"
 KV_OPERATION: Final = "KV-Operation"
+
+
+class Js:
+    """Headers of JetStream: of what is stored, of what is read, of pulls."""
+
+    MESSAGE_ID: Final = "Nats-Msg-Id"
+    EXPECTED_STREAM: Final = "Nats-Expected-Stream"
+    EXPECTED_LAST: Final = "Nats-Expected-Last-Sequence"
+    EXPECTED_LAST_ID: Final = "Nats-Expected-Last-Msg-Id"
+    EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+    ROLLUP: Final = "Nats-Rollup"
+    SCHEDULE: Final = "Nats-Schedule"
+    SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+    SCHEDULE_TTL: Final = "Nats-Schedule-TTL"
+    SCHEDULE_ZONE: Final = "Nats-Schedule-Time-Zone"
+    SCHEDULE_NEXT: Final = "Nats-Schedule-Next"
+    SCHEDULER: Final = "Nats-Scheduler"
+    BATCH_ID: Final = "Nats-Batch-Id"
+    BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
+    BATCH_COMMIT: Final = "Nats-Batch-Commit"
+    REQUIRED_LEVEL: Final = "Nats-Required-Api-Level"
+    STREAM: Final = "Nats-Stream"
+    SUBJECT: Final = "Nats-Subject"
+    SEQUENCE: Final = "Nats-Sequence"
+    TIME: Final = "Nats-Time-Stamp"
+    PENDING: Final = "Nats-Num-Pending"
+    LAST: Final = "Nats-Last-Sequence"
+    UP_TO: Final = "Nats-UpTo-Sequence"
+    PULL_MESSAGES: Final = "Nats-Pending-Messages"
+    PULL_BYTES: Final = "Nats-Pending-Bytes"
 
 
 class Meta:

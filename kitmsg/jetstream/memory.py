@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import (
     Aborted,
@@ -27,6 +27,8 @@ from kitmsg.jetstream.checks import (
     check_pattern,
     whole_seconds,
 )
+from kitmsg.jetstream.client import Streams
+from kitmsg.jetstream.messages import Pace
 from kitmsg.message import matches
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryJetStream", "MemoryKeyValue"]
 
+# Long enough that a clock which jumps over idle weeks has little to do.
+_PACE: Final = Pace(expires=30 * 86400.0, heartbeat=86400.0, note=5.0)
+
 
 @dataclass(eq=False, slots=True)
 class _Kept:
@@ -46,10 +51,11 @@ class _Kept:
     timer: asyncio.TimerHandle | None = None
 
 
-class MemoryJetStream:
+class MemoryJetStream(Streams):
     """The store behind one bus in memory.  See `JetStream`."""
 
     def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, _PACE)
         self._bus = bus
         self._buckets: dict[str, MemoryKeyValue] = {}
 
