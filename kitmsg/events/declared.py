@@ -51,7 +51,6 @@ def tell_stream(service: str) -> StreamConfig:
         name=f"tell-{service}",
         subjects=(f"tell.{service}.*", f"later.{service}.*"),
         retention="workqueue",
-        discard="new",
         allow_schedules=True,
     )
 
@@ -191,8 +190,8 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
     missing = _joined(has.subjects, wanted.subjects)[len(has.subjects) :]
     if not changed and not missing:
         return None
-    lines = [f"subject: + {subject}" for subject in missing]
-    lines += [
+    told = [f"subject: + {subject}" for subject in missing]
+    told += [
         f"{name}: {_spell(getattr(has, name))} -> {_spell(getattr(wanted, name))}"
         for name in changed
     ]
@@ -202,7 +201,7 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
         subjects=(*has.subjects, *missing),
         **{name: getattr(wanted, name) for name in changed},
     )
-    return Change(wanted.name, _kind(has, wanted, changed), tuple(lines), kept)
+    return Change(wanted.name, _kind(has, wanted, changed), tuple(told), kept)
 
 
 def _kind(has: Any, wanted: Any, changed: Sequence[str]) -> Any:

@@ -14,6 +14,7 @@ from kitmsg.errors import (
     InvalidArgument,
     NoResponders,
 )
+from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
 from kitmsg.events.event import Event
 from kitmsg.jetstream import Outgoing
@@ -35,11 +36,17 @@ class Publisher:
     Args:
         jetstream: The store.
         codec: How events are encoded.
+        makes_streams: Whether a stream that is missing is made.
     """
 
-    def __init__(self, jetstream: JetStream, codec: Codec = JSON) -> None:
+    def __init__(
+        self, jetstream: JetStream, codec: Codec = JSON, *, makes_streams: bool = False
+    ) -> None:
         self._jetstream = jetstream
         self._codec = codec
+        self._makes_streams = makes_streams
+        # Classes whose stream was looked for.
+        self._ready: set[type[Event]] = set()
         self._writers: dict[type[Event], Writer] = {}
 
     async def publish(self, event: Event, *, id: str = "", timeout: float) -> int:  # noqa: A002
@@ -59,6 +66,7 @@ class Publisher:
             DeadlineExceeded: No word in time; it may be stored.
         """
         message = self.outgoing(event, id)
+        await self._make_streams(type(event))
         return await self._send(message, self._left(timeout))
 
     async def publish_many(
@@ -68,7 +76,11 @@ class Publisher:
 
         All are encoded before the first one leaves.
         """
-        messages = [self.outgoing(event) for event in events]
+        wanted = list(events)
+        messages = [self.outgoing(event) for event in wanted]
+        if not messages:
+            return []
+        await self._make_streams(*dict.fromkeys(map(type, wanted)))
         left = self._left(timeout)
         try:
             acks = await self._jetstream.publish_many(messages, timeout=left)
@@ -98,6 +110,15 @@ class Publisher:
         return Outgoing(
             writer.subject(event), writer.payload(event), headers, message_id=made
         )
+
+    async def _make_streams(self, *classes: type[Event]) -> None:
+        if not self._makes_streams or self._ready.issuperset(classes):
+            return
+        declared = Declared()
+        for cls in classes:
+            declared.event(cls)
+        await apply(self._jetstream, await plan(self._jetstream, declared))
+        self._ready.update(classes)
 
     async def _send(self, message: Outgoing, timeout: float) -> int:
         try:

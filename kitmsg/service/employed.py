@@ -87,6 +87,7 @@ class Employed:
         service: Returns the instance, which may be replaced.
         instance: Unique name of the instance.
         mailbox: Where attempts run.
+        tasks: Runs what goes on beside the turns.
         makes_streams: Whether streams are made and changed where that adds only; else they
             have to be there.
         told: Decoders of the endpoints that may be told, by name.
@@ -100,6 +101,7 @@ class Employed:
         service: Callable[[], Service],
         instance: str,
         mailbox: Mailbox,
+        tasks: Tasks,
         *,
         makes_streams: bool,
         told: Mapping[str, Callable[[Context, Message], Any]],
@@ -117,7 +119,7 @@ class Employed:
         self.receivers: dict[str, Receiver] = {}
         self._undo: list[Callable[[], None]] = []
         self._tickers: list[asyncio.Task[None]] = []
-        self.tasks = Tasks(service().name)
+        self._tasks = tasks
 
     async def start(self) -> None:
         """Check or make the streams, find the consumers, begin.
@@ -137,7 +139,7 @@ class Employed:
         for receiver in self.receivers.values():
             await receiver.start()
         for name in cls.__work__.background:
-            self.tasks.run(name, functools.partial(self._background, name))
+            self._tasks.run(name, functools.partial(self._background, name))
 
     async def leave(self) -> None:
         """Take nothing new."""
@@ -152,7 +154,6 @@ class Employed:
         """End what goes on beside the mailbox, which has stopped."""
         for receiver in self.receivers.values():
             receiver.stop()
-        await self.tasks.drain(timeout)
         await self._dead.drain(timeout)
 
     async def _background(self, name: str) -> None:

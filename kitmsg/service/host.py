@@ -31,6 +31,7 @@ from kitmsg.discovery.subject import (
 )
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
+from kitmsg.events.background import Tasks
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.middleware.allow import allow
@@ -129,6 +130,8 @@ class ServiceHost:
             name: self._server(declaration)
             for name, declaration in self.service.__declarations__.items()
         }
+        self._tasks = Tasks(self.service.name)
+        self.service.__tasks__ = self._tasks
         self._employed = self._employ(makes_streams=makes_streams)
         self._responder = Responder(bus, self.info, self.report)
 
@@ -241,8 +244,10 @@ class ServiceHost:
         if self._employed is not None:
             await self._employed.leave()
         await self.intake.drain(limit)
+        left = end - asyncio.get_running_loop().time()
         if self._employed is not None:
-            await self._employed.drain(end - asyncio.get_running_loop().time())
+            await self._employed.drain(left)
+        await self._tasks.drain(left)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)
         await self._stop(end - asyncio.get_running_loop().time())
@@ -273,6 +278,7 @@ class ServiceHost:
             lambda: self.service,
             self.id,
             self.intake.mailbox,
+            self._tasks,
             makes_streams=makes_streams or isinstance(self.bus, MemoryBus),
             told={
                 name: decode_request(declaration.signature)
@@ -425,6 +431,7 @@ class ServiceHost:
         old = self.service
         try:
             fresh = _make(self._factory) if self._factory else old
+            fresh.__tasks__ = self._tasks
             await fresh.start()
             self.service = fresh
             for name, declaration in fresh.__declarations__.items():
