@@ -42,7 +42,7 @@ class Handling:
         name: Dotted name, such as ``mailer.thank``; in logs, metrics and contexts.
         decode: Makes the request of a delivery; `InvalidArgument` for one that misfits.
         endpoint: Carries it out, in its middlewares; exchanged when the instance is.
-        dead: Takes what failed for good.
+        dead: Takes what failed for good; None where nothing is stored, and so is dropped.
         retries: Seconds before each further attempt.
         timeout: Longest attempt, in seconds.
         in_batches: Whether requests are given as a list.
@@ -52,7 +52,7 @@ class Handling:
     name: str
     decode: Callable[[Context, Delivery], Any]
     endpoint: Callable[[], Endpoint[Any, Any]]
-    dead: DeadLetters
+    dead: DeadLetters | None
     retries: tuple[float, ...] = RETRIES
     timeout: float = 300.0
     in_batches: bool = False
@@ -212,9 +212,10 @@ class Attempt:
         final = [
             d for d in self.deliveries if handling.wait_after(d.deliveries) is None
         ]
-        if final:
+        dead = handling.dead
+        if final and dead is not None:
             # Kept out of others' hands until its dead letter is stored.
-            handling.dead.bury_soon(self._bury(why, final))
+            dead.bury_soon(self._bury(why, final))
         rest = [d for d in self.deliveries if d not in final]
         self.deliveries = rest
         self._retry_rest()
@@ -230,9 +231,12 @@ class Attempt:
         error: BaseException | None = None,
     ) -> None:
         """Store dead letters, then give up the originals; one that fails comes again."""
+        dead = self.handling.dead
+        if dead is None:
+            return
         for delivery in deliveries:
             try:
-                await self.handling.dead.bury(
+                await dead.bury(
                     delivery,
                     self.handling.name,
                     why,

@@ -19,6 +19,7 @@ from typing import (
     Literal,
     TypeVar,
     Union,
+    dataclass_transform,
     get_args,
     get_origin,
     get_type_hints,
@@ -123,6 +124,7 @@ class _EventMeta(msgspec.StructMeta):
         return made
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
     """Base of events: things that happened, immutable.
 

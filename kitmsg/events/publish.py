@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.codec import JSON, Codec
 from kitmsg.context import NOWHERE, PROPAGATED, Context, current
 from kitmsg.errors import (
+    Disconnected,
     FailedPrecondition,
     InvalidArgument,
-    NoResponders,
+    Unavailable,
 )
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
@@ -22,7 +23,7 @@ from kitmsg.jetstream import Outgoing
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
 
-__all__ = ["PUBLISH_SECONDS", "Publisher", "carried"]
+__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "need_stream"]
 
 PUBLISH_SECONDS: Final = 5.0
 """Longest wait for a stream's word, in seconds, where no deadline is nearer."""
@@ -84,8 +85,9 @@ class Publisher:
         left = self._left(timeout)
         try:
             acks = await self._jetstream.publish_many(messages, timeout=left)
-        except NoResponders as error:
-            raise _unstored(messages[0].subject) from error
+        except Unavailable as error:
+            await need_stream(self._jetstream, messages[0].subject, error)
+            raise
         return [ack.sequence for ack in acks]
 
     def outgoing(self, event: Event, id_: str = "") -> Outgoing:
@@ -129,8 +131,9 @@ class Publisher:
                 message_id=message.message_id,
                 timeout=timeout,
             )
-        except NoResponders as error:
-            raise _unstored(message.subject) from error
+        except Unavailable as error:
+            await need_stream(self._jetstream, message.subject, error)
+            raise
         return ack.sequence
 
     @staticmethod
@@ -140,11 +143,23 @@ class Publisher:
         return timeout if left is None else min(timeout, left)
 
 
-def _unstored(subject: str) -> FailedPrecondition:
-    return FailedPrecondition(
+async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
+    """Return if a stream stores `subject`, though nobody answered for it.
+
+    Args:
+        jetstream: The store.
+        subject: Where something was published.
+        error: The answer.
+
+    Raises:
+        FailedPrecondition: There is none.
+    """
+    if isinstance(error, Disconnected) or await jetstream.streams(subject):
+        return
+    raise FailedPrecondition(
         f"no stream stores {subject!r}; see `kitmsg streams plan`, and make what is missing"
         " with `kitmsg streams apply`"
-    )
+    ) from error
 
 
 def carried(ctx: Context) -> Mapping[str, str]:

@@ -19,9 +19,8 @@ from kitmsg.events.attempt import Attempt, Handling
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from kitmsg.jetstream.messages import Messages
-
     from kitmsg.jetstream import Consumer, Delivery
+    from kitmsg.jetstream.messages import Messages
     from kitmsg.mailbox import Mailbox
 
 __all__ = ["Receiver"]

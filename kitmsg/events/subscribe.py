@@ -7,23 +7,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import (
-    TYPE_CHECKING,
     Any,
     Final,
     Literal,
     Protocol,
     TypeAlias,
+    TypedDict,
     TypeVar,
+    Unpack,
     overload,
 )
 
+from kitmsg.context import Context
+from kitmsg.endpoints import Middleware
 from kitmsg.events.event import Event, facts_of
 from kitmsg.events.retries import RETRIES, check_retries
 from kitmsg.events.stream import PREFIX
-
-if TYPE_CHECKING:
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Middleware
 
 __all__ = ["Since", "SubscribeOptions", "subscribe", "subscribe_options_of"]
 
@@ -37,6 +36,8 @@ that is stored, at a time, or at a sequence."""
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
+F = TypeVar("F", bound=Event)
+G = TypeVar("G", bound=Event)
 Done: TypeAlias = Awaitable[None] | None
 
 
@@ -91,40 +92,46 @@ class _InBatches(Protocol[E]):
     ) -> Callable[[S, list[E]], Done]: ...
 
 
+class _Options(TypedDict, total=False):
+    name: str
+    each: Literal["service", "instance"]
+    stored: bool
+    where: Mapping[str, Any]
+    since: Since
+    retries: Sequence[float]
+    concurrency: int
+    timeout: float
+    once: bool
+    middleware: Sequence[Middleware]
+
+
+@overload
+def subscribe(event: type[E], /, **options: Unpack[_Options]) -> _OneByOne[E]: ...
 @overload
 def subscribe(
-    event: type[E],
-    /,
-    *events: type[E],
-    name: str = "",
-    each: Literal["service", "instance"] = "service",
-    stored: bool = True,
-    where: Mapping[str, Any] | None = None,
-    since: Since = "new",
-    retries: Sequence[float] = RETRIES,
-    concurrency: int = 16,
-    timeout: float = 300.0,
-    once: bool = False,
-    middleware: Sequence[Middleware] = (),
-) -> _OneByOne[E]: ...
+    event: type[E], other: type[F], /, **options: Unpack[_Options]
+) -> _OneByOne[E | F]: ...
 @overload
 def subscribe(
-    event: type[E],
+    event: type[E], other: type[F], third: type[G], /, **options: Unpack[_Options]
+) -> _OneByOne[E | F | G]: ...
+@overload
+def subscribe(
+    event: type[E], /, *, batch: int, within: float = 1.0, **options: Unpack[_Options]
+) -> _InBatches[E]: ...
+@overload
+def subscribe(
+    event: type[Event],
     /,
-    *events: type[E],
+    *events: type[Event],
     batch: int,
     within: float = 1.0,
-    name: str = "",
-    each: Literal["service", "instance"] = "service",
-    stored: bool = True,
-    where: Mapping[str, Any] | None = None,
-    since: Since = "new",
-    retries: Sequence[float] = RETRIES,
-    concurrency: int = 16,
-    timeout: float = 300.0,
-    once: bool = False,
-    middleware: Sequence[Middleware] = (),
-) -> _InBatches[E]: ...
+    **options: Unpack[_Options],
+) -> _InBatches[Any]: ...
+@overload
+def subscribe(
+    event: type[Event], /, *events: type[Event], **options: Unpack[_Options]
+) -> _OneByOne[Any]: ...
 def subscribe(event: Any, /, *events: Any, **options: Any) -> Any:
     """Give a method of a `Service` the events of one class, or of several.
 

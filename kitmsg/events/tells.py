@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.context import current
-from kitmsg.errors import FailedPrecondition, NoResponders, NotFound
+from kitmsg.errors import NotFound, Unavailable
 from kitmsg.events.declared import tell_stream
 from kitmsg.events.envelope import new_event_id
-from kitmsg.events.publish import carried
+from kitmsg.events.publish import carried, need_stream
 from kitmsg.events.template import token_of
 from kitmsg.jetstream import Schedule
 from kitmsg.wire import CALLER, CONTENT_TYPE
@@ -105,11 +105,9 @@ class Teller:
                 schedule=schedule,
                 timeout=timeout,
             )
-        except NoResponders as error:
-            raise FailedPrecondition(
-                f"no stream stores what {self._service!r} is told; see `kitmsg streams"
-                " plan`, and make it with `kitmsg streams apply`"
-            ) from error
+        except Unavailable as error:
+            await need_stream(self._jetstream, subject, error)
+            raise
         return ack.sequence
 
     def _due(self) -> float | None:

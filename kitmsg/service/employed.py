@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ from kitmsg.events.declared import Declared, apply, plan, tell_stream, tick_stre
 from kitmsg.events.envelope import Reader
 from kitmsg.events.receiver import Receiver
 from kitmsg.events.ticks import Ticker, tick_subject
+from kitmsg.events.unstored import Listener
 from kitmsg.jetstream import ConsumerConfig
 from kitmsg.schema.calls import adapt
 
@@ -116,7 +118,7 @@ class Employed:
         self._told = told
         self._told_endpoint = endpoint
         self._dead = DeadLetters(jetstream)
-        self.receivers: dict[str, Receiver] = {}
+        self.receivers: dict[str, Receiver | Listener] = {}
         self._undo: list[Callable[[], None]] = []
         self._tickers: list[asyncio.Task[None]] = []
         self._tasks = tasks
@@ -197,7 +199,15 @@ class Employed:
             in_batches=options.batch > 0,
         )
         if not options.stored:
-            raise NotImplementedError
+            queue = name if options.each == "service" else ""
+            self.receivers[name] = Listener(
+                replace(handling, dead=None, retries=()),
+                self._bus,
+                options.patterns,
+                queue,
+                self._mailbox,
+            )
+            return
         config = self._consumer_config(subscription)
         self._receive(handling, options.stream, config, options)
         if options.each == "service":

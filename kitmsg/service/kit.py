@@ -376,7 +376,7 @@ class Kit:
         self,
         event: Event,
         *,
-        id: str = "",
+        id: str = "",  # noqa: A002
         timeout: float = PUBLISH_SECONDS,
     ) -> int:
         """Publish an event; returns its sequence once its stream has it.
