@@ -14,6 +14,7 @@
     api.py       requests to the server's JSON API, and its errors as ours
     feed.py      an ordered consumer that makes itself again; watches are made of it
     memory.py    the twin for `MemoryBus`: no server, same promises, virtual time
+    twin/        a JetStream server in memory, which the twin's streams are on
     changes.py   the backlog of a watch; used by both
     checks.py    validation of names, keys and times to live
 

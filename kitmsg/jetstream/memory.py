@@ -29,12 +29,14 @@ from kitmsg.jetstream.checks import (
 )
 from kitmsg.jetstream.client import Streams
 from kitmsg.jetstream.messages import Pace
+from kitmsg.jetstream.twin.server import Twin
 from kitmsg.message import matches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.bus import Bus
+    from kitmsg.bus.memory import MemoryBus
     from kitmsg.jetstream import Bucket
 
 __all__ = ["MemoryJetStream", "MemoryKeyValue"]
@@ -54,10 +56,15 @@ class _Kept:
 class MemoryJetStream(Streams):
     """The store behind one bus in memory.  See `JetStream`."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus, _PACE)
         self._bus = bus
+        self._twin = Twin(bus)
         self._buckets: dict[str, MemoryKeyValue] = {}
+
+    def now(self) -> float:
+        """Return the time, in unix seconds, as it goes with the event loop's clock."""
+        return self._twin.clock.now()
 
     async def key_value(
         self, name: str, bucket: Bucket | None = None
