@@ -576,6 +576,7 @@ def connect(
     audience: str = AUDIENCE,
     auth: CallSigner | None = None,
     breaker: bool = True,
+    makes_streams: bool = False,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
@@ -590,6 +591,7 @@ def connect(
         audience: The system that principals must be for.
         auth: Signs calls, as in `Kit`.
         breaker: As in `Kit`.
+        makes_streams: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -597,11 +599,14 @@ def connect(
         Unavailable: No server answered.
         Unauthenticated: The server refused the credentials.
     """
+    make_kit = functools.partial(
+        Kit, codec=codec, auth=auth, breaker=breaker, makes_streams=makes_streams
+    )
 
     async def make() -> Kit:
         if bus is not None:
             keys = trust_of(bus, trust, audience)
-            return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
+            return make_kit(bus, trust=keys)
         from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
@@ -611,6 +616,6 @@ def connect(
         except BaseException:
             await made.close()
             raise
-        return Kit(made, codec=codec, trust=keys, auth=auth, breaker=breaker)
+        return make_kit(made, trust=keys)
 
     return _Connecting(make)
