@@ -42,6 +42,7 @@ _COMPARED: Final = (
     "allow_schedules",
 )
 _BOUNDS: Final = ("max_messages", "max_bytes", "max_age", "max_per_subject")
+_MOST_TICKS: Final = 10_000
 _FIXED: Final = ("storage", "retention")
 
 
@@ -56,9 +57,12 @@ def tell_stream(service: str) -> StreamConfig:
 
 
 def tick_stream(service: str) -> StreamConfig:
-    """Return the declaration of the stream of a service's schedules: the last time of each."""
+    """Return the declaration of the stream of a service's schedules: the times of each."""
+    # One that is worked on must not go, or the next one would begin beside it.
     return StreamConfig(
-        name=f"tick-{service}", subjects=(f"tick.{service}.*",), max_per_subject=1
+        name=f"tick-{service}",
+        subjects=(f"tick.{service}.*",),
+        max_per_subject=_MOST_TICKS,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -95,8 +95,9 @@ class Log(Generic[E]):
         async for stored in stream.read(self._pattern, **self._from()):
             yield stored
         if self._follow:
-            async for delivery in self._coming(stream):
-                yield delivery
+            async with contextlib.aclosing(self._coming(stream)) as coming:
+                async for delivery in coming:
+                    yield delivery
 
     def _from(self) -> dict[str, Any]:
         since = self._since
@@ -104,7 +105,7 @@ class Log(Generic[E]):
             return {"since": since.timestamp()}
         return {} if since is None else {"sequence": since}
 
-    async def _coming(self, stream: Stream) -> AsyncIterator[Delivery]:
+    async def _coming(self, stream: Stream) -> AsyncGenerator[Delivery, None]:
         """Give what is published from the last event on; each once, in order."""
         config = ConsumerConfig(
             durable=False,

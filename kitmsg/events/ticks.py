@@ -3,8 +3,8 @@
 The last tick of a schedule stays in its stream as the record of what was done.  At each time
 every instance publishes the tick, on the condition that the last one is still the one that
 it knows, so the stream takes one of them.  What it stores is delivered as events are:
-retried, never two at once, to one instance; and where ticks piled up while nobody was there,
-only the last is left.
+retried, never two at once, to one instance.  Of ticks that piled up the last is carried out,
+and the others are passed over.
 """
 
 from __future__ import annotations
@@ -64,13 +64,22 @@ class Ticker:
         self._name = name
         self._times = times
         self._subject = tick_subject(name)
+        # Time of the last tick that is stored, as far as this instance knows; None before
+        # it looked.
+        self._last: float | None = None
+        self._looked = asyncio.Event()
+
+    async def is_last(self, tick: Tick) -> bool:
+        """Tell whether no later tick is stored."""
+        await self._looked.wait()
+        return self._last is None or tick.due >= self._last
 
     async def run(self) -> None:
         """Publish each tick at its time, until cancelled."""
-        last: float | None = None
         while True:
             try:
-                last = await self._catch_up(last)
+                self._last = await self._catch_up(self._last)
+                self._looked.set()
             except KitError as error:
                 _log.warning("%s: no tick could be stored: %s", self._name, error)
                 await asyncio.sleep(_AGAIN)

@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from kitmsg.bus.reach import Site, at_site
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import FailedPrecondition
@@ -24,7 +26,7 @@ from kitmsg.events.dead import DEAD, DeadLetters, replay_subject
 from kitmsg.events.declared import Declared, apply, plan, tell_stream, tick_stream
 from kitmsg.events.envelope import Reader
 from kitmsg.events.receiver import Receiver
-from kitmsg.events.ticks import Ticker, tick_subject
+from kitmsg.events.ticks import Tick, Ticker, tick_subject
 from kitmsg.events.unstored import Listener
 from kitmsg.jetstream import ConsumerConfig
 from kitmsg.schema.calls import adapt
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.mailbox import Mailbox
     from kitmsg.message import Message
     from kitmsg.service.declare import Service
-    from kitmsg.service.work import Subscription
+    from kitmsg.service.work import Scheduled, Subscription
 
 __all__ = ["Employed", "declared_by", "needs_store"]
 
@@ -304,33 +306,40 @@ class Employed:
     def _start_schedules(self) -> None:
         service = self._service()
         stream = tick_stream(service.name).name
-        for name, scheduled in type(service).__work__.schedules.items():
-            dotted = f"{service.name}.{name}"
+        for scheduled in type(service).__work__.schedules.values():
+            self._start_schedule(scheduled, service.name, stream)
 
-            def endpoint(
-                service: Service, scheduled: Any = scheduled
-            ) -> Endpoint[Any, Any]:
-                method = getattr(service, scheduled.name)
-                middleware = (*service.middleware, *scheduled.options.middleware)
-                return self._chained(adapt(method, scheduled.shape), middleware)
+    def _start_schedule(self, scheduled: Scheduled, service: str, stream: str) -> None:
+        dotted = f"{service}.{scheduled.name}"
+        ticker = Ticker(self._jetstream, stream, dotted, scheduled.options.times)
 
-            handling = Handling(
-                name=dotted,
-                decode=lambda ctx, delivery: None,
-                endpoint=_kept(endpoint, self._service),
-                dead=self._dead,
-                retries=scheduled.options.retries,
-                timeout=scheduled.options.timeout,
-            )
-            config = ConsumerConfig(
-                name=f"{service.name}-{name}",
-                filters=(tick_subject(dotted),),
-                ack_wait=_ACK_WAIT,
-                max_ack_pending=1,
-            )
-            self._receive(handling, stream, config)
-            ticker = Ticker(self._jetstream, stream, dotted, scheduled.options.times)
-            self._tickers.append(asyncio.create_task(ticker.run()))
+        def endpoint(service: Service) -> Endpoint[Any, Any]:
+            method = getattr(service, scheduled.name)
+            middleware = (*service.middleware, *scheduled.options.middleware)
+            inner = self._chained(adapt(method, scheduled.shape), middleware)
+
+            async def run(ctx: Context, tick: Tick) -> None:
+                if await ticker.is_last(tick):
+                    await inner(ctx, None)
+
+            return run
+
+        handling = Handling(
+            name=dotted,
+            decode=lambda ctx, delivery: msgspec.json.decode(delivery.data, type=Tick),
+            endpoint=_kept(endpoint, self._service),
+            dead=self._dead,
+            retries=scheduled.options.retries,
+            timeout=scheduled.options.timeout,
+        )
+        config = ConsumerConfig(
+            name=f"{service}-{scheduled.name}",
+            filters=(tick_subject(dotted),),
+            ack_wait=_ACK_WAIT,
+            max_ack_pending=1,
+        )
+        self._receive(handling, stream, config)
+        self._tickers.append(asyncio.create_task(ticker.run()))
 
 
 def _kept(
