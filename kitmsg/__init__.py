@@ -41,6 +41,16 @@ from kitmsg import errors
 from kitmsg.context import Context, current
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
+from kitmsg.events import (
+    Event,
+    Reject,
+    Stream,
+    background,
+    cron,
+    every,
+    subscribe,
+    upcast,
+)
 from kitmsg.service import Kit, Service, Supervision, connect, detached, endpoint
 
 __all__ = [
@@ -48,21 +58,29 @@ __all__ = [
     "Code",
     "Context",
     "Endpoint",
+    "Event",
     "Kit",
     "KitError",
     "Middleware",
+    "Reject",
     "Req",
     "Resp",
     "Service",
+    "Stream",
     "Supervision",
+    "background",
     "chain",
     "connect",
+    "cron",
     "current",
     "detached",
     "endpoint",
     "errors",
+    "every",
     "make_endpoint",
     "run",
+    "subscribe",
+    "upcast",
 ]
 
 __version__ = "0.1.0"

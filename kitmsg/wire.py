@@ -29,9 +29,23 @@ __all__ = [
     "BODY_BYTES",
     "CALLER",
     "CANCEL",
+    "CE",
+    "CE_ID",
+    "CE_SCHEMA",
+    "CE_SOURCE",
+    "CE_SPEC",
+    "CE_TIME",
+    "CE_TYPE",
     "CODE",
     "CONTENT_TYPE",
     "CREDIT",
+    "DEAD_ATTEMPTS",
+    "DEAD_ERROR",
+    "DEAD_REASON",
+    "DEAD_SEQUENCE",
+    "DEAD_STREAM",
+    "DEAD_SUBJECT",
+    "DEAD_TIME",
     "DIRECT",
     "DOWN",
     "ERROR",
@@ -124,6 +138,28 @@ SEQ: Final = "Kit-Seq"
 BEAT: Final = "Kit-Heartbeat"
 BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- headers of events (CloudEvents 1.0, "NATS Protocol Binding", binary mode)
+
+CE: Final = "ce-"
+"""Begins the header of each attribute of an event."""
+
+CE_SPEC: Final = "ce-specversion"
+CE_ID: Final = "ce-id"
+CE_TYPE: Final = "ce-type"
+CE_SOURCE: Final = "ce-source"
+CE_TIME: Final = "ce-time"
+CE_SCHEMA: Final = "ce-dataschema"
+
+# -- headers of dead letters
+
+DEAD_REASON: Final = "Kit-Dead-Reason"
+DEAD_ERROR: Final = "Kit-Dead-Error"
+DEAD_ATTEMPTS: Final = "Kit-Dead-Attempts"
+DEAD_SUBJECT: Final = "Kit-Dead-Subject"
+DEAD_STREAM: Final = "Kit-Dead-Stream"
+DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
+DEAD_TIME: Final = "Kit-Dead-Time"
 
 # -- headers that a handler may add to its reply
 
@@ -262,6 +298,7 @@ class Meta:
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
     INTERNAL: Final = "kit.internal"
+    DURABLE: Final = "kit.durable"
     ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
