@@ -10,6 +10,7 @@ From your class down to the wire:
     mailbox.py     the bounded queue in front of a service; pace.py: when it is shorter
     threads.py     the threads that blocking endpoints run in
     bus/           subjects, queue groups, request and reply
+    events/        what happened, what shall be done, and when: stored until it is done
     jetstream/     streams, consumers and key-value buckets on NATS
 
 Beside them:

@@ -29,7 +29,6 @@ __all__ = [
     "BODY_BYTES",
     "CALLER",
     "CANCEL",
-    "CE",
     "CE_ID",
     "CE_SCHEMA",
     "CE_SOURCE",
@@ -140,9 +139,6 @@ BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
 
 # -- headers of events (CloudEvents 1.0, "NATS Protocol Binding", binary mode)
-
-CE: Final = "ce-"
-"""Begins the header of each attribute of an event."""
 
 CE_SPEC: Final = "ce-specversion"
 CE_ID: Final = "ce-id"

@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from kitmsg.errors import FailedPrecondition
-from kitmsg.events.retries import RETRIES, check_retries
+from cronsim import CronSim, CronSimError
 
-if TYPE_CHECKING:
-    from kitmsg.endpoints import Middleware
+from kitmsg.endpoints import Middleware
+from kitmsg.events.retries import RETRIES, check_retries
 
 __all__ = ["Cron", "Every", "ScheduleOptions", "Times", "cron", "every", "schedule_of"]
 
@@ -88,8 +87,6 @@ class Cron:
         return self._times(datetime.fromtimestamp(now, self.zone), is_reverse=False)
 
     def _times(self, start: datetime, *, is_reverse: bool) -> float:
-        from cronsim import CronSim
-
         found: datetime = next(CronSim(self.expression, start, reverse=is_reverse))
         return found.timestamp()
 
@@ -169,14 +166,7 @@ def cron(
 
     Raises:
         ValueError: `expression` or `tz` is none.
-        FailedPrecondition: cronsim is not installed.
     """
-    try:
-        from cronsim import CronSim, CronSimError
-    except ImportError:
-        raise FailedPrecondition(
-            "@cron needs cronsim: pip install 'kitmsg[events]'"
-        ) from None
     if len(expression.split()) != _FIELDS:
         raise ValueError(
             f"@cron({expression!r}): minute, hour, day, month and day of the week, such as"

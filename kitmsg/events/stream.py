@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from kitmsg.jetstream import Storage
+from kitmsg.jetstream import Storage
 
 __all__ = ["PREFIX", "Stream"]
 

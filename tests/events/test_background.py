@@ -101,5 +101,5 @@ async def test_background_is_for_coroutines() -> None:
     with pytest.raises(TypeError, match="must be an async def without arguments"):
 
         class Odd(Service):
-            @background
+            @background  # type: ignore[type-var]
             def poll(self) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -199,7 +199,7 @@ def test_a_cron_follows_changes_of_the_clock(
     [
         (lambda: every(0.5), "the period is 0.5 s; give a second or more"),
         (every, "the period is 0 s"),
-        (lambda: every(1, retries="5"), "a list of seconds"),
+        (lambda: every(1, retries=cast("Any", "5")), "a list of seconds"),
         (lambda: every(1, timeout=0), "positive seconds"),
         (lambda: cron("* * *"), "minute, hour, day, month and day of the week"),
         (lambda: cron("99 * * * *"), "Bad minute"),
