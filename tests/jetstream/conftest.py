@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.bus.nats import NatsBus
+from kitmsg.errors import NotFound
 from kitmsg.jetstream import StreamConfig
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.testing.loop import VirtualTimeLoop
@@ -67,4 +69,5 @@ async def stream(store: JetStream, name: str) -> AsyncIterator[Stream]:
             allow_atomic=True,
         )
     )
-    await store.delete_stream(name)
+    with contextlib.suppress(NotFound):  # deleted by the test
+        await store.delete_stream(name)

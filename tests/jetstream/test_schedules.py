@@ -12,6 +12,8 @@ from kitmsg.errors import InvalidArgument
 from kitmsg.jetstream import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.jetstream import JetStream, Stored, Stream
 
 
@@ -157,13 +159,14 @@ async def test_a_time_zone_counts(store: JetStream, stream: Stream, name: str) -
 
 def test_a_schedule_is_checked_when_it_is_made() -> None:
     """Times are finite, repeats last a second, targets are subjects."""
-    for make in (
+    makes: list[Callable[[], Schedule]] = [
         lambda: Schedule.at(math.nan, "a"),
         lambda: Schedule.at(math.inf, "a"),
         lambda: Schedule.every(0.5, "a"),
         lambda: Schedule.every(math.nan, "a"),
         lambda: Schedule.at(0, "a.*"),
         lambda: Schedule.cron("* * * * * *", "a b"),
-    ):
+    ]
+    for make in makes:
         with pytest.raises(InvalidArgument):
             make()
