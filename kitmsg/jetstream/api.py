@@ -13,9 +13,11 @@ import msgspec
 
 from kitmsg.errors import (
     Aborted,
+    AlreadyExists,
     BusDenied,
     Code,
     FailedPrecondition,
+    InvalidArgument,
     KitError,
     NoResponders,
     NotFound,
@@ -70,21 +72,45 @@ _OFF_HERE: Final = (
 _SENTENCES: Final = {_OFF_ACCOUNT: _OFF_HERE, _OFF_SERVER: _OFF}
 _ERRORS: Final[dict[int, type[KitError]]] = {
     10008: Unavailable,  # no leader yet
+    10012: InvalidArgument,  # options of a consumer
+    10013: AlreadyExists,  # consumer
     10023: ResourceExhausted,  # resources
     10026: ResourceExhausted,  # streams
     10028: ResourceExhausted,  # memory
     10035: Unavailable,  # no suitable peers
     NO_MESSAGE: NotFound,
     _OFF_ACCOUNT: FailedPrecondition,
+    10043: NotFound,  # message to delete
     10047: ResourceExhausted,  # storage
+    10052: InvalidArgument,  # options of a stream
+    10057: FailedPrecondition,  # deleting is denied
     10059: NotFound,  # stream
+    10060: Aborted,  # another stream than expected
+    10070: Aborted,  # wrong last message id
     10071: Aborted,  # wrong last sequence
     10074: FailedPrecondition,  # replicas without a cluster
     _OFF_SERVER: FailedPrecondition,
     10077: ResourceExhausted,  # the stream is full
+    10098: FailedPrecondition,  # a work queue needs acks
+    10099: FailedPrecondition,  # consumers of a work queue that share messages
+    10100: FailedPrecondition,  # the same
+    10101: FailedPrecondition,  # a consumer of a work queue that leaves some out
+    10109: FailedPrecondition,  # sealed
+    10110: FailedPrecondition,  # purging is denied
+    10111: FailedPrecondition,  # rollup is denied
+    10118: Unavailable,  # stream is offline
+    10119: Unavailable,  # consumer is offline
     10122: ResourceExhausted,  # bytes of the stream
-    10166: FailedPrecondition,  # no time to live in this stream
+    10148: AlreadyExists,  # consumer
+    10149: NotFound,  # consumer
+    10158: Unavailable,  # a message of the same id is being stored
+    10163: Unavailable,  # expectations cannot be checked now
     10164: Aborted,  # wrong last sequence, unknown
+    10166: FailedPrecondition,  # no time to live in this stream
+    10174: FailedPrecondition,  # no atomic batches in this stream
+    10176: Aborted,  # a batch with holes
+    10185: FailedPrecondition,  # API level
+    10188: FailedPrecondition,  # no schedules in this stream
 }
 
 

@@ -62,7 +62,7 @@ class StreamConfig:
         discard: What happens at `max_messages` and `max_bytes`.
         discard_per_subject: Whether `max_per_subject` refuses the new one too; needs
             ``discard="new"``.
-        duplicate_window: Seconds in which a message id counts once.
+        duplicate_window: Seconds in which a message id counts once; at most `max_age`.
         compression: Of files.
         allow_direct: Whether any replica answers reads; fast, and maybe a little stale.
         allow_ttl: Whether a message may have a time to live; JetStream API level 1.

@@ -41,10 +41,7 @@ async def put_consumer(
     """
     fields = consumer_json(config)
     body = {"stream_name": stream, "config": fields, "action": action}
-    path = f"{stream}.{config.name}"
-    if len(config.filters) == 1 and not {"*", ">"} & set(config.filters[0].split(".")):
-        path += f".{config.filters[0]}"  # so that rights can be given by subject
-    return consumer_info(await api.ask(f"CONSUMER.CREATE.{path}", body))
+    return consumer_info(await api.ask(f"CONSUMER.CREATE.{stream}.{config.name}", body))
 
 
 class Consumer:

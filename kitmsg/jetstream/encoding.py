@@ -98,6 +98,9 @@ def stream_json(config: StreamConfig) -> dict[str, Any]:
         found[theirs] = -1 if limit is None else limit
     for ours, theirs in _STREAM_TIMES.items():
         found[theirs] = _nanoseconds(getattr(config, ours))
+    if config.max_age is not None:  # a longer window is refused
+        window = min(config.duplicate_window, config.max_age)
+        found["duplicate_window"] = _nanoseconds(window)
     found["subjects"] = list(config.subjects)
     found["metadata"] = dict(config.metadata)
     return {name: value for name, value in found.items() if value not in ("", False)}

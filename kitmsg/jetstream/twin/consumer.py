@@ -67,7 +67,8 @@ class Consumer:
         post: The bus.
         clock: The twin's.
         on_done: Called with the sequence of each message that is acked or given up.
-        on_idle: Called when nobody has used it for as long as its configuration says.
+        on_idle: Called when nobody has pulled for as long as its configuration says, and
+            nothing waits for an ack.
     """
 
     # Invariants:
@@ -101,7 +102,8 @@ class Consumer:
         self._floor = (0, 0)
         self._alarm = Alarm(clock, self._time_is_up)
         self._wake = Alarm(clock, self.serve)
-        self._idle = Alarm(clock, on_idle)
+        self._on_idle = on_idle
+        self._idle = Alarm(clock, self._maybe_idle)
         self._pulls = Pulls(post, clock, self._count_waiting, self._gone_idle)
         # What comes before the cursor: of `last` and `last_per_subject`.
         self._first: deque[int] = deque()
@@ -306,6 +308,12 @@ class Consumer:
         if after is not None and not self._pulls:
             self._idle.stop()
             self._idle.by(self._clock.now() + after)
+
+    def _maybe_idle(self) -> None:
+        if self._pending:
+            self._gone_idle()
+        else:
+            self._on_idle()
 
     # -- state
 

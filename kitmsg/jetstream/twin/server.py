@@ -190,6 +190,8 @@ class Twin:
             raise Refusal(
                 10052, "discard new per subject requires discard new policy to be set"
             )
+        if config.allow_schedules and config.discard == "new":
+            raise Refusal(10052, "message scheduling cannot use discard new")
         subjects = config.subjects
         for i, subject in enumerate(subjects):
             if any(overlaps(subject, other) for other in subjects[i + 1 :]):
@@ -201,8 +203,14 @@ class Twin:
                 raise Refusal(10065)
 
     def _stream_info(self, rest: list[str], body: dict[str, Any]) -> dict[str, Any]:
-        found = self._stream(rest[0]).info(body.get("subjects_filter", ""))
-        return found | {"total": found["state"]["num_subjects"]}
+        stream = self._stream(rest[0])
+        found = stream.info()
+        if "subjects_filter" in body:
+            counts = stream.log.subjects(body["subjects_filter"])
+            page = _page("subjects", sorted(counts.items()), body)
+            found["state"]["subjects"] = dict(page.pop("subjects"))
+            found |= page
+        return found
 
     def _list_streams(self, _: list[str], body: dict[str, Any]) -> dict[str, Any]:
         return _page("streams", [s.info() for s in self._matching(body)], body)

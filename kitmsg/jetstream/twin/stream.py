@@ -353,7 +353,7 @@ class Stream:
                 heapq.heappush(self._ends, (end, record.sequence))
                 self._alarm.by(end)
 
-    def info(self, subjects: str = "") -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """Return its state as the API tells it."""
         log, head = self.log, self.log.head()
         last_time = log.last_time
@@ -367,8 +367,6 @@ class Stream:
             "num_subjects": len(log.subjects()),
             "consumer_count": len(self.consumers),
         }
-        if subjects:
-            state["subjects"] = log.subjects(subjects)
         return {
             "config": stream_json(self.config),
             "created": time_text(self.created),
