@@ -36,7 +36,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.package import Package
-from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.options import EXTRA, GatewayOptions
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.server import GatewayServer
@@ -53,10 +53,10 @@ __all__ = [
     "serve",
 ]
 
-TITLE: Final = "HTTP"
+TITLE: Final = EXTRA.title
 
 package: Final[Package[GatewayOptions, GatewayServer]] = Package(
-    __name__, TITLE, GatewayOptions, "aiohttp"
+    __name__, GatewayOptions, EXTRA
 )
 serve, run, check = package.serve, package.run, package.check
 listen, __getattr__ = package.listen, package.attribute
