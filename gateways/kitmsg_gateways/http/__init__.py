@@ -7,6 +7,7 @@
     visit.py    one request and who makes it
     filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
+    router.py   routes, and the one that a request matches
     methods.py  the endpoints on the bus as routes, as services come and go
     owners.py   who has which route: whoever was there first
     body.py     the body of a request: limits, time, gzip
