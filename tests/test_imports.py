@@ -83,4 +83,4 @@ def test_a_protocols_folder_has_the_leaves_of_the_others(kind: str) -> None:
     if (folder / "upstream").is_dir():
         assert "bind" in leaves
         ends = {path.stem for path in (folder / "upstream").glob("*.py")}
-        assert ends >= ENDS - ({"call"} if kind == "http" else set())
+        assert ends >= ENDS

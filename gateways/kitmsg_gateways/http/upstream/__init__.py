@@ -1,7 +1,8 @@
 """A remote HTTP API as a service: its operations are endpoints on the bus, or in process.
 
     options.py    `UpstreamOptions`
-    offer.py      one endpoint, its requests and replies; endpoints by routes or by a class
+    offer.py      endpoints by routes or by a class
+    call.py       one endpoint: its requests and replies
     describe.py   the operations of an OpenAPI document, as endpoints:
     document.py   loads such a document; its references, schemas, bodies and typed errors
     operation.py  from a request object to an HTTP request: path, query, header, body
