@@ -81,10 +81,17 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
     """
     if not options.reuse_port:  # calls would end at another program that shares it
         check_free(options)
-    kept, *others = bind(options.host, options.port, reuse_port=True)
-    for sock in others:
+    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    family, kind, proto, _, where = found[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        # And not SO_REUSEADDR, or others could have it: nobody listens yet.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+    except BaseException:
         sock.close()
-    return [kept]
+        raise
+    return [sock]
 
 
 def check_free(options: GatewayOptions) -> None:
