@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Match, Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
 from kitmsg_gateways.upstream.client import Client
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import instancer
@@ -72,6 +73,9 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
     """
 
     KIND: ClassVar[str]
+    EXTRA: ClassVar[Extra]
+    """The protocol's library."""
+
     EXAMPLE: ClassVar[str]
     """An address, for messages."""
     OPTIONS: ClassVar[type[CommonOptions]]
@@ -88,6 +92,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         doc: str = "",
         pick: Picker | None = None,
     ) -> None:
+        self.EXTRA.load()
         settings = settings_of(endpoints)
         name = name or settings.get("name", "")
         self.options: O = options or cast("O", self.OPTIONS())

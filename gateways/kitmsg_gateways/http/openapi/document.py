@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
-    from kitmsg_gateways.http.methods import Mounted, Route, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Route
 
 __all__ = ["SCHEMAS", "document", "schemes_of"]
 

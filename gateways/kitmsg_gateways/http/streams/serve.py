@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.methods import Match, Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.streams.formats import Format
     from kitmsg_gateways.http.visit import Visit
 
