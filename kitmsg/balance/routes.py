@@ -23,7 +23,16 @@ from kitmsg.schema.calls import StreamRequest
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["Key", "Route", "direct", "parse_route", "split", "sticky", "version"]
+__all__ = [
+    "Key",
+    "Route",
+    "direct",
+    "key_of",
+    "parse_route",
+    "split",
+    "sticky",
+    "version",
+]
 
 Key: TypeAlias = Callable[[Context, Any], str]
 """Returns the key of a request, "" for none."""
@@ -84,19 +93,28 @@ def sticky(
     if not by:
         raise ValueError("sticky() takes the name of a field, or a function")
     consistent_hash(bound=bound)  # it is checked at once
+    return Route(
+        name="sticky",
+        spec=f"sticky:{by if isinstance(by, str) else getattr(by, '__name__', by)}",
+        picker=lambda: _Keyed(consistent_hash(bound=bound)),
+        key=key_of(by),
+        by=(by, bound),
+    )
+
+
+def key_of(by: str | Callable[[Any], object]) -> Key:
+    """Return what finds the key of a request.
+
+    Args:
+        by: Name of a field of the request, or a function of the request.
+    """
     find = _field(by) if isinstance(by, str) else by
 
     def key(_ctx: Context, request: Any) -> str:
         value = find(request.request if isinstance(request, StreamRequest) else request)
         return "" if value is None else str(value)
 
-    return Route(
-        name="sticky",
-        spec=f"sticky:{by if isinstance(by, str) else getattr(by, '__name__', by)}",
-        picker=lambda: _Keyed(consistent_hash(bound=bound)),
-        key=key,
-        by=(by, bound),
-    )
+    return key
 
 
 def version(spec: str) -> Route:

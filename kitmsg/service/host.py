@@ -334,10 +334,10 @@ class ServiceHost:
             # principal comes before.
             finders = [i for i, one in enumerate(around) if hasattr(one, AUTHENTICATES)]
             around.insert(finders[-1] + 1 if finders else 0, allow(policy))
-        inner = self.service.__endpoint__(declaration)
-        if declaration.signature.gives_items:
-            inner = sending(inner)
         with at_site(declaration.site(self.bus)):
+            inner = self.service.__endpoint__(declaration)
+            if declaration.signature.gives_items:
+                inner = sending(inner)
             return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:

@@ -34,6 +34,7 @@ from kitmsg.errors import (
     NoResponders,
     outward,
 )
+from kitmsg.middleware.hedge import Hedge, fitting
 from kitmsg.transport import gokit
 from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
@@ -159,7 +160,7 @@ class EdgeCaller:
         self._log = log
         self._routed = routed
         to = routed or caller
-        wrap = chain(*middleware)
+        wrap = chain(*fitting(middleware, idempotent=endpoint.is_idempotent))
         with at_site(Site(bus=caller.bus)):
             self.send: Endpoint[bytes, Message] = wrap(to.ask)
             self._open: Endpoint[bytes, Stream] = wrap(to.open)
@@ -312,7 +313,7 @@ class Callers:
         self._callers: dict[str, EdgeCaller] = {}
         self._signer = _signer_of(options)
         self._is_warned = False
-        self._routes = _routes_of(bus, options)
+        self._routes = _routes_of(bus, options, self._middleware)
         self.headers = options.route_headers
 
     def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
@@ -458,12 +459,17 @@ def _signer_of(options: CallOptions) -> PrincipalSigner | None:
     return PrincipalSigner(options.signing_key, audience=options.audience)
 
 
-def _routes_of(bus: Bus, options: CallOptions) -> Routes | None:
-    if not options.route:
+def _routes_of(
+    bus: Bus, options: CallOptions, middleware: Sequence[Middleware]
+) -> Routes | None:
+    rules = options.route
+    if any(isinstance(each, Hedge) for each in middleware):
+        rules = (*rules, "direct")  # a hedge is for another instance
+    if not rules:
         return None
     from kitmsg_gateways.edge.routes import Routes  # most gateways need no balancer
 
-    return Routes(bus, options.route)
+    return Routes(bus, rules)
 
 
 def load_middleware(given: Sequence[Middleware | str]) -> tuple[Middleware, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.discovery.catalog import Catalog
 from kitmsg.errors import InvalidArgument, Unavailable
 from kitmsg.metrics.resilience import RESILIENCE
-from kitmsg.middleware import retry
+from kitmsg.middleware import hedge, retry
 from kitmsg.wire import REQUEST_ID
 from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.given import GivenContext
@@ -34,11 +35,21 @@ class Orders(Service):
 
     def __init__(self, me: str = "") -> None:
         self.me = me
-        self.failures = 0
+        self.calls = self.failures = 0
+        self.delay = 0.0
 
-    @endpoint
+    @endpoint(idempotent=True)
     async def get(self, order: str = "") -> str:
         """Return who answers."""
+        self.calls += 1
+        await asyncio.sleep(self.delay)
+        return self.me
+
+    @endpoint
+    async def place(self) -> str:
+        """Return who answers."""
+        self.calls += 1
+        await asyncio.sleep(0.01)
         return self.me
 
     @endpoint
@@ -326,6 +337,21 @@ async def test_middlewares_stand_around_routes(kit: Kit, door: Any) -> None:
     again = retry(2, idempotent=True, base=0.0)
     made = await door("version:@v", middleware=(again,))
     assert await made.ask("flaky", v="1.5") == "1.5.0"
+
+
+async def test_a_hedge_goes_to_another_instance(kit: Kit, door: Any) -> None:
+    """Without a rule too, and of idempotent endpoints only."""
+    slow, fast = Orders("slow"), Orders("fast")
+    await serve(kit, slow, fast)
+    made = await door(middleware=(hedge(0.5, budget=1.0),))
+    for _ in range(40):
+        await made.ask()
+    slow.delay = 0.5
+    assert {await made.ask() for _ in range(10)} == {"fast"}
+    calls = slow.calls + fast.calls
+    for _ in range(10):
+        await made.ask("place")
+    assert slow.calls + fast.calls == calls + 10
 
 
 async def test_a_copy_of_a_context_keeps_the_headers() -> None:
