@@ -64,8 +64,8 @@ async def test_the_log_is_filtered_by_fields_of_the_subject(kit: Kit) -> None:
         await kit.publish(Placed(region, "A1"))
     found = [event async for event in kit.events(Placed, where={"region": "e.u"})]
     assert found == [Placed("e.u", "A1")]
-    with pytest.raises(InvalidArgument, match="'regoin' is no field of the subject"):
-        kit.events(Placed, where={"regoin": "eu"})
+    with pytest.raises(InvalidArgument, match="'colour' is no field of the subject"):
+        kit.events(Placed, where={"colour": "eu"})
 
 
 async def test_a_log_that_is_followed_goes_on_with_what_comes(kit: Kit) -> None:

@@ -80,8 +80,8 @@ def test_a_filter_names_values_and_leaves_the_rest_open() -> None:
     assert template.pattern("event") == "event.orders.*.placed.*"
     eu = template.pattern("event", {"region": "e.u"})
     assert eu == "event.orders.e%2Eu.placed.*"
-    with pytest.raises(InvalidArgument, match="'regoin' is no field of the subject"):
-        template.pattern("event", {"regoin": "eu"})
+    with pytest.raises(InvalidArgument, match="'colour' is no field of the subject"):
+        template.pattern("event", {"colour": "eu"})
 
 
 @pytest.mark.parametrize(
