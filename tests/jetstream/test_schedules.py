@@ -105,7 +105,7 @@ async def test_a_schedule_may_repeat(
     )
     every = await came(stream, f"{name}.e", 2)
     cron = await came(stream, f"{name}.c", 2)
-    assert every[0].time >= begun + 0.95
+    assert every[0].time >= begun  # a server counts in whole seconds
     assert every[1].time > every[0].time + 0.1  # one may be late
     assert int(cron[1].time) > int(cron[0].time)
     assert f"{name}.every" in await stream.subjects()
