@@ -82,9 +82,10 @@ class ZooKeeper:
 
     def client(self) -> kazoo.client.KazooClient:
         """Return a client that is connected."""
-        # A server that has just come up may let the first connection hang.
+        # A server that has just come up may let the first connection hang: it is given up
+        # after the session's time, which the server bounds to 2 s anyway.
         client = kazoo.client.KazooClient(
-            f"127.0.0.1:{self.port}", timeout=20, connection_retry={"max_tries": -1}
+            f"127.0.0.1:{self.port}", timeout=2, connection_retry={"max_tries": -1}
         )
         client.start(20)
         return client
