@@ -5,6 +5,8 @@
     catalogue.py  the services on the bus as a table, and what has just left
     shown.py      which of these are served
     calls.py      calls over the bus, with the gateway's middlewares around
+    routes.py     rules that say which instances of a service get them
+    given.py      headers of a client that these go by
     admission.py  limits on connections and calls, and the answer of a full gateway
     budget.py     the bytes that are held for clients, and their bound
     listener.py   listening sockets, own ones or handed over

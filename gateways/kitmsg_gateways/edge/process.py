@@ -11,11 +11,10 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import kitmsg
-from kitmsg import loops
+from kitmsg import logs, loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
-from kitmsg.worker import logs
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ def _cors(options: GatewayOptions) -> Filter | None:
     return Cors(
         options.cors_origins,
         credentials=options.cors_credentials,
-        headers=options.cors_headers,
+        headers=(*options.cors_headers, *options.route_headers),
         max_age=options.cors_max_age,
         is_strict=is_ambient,
     )
