@@ -30,6 +30,7 @@ Beside them:
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin
     loops.py       the event loop; importpath.py: where modules are looked up
+    filemarks.py   whether a file has changed since it was read
 
 The gateways, which speak HTTP, gRPC, Thrift or MCP outside and the bus inside, are the package
 `kitmsg_gateways`.
