@@ -139,6 +139,7 @@ class _Dev:
         self._paths = paths
         self._settings = dataclasses.replace(
             settings,
+            makes_streams=True,
             workers=1,
             drain_timeout=(
                 _DRAIN_SECONDS

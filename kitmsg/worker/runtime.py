@@ -242,7 +242,7 @@ async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:
     except KitError:
         await bus.close()
         raise
-    return Kit(bus, trust=trust, auth=auth)
+    return Kit(bus, trust=trust, auth=auth, makes_streams=settings.makes_streams)
 
 
 def process_facts() -> dict[str, float]:
