@@ -283,10 +283,8 @@ def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
 
 
 def _spell(value: Any) -> str:
-    return (
-        "none"
-        if value is None
-        else f"{value:g}"
-        if isinstance(value, float)
-        else f"{value}"
-    )
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

@@ -27,6 +27,7 @@ from kitmsg.events.envelope import Reader
 from kitmsg.events.receiver import Receiver
 from kitmsg.events.ticks import Tick, Ticker
 from kitmsg.events.unstored import Listener
+from kitmsg.jetstream import StreamConfig
 from kitmsg.schema.calls import adapt
 from kitmsg.service.stored import (
     ACK_WAIT,
@@ -176,7 +177,7 @@ class Employed:
             return
         remedy = f"`kitmsg streams plan {cls.__module__}:{cls.__name__}`"
         for change in changes:
-            if change.kind == "create" and not change.consumer:
+            if change.kind == "create" and isinstance(change.config, StreamConfig):
                 raise FailedPrecondition(
                     f"{cls.__name__} needs the stream {change.stream!r}, which is not"
                     f" there; see {remedy}, then `apply`"

@@ -55,6 +55,7 @@ RESPONSE_SECONDS: Final = 60.0
 
 _AFTER: Final = 30.0  # for an answer after the longest turn, a drain included
 _GATEWAYS: Final = "gateway.*"  # as log levels are set
+_LEVEL: Final = f"{JS_API}.INFO"  # to know what the server can do
 _VERBS: Final = ("PING", "INFO", "STATS")
 
 
@@ -254,7 +255,8 @@ def _calls(services: Iterable[Served]) -> set[str]:
         for subject in each.subjects:
             found |= {subject, direct_subject(name, "*", subject)}
             found.add(cancel_subject(subject))
-        found |= set(each.told)
+        if each.told:
+            found |= {*each.told, _LEVEL}
     return found
 
 
@@ -264,7 +266,7 @@ def _stores(service: Served) -> set[str]:
     It may make neither a stream nor a consumer, nor delete from one: `kitmsg streams
     apply` does that.
     """
-    found = {*service.publishes}
+    found = {*service.publishes, *([_LEVEL] if service.streams else [])}
     for stream in service.streams:
         found |= {f"{JS_API}.STREAM.INFO.{stream}", f"{JS_API}.STREAM.MSG.GET.{stream}"}
     for stream, name in service.consumers:
