@@ -136,6 +136,11 @@ class Employed:
         found = (handling for handling, _ in self._handlings.values())
         return {handling.name: handling.stats for handling in found}
 
+    @property
+    def running(self) -> int:
+        """Attempts that wait or run."""
+        return sum(source.running for source in self.sources)
+
     async def start(self) -> None:
         """Check or make the streams and consumers, and begin.
 

@@ -164,6 +164,11 @@ class ServiceHost:
             found |= self._employed.stats
         return {name: stats.snapshot() for name, stats in found.items()}
 
+    @property
+    def deliveries(self) -> int:
+        """Deliveries that are worked on, or wait here to be."""
+        return 0 if self._employed is None else self._employed.running
+
     def report(self) -> ServiceReport:
         """Return what STATS says: counters, latency quantiles, callers."""
         return ServiceReport(
