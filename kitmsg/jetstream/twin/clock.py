@@ -19,11 +19,14 @@ class Clock:
         self._offset: float | None = None
 
     def now(self) -> float:
-        """Return the time, in unix seconds; needs a running event loop."""
+        """Return the time, in unix seconds and whole microseconds, as texts have it.
+
+        Needs a running event loop.
+        """
         ticks = asyncio.get_running_loop().time()
         if self._offset is None:
             self._offset = time.time() - ticks
-        return self._offset + ticks
+        return round(self._offset + ticks, 6)
 
     def call_at(self, when: float, ring: Callable[[], None]) -> asyncio.TimerHandle:
         """Call `ring` at a time, or at once where it is over."""

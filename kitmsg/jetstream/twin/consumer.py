@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Consumer", "Post", "complete"]
 
+_QUEUED: Final = -1.0  # it waits for a pull
 _ALREADY: Final = 0.0
 
 
@@ -295,6 +296,7 @@ class Consumer:
             due, sequence = heapq.heappop(self._due)
             pending = self._pending.get(sequence)
             if pending is not None and pending.due == due:
+                pending.due = _QUEUED  # two times may be the same
                 self._again.append(sequence)
         if self._due:
             self._alarm.by(self._due[0][0])
