@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from kitmsg.idl.choice import chooser, plain_types
-from kitmsg.idl.model import Enum, Shape, Struct
+from kitmsg.idl.model import Enum, Named, Shape, Struct
 
-TYPES = {"Colour": Enum("Colour", ("red",)), "Pair": Struct("Pair", is_array=True)}
+TYPES: dict[str, Named] = {
+    "Colour": Enum("Colour", ("red",)),
+    "Pair": Struct("Pair", is_array=True),
+}
 
 
 @pytest.mark.parametrize(
