@@ -1,4 +1,4 @@
-"""Which option of a union a plain value is: by its tag, or by what it is in msgpack or JSON."""
+"""Options of a union, chosen for a plain value by its tag or its type in msgpack or JSON."""
 
 from __future__ import annotations
 
