@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import Code
 from kitmsg.logs.access import LINE, Call, access_line
@@ -21,14 +21,9 @@ from kitmsg.logs.redact import Redactor
 if TYPE_CHECKING:
     from kitmsg.auth import Principal
 
-__all__ = ["AccessLog", "status_of"]
+__all__ = ["AccessLog"]
 
-_OK = 200
-
-
-def status_of(code: str) -> int:
-    """Return the HTTP status that a call's code stands for; ``ok`` is 200."""
-    return _OK if code == "ok" else Code(code).http
+_OK: Final = 200
 
 
 class AccessLog:
@@ -80,9 +75,9 @@ class AccessLog:
 
     def _called(self, line: str, client: str, seconds: float) -> Call:
         name, _, code = line.rpartition(" ")
-        path = name if name.startswith("/") else f"/{name}"
-        status = status_of(code)
-        return Call(client, "", "CALL", path, self._protocol, status, None, seconds)
+        status = _OK if code == "ok" else Code(code).http
+        protocol = self._protocol
+        return Call(client, "", "CALL", f"/{name}", protocol, status, None, seconds)
 
     def _print(self, call: Call, facts: dict[str, object]) -> None:
         text = access_line(self._form, call, datetime.now(UTC), facts)
