@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
+    options.access_log = None  # a gateway's has formats, a worker's is a switch
     settings = settings_of(options)
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience

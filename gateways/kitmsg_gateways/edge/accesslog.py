@@ -32,12 +32,16 @@ class AccessLog:
     Args:
         gateway: Its kind; the logger of log lines is ``kitmsg_gateways.KIND.access``.
         form: One of `kitmsg.logs.access.ACCESS_FORMATS`.
+
+    Attributes:
+        is_line: Whether its lines are log lines, so that no `Call` is needed.
     """
 
     def __init__(self, gateway: str, form: str = LINE) -> None:
         self._log = logging.getLogger(f"kitmsg_gateways.{gateway}.access")
         self._protocol = gateway.upper()
         self._form = form
+        self.is_line = form == LINE
         self._redactor = Redactor()
         self._is_lost = False
 
@@ -63,7 +67,7 @@ class AccessLog:
             facts: More fields of the record.
         """
         user = "" if principal is None else ascii(principal.name)[1:-1]
-        if self._form != LINE:
+        if not self.is_line:
             called = call or self._called(line, client, seconds)
             self._print(called._replace(user=user), facts)
             return
