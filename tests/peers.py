@@ -83,6 +83,10 @@ def _logfmt(folder: Path) -> None:
     _run(folder / "logfmt", "go", "build", "-o", "../reader", ".")
 
 
+def _go_micro(folder: Path) -> None:
+    _run(folder / "micro", "go", "build", "-o", "../service", ".")
+
+
 def _eureka(folder: Path) -> None:
     _run(folder / "eureka", "mvn", "-q", "-B", "package")
     (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
@@ -106,6 +110,7 @@ PEERS: Final = {
     ),
     "consul": Peer("agent", ("go",), (TESTS / "discovery/consul",), _consul),
     "logfmt": Peer("reader", ("go",), (TESTS / "logs/logfmt",), _logfmt),
+    "go-micro": Peer("service", ("go",), (TESTS / "balance/micro",), _go_micro),
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),

@@ -27,7 +27,9 @@ examples:
   kitmsg upstream http https://api.example/v1 --openapi spec.json --as payments
   kitmsg upstream http http://users.internal --route 'get=GET /users/{id}' --as users
 
-Several ADDRESSes take turns; one that cannot be reached is passed over.
+Of several ADDRESSes a call goes where it waits least, or as --pick says; one that cannot be
+reached is passed over.  An ADDRESS may be one of discovery, such as
+consul://127.0.0.1:8500/payments; kitmsg discover --help lists them.
 
 SIGTERM or Ctrl-C drains; SIGHUP replaces the workers one after the other, which reads the
 document anew.

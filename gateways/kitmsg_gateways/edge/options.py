@@ -174,6 +174,9 @@ class CallOptions(Options):
         audience: The system that these signatures are for.
         breaker: Whether a service that cannot keep up is sent only as many calls as it
             answers, and a few to try it.
+        route: Rule for the instances that get calls, such as orders=direct,
+            orders=version:@x-kit-version or orders.get=sticky:id; the first that fits a
+            call counts.
     """
 
     timeout: float = 5.0
@@ -184,6 +187,25 @@ class CallOptions(Options):
     signing_key: str = ""
     audience: str = AUDIENCE
     breaker: bool = True
+    route: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.route:
+            from kitmsg_gateways.edge.routes import parse_rule
+
+            for rule in self.route:
+                parse_rule(rule)
+
+    @property
+    def route_headers(self) -> tuple[str, ...]:
+        """Headers of clients that rules go by, in lower case."""
+        if not self.route:
+            return ()
+        from kitmsg_gateways.edge.routes import parse_rule
+
+        found = [parse_rule(rule).header for rule in self.route]
+        return tuple(dict.fromkeys(name for name in found if name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from kitmsg.service import Kit
-    from kitmsg_gateways.edge.package import Server
+    from kitmsg_gateways.edge.lifecycle import Gateway
 
 __all__ = ["main", "run"]
 
 
-S = TypeVar("S", bound="Server")
+S = TypeVar("S", bound="Gateway[Any, Any]")
 
 
 async def run(
@@ -95,7 +95,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(server: Server) -> None:
+def _say(server: Gateway[Any, Any]) -> None:
     print(server.url, flush=True)  # noqa: T201  # a command's own word
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from kitmsg.errors import FailedPrecondition, NotFound
 from kitmsg.logs.access import LINE
 from kitmsg_gateways.edge.asgi import Connections, Guard
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
@@ -86,7 +85,6 @@ class WebGateway(SocketGateway[W, T]):
     input and output, in the context that `_lasting` returns.
 
     Attributes:
-        callers: Its calls over the bus.
         turns: Those that run.
         ended: Set when the client over standard input has gone.
     """
@@ -106,7 +104,6 @@ class WebGateway(SocketGateway[W, T]):
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(bus, options, table, sockets)
-        self.callers = Callers(bus, self.kind, options)
         # Over stdio, standard output is the client's.
         access = LINE if options.stdio and options.access_log else options.access_format
         self.turns = Turns(self.kind, self.admission, self.metrics, access)

@@ -37,22 +37,22 @@ from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers, has_begun
+from kitmsg_gateways.edge.calls import has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
-from kitmsg_gateways.grpc.metadata import Forwarding
+from kitmsg_gateways.grpc.metadata import Forwarding, given_by
 from kitmsg_gateways.grpc.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.budget import Budget
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
@@ -76,7 +76,7 @@ class Calls:
     """Answers calls.
 
     Args:
-        bus: What carries them.
+        callers: Carries them over the bus.
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
@@ -88,7 +88,7 @@ class Calls:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         options: GatewayOptions,
         metrics: Metrics,
         gate: Gate,
@@ -97,7 +97,7 @@ class Calls:
         self._reader = Reader(budget, options.max_message_bytes)
         self._gate = gate
         self._public = Public(options.auth_public)
-        self._callers = Callers(bus, "grpc", options)
+        self._callers = callers
         self._options = options
         self._metrics = metrics
         self._access = _access_log(options)
@@ -234,10 +234,12 @@ class Calls:
             data: bytes, context: _ServicerContext, who: Principal | None
         ) -> bytes:
             left = callers.seconds(_left(context), endpoint)
-            fields, is_given = forwarding.fields(context.invocation_metadata())
+            sent = context.invocation_metadata()
+            fields, is_given = forwarding.fields(sent)
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-            ctx = callers.context(caller, codec, left, fields, who)
+            by = given_by(callers, sent) if callers.headers else None
+            ctx = callers.context(caller, codec, left, fields, who, by)
             try:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
@@ -296,12 +298,14 @@ class Calls:
         who: Principal | None,
     ) -> AsyncIterator[Stream]:
         """Open a stream on the bus; it ends with the context, its errors as failures."""
-        fields, is_given = self._forwarding.fields(context.invocation_metadata())
+        callers, sent = self._callers, context.invocation_metadata()
+        fields, is_given = self._forwarding.fields(sent)
         if is_given:
             context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-        caller = self._callers.of(method.endpoint)
+        caller = callers.of(method.endpoint)
         left = _left(context)
-        ctx = self._callers.context(caller, method.codec, left, fields, who)
+        by = given_by(callers, sent)
+        ctx = callers.context(caller, method.codec, left, fields, who, by)
         stream: Stream | None = None
         try:
             stream = await caller.open(ctx, payload)

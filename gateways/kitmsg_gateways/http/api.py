@@ -16,7 +16,6 @@ from kitmsg.logs.access import Call
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.budget import Claim
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
     arrived,
@@ -30,6 +29,7 @@ from kitmsg_gateways.http.call import (
     ask,
     asked_timeout,
     fields_of,
+    given_by,
     request_codec,
     request_id,
     response,
@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Match, Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 
@@ -96,7 +97,7 @@ class Api:
         self._access = AccessLog("http", form) if form else None
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(self._bus, "http", options)
+        self._callers = gateway.callers
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
@@ -240,6 +241,7 @@ class Api:
             seconds=left,
             fields=fields,
             principal=visit.principal,
+            given=given_by(self._callers, headers),
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
