@@ -215,7 +215,6 @@ class _Dev:
     ) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
-        from kitmsg.worker.levels import LevelResponder, gateway_name
         from kitmsg.worker.plugins import GATEWAYS, title
 
         wanted = {kind: getattr(self._options, kind) for kind in _GATEWAYS}
@@ -226,8 +225,6 @@ class _Dev:
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
-            levels = LevelResponder(kit.bus)
-            stack.callback(levels.stop)
             for kind, number in wanted.items():
                 if number is None:
                     continue
@@ -244,7 +241,6 @@ class _Dev:
                 stack.push_async_callback(server.stop)
                 if hasattr(server, "catalogue"):
                     server.catalogue.starting = lambda: _starting(supervisor)
-                levels.start([(gateway_name(kind), str(os.getpid()))])
                 urls[shown] = server.url
             yield kit, urls
 

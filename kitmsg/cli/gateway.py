@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
+    options.access_log = None  # a gateway's has formats, a worker's is a switch
     settings = settings_of(options)
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
@@ -102,26 +103,23 @@ def run(options: argparse.Namespace) -> int:
         from kitmsg.worker.gateway import run_gateways
 
         return run_gateways(options.kind, given, replace(settings, workers=workers))
-    return loops.run(_serve(options.kind, gateway, given, settings))
+    return loops.run(_serve(gateway, given, settings))
 
 
-async def _serve(kind: str, gateway: Gateway, options: Any, settings: Settings) -> int:
+async def _serve(gateway: Gateway, options: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    serving = asyncio.create_task(_until_cancelled(kind, gateway, options, settings))
+    serving = asyncio.create_task(_until_cancelled(gateway, options, settings))
     on_signals(serving.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
     return 0
 
 
-async def _until_cancelled(
-    kind: str, gateway: Gateway, options: Any, settings: Settings
-) -> None:
+async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
-    from kitmsg.worker.levels import LevelResponder, gateway_name
 
     async with connected(settings, wait=True) as kit:
         try:
@@ -130,8 +128,6 @@ async def _until_cancelled(
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
-        levels = LevelResponder(kit.bus)
-        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
         try:
             if registrar is not None:
@@ -140,7 +136,6 @@ async def _until_cancelled(
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
-            levels.stop()
             await server.stop()
 
 

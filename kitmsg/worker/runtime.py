@@ -145,7 +145,7 @@ class Runtime:
                 return True
             self.is_ready = True
             self._levels = LevelResponder(self.kit.bus)
-            self._levels.start(self._names())
+            self._levels.start((host.service.name, host.id) for host in self.hosts)
             if on_ready is not None:
                 on_ready()
             return await self._until_failed()
@@ -155,10 +155,6 @@ class Runtime:
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)
         return True
-
-    def _names(self) -> list[tuple[str, str]]:
-        """Return what this process is known as, with the ids of its instances."""
-        return [(host.service.name, host.id) for host in self.hosts]
 
     async def _until_stop(self, work: Any) -> Any:
         """Return what `work` gives; None if `stop` came first."""
