@@ -29,6 +29,8 @@ from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.message import check_subject
+from kitmsg.metrics.memory import MemoryMetrics
+from kitmsg.metrics.provider import Provider
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
@@ -70,6 +72,9 @@ class Kit:
             stands behind them: a turn passes on the principal that it has.
         breaker: Whether clients send a service that cannot keep up only as many calls as
             it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
+        metrics: Injected into services that take a `kitmsg.metrics.Provider`; by default
+            one that keeps its numbers in memory.  A worker gives one that its page and
+            ``--metrics`` show.
 
     Attributes:
         hosts: The services that are served here.
@@ -83,11 +88,13 @@ class Kit:
         trust: Trust | None = None,
         auth: CallSigner | None = None,
         breaker: bool = True,
+        metrics: Provider | None = None,
     ) -> None:
         self.bus = bus
         self.codec = codec
         self.trust = trust
         self.auth = auth
+        self.metrics: Provider = MemoryMetrics() if metrics is None else metrics
         self._breaker = breaker
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
