@@ -23,7 +23,7 @@ import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
@@ -66,7 +66,7 @@ class BackendKind(Protocol):
 
         Raises:
             InvalidArgument: The address cannot be used.
-            FailedPrecondition: A package that it needs is not installed.
+            ImportError: A package that it needs is not installed; it names the extra.
         """
         ...
 
@@ -205,9 +205,9 @@ def backend_of(address: Address) -> Backend | None:
     entry = next(iter(entries))
     _ = address.interval  # refused early
     try:
-        kind: Any = entry.load()
+        kind: BackendKind = entry.load()
+        return kind.open_backend(address)
     except ImportError as exc:
         raise FailedPrecondition(
             f"metrics by {address.scheme} cannot be sent: {exc}"
         ) from exc
-    return cast("BackendKind", kind).open_backend(address)

@@ -1,4 +1,4 @@
-"""Metrics for a Datadog agent: ``dogstatsd://host:8125?prefix=shop&tags=env:prod,team:pay``.
+"""Metrics for a Datadog agent: ``dogstatsd://host:8125?prefix=shop&tags=env:prod+team:pay``.
 
 As StatsD's, with labels as tags, and histograms by ``histogram=histogram``, the agent's own,
 or ``histogram=distribution``.  Source: docs.datadoghq.com, "DogStatsD Datagram Format".
@@ -30,7 +30,7 @@ def open_backend(address: Address, /) -> LineBackend:
     before = prefix(address)
     kind = address.choice("histogram", "histogram", "distribution")
     letter = "d" if kind == "distribution" else "h"
-    given = [tag for tag in address.options.get("tags", "").split(",") if tag]
+    given = address.options.get("tags", "").replace(",", " ").split()  # "+" is a space
 
     def encode(point: Point) -> Iterator[str]:
         return lines(

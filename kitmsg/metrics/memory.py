@@ -126,10 +126,8 @@ class _Counter(_Number):
     kind = "counter"
 
     def add(self, amount: float = 1.0, /) -> None:
-        if not amount >= 0:  # NaN too
-            raise ValueError(
-                f"{self._family.name} cannot fall by {amount}: use a gauge"
-            )
+        if not 0 <= amount < math.inf:  # NaN too
+            raise ValueError(f"{self._family.name} cannot rise by {amount}")
         with self._family.lock:
             self.value += amount
 
@@ -139,11 +137,13 @@ class _Gauge(_Number):
     kind = "gauge"
 
     def set(self, value: float, /) -> None:
-        self.value = float(value)
+        if math.isfinite(value):
+            self.value = float(value)
 
     def add(self, amount: float = 1.0, /) -> None:
-        with self._family.lock:
-            self.value += amount
+        if math.isfinite(amount):
+            with self._family.lock:
+                self.value += amount
 
 
 class _Histogram(_Cell):

@@ -26,7 +26,7 @@ __all__ = ["OtlpBackend", "open_backend"]
 
 _GRPC_PORT: Final = 4317
 _HTTP_PORT: Final = 4318
-_SECONDS: Final = 5
+_SECONDS: Final = 3  # with the exporter's own tries
 _THREAD: Final = "kitmsg-otlp-metrics"
 _EXPORTERS: Final = "opentelemetry.exporter"
 

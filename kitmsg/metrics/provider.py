@@ -38,7 +38,7 @@ class Counter(Protocol):
         """Add `amount`.
 
         Raises:
-            ValueError: It is negative, or a declared label is not bound.
+            ValueError: It is negative or no finite number, or a label is not bound.
         """
         ...
 
@@ -51,7 +51,7 @@ class Gauge(Protocol):
         ...
 
     def set(self, value: float, /) -> None:
-        """Make it `value`."""
+        """Make it `value`, unless that is no finite number."""
         ...
 
     def add(self, amount: float = 1.0, /) -> None:

@@ -6,6 +6,7 @@ so they grow in the counters themselves, and the memory is that of one number pe
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from kitmsg.metrics.spread import spread
@@ -70,6 +71,8 @@ class Window:
             for labels, value in family.samples:
                 key = family.name, tuple(labels.items())
                 seen.add(key)
+                if not math.isfinite(value):  # no line of text can say it
+                    continue
                 yield self._number(key, family.kind, value)
             for each in family.distributions:
                 key = family.name, tuple(each.labels.items())

@@ -15,6 +15,7 @@ import msgspec
 from kitmsg.metrics.calls import labels_of
 from kitmsg.metrics.families import (
     Distribution,
+    Exemplar,
     Family,
     counter,
     gauge,
@@ -72,7 +73,9 @@ def families(
     known = list(reports)
     own = [*_endpoints(known), *_mailboxes(known), *_workers(known)]
     for worker, _, report in known:
-        told = msgspec.convert(report.get("families", []), type=list[Family])
+        told = msgspec.convert(
+            report.get("families", []), type=list[Family], str_keys=True
+        )
         own += labelled(told, worker=str(worker))
     return joined([*own, *more])
 
@@ -103,9 +106,16 @@ def _endpoints(known: list[Any]) -> Iterator[Family]:
         seconds = stats["processing_ns"] / _NS
         fine = _fine(stats["buckets"])
         times.distributions.append(
-            Distribution(labels, BOUNDS_SECONDS, parts, seconds, fine)
+            Distribution(
+                labels, BOUNDS_SECONDS, parts, seconds, fine, _exemplars(stats)
+            )
         )
     yield times
+
+
+def _exemplars(stats: dict[str, Any]) -> dict[int, Exemplar]:
+    told = stats.get("exemplars", {}).items()
+    return {int(bucket): msgspec.convert(each, type=Exemplar) for bucket, each in told}
 
 
 def _fine(counts: Iterable[int]) -> list[Bucket]:

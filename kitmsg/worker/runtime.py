@@ -9,6 +9,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.errors import KitError
 from kitmsg.metrics.memory import MemoryMetrics
@@ -167,7 +169,8 @@ class Runtime:
     def _all(self) -> list[Family]:
         """Return the families of everything that is counted here."""
         number, restarts = self._place
-        return families([(number, restarts, report(self))], self.collect())
+        told = msgspec.to_builtins(report(self))
+        return families([(number, restarts, told)], self.collect())
 
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)
