@@ -17,6 +17,7 @@ import math
 import re
 import time
 from bisect import bisect_left
+from functools import lru_cache
 from itertools import pairwise
 from threading import Lock
 from typing import (
@@ -40,7 +41,6 @@ from kitmsg.metrics.stats import BOUNDS_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kitmsg.metrics.families import Bucket
     from kitmsg.metrics.provider import Counter, Gauge, Histogram
 
 __all__ = ["MOST_SERIES", "OTHER", "MemoryMetrics"]
@@ -54,7 +54,9 @@ _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MAX_VALUE: Final = 200  # of a label, in characters
 _STEPS: Final = 32  # fine buckets for each power of two: 3 % apart
 _HALF: Final = 2 * _STEPS
-_OFFSET: Final = 1_100  # makes the exponent of every float positive
+_LEAST: Final = -64  # exponent; what is smaller counts as 0
+_MOST: Final = 128  # exponent; what is larger counts as that large
+_CACHED: Final = 4_096
 
 C = TypeVar("C", bound="_Cell")
 
@@ -178,7 +180,7 @@ class _Histogram(_Cell):
         with of.lock:
             fine = sorted(self.fine.items()) if self.fine else []
             counts, total = self.counts.copy(), self.total
-        buckets = [_fine_bucket(key, count) for key, count in fine]
+        buckets = [(*_fine_bounds(key), count) for key, count in fine]
         family.distributions.append(
             Distribution(
                 self.bound, of.bounds, counts, total, buckets, {**self.exemplars}
@@ -329,16 +331,20 @@ class MemoryMetrics:
 
 def _fine_key(value: float) -> int:
     """Return the number of the fine bucket of a value; numbers rise with values."""
-    fraction, exponent = math.frexp(abs(value))
-    key = (exponent + _OFFSET) * _HALF + int(fraction * _HALF) if value else 0
+    fraction, exponent = math.frexp(value if value > 0 else -value)
+    if exponent < _LEAST:
+        return 0
+    exponent = min(exponent, _MOST)
+    key = (exponent - _LEAST) * _HALF + int(fraction * _HALF)
     return key if value > 0 else -key
 
 
-def _fine_bucket(key: int, count: int) -> Bucket:
-    """Return the bounds of the bucket `key`."""
-    exponent, step = divmod(abs(key), _HALF)
+@lru_cache(_CACHED)
+def _fine_bounds(key: int) -> tuple[float, float]:
+    """Return the bounds of the fine bucket `key`."""
     if not key:
-        return 0.0, 0.0, count
-    near = math.ldexp(step / _HALF, exponent - _OFFSET)
-    far = math.ldexp((step + 1) / _HALF, exponent - _OFFSET)
-    return (near, far, count) if key > 0 else (-far, -near, count)
+        return 0.0, 0.0
+    exponent, step = divmod(abs(key), _HALF)
+    near = math.ldexp(step / _HALF, exponent + _LEAST)
+    far = math.ldexp((step + 1) / _HALF, exponent + _LEAST)
+    return (near, far) if key > 0 else (-far, -near)
