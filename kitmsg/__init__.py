@@ -10,7 +10,8 @@ From your class down to the wire:
     mailbox.py     the bounded queue in front of a service; pace.py: when it is shorter
     threads.py     the threads that blocking endpoints run in
     bus/           subjects, queue groups, request and reply
-    jetstream/     key-value buckets on NATS
+    events/        what happened, what shall be done, and when: stored until it is done
+    jetstream/     streams, consumers and key-value buckets on NATS
 
 Beside them:
 
@@ -24,6 +25,7 @@ Beside them:
     balance/       which instance gets a call, and which one the next attempt
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
+    logs/          lines for people and machines, with the ids of the turn
     worker/        processes: signals, drain, supervision, health
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin
@@ -40,6 +42,16 @@ from kitmsg import errors
 from kitmsg.context import Context, current
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp, chain, make_endpoint
 from kitmsg.errors import BusinessError, Code, KitError
+from kitmsg.events import (
+    Event,
+    Reject,
+    Stream,
+    background,
+    cron,
+    every,
+    subscribe,
+    upcast,
+)
 from kitmsg.service import Kit, Service, Supervision, connect, detached, endpoint
 
 __all__ = [
@@ -47,21 +59,29 @@ __all__ = [
     "Code",
     "Context",
     "Endpoint",
+    "Event",
     "Kit",
     "KitError",
     "Middleware",
+    "Reject",
     "Req",
     "Resp",
     "Service",
+    "Stream",
     "Supervision",
+    "background",
     "chain",
     "connect",
+    "cron",
     "current",
     "detached",
     "endpoint",
     "errors",
+    "every",
     "make_endpoint",
     "run",
+    "subscribe",
+    "upcast",
 ]
 
 __version__ = "0.1.0"

@@ -258,6 +258,7 @@ class Guard:
             principal=principal,
             trace={name: headers.getlist(name) for name in TRACE if name in headers},
             is_outside=self._options.public and not self._proxies.trusts(peer),
+            sent=headers.getlist,
         )
 
     def _check_origin(self, origin: str) -> None:

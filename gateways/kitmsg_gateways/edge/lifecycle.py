@@ -18,6 +18,7 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.budget import Budget
+from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
@@ -78,6 +79,7 @@ class Gateway(Generic[O, T]):
         health: Whether calls should be sent here.
         auth: Checks credentials.
         gate: Lets calls in: authentication and rate limits.
+        callers: Its calls over the bus.
 
     Raises:
         KitError: An option does not fit, or a file cannot be used.
@@ -124,6 +126,7 @@ class Gateway(Generic[O, T]):
             options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
+        self.callers = Callers(bus, self.kind, options)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")
         self._tls = self.make_tls(options) if options.tls_cert else None
         readers: list[Reloadable] = [self._tls] if self._tls else []
@@ -202,6 +205,7 @@ class Gateway(Generic[O, T]):
                 )
                 await page.start()
                 stack.callback(page.stop)
+            stack.push_async_callback(self.callers.close)
             for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()

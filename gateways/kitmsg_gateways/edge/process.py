@@ -8,26 +8,39 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import kitmsg
-from kitmsg import loops
+from kitmsg import logs, loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
-from kitmsg.worker import logs
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from socket import socket
 
     from kitmsg.service import Kit
-    from kitmsg_gateways.edge.package import Server
 
-__all__ = ["main", "run"]
+__all__ = ["Server", "main", "run"]
 
 
-S = TypeVar("S", bound="Server")
+class Server(Protocol):
+    """A gateway's server, as `Gateway` is."""  # each part is documented there
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+    async def start(self) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
+    def reload(self) -> None: ...  # noqa: D102
+    @classmethod
+    def check(cls, options: Any) -> None: ...  # noqa: D102
+    @staticmethod
+    def listen(options: Any) -> list[socket]: ...  # noqa: D102
+
+
+S = TypeVar("S", bound=Server)
 
 
 async def run(

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials and traces are read, so the time limit is the endpoint's or the gateway's, and
-the request id is made here.
+credentials, traces and what the rules of routes go by are read, so the time limit is the
+endpoint's or the gateway's, and the request id is made here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
@@ -35,12 +34,12 @@ from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg_gateways.edge.auth import Gate
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -57,21 +56,24 @@ class Calls:
     """Answers calls.
 
     Args:
-        bus: What carries them.
+        callers: Carries them over the bus.
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
     """
 
     def __init__(
-        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+        self, callers: Callers, options: GatewayOptions, metrics: Metrics, gate: Gate
     ) -> None:
         self._gate = gate
         self._public = Public(options.auth_public)
-        self._callers = Callers(bus, "thrift", options)
+        self._callers = callers
+        self._telling: set[asyncio.Task[None]] = set()
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("thrift") if options.access_log else None
+        self._access = (
+            AccessLog("thrift", options.access_format) if options.access_log else None
+        )
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""
@@ -96,16 +98,36 @@ class Calls:
         """
         authorization = given.get("authorization", [])
         keys = given.get("x-api-key", [])
-        visit = Visit(
+        visit = self._visit(address, given)
+        credentials = self._gate.auth.given(authorization, keys)
+        who = await self._gate.admit(address, credentials, shown, visit.id)
+        self._check(visit)
+        return dataclasses.replace(visit, principal=who)
+
+    def visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        """Return one call that anybody may make; see `admit`.
+
+        Raises:
+            InvalidArgument: What the client sends cannot be passed on.
+        """
+        visit = self._visit(address, given)
+        self._check(visit)
+        return visit
+
+    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        authorization = given.get("authorization", [])
+        return Visit(
             address=address,
             authorization=authorization if self._options.forward_authorization else (),
             trace={name: given[name] for name in TRACE if name in given},
             is_outside=self._options.public,
+            sent=lambda name: given.get(name, ()),
         )
-        credentials = self._gate.auth.given(authorization, keys)
-        who = await self._gate.admit(address, credentials, shown, visit.id)
-        visit.fields({})  # raises before the call has begun
-        return dataclasses.replace(visit, principal=who)
+
+    def _check(self, visit: Visit) -> None:
+        """Raise what is wrong with its headers before the call has begun."""
+        visit.fields({})
+        visit.given(self._callers, {})
 
     async def answer(
         self,
@@ -128,9 +150,10 @@ class Calls:
         """
         started = perf_counter()
         code, metrics = _OK, self._metrics
-        ctx = self._context(served, visit)
-        id_ = ctx.metadata[REQUEST_ID]
+        headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+        id_ = headers[REQUEST_ID]
         try:
+            ctx = self._context(served, visit, headers)
             fields, code = await self._result(served, ctx, args)
             out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
             served.coder(protocol)[1](out, fields)
@@ -187,23 +210,50 @@ class Calls:
             metrics.in_flight -= 1
         return served.binding.result(_value(served, reply)), _OK
 
-    def _context(self, served: Served, visit: Visit | None = None) -> Context:
-        callers, endpoint = self._callers, served.endpoint
-        seconds = callers.seconds(None, endpoint)
-        fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-        caller, who = callers.of(endpoint), visit.principal if visit else None
-        return callers.context(caller, served.codec, seconds, fields, who)
+    def _context(
+        self, served: Served, visit: Visit | None, fields: dict[str, str]
+    ) -> Context:
+        callers, endpoint, codec = self._callers, served.endpoint, served.codec
+        seconds, caller = callers.seconds(None, endpoint), callers.of(endpoint)
+        if visit is None:
+            return callers.context(caller, codec, seconds, fields)
+        who, given = visit.principal, visit.given(callers, {})
+        return callers.context(caller, codec, seconds, fields, who, given)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
-        code = _OK
         started = perf_counter()
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
-            caller.publish(self._context(served, visit), data)
+            fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+            sending = caller.publish(self._context(served, visit, fields), data)
         except KitError as exc:
-            code = exc.code.value
-            _log.debug("%s was not told: %s", served.name, exc)
+            self._told(served, started, exc)
+            return
+        if sending is None:
+            self._told(served, started)
+            return
+        telling = asyncio.create_task(self._tell(served, started, sending))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(
+        self, served: Served, started: float, sending: Coroutine[Any, Any, None]
+    ) -> None:
+        """Wait for an instance to be picked, whether the client is still there or not."""
+        try:
+            await sending
+        except KitError as exc:
+            self._told(served, started, exc)
+        else:
+            self._told(served, started)
+
+    def _told(
+        self, served: Served, started: float, error: KitError | None = None
+    ) -> None:
+        if error is not None:
+            _log.debug("%s was not told: %s", served.name, error)
+        code = _OK if error is None else error.code.value
         self._metrics.observe(served.name, code, perf_counter() - started)
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
