@@ -7,8 +7,8 @@ a receiver that is slow or gone costs the code that counts nothing.  Tests read 
     ...
     assert metrics.value("orders_placed_total", country="de") == 3
 
-Hot path: `add`, `set` and `observe` are one look-up and an addition under the family's
-lock, since a service's threads count too.
+Hot path: `add` is an addition under the family's lock, since a service's threads count too;
+`observe` appends to a list.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _STEPS: Final = 32  # fine buckets for each power of two: 3 % apart
 _HALF: Final = 2 * _STEPS
 _LEAST: Final = -64  # exponent; what is smaller counts as 0
 _MOST: Final = 128  # exponent; what is larger counts as that large
+_BATCH: Final = 64  # observations that are counted together
+_SAMPLED: Final = 15  # one observation in 16 may become an exemplar
 _CACHED: Final = 4_096
 
 C = TypeVar("C", bound="_Cell")
@@ -149,36 +151,41 @@ class _Gauge(_Number):
 
 
 class _Histogram(_Cell):
-    __slots__ = ("counts", "exemplars", "fine", "total")
+    """A series of a histogram: an observation is put down, and counted later, in batches.
+
+    `_pending` is appended to without the lock, which a list allows; what is in it is taken
+    out and counted under the lock.
+    """
+
+    __slots__ = ("_pending", "counts", "exemplars", "fine", "total")
     kind = "histogram"
 
     def __init__(self, family: _Instrument[Any], bound: dict[str, str]) -> None:
         super().__init__(family, bound)
+        self._pending: list[float] = []
         self.counts = [0] * (len(family.bounds) + 1)
         self.total = 0.0
-        self.fine: dict[int, int] | None = {} if family.is_fine else None
+        self.fine: dict[int, int] = {}  # of a family that is fine
         self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float, /) -> None:
-        if not math.isfinite(value):
-            return
-        family = self._family
-        bucket = bisect_left(family.bounds, value)
-        fine = self.fine
-        with family.lock:
-            self.counts[bucket] += 1
-            self.total += value
-            if fine is not None:
-                key = _fine_key(value)
-                fine[key] = fine.get(key, 0) + 1
-        context = entered(NOWHERE)
-        if context.message is not None and (trace := trace_of(context.message)):
-            self.exemplars[bucket] = Exemplar(*trace, value, time.time())
+        pending = self._pending
+        pending.append(value + 0.0)  # what is no number fails here, not in the batch
+        number = len(pending)
+        if number >= _BATCH:
+            with self._family.lock:
+                self._count()
+        if number & _SAMPLED == 1:
+            context = entered(NOWHERE)
+            if context.message is not None and (trace := trace_of(context.message)):
+                bucket = bisect_left(self._family.bounds, value)
+                self.exemplars[bucket] = Exemplar(*trace, value, time.time())
 
     def show(self, family: Family) -> None:
         of = self._family
         with of.lock:
-            fine = sorted(self.fine.items()) if self.fine else []
+            self._count()
+            fine = sorted(self.fine.items())
             counts, total = self.counts.copy(), self.total
         buckets = [(*_fine_bounds(key), count) for key, count in fine]
         family.distributions.append(
@@ -186,6 +193,18 @@ class _Histogram(_Cell):
                 self.bound, of.bounds, counts, total, buckets, {**self.exemplars}
             )
         )
+
+    def _count(self) -> None:
+        """Count what is pending; under the lock."""
+        batch = self._pending[:]
+        del self._pending[: len(batch)]  # other threads may have added some
+        batch = [value for value in batch if -math.inf < value < math.inf]
+        bounds, counts = self._family.bounds, self.counts
+        for value in batch:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(batch)
+        if self._family.is_fine:
+            _count_fine(self.fine, batch)
 
 
 class _Instrument(Generic[C]):
@@ -329,14 +348,18 @@ class MemoryMetrics:
         return there.bind({}, {})
 
 
-def _fine_key(value: float) -> int:
-    """Return the number of the fine bucket of a value; numbers rise with values."""
-    fraction, exponent = math.frexp(value if value > 0 else -value)
-    if exponent < _LEAST:
-        return 0
-    exponent = min(exponent, _MOST)
-    key = (exponent - _LEAST) * _HALF + int(fraction * _HALF)
-    return key if value > 0 else -key
+def _count_fine(fine: dict[int, int], values: list[float]) -> None:
+    """Count values in fine buckets, by their numbers, which rise with values."""
+    split, known = math.frexp, fine.get
+    for value in values:
+        fraction, exponent = split(value)
+        if exponent < _LEAST or not fraction:
+            key = 0
+        elif fraction > 0:
+            key = (min(exponent, _MOST) - _LEAST) * _HALF + int(fraction * _HALF)
+        else:
+            key = (_LEAST - min(exponent, _MOST)) * _HALF + int(fraction * _HALF)
+        fine[key] = known(key, 0) + 1
 
 
 @lru_cache(_CACHED)
