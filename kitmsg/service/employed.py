@@ -21,6 +21,7 @@ from kitmsg.bus.reach import Site, at_site
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import FailedPrecondition
 from kitmsg.events.attempt import Handling
+from kitmsg.events.attempts import Attempts
 from kitmsg.events.background import Tasks
 from kitmsg.events.dead import DEAD, DeadLetters, replay_subject
 from kitmsg.events.declared import Declared, apply, plan, tell_stream, tick_stream
@@ -120,6 +121,7 @@ class Employed:
         self._told = told
         self._told_endpoint = endpoint
         self._dead = DeadLetters(jetstream)
+        self._attempts = Attempts(jetstream)
         self.receivers: dict[str, Receiver | Listener] = {}
         self._undo: list[Callable[[], None]] = []
         self._tickers: list[asyncio.Task[None]] = []
@@ -196,14 +198,16 @@ class Employed:
             decode=lambda ctx, delivery: reader.read(delivery.headers, delivery.data),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
+            attempts=self._attempts,
             retries=options.retries,
             timeout=options.timeout,
             in_batches=options.batch > 0,
+            once=options.once,
         )
         if not options.stored:
             queue = name if options.each == "service" else ""
             self.receivers[name] = Listener(
-                replace(handling, dead=None, retries=()),
+                replace(handling, dead=None, attempts=None, retries=()),
                 self._bus,
                 options.patterns,
                 queue,
@@ -294,6 +298,7 @@ class Employed:
             decode=lambda ctx, delivery: decode(ctx, delivery.message),
             endpoint=lambda: self._told_endpoint(name),
             dead=self._dead,
+            attempts=self._attempts,
         )
         config = ConsumerConfig(
             name=f"{service}-{name}", filters=(f"tell.{dotted}",), ack_wait=_ACK_WAIT
@@ -329,6 +334,7 @@ class Employed:
             decode=lambda ctx, delivery: msgspec.json.decode(delivery.data, type=Tick),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
+            attempts=self._attempts,
             retries=scheduled.options.retries,
             timeout=scheduled.options.timeout,
         )

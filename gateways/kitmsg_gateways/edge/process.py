@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kitmsg
 from kitmsg import logs, loops
@@ -19,28 +19,14 @@ from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from socket import socket
 
     from kitmsg.service import Kit
+    from kitmsg_gateways.edge.lifecycle import Gateway
 
-__all__ = ["Server", "main", "run"]
-
-
-class Server(Protocol):
-    """A gateway's server, as `Gateway` is."""  # each part is documented there
-
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    async def start(self) -> None: ...  # noqa: D102
-    async def stop(self) -> None: ...  # noqa: D102
-    def reload(self) -> None: ...  # noqa: D102
-    @classmethod
-    def check(cls, options: Any) -> None: ...  # noqa: D102
-    @staticmethod
-    def listen(options: Any) -> list[socket]: ...  # noqa: D102
+__all__ = ["main", "run"]
 
 
-S = TypeVar("S", bound=Server)
+S = TypeVar("S", bound="Gateway[Any, Any]")
 
 
 async def run(
@@ -109,7 +95,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(server: Server) -> None:
+def _say(server: Gateway[Any, Any]) -> None:
     print(server.url, flush=True)  # noqa: T201  # a command's own word
 
 

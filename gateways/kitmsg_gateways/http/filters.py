@@ -75,8 +75,10 @@ def filters(
 def _behind(proxies: Proxies) -> Filter:
     async def look(visit: Visit) -> None:
         """Note who asks, by the word of a proxy."""
-        request = visit.request
-        visit.via = proxies.via(request.remote or "", request.scheme, request.headers)
+        request, headers = visit.request, visit.request.headers
+        visit.via = proxies.via(
+            request.remote or "", request.scheme, lambda name: headers.getall(name, ())
+        )
 
     return look
 
