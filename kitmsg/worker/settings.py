@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 from kitmsg.logs.setup import FORMATS
+from kitmsg.metrics.address import parse
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _ArgumentGroup
@@ -69,6 +70,14 @@ class Settings:
         "serve /healthz, /readyz and /metrics there; in a container say 0.0.0.0:PORT",
         "KITMSG_HEALTH",
         metavar="[HOST:]PORT",
+    )
+    metrics: tuple[str, ...] = _say(
+        (),
+        "push metrics there, as in statsd://127.0.0.1:8125 or otlp://127.0.0.1:4317; may be"
+        " repeated; `prometheus` is read at /metrics of --health",
+        "KITMSG_METRICS",
+        metavar="ADDRESS",
+        is_repeated=True,
     )
     register: str = _say(
         "",
@@ -196,6 +205,8 @@ class Settings:
             _check_choice(name, getattr(self, name))
         if self.health:
             parse_address(self.health)
+        for text in self.metrics:
+            parse(text)
 
     def logging(self) -> dict[str, Any]:
         """Return the arguments for `kitmsg.logs.set_up`."""
@@ -272,6 +283,7 @@ def add_flags(parser: ArgumentParser | _ArgumentGroup, names: Iterable[str]) -> 
             continue
         parser.add_argument(
             *flags,
+            action="append" if meta.get("is_repeated") else "store",
             choices=meta.get("choices"),
             metavar=meta.get("metavar"),
             default=None,
@@ -381,9 +393,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.replace(",", " ").split()
-    return tuple(str(part) for part in value)
+    texts = [value] if isinstance(value, str) else [str(part) for part in value]
+    return tuple(part for text in texts for part in text.replace(",", " ").split())
 
 
 def _no(value: Any) -> Any:
