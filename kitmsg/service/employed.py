@@ -58,7 +58,7 @@ _CONCURRENCY = 16  # of tells and ticks
 
 
 class Source(Protocol):
-    """Where deliveries come from: a `Receiver` or a `Listener`."""
+    """Source of deliveries: a `Receiver` or a `Listener`."""
 
     handling: Handling
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,8 +19,6 @@ from kitmsg.service.stored import needs_store
 from kitmsg.wire import DEAD_ATTEMPTS, DEAD_REASON, DEAD_SUBJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from kitmsg.jetstream import JetStream, Stored
 
 __all__ = ["DeadLetter", "FixtureKit"]
