@@ -41,6 +41,7 @@ __all__ = [
     "DEAD_ATTEMPTS",
     "DEAD_ERROR",
     "DEAD_REASON",
+    "DEAD_REPLAYS",
     "DEAD_SEQUENCE",
     "DEAD_STREAM",
     "DEAD_SUBJECT",
@@ -156,6 +157,7 @@ DEAD_SUBJECT: Final = "Kit-Dead-Subject"
 DEAD_STREAM: Final = "Kit-Dead-Stream"
 DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
 DEAD_TIME: Final = "Kit-Dead-Time"
+DEAD_REPLAYS: Final = "Kit-Dead-Replays"
 
 # -- headers that a handler may add to its reply
 
