@@ -23,6 +23,7 @@ __all__ = ["Consumer", "put_consumer"]
 _log = logging.getLogger("kitmsg.jetstream")
 
 _RESUMED: Final = 0.0  # a time that is over
+_PAUSE: Final = 0.1  # seconds between looks for a consumer that has no leader
 
 
 async def put_consumer(
@@ -123,9 +124,13 @@ class Consumer:
                     self._api.bus, self, self._pace, buffer=0, ahead=False
                 )
                 self._fetched.open()
-            if not await self._fetched.pull(most, timeout):
+            ends = asyncio.get_running_loop().time() + timeout
+            while not await self._fetched.pull(most, _left(ends)):
                 await self.restore()
-                await self._fetched.pull(most, timeout)
+                if not _left(ends):
+                    await self._fetched.pull(most, 0.0)
+                    break
+                await asyncio.sleep(min(_left(ends), _PAUSE))
             return self._fetched.drawn(most)
 
     async def pause(self, until: float) -> None:
@@ -180,3 +185,7 @@ class Consumer:
                 self._stream,
                 self._floor + 1,
             )
+
+
+def _left(ends: float) -> float:
+    return max(ends - asyncio.get_running_loop().time(), 0.0)
