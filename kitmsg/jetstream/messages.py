@@ -130,6 +130,7 @@ class Messages:
         *,
         buffer: int = DEFAULT_BUFFER,
         ahead: bool = True,
+        gives_back: bool = True,
     ) -> None:
         self._bus = bus
         self._source = source
@@ -137,6 +138,7 @@ class Messages:
         self._buffer = buffer
         self._low = buffer // 2
         self._ahead = ahead
+        self._gives_back = gives_back
         self._ready: deque[Delivery] = deque()
         self._credit = 0
         self._epoch = 0
@@ -235,11 +237,14 @@ class Messages:
                 timer.cancel()
         for task in self._tasks:
             task.cancel()
-        give_back(self._ready)
+        if self._gives_back:
+            give_back(self._ready)
         self._ready.clear()
         self._came.set()
         while self._undo:
             self._undo.pop()()
+        if not self._gives_back:
+            return
         # What was on its way comes until then, and is given back as it comes.
         with contextlib.suppress(KitError):
             await self._bus.flush(_FLUSH)
@@ -308,7 +313,8 @@ class Messages:
             self._note_later()
         delivery = Delivery(message, self._bus)
         if self._is_closed:
-            delivery.nak()
+            if self._gives_back:
+                delivery.nak()
             return
         self._ready.append(delivery)
         self._came.set()

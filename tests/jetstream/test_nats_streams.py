@@ -137,6 +137,60 @@ async def test_a_user_without_the_right_is_a_sentence() -> None:
         await bus.close()
 
 
+RIGHTS = {
+    "publish": ["s.a", "$JS.API.INFO", "$JS.API.STREAM.NAMES"],
+    "consume": [
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.CONSUMER.CREATE.S.c",
+        "$JS.API.CONSUMER.INFO.S.c",
+        "$JS.API.CONSUMER.MSG.NEXT.S.c",
+        "$JS.ACK.S.c.>",
+    ],
+    "follow": [
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.CONSUMER.CREATE.S.*",
+        "$JS.API.CONSUMER.*.S.*",
+        "$JS.API.CONSUMER.MSG.NEXT.S.*",
+    ],
+    "read": [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.DIRECT.GET.S",
+        "$JS.API.STREAM.MSG.GET.S",
+    ],
+}
+
+
+async def test_the_rights_of_the_page_are_enough() -> None:
+    """For each use, a user who may do nothing else."""
+    users = ", ".join(
+        f"{{user: {user}, password: x, permissions: {{publish: {json.dumps(may)},"
+        ' subscribe: "_INBOX.>"}}'
+        for user, may in RIGHTS.items()
+    )
+    everybody = f"authorization {{ users: [{{user: all, password: x}}, {users}] }}"
+    with EmbeddedServer(config=everybody) as server:
+        buses = {
+            user: await NatsBus.connect(server.url.replace("//", f"//{user}:x@"))
+            for user in ("all", *RIGHTS)
+        }
+        stores = {user: NatsJetStream(bus) for user, bus in buses.items()}
+        config = StreamConfig(name="S", subjects=("s.>",), allow_ttl=True)
+        await stores["all"].create_stream(config)
+        await stores["publish"].publish("s.a", b"1", ttl=60, message_id="m")
+        stream = await stores["consume"].stream("S")
+        consumer = await stream.create_consumer(ConsumerConfig(name="c"))
+        (message,) = await consumer.fetch(1)
+        await message.ack_confirmed()
+        async with (await stores["follow"].stream("S")).follow() as log:
+            assert (await anext(log)).data == b"1"
+        reading = await stores["read"].stream("S")
+        assert [one.data async for one in reading.read()] == [b"1"]
+        assert (await reading.get(1, fresh=True)).data == b"1"
+        for bus in buses.values():
+            await bus.close()
+
+
 async def test_a_consumer_that_pushes_cannot_be_read(
     nats_bus: NatsBus, name: str
 ) -> None:
