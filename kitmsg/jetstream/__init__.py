@@ -6,6 +6,7 @@
     consumer.py  `Consumer`: a place in a stream that all who pull from it share
     messages.py  `Messages`: the pull loop
     follow.py    `Follow`: a stream read as a log
+    source.py    the consumer behind a reader, as its pull loop sees it
     delivery.py  `Delivery`: a message of a consumer, and the words that answer it
     outgoing.py  messages on their way in: expectations, schedules, headers
     publisher.py publishing: one, many at once, a batch that is stored as one

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.errors import AlreadyExists, InvalidArgument, NotFound
 from kitmsg.jetstream.api import NO_CONSUMER, number_of
 from kitmsg.jetstream.encoding import consumer_info, consumer_json, time_text
-from kitmsg.jetstream.messages import DEFAULT_BUFFER, Messages, Pace
+from kitmsg.jetstream.messages import DEFAULT_BUFFER, Messages
+from kitmsg.jetstream.source import Pace
 
 if TYPE_CHECKING:
     from kitmsg.jetstream.api import Api

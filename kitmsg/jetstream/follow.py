@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kitmsg.errors import DeadlineExceeded, KitError, Unavailable
 from kitmsg.jetstream.consumer import put_consumer
-from kitmsg.jetstream.messages import Messages, Pace
+from kitmsg.jetstream.messages import Messages
+from kitmsg.jetstream.source import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kitmsg.jetstream.api import Api
     from kitmsg.jetstream.configs import ConsumerInfo, DeliverPolicy, StreamInfo
     from kitmsg.jetstream.levels import Levels
-    from kitmsg.jetstream.messages import Pace
+    from kitmsg.jetstream.source import Pace
     from kitmsg.message import Message
 
 __all__ = ["Stream"]

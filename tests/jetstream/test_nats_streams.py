@@ -24,15 +24,16 @@ from kitmsg.jetstream import (
 )
 from kitmsg.jetstream.api import Api
 from kitmsg.jetstream.consumer import Consumer
-from kitmsg.jetstream.messages import Pace
 from kitmsg.jetstream.nats import NatsJetStream
 from kitmsg.jetstream.opening import jetstream_of
+from kitmsg.jetstream.source import Pace
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.wire import JS_API
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from kitmsg.jetstream import Messages
     from kitmsg.message import Message
 
 
@@ -189,6 +190,44 @@ async def test_the_rights_of_the_page_are_enough() -> None:
         assert (await reading.get(1, fresh=True)).data == b"1"
         for bus in buses.values():
             await bus.close()
+
+
+async def _ack_all(messages: Messages) -> None:
+    async for message in messages:
+        message.ack()
+
+
+@pytest.mark.parametrize(
+    ("may_not", "text"),
+    [
+        (
+            "$JS.API.CONSUMER.MSG.NEXT.>",
+            r"publish to '\$JS\.API\.CONSUMER\.MSG\.NEXT\.S\.c'",
+        ),
+        ("$JS.ACK.>", r"publish to '\$JS\.ACK\.S\.c\.>'"),
+    ],
+)
+async def test_a_reader_without_the_right_ends_with_a_sentence(
+    may_not: str, text: str
+) -> None:
+    """Not in silence: to pull, and to ack."""
+    users = (
+        "authorization { users: [{user: all, password: x}, {user: a, password: x,"
+        f' permissions: {{publish: {{deny: "{may_not}"}}}}}}] }}'
+    )
+    with EmbeddedServer(config=users) as server:
+        free = await NatsBus.connect(server.url.replace("//", "//all:x@"))
+        store = NatsJetStream(free)
+        stream = await store.create_stream(StreamConfig(name="S", subjects=("s",)))
+        await stream.create_consumer(ConsumerConfig(name="c"))
+        await store.publish_many([Outgoing("s")] * 3)
+        bus = await NatsBus.connect(server.url.replace("//", "//a:x@"))
+        consumer = await (await NatsJetStream(bus).stream("S")).consumer("c")
+        async with asyncio.timeout(10), consumer.messages(buffer=1) as messages:
+            with pytest.raises(PermissionDenied, match=text):
+                await _ack_all(messages)
+        await bus.close()
+        await free.close()
 
 
 async def test_a_consumer_that_pushes_cannot_be_read(
