@@ -141,6 +141,7 @@ class _Dev:
         self._paths = paths
         self._settings = dataclasses.replace(
             settings,
+            makes_streams=True,
             workers=1,
             drain_timeout=(
                 _DRAIN_SECONDS
@@ -216,7 +217,6 @@ class _Dev:
     ) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
-        from kitmsg.worker.levels import LevelResponder, gateway_name
         from kitmsg.worker.plugins import GATEWAYS, title
         from kitmsg.worker.pushing import PushLoops, counted
 
@@ -228,8 +228,6 @@ class _Dev:
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
-            levels = LevelResponder(kit.bus)
-            stack.callback(levels.stop)
             for kind, number in wanted.items():
                 if number is None:
                     continue
@@ -248,7 +246,6 @@ class _Dev:
                 stack.push_async_callback(server.stop)
                 if hasattr(server, "catalogue"):
                     server.catalogue.starting = lambda: _starting(supervisor)
-                levels.start([(gateway_name(kind), str(os.getpid()))])
                 urls[shown] = server.url
             yield kit, urls
 

@@ -90,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
+    options.access_log = None  # a gateway's has formats, a worker's is a switch
     settings = settings_of(options)
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
@@ -123,7 +124,6 @@ async def _until_cancelled(
 ) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
-    from kitmsg.worker.levels import LevelResponder, gateway_name
     from kitmsg.worker.pushing import PushLoops, counted
 
     async with connected(settings, wait=True) as kit:
@@ -133,8 +133,6 @@ async def _until_cancelled(
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
-        levels = LevelResponder(kit.bus)
-        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
         loops_ = PushLoops(settings, counted(server, kit), process=kind)
         try:
@@ -144,7 +142,6 @@ async def _until_cancelled(
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
-            levels.stop()
             await server.stop()
             await loops_.close()
 

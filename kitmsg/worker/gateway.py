@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ import msgspec
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.worker.control import GatewayOrders, Orders
-from kitmsg.worker.levels import gateway_name
 from kitmsg.worker.parent import run_parent
 from kitmsg.worker.plugins import GATEWAYS, listen
 from kitmsg.worker.runtime import Runtime
@@ -121,9 +119,6 @@ class GatewayRuntime(Runtime):
         if read is None or hasattr(self._server, "collect"):
             return ""
         return str(read())
-
-    def _names(self) -> list[tuple[str, str]]:
-        return [(gateway_name(self._orders.kind), str(os.getpid()))]
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders

@@ -163,7 +163,7 @@ class Runtime:
                 return True
             self.is_ready = True
             self._levels = LevelResponder(self.kit.bus)
-            self._levels.start(self._names())
+            self._levels.start((host.service.name, host.id) for host in self.hosts)
             if on_ready is not None:
                 on_ready()
             return await self._until_failed()
@@ -179,10 +179,6 @@ class Runtime:
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)
         return True
-
-    def _names(self) -> list[tuple[str, str]]:
-        """Return what this process is known as, with the ids of its instances."""
-        return [(host.service.name, host.id) for host in self.hosts]
 
     async def _until_stop(self, work: Any) -> Any:
         """Return what `work` gives; None if `stop` came first."""
@@ -269,7 +265,13 @@ async def _kit(bus: Bus, settings: Settings, name: str, metrics: Provider) -> Ki
     except KitError:
         await bus.close()
         raise
-    return Kit(bus, trust=trust, auth=auth, metrics=metrics)
+    return Kit(
+        bus,
+        trust=trust,
+        auth=auth,
+        metrics=metrics,
+        makes_streams=settings.makes_streams,
+    )
 
 
 def _logged(service: Service | Factory) -> Service | Factory:

@@ -116,6 +116,11 @@ class Settings:
     log_source: bool = _say(
         False, "say which line of code wrote each line", "KITMSG_LOG_SOURCE"
     )
+    makes_streams: bool = _say(
+        False,
+        "make the streams that services declare, where that adds only; dev does",
+        "KITMSG_MAKES_STREAMS",
+    )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
     watchdog: float = _say(
         10.0,

@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.worker.levels import LevelResponder, gateway_name
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.budget import Budget
@@ -206,6 +207,9 @@ class Gateway(Generic[O, T]):
             for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()
+            levels = LevelResponder(self.bus)
+            levels.start([(gateway_name(self.kind), str(os.getpid()))])
+            stack.callback(levels.stop)
             self._files.start()
             stack.callback(self._files.stop)
             self._check()
