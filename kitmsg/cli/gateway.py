@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = (*LOG_NAMES, "health", "register", "advertise")
+_OWN: Final = (*LOG_NAMES, "health", "metrics", "register", "advertise")
 
 
 def add_kinds(
@@ -78,7 +78,7 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs, health, discovery"), _OWN)
+    add_flags(one.add_argument_group("logs, health, metrics, discovery"), _OWN)
     add_bus_flags(one)
 
 
@@ -86,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg import logs
     from kitmsg.worker.announce import check_announcing
+    from kitmsg.worker.pushing import check_metrics
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
@@ -98,28 +99,32 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
         check_announcing(settings)
+        check_metrics(settings)
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
 
         return run_gateways(options.kind, given, replace(settings, workers=workers))
-    return loops.run(_serve(gateway, given, settings))
+    return loops.run(_serve(options.kind, gateway, given, settings))
 
 
-async def _serve(gateway: Gateway, options: Any, settings: Settings) -> int:
+async def _serve(kind: str, gateway: Gateway, options: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    serving = asyncio.create_task(_until_cancelled(gateway, options, settings))
+    serving = asyncio.create_task(_until_cancelled(kind, gateway, options, settings))
     on_signals(serving.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
     return 0
 
 
-async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -> None:
+async def _until_cancelled(
+    kind: str, gateway: Gateway, options: Any, settings: Settings
+) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
+    from kitmsg.worker.pushing import PushLoops, counted
 
     async with connected(settings, wait=True) as kit:
         try:
@@ -129,6 +134,7 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
         if hasattr(server, "reload"):
             _on_hup(server.reload)
         registrar = announcer(settings, place_of(server.url))
+        loops_ = PushLoops(settings, counted(server, kit), process=kind)
         try:
             if registrar is not None:
                 await registrar.start()
@@ -137,6 +143,7 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
             await server.stop()
+            await loops_.close()
 
 
 def _on_hup(reload: Callable[[], object]) -> None:

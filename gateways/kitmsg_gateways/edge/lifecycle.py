@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog
+    from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
@@ -234,6 +235,10 @@ class Gateway(Generic[O, T]):
     def reload(self) -> None:
         """Read certificates, keys and passwords again, now; connections stay."""
         self._files.look(is_forced=True)
+
+    def collect(self) -> Iterable[Family]:
+        """Yield the counters."""
+        return self.metrics.collect()
 
     def exposition(self) -> str:
         """Return the counters in Prometheus' text format."""
