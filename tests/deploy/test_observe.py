@@ -161,6 +161,16 @@ def test_images_have_a_version(name: str) -> None:
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
+def test_the_image_can_send_traces() -> None:
+    """It has OpenTelemetry's exporters, and Jaeger is where the variable says."""
+    extras = re.search(r'"\.\[(.+)\]"', (ROOT / "Dockerfile").read_text())
+    assert extras is not None
+    assert "otel" in extras[1].split(",")
+    for name in ("worker-observe", "gateway-observe"):
+        address = SERVICES[name]["environment"]["KITMSG_TRACES"]
+        assert urllib.parse.urlsplit(address).hostname in SERVICES
+
+
 @pytest.mark.parametrize("name", ["worker-observe", "gateway-observe"])
 def test_commands_are_kitmsgs(name: str) -> None:
     """The command line of the image takes what the file says."""
