@@ -5,6 +5,7 @@ From your class down to the wire:
     service/       `Service`, `endpoint`: a class with typed async methods
     endpoints.py   `Endpoint`: async (Context, Request) -> Response; `chain`
     middleware/    Endpoint -> Endpoint; circuit.py and rolling.py: what breakers share;
+                   turnover.py: when a place comes free;
                    leases.py: limits of a fleet; answers.py: answers that it keeps
     transport/     messages to endpoint calls, and endpoint calls to messages
     mailbox.py     the bounded queue in front of a service; pace.py: when it is shorter
@@ -30,6 +31,7 @@ Beside them:
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin
     loops.py       the event loop; importpath.py: where modules are looked up
+    filemarks.py   whether a file has changed since it was read
 
 The gateways, which speak HTTP, gRPC, Thrift or MCP outside and the bus inside, are the package
 `kitmsg_gateways`.

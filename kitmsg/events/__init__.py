@@ -14,6 +14,7 @@
     receiver.py    a consumer's deliveries, as turns of the mailbox
     unstored.py    the same for events as they happen, at most once
     attempt.py     one attempt at a delivery, and how it ends
+    attempts.py    how many attempts began, where deliveries are no measure
     retries.py     when the next attempt is; `Reject`
     dead.py        dead letters
     declared.py    the streams that classes need, and the plan to have them

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.context import Context, enter
 from kitmsg.endpoints import Endpoint
 from kitmsg.errors import Code, InvalidArgument, KitError, code_of
+from kitmsg.events.attempts import Attempts, OnceIds, once_ids
 from kitmsg.events.dead import DeadLetters
 from kitmsg.events.retries import RETRIES, Reject
 from kitmsg.metrics.stats import EndpointStats
@@ -46,6 +47,10 @@ class Handling:
         retries: Seconds before each further attempt.
         timeout: Longest attempt, in seconds.
         in_batches: Whether requests are given as a list.
+        attempts: Counts attempts where deliveries are no measure; None where nothing is
+            delivered twice.
+        once: Whether an attempt that succeeded is noted, and what it publishes has ids of
+            its own.
         stats: Counts the attempts.
     """
 
@@ -56,6 +61,8 @@ class Handling:
     retries: tuple[float, ...] = RETRIES
     timeout: float = 300.0
     in_batches: bool = False
+    attempts: Attempts | None = None
+    once: bool = False
     stats: EndpointStats = field(default_factory=EndpointStats)
 
     def wait_after(self, attempt: int) -> float | None:
@@ -76,6 +83,7 @@ class Attempt:
     __slots__ = (
         "_go_on",
         "_is_over",
+        "_numbers",
         "_over",
         "deadline",
         "deliveries",
@@ -95,6 +103,8 @@ class Attempt:
         self.deadline: float | None = None
         self._over = over
         self._go_on = go_on
+        # Number of the attempt, by the sequence of what was delivered more than once.
+        self._numbers: dict[int, int] = {}
         # Set once; from then on nothing is acknowledged here.
         self._is_over = False
 
@@ -103,39 +113,67 @@ class Attempt:
         if not self._go_on():
             self.give_back()
             return
-        await self._give_up_lost()
-        if not self.deliveries:
+        if any(delivery.deliveries > 1 for delivery in self.deliveries):
+            await self._count()
+        if self.deliveries:
+            await self._attempt()
+        else:
             self._end()
-            return
-        handling = self.handling
+
+    async def _attempt(self) -> None:
+        handling, first = self.handling, self.deliveries[0]
         self.deadline = asyncio.get_running_loop().time() + handling.timeout
-        message = self.deliveries[0].message
-        ctx = Context(deadline=self.deadline, endpoint=handling.name, message=message)
+        ctx = Context(
+            deadline=self.deadline, endpoint=handling.name, message=first.message
+        )
         enter(ctx)
+        once_ids.set(OnceIds(first) if handling.once else None)
         started = perf_counter_ns()
         try:
             requests = await self._requests(ctx)
             if requests:
                 request = requests if handling.in_batches else requests[0]
                 await handling.endpoint()(ctx, request)
+            await self._done()
         except asyncio.CancelledError:
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as error:
             await self._failed(error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise
-        else:
-            self._settle(lambda delivery: delivery.ack())
         finally:
             handling.stats.observe(perf_counter_ns() - started)
 
-    async def _give_up_lost(self) -> None:
-        """Bury what every attempt ended on with its process: nobody was left to say why."""
-        most = len(self.handling.retries) + 1
-        lost = [d for d in self.deliveries if d.deliveries > most]
-        if lost:
-            await self._bury(f"{most} attempts began and none ended", lost)
-            self.deliveries = [d for d in self.deliveries if d not in lost]
+    async def _done(self) -> None:
+        if self.handling.once and self.handling.attempts is not None:
+            for delivery in self.deliveries:
+                await self.handling.attempts.done(delivery)
+        self._settle(lambda delivery: delivery.ack())
+
+    async def _count(self) -> None:
+        """Number the attempts; leave out what is done, and bury what never ended."""
+        attempts, most = self.handling.attempts, len(self.handling.retries) + 1
+        if attempts is None:
+            return
+        left: list[Delivery] = []
+        for delivery in self.deliveries:
+            number = await attempts.begin(delivery)
+            self._numbers[delivery.sequence] = number
+            if number == 0:
+                _quietly(lambda d: d.ack(), delivery)
+            elif number > most:
+                # Every attempt ended with its process: nobody was left to say why.
+                await self._bury(f"{most} attempts began and none ended", [delivery])
+            else:
+                left.append(delivery)
+        self.deliveries = left
+
+    def _number(self, delivery: Delivery) -> int:
+        return self._numbers.get(delivery.sequence, delivery.deliveries)
+
+    def _wait(self, delivery: Delivery) -> float | None:
+        """Return the seconds before the next attempt; None where this was the last."""
+        return self.handling.wait_after(self._number(delivery))
 
     async def _requests(self, ctx: Context) -> list[Any]:
         """Return the requests in the deliveries; those that misfit are buried."""
@@ -176,7 +214,7 @@ class Attempt:
         if isinstance(error, Reject):
             await self._rejected(error)
             return
-        attempt = max(delivery.deliveries for delivery in self.deliveries)
+        attempt = max(map(self._number, self.deliveries))
         wait = handling.wait_after(attempt)
         _log.warning(
             "%s failed on %s, attempt %d of %d%s: %s: %s",
@@ -189,9 +227,7 @@ class Attempt:
             _text_of(error),
             exc_info=None if isinstance(error, KitError) else error,
         )
-        final = [
-            d for d in self.deliveries if handling.wait_after(d.deliveries) is None
-        ]
+        final = [d for d in self.deliveries if self._wait(d) is None]
         if final:
             await self._bury(_text_of(error), final, error)
         self._retry_rest()
@@ -209,9 +245,7 @@ class Attempt:
         handling = self.handling
         handling.stats.failed(code.value, why)
         _log.warning("%s failed on %s: %s", handling.name, self._what, why)
-        final = [
-            d for d in self.deliveries if handling.wait_after(d.deliveries) is None
-        ]
+        final = [d for d in self.deliveries if self._wait(d) is None]
         dead = handling.dead
         if final and dead is not None:
             # Kept out of others' hands until its dead letter is stored.
@@ -221,8 +255,7 @@ class Attempt:
         self._retry_rest()
 
     def _retry_rest(self) -> None:
-        handling = self.handling
-        self._settle(lambda d: d.nak(handling.wait_after(d.deliveries) or 0.0))
+        self._settle(lambda d: d.nak(self._wait(d) or 0.0))
 
     async def _bury(
         self,
@@ -241,6 +274,7 @@ class Attempt:
                     self.handling.name,
                     why,
                     type(error).__name__ if error else "",
+                    self._number(delivery),
                 )
             except KitError as failure:
                 _log.error(

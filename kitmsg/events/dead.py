@@ -70,7 +70,7 @@ class DeadLetters:
         self.count = 0
 
     async def bury(
-        self, delivery: Delivery, name: str, reason: str, error: str = ""
+        self, delivery: Delivery, name: str, reason: str, error: str, attempts: int
     ) -> None:
         """Store the dead letter of a delivery; returns when the store has it.
 
@@ -79,6 +79,7 @@ class DeadLetters:
             name: Dotted name of its subscription.
             reason: Why, for people.
             error: Name of the error's class; "" where there was none.
+            attempts: How many there were.
 
         Raises:
             KitError: It is not stored.
@@ -91,7 +92,7 @@ class DeadLetters:
         }
         headers |= {
             DEAD_REASON: _one_line(reason),
-            DEAD_ATTEMPTS: str(position.deliveries),
+            DEAD_ATTEMPTS: str(attempts),
             DEAD_SUBJECT: delivery.headers.get(DEAD_SUBJECT, delivery.subject),
             DEAD_STREAM: position.stream,
             DEAD_SEQUENCE: str(position.sequence),

@@ -15,6 +15,7 @@ from kitmsg.errors import (
     InvalidArgument,
     Unavailable,
 )
+from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
 from kitmsg.events.event import Event
@@ -106,8 +107,8 @@ class Publisher:
                 f"id={id_[:40]!r}: up to 256 printable ASCII characters without spaces",
                 field="id",
             )
-        ctx = current()
-        made = id_ or new_event_id()
+        ctx, own = current(), once_ids.get()
+        made = id_ or (new_event_id() if own is None else own.next())
         headers = writer.headers(made, _source(ctx), carried(ctx))
         return Outgoing(
             writer.subject(event), writer.payload(event), headers, message_id=made

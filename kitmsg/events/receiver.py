@@ -72,6 +72,8 @@ class Receiver:
         self._is_leaving = False
         self._task: asyncio.Task[None] | None = None
         self._alive: asyncio.TimerHandle | None = None
+        # None while nothing is pulled.
+        self._messages: Messages | None = None
 
     @property
     def running(self) -> int:
@@ -108,6 +110,7 @@ class Receiver:
         while True:
             try:
                 async with consumer.messages(buffer=self._buffer) as messages:
+                    self._messages = messages
                     async for deliveries in self._batches(messages):
                         wait = _FIRST_WAIT
                         self._offer(deliveries)
@@ -176,10 +179,12 @@ class Receiver:
         self._alive = loop.call_later(self._ack_wait / _ALIVE, self._say_alive)
 
     def _say_alive(self) -> None:
-        """Tell the store of everything that waits or runs here."""
+        """Tell the store of everything that waits or runs here: it is in our hands."""
         self._alive = None
         if not self._attempts:
             return
+        if self._messages is not None:
+            self._messages.in_progress()
         for attempt in self._attempts:
             for delivery in attempt.deliveries:
                 with contextlib.suppress(KitError):  # it comes again then

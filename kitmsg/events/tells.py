@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from kitmsg.context import current
 from kitmsg.errors import NotFound, Unavailable
+from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import tell_stream
 from kitmsg.events.envelope import new_event_id
 from kitmsg.events.publish import carried, need_stream
@@ -86,7 +87,8 @@ class Teller:
             InvalidArgument: The id cannot stand in a subject or a header.
         """
         ctx = current()
-        id_ = self._id or new_event_id()
+        own = once_ids.get()
+        id_ = self._id or (new_event_id() if own is None else own.next())
         headers = {CONTENT_TYPE: content_type, **carried(ctx)}
         if ctx.endpoint:
             headers[CALLER] = ctx.endpoint

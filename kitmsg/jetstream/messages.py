@@ -205,6 +205,12 @@ class Messages:
         """Return how many messages wait here to be read."""
         return len(self._ready)
 
+    def in_progress(self) -> None:
+        """Keep what waits here out of others' hands for another while."""
+        with contextlib.suppress(KitError):  # it comes again then
+            for delivery in self._ready:
+                delivery.in_progress()
+
     # -- beginning and end
 
     def open(self) -> None:

@@ -70,12 +70,15 @@ class Schedule:
 
     @classmethod
     def every(cls, seconds: float, target: str, *, ttl: float | None = None) -> Self:
-        """Return a schedule that repeats after `seconds`, at least 1; API level 4."""
+        """Return a schedule that repeats after `seconds`, rounded up; API level 4.
+
+        It is due on whole seconds, so the first time is up to a second early.
+        """
         if not 1 <= seconds < math.inf:
             raise InvalidArgument(
                 f"a schedule repeats after 1 second at least, not {seconds!r}"
             )
-        return cls(f"@every {round(seconds * 1000)}ms", check_subject(target), ttl)
+        return cls(f"@every {math.ceil(seconds)}s", check_subject(target), ttl)
 
     @classmethod
     def cron(

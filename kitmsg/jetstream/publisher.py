@@ -182,7 +182,8 @@ class _Window:
     """
 
     # Invariants: message `i` has the reply subject `{_prefix}{i}`, and `_acks[i]` is None
-    # until its answer came; `_open` of them wait.  `_sent[i]` goes with its answer.
+    # until its answer came.  It is in `_sent` until then, or in `_untaken` when no stream
+    # took it, to be sent again.
 
     def __init__(
         self, api: Api, publisher: Publisher, size: int, timeout: float
@@ -194,6 +195,7 @@ class _Window:
         self._prefix = f"{self._bus.inbox}js.{secrets.token_urlsafe(12)}."
         self._number_at = len(self._prefix)
         self._sent: dict[int, Outgoing] = {}
+        self._untaken: dict[int, Outgoing] = {}
         self._acks: list[PubAck | None] = []
         self._failed: KitError | None = None
         self._is_lost = False
@@ -219,7 +221,7 @@ class _Window:
         return [ack for ack in self._acks if ack is not None]
 
     async def _send(self, message: Outgoing) -> None:
-        if len(self._sent) >= self._size:
+        if len(self._sent) >= self._size or self._untaken:
             await self._room(self._size // 2)
         number = len(self._acks)
         reply, block = f"{self._prefix}{number}", header_block(message)
@@ -241,35 +243,39 @@ class _Window:
 
     async def _room(self, most: int) -> None:
         """Return when no more than `most` messages wait."""
-        while len(self._sent) > most:
+        while len(self._sent) > most or self._untaken:
             before, self._wanted = len(self._sent), most
             self._moved.clear()
-            if not self._is_lost:
+            if not self._is_lost and not self._untaken:
                 try:
                     async with asyncio.timeout(self._timeout):
                         await self._moved.wait()
                 except TimeoutError:
                     self._is_lost = len(self._sent) == before
-            if self._is_lost:
+            if self._is_lost or self._untaken:
                 await self._send_again()
 
     async def _send_again(self) -> None:
-        """Send what was lost, one by one, if its id allows it."""
+        """Send one by one what was lost, if its id allows it, and what nobody took."""
+        lost = self._sent if self._is_lost else {}
         self._is_lost = False
-        for number, message in sorted(self._sent.items()):
-            if number not in self._sent:
-                continue  # its answer came meanwhile
-            del self._sent[number]
-            if not message.message_id:
-                self._failed = self._failed or _lost(len(self._sent) + 1, self._bus)
-                self._sent.clear()
-                return
+        for number in sorted({*lost, *self._untaken}):
+            is_untaken = number in self._untaken
+            waiting = self._untaken if is_untaken else self._sent
+            message = waiting.pop(number, None)
+            if message is None or self._failed is not None:
+                continue  # its answer came meanwhile, or all is in vain
+            if not message.message_id and not is_untaken:
+                self._failed = _lost(len(self._sent) + 1, self._bus)
+                continue
             try:
-                ack = await self._publisher.send(message, self._timeout, is_sent=True)
+                self._acks[number] = await self._publisher.send(
+                    message, self._timeout, is_sent=True
+                )
             except KitError as error:
-                self._failed = self._failed or error
-            else:
-                self._acks[number] = ack
+                self._failed = error
+        if self._failed is not None:
+            self._untaken.clear()
 
     def _take(self, message: Message) -> None:
         number = int(message.subject[self._number_at :])
@@ -278,11 +284,14 @@ class _Window:
             return
         try:
             if message.header_block and message.status == _NO_RESPONDERS:
-                raise Unavailable(_missing(sent.subject))
-            self._acks[number] = pub_ack(message.data, sent.subject)
+                self._untaken[number] = sent
+            else:
+                self._acks[number] = pub_ack(message.data, sent.subject)
+        except Unavailable:  # no leader: it may be taken later
+            self._untaken[number] = sent
         except KitError as error:
             self._failed = self._failed or error
-        if len(self._sent) <= self._wanted:
+        if len(self._sent) <= self._wanted or self._untaken:
             self._moved.set()
 
     def _connection_changed(self, is_up: bool) -> None:

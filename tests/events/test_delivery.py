@@ -12,6 +12,8 @@ import pytest
 import kitmsg
 from kitmsg import Context, Event, Reject, Service, endpoint, subscribe
 from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.events.attempts import Attempts
+from kitmsg.jetstream import ConsumerConfig
 from kitmsg.wire import CE_ID, DEAD_ATTEMPTS, DEAD_ERROR, DEAD_REASON, DEAD_SUBJECT
 
 if TYPE_CHECKING:
@@ -402,3 +404,107 @@ async def test_a_service_with_calls_and_events_has_both(kit: Kit) -> None:
     host = await kit.serve(Shop)
     assert await kit.client(Shop).order("A1") == 1
     await until(lambda: host.service.seen == ["A1"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_is_given_back_before_it_begins_is_no_attempt(kit: Kit) -> None:
+    """However often instances come and go, an event keeps its attempts."""
+    mailer = Mailer()
+    mailer.fails["A1"] = [RuntimeError("boom 1"), RuntimeError("boom 2")]
+    host = await kit.serve(mailer)
+    await host.drain()
+    kit.hosts.remove(host)
+    await kit.publish(Placed("A1"))
+    consumer = await (await kit.jetstream.stream("orders")).consumer("mailer-thank")
+    for _ in range(20):
+        async with consumer.messages() as messages:
+            (await anext(messages)).nak()
+    await kit.serve(mailer)
+    await until(lambda: len(mailer.given) >= 2, 60)
+    await asyncio.sleep(1)
+    # The first delivery may have begun for all that anybody knows; no other one.
+    assert len(mailer.given) == 2
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_a_delivery_that_ends_every_process_dies_at_last(kit: Kit) -> None:
+    mailer = Mailer()
+    host = await kit.serve(mailer)
+    await host.drain()
+    kit.hosts.remove(host)
+    await kit.publish(Placed("A1"))
+    attempts = Attempts(kit.jetstream)
+    consumer = await (await kit.jetstream.stream("orders")).consumer("mailer-thank")
+    for number in (1, 2, 3):
+        async with consumer.messages() as messages:
+            delivery = await anext(messages)
+            assert await attempts.begin(delivery) == number
+            delivery.nak()  # as the store does when nobody says a word
+    await kit.serve(mailer)
+    [letter] = await dead(kit)
+    assert letter.headers[DEAD_REASON] == "3 attempts began and none ended"
+    assert mailer.given == []
+
+
+async def test_what_is_done_once_is_passed_over_when_its_ack_was_lost(kit: Kit) -> None:
+    class Once(Service):
+        given: ClassVar[list[str]] = []
+
+        @subscribe(Placed, once=True, since="first")
+        async def note(self, event: Placed) -> None:
+            self.given.append(event.order_id)
+
+    await kit.publish(Placed("A0"))
+    stream = await kit.jetstream.stream("orders")
+    config = ConsumerConfig(name="once-note", filters=("event.orders.placed.*",))
+    consumer = await stream.create_consumer(config)
+    async with consumer.messages() as messages:
+        delivery = await anext(messages)
+        # An attempt did its work, and its process died before the ack.
+        await Attempts(kit.jetstream).done(delivery)
+        delivery.nak()
+    await kit.serve(Once)
+    await kit.publish(Placed("A1"))
+    await until(lambda: Once.given == ["A1"])
+
+
+async def test_what_an_attempt_publishes_again_is_stored_once(kit: Kit) -> None:
+    class Twice(Service):
+        attempts: ClassVar[list[int]] = []
+
+        def __init__(self, kit: kitmsg.Kit) -> None:
+            self.kit = kit
+
+        @subscribe(Placed, once=True, retries=(0.05,))
+        async def note(self, event: Placed) -> None:
+            self.attempts.append(await self.kit.publish(Paid(event.order_id)))
+            if len(self.attempts) == 1:
+                raise RuntimeError("boom")
+
+    await kit.serve(Twice)
+    await kit.publish(Placed("A1"))
+    await until(lambda: len(Twice.attempts) == 2)
+    assert Twice.attempts == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_waits_or_runs_stays_out_of_others_hands(
+    kit: Kit, elsewhere: Elsewhere
+) -> None:
+    class Slow(Service):
+        def __init__(self) -> None:
+            self.given: list[str] = []
+
+        @subscribe(Placed, concurrency=1)
+        async def note(self, event: Placed) -> None:
+            self.given.append(event.order_id)
+            await asyncio.sleep(200)
+
+    one, other = Slow(), Slow()
+    await kit.serve(one)
+    await kit.publish_many([Placed(f"A{n}") for n in range(3)])
+    await until(lambda: one.given)
+    async with elsewhere() as second:
+        await second.serve(other)
+        await asyncio.sleep(650)
+        assert sorted([*one.given, *other.given]) == ["A0", "A1", "A2"]

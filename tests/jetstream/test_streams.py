@@ -54,7 +54,7 @@ async def test_a_stream_says_how_it_was_made(store: JetStream, name: str) -> Non
     )
     info = await (await store.create_stream(config)).info()
     told = {k: v for k, v in info.config.metadata.items() if not k.startswith("_nats")}
-    assert replace(info.config, metadata=told) == config
+    assert replace(info.config, metadata=told, replicas=1) == config
     assert (info.messages, info.bytes, info.first, info.last) == (0, 0, 0, 0) or (
         info.first == 1
     )
@@ -242,7 +242,6 @@ async def test_a_stream_that_denies_it_keeps_all(store: JetStream, name: str) ->
     [
         ({"allow_schedules": True, "discard": "new"}, "cannot use discard new"),
         ({"discard_per_subject": True}, "requires discard new"),
-        ({"replicas": 3}, "not supported in non-clustered"),
     ],
 )
 async def test_options_that_contradict_are_a_sentence(
@@ -252,3 +251,14 @@ async def test_options_that_contradict_are_a_sentence(
     config = StreamConfig(name=name, subjects=(name,), storage="memory")
     with pytest.raises((InvalidArgument, FailedPrecondition), match=text):
         await store.create_stream(replace(config, **options))
+
+
+async def test_replicas_need_a_cluster(store: JetStream, kind: str, name: str) -> None:
+    """Else it is a sentence."""
+    config = StreamConfig(name=name, subjects=(name,), storage="memory", replicas=3)
+    if kind == "cluster":
+        assert (await (await store.create_stream(config)).info()).leader
+        await store.delete_stream(name)
+        return
+    with pytest.raises(FailedPrecondition, match="not supported in non-clustered"):
+        await store.create_stream(config)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kitmsg.worker.pages import Pages
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
+    from kitmsg.metrics.families import Family
+    from kitmsg_gateways.edge.catalogue import Catalogue
     from kitmsg_gateways.edge.metrics import Metrics
 
 __all__ = ["Health", "MetricsPage"]
-
-
-class _Known(Protocol):
-    """Looks for services."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether everybody could be asked at least once."""
-        ...
 
 
 class Health:
@@ -33,7 +26,7 @@ class Health:
         is_draining: Whether the gateway stops.
     """
 
-    def __init__(self, bus: Bus, known: _Known) -> None:
+    def __init__(self, bus: Bus, known: Catalogue[Any]) -> None:
         self.is_draining = False
         self._bus = bus
         self._known = known
@@ -73,6 +66,6 @@ class MetricsPage(Pages):
         problem = self._health.problem()
         return (503 if problem else 200), {"status": problem or "ready"}
 
-    async def metrics(self) -> str:
+    async def collect(self) -> tuple[list[Family], str]:
         """Return the counters."""
-        return self._metrics.exposition(is_page=True)
+        return self._metrics.page(), ""

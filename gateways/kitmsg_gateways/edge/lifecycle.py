@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.worker.levels import LevelResponder, gateway_name
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.budget import Budget
@@ -34,27 +35,16 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog
+    from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
 
-__all__ = ["Gateway", "Part", "SocketGateway"]
+__all__ = ["Gateway", "SocketGateway"]
 
 O = TypeVar("O", bound="EdgeOptions")  # noqa: E741  # options
 S = TypeVar("S", bound="SocketOptions")
 T = TypeVar("T")
-
-
-class Part(Protocol):
-    """Runs while the gateway does."""
-
-    async def start(self) -> None:
-        """Begin."""
-        ...
-
-    async def stop(self) -> None:
-        """End."""
-        ...
 
 
 class Gateway(Generic[O, T]):
@@ -144,6 +134,15 @@ class Gateway(Generic[O, T]):
         if options.tls_cert:
             cls.make_tls(options)
 
+    @staticmethod
+    def listen(options: O) -> list[socket.socket]:
+        """Return listening sockets for several processes to share.
+
+        Raises:
+            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+        """
+        raise NotImplementedError
+
     @classmethod
     def realm(cls, options: O) -> str:
         """Return what credentials are for, as a browser shows it."""
@@ -208,6 +207,9 @@ class Gateway(Generic[O, T]):
             for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()
+            levels = LevelResponder(self.bus)
+            levels.start([(gateway_name(self.kind), str(os.getpid()))])
+            stack.callback(levels.stop)
             self._files.start()
             stack.callback(self._files.stop)
             self._check()
@@ -233,6 +235,10 @@ class Gateway(Generic[O, T]):
     def reload(self) -> None:
         """Read certificates, keys and passwords again, now; connections stay."""
         self._files.look(is_forced=True)
+
+    def collect(self) -> Iterable[Family]:
+        """Yield the counters."""
+        return self.metrics.collect()
 
     def exposition(self) -> str:
         """Return the counters in Prometheus' text format."""
@@ -299,12 +305,7 @@ class SocketGateway(Gateway[S, T]):
         self._listener: Listener | None = None
 
     @staticmethod
-    def listen(options: S) -> list[socket.socket]:
-        """Return listening sockets for several processes to share.
-
-        Raises:
-            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
-        """
+    def listen(options: S) -> list[socket.socket]:  # noqa: D102
         return bind(options.host, options.port, reuse_port=options.reuse_port)
 
     @property

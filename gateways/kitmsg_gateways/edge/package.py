@@ -15,12 +15,12 @@ from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.options import EdgeOptions
 
 if TYPE_CHECKING:
-    from kitmsg_gateways.edge.process import Server
+    from kitmsg_gateways.edge.lifecycle import Gateway
 
 __all__ = ["Package"]
 
 O = TypeVar("O", bound=EdgeOptions)  # noqa: E741  # options
-S = TypeVar("S", bound="Server")
+S = TypeVar("S", bound="Gateway[Any, Any]")
 
 
 class Package(Generic[O, S]):

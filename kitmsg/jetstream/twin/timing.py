@@ -75,7 +75,7 @@ def due(headers: Mapping[str, str], now: float, *, rule: str, zone: str) -> floa
             raise Refusal(10189) from None
     if text.startswith("@every "):
         try:
-            return now + seconds_of(text[7:])
+            return float(int(now) + int(seconds_of(text[7:])))  # on whole seconds
         except Refusal:
             raise Refusal(10189) from None
     text = _NAMED.get(text, text)
