@@ -125,9 +125,12 @@ class Budget:
         Raises:
             ResourceExhausted: They do not fit, and nothing slow can give way.
         """
-        if not self._fits(size, whole) and not self._make_room(size, whole):
+        held = self.held + size
+        if held > self.longest and not (
+            self._fits(size, whole) or self._make_room(size, whole)
+        ):
             raise self._full()
-        self.held += size
+        self.held += size  # not `held`: what gave way is free
 
     def give(self, size: int) -> None:
         """Hold so many bytes less."""

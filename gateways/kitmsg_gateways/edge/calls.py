@@ -367,12 +367,14 @@ class Callers:
             if policy is not None and not policy.may_permit(principal):
                 raise denied(principal, caller.name)
             self._vouch(principal, fields)
-        ctx = Context.of_call(
-            caller.name, caller=self._as, deadline=deadline, metadata=fields
+        return Context.of_call(
+            caller.name,
+            caller=self._as,
+            deadline=deadline,
+            metadata=fields,
+            codec=codec,
+            principal=principal,
         )
-        ctx.codec = codec
-        ctx.principal = principal
-        return ctx
 
     def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
         """Tell the service who calls, by a signature that it can check."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg_gateways.edge.auth import Gate
+    from kitmsg_gateways.edge.calls import EdgeCaller
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -51,6 +52,7 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _OK: Final = "ok"
+_REPLY: Final = Kind.REPLY  # to look up a member of an enum costs as much as a call
 
 
 class Calls:
@@ -107,7 +109,7 @@ class Calls:
         visit.fields({})  # raises before the call has begun
         return dataclasses.replace(visit, principal=who)
 
-    async def answer(
+    async def answer(  # noqa: PLR0915  # one frame for every call, not three
         self,
         served: Served,
         protocol: ThriftProtocol,
@@ -126,13 +128,21 @@ class Calls:
             who: The client's address, for the access log.
             visit: Who calls, where somebody was asked.
         """
-        started = perf_counter()
-        code, metrics = _OK, self._metrics
-        ctx = self._context(served, visit)
-        id_ = ctx.metadata[REQUEST_ID]
+        started, code, metrics = perf_counter(), _OK, self._metrics
+        caller = self._callers.of(served.endpoint)
+        ctx = self._context(served, caller, visit)
         try:
-            fields, code = await self._result(served, ctx, args)
-            out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
+            data = self._request(served, args)
+            metrics.in_flight += 1
+            try:
+                reply = await caller.send(ctx, data)
+            except KitError as exc:
+                fields, code = _failed(served, exc, caller.explained(ctx, exc))
+            else:
+                fields = served.binding.result(_value(served, reply))
+            finally:
+                metrics.in_flight -= 1
+            out = bytearray(protocol.head(begin.name, _REPLY, begin.seqid))
             served.coder(protocol)[1](out, fields)
         except asyncio.CancelledError:
             code = Code.CANCELLED.value
@@ -140,58 +150,43 @@ class Calls:
         except KitError as exc:
             code = exc.code.value
             return encode_error(protocol, begin, exc)
-        except UNFIT as exc:
+        except Exception as exc:  # noqa: BLE001  # logged; the client must not wait for ever
             code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _unfit(served, exc, id_))
-        except Exception:  # noqa: BLE001  # logged; the client must not wait for ever
-            code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _broken(served, id_))
+            error = _broken(served, exc, ctx.metadata[REQUEST_ID])
+            return encode_error(protocol, begin, error)
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
             if self._access is not None:
-                line = f"{served.name} {code}"
                 self._access.write(
-                    line,
+                    f"{served.name} {code}",
                     client=who,
                     seconds=seconds,
-                    principal=visit.principal if visit else None,
-                    request_id=id_,
+                    principal=ctx.principal,
+                    request_id=ctx.metadata[REQUEST_ID],
                 )
         return bytes(out)
 
-    async def _result(
-        self, served: Served, ctx: Context, args: Any
-    ) -> tuple[dict[str, Any], str]:
-        """Return the fields of a method's result, and what to count the call as.
+    def _request(self, served: Served, args: Any) -> bytes:
+        """Return a request's bytes.
 
         Raises:
             ResourceExhausted: Too many calls are in flight.
             InvalidArgument: The parameters cannot be sent.
-            KitError: The call failed, or the service answered with an error that the
-                method has no place for.
         """
-        metrics, caller = self._metrics, self._callers.of(served.endpoint)
-        if metrics.in_flight >= self._options.max_concurrent:
+        if self._metrics.in_flight >= self._options.max_concurrent:
             raise full(self._options.max_concurrent)
-        data = _encode(served, args)
-        metrics.in_flight += 1
-        try:
-            reply = await caller.ask(ctx, data)
-        except KitError as exc:
-            fields = _declared(served, exc)
-            if fields is None:
-                raise
-            return fields, exc.code.value
-        finally:
-            metrics.in_flight -= 1
-        return served.binding.result(_value(served, reply)), _OK
+        return _encode(served, args)
 
-    def _context(self, served: Served, visit: Visit | None = None) -> Context:
-        callers, endpoint = self._callers, served.endpoint
-        seconds = callers.seconds(None, endpoint)
-        fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-        caller, who = callers.of(endpoint), visit.principal if visit else None
+    def _context(
+        self, served: Served, caller: EdgeCaller, visit: Visit | None
+    ) -> Context:
+        callers = self._callers
+        seconds = callers.seconds(None, served.endpoint)
+        if visit is None:
+            fields = {REQUEST_ID: new_request_id()}
+            return callers.context(caller, served.codec, seconds, fields)
+        fields, who = visit.fields({}), visit.principal
         return callers.context(caller, served.codec, seconds, fields, who)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
@@ -200,7 +195,7 @@ class Calls:
         started = perf_counter()
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
-            caller.publish(self._context(served, visit), data)
+            caller.publish(self._context(served, caller, visit), data)
         except KitError as exc:
             code = exc.code.value
             _log.debug("%s was not told: %s", served.name, exc)
@@ -241,6 +236,27 @@ def _value(served: Served, reply: Message) -> Any:
     return value
 
 
+def _failed(
+    served: Served, error: KitError, told: KitError
+) -> tuple[dict[str, Any], str]:
+    """Return the result's fields for the error of a call, and what to count it as.
+
+    Args:
+        served: The method.
+        error: As the call raised it.
+        told: What of it is fit for strangers.
+
+    Raises:
+        KitError: The method has no place for it.
+    """
+    fields = _declared(served, told)
+    if fields is not None:
+        return fields, told.code.value
+    if told is error:
+        raise error
+    raise told from error
+
+
 def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     """Return the result's fields for an error that the method has a place for."""
     reply, binding = error.reply, served.binding
@@ -255,14 +271,17 @@ def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     return None
 
 
-def _broken(served: Served, id_: str) -> KitError:
-    """Return the error of a failure of the gateway itself, which goes to its log."""
-    _log.exception("a call of %s failed here (request id %s)", served.name, id_)
-    return Internal(f"the gateway failed; its log says more under request id {id_}")
+def _broken(served: Served, why: Exception, id_: str) -> KitError:
+    """Return the error of a reply that does not fit, or of a failure of the gateway itself.
 
-
-def _unfit(served: Served, why: BaseException, id_: str) -> KitError:
-    """Return the error of a reply that does not fit; what it held goes to the log only."""
+    What it held, and what failed, goes to the log only.
+    """
+    if not isinstance(why, UNFIT):
+        _log.error(
+            *("a call of %s failed here (request id %s)", served.name, id_),
+            exc_info=why,
+        )
+        return Internal(f"the gateway failed; its log says more under request id {id_}")
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
