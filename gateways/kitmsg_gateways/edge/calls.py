@@ -81,7 +81,7 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
-    return given if _ID.fullmatch(given) else new_request_id()
+    return given if given and _ID.fullmatch(given) else new_request_id()
 
 
 OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
