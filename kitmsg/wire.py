@@ -29,9 +29,22 @@ __all__ = [
     "BODY_BYTES",
     "CALLER",
     "CANCEL",
+    "CE_ID",
+    "CE_SCHEMA",
+    "CE_SOURCE",
+    "CE_SPEC",
+    "CE_TIME",
+    "CE_TYPE",
     "CODE",
     "CONTENT_TYPE",
     "CREDIT",
+    "DEAD_ATTEMPTS",
+    "DEAD_ERROR",
+    "DEAD_REASON",
+    "DEAD_SEQUENCE",
+    "DEAD_STREAM",
+    "DEAD_SUBJECT",
+    "DEAD_TIME",
     "DIRECT",
     "DOWN",
     "ERROR",
@@ -46,6 +59,7 @@ __all__ = [
     "JS_TTL",
     "KV",
     "KV_OPERATION",
+    "LEVEL",
     "MAX_TIMEOUT",
     "OWN",
     "PRINCIPAL",
@@ -65,6 +79,7 @@ __all__ = [
     "TRACEPARENT",
     "TRACESTATE",
     "UP",
+    "Js",
     "Meta",
     "cancel_subject",
     "direct_subject",
@@ -73,6 +88,7 @@ __all__ = [
     "is_reply_name",
     "kv_stream",
     "kv_subject",
+    "level_subject",
     "milliseconds",
     "plain_headers",
     "reply_fields",
@@ -122,6 +138,25 @@ SEQ: Final = "Kit-Seq"
 BEAT: Final = "Kit-Heartbeat"
 BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- headers of events (CloudEvents 1.0, "NATS Protocol Binding", binary mode)
+
+CE_SPEC: Final = "ce-specversion"
+CE_ID: Final = "ce-id"
+CE_TYPE: Final = "ce-type"
+CE_SOURCE: Final = "ce-source"
+CE_TIME: Final = "ce-time"
+CE_SCHEMA: Final = "ce-dataschema"
+
+# -- headers of dead letters
+
+DEAD_REASON: Final = "Kit-Dead-Reason"
+DEAD_ERROR: Final = "Kit-Dead-Error"
+DEAD_ATTEMPTS: Final = "Kit-Dead-Attempts"
+DEAD_SUBJECT: Final = "Kit-Dead-Subject"
+DEAD_STREAM: Final = "Kit-Dead-Stream"
+DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
+DEAD_TIME: Final = "Kit-Dead-Time"
 
 # -- headers that a handler may add to its reply
 
@@ -186,6 +221,9 @@ UP: Final = "_kit.up"
 DOWN: Final = "_kit.down"
 """First tokens of the subject on which an instance that leaves publishes its id."""
 
+LEVEL: Final = "_kit.log"
+"""First tokens of the subject that sets log levels for a while; see `level_subject`."""
+
 SCHEMA: Final = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
@@ -214,6 +252,36 @@ JS_MARKER: Final = "Nats-Marker-Reason"
 KV_OPERATION: Final = "KV-Operation"
 
 
+class Js:
+    """Headers of JetStream: of what is stored, of what is read, of pulls."""
+
+    MESSAGE_ID: Final = "Nats-Msg-Id"
+    EXPECTED_STREAM: Final = "Nats-Expected-Stream"
+    EXPECTED_LAST: Final = "Nats-Expected-Last-Sequence"
+    EXPECTED_LAST_ID: Final = "Nats-Expected-Last-Msg-Id"
+    EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+    ROLLUP: Final = "Nats-Rollup"
+    SCHEDULE: Final = "Nats-Schedule"
+    SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+    SCHEDULE_TTL: Final = "Nats-Schedule-TTL"
+    SCHEDULE_ZONE: Final = "Nats-Schedule-Time-Zone"
+    SCHEDULE_NEXT: Final = "Nats-Schedule-Next"
+    SCHEDULER: Final = "Nats-Scheduler"
+    BATCH_ID: Final = "Nats-Batch-Id"
+    BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
+    BATCH_COMMIT: Final = "Nats-Batch-Commit"
+    REQUIRED_LEVEL: Final = "Nats-Required-Api-Level"
+    STREAM: Final = "Nats-Stream"
+    SUBJECT: Final = "Nats-Subject"
+    SEQUENCE: Final = "Nats-Sequence"
+    TIME: Final = "Nats-Time-Stamp"
+    PENDING: Final = "Nats-Num-Pending"
+    LAST: Final = "Nats-Last-Sequence"
+    UP_TO: Final = "Nats-UpTo-Sequence"
+    PULL_MESSAGES: Final = "Nats-Pending-Messages"
+    PULL_BYTES: Final = "Nats-Pending-Bytes"
+
+
 class Meta:
     """Keys of an endpoint's metadata in INFO."""
 
@@ -227,6 +295,7 @@ class Meta:
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
     INTERNAL: Final = "kit.internal"
+    DURABLE: Final = "kit.durable"
     ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
@@ -245,6 +314,11 @@ def direct_subject(service: str, instance: str, subject: str) -> str:
     The service's name comes first, so that permissions can be given by it.
     """
     return f"{DIRECT}.{service}.{instance}.{subject}"
+
+
+def level_subject(name: str) -> str:
+    """Return where the processes of a service, or of ``gateway.KIND``, hear of log levels."""
+    return f"{LEVEL}.{name}"
 
 
 def schemas_subject(service: str) -> str:

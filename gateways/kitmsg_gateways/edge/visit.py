@@ -9,11 +9,16 @@ from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
 from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kitmsg.auth import Principal
+    from kitmsg_gateways.edge.calls import Callers
 
 __all__ = ["Visit"]
+
+
+def _nothing(_: str) -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +32,7 @@ class Visit:
         principal: Who asks; None when nobody knows.
         trace: The headers of `kitmsg.wire.TRACE` that came, with their values.
         is_outside: Whether an outsider calls at a public edge, whose baggage does not count.
+        sent: Returns the values of any header, by its name in lower case.
     """
 
     id: str = field(default_factory=lambda: request_id(""))
@@ -35,6 +41,7 @@ class Visit:
     principal: Principal | None = None
     trace: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_outside: bool = False
+    sent: Callable[[str], Sequence[str]] = _nothing
 
     def fields(self, own: Mapping[str, object]) -> dict[str, str]:
         """Return the headers with which a call goes to its service.
@@ -55,3 +62,22 @@ class Visit:
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
         return fields
+
+    def given(
+        self, callers: Callers, own: Mapping[str, object]
+    ) -> Mapping[str, str] | None:
+        """Return the headers of a call that the gateway's rules go by.
+
+        Args:
+            callers: The gateway's.
+            own: As in `fields`; what it says there goes before the request's headers.
+
+        Raises:
+            InvalidArgument: One came more than once, or is not printable ASCII.
+        """
+        if not callers.headers:
+            return None
+        said = {name.lower(): one for name, one in own.items() if isinstance(one, str)}
+        return callers.given(
+            lambda name: [said[name]] if name in said else self.sent(name)
+        )

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials and traces are read, so the time limit is the endpoint's or the gateway's, and
-the request id is made here.
+credentials, traces and what the rules of routes go by are read, so the time limit is the
+endpoint's or the gateway's, and the request id is made here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
@@ -35,13 +34,12 @@ from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg_gateways.edge.auth import Gate
-    from kitmsg_gateways.edge.calls import EdgeCaller
+    from kitmsg_gateways.edge.calls import Callers, EdgeCaller
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -59,21 +57,24 @@ class Calls:
     """Answers calls.
 
     Args:
-        bus: What carries them.
+        callers: Carries them over the bus.
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
     """
 
     def __init__(
-        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+        self, callers: Callers, options: GatewayOptions, metrics: Metrics, gate: Gate
     ) -> None:
         self._gate = gate
         self._public = Public(options.auth_public)
-        self._callers = Callers(bus, "thrift", options)
+        self._callers = callers
+        self._telling: set[asyncio.Task[None]] = set()
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("thrift") if options.access_log else None
+        self._access = (
+            AccessLog("thrift", options.access_format) if options.access_log else None
+        )
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""
@@ -98,16 +99,36 @@ class Calls:
         """
         authorization = given.get("authorization", [])
         keys = given.get("x-api-key", [])
-        visit = Visit(
+        visit = self._visit(address, given)
+        credentials = self._gate.auth.given(authorization, keys)
+        who = await self._gate.admit(address, credentials, shown, visit.id)
+        self._check(visit)
+        return dataclasses.replace(visit, principal=who)
+
+    def visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        """Return one call that anybody may make; see `admit`.
+
+        Raises:
+            InvalidArgument: What the client sends cannot be passed on.
+        """
+        visit = self._visit(address, given)
+        self._check(visit)
+        return visit
+
+    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        authorization = given.get("authorization", [])
+        return Visit(
             address=address,
             authorization=authorization if self._options.forward_authorization else (),
             trace={name: given[name] for name in TRACE if name in given},
             is_outside=self._options.public,
+            sent=lambda name: given.get(name, ()),
         )
-        credentials = self._gate.auth.given(authorization, keys)
-        who = await self._gate.admit(address, credentials, shown, visit.id)
-        visit.fields({})  # raises before the call has begun
-        return dataclasses.replace(visit, principal=who)
+
+    def _check(self, visit: Visit) -> None:
+        """Raise what is wrong with its headers before the call has begun."""
+        visit.fields({})
+        visit.given(self._callers, {})
 
     async def answer(  # noqa: PLR0915  # one frame for every call, not three
         self,
@@ -129,9 +150,11 @@ class Calls:
             visit: Who calls, where somebody was asked.
         """
         started, code, metrics = perf_counter(), _OK, self._metrics
-        caller = self._callers.of(served.endpoint)
-        ctx = self._context(served, caller, visit)
+        headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+        id_ = headers[REQUEST_ID]
         try:
+            caller = self._callers.of(served.endpoint)
+            ctx = self._context(served, caller, visit, headers)
             data = self._request(served, args)
             metrics.in_flight += 1
             try:
@@ -152,8 +175,7 @@ class Calls:
             return encode_error(protocol, begin, exc)
         except Exception as exc:  # noqa: BLE001  # logged; the client must not wait for ever
             code = Code.INTERNAL.value
-            error = _broken(served, exc, ctx.metadata[REQUEST_ID])
-            return encode_error(protocol, begin, error)
+            return encode_error(protocol, begin, _broken(served, exc, id_))
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
@@ -162,8 +184,8 @@ class Calls:
                     f"{served.name} {code}",
                     client=who,
                     seconds=seconds,
-                    principal=ctx.principal,
-                    request_id=ctx.metadata[REQUEST_ID],
+                    principal=visit.principal if visit else None,
+                    request_id=id_,
                 )
         return bytes(out)
 
@@ -179,26 +201,54 @@ class Calls:
         return _encode(served, args)
 
     def _context(
-        self, served: Served, caller: EdgeCaller, visit: Visit | None
+        self,
+        served: Served,
+        caller: EdgeCaller,
+        visit: Visit | None,
+        fields: dict[str, str],
     ) -> Context:
-        callers = self._callers
+        callers, codec = self._callers, served.codec
         seconds = callers.seconds(None, served.endpoint)
         if visit is None:
-            fields = {REQUEST_ID: new_request_id()}
-            return callers.context(caller, served.codec, seconds, fields)
-        fields, who = visit.fields({}), visit.principal
-        return callers.context(caller, served.codec, seconds, fields, who)
+            return callers.context(caller, codec, seconds, fields)
+        who, given = visit.principal, visit.given(callers, {})
+        return callers.context(caller, codec, seconds, fields, who, given)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
-        code = _OK
         started = perf_counter()
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
-            caller.publish(self._context(served, caller, visit), data)
+            fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+            ctx = self._context(served, caller, visit, fields)
+            sending = caller.publish(ctx, data)
         except KitError as exc:
-            code = exc.code.value
-            _log.debug("%s was not told: %s", served.name, exc)
+            self._told(served, started, exc)
+            return
+        if sending is None:
+            self._told(served, started)
+            return
+        telling = asyncio.create_task(self._tell(served, started, sending))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(
+        self, served: Served, started: float, sending: Coroutine[Any, Any, None]
+    ) -> None:
+        """Wait for an instance to be picked, whether the client is still there or not."""
+        try:
+            await sending
+        except KitError as exc:
+            self._told(served, started, exc)
+        else:
+            self._told(served, started)
+
+    def _told(
+        self, served: Served, started: float, error: KitError | None = None
+    ) -> None:
+        if error is not None:
+            _log.debug("%s was not told: %s", served.name, error)
+        code = _OK if error is None else error.code.value
         self._metrics.observe(served.name, code, perf_counter() - started)
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:

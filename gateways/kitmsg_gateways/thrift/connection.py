@@ -237,13 +237,29 @@ class Connection(asyncio.Protocol):
             answer = calls.refuse(protocol, begin, self._gateway.missing(begin.name))
             if begin.kind == Kind.CALL:
                 self._answer(answer)
-        elif begin.kind == _ONEWAY or served.is_oneway:
-            calls.tell(served, args)
         else:
-            slot = self._slot(protocol, begin)
-            if slot is not None:
-                run = self._run(slot, protocol, begin, served, args)
-                slot.task = self._loop.create_task(run)
+            self._begin_open(protocol, begin, served, args)
+
+    def _begin_open(
+        self, protocol: ThriftProtocol, begin: Begin, served: Served, args: Any
+    ) -> None:
+        """Begin a call that anybody may make."""
+        calls, header, visit = self._gateway.calls, self._inbox.header, None
+        if header is not None and header.fields:
+            try:
+                visit = calls.visit(self._who, header.fields)
+            except KitError as exc:
+                answer = calls.refuse(protocol, begin, exc)
+                if begin.kind == Kind.CALL:
+                    self._answer(answer)
+                return
+        if begin.kind == _ONEWAY or served.is_oneway:
+            calls.tell(served, args, visit)
+            return
+        slot = self._slot(protocol, begin)
+        if slot is not None:
+            run = self._run(slot, protocol, begin, served, args, visit)
+            slot.task = self._loop.create_task(run)
 
     def _slot(self, protocol: ThriftProtocol, begin: Begin) -> _Slot | None:
         """Return the place of a call's answer, behind those before it.
