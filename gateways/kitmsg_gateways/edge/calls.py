@@ -84,7 +84,7 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
-    return given if _ID.fullmatch(given) else new_request_id()
+    return given if given and _ID.fullmatch(given) else new_request_id()
 
 
 OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
@@ -436,10 +436,14 @@ class Callers:
         make = Context.of_call
         if given is not None:
             make = functools.partial(GivenContext.of_visit, given)
-        ctx = make(caller.name, caller=self._as, deadline=deadline, metadata=fields)
-        ctx.codec = codec
-        ctx.principal = principal
-        return ctx
+        return make(
+            caller.name,
+            caller=self._as,
+            deadline=deadline,
+            metadata=fields,
+            codec=codec,
+            principal=principal,
+        )
 
     def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
         """Tell the service who calls, by a signature that it can check."""
