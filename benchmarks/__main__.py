@@ -36,6 +36,9 @@ _ALONE: Final = (
     "faults",
     "overload",
     "balance",
+    "upstreams",
+    "resilience",
+    "discovery",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")

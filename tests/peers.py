@@ -79,6 +79,10 @@ def _consul(folder: Path) -> None:
     _run(folder / "consul", "go", "build", "-o", "../agent", ".")
 
 
+def _logfmt(folder: Path) -> None:
+    _run(folder / "logfmt", "go", "build", "-o", "../reader", ".")
+
+
 def _go_micro(folder: Path) -> None:
     _run(folder / "micro", "go", "build", "-o", "../service", ".")
 
@@ -105,6 +109,7 @@ PEERS: Final = {
         _thrift_cpp,
     ),
     "consul": Peer("agent", ("go",), (TESTS / "discovery/consul",), _consul),
+    "logfmt": Peer("reader", ("go",), (TESTS / "logs/logfmt",), _logfmt),
     "go-micro": Peer("service", ("go",), (TESTS / "balance/micro",), _go_micro),
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka

@@ -19,7 +19,7 @@ from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError, usage
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.plugins import GATEWAYS, check_options, title, until_ended
-from kitmsg.worker.settings import add_flags
+from kitmsg.worker.settings import LOG_NAMES, add_flags
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = ("log_format", "log_level", "health", "register", "advertise")
+_OWN: Final = (*LOG_NAMES, "health", "register", "advertise")
 
 
 def add_kinds(
@@ -84,7 +84,7 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
-    from kitmsg.worker import logs
+    from kitmsg import logs
     from kitmsg.worker.announce import check_announcing
 
     gateway = GATEWAYS.load(options.kind)
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
         given = replace(given, signing_key=key, audience=audience)
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
         check_announcing(settings)
@@ -102,23 +102,26 @@ def run(options: argparse.Namespace) -> int:
         from kitmsg.worker.gateway import run_gateways
 
         return run_gateways(options.kind, given, replace(settings, workers=workers))
-    return loops.run(_serve(gateway, given, settings))
+    return loops.run(_serve(options.kind, gateway, given, settings))
 
 
-async def _serve(gateway: Gateway, options: Any, settings: Settings) -> int:
+async def _serve(kind: str, gateway: Gateway, options: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    serving = asyncio.create_task(_until_cancelled(gateway, options, settings))
+    serving = asyncio.create_task(_until_cancelled(kind, gateway, options, settings))
     on_signals(serving.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
     return 0
 
 
-async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -> None:
+async def _until_cancelled(
+    kind: str, gateway: Gateway, options: Any, settings: Settings
+) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
+    from kitmsg.worker.levels import LevelResponder, gateway_name
 
     async with connected(settings, wait=True) as kit:
         try:
@@ -127,6 +130,8 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
+        levels = LevelResponder(kit.bus)
+        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
         try:
             if registrar is not None:
@@ -135,6 +140,7 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
+            levels.stop()
             await server.stop()
 
 

@@ -59,8 +59,8 @@ def _fill(one: argparse.ArgumentParser, kind: UpstreamKind, name: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
+    from kitmsg import logs
     from kitmsg.message import check_name
-    from kitmsg.worker import logs
     from kitmsg.worker.upstream import run_upstream
 
     if not options.name:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     }
     with usage():
         settings = load_settings(flags)
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     asyncio.run(_tried(kind, options, given))
     return run_upstream(options.kind, options.name, options.addresses, given, settings)
 

@@ -19,6 +19,7 @@
     health.py     whether calls should be sent here; metrics and health on a port
     metrics.py    counts and times of calls, connections
     accesslog.py  one line for each call
+    extra.py      libraries of a protocol, loaded when they are first needed
     package.py    the functions of a gateway's package: serve, run, check, listen
     visit.py      one call: who makes it, and what of that its service gets
     turns.py      calls while they run: admitted, counted, logged

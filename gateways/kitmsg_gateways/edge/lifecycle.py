@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
@@ -38,23 +38,11 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
 
-__all__ = ["Gateway", "Part", "SocketGateway"]
+__all__ = ["Gateway", "SocketGateway"]
 
 O = TypeVar("O", bound="EdgeOptions")  # noqa: E741  # options
 S = TypeVar("S", bound="SocketOptions")
 T = TypeVar("T")
-
-
-class Part(Protocol):
-    """Runs while the gateway does."""
-
-    async def start(self) -> None:
-        """Begin."""
-        ...
-
-    async def stop(self) -> None:
-        """End."""
-        ...
 
 
 class Gateway(Generic[O, T]):
@@ -143,6 +131,15 @@ class Gateway(Generic[O, T]):
         Auth(options, cls.realm(options))
         if options.tls_cert:
             cls.make_tls(options)
+
+    @staticmethod
+    def listen(options: O) -> list[socket.socket]:
+        """Return listening sockets for several processes to share.
+
+        Raises:
+            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+        """
+        raise NotImplementedError
 
     @classmethod
     def realm(cls, options: O) -> str:
@@ -299,12 +296,7 @@ class SocketGateway(Gateway[S, T]):
         self._listener: Listener | None = None
 
     @staticmethod
-    def listen(options: S) -> list[socket.socket]:
-        """Return listening sockets for several processes to share.
-
-        Raises:
-            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
-        """
+    def listen(options: S) -> list[socket.socket]:  # noqa: D102
         return bind(options.host, options.port, reuse_port=options.reuse_port)
 
     @property

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from kitmsg.errors import FailedPrecondition, NotFound
+from kitmsg.logs.access import LINE
 from kitmsg_gateways.edge.asgi import Connections, Guard
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
@@ -103,7 +104,9 @@ class WebGateway(SocketGateway[W, T]):
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(bus, options, table, sockets)
-        self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
+        # Over stdio, standard output is the client's.
+        access = LINE if options.stdio and options.access_log else options.access_format
+        self.turns = Turns(self.kind, self.admission, self.metrics, access)
         self.ended = asyncio.Event()
         self._running = Running(self._lasting)
         # Keeps tasks that nobody waits for.

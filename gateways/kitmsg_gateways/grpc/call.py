@@ -31,9 +31,10 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
 )
+from kitmsg.logs.access import Call
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR
-from kitmsg_gateways.edge.accesslog import AccessLog
+from kitmsg_gateways.edge.accesslog import AccessLog, status_of
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
@@ -100,7 +101,7 @@ class Calls:
         self._callers = callers
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("grpc") if options.access_log else None
+        self._access = _access_log(options)
         self._forwarding = Forwarding(options)
         self._feeders: set[asyncio.Task[None]] = set()
 
@@ -329,7 +330,15 @@ def _write_line(
     who: Principal | None,
 ) -> None:
     client = peer.address(context.peer())
-    access.write(line, client=client, seconds=seconds, principal=who)
+    path, _, code = line.rpartition(" ")
+    status = status_of(code)
+    call = Call(client, "", "POST", path, "HTTP/2.0", status, None, seconds)
+    access.write(line, client=client, seconds=seconds, principal=who, call=call)
+
+
+def _access_log(options: GatewayOptions) -> AccessLog | None:
+    form = options.access_format
+    return AccessLog("grpc", form) if form else None
 
 
 def _left(context: _ServicerContext) -> float | None:

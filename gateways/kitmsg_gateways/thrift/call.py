@@ -71,7 +71,9 @@ class Calls:
         self._telling: set[asyncio.Task[None]] = set()
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("thrift") if options.access_log else None
+        self._access = (
+            AccessLog("thrift", options.access_format) if options.access_log else None
+        )
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""

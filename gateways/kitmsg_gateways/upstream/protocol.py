@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from kitmsg.balance.routes import key_of
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
 from kitmsg_gateways.upstream.client import Client
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import instancer
@@ -77,6 +78,9 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
     """
 
     KIND: ClassVar[str]
+    EXTRA: ClassVar[Extra]
+    """The protocol's library."""
+
     EXAMPLE: ClassVar[str]
     """An address, for messages."""
     OPTIONS: ClassVar[type[CommonOptions]]
@@ -95,6 +99,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         key: str | Callable[[Any], object] = "",
         bus: Bus | None = None,
     ) -> None:
+        self.EXTRA.load()
         settings = settings_of(endpoints)
         name = name or settings.get("name", "")
         self.options: O = options or cast("O", self.OPTIONS())

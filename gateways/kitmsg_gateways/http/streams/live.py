@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
-    from kitmsg_gateways.http.methods import Match, Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Live", "Opening", "Party", "drop_if_gone"]
