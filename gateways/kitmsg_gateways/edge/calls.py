@@ -54,7 +54,7 @@ from kitmsg_gateways.edge.admission import RETRY_SECONDS
 from kitmsg_gateways.edge.given import GivenContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
@@ -362,6 +362,16 @@ class Callers:
             is_kit=endpoint.is_kit,
             breaker=self._breaker,
         )
+
+    def keep(self, endpoints: Iterable[CatalogEndpoint]) -> None:
+        """Forget the callers of endpoints that are not among these.
+
+        Those that have routes follow the instances of their service.
+        """
+        if self._routes is not None:
+            there = {each.subject for each in endpoints}
+            kept = {at: one for at, one in self._callers.items() if at in there}
+            self._callers = kept
 
     async def close(self) -> None:
         """Follow the instances of services no more."""

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials, traces and what the rules of routes go by are read, so the time limit is the
-endpoint's or the gateway's, and the request id is made here.
+credentials, traces, idempotency keys and what routes go by are read, so the time limit is
+the endpoint's or the gateway's, and the request id is made here.
 """
 
 from __future__ import annotations
