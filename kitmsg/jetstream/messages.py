@@ -396,7 +396,8 @@ class Messages:
 
     def _note(self) -> None:
         self._noting = None
-        self._heard = _BEAT  # the next message begins a new while
+        if self._heard is _MESSAGE:
+            self._heard = _BEAT  # the next message begins a new while
         self._spawn(self._noted())
 
     async def _noted(self) -> None:

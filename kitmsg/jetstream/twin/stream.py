@@ -132,8 +132,8 @@ class Stream:
         now = self._clock.now()
         self._make_room(subject, len(subject) + len(block) + len(data) + 16)
         if Js.SCHEDULE in headers:
-            for other in [r for r in self.log if r.subject == subject]:
-                self.log.remove(other.sequence)  # one schedule for each subject
+            for other in self.log.of(subject):
+                self.log.remove(other)  # one schedule for each subject
         if self.config.retention == "interest" and not any(
             not one.config.filters
             or any(matches(p, subject) for p in one.config.filters)
