@@ -80,8 +80,7 @@ class Schedules:
     def _end(self, subject: str) -> None:
         self._log.remove(self._held.pop(subject, 0))
 
-    def _ring(self) -> None:
-        now = self._clock.now()
+    def _ring(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
             _, subject, sequence = heapq.heappop(self._due)
             record = self._log.get(sequence)

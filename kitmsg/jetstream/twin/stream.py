@@ -194,9 +194,8 @@ class Stream:
             heapq.heappush(self._ends, (end, record.sequence))
             self._alarm.by(end)
 
-    def _expire(self) -> None:
+    def _expire(self, now: float) -> None:
         """Remove the messages whose time is over."""
-        now = self._clock.now()
         while self._ends and self._ends[0][0] <= now:
             record = self.log.get(heapq.heappop(self._ends)[1])
             if record is not None:
