@@ -51,9 +51,8 @@ async def call(
         await ctx.session.report_progress(count, message=shown)
 
     said: dict[str, Any] = {**(ctx.meta or {})}
-    meta = {**said, "idempotency-key": said.get(KEY)}
-    given, asked = params.arguments or {}, meta.get(TIMEOUT)
-    plain = PlainCall(served, given, asked, visit, meta, options, tell)
+    meta, asked = {**said, "idempotency-key": said.get(KEY)}, said.get(TIMEOUT)
+    plain = PlainCall(served, params.arguments or {}, asked, visit, meta, options, tell)
     found = await plain.ask(callers)
     if isinstance(found, bytes):
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"
