@@ -24,6 +24,7 @@ Beside them:
     balance/       which instance gets a call, and which one the next attempt
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
+    tracing/       spans on every hop, and where they go
     worker/        processes: signals, drain, supervision, health
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin

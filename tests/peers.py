@@ -84,6 +84,18 @@ def _eureka(folder: Path) -> None:
     (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
 
 
+def _zipkin(folder: Path) -> None:
+    copy = "dependency:copy-dependencies"
+    _run(folder / "zipkin", "mvn", "-q", "-B", copy, "-DoutputDirectory=jars")
+    next((folder / "zipkin/jars").glob("*.jar")).rename(folder / "zipkin.jar")
+
+
+def _collector(folder: Path) -> None:
+    builder = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
+    _run(folder / "collector", "go", "run", builder, "--config", "builder.yaml")
+    (folder / "collector/built/otelcol").rename(folder / "otelcol")
+
+
 PEERS: Final = {
     "gokit-jsonrpc": Peer(
         "client", ("go",), (TESTS / "gateways/http/gokit",), _gokit_jsonrpc
@@ -104,6 +116,8 @@ PEERS: Final = {
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),
+    "zipkin": Peer("zipkin.jar", ("java", "mvn"), (TESTS / "tracing/zipkin",), _zipkin),
+    "collector": Peer("otelcol", ("go",), (TESTS / "tracing/collector",), _collector),
 }
 
 

@@ -43,7 +43,7 @@ _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
 _SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
 _TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
-_LOGS: Final = ("log_format", "log_level", "access_log")
+_LOGS: Final = ("log_format", "log_level", "access_log", "traces", "trace_errors")
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
 names.
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
     )
-    add_flags(parser.add_argument_group("logs"), _LOGS)
+    add_flags(parser.add_argument_group("logs, traces"), _LOGS)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,6 +140,7 @@ class _Dev:
         self._settings = dataclasses.replace(
             settings,
             workers=1,
+            trace_replies=True,
             drain_timeout=(
                 _DRAIN_SECONDS
                 if settings.drain_timeout is None
@@ -215,7 +216,9 @@ class _Dev:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
         from kitmsg.worker.plugins import GATEWAYS, title
+        from kitmsg.worker.traces import set_up_traces
 
+        set_up_traces(self._settings, "kitmsg-gateway")
         wanted = {kind: getattr(self._options, kind) for kind in _GATEWAYS}
         if self._options.no_http:
             wanted["http"] = None

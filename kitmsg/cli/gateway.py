@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = ("log_format", "log_level", "health", "register", "advertise")
+_OWN: Final = (
+    *("log_format", "log_level", "health", "register", "advertise"),
+    *("traces", "trace_errors"),
+)
 
 
 def add_kinds(
@@ -78,7 +81,7 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs, health, discovery"), _OWN)
+    add_flags(one.add_argument_group("logs, traces, health, discovery"), _OWN)
     add_bus_flags(one)
 
 
@@ -102,24 +105,28 @@ def run(options: argparse.Namespace) -> int:
         from kitmsg.worker.gateway import run_gateways
 
         return run_gateways(options.kind, given, replace(settings, workers=workers))
-    return loops.run(_serve(gateway, given, settings))
+    return loops.run(_serve(options.kind, gateway, given, settings))
 
 
-async def _serve(gateway: Gateway, options: Any, settings: Settings) -> int:
+async def _serve(kind: str, gateway: Gateway, options: Any, settings: Settings) -> int:
     from kitmsg.worker.parent import on_signals
 
     # Stopping is a cancellation, so that it also ends the wait for a bus.
-    serving = asyncio.create_task(_until_cancelled(gateway, options, settings))
+    serving = asyncio.create_task(_until_cancelled(kind, gateway, options, settings))
     on_signals(serving.cancel, lambda: None)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
     return 0
 
 
-async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -> None:
+async def _until_cancelled(
+    kind: str, gateway: Gateway, options: Any, settings: Settings
+) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
+    from kitmsg.worker.traces import flush_traces, set_up_traces
 
+    set_up_traces(settings, f"kitmsg-gateway-{kind}")
     async with connected(settings, wait=True) as kit:
         try:
             server = await gateway.serve(kit, options)
@@ -136,6 +143,7 @@ async def _until_cancelled(gateway: Gateway, options: Any, settings: Settings) -
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
             await server.stop()
+            await flush_traces()
 
 
 def _on_hup(reload: Callable[[], object]) -> None:

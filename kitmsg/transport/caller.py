@@ -33,12 +33,23 @@ from kitmsg.middleware.adaptive_breaker import (
     is_overload,
     throttled_error,
 )
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import bus_attributes
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
 from kitmsg.transport.stream import Stream
+from kitmsg.transport.traced import traced_ask, traced_open, traced_publish
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import BEGAN, CALLER, MAX_TIMEOUT, TIMEOUT, milliseconds, plain_headers
+from kitmsg.wire import (
+    BEGAN,
+    CALLER,
+    MAX_TIMEOUT,
+    TIMEOUT,
+    milliseconds,
+    plain_headers,
+    traced,
+)
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
@@ -133,6 +144,12 @@ class Caller:
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
         self._throttle = Throttle() if breaker else Unthrottled()
+        found = tracer()
+        if found is not None:
+            operation = found.client(self.name, bus_attributes(self.name, subject))
+            self.ask = traced_ask(self, operation)  # type: ignore[method-assign,assignment]
+            self.open = traced_open(self, operation)  # type: ignore[method-assign,assignment]
+            self.publish = traced_publish(self, operation)  # type: ignore[method-assign,assignment]
 
     async def ask(  # noqa: PLR0912, PLR0915
         self,
@@ -140,6 +157,7 @@ class Caller:
         request: Any,
         encode: Encode | None = None,
         decode: Decode | None = None,
+        trace: bytes = b"",
     ) -> Any:
         """Send a request and return its reply, which is no error.
 
@@ -148,6 +166,7 @@ class Caller:
             request: Its bytes; with `encode`, what that makes bytes of.
             encode: Makes the payload of a request.
             decode: Makes the result of the reply, which is a `Message` without it.
+            trace: Headers of its trace, and a block's end; see `kitmsg.wire.traced`.
 
         Raises:
             NoResponders: Nobody serves the subject.
@@ -177,6 +196,8 @@ class Caller:
                 if left <= 0:
                     self._check_left(left)
             block = self._headers(ctx, left)
+        if trace:
+            block = block[:-2] + trace
         try:
             reply = await self.bus.request(self.subject, data, left, block)
         except NoResponders as exc:
@@ -209,8 +230,10 @@ class Caller:
             throttle.succeeded(now)
         return reply if decode is None else decode(ctx, reply)
 
-    async def open(self, ctx: Context, data: bytes) -> Stream:
+    async def open(self, ctx: Context, data: bytes, trace: bytes = b"") -> Stream:
         """Ask for a stream; returns when a service took it.
+
+        For `trace` see `ask`.
 
         Its iteration raises what ends it; `error_in` reads the endpoint's own error out of
         its last message.
@@ -228,13 +251,16 @@ class Caller:
             seconds = left if seconds is None else min(left, seconds)
         if seconds is not None and seconds >= MAX_TIMEOUT:
             seconds = None
+        block = self._headers(ctx, None)
+        if trace:
+            block = traced(block, trace)
         opener = transfer.open_large if self._is_kit else open_stream
         try:
             stream = await opener(
                 self.bus,
                 self.subject,
                 data,
-                self._headers(ctx, None),
+                block,
                 timeout=seconds,
                 open_timeout=self._open_timeout,
             )
@@ -252,8 +278,10 @@ class Caller:
         else:
             self._judge(error)
 
-    def publish(self, ctx: Context, data: bytes) -> None:
+    def publish(self, ctx: Context, data: bytes, trace: bytes = b"") -> None:
         """Send a request whose reply nobody waits for.  At most once.
+
+        For `trace` see `ask`.
 
         Raises:
             DeadlineExceeded: No time is left.
@@ -262,7 +290,10 @@ class Caller:
         left = self.timeout
         if ctx.deadline is not None:
             left = self._until(ctx.deadline - get_running_loop().time())
-        self.bus.publish(self.subject, data, "", self._headers(ctx, left))
+        block = self._headers(ctx, left)
+        if trace:
+            block = block[:-2] + trace
+        self.bus.publish(self.subject, data, "", block)
 
     def error_in(self, ctx: Context, message: Message) -> Exception | None:
         """Return the error that a reply, or the end of a stream, tells of; else None."""

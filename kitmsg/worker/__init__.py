@@ -22,6 +22,7 @@
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     pages.py       the small HTTP of such pages
     prometheus.py  counters as Prometheus reads them
+    traces.py      the exporters of a process's spans, and their last flush
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 
 The parent serves nothing itself and stays small.  Workers are new Python processes, not

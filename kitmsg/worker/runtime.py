@@ -21,6 +21,7 @@ from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.starting import start_all
+from kitmsg.worker.traces import flush_traces, set_up_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,6 +103,11 @@ class Runtime:
         return names.pop() if len(names) == 1 else ""
 
     @property
+    def _traced_as(self) -> str:
+        """``service.name`` of this process's spans."""
+        return self._name or "kitmsg-worker"
+
+    @property
     def is_connected(self) -> bool:
         """Whether the bus can be reached now."""
         return self.kit is not None and self.kit.bus.is_connected
@@ -134,6 +140,7 @@ class Runtime:
         # Of services' own `to_thread`; Python's own bound is 5 or so.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=THREADS)
         asyncio.get_running_loop().set_default_executor(self._threads)
+        set_up_traces(self._settings, self._traced_as)
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
@@ -196,6 +203,7 @@ class Runtime:
         finally:
             progress.cancel()
             await kit.bus.close()
+            await flush_traces()
 
 
 async def connect(settings: Settings) -> Bus:

@@ -61,6 +61,10 @@ class UpstreamRuntime(Runtime):
         super().__init__((), settings)
         self._orders = orders
 
+    @property
+    def _traced_as(self) -> str:
+        return self._orders.upstream
+
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
         kind = UPSTREAMS.load(orders.kind)

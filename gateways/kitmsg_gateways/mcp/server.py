@@ -22,6 +22,7 @@ from kitmsg_gateways.mcp.call import call, visit_of
 from kitmsg_gateways.mcp.errors import failure, missing
 from kitmsg_gateways.mcp.methods import Table, build
 from kitmsg_gateways.mcp.options import GatewayOptions
+from kitmsg_gateways.mcp.spans import ToolSpans
 
 if TYPE_CHECKING:
     import socket
@@ -76,6 +77,7 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
             max_sessions=options.max_sessions,
             max_request_body_size=options.max_body_bytes,
         )
+        self._tools = ToolSpans()
         # Open sessions, whose clients hear of changes without asking.
         self._peers: set[Connection] = set()
 
@@ -93,7 +95,11 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
         if served is None:
             return missing(self.missing(params.name, Table.endpoint, self.table.tools))
         work = call(served, params, ctx, visit, self.callers, self.options)
-        return await self.turns.run(served.name, visit, work, failure)
+        span = None
+        if self._tools.is_on:
+            given = visit.carrier({**(ctx.meta or {})})
+            span = self._tools.begin(params.name, given, is_public=visit.is_outside)
+        return await self.turns.run(served.name, visit, work, failure, span)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = scope["visit"].principal

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials and traces are read, so the time limit is the endpoint's or the gateway's, and
-the request id is made here.
+credentials, traces, the request id and the time limit are read; without it the limit is the
+endpoint's or the gateway's, and the id is made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,25 +24,27 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
 )
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import ERROR, REQUEST_ID, TRACE
+from kitmsg.wire import ERROR, REQUEST_ID, TIMEOUT
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers
+from kitmsg_gateways.edge.calls import Callers, request_id
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.spans import carrier
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
     from kitmsg.message import Message
+    from kitmsg.tracing.seam import Operation, Span
     from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
@@ -51,6 +56,13 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _OK: Final = "ok"
+_MOST: Final = 4096
+_NO_HEADERS: Final[Mapping[str, list[str]]] = {}
+_ID_NAMES: Final = (REQUEST_ID.lower(), "x-request-id")
+_TIMES: Final = (TIMEOUT.lower(), "client_timeout")
+"""Headers of a call's time, in milliseconds: kitmsg's and fbthrift's."""
+
+_TIME: Final = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 
 
 class Calls:
@@ -72,6 +84,8 @@ class Calls:
         self._options = options
         self._metrics = metrics
         self._access = AccessLog("thrift") if options.access_log else None
+        self._tracer = tracer()
+        self._operations: dict[str, Operation] = {}
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""
@@ -96,16 +110,49 @@ class Calls:
         """
         authorization = given.get("authorization", [])
         keys = given.get("x-api-key", [])
-        visit = Visit(
-            address=address,
-            authorization=authorization if self._options.forward_authorization else (),
-            trace={name: given[name] for name in TRACE if name in given},
-            is_outside=self._options.public,
-        )
+        visit = self.visit(address, given)
         credentials = self._gate.auth.given(authorization, keys)
         who = await self._gate.admit(address, credentials, shown, visit.id)
         visit.fields({})  # raises before the call has begun
         return dataclasses.replace(visit, principal=who)
+
+    def visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        """Return one call, of whose client nothing is known yet.
+
+        Args:
+            address: Of the client.
+            given: The headers of the call, by names in lower case.
+
+        Raises:
+            InvalidArgument: A header is not what it should be.
+        """
+        options = self._options
+        id_ = "" if options.public else _first(given, _ID_NAMES)
+        return Visit(
+            id=request_id(id_),
+            address=address,
+            authorization=given.get("authorization", [])
+            if options.forward_authorization
+            else (),
+            trace=carrier(given),
+            is_outside=options.public,
+            seconds=_seconds(given),
+        )
+
+    def begin(
+        self, served: Served, given: Mapping[str, Sequence[str]] = _NO_HEADERS
+    ) -> Span | None:
+        """Begin the span of a call, and enter it; None where nothing is traced."""
+        if self._tracer is None:
+            return None
+        operation = self._operations.get(served.name)
+        if operation is None:
+            if len(self._operations) >= _MOST:  # methods that came and went
+                self._operations.clear()
+            attributes = rpc_attributes("thrift", served.name)
+            operation = self._tracer.server(served.name, attributes)
+            self._operations[served.name] = operation
+        return operation.accept(given, is_public=self._options.public)
 
     async def answer(
         self,
@@ -128,6 +175,7 @@ class Calls:
         """
         started = perf_counter()
         code, metrics = _OK, self._metrics
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         ctx = self._context(served, visit)
         id_ = ctx.metadata[REQUEST_ID]
         try:
@@ -149,6 +197,8 @@ class Calls:
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
+            if span is not None:
+                span.finish(None if code == _OK else Code(code))
             if self._access is not None:
                 line = f"{served.name} {code}"
                 self._access.write(
@@ -189,27 +239,55 @@ class Calls:
 
     def _context(self, served: Served, visit: Visit | None = None) -> Context:
         callers, endpoint = self._callers, served.endpoint
-        seconds = callers.seconds(None, endpoint)
+        seconds = callers.seconds(visit.seconds if visit else None, endpoint)
         fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
         caller, who = callers.of(endpoint), visit.principal if visit else None
         return callers.context(caller, served.codec, seconds, fields, who)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
+        # Apart from others of the connection, whose span is none of theirs.
+        copy_context().run(self._tell, served, args, visit)
+
+    def _tell(self, served: Served, args: Any, visit: Visit | None) -> None:
         code = _OK
         started = perf_counter()
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
             caller.publish(self._context(served, visit), data)
         except KitError as exc:
             code = exc.code.value
             _log.debug("%s was not told: %s", served.name, exc)
+        if span is not None:
+            span.finish(None if code == _OK else Code(code))
         self._metrics.observe(served.name, code, perf_counter() - started)
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
         """Return the answer to a call that is not carried out, and count it."""
         self._metrics.observe(UNKNOWN, error.code.value, 0.0)
         return encode_error(protocol, begin, error)
+
+
+def _first(given: Mapping[str, list[str]], names: Sequence[str]) -> str:
+    return next((given[name][0] for name in names if given.get(name)), "")
+
+
+def _seconds(given: Mapping[str, list[str]]) -> float | None:
+    """Return the time that a call gives itself; None if it does not say.
+
+    Raises:
+        InvalidArgument: It is no positive number of milliseconds.
+    """
+    text = _first(given, _TIMES)
+    if not text:
+        return None
+    if not _TIME.fullmatch(text):
+        raise InvalidArgument(
+            f"header {TIMEOUT} must be positive whole milliseconds, not {text[:40]!r}",
+            field=TIMEOUT,
+        )
+    return int(text) / 1000
 
 
 def _encode(served: Served, args: Any) -> bytes:

@@ -219,8 +219,8 @@ class Connection(asyncio.Protocol):
     def _begin(
         self, protocol: ThriftProtocol, begin: Begin, served: Served | None, args: Any
     ) -> None:
-        calls = self._gateway.calls
-        if not calls.is_open(served):
+        calls, header = self._gateway.calls, self._inbox.header
+        if not calls.is_open(served) or (header is not None and header.fields):
             self._start(self._admitted, protocol, begin, served, args)
         elif served is None:
             answer = calls.refuse(protocol, begin, self._gateway.missing(begin.name))
@@ -274,7 +274,11 @@ class Connection(asyncio.Protocol):
         calls, header = self._gateway.calls, slot.header
         given = header.fields if header is not None else {}
         try:
-            visit = await calls.admit(self._who, given, self._shown)
+            if calls.is_open(served):
+                visit = calls.visit(self._who, given)
+                visit.fields({})  # raises before the call has begun
+            else:
+                visit = await calls.admit(self._who, given, self._shown)
             if served is None:
                 raise self._gateway.missing(begin.name)
         except KitError as exc:

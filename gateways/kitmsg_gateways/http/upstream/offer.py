@@ -66,6 +66,12 @@ class HttpMethod:
         raises = self.declaration.options.raises
         self.errors = {cls.__name__: Declared.of(cls) for cls in raises}
 
+    def described(self) -> tuple[str, Mapping[str, str]]:
+        """Return name and attributes of the spans of its calls."""
+        method, template = self.operation.method, self.operation.path
+        named = {"http.request.method": method, "url.template": template}
+        return f"{method} {template}", named
+
     def encode(self, request: Any) -> HttpRequest:
         """Return the HTTP request.
 
