@@ -36,6 +36,7 @@ _ALONE: Final = (
     "faults",
     "overload",
     "balance",
+    "tracing",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")

@@ -66,6 +66,7 @@ __all__ = [
     "TRACEPARENT",
     "TRACESTATE",
     "TRACE_BACK",
+    "TRACE_FROM",
     "TRACE_MARK",
     "UP",
     "Meta",
@@ -293,7 +294,9 @@ _PLAIN_START: Final = b"NATS/1.0\r\n%b: " % TIMEOUT.encode()
 _PLAIN_END: Final = b"\r\n\r\n"
 _PLAIN_FROM: Final = len(_PLAIN_START)
 _MAX_PLAIN: Final = 256
-_TRACE_FROM: Final = -74  # the mark, 32-16-02 hexadecimal digits, two line ends
+TRACE_FROM: Final = -74
+"""Where such a trace begins: the mark, 32-16-02 hexadecimal digits, two line ends."""
+
 _IDS_FROM: Final = -56
 
 # Header blocks in their plain form, and the milliseconds in them.  Most callers give all
@@ -324,9 +327,9 @@ def timeout_ms(message: Message) -> int | None:
     if block in _plain:
         message.is_plain = True
         return _plain[block]
-    if block[_TRACE_FROM:_IDS_FROM] == TRACE_MARK:
+    if block[TRACE_FROM:_IDS_FROM] == TRACE_MARK:
         # No two are alike; what is before the trace mostly is.
-        block = block[:_TRACE_FROM] + _PLAIN_END
+        block = block[:TRACE_FROM] + _PLAIN_END
         if block in _plain:
             message.is_plain = True
             return _plain[block]
@@ -367,7 +370,7 @@ def traced(block: bytes, line: bytes) -> bytes:
 
 def has_trace_last(block: bytes) -> bool:
     """Tell whether a trace stands last in a header block, so that few others are alike."""
-    return block[_TRACE_FROM:_IDS_FROM] == TRACE_MARK
+    return block[TRACE_FROM:_IDS_FROM] == TRACE_MARK
 
 
 def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:

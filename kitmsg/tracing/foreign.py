@@ -64,10 +64,6 @@ class ForeignSpan:
         """Whether what is written to it is kept."""
         return self._span.is_recording()
 
-    def as_call(self) -> None:
-        """Be the span of a call whose inner layers ask for it."""
-        self._context = otel_context.set_value(_CALL, self, self._context)
-
     def line(self) -> bytes:
         """Return the headers of a message."""
         fields = self.headers()
@@ -77,8 +73,10 @@ class ForeignSpan:
         """Return the headers of a request."""
         return propagation.inject(self._context)
 
-    def enter(self) -> Any:
+    def enter(self, *, is_call: bool = False) -> Any:
         """Make it the current span of the task."""
+        if is_call:
+            self._context = otel_context.set_value(_CALL, self, self._context)
         return otel_context.attach(self._context)
 
     def leave(self, token: Any) -> None:
@@ -167,10 +165,11 @@ class ForeignOperation:
         context = otel_context.get_current()
         if carrier and not propagation.span_context_of(context).is_valid:
             context = propagation.extract(carrier)
-        span = self._start(context)
-        if self._kind is SpanKind.CLIENT:
-            span.as_call()
-        return span
+        return self._start(context)
+
+    def unsampled(self) -> bytes:
+        """Return b"": an SDK says so when a span begins."""
+        return b""
 
     def current(self) -> ForeignSpan | None:
         """Return the span of this very call that an outer layer began."""

@@ -20,7 +20,7 @@ from kitmsg.tracing.conventions import RPC_STATUS
 from kitmsg.tracing.gathered import BAG, Bag
 from kitmsg.tracing.otlp import attributes_bytes, head_bytes, status_attribute
 from kitmsg.tracing.spans import CALL, RecordedSpan, Unsampled
-from kitmsg.wire import TRACE_BACK, TRACE_MARK
+from kitmsg.wire import TRACE_BACK, TRACE_MARK, has_trace_last
 
 if TYPE_CHECKING:
     from kitmsg.tracing.sampling import Sampling
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["RecordedOperation", "RecordingTracer"]
 
 _NOWHERE: Final = Context()
+_UNSAMPLED: Final = b"traceparent: 00-%016x%016x-%016x-00\r\n\r\n"
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _ASKED: Final = f"\r\n{TRACE_BACK}: ".encode()
-_current = otel_context.get_current
+_current, _attach = otel_context.get_current, otel_context.attach
 
 
 class RecordedOperation:
@@ -70,8 +71,10 @@ class RecordedOperation:
         self.tail = attributes_bytes(self.attributes)
         self.statuses: dict[str, bytes] = {}
         self._gathers = gathers
+        self._is_cheap = self.is_plain and sampling.follows_parent
         self._bound = sampling.bound
         self._follows = sampling.follows_parent
+        self._low = 0  # low bits of the next trace id, if drawn; see `unsampled`
 
     def status(self, code: str) -> bytes:
         """Return the attribute of an RPC's status, as OTLP has it."""
@@ -79,6 +82,21 @@ class RecordedOperation:
         if found is None:
             found = self.statuses[code] = status_attribute(RPC_STATUS, code)
         return found
+
+    def unsampled(self) -> bytes:
+        """Return the headers of a call whose trace is not kept; b"" for others."""
+        context = _current()
+        if context:
+            if len(context) == 1 and self.is_plain:
+                (found,) = context.values()
+                if type(found) is Unsampled and not found.state:
+                    return found.line()
+            return b""
+        low = getrandbits(64)
+        if low < self._bound or not self.is_plain:
+            self._low = low  # `begin` follows
+            return b""
+        return _UNSAMPLED % (getrandbits(64) or 1, low, getrandbits(64) or 1)
 
     def begin(self, carrier: Mapping[str, str] = _NO_HEADERS) -> Unsampled:
         """Begin a span below the current one; see `kitmsg.tracing.seam.Operation`."""
@@ -98,13 +116,20 @@ class RecordedOperation:
 
     def receive(self, message: Message, wait: float) -> Unsampled:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
+        block = message.header_block
+        is_off = block[-6:-4] == b"00" and has_trace_last(block)
+        if is_off and message.is_plain and self._is_cheap:
+            # Nothing but a trace that is not kept: its ids are cut out, and not looked at.
+            off = Unsampled(block[-56:-24], block[-23:-7], _NOWHERE, self)
+            _attach(off.context())
+            return off
         ids = (
             (b"", b"", b"")
-            if message.is_plain and TRACE_MARK not in message.header_block
-            else propagation.split(message.header_block)
+            if message.is_plain and TRACE_MARK not in block
+            else propagation.split(block)
         )
         bag = None
-        if self._gathers and _ASKED in message.header_block:
+        if self._gathers and _ASKED in block:
             bag = Bag()
         if ids is None or not self.is_plain:
             span = self._remote(message, bag)
@@ -177,7 +202,7 @@ class RecordedOperation:
         return span
 
     def _root(self, context: Context, bag: Bag | None) -> Unsampled:
-        low = getrandbits(64)
+        low, self._low = self._low or getrandbits(64), 0
         trace = b"%016x%016x" % (getrandbits(64) or 1, low)
         own = b"%016x" % (getrandbits(64) or 1)
         is_kept = low < self._bound

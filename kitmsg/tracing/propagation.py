@@ -20,7 +20,15 @@ from opentelemetry.trace import SpanContext, get_current_span
 from kitmsg.message import Message
 from kitmsg.wire import B3, TRACE, TRACE_MARK
 
-__all__ = ["extract", "inject", "is_default", "remote", "span_context_of", "split"]
+__all__ = [
+    "are_ids",
+    "extract",
+    "inject",
+    "is_default",
+    "remote",
+    "span_context_of",
+    "split",
+]
 
 _IDS: Final = re.compile(
     rb"(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n\r\n"
@@ -99,6 +107,11 @@ def inject(context: Context) -> dict[str, str]:
 def span_context_of(context: Context) -> SpanContext:
     """Return the span of an OpenTelemetry context."""
     return get_current_span(context).get_span_context()
+
+
+def are_ids(trace: bytes, span: bytes) -> bool:
+    """Tell whether ids are what they should be; those of a header were only cut out."""
+    return _IDS(b"%b-%b-00\r\n\r\n" % (trace, span)) is not None
 
 
 def split(block: bytes) -> tuple[bytes, bytes, bytes] | None:

@@ -34,8 +34,13 @@ class Span(Protocol):
         """Return the headers that make a request's work its child."""
         ...
 
-    def enter(self) -> Token:
-        """Make it the current span of the task."""
+    def enter(self, *, is_call: bool = False) -> Token:
+        """Make it the current span of the task.
+
+        Args:
+            is_call: Whether inner layers make the call that it is of; see
+                `Operation.current`.
+        """
         ...
 
     def leave(self, token: Token) -> None:
@@ -92,6 +97,13 @@ class Operation(Protocol):
 
         Args:
             carrier: Headers by name, that say below which where there is no current one.
+        """
+        ...
+
+    def unsampled(self) -> bytes:
+        """Return the headers of a call that is in no trace to be kept; b"" for others.
+
+        For those `begin` follows at once.
         """
         ...
 

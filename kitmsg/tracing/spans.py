@@ -11,7 +11,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context, trace as api
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanContext, Status, StatusCode
 
 from kitmsg.errors import Code, code_of
 from kitmsg.tracing import conventions, gathered, propagation
@@ -32,6 +32,13 @@ _NOT_SAMPLED: Final = api.TraceFlags(api.TraceFlags.DEFAULT)
 _ERROR_STATUS: Final = 500
 _CLIENT_STATUS: Final = 400
 _attach, _detach = otel_context.attach, otel_context.detach
+# The key of the current span, which the API does not name.
+(_SPAN,) = api.set_span_in_context(api.INVALID_SPAN, otel_context.Context())
+
+
+def _with(context: Context, key: str, value: object) -> Context:
+    """Return a context with one value more; as `set_value` does, in half the time."""
+    return otel_context.Context({**context, key: value} if context else {key: value})
 
 
 class Unsampled(api.Span):
@@ -41,6 +48,7 @@ class Unsampled(api.Span):
     gathers = False
     flags: bytes = b"00"
     state = ""
+    _context: Context | None = None  # in which it is the current span, once made
 
     def __init__(
         self, trace: bytes, own: bytes, context: Context, operation: RecordedOperation
@@ -50,7 +58,6 @@ class Unsampled(api.Span):
         self.operation = operation
         # The context that it was begun in, without it: baggage and what users put there.
         self._around = context
-        self._context: Context | None = None
 
     # -- kitmsg's seam
 
@@ -77,15 +84,15 @@ class Unsampled(api.Span):
         """Return the OpenTelemetry context in which it is the current span."""
         made = self._context
         if made is None:
-            made = api.set_span_in_context(self, self._around)
-            if self.operation.kind is SpanKind.CLIENT:
-                made = otel_context.set_value(CALL, self, made)
-            self._context = made
+            made = self._context = _with(self._around, _SPAN, self)
         return made
 
-    def enter(self) -> Any:
+    def enter(self, *, is_call: bool = False) -> Any:
         """Make it the current span of the task."""
-        return _attach(self.context())
+        made = self._context or self.context()
+        if is_call:
+            made = self._context = _with(made, CALL, self)
+        return _attach(made)
 
     def leave(self, token: Any) -> None:
         """Make the span before it the current one again."""
@@ -122,6 +129,8 @@ class Unsampled(api.Span):
 
     def get_span_context(self) -> SpanContext:
         """Return its ids."""
+        if not propagation.are_ids(self.trace, self.id):
+            return api.INVALID_SPAN_CONTEXT
         state = api.TraceState.from_header([self.state]) if self.state else None
         flags = _SAMPLED if self.flags == b"01" else _NOT_SAMPLED
         return SpanContext(int(self.trace, 16), int(self.id, 16), False, flags, state)
@@ -181,6 +190,15 @@ class RecordedSpan(Unsampled):
     """
 
     is_live = True
+    # Most spans keep these, and so the class has them.
+    stop = 0
+    wait: float | None = None
+    attributes: dict[str, Any] | None = None
+    events: list[tuple[int, str, Mapping[str, Any]]] | None = None
+    links: Sequence[api.Link] = ()
+    code = ""
+    failure: str | None = None
+    bag: gathered.Bag | None = None
 
     def __init__(
         self,
@@ -195,19 +213,10 @@ class RecordedSpan(Unsampled):
         self.id = own
         self.operation = operation
         self._around = context
-        self._context = None
         self.parent = parent
         self.flags = flags
         self.name = operation.name
         self.start = time_ns()
-        self.stop = 0
-        self.wait: float | None = None
-        self.attributes: dict[str, Any] | None = None
-        self.events: list[tuple[int, str, Mapping[str, Any]]] | None = None
-        self.links: Sequence[api.Link] = ()
-        self.code = ""
-        self.failure: str | None = None
-        self.bag: gathered.Bag | None = None
 
     @property
     def gathers(self) -> bool:  # type: ignore[override]
@@ -218,7 +227,7 @@ class RecordedSpan(Unsampled):
         """Return the OpenTelemetry context in which it is the current span."""
         made = super().context()
         if self.bag is not None and made.get(gathered.BAG) is not self.bag:
-            made = self._context = otel_context.set_value(gathered.BAG, self.bag, made)
+            made = self._context = _with(made, gathered.BAG, self.bag)
         return made
 
     def waited(self, seconds: float) -> None:

@@ -51,6 +51,7 @@ from kitmsg.wire import (
     CALLER,
     SECRET_CHARS,
     SPANS,
+    TRACE_FROM,
     has_trace_last,
     timeout_ms,
     with_fields,
@@ -236,7 +237,10 @@ class Server:
         if arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
-        left = self._plain_left.get(message.header_block)
+        block = message.header_block
+        left = self._plain_left.get(block)
+        if left is None and has_trace_last(block):
+            left = self._plain_left.get(block[:TRACE_FROM])
         if left is not None:
             message.is_plain = True
         else:
@@ -282,10 +286,12 @@ class Server:
         left = UNSAID_TIMEOUT if limit is None else limit
         if said is not None:
             left = said / 1000 if limit is None else min(said / 1000, limit)
-        if message.is_plain and not has_trace_last(message.header_block):
+        if message.is_plain:
             if len(self._plain_left) >= _MOST_PLAIN:
                 self._plain_left.clear()
-            self._plain_left[message.header_block] = left
+            block = message.header_block
+            key = block[:TRACE_FROM] if has_trace_last(block) else block
+            self._plain_left[key] = left
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
@@ -344,7 +350,10 @@ class Server:
         enter(ctx)
         span = None
         if self._trace is not None:
-            span = turn.span = ctx._span = self._trace(message, now - turn.since)  # noqa: SLF001
+            span = ctx._span = self._trace(message, now - turn.since)  # noqa: SLF001
+            if span is not None and not span.is_live:
+                span = None
+            turn.span = span
         is_plain = message.is_plain
         error: BaseException | None = None
         data: bytes | None = None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["around", "finish", "traced_ask", "traced_open", "traced_publish"]
 
 _NAMES: Final = frozenset((*TRACE, *B3))
+_SPELLED: Final = _NAMES | {name.title() for name in _NAMES}
 _ASK: Final = f"{TRACE_BACK}: 1\r\n".encode()
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
@@ -42,7 +43,7 @@ def finish(span: Span, error: BaseException) -> None:
 
 def _apart(ctx: Context) -> tuple[Context, Mapping[str, str]]:
     """Return a context without the trace in its metadata, and that."""
-    if not ctx.metadata or _NAMES.isdisjoint(name.lower() for name in ctx.metadata):
+    if not ctx.metadata or _SPELLED.isdisjoint(ctx.metadata):
         return ctx, _NO_HEADERS
     given = {n.lower(): v for n, v in ctx.metadata.items() if n.lower() in _NAMES}
     rest = {n: v for n, v in ctx.metadata.items() if n.lower() not in _NAMES}
@@ -51,17 +52,21 @@ def _apart(ctx: Context) -> tuple[Context, Mapping[str, str]]:
 
 def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[Any]]:
     """Return `caller.ask` with a span around each call."""
-    ask = caller.ask
+    ask, unsampled = caller.ask, operation.unsampled
 
-    async def traced(
-        ctx: Context,
-        request: Any,
-        encode: Any = None,
-        decode: Any = None,
-    ) -> Any:
+    def traced(
+        ctx: Context, request: Any, encode: Any = None, decode: Any = None
+    ) -> Awaitable[Any]:
+        if not ctx.metadata or _SPELLED.isdisjoint(ctx.metadata):
+            line = unsampled()
+            if line:  # nearly all calls, where few are sampled
+                return ask(ctx, request, encode, decode, line)
+        return spanned(ctx, request, encode, decode)
+
+    async def spanned(ctx: Context, request: Any, encode: Any, decode: Any) -> Any:
         ctx, given = _apart(ctx)
         span = operation.current()
-        if span is not None:
+        if span is not None:  # an outer layer's, over several tries
             return await _gathering(ask, span, ctx, request, encode, decode)
         span = operation.begin(given)
         token = span.enter()
@@ -194,7 +199,7 @@ def around(call: Endpoint[Any, Any], name: str, subject: str) -> Endpoint[Any, A
     async def traced(ctx: Context, request: Any) -> Any:
         ctx, given = _apart(ctx)
         span = operation.begin(given)
-        token = span.enter()
+        token = span.enter(is_call=True)
         try:
             result = await call(ctx, request)
         except BaseException as exc:

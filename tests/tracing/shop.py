@@ -47,7 +47,7 @@ class Pay(Service):
     """As its gRPC upstream has it."""
 
     @endpoint
-    async def charge(self, cents: int) -> int:
+    async def charge(self, cents: int) -> dict[str, int]:
         raise NotImplementedError
 
 
@@ -64,7 +64,7 @@ class Shop(Service):
         with trace.get_tracer("shop").start_as_current_span("price"):
             cents = await self.stock.count(item=item)
         await self.hedged.find(item=item)
-        return await self.pay.charge(cents=cents)
+        return (await self.pay.charge(cents=cents))["value"]
 
     @endpoint
     async def warm(self) -> None:

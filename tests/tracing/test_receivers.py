@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SHOP = "tests.tracing.shop"
-_BANK = ("--service", "bank.v0.Bank")
+_BANK = ("--reflection", "--service", "bank.Bank")
 EXPECTED = [
     "server GET /buy/{item}",
     "  client shop.buy",
@@ -37,8 +37,8 @@ EXPECTED = [
     "        server stock.find",
     "      client pay.charge",
     "        server pay.charge",
-    "          client bank.v0.Bank/Charge",
-    "            server bank.v0.Bank/Charge",
+    "          client bank.Bank/Charge",
+    "            server bank.Bank/Charge",
     "              client bank.charge",
     "                server bank.charge",
 ]
@@ -75,10 +75,12 @@ def running(url: str, *words: str, folder: Path) -> Iterator[Command]:
         yield process
 
 
-def _get(port: int, path: str, **headers: str) -> Any:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+def _get(port: int, path: str, body: bytes | None = None, **headers: str) -> Any:
+    headers |= {"Content-Type": "application/json"} if body else {}
+    url = f"http://127.0.0.1:{port}{path}"
+    request = urllib.request.Request(url, data=body, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as found:
-        return json.load(found)
+        return json.loads(found.read() or b"null")
 
 
 def _answers(port: int, path: str) -> bool:
@@ -115,24 +117,17 @@ def told(
             process.says("is serving as")
         until(lambda: _answers(web, "/openapi.json"), "the gateway answers")
         processes.append(
-            run(
-                "upstream",
-                "grpc",
-                f"127.0.0.1:{grpc}",
-                "--as",
-                "pay",
-                "--service",
-                "bank.v0.Bank",
-            )
+            run("upstream", "grpc", f"127.0.0.1:{grpc}", "--as", "pay", *_BANK)
         )
         processes[-1].says("is serving as")
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{web}/shop/warm", data=b"{}", method="POST"
-        )
-        urllib.request.urlopen(request, timeout=10).close()
-        given = f"00-{TRACE}-{PARENT}-01"
         until(lambda: _answers(web, "/openapi.json"), "the gateway answers")
-        assert _get(web, "/buy/hat", traceparent=given) == 3
+        try:
+            _get(web, "/shop/warm", b"{}")
+            given = f"00-{TRACE}-{PARENT}-01"
+            assert _get(web, "/buy/hat", traceparent=given) == 3
+        except urllib.error.HTTPError as exc:
+            told = "".join(process.output for process in processes)
+            raise AssertionError(f"{exc}: {exc.read()!r}\n{told}") from exc
         for process in processes:
             process.send(signal.SIGTERM)
         for process in processes:
@@ -213,7 +208,7 @@ def test_attempts_are_told(told: Told) -> None:
     """A retry and a hedge are events of the client span."""
     events = {s.name: s.events for s in told.by_collector if s.kind == "client"}
     assert events["stock.count"] == ["retry"]
-    assert events["stock.find"] == ["hedge"]
+    assert "hedge" in events["stock.find"]
     turns = [
         s for s in told.by_collector if s.name == "stock.find" and s.kind == "server"
     ]
