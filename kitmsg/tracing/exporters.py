@@ -20,6 +20,7 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.tracing.conventions import (
     MAILBOX,
     MAILBOX_SECONDS,
+    OK,
     RPC_STATUS,
     SCHEMA_URL,
     SCOPE,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from kitmsg.tracing.pipeline import Export
-    from kitmsg.tracing.spans import RecordedSpan
+    from kitmsg.tracing.spans import Brief, RecordedSpan
 
 __all__ = ["check_address", "export_of", "exporter_of", "exporting", "readable"]
 
@@ -153,8 +154,8 @@ def exporting(exporter: SpanExporter, resource: Resource) -> Export:
     """Return what hands kitmsg's own spans to an exporter."""
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    def export(spans: Sequence[RecordedSpan]) -> bool:
-        found = [readable(span, resource) for span in spans]
+    def export(spans: Sequence[RecordedSpan | Brief]) -> bool:
+        found = [readable(_whole(span), resource) for span in spans]
         return exporter.export(found) is SpanExportResult.SUCCESS
 
     return export
@@ -181,10 +182,18 @@ def _otlp_export(url: str, resource: Resource) -> Export:
 
     exporter: Any = Exporter(endpoint=url, insecure=url.startswith("http:"))
 
-    def export(spans: Sequence[RecordedSpan]) -> bool:
+    def export(spans: Sequence[RecordedSpan | Brief]) -> bool:
         return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
 
     return export
+
+
+def _whole(span: RecordedSpan | Brief) -> RecordedSpan:
+    if not isinstance(span, tuple):
+        return span
+    made = span[0].whole(span)
+    made.stop, made.wait, made.code = span[5], span[6], OK
+    return made
 
 
 def readable(span: RecordedSpan, resource: Resource) -> ReadableSpan:

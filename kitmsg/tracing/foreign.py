@@ -171,6 +171,16 @@ class ForeignOperation:
         """Return b"": an SDK says so when a span begins."""
         return b""
 
+    def brief(self) -> None:
+        """Return None: an SDK has no short way."""
+
+    def end(self, brief: Any) -> None:
+        """End nothing; see `brief`."""
+
+    def whole(self, brief: Any) -> ForeignSpan:
+        """Fail: see `brief`."""
+        raise NotImplementedError
+
     def current(self) -> ForeignSpan | None:
         """Return the span of this very call that an outer layer began."""
         found = otel_context.get_value(_CALL)

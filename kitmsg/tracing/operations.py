@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import getrandbits
+from time import time_ns
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
@@ -18,9 +19,22 @@ from kitmsg.message import Message
 from kitmsg.tracing import propagation
 from kitmsg.tracing.conventions import RPC_STATUS
 from kitmsg.tracing.gathered import BAG, Bag
-from kitmsg.tracing.otlp import attributes_bytes, head_bytes, status_attribute
-from kitmsg.tracing.spans import CALL, RecordedSpan, Unsampled
-from kitmsg.wire import TRACE_BACK, TRACE_MARK, has_trace_last
+from kitmsg.tracing.otlp import (
+    attributes_bytes,
+    brief_encoder,
+    head_bytes,
+    status_attribute,
+)
+from kitmsg.tracing.spans import (
+    CALL,
+    SPAN,
+    Brief,
+    Off,
+    RecordedSpan,
+    Turn,
+    Unsampled,
+)
+from kitmsg.wire import TRACE_BACK, TRACE_MARK
 
 if TYPE_CHECKING:
     from kitmsg.tracing.sampling import Sampling
@@ -29,7 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["RecordedOperation", "RecordingTracer"]
 
 _NOWHERE: Final = Context()
+_HEX: Final = b"0123456789abcdef"
 _UNSAMPLED: Final = b"traceparent: 00-%016x%016x-%016x-00\r\n\r\n"
+_OFF: Final = (Off, Unsampled)
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _ASKED: Final = f"\r\n{TRACE_BACK}: ".encode()
 _current, _attach = otel_context.get_current, otel_context.attach
@@ -46,6 +62,7 @@ class RecordedOperation:
         all_errors: Whether business errors make a span an error.
         is_plain: Whether W3C headers go out, and nothing else.
         put: Takes spans that have ended.
+        brief_bytes: Encodes its spans of `brief`.
         head: Name and kind as OTLP has them.
         tail: The attributes as OTLP has them.
     """
@@ -56,7 +73,7 @@ class RecordedOperation:
         kind: SpanKind,
         attributes: Attributes,
         sampling: Sampling,
-        put: Callable[[RecordedSpan], None],
+        put: Callable[[RecordedSpan | Brief], None],
         all_errors: bool,
         gathers: bool,
     ) -> None:
@@ -70,6 +87,7 @@ class RecordedOperation:
         self.head = head_bytes(name, kind)
         self.tail = attributes_bytes(self.attributes)
         self.statuses: dict[str, bytes] = {}
+        self.brief_bytes = brief_encoder(self)
         self._gathers = gathers
         self._is_cheap = self.is_plain and sampling.follows_parent
         self._bound = sampling.bound
@@ -89,7 +107,7 @@ class RecordedOperation:
         if context:
             if len(context) == 1 and self.is_plain:
                 (found,) = context.values()
-                if type(found) is Unsampled and not found.state:
+                if type(found) in _OFF and not found.state:
                     return found.line()
             return b""
         low = getrandbits(64)
@@ -97,6 +115,46 @@ class RecordedOperation:
             self._low = low  # `begin` follows
             return b""
         return _UNSAMPLED % (getrandbits(64) or 1, low, getrandbits(64) or 1)
+
+    def brief(self) -> tuple[bytes, Brief] | None:
+        """Begin a span of which nobody but the pipeline will hear.
+
+        Returns:
+            The headers of its message, and the span as far as it is known; None where one
+            of `begin` is needed.
+        """
+        context, parent = _current(), ""
+        if context:
+            above = context.get(SPAN)
+            is_plain = isinstance(above, RecordedSpan) and not (
+                above.state or above.bag
+            )
+            if len(context) > 1 or not is_plain or above.flags != b"01":
+                return None
+            trace, parent = above.trace.decode(), above.id.decode()
+            own = getrandbits(64).to_bytes(8)
+        elif not self.is_plain:
+            return None
+        else:
+            low, self._low = self._low or getrandbits(64), 0
+            if low >= self._bound:
+                return None
+            text = (getrandbits(128) << 64 | low).to_bytes(24).hex()
+            trace, own = text[16:], bytes.fromhex(text[:16])
+        line = f"traceparent: 00-{trace}-{own.hex()}-01\r\n\r\n".encode()
+        return line, (self, trace, own, parent, time_ns(), 0, None)
+
+    def end(self, brief: Brief) -> None:
+        """End a span of `brief`."""
+        self.put((*brief[:5], time_ns(), None))
+
+    def whole(self, brief: Brief) -> RecordedSpan:
+        """Return a span of `brief` as one of `begin`: something is to be told of it."""
+        _, trace, own, parent, start, *_ = brief
+        ids = trace.encode(), own.hex().encode()
+        span = RecordedSpan(*ids, _NOWHERE, self, parent.encode(), b"01")
+        span.start = start
+        return span
 
     def begin(self, carrier: Mapping[str, str] = _NO_HEADERS) -> Unsampled:
         """Begin a span below the current one; see `kitmsg.tracing.seam.Operation`."""
@@ -117,12 +175,17 @@ class RecordedOperation:
     def receive(self, message: Message, wait: float) -> Unsampled:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
         block = message.header_block
-        is_off = block[-6:-4] == b"00" and has_trace_last(block)
-        if is_off and message.is_plain and self._is_cheap:
-            # Nothing but a trace that is not kept: its ids are cut out, and not looked at.
-            off = Unsampled(block[-56:-24], block[-23:-7], _NOWHERE, self)
-            _attach(off.context())
-            return off
+        if message.is_plain and block[-74:-56] == TRACE_MARK and self._is_cheap:
+            # Nothing but a trace: its ids are cut out when somebody asks.
+            flags = block[-6:-4]
+            if flags == b"00":
+                off = Off(block, self)
+                _attach(Context({SPAN: off}))
+                return off
+            if flags == b"01" and block[-56:-7].translate(None, _HEX) == b"-":
+                turn = Turn(block, self, wait, getrandbits(64) or 1)
+                _attach(Context({SPAN: turn}))
+                return turn
         ids = (
             (b"", b"", b"")
             if message.is_plain and TRACE_MARK not in block
@@ -228,7 +291,7 @@ class RecordingTracer:
     def __init__(
         self,
         sampling: Sampling,
-        put: Callable[[RecordedSpan], None],
+        put: Callable[[RecordedSpan | Brief], None],
         flush: Callable[[float], bool],
         *,
         all_errors: bool = False,

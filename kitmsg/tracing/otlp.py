@@ -8,12 +8,13 @@ Hot path: `span_bytes`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.tracing.conventions import (
     MAILBOX,
     MAILBOX_SECONDS,
+    OK,
     SCHEMA_URL,
     SCOPE,
 )
@@ -21,10 +22,12 @@ from kitmsg.tracing.conventions import (
 if TYPE_CHECKING:
     from opentelemetry.trace import Link, SpanKind
 
-    from kitmsg.tracing.spans import RecordedSpan
+    from kitmsg.tracing.operations import RecordedOperation
+    from kitmsg.tracing.spans import Brief, RecordedSpan
 
 __all__ = [
     "attributes_bytes",
+    "brief_encoder",
     "head_bytes",
     "request_bytes",
     "span_bytes",
@@ -116,7 +119,7 @@ def span_bytes(span: RecordedSpan) -> bytes:
     else:
         ids = _ROOT(b"\x0a\x10", trace, b"\x12\x08", own)
     name = operation.head
-    if span.name is not operation.name:
+    if span.name != operation.name:
         name = head_bytes(span.name, operation.kind)
     times = _TIMES(b"\x39", span.start, b"\x41", span.stop)
     parts = [ids, name, times, operation.tail]
@@ -155,7 +158,56 @@ def _link(link: Link) -> bytes:
     return ids + b"".join(_field(b"\x22", _pair(n, v)) for n, v in pairs)
 
 
-def request_bytes(resource: Mapping[str, Any], spans: Sequence[RecordedSpan]) -> bytes:
+def brief_encoder(operation: RecordedOperation) -> Callable[[Brief], bytes]:
+    """Return what encodes spans of an operation that have nothing of their own.
+
+    All of them have one length, and so one pack of a struct does.
+    """
+    head = operation.head + b"\x39"
+    tail = operation.tail
+    if operation.has_status:
+        tail += operation.status(OK)
+    root = 18 + 10 + len(head) + 8 + 9 + len(tail)
+    sizes = {"root": root, "child": root + 10, "turn": root + 10 + 2 + _WAIT_SIZE}
+    fronts = {
+        name: b"\x12" + _varint(size) + b"\x0a\x10" for name, size in sizes.items()
+    }
+    ends = f"{len(head)}sQcQ{len(tail)}s"
+
+    def packing(name: str, middle: str, more: str = "") -> Callable[..., bytes]:
+        return struct.Struct(f"<{len(fronts[name])}s16s{middle}{ends}{more}").pack
+
+    pack_root = packing("root", "2s8s")
+    pack_child = packing("child", "2s8s2s8s")
+    pack_turn = packing("turn", "2s8s2s8s", f"3sQ{len(_WAIT_HEAD)}sd")
+    for_root, for_child, for_turn = (fronts[n] for n in ("root", "child", "turn"))
+    from_hex = bytes.fromhex
+
+    def encode(brief: Brief) -> bytes:
+        _, trace, own, parent, start, stop, wait = brief
+        ids = from_hex(trace)
+        if not parent:
+            return pack_root(
+                for_root, ids, b"\x12\x08", own, head, start, b"\x41", stop, tail
+            )
+        above = from_hex(parent)
+        if wait is None:
+            return pack_child(
+                *(for_child, ids, b"\x12\x08", own, b"\x22\x08", above),
+                *(head, start, b"\x41", stop, tail),
+            )
+        return pack_turn(
+            *(for_turn, ids, b"\x12\x08", own, b"\x22\x08", above),
+            *(head, start, b"\x41", stop, tail),
+            *(_WAIT_TAG, start + int(wait * 1e9), _WAIT_HEAD, wait),
+        )
+
+    return encode
+
+
+def request_bytes(
+    resource: Mapping[str, Any], spans: Sequence[RecordedSpan | Brief]
+) -> bytes:
     """Return an ``ExportTraceServiceRequest``.
 
     Args:
@@ -165,5 +217,9 @@ def request_bytes(resource: Mapping[str, Any], spans: Sequence[RecordedSpan]) ->
     of = b"".join(_field(b"\x0a", _pair(n, v)) for n, v in resource.items())
     scope = _field(b"\x0a", _field(b"\x0a", SCOPE.encode()))
     url = _field(b"\x1a", SCHEMA_URL.encode())
-    scoped = scope + b"".join([span_bytes(span) for span in spans]) + url
+    encoded = [
+        span[0].brief_bytes(span) if type(span) is tuple else span_bytes(span)
+        for span in spans
+    ]
+    scoped = scope + b"".join(encoded) + url
     return _field(b"\x0a", _field(b"\x0a", of) + _field(b"\x12", scoped))

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from kitmsg.tracing.spans import RecordedSpan
+    from kitmsg.tracing.spans import Brief, RecordedSpan
 
 __all__ = ["Export", "Pipeline"]
 
 _log = logging.getLogger("kitmsg.tracing")
 
-Export = Callable[[Sequence["RecordedSpan"]], bool]
+Export = Callable[[Sequence["RecordedSpan | Brief"]], bool]
 """Sends spans; False if that failed."""
 
 _BATCH: Final = 512
@@ -55,7 +55,7 @@ class Pipeline:
         self._most = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._delay = _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS) / 1000
         # Appended by any thread, taken by the exporting one.
-        self._queue: deque[RecordedSpan] = deque()
+        self._queue: deque[RecordedSpan | Brief] = deque()
         self._wake = threading.Event()
         # One at a time hands spans on: the thread, or who flushes.
         self._exporting = threading.Lock()
@@ -64,16 +64,15 @@ class Pipeline:
         self._is_failing = [False] * len(self._exports)
         self._thread: threading.Thread | None = None
 
-    def put(self, span: RecordedSpan) -> None:
+    def put(self, span: RecordedSpan | Brief) -> None:
         """Take a span that has ended; drops it where there is no room."""
         queue = self._queue
         queue.append(span)
         waiting = len(queue)
-        if waiting >= self._batch:
-            if waiting > self._most:
-                self._drop()
-            elif not self._wake.is_set():
-                self._wake.set()
+        if waiting == self._batch:  # the thread goes on until there are none
+            self._wake.set()
+        elif waiting > self._most:
+            self._drop()
         if self._thread is None:
             self._start()
 
@@ -127,14 +126,14 @@ class Pipeline:
 
     def _export_batch(self) -> None:
         queue = self._queue
-        batch: list[RecordedSpan] = []
+        batch: list[RecordedSpan | Brief] = []
         while queue and len(batch) < self._batch:
             batch.append(queue.popleft())
         for number, export in enumerate(self._exports):
             self._hand_to(number, export, batch)
 
     def _hand_to(
-        self, number: int, export: Export, batch: Sequence[RecordedSpan]
+        self, number: int, export: Export, batch: Sequence[RecordedSpan | Brief]
     ) -> None:
         """Export a batch; one line is logged when that begins to fail, and when it works."""
         try:

@@ -107,6 +107,23 @@ class Operation(Protocol):
         """
         ...
 
+    def brief(self) -> tuple[bytes, Any] | None:
+        """Begin a span that nobody can ask for, in a call that runs no code of users.
+
+        Returns:
+            The headers of its message, and what `end` or `whole` take; None where a span
+            of `begin` is needed.
+        """
+        ...
+
+    def end(self, brief: Any) -> None:
+        """End a span of `brief` that went well."""
+        ...
+
+    def whole(self, brief: Any) -> Span:
+        """Return a span of `brief` as one of `begin`, of which something is to be told."""
+        ...
+
     def current(self) -> Span | None:
         """Return the span of this very call that an outer layer began; None without one."""
         ...

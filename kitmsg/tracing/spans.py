@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from opentelemetry import context as otel_context, trace as api
 from opentelemetry.trace import SpanContext, Status, StatusCode
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from kitmsg.tracing.operations import RecordedOperation
     from kitmsg.tracing.seam import Attributes
 
-__all__ = ["CALL", "RecordedSpan", "Unsampled"]
+__all__ = ["CALL", "SPAN", "Brief", "Off", "RecordedSpan", "Turn", "Unsampled"]
+
+Brief: TypeAlias = "tuple[RecordedOperation, str, bytes, str, int, int, float | None]"
+"""A span with nothing of its own: operation, trace id, span id in bytes, parent's id ("" for
+a root), start, stop, wait.  Ids but its own are hexadecimal text.
+"""
+
 
 CALL: Final = otel_context.create_key("kitmsg.call")
 """Key of the client span that the call under way has from an outer layer."""
@@ -32,8 +38,8 @@ _NOT_SAMPLED: Final = api.TraceFlags(api.TraceFlags.DEFAULT)
 _ERROR_STATUS: Final = 500
 _CLIENT_STATUS: Final = 400
 _attach, _detach = otel_context.attach, otel_context.detach
-# The key of the current span, which the API does not name.
-(_SPAN,) = api.set_span_in_context(api.INVALID_SPAN, otel_context.Context())
+_NOWHERE: Final = otel_context.Context()
+(SPAN,) = api.set_span_in_context(api.INVALID_SPAN, otel_context.Context())
 
 
 def _with(context: Context, key: str, value: object) -> Context:
@@ -84,7 +90,7 @@ class Unsampled(api.Span):
         """Return the OpenTelemetry context in which it is the current span."""
         made = self._context
         if made is None:
-            made = self._context = _with(self._around, _SPAN, self)
+            made = self._context = _with(self._around, SPAN, self)
         return made
 
     def enter(self, *, is_call: bool = False) -> Any:
@@ -199,6 +205,7 @@ class RecordedSpan(Unsampled):
     code = ""
     failure: str | None = None
     bag: gathered.Bag | None = None
+    _name = ""
 
     def __init__(
         self,
@@ -215,8 +222,24 @@ class RecordedSpan(Unsampled):
         self._around = context
         self.parent = parent
         self.flags = flags
-        self.name = operation.name
         self.start = time_ns()
+
+    @property
+    def name(self) -> str:
+        """Of its operation, unless it was renamed."""
+        return self._name or self.operation.name
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing but what all spans of its operation have."""
+        return not (
+            self.attributes
+            or self.events
+            or self.links
+            or self.state
+            or self._name
+            or self.failure is not None
+        )
 
     @property
     def gathers(self) -> bool:  # type: ignore[override]
@@ -248,7 +271,7 @@ class RecordedSpan(Unsampled):
 
     def rename(self, name: str) -> None:
         """Give it another name."""
-        self.name = name
+        self._name = name
 
     def happened(self, name: str, attributes: Attributes) -> None:
         """Add an event, now."""
@@ -338,7 +361,7 @@ class RecordedSpan(Unsampled):
     def update_name(self, name: str) -> None:
         """Give it another name."""
         if not self.stop:
-            self.name = name
+            self._name = name
 
     def set_status(
         self, status: Status | StatusCode, description: str | None = None
@@ -372,3 +395,73 @@ class RecordedSpan(Unsampled):
             self.record_exception(error)
             self.failure = f"{code_of(error).value}: {error}"
         self.end()
+
+
+class Off(Unsampled):
+    """The turn of a trace that is not kept, whose ids stand last in a header block."""
+
+    _around = _NOWHERE
+
+    def __init__(self, block: bytes, operation: RecordedOperation) -> None:
+        self._block = block
+        self.operation = operation
+
+    @property
+    def trace(self) -> bytes:  # type: ignore[override]
+        """Trace id, in hexadecimal."""
+        return self._block[-56:-24]
+
+    @property
+    def id(self) -> bytes:  # type: ignore[override]
+        """Span id of the caller: a span that is not kept needs none."""
+        return self._block[-23:-7]
+
+
+class Turn(RecordedSpan):
+    """The turn of a request with nothing but a trace, which stands last in its headers.
+
+    Nearly all turns are this and no more; ids are read when somebody asks for them.
+    """
+
+    _around = _NOWHERE
+    flags = b"01"
+    wait = 0.0
+
+    def __init__(
+        self, block: bytes, operation: RecordedOperation, wait: float, own: int
+    ) -> None:
+        self._block = block
+        self.operation = operation
+        self.wait = wait
+        self._own = own
+        self.start = time_ns() - int(wait * 1e9)
+
+    @property
+    def trace(self) -> bytes:  # type: ignore[override]
+        """Trace id, in hexadecimal."""
+        return self._block[-56:-24]
+
+    @property
+    def id(self) -> bytes:  # type: ignore[override]
+        """Span id, in hexadecimal."""
+        return b"%016x" % self._own
+
+    @property
+    def parent(self) -> bytes:  # type: ignore[override]
+        """Span id of its parent, in hexadecimal."""
+        return self._block[-23:-7]
+
+    def finish(
+        self, code: Code | None = None, text: str = "", *, is_business: bool = False
+    ) -> None:
+        """End it; see `kitmsg.tracing.seam.Span`."""
+        if code is None and not self.stop and self.is_plain:
+            self.code = conventions.OK
+            self.stop = stop = time_ns()
+            ids = self._block[-56:-7].decode()
+            own, wait = self._own.to_bytes(8), self.wait
+            self.operation.put(
+                (self.operation, ids[:32], own, ids[33:], self.start, stop, wait)
+            )
+        else:
+            super().finish(code, text, is_business=is_business)

@@ -151,6 +151,11 @@ class Caller:
             self.open = traced_open(self, operation)  # type: ignore[method-assign,assignment]
             self.publish = traced_publish(self, operation)  # type: ignore[method-assign,assignment]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody but the bus will see the next call while it is made."""
+        return self._is_bare and self._throttle.is_quiet
+
     async def ask(  # noqa: PLR0912, PLR0915
         self,
         ctx: Context,

@@ -238,9 +238,9 @@ class Server:
             self.bus.inboxes.refuse(reply)
             return
         block = message.header_block
+        if self._trace is not None and has_trace_last(block):
+            block = block[:TRACE_FROM]
         left = self._plain_left.get(block)
-        if left is None and has_trace_last(block):
-            left = self._plain_left.get(block[:TRACE_FROM])
         if left is not None:
             message.is_plain = True
         else:

@@ -53,6 +53,7 @@ def _apart(ctx: Context) -> tuple[Context, Mapping[str, str]]:
 def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[Any]]:
     """Return `caller.ask` with a span around each call."""
     ask, unsampled = caller.ask, operation.unsampled
+    brief = _brief(ask, operation)
 
     def traced(
         ctx: Context, request: Any, encode: Any = None, decode: Any = None
@@ -61,6 +62,10 @@ def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[
             line = unsampled()
             if line:  # nearly all calls, where few are sampled
                 return ask(ctx, request, encode, decode, line)
+            if caller.is_quiet:
+                found = operation.brief()
+                if found is not None:
+                    return brief(*found, ctx, request, encode, decode)
         return spanned(ctx, request, encode, decode)
 
     async def spanned(ctx: Context, request: Any, encode: Any, decode: Any) -> Any:
@@ -81,6 +86,25 @@ def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[
         return result
 
     return traced
+
+
+def _brief(
+    ask: Callable[..., Awaitable[Any]], operation: Operation
+) -> Callable[..., Awaitable[Any]]:
+    """Return `ask` with a span that becomes an object only if the call fails."""
+
+    async def brief(
+        line: bytes, span: Any, ctx: Context, request: Any, encode: Any, decode: Any
+    ) -> Any:
+        try:
+            result = await ask(ctx, request, encode, decode, line)
+        except BaseException as exc:
+            finish(operation.whole(span), exc)
+            raise
+        operation.end(span)
+        return result
+
+    return brief
 
 
 def _gathering(
