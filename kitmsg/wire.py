@@ -39,6 +39,7 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "IDEMPOTENCY_KEY",
+    "IDS_FROM",
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
@@ -297,7 +298,9 @@ _MAX_PLAIN: Final = 256
 TRACE_FROM: Final = -74
 """Where such a trace begins: the mark, 32-16-02 hexadecimal digits, two line ends."""
 
-_IDS_FROM: Final = -56
+IDS_FROM: Final = -56
+"""Where its ids begin."""
+
 
 # Header blocks in their plain form, and the milliseconds in them.  Most callers give all
 # their asks the same, so it is looked up, not read.
@@ -327,7 +330,7 @@ def timeout_ms(message: Message) -> int | None:
     if block in _plain:
         message.is_plain = True
         return _plain[block]
-    if block[TRACE_FROM:_IDS_FROM] == TRACE_MARK:
+    if block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
         # No two are alike; what is before the trace mostly is.
         block = block[:TRACE_FROM] + _PLAIN_END
         if block in _plain:
@@ -370,7 +373,7 @@ def traced(block: bytes, line: bytes) -> bytes:
 
 def has_trace_last(block: bytes) -> bool:
     """Tell whether a trace stands last in a header block, so that few others are alike."""
-    return block[TRACE_FROM:_IDS_FROM] == TRACE_MARK
+    return block[TRACE_FROM:IDS_FROM] == TRACE_MARK
 
 
 def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:

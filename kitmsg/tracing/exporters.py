@@ -44,6 +44,7 @@ _PORTS: Final = {
     "zipkin": 9411,
     "zipkins": 9411,
 }
+_EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _PATHS: Final = {"otlp+http": "/v1/traces", "zipkin": "/api/v2/spans"}
 _EXAMPLE: Final = (
     "otlp://127.0.0.1:4317, otlp+http://127.0.0.1:4318, zipkin://127.0.0.1:9411"
@@ -164,23 +165,27 @@ def exporting(exporter: SpanExporter, resource: Resource) -> Export:
 def _otlp_export(url: str, resource: Resource) -> Export:
     """Return what sends spans as the bytes of `kitmsg.tracing.otlp`, over gRPC.
 
-    Connection, headers and retries are OpenTelemetry's exporter's.
+    Connection, headers and retries are those of OpenTelemetry's exporter; only what it
+    makes of spans is not, and that it makes an object of protobuf of it.
     """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-        ExportTraceServiceRequest,
-    )
     from opentelemetry.sdk.trace.export import SpanExportResult
 
     from kitmsg.tracing.otlp import request_bytes
 
     attributes = dict(resource.attributes)
 
+    class Bytes:
+        def __init__(self, channel: Any) -> None:
+            self.Export = channel.unary_unary(_EXPORT)  # bytes in, bytes out
+
     class Exporter(OTLPSpanExporter):
         def _translate_data(self, data: Any) -> Any:
-            return ExportTraceServiceRequest.FromString(request_bytes(attributes, data))
+            return request_bytes(attributes, data)
 
     exporter: Any = Exporter(endpoint=url, insecure=url.startswith("http:"))
+    exporter._stub = Bytes  # noqa: SLF001  it makes its client of this, now and later
+    exporter._client = Bytes(exporter._channel)  # noqa: SLF001
 
     def export(spans: Sequence[RecordedSpan | Brief]) -> bool:
         return bool(exporter.export(spans) is SpanExportResult.SUCCESS)

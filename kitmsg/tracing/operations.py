@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["RecordedOperation", "RecordingTracer"]
 
 _NOWHERE: Final = Context()
+_LOW: Final = (1 << 64) - 1
 _HEX: Final = b"0123456789abcdef"
 _UNSAMPLED: Final = b"traceparent: 00-%016x%016x-%016x-00\r\n\r\n"
-_OFF: Final = (Off, Unsampled)
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _ASKED: Final = f"\r\n{TRACE_BACK}: ".encode()
 _current, _attach = otel_context.get_current, otel_context.attach
@@ -105,10 +105,10 @@ class RecordedOperation:
         """Return the headers of a call whose trace is not kept; b"" for others."""
         context = _current()
         if context:
-            if len(context) == 1 and self.is_plain:
-                (found,) = context.values()
-                if type(found) in _OFF and not found.state:
-                    return found.line()
+            found = context.get(SPAN)
+            if isinstance(found, Unsampled) and not found.is_live:
+                is_plain = len(context) == 1 and self.is_plain and not found.state
+                return found.line() if is_plain else b""
             return b""
         low = getrandbits(64)
         if low < self._bound or not self.is_plain:
@@ -116,37 +116,45 @@ class RecordedOperation:
             return b""
         return _UNSAMPLED % (getrandbits(64) or 1, low, getrandbits(64) or 1)
 
-    def brief(self) -> tuple[bytes, Brief] | None:
+    def brief(self) -> tuple[bytes, Brief | None] | None:
         """Begin a span of which nobody but the pipeline will hear.
 
         Returns:
-            The headers of its message, and the span as far as it is known; None where one
-            of `begin` is needed.
+            The headers of its message, and the span as far as it is known, None for one
+            that is not kept; None where one of `begin` is needed.
         """
-        context, parent = _current(), ""
+        context = _current()
         if context:
-            above = context.get(SPAN)
-            is_plain = isinstance(above, RecordedSpan) and not (
-                above.state or above.bag
-            )
-            if len(context) > 1 or not is_plain or above.flags != b"01":
-                return None
-            trace, parent = above.trace.decode(), above.id.decode()
-            own = getrandbits(64).to_bytes(8)
-        elif not self.is_plain:
+            return self._brief_below(context)
+        if not self.is_plain:
             return None
-        else:
-            low, self._low = self._low or getrandbits(64), 0
-            if low >= self._bound:
-                return None
-            text = (getrandbits(128) << 64 | low).to_bytes(24).hex()
-            trace, own = text[16:], bytes.fromhex(text[:16])
+        bits = getrandbits(192)
+        low = bits & _LOW
+        if low >= self._bound:
+            return _UNSAMPLED % (bits >> 128, low, bits >> 64 & _LOW), None
+        raw = bits.to_bytes(24)
+        ids = raw.hex()
+        own, trace = ids[:16], ids[16:]
+        line = f"traceparent: 00-{trace}-{own}-01\r\n\r\n".encode()
+        return line, (self, trace, raw[:8], "", time_ns(), 0, None)
+
+    def _brief_below(self, context: Context) -> tuple[bytes, Brief | None] | None:
+        above = context.get(SPAN)
+        if len(context) > 1 or not isinstance(above, Unsampled) or above.state:
+            return None
+        if not isinstance(above, RecordedSpan):
+            return above.line(), None
+        if above.bag is not None or above.flags != b"01":
+            return None
+        trace, parent = above.trace.decode(), above.id.decode()
+        own = getrandbits(64).to_bytes(8)
         line = f"traceparent: 00-{trace}-{own.hex()}-01\r\n\r\n".encode()
         return line, (self, trace, own, parent, time_ns(), 0, None)
 
     def end(self, brief: Brief) -> None:
         """End a span of `brief`."""
-        self.put((*brief[:5], time_ns(), None))
+        this, trace, own, parent, start, _, _ = brief
+        self.put((this, trace, own, parent, start, time_ns(), None))
 
     def whole(self, brief: Brief) -> RecordedSpan:
         """Return a span of `brief` as one of `begin`: something is to be told of it."""

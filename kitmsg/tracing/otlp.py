@@ -218,7 +218,7 @@ def request_bytes(
     scope = _field(b"\x0a", _field(b"\x0a", SCOPE.encode()))
     url = _field(b"\x1a", SCHEMA_URL.encode())
     encoded = [
-        span[0].brief_bytes(span) if type(span) is tuple else span_bytes(span)
+        span[0].brief_bytes(span) if isinstance(span, tuple) else span_bytes(span)
         for span in spans
     ]
     scoped = scope + b"".join(encoded) + url

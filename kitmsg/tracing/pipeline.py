@@ -1,8 +1,8 @@
 """A thread that hands ended spans to exporters, in batches; bounded, flushed at drain.
 
 Bounds and times are OpenTelemetry's, ``OTEL_BSP_SCHEDULE_DELAY``,
-``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` and ``OTEL_BSP_MAX_QUEUE_SIZE``; the queue is longer by
-default, because a worker ends 2048 spans in a tenth of a second.
+``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` and ``OTEL_BSP_MAX_QUEUE_SIZE``; batch and queue are
+longer by default, because a worker ends 2048 spans in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger("kitmsg.tracing")
 Export = Callable[[Sequence["RecordedSpan | Brief"]], bool]
 """Sends spans; False if that failed."""
 
-_BATCH: Final = 512
+_BATCH: Final = 2048
 _QUEUE: Final = 32_768
 _DELAY_MS: Final = 5000
 
@@ -125,10 +125,8 @@ class Pipeline:
                     self._export_batch()
 
     def _export_batch(self) -> None:
-        queue = self._queue
-        batch: list[RecordedSpan | Brief] = []
-        while queue and len(batch) < self._batch:
-            batch.append(queue.popleft())
+        take, count = self._queue.popleft, min(self._batch, len(self._queue))
+        batch = [take() for _ in range(count)]
         for number, export in enumerate(self._exports):
             self._hand_to(number, export, batch)
 

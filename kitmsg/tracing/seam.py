@@ -107,12 +107,12 @@ class Operation(Protocol):
         """
         ...
 
-    def brief(self) -> tuple[bytes, Any] | None:
+    def brief(self) -> tuple[bytes, Any | None] | None:
         """Begin a span that nobody can ask for, in a call that runs no code of users.
 
         Returns:
-            The headers of its message, and what `end` or `whole` take; None where a span
-            of `begin` is needed.
+            The headers of its message, and what `end` or `whole` take, None for a span that
+            is not kept; None where a span of `begin` is needed.
         """
         ...
 

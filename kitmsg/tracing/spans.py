@@ -206,6 +206,8 @@ class RecordedSpan(Unsampled):
     failure: str | None = None
     bag: gathered.Bag | None = None
     _name = ""
+    # Whether it has what not all spans of its operation have.
+    _is_special = False
 
     def __init__(
         self,
@@ -228,18 +230,6 @@ class RecordedSpan(Unsampled):
     def name(self) -> str:
         """Of its operation, unless it was renamed."""
         return self._name or self.operation.name
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it has nothing but what all spans of its operation have."""
-        return not (
-            self.attributes
-            or self.events
-            or self.links
-            or self.state
-            or self._name
-            or self.failure is not None
-        )
 
     @property
     def gathers(self) -> bool:  # type: ignore[override]
@@ -265,19 +255,21 @@ class RecordedSpan(Unsampled):
 
     def note(self, name: str, value: str | float | bool) -> None:
         """Set an attribute."""
+        self._is_special = True
         if self.attributes is None:
             self.attributes = {}
         self.attributes[name] = value
 
     def rename(self, name: str) -> None:
         """Give it another name."""
-        self._name = name
+        self._name, self._is_special = name, True
 
     def happened(self, name: str, attributes: Attributes) -> None:
         """Add an event, now."""
         self._happened(time_ns(), name, attributes)
 
     def _happened(self, at: int, name: str, attributes: Mapping[str, Any]) -> None:
+        self._is_special = True
         if self.events is None:
             self.events = []
         self.events.append((at, name, attributes))
@@ -356,12 +348,13 @@ class RecordedSpan(Unsampled):
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Add a link to another span."""
         if not self.stop:
+            self._is_special = True
             self.links = (*self.links, api.Link(context, attributes))
 
     def update_name(self, name: str) -> None:
         """Give it another name."""
         if not self.stop:
-            self._name = name
+            self.rename(name)
 
     def set_status(
         self, status: Status | StatusCode, description: str | None = None
@@ -372,6 +365,7 @@ class RecordedSpan(Unsampled):
         code = status
         if isinstance(status, Status):
             code, description = status.status_code, status.description
+        self._is_special = True
         self.failure = (description or "") if code is StatusCode.ERROR else None
 
     def record_exception(
@@ -455,7 +449,7 @@ class Turn(RecordedSpan):
         self, code: Code | None = None, text: str = "", *, is_business: bool = False
     ) -> None:
         """End it; see `kitmsg.tracing.seam.Span`."""
-        if code is None and not self.stop and self.is_plain:
+        if code is None and not self._is_special and not self.stop:
             self.code = conventions.OK
             self.stop = stop = time_ns()
             ids = self._block[-56:-7].decode()

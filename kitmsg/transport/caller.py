@@ -130,7 +130,7 @@ class Caller:
         self._open_timeout = timeout if open_timeout is None else open_timeout
         self._lifetime = lifetime
         self._before = tuple(before)
-        self._is_bare = not before  # nobody adds headers
+        self.is_bare = not before  # nobody adds headers
         self._after = tuple(after)
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._error_decoder = error_decoder or self._default_error
@@ -143,18 +143,13 @@ class Caller:
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
-        self._throttle = Throttle() if breaker else Unthrottled()
+        self.throttle = Throttle() if breaker else Unthrottled()
         found = tracer()
         if found is not None:
             operation = found.client(self.name, bus_attributes(self.name, subject))
             self.ask = traced_ask(self, operation)  # type: ignore[method-assign,assignment]
             self.open = traced_open(self, operation)  # type: ignore[method-assign,assignment]
             self.publish = traced_publish(self, operation)  # type: ignore[method-assign,assignment]
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nobody but the bus will see the next call while it is made."""
-        return self._is_bare and self._throttle.is_quiet
 
     async def ask(  # noqa: PLR0912, PLR0915
         self,
@@ -186,13 +181,13 @@ class Caller:
         if loop is None or not loop.is_running():
             loop = self._loop = get_running_loop()
         now = loop.time()
-        throttle = self._throttle
+        throttle = self.throttle
         if not throttle.is_quiet:
             self._enter(throttle, now)
         left, deadline = self.timeout, ctx.deadline
         # `ctx.caller` is `_caller`, or stands in its message.
         if (
-            deadline is None and self._is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
+            deadline is None and self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
         ):
             block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
@@ -248,7 +243,7 @@ class Caller:
             DeadlineExceeded: Nobody took it in time, or no time is left.
             KitError: The service refused; see `open_stream` for the rest.
         """
-        self._enter(self._throttle, get_running_loop().time())
+        self._enter(self.throttle, get_running_loop().time())
         seconds = self._lifetime
         if ctx.deadline is not None:
             left = ctx.deadline - get_running_loop().time()
@@ -274,7 +269,7 @@ class Caller:
         except KitError as exc:
             self._unopened(exc)
             raise
-        self._throttle.succeeded(get_running_loop().time())
+        self.throttle.succeeded(get_running_loop().time())
         return stream
 
     def _unopened(self, error: KitError) -> None:
@@ -320,9 +315,9 @@ class Caller:
         """Count an error for or against the service."""
         now = get_running_loop().time()
         if is_overload(error):
-            self._throttle.failed(now)
+            self.throttle.failed(now)
         else:
-            self._throttle.succeeded(now)
+            self.throttle.succeeded(now)
 
     def _told(self, reply: Message, error: Exception) -> Exception:
         """Return the error of a reply, marked where the work never began."""
@@ -367,7 +362,7 @@ class Caller:
 
     def _headers(self, ctx: Context, left: float | None) -> bytes:
         """Return the header block of a call with `left` seconds to go; None for no end."""
-        if self._is_bare and not (ctx.metadata or ctx.caller):
+        if self.is_bare and not (ctx.metadata or ctx.caller):
             return b"" if left is None else plain_headers(milliseconds(left))
         fields = {} if left is None else {TIMEOUT: str(milliseconds(left))}
         fields.update(ctx.metadata)

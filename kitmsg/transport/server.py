@@ -49,9 +49,11 @@ from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import (
     CALLER,
+    IDS_FROM,
     SECRET_CHARS,
     SPANS,
     TRACE_FROM,
+    TRACE_MARK,
     has_trace_last,
     timeout_ms,
     with_fields,
@@ -238,7 +240,7 @@ class Server:
             self.bus.inboxes.refuse(reply)
             return
         block = message.header_block
-        if self._trace is not None and has_trace_last(block):
+        if self._trace is not None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
             block = block[:TRACE_FROM]
         left = self._plain_left.get(block)
         if left is not None:
@@ -394,7 +396,7 @@ class Server:
             self._turns.pop(reply, None)
             if self._counts:
                 self.stats.observe(perf_counter_ns() - started)
-            if span is not None:
+            if span is not None and error is not None:
                 self._finish(span, error)
             if self._finalizer:
                 for finalizer in self._finalizer:

@@ -53,19 +53,22 @@ def _apart(ctx: Context) -> tuple[Context, Mapping[str, str]]:
 def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[Any]]:
     """Return `caller.ask` with a span around each call."""
     ask, unsampled = caller.ask, operation.unsampled
-    brief = _brief(ask, operation)
+    brief, begin = _brief(ask, operation), operation.brief
+    is_bare, throttle = caller.is_bare, caller.throttle
 
     def traced(
         ctx: Context, request: Any, encode: Any = None, decode: Any = None
     ) -> Awaitable[Any]:
         if not ctx.metadata or _SPELLED.isdisjoint(ctx.metadata):
-            line = unsampled()
-            if line:  # nearly all calls, where few are sampled
-                return ask(ctx, request, encode, decode, line)
-            if caller.is_quiet:
-                found = operation.brief()
+            if is_bare and throttle.is_quiet:
+                found = begin()
                 if found is not None:
-                    return brief(*found, ctx, request, encode, decode)
+                    line, span = found
+                    if span is None:
+                        return ask(ctx, request, encode, decode, line)
+                    return brief(line, span, ctx, request, encode, decode)
+            elif line := unsampled():
+                return ask(ctx, request, encode, decode, line)
         return spanned(ctx, request, encode, decode)
 
     async def spanned(ctx: Context, request: Any, encode: Any, decode: Any) -> Any:

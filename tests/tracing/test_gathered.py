@@ -61,7 +61,7 @@ class Shop(Service):
     async def seen(self) -> list[str]:
         message = current().message
         assert message is not None
-        return [name for name in message.headers if "trace" in name.lower()]
+        return [n for n, _ in message.headers.pairs() if "trace" in n.lower()]
 
 
 @pytest.fixture

@@ -276,7 +276,8 @@ def test_more_spans_than_there_is_room_for_are_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The oldest go, memory is bounded, and one line says so."""
-    gate, seen = threading.Event(), []
+    gate = threading.Event()
+    seen: list[Any] = []
 
     def export(spans: Sequence[Any]) -> bool:
         gate.wait(10)
