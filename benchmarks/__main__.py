@@ -37,6 +37,9 @@ _ALONE: Final = (
     "overload",
     "balance",
     "tracing",
+    "upstreams",
+    "resilience",
+    "discovery",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")

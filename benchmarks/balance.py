@@ -13,7 +13,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import table
+from benchmarks import bounds
+from benchmarks.bounds import report
 from kitmsg import Kit, Service, connect, endpoint
 from kitmsg.balance import Node, direct, p2c
 from kitmsg.balance.fleet import Fleet
@@ -25,11 +26,11 @@ from kitmsg.middleware import hedge
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from kitmsg.endpoints import Endpoint
 
-__all__ = ["measure", "report"]
+__all__ = ["measure", "p99", "report", "steadily"]
 
 _FAST: Final = 0.005
 _SLOW: Final = 0.05
@@ -61,43 +62,17 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     adds = [asyncio.run(_route_seconds()) for _ in range(rounds)]
     slow = [asyncio.run(_one_slow()) for _ in range(rounds)]
     rows = [
-        _row("p2c pick of 100, us", [each * 1e6 for each in picks], 2.0),
-        _row("direct() adds to a call, us", [each * 1e6 for each in adds], 3.0),
+        bounds.row("p2c pick of 100, us", [each * 1e6 for each in picks], 2.0),
+        bounds.row("direct() adds to a call, us", [each * 1e6 for each in adds], 3.0),
     ]
     for name, bound in (("direct", 0.35), ("hedge", 0.5)):
         shares = [each[name]["p99"] / each["queue group"]["p99"] for each in slow]
-        rows.append(_row(f"one of 4 slow, p99: {name} / queue group", shares, bound))
-    extra = [each["hedge"]["served"] / each["hedge"]["asked"] - 1 for each in slow]
-    rows.append(_row("hedge(0.95, budget=0.05), extra load", extra, 0.06))
-    return rows
-
-
-def _row(name: str, values: Sequence[float], bound: float) -> dict[str, Any]:
-    middle = statistics.median(values)
-    return {
-        "figure": name,
-        "median": middle,
-        "least": min(values),
-        "most": max(values),
-        "bound": bound,
-        "is_met": middle <= bound,
-    }
-
-
-def report(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table of what `measure` found."""
-    head = ("figure", "median", "range", "at most", "met")
-    lines = [
-        (
-            row["figure"],
-            f"{row['median']:.3f}",
-            f"{row['least']:.3f}..{row['most']:.3f}",
-            f"{row['bound']:g}",
-            "yes" if row["is_met"] else "NO",
+        rows.append(
+            bounds.row(f"one of 4 slow, p99: {name} / queue group", shares, bound)
         )
-        for row in rows
-    ]
-    return table.draw(head, lines) + "\n"
+    extra = [each["hedge"]["served"] / each["hedge"]["asked"] - 1 for each in slow]
+    rows.append(bounds.row("hedge(0.95, budget=0.05), extra load", extra, 0.06))
+    return rows
 
 
 def _pick_seconds() -> float:
@@ -164,19 +139,19 @@ async def _one_slow() -> dict[str, dict[str, float]]:
         }
         found = {}
         for name, client in ways.items():
-            await _load(client.get, 0.5)  # what it learns first
+            await steadily(client.get, 0.5)  # what it learns first
             before = sum(service.calls for service in services)
-            latencies = await _load(client.get, _SECONDS)
+            latencies = await steadily(client.get, _SECONDS)
             served = sum(service.calls for service in services) - before
             found[name] = {
-                "p99": statistics.quantiles(latencies, n=100)[98],
+                "p99": p99(latencies),
                 "asked": float(len(latencies)),
                 "served": float(served),
             }
     return found
 
 
-async def _load(call: Callable[[], Awaitable[Any]], seconds: float) -> list[float]:
+async def steadily(call: Callable[[], Awaitable[Any]], seconds: float) -> list[float]:
     """Return the latencies of calls that begin at a steady rate."""
     clock = asyncio.get_running_loop().time
     start = clock()
@@ -191,3 +166,8 @@ async def _load(call: Callable[[], Awaitable[Any]], seconds: float) -> list[floa
         await asyncio.sleep(due - clock())
         tasks.append(asyncio.ensure_future(one(due)))
     return list(await asyncio.gather(*tasks))
+
+
+def p99(latencies: list[float]) -> float:
+    """Return the latency that one call in a hundred exceeds."""
+    return statistics.quantiles(latencies, n=100)[98]

@@ -5,12 +5,13 @@ that does not suspend empties the queue without a turn of the event loop.  An id
 starts at the end of the read that brought the turn, if the bus knows when that is.
 
 States of a turn: waiting in the queue -> running on a worker -> done.  `cancel` ends it in
-the first two; `offer` refuses it when there is no room.  Nothing else loses a turn.  A turn
+the first two; `offer` refuses it when there is no room, an overload or a mailbox that gets
+stuck while it waits.  Nothing else loses a turn.  A turn
 that is over keeps its place as long as a thread of it runs: see `kitmsg.threads`.
 
-With `sheds`, while the event loop is late again and again, the mailbox is only as long as
-what can be done in 50 ms at the best rate of late (BBR's bound, with the loop's lag for a
-signal).
+With `sheds`, while more comes than the process can do, only so many turns may wait as are
+done in 50 ms at the best rate of late; see `kitmsg.pace`.  When that begins the newest are
+refused, down to a quarter of a second of work.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kitmsg.bus.soon import Bell
@@ -36,7 +38,10 @@ _log = logging.getLogger("kitmsg.mailbox")
 
 _TICK: Final = 0.05
 _STOP_SECONDS: Final = 1.0  # for turns to take their cancellation
-_MAX_STRAIGHT: Final = 1024  # turns without letting the loop breathe
+# Longest run of turns without letting the loop breathe: replies are written, and requests
+# read, between two runs.  While nobody reads, the line of requests grows in the socket and
+# in the server, where nothing can shorten it.
+_RUN_SECONDS: Final = 0.005
 
 
 class Turn(Protocol):
@@ -55,7 +60,7 @@ class Turn(Protocol):
         Args:
             code: `DEADLINE_EXCEEDED` when its time is up, `CANCELLED` when the caller gave
                 up, `UNAVAILABLE` when the mailbox stops, `RESOURCE_EXHAUSTED` when it
-                waited and the mailbox got stuck, `INTERNAL` when it raised
+                waited and the mailbox got stuck or overloaded, `INTERNAL` when it raised
                 `CancelledError` and nobody had cancelled it.
         """
         ...
@@ -98,8 +103,7 @@ class Mailbox:
         soon: Calls back when no task runs; by default at the loop's next turn.
         executor: Runs the threads of turns; by default the loop's own.
         threads: How many it has; by default `concurrency`.
-        sheds: Whether it is shorter while the event loop is late.  Services do without: at
-            ten times the load the refusals cost a third of what is done otherwise.
+        sheds: Whether it is shorter while more comes than the process can do.
 
     Raises:
         ValueError: `concurrency` or `size` is too small.
@@ -127,11 +131,7 @@ class Mailbox:
         # Turns that are taken: concurrency + size, and 0 while stuck, so that `offer` has
         # one comparison to make.
         self._capacity = self._room = self._high = self._low = 0
-        # Turns that may wait now: `size`, or less while the process is overloaded.
-        self._length = size
-        self._on_full = on_full
-        self._on_room = on_room
-        self._on_stuck = on_stuck
+        self._on_full, self._on_room, self._on_stuck = on_full, on_room, on_stuck
         self._soon = soon or _next_turn
         self._executor = executor
         self._threads = concurrency if threads is None else threads
@@ -152,11 +152,12 @@ class Mailbox:
         self._held = 0
         # All threads run for calls that are over; implies `_is_over`.
         self._is_stuck = False
-        self._resize(size)
+        self._bound(concurrency, size)
         self._sheds = sheds
-        # Turns that were done, and refused: `_pace` judges by them.
-        self._done = self._refused = 0
-        self._pace = Pace(_TICK)
+        # Turns that were done, and how often some were refused, or sent to others by
+        # `on_full`: `_pace` judges by them.
+        self._done = self._turned_away = 0
+        self._pace = Pace(_TICK, concurrency)
         # None when no turn runs: an idle mailbox has no timer.
         self._ticker: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -165,6 +166,11 @@ class Mailbox:
         # A worker was called and has not come yet.  It calls the next one itself, so while
         # this holds `offer` calls nobody.
         self._is_waking = False
+        # The worker that ran last, if any.
+        self._runner: _Worker | None = None
+        # A worker lets the loop turn and then goes on with the queue: no other takes from
+        # it, or as many runs as there are workers would follow one another.
+        self._is_breathing = False
         # Set once, never back: turns are refused from here on.
         self._is_stopping = False
 
@@ -203,7 +209,7 @@ class Mailbox:
             return True
         taken = len(self._queue) + self._running
         if taken >= self._capacity:
-            self._refused += 1
+            self._turned_away += 1
             return False
         self._queue.append(turn)
         if not self._is_waking:
@@ -305,11 +311,12 @@ class Mailbox:
         enter_place(worker)
         while True:
             self._is_waking = False
-            straight = 0
+            self._runner = worker
+            run_ends = perf_counter() + _RUN_SECONDS
             # It does not stop while a turn runs, so not before the next wait.
             if self._ticker is None and queue:
                 self._start_ticking(loop)
-            while queue:
+            while queue and not self._is_breathing:
                 turn = queue.popleft()
                 if queue and not self._is_waking:
                     self._next_worker()
@@ -333,10 +340,14 @@ class Mailbox:
                     await self._outlast(worker, turn)
                 if self._is_over:
                     self._settle()
-                straight += 1
-                if straight >= _MAX_STRAIGHT:
-                    await asyncio.sleep(0)
-                    straight = 0
+                if not queue:
+                    break
+                if self._runner is not worker:  # the turn was suspended
+                    self._runner = worker
+                    run_ends = perf_counter() + _RUN_SECONDS
+                elif perf_counter() >= run_ends:
+                    await self._breathe()
+                    run_ends = perf_counter() + _RUN_SECONDS
                     if self._ticker is None:
                         self._start_ticking(loop)
             if self._is_over or self._is_draining:
@@ -346,6 +357,14 @@ class Mailbox:
             idle = Bell(loop)
             self._idle.append(idle)
             await idle
+
+    async def _breathe(self) -> None:
+        """Let the loop read and write; the queue is left to the worker that calls this."""
+        self._is_breathing = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._is_breathing = False
 
     async def _outlast(self, worker: _Worker, turn: Turn) -> None:
         """Keep the place of a turn that is over, until its threads are done."""
@@ -372,12 +391,17 @@ class Mailbox:
         self._capacity = 0
         self._on_stuck()
         self._pass_high_water()
-        while self._queue:
-            self._queue.popleft().ended(Code.RESOURCE_EXHAUSTED)
+        self._refuse_from(0)
+
+    def _refuse_from(self, place: int) -> None:
+        """Refuse the turns that wait in `place` of the queue and behind, the newest first."""
+        while len(self._queue) > place:
+            self._queue.pop().ended(Code.RESOURCE_EXHAUSTED)
 
     def _pass_high_water(self) -> None:
         if not self._is_over:
             self._is_over = True
+            self._turned_away += 1
             if self._on_full is not None:
                 self._on_full()
 
@@ -438,8 +462,8 @@ class Mailbox:
         self._ticker = None
         now = loop.time()
         if self._sheds:
-            self._shed(self._pace.tick(now, self._done, self._refused))
-        if not self._running and (self._pace.is_idle or not self._sheds):
+            self._adapt(now)
+        if not (self._running or self._queue or self._pace.is_overloaded):
             return
         self._ticker = loop.call_later(_TICK, self._tick, loop)
         for worker in self._workers:
@@ -447,26 +471,40 @@ class Mailbox:
             if turn is not None and turn.deadline is not None and turn.deadline <= now:
                 self._cut(worker, Code.DEADLINE_EXCEEDED)
 
-    def _shed(self, most: int | None) -> None:
-        """Let at most `most` turns wait; None for as many as `size`."""
-        length = self.size if most is None else min(most, self.size)
-        if length == self._length:
+    def _adapt(self, now: float) -> None:
+        """Let fewer turns wait while the process is overloaded."""
+        was_overloaded = self._pace.is_overloaded
+        most = self._pace.tick(
+            now,
+            self._done,
+            waiting=len(self._queue),
+            turned_away=self._turned_away,
+            is_full=self._running >= self.concurrency,
+            is_away=self._is_over,
+        )
+        if most is None and not was_overloaded:
             return
-        if (length < self.size) != (self._length < self.size):
-            _log.log(
-                logging.WARNING if length < self.size else logging.INFO,
-                "the event loop is %s: at most %d turns may wait",
-                "late" if length < self.size else "in time again",
-                length,
-            )
-        self._resize(length)
+        if most is None:
+            _log.info("the process keeps up again")
+            self._bound(self.concurrency, self.size)
+        else:
+            if not was_overloaded:
+                _log.warning(
+                    "more turns come than the process can do: at most %d may wait", most
+                )
+                self._refuse_from(self._pace.longest)
+            # Turns that never suspend leave the other places free: only those that run
+            # now count, so that what waits is no more than said.
+            self._bound(self._running, min(most, self.size))
+        if self._taken() >= self._high:
+            self._pass_high_water()
         self._settle()
 
-    def _resize(self, length: int) -> None:
-        self._length = length
-        self._room = self.concurrency + length
-        self._high = self.concurrency + max(1, length * 3 // 4)
-        self._low = self.concurrency + length // 4
+    def _bound(self, running: int, waiting: int) -> None:
+        """Take as many turns as run and wait by these numbers."""
+        self._room = running + waiting
+        self._high = running + max(1, waiting * 3 // 4)
+        self._low = running + waiting // 4
         if not self._is_stuck:
             self._capacity = self._room
 

@@ -174,8 +174,8 @@ class Message(msgspec.Struct, eq=False):
         header_block: The headers as bytes on the wire; b"" for none.
 
     Attributes:
-        is_plain: Whether a transport has found that there is nothing in the headers that
-            it would have to parse; False while nobody has looked.
+        is_plain: Whether a transport has found that nothing in the headers says how the
+            payload is to be read; False while nobody has looked.
     """
 
     subject: str

@@ -30,9 +30,22 @@ __all__ = [
     "BODY_BYTES",
     "CALLER",
     "CANCEL",
+    "CE_ID",
+    "CE_SCHEMA",
+    "CE_SOURCE",
+    "CE_SPEC",
+    "CE_TIME",
+    "CE_TYPE",
     "CODE",
     "CONTENT_TYPE",
     "CREDIT",
+    "DEAD_ATTEMPTS",
+    "DEAD_ERROR",
+    "DEAD_REASON",
+    "DEAD_SEQUENCE",
+    "DEAD_STREAM",
+    "DEAD_SUBJECT",
+    "DEAD_TIME",
     "DIRECT",
     "DOWN",
     "ERROR",
@@ -48,7 +61,9 @@ __all__ = [
     "JS_TTL",
     "KV",
     "KV_OPERATION",
+    "LEVEL",
     "MAX_TIMEOUT",
+    "OWN",
     "PRINCIPAL",
     "PRINCIPAL_MARK",
     "REQUEST_ID",
@@ -70,19 +85,23 @@ __all__ = [
     "TRACE_FROM",
     "TRACE_MARK",
     "UP",
+    "Js",
     "Meta",
     "cancel_subject",
     "direct_subject",
+    "encode_call",
     "has_trace_last",
     "is_number",
     "is_reply_name",
     "kv_stream",
     "kv_subject",
+    "level_subject",
     "milliseconds",
     "plain_headers",
     "reply_fields",
     "schema_subject",
     "schemas_subject",
+    "shared_fields",
     "timeout_ms",
     "traced",
     "with_fields",
@@ -141,6 +160,25 @@ SEQ: Final = "Kit-Seq"
 BEAT: Final = "Kit-Heartbeat"
 BODY: Final = "Kit-Body"
 BODY_BYTES: Final = "Kit-Body-Bytes"
+
+# -- headers of events (CloudEvents 1.0, "NATS Protocol Binding", binary mode)
+
+CE_SPEC: Final = "ce-specversion"
+CE_ID: Final = "ce-id"
+CE_TYPE: Final = "ce-type"
+CE_SOURCE: Final = "ce-source"
+CE_TIME: Final = "ce-time"
+CE_SCHEMA: Final = "ce-dataschema"
+
+# -- headers of dead letters
+
+DEAD_REASON: Final = "Kit-Dead-Reason"
+DEAD_ERROR: Final = "Kit-Dead-Error"
+DEAD_ATTEMPTS: Final = "Kit-Dead-Attempts"
+DEAD_SUBJECT: Final = "Kit-Dead-Subject"
+DEAD_STREAM: Final = "Kit-Dead-Stream"
+DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
+DEAD_TIME: Final = "Kit-Dead-Time"
 
 # -- headers that a handler may add to its reply
 
@@ -205,6 +243,9 @@ UP: Final = "_kit.up"
 DOWN: Final = "_kit.down"
 """First tokens of the subject on which an instance that leaves publishes its id."""
 
+LEVEL: Final = "_kit.log"
+"""First tokens of the subject that sets log levels for a while; see `level_subject`."""
+
 SCHEMA: Final = "_kit.schema"
 """First tokens of the subject that serves a schema by its hash."""
 
@@ -233,6 +274,36 @@ JS_MARKER: Final = "Nats-Marker-Reason"
 KV_OPERATION: Final = "KV-Operation"
 
 
+class Js:
+    """Headers of JetStream: of what is stored, of what is read, of pulls."""
+
+    MESSAGE_ID: Final = "Nats-Msg-Id"
+    EXPECTED_STREAM: Final = "Nats-Expected-Stream"
+    EXPECTED_LAST: Final = "Nats-Expected-Last-Sequence"
+    EXPECTED_LAST_ID: Final = "Nats-Expected-Last-Msg-Id"
+    EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+    ROLLUP: Final = "Nats-Rollup"
+    SCHEDULE: Final = "Nats-Schedule"
+    SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+    SCHEDULE_TTL: Final = "Nats-Schedule-TTL"
+    SCHEDULE_ZONE: Final = "Nats-Schedule-Time-Zone"
+    SCHEDULE_NEXT: Final = "Nats-Schedule-Next"
+    SCHEDULER: Final = "Nats-Scheduler"
+    BATCH_ID: Final = "Nats-Batch-Id"
+    BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
+    BATCH_COMMIT: Final = "Nats-Batch-Commit"
+    REQUIRED_LEVEL: Final = "Nats-Required-Api-Level"
+    STREAM: Final = "Nats-Stream"
+    SUBJECT: Final = "Nats-Subject"
+    SEQUENCE: Final = "Nats-Sequence"
+    TIME: Final = "Nats-Time-Stamp"
+    PENDING: Final = "Nats-Num-Pending"
+    LAST: Final = "Nats-Last-Sequence"
+    UP_TO: Final = "Nats-UpTo-Sequence"
+    PULL_MESSAGES: Final = "Nats-Pending-Messages"
+    PULL_BYTES: Final = "Nats-Pending-Bytes"
+
+
 class Meta:
     """Keys of an endpoint's metadata in INFO."""
 
@@ -246,6 +317,7 @@ class Meta:
     WIRE: Final = "kit.wire"
     UPSTREAM: Final = "kit.upstream"
     INTERNAL: Final = "kit.internal"
+    DURABLE: Final = "kit.durable"
     ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
@@ -264,6 +336,11 @@ def direct_subject(service: str, instance: str, subject: str) -> str:
     The service's name comes first, so that permissions can be given by it.
     """
     return f"{DIRECT}.{service}.{instance}.{subject}"
+
+
+def level_subject(name: str) -> str:
+    """Return where the processes of a service, or of ``gateway.KIND``, hear of log levels."""
+    return f"{LEVEL}.{name}"
 
 
 def schemas_subject(service: str) -> str:
@@ -354,6 +431,55 @@ def timeout_ms(message: Message) -> int | None:
             field=TIMEOUT,
         )
     return int(text)
+
+
+OWN: Final = (*TRACE, PRINCIPAL)
+"""Headers beside the request id that each call has for itself."""
+
+_OWN_START: Final = f"\r\n{REQUEST_ID}: ".encode()
+_OWN_FIELDS: Final = re.compile(
+    rf"(?:\r\n(?:{'|'.join((REQUEST_ID, *OWN))}): [ -~]*)+\r\n\r\n".encode()
+)
+
+
+def shared_fields(block: bytes) -> tuple[int, bytes] | None:
+    r"""Return the time in a request's header block, and the fields that other calls bring.
+
+    Those are all but request id, trace and principal, which each call has for itself; so
+    they need not be parsed for each.
+
+    Returns:
+        Milliseconds, and lines of ``\r\nName: value``; None for a block that is plain, or
+        not written as `encode_call` does.
+    """
+    if not block.startswith(_PLAIN_START):
+        return None
+    end = block.find(b"\r\n", _PLAIN_FROM)
+    digits = block[_PLAIN_FROM:end]
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return None
+    at = block.find(_OWN_START, end)
+    if at < 0:
+        at = len(block) + (TRACE_FROM if has_trace_last(block) else -len(_PLAIN_END))
+        if at <= end or not block.endswith(_PLAIN_END):
+            return None
+    elif _OWN_FIELDS.fullmatch(block, at) is None:
+        return None
+    return int(digits), block[end:at]
+
+
+def encode_call(timeout_ms: int, shared: bytes, own: str) -> bytes:
+    r"""Return the header block of a call, as `shared_fields` takes it apart.
+
+    Args:
+        timeout_ms: Milliseconds that are left.
+        shared: Fields that other calls bring too: lines of ``\r\nName: value``.
+        own: The request id, and behind it lines of the headers `OWN`; ASCII.
+    """
+    return b"%b%d%b%b%b%b" % (
+        *(_PLAIN_START, timeout_ms, shared),
+        *(_OWN_START, own.encode(), _PLAIN_END),
+    )
 
 
 def is_number(text: str) -> bool:

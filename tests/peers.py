@@ -79,6 +79,14 @@ def _consul(folder: Path) -> None:
     _run(folder / "consul", "go", "build", "-o", "../agent", ".")
 
 
+def _logfmt(folder: Path) -> None:
+    _run(folder / "logfmt", "go", "build", "-o", "../reader", ".")
+
+
+def _go_micro(folder: Path) -> None:
+    _run(folder / "micro", "go", "build", "-o", "../service", ".")
+
+
 def _eureka(folder: Path) -> None:
     _run(folder / "eureka", "mvn", "-q", "-B", "package")
     (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
@@ -113,6 +121,8 @@ PEERS: Final = {
         _thrift_cpp,
     ),
     "consul": Peer("agent", ("go",), (TESTS / "discovery/consul",), _consul),
+    "logfmt": Peer("reader", ("go",), (TESTS / "logs/logfmt",), _logfmt),
+    "go-micro": Peer("service", ("go",), (TESTS / "balance/micro",), _go_micro),
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),

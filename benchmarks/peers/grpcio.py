@@ -1,10 +1,12 @@
 """grpcio's own asyncio server with the work in process, and the client of every peer.
 
-The variant of a server is ``unary`` or ``items``; that of a client says what it calls.
+The variant of a server is ``unary`` or ``items``, or ``after:SECONDS`` for one that takes
+its time; that of a client says what it calls.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Call, Setting
 
-__all__ = ["connect", "serve"]
+__all__ = ["connect", "serve", "summing"]
 
 _SERVICE: Final = "calculator.Calculator"
 
@@ -63,6 +65,14 @@ async def _sum(request: Any, _: Any) -> Any:
     return _types["SumResponse"](value=request.a + request.b)
 
 
+def _sum_after(seconds: float) -> Any:
+    async def late(request: Any, context: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return await _sum(request, context)
+
+    return late
+
+
 async def _items(request: Any, _: Any) -> AsyncIterator[Any]:
     for _number in range(request.count):
         yield _types["ItemsResponse"](value=ITEM)
@@ -82,9 +92,12 @@ class _Server:
 async def serve(setting: Setting) -> _Server:
     """Serve sum and items."""
     server = grpc.aio.server()
+    seconds = float(
+        setting.variant.removeprefix("after:") if ":" in setting.variant else 0
+    )
     handlers = {
         "Sum": grpc.unary_unary_rpc_method_handler(
-            _sum,
+            _sum_after(seconds) if seconds else _sum,
             request_deserializer=_types["SumRequest"].FromString,
             response_serializer=_types["SumResponse"].SerializeToString,
         ),
@@ -105,8 +118,11 @@ async def serve(setting: Setting) -> _Server:
 async def connect(setting: Setting) -> Call:
     """Return a call of sum, or one that reads a stream of items to its end."""
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{setting.port}")
-    if setting.variant == "items":
-        return _reader(channel)
+    return _reader(channel) if setting.variant == "items" else summing(channel)
+
+
+def summing(channel: grpc.aio.Channel) -> Call:
+    """Return a call of sum through `channel`."""
     method = channel.unary_unary(
         f"/{_SERVICE}/Sum",
         request_serializer=_types["SumRequest"].SerializeToString,

@@ -2,7 +2,7 @@
 
 The variant names the defaults to do without, joined by ``+``; ``bare`` is all of them;
 ``gokit`` answers as Go kit's transport on its subject; ``layers`` is one process with a
-service for each default to do without.
+service for each default to do without.  A caller with ``breaker`` among them has none.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ async def serve(setting: Setting) -> Kit:
 
 async def connect(setting: Setting) -> Call:
     """Return a call of sum."""
-    kit = await kitmsg.connect(setting.url)
+    has_breaker = "breaker" not in setting.variant.split("+")
+    kit = await kitmsg.connect(setting.url, breaker=has_breaker)
     codec = JSON if setting.codec == "json" else MSGPACK
     client = kit.client(_class(setting), codec=codec)
     return lambda: client.sum(1, 2)

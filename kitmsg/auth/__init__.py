@@ -9,6 +9,7 @@
     basic.py     `BasicVerifier`: user names and passwords (RFC 7617) from a file
     turns.py     turns of a costly check, shared out among clients
     apikeys.py   `KeyVerifier`: API keys, from a file of their digests
+    certificates.py  the principal of a client certificate
     signing.py   `PrincipalSigner`: vouches for a principal on the bus; `JwtSigner`
     vouched.py   `PrincipalVerifier`: believes what a trusted key has signed
     trusted.py   the trusted keys, in files or a key-value bucket

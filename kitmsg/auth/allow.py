@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +25,7 @@ from kitmsg.errors import (
     KitError,
     PermissionDenied,
 )
+from kitmsg.filemarks import mark_of
 
 if TYPE_CHECKING:
     from kitmsg.auth import Principal
@@ -296,15 +296,7 @@ class _Enforcer:
         return self._make(*self._files)
 
     def _look(self) -> list[object]:
-        found: list[object] = []
-        for path in self._files:
-            try:
-                stat = os.stat(path)
-            except OSError:
-                found.append(None)
-            else:
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return found
+        return [mark_of(path) for path in self._files]
 
 
 @functools.cache

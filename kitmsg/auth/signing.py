@@ -8,7 +8,6 @@ calls cost a look-up.  `kitmsg.auth.vouched` checks it.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,6 +16,7 @@ from kitmsg.auth.ed25519 import SigningKey
 from kitmsg.auth.jwt import PUBLIC, SECRET, need_jwt
 from kitmsg.auth.recent import Recent
 from kitmsg.errors import InvalidArgument
+from kitmsg.filemarks import mark_of
 from kitmsg.wire import AUTHORIZATION, PRINCIPAL
 
 if TYPE_CHECKING:
@@ -233,10 +233,5 @@ _MOST_SECONDS: Final = 900
 
 
 def _mark(source: str) -> object:
-    if not source or source.startswith("env:"):
-        return None
-    try:
-        stat = os.stat(source)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    is_file = bool(source) and not source.startswith("env:")
+    return mark_of(source) if is_file else None

@@ -7,7 +7,6 @@ and take the old one away when what it signed has expired.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kitmsg.auth.ed25519 import TrustedKey, contents, need_cryptography, read_trusted
 from kitmsg.auth.recent import Recent
 from kitmsg.errors import InvalidArgument, KitError
+from kitmsg.filemarks import mark_of
 from kitmsg.wire import kv_subject
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class TrustedFile:
     def __init__(self, source: str) -> None:
         need_cryptography()
         self._source = source
-        self._mark = self._stat()
+        self._mark = mark_of(self._source)
         self._keys = self._read()
         self._look_at = 0.0
 
@@ -102,7 +102,7 @@ class TrustedFile:
         return self._keys.get(kid)
 
     def _look(self) -> None:
-        mark = self._stat()
+        mark = mark_of(self._source)
         if mark == self._mark:
             return
         self._mark = mark
@@ -120,13 +120,6 @@ class TrustedFile:
         if not keys:
             raise InvalidArgument(f"trusted keys in {self._source}: there are none")
         return {key.kid: key for key in keys}
-
-    def _stat(self) -> object:
-        try:
-            stat = os.stat(self._source)
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 class BucketKeys:

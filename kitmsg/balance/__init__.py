@@ -9,6 +9,8 @@ Go kit's `sd/lb`, and what load has taught since:
     roundrobin.py  in turn; chance.py: any; weighted.py: shares by weight
     ring.py        the same node for the same key, with bounded load
 
+    named.py       all of these as text, for command lines
+
 Around another picker:
 
     subset.py      a few of many, always the same ones

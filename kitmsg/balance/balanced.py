@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
@@ -163,12 +163,18 @@ class Balanced:
         self._endpoint = endpoint
         self._key = key
         self._done = balancer.picker.done if balancer.tells else None
+        # The loop of the last call; a bus in memory may outlive it.
+        self._loop: AbstractEventLoop | None = None
 
     async def call(  # noqa: PLR0912, PLR0915
         self, ctx: Context, request: Any
     ) -> Any:
         """Call an instance; another one as `Attempts` says."""
-        time = get_running_loop().time
+        loop = self._loop
+        # `get_running_loop` asks the system for the process on Python 3.11.
+        if loop is None or not loop.is_running():
+            loop = self._loop = get_running_loop()
+        time = loop.time
         taken = TAKEN.get()  # nodes of all attempts of a hedged call
         key = "" if self._key is None else self._key(ctx, request)
         past: list[Exception] = []

@@ -165,10 +165,15 @@ class _Routed:
         ).call
         self._is_stale = True
         self._look = float("-inf")  # when to look again whether it is
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the last call
 
     def call(self, ctx: Context, request: Any) -> Awaitable[Any]:
         """Call an instance by the route, or the queue group when that knows none."""
-        if get_running_loop().time() >= self._look:
+        loop = self._loop
+        # `get_running_loop` asks the system for the process on Python 3.11.
+        if loop is None or not loop.is_running():
+            loop = self._loop = get_running_loop()
+        if loop.time() >= self._look:
             return self._look_and_call(ctx, request)
         if self._is_stale:
             return self._fall_back(ctx, request)

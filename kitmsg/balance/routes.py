@@ -6,6 +6,7 @@ client picks among the instances that answer ``$SRV`` and sends to a subject of 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,16 @@ from kitmsg.schema.calls import StreamRequest
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["Key", "Route", "direct", "parse_route", "split", "sticky", "version"]
+__all__ = [
+    "Key",
+    "Route",
+    "direct",
+    "key_of",
+    "parse_route",
+    "split",
+    "sticky",
+    "version",
+]
 
 Key: TypeAlias = Callable[[Context, Any], str]
 """Returns the key of a request, "" for none."""
@@ -83,19 +93,28 @@ def sticky(
     if not by:
         raise ValueError("sticky() takes the name of a field, or a function")
     consistent_hash(bound=bound)  # it is checked at once
+    return Route(
+        name="sticky",
+        spec=f"sticky:{by if isinstance(by, str) else getattr(by, '__name__', by)}",
+        picker=lambda: _Keyed(consistent_hash(bound=bound)),
+        key=key_of(by),
+        by=(by, bound),
+    )
+
+
+def key_of(by: str | Callable[[Any], object]) -> Key:
+    """Return what finds the key of a request.
+
+    Args:
+        by: Name of a field of the request, or a function of the request.
+    """
     find = _field(by) if isinstance(by, str) else by
 
     def key(_ctx: Context, request: Any) -> str:
         value = find(request.request if isinstance(request, StreamRequest) else request)
         return "" if value is None else str(value)
 
-    return Route(
-        name="sticky",
-        spec=f"sticky:{by if isinstance(by, str) else getattr(by, '__name__', by)}",
-        picker=lambda: _Keyed(consistent_hash(bound=bound)),
-        key=key,
-        by=(by, bound),
-    )
+    return key
 
 
 def version(spec: str) -> Route:
@@ -132,7 +151,7 @@ def split(
     Raises:
         ValueError: A specifier or a share is wrong, or there is none.
     """
-    if not shares or not all(share > 0 for share in shares.values()):
+    if not shares or not all(0 < share < math.inf for share in shares.values()):
         raise ValueError(f"split() takes versions with shares over 0, not {shares!r}")
     parts = [(_specifier(spec), share) for spec, share in shares.items()]
     said = ",".join(f"{spec}={share:g}" for spec, share in shares.items())
@@ -171,9 +190,11 @@ def parse_route(text: str) -> Route:
 def _share(text: str) -> tuple[str, float]:
     spec, _, share = text.rpartition("=")
     try:
-        return spec.strip(), float(share)
+        if spec:
+            return spec.strip(), float(share)
     except ValueError:
-        raise ValueError(f"{text!r} is no VERSION=SHARE, such as 1.4=95") from None
+        pass
+    raise ValueError(f"{text!r} is no VERSION=SHARE, such as 1.4=95")
 
 
 def _field(name: str) -> Callable[[Any], object]:

@@ -148,6 +148,21 @@ class MemoryBus:
                 self._abandon([ask])
             raise
 
+    def hand(self, to: str, message: Message) -> bool:
+        """Deliver `message`, its own subject kept, to those subscribed to `to`.
+
+        As a server does with what it has stored.
+
+        Returns:
+            Whether there is anybody, and a connection to reach them.
+        """
+        if self._down:
+            return False
+        interest = self._find(to, keep=False)
+        for subscription in interest.plain:
+            self._enqueue(subscription.handler, message)
+        return bool(interest.plain)
+
     def subscribe(
         self, subject: str, handler: Handler, queue: str = ""
     ) -> _Subscription:

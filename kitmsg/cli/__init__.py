@@ -12,7 +12,7 @@
 Each verb has `add_arguments` and `run`:
 
     dev.py run.py new.py call.py
-    ls.py info.py stats.py ping.py discover.py
+    ls.py info.py stats.py ping.py discover.py log_level.py
     gateway.py upstream.py export.py acl.py
 """
 

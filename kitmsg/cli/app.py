@@ -26,6 +26,7 @@ VERBS: Final = {
     "info": "show a service: its instances, endpoints and routes",
     "stats": "show what happened: requests, errors, latency",
     "discover": "show what an address means: kitmsg discover srv://_grpc._tcp.x --watch",
+    "log-level": "say more for a while: kitmsg log-level orders debug --for 10m",
     "ping": "ask who is there, and how far away",
     "acl": "print NATS users with the least rights, made from services",
     "export": "write services as .proto or .thrift files",
@@ -64,6 +65,14 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class _VerbsHelp(argparse.RawDescriptionHelpFormatter):
+    """Help with a column that has room for the longest verb: argparse forgets its indent."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = max(map(len, VERBS)) + 4
+
+
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the whole command line.
 
@@ -74,7 +83,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="kitmsg",
         description="Typed services on NATS.",
         epilog=_exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_VerbsHelp,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -91,7 +100,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if only is None or name == only:
-            import_module(f"kitmsg.cli.{name}").add_arguments(verb)
+            _module(name).add_arguments(verb)
     return parser
 
 
@@ -120,7 +129,7 @@ def _guarded(words: list[str], verb: str) -> int:
         if options.verb is None:
             parser.print_help()
             return 0
-        return int(import_module(f"kitmsg.cli.{options.verb}").run(options))
+        return int(_module(options.verb).run(options))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -132,6 +141,10 @@ def _guarded(words: list[str], verb: str) -> int:
             raise
         fail(_sentence(exc))
         return exit_code(exc)
+
+
+def _module(verb: str) -> Any:
+    return import_module(f"kitmsg.cli.{verb.replace('-', '_')}")
 
 
 def _sentence(error: Exception) -> str:

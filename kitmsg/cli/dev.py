@@ -24,7 +24,7 @@ from kitmsg.cli.output import UsageError, paint, usage
 from kitmsg.cli.ports import free_port
 from kitmsg.cli.reload import Changes, can_follow, relative
 from kitmsg.errors import FailedPrecondition, Unavailable
-from kitmsg.worker.settings import add_flags, load_settings
+from kitmsg.worker.settings import LOG_NAMES, add_flags, load_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +43,7 @@ _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
 _SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
 _TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
-_LOGS: Final = ("log_format", "log_level", "access_log", "traces", "trace_errors")
+_LOGS: Final = (*LOG_NAMES, "access_log", "traces", "trace_errors")
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
 names.
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
-    from kitmsg.worker import logs
+    from kitmsg import logs
 
     with usage():
         settings = load_settings(vars(options))
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     if not targets:
         raise UsageError("nothing to serve: write kitmsg dev greeter.py")
     settings = _signed(dataclasses.replace(settings, services=targets))
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     if settings.log_level == "info":
         for part in ("kitmsg_gateways", "kitmsg.bus"):  # the table says it
             logging.getLogger(part).setLevel(logging.WARNING)
@@ -215,6 +215,7 @@ class _Dev:
     ) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
+        from kitmsg.worker.levels import LevelResponder, gateway_name
         from kitmsg.worker.plugins import GATEWAYS, title
         from kitmsg.worker.traces import set_up_traces
 
@@ -227,6 +228,8 @@ class _Dev:
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
+            levels = LevelResponder(kit.bus)
+            stack.callback(levels.stop)
             for kind, number in wanted.items():
                 if number is None:
                     continue
@@ -243,6 +246,7 @@ class _Dev:
                 stack.push_async_callback(server.stop)
                 if hasattr(server, "catalogue"):
                     server.catalogue.starting = lambda: _starting(supervisor)
+                levels.start([(gateway_name(kind), str(os.getpid()))])
                 urls[shown] = server.url
             yield kit, urls
 

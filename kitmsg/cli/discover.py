@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator
 
+    from kitmsg.bus import Bus
     from kitmsg.discovery.instance import Instance
     from kitmsg.discovery.instancer import Instancer
 
@@ -47,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the instances; returns the exit code."""
+    log = logging.getLogger("kitmsg.discovery")
+    if options.watch:
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
+    else:
+        log.addHandler(logging.NullHandler())  # the error says it
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(options))
     return 0
@@ -59,8 +67,6 @@ async def _run(options: argparse.Namespace) -> None:
         state = await instancer.settled()
         if state.error is not None and not options.watch:
             raise state.error
-        if state.error is not None:
-            print(f"{state.error}; waiting", file=sys.stderr)
         while True:
             _show(await sets.get(), is_json=options.json)
             if not options.watch:
@@ -70,19 +76,28 @@ async def _run(options: argparse.Namespace) -> None:
 @contextlib.asynccontextmanager
 async def _opened(options: argparse.Namespace) -> AsyncIterator[Instancer]:
     """Make the instancer, with a connection to the bus where it is asked."""
-    from kitmsg.discovery.address import instancer
+    from kitmsg.bus.memory import MemoryBus
+    from kitmsg.discovery.address import is_discovered
 
     async with contextlib.AsyncExitStack() as stack:
-        bus = None
-        if options.address.startswith("bus:"):
+        bus: Bus | None = None
+        is_on_bus = options.address.startswith("bus:")
+        if is_on_bus and is_discovered(options.address):
+            _made(options.address, MemoryBus())  # mistakes come before the connection
             kit = await stack.enter_async_context(connected(settings_of(options)))
             bus = kit.bus
-        try:
-            made = instancer(options.address, bus=bus)
-        except ValueError as exc:
-            raise UsageError(str(exc)) from exc
+        made = _made(options.address, bus)
         stack.push_async_callback(made.close)
         yield made
+
+
+def _made(address: str, bus: Bus | None) -> Instancer:
+    from kitmsg.discovery.address import instancer
+
+    try:
+        return instancer(address, bus=bus)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def _show(instances: tuple[Instance, ...], *, is_json: bool) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import inspect
 import re
-from typing import Any, Final, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -37,6 +37,9 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
             text += " (default: yes)" if field.default else ""
             parser.add_argument(flag, action=action, default=None, help=text)
             continue
+        if bool in get_args(type_):
+            _add_switch(parser, flag, text)
+            continue
         is_many = get_origin(type_) is tuple
         shown: Any = field.default
         shown = ", ".join(shown) if is_many else shown
@@ -49,6 +52,18 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> None:
             metavar=_metavar(field.name, type_, text),
             help=f"{text}{'; may be repeated' if is_many else ''}{default}",
         )
+
+
+def _add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    """Add a flag that may have a value, and one that switches it off."""
+    parser.add_argument(
+        flag, nargs="?", const=True, default=None, metavar="FORMAT", help=text
+    )
+    off = f"--no-{flag.removeprefix('--')}"
+    name = flag.removeprefix("--").replace("-", "_")
+    parser.add_argument(
+        off, dest=name, action="store_false", default=None, help=argparse.SUPPRESS
+    )
 
 
 def chosen(cls: Any, options: argparse.Namespace) -> Any:
@@ -91,7 +106,8 @@ def read_option(cls: Any, name: str, text: str, into: dict[str, Any]) -> None:
     if get_origin(type_) is tuple:
         into[name] = (*into.get(name, ()), text)
         return
-    value = _WORDS.get(text.lower(), text) if type_ is bool else text
+    is_switch = type_ is bool or bool in get_args(type_)
+    value = _WORDS.get(text.lower(), text) if is_switch else text
     try:
         into[name] = msgspec.convert(value, type=type_, strict=False)
     except msgspec.ValidationError as exc:

@@ -19,7 +19,7 @@ from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError, usage
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.worker.plugins import GATEWAYS, check_options, title, until_ended
-from kitmsg.worker.settings import add_flags
+from kitmsg.worker.settings import LOG_NAMES, add_flags
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "add_kinds", "run"]
 
 _OWN: Final = (
-    *("log_format", "log_level", "health", "register", "advertise"),
+    *(*LOG_NAMES, "health", "register", "advertise"),
     *("traces", "trace_errors"),
 )
 
@@ -87,7 +87,7 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
-    from kitmsg.worker import logs
+    from kitmsg import logs
     from kitmsg.worker.announce import check_announcing
 
     gateway = GATEWAYS.load(options.kind)
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
         given = replace(given, signing_key=key, audience=audience)
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
         check_announcing(settings)
@@ -124,6 +124,7 @@ async def _until_cancelled(
 ) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
+    from kitmsg.worker.levels import LevelResponder, gateway_name
     from kitmsg.worker.traces import flush_traces, set_up_traces
 
     set_up_traces(settings, f"kitmsg-gateway-{kind}")
@@ -134,6 +135,8 @@ async def _until_cancelled(
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
+        levels = LevelResponder(kit.bus)
+        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
         try:
             if registrar is not None:
@@ -142,6 +145,7 @@ async def _until_cancelled(
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
+            levels.stop()
             await server.stop()
             await flush_traces()
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop; returns the exit code."""
-    from kitmsg.worker import logs
+    from kitmsg import logs
     from kitmsg.worker.parent import run_parent
 
     flags = vars(options)
@@ -47,6 +47,6 @@ def run(options: argparse.Namespace) -> int:
             "nothing to serve: write kitmsg run module:Class, or set `services` in"
             " [tool.kitmsg]"
         )
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     with usage():  # a port of --health that is taken
         return run_parent(settings.services, settings)

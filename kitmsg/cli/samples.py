@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-from kitmsg.schema.live import Budget, check_size
 from kitmsg.schema.pointers import alternatives
+from kitmsg.schema.samples import NONE, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,18 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sample", "chosen", "make_sample", "sample_request"]
 
-_MAX_DEPTH: Final = 4
-_MAX_STEPS: Final = 1000  # of a sample, and values and characters in it
-_TEXTS: Final = {
-    "date-time": "2030-01-01T12:00:00Z",
-    "date": "2030-01-01",
-    "time": "12:00:00",
-    "duration": "PT1H",
-    "uuid": "6f1c2b0a-58f2-4d0e-9a52-0d7c3f6f2c11",
-    "decimal": "9.99",
-}
 _BODYLESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_NUMBERS: Final = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
         curl = curl.replace("curl", "curl -N", 1)
     elif stream:
         items = schema.get("items", {})
-        item = json.dumps(_Maker(items).make())
+        item = json.dumps(_sample(items))
         echo = shlex.join(["echo", item])
         curl = f"{echo} | {_upload(name, request, route, base)}"
         call = f"{echo} | {call}"
@@ -73,7 +62,7 @@ def make_sample(name: str, schema: dict[str, Any], route: str, base: str) -> Sam
 
 def sample_request(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a request that fits `schema`, as far as types say: required fields only."""
-    value = _Maker(schema).make()
+    value = _sample(schema)
     return value if isinstance(value, dict) else {}
 
 
@@ -83,67 +72,18 @@ def chosen(schema: Schema, root: Schema) -> Schema:
     return next((each for each in found if each.get("type") != "null"), schema)
 
 
-class _Maker:
-    """Makes one sample of a schema, within a budget.
+def _sample(schema: Schema) -> Any:
+    """Return a value that fits a schema, roughly; {} where a service says nonsense."""
 
-    Args:
-        root: The schema.
-    """
+    def resolve(part: Any) -> Schema:
+        return chosen(part, schema)
 
-    def __init__(self, root: Schema) -> None:
-        self._root = root
-        self._steps = Budget(_MAX_STEPS)
-
-    def make(self) -> Any:
-        """Return a value that fits; {} where a service says nonsense, or too much."""
-        try:
-            found = self._value("", self._root, 0)
-            check_size(found, _MAX_STEPS)
-        except (TypeError, ValueError, AttributeError, ArithmeticError):
-            return {}
-        return found
-
-    def _value(self, name: str, schema: Schema, depth: int) -> Any:
-        self._steps.spend()
-        schema = chosen(schema, self._root)
-        fixed = schema.get("enum") or schema.get("examples")
-        if fixed or "const" in schema:
-            return fixed[0] if fixed else schema["const"]
-        kind = schema.get("type")
-        if kind == "object" or "properties" in schema:
-            return self._object(schema, depth)
-        if kind == "array":
-            return self._array(name, schema, depth)
-        if isinstance(kind, str) and kind in _NUMBERS:
-            least = schema.get("minimum", schema.get("exclusiveMinimum"))
-            return least + 1 if isinstance(least, int) else _NUMBERS[kind]
-        return _text(name, schema)
-
-    def _array(self, name: str, schema: Schema, depth: int) -> list[Any]:
-        items = schema.get("items")
-        if depth >= _MAX_DEPTH or not isinstance(items, dict):
-            return []
-        return [self._value(name, items, depth + 1)]
-
-    def _object(self, schema: Schema, depth: int) -> dict[str, Any]:
-        if depth >= _MAX_DEPTH:
-            return {}
-        fields = schema.get("properties", {})
-        return {
-            field: self._value(field, fields[field], depth + 1)
-            for field in schema.get("required", ())
-            if field in fields
-        }
+    found = Samples(resolve, _word, is_rough=True).of(schema)
+    return {} if found is NONE else found
 
 
-def _text(name: str, schema: Schema) -> str:
-    if schema.get("format") in _TEXTS:
-        return _TEXTS[schema["format"]]
-    if schema.get("contentEncoding") == "base64":
-        return "aGk="
-    text = "Ann" if "name" in name.lower() else "hello"
-    least = min(schema.get("minLength", 0), _MAX_STEPS + 1)  # more is refused
-    return text.ljust(least, ".")[: schema.get("maxLength")]
+def _word(name: str) -> str:
+    return "Ann" if "name" in name.lower() else "hello"
 
 
 def _curl(name: str, request: dict[str, Any], route: str, base: str) -> str:

@@ -27,7 +27,9 @@ examples:
   kitmsg upstream http https://api.example/v1 --openapi spec.json --as payments
   kitmsg upstream http http://users.internal --route 'get=GET /users/{id}' --as users
 
-Several ADDRESSes take turns; one that cannot be reached is passed over.
+Of several ADDRESSes a call goes where it waits least, or as --pick says; one that cannot be
+reached is passed over.  An ADDRESS may be one of discovery, such as
+consul://127.0.0.1:8500/payments; kitmsg discover --help lists them.
 
 SIGTERM or Ctrl-C drains; SIGHUP replaces the workers one after the other, which reads the
 document anew.
@@ -57,8 +59,8 @@ def _fill(one: argparse.ArgumentParser, kind: UpstreamKind, name: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
+    from kitmsg import logs
     from kitmsg.message import check_name
-    from kitmsg.worker import logs
     from kitmsg.worker.upstream import run_upstream
 
     if not options.name:
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     }
     with usage():
         settings = load_settings(flags)
-    logs.set_up(log_format=settings.log_format, level=settings.log_level)
+    logs.set_up(**settings.logging())
     asyncio.run(_tried(kind, options, given))
     return run_upstream(options.kind, options.name, options.addresses, given, settings)
 

@@ -25,7 +25,7 @@ import importlib.metadata
 import math
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -228,8 +228,12 @@ def is_discovered(address: str) -> bool:
     return scheme is not None and scheme in schemes()
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, group: str = INSTANCERS) -> Address:
     """Return the parts of an address with a scheme.
+
+    Args:
+        text: The address.
+        group: Entry points of the schemes that a message names.
 
     Raises:
         ValueError: It has none, or no host.
@@ -237,7 +241,7 @@ def parse_address(text: str) -> Address:
     opaque = _OPAQUE.fullmatch(text)
     found = opaque or _SCHEME.fullmatch(text)
     if found is None:
-        raise ValueError(f"{_shown(text)} has no scheme; known are {_known()}")
+        raise ValueError(f"{_shown(text)} has no scheme; known are {_known(group)}")
     scheme, rest = found[1].lower(), found[2]
     rest, _, query = rest.partition("?")
     options: dict[str, tuple[str, ...]] = {}
@@ -333,7 +337,7 @@ def host_port(text: str) -> str:
     """
     if _scheme_of(text) is not None:
         raise ValueError(f"{_shown(text)}: an address with a scheme stands alone")
-    return join_host_port(*_host_port(text, None, "wrong address"))
+    return join_host_port(*_host_port(text, None, "wrong address", _or_schemes))
 
 
 def join_host_port(host: str, port: int) -> str:
@@ -354,16 +358,27 @@ def _scheme_of(text: str) -> str | None:
     return None if found is None else found[1].lower()
 
 
-def _host_port(text: str, default_port: int | None, where: object) -> tuple[str, int]:
+def _or_schemes() -> str:
+    return f"; it may also begin with {_known(with_given=False)}"
+
+
+def _host_port(
+    text: str,
+    default_port: int | None,
+    where: object,
+    otherwise: Callable[[], str] = str,
+) -> tuple[str, int]:
     found, shown = _HOST.match(text), _shown(text)
     if found is None:
-        raise ValueError(f"{where}: {shown} has no host; give host:port")
+        raise ValueError(f"{where}: {shown} has no host; give host:port{otherwise()}")
     rest = text[found.end() :]
     if not rest and default_port is not None:
         return found[0].strip("[]"), default_port
     port = rest[1:]
     if not (rest[:1] == ":" and port.isascii() and port.isdigit()):
-        raise ValueError(f"{where}: {shown} is not host:port, such as 10.0.0.5:8080")
+        raise ValueError(
+            f"{where}: {shown} is not host:port, such as 10.0.0.5:8080{otherwise()}"
+        )
     if not 0 < int(port) <= _LAST_PORT:
         raise ValueError(f"{where}: a port is from 1 to {_LAST_PORT}, not {port}")
     return found[0].strip("[]"), int(port)
@@ -371,6 +386,10 @@ def _host_port(text: str, default_port: int | None, where: object) -> tuple[str,
 
 def _load(group: str, scheme: str) -> Any:
     entries = importlib.metadata.entry_points(group=group, name=scheme)
+    if not entries and group == REGISTRARS and scheme == "bus":
+        raise ValueError(
+            "nothing is registered on the bus: a service that listens is found there"
+        )
     if not entries:
         noun = "an address" if group == INSTANCERS else "an address to register at"
         raise ValueError(
@@ -380,15 +399,30 @@ def _load(group: str, scheme: str) -> Any:
     try:
         return entry.load()
     except ImportError as exc:
-        extra = _EXTRAS.get(scheme, scheme)
         raise FailedPrecondition(
-            f"{scheme}:// needs {exc.name}: pip install 'kitmsg[{extra}]'"
+            f"{scheme}:// needs {exc.name}: pip install {_extra(scheme)}"
         ) from exc
 
 
-def _known(group: str = INSTANCERS) -> str:
-    known = [f"{name}:" if name == "bus" else f"{name}://" for name in schemes(group)]
-    return ", ".join(["host:port", *known] if group == INSTANCERS else known)
+def _name(entry: EntryPoint) -> str:
+    return entry.name
+
+
+def _extra(scheme: str) -> str:
+    return f"'kitmsg[{_EXTRAS.get(scheme, scheme)}]'"
+
+
+def _known(group: str = INSTANCERS, *, with_given: bool = True) -> str:
+    """Return the forms that there are, with the extra where a package is missing."""
+    known = ["host:port"] if with_given and group == INSTANCERS else []
+    for entry in sorted(importlib.metadata.entry_points(group=group), key=_name):
+        form = f"{entry.name}:" if entry.name == "bus" else f"{entry.name}://"
+        try:
+            entry.load()
+        except ImportError:
+            form = f"{form} (pip install {_extra(entry.name)})"
+        known.append(form)
+    return ", ".join(dict.fromkeys(known))
 
 
 def _shown(text: str) -> str:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import difflib
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -78,7 +79,10 @@ class Directory:
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
         self._age = float("-inf")
-        self._asking = asyncio.Lock()
+        # Set when the `hint` that asks around is through; None while none does.
+        self._asking: asyncio.Event | None = None
+        # How many instances serve each subject; None after a change of `_found`.
+        self._served: Counter[str] | None = None
 
     @property
     def instances(self) -> list[ServiceInfo]:
@@ -156,13 +160,15 @@ class Directory:
 
         It asks around for at most 0.15 s, and not more than once a second.
         """
-        async with self._asking:  # a thousand failing calls ask once
-            if asyncio.get_running_loop().time() - self._age > 1.0:
-                await self.refresh(timeout=0.15, stall=0.05)
-        count: dict[str, int] = {}
-        for info in self._found.values():
-            for endpoint in info.endpoints:
-                count[endpoint.subject] = count.get(endpoint.subject, 0) + 1
+        if asyncio.get_running_loop().time() - self._age > 1.0:
+            await self._ask_around()
+        if self._served is None:
+            self._served = Counter(
+                endpoint.subject
+                for info in self._found.values()
+                for endpoint in info.endpoints
+            )
+        count = self._served
         if subject in count:
             return NoResponders.KNOWN
         if subject.startswith(f"{DIRECT}."):
@@ -172,6 +178,18 @@ class Directory:
             n = count[near[0]]
             return f"did you mean {near[0]!r} ({n} instance{'s' if n > 1 else ''})?"
         return "no service on this bus has a name like it" if count else ""
+
+    async def _ask_around(self) -> None:
+        """Refresh the list for a hint: once for a thousand calls, which go on together."""
+        if self._asking is not None:
+            await self._asking.wait()
+            return
+        self._asking = asyncio.Event()
+        try:
+            await self.refresh(timeout=0.15, stall=0.05)
+        finally:
+            self._asking.set()
+            self._asking = None
 
     async def _watch(self) -> None:
         while True:
@@ -211,6 +229,7 @@ class Directory:
             return False
         self._missed[info.id] = 0
         self._found[info.id] = info
+        self._served = None
         return True
 
     def _left(self, message: Message) -> None:
@@ -242,6 +261,7 @@ class Directory:
         self._missed.pop(info.id, None)
         self._room.leave(info.id)
         if self._found.pop(info.id, None) is not None:
+            self._served = None
             self._changed()
 
     def _changed(self) -> None:

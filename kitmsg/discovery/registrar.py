@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
-from kitmsg.discovery.address import load_registrar, parse_address
+from kitmsg.discovery.address import REGISTRARS, load_registrar, parse_address
 from kitmsg.discovery.backoff import Backoff
 from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.instancer import reason
@@ -160,7 +160,7 @@ def registrar(address: str, instance: Instance) -> Registrar:
         ValueError: The address is wrong, or its system keeps no entries.
         FailedPrecondition: The scheme needs a package that is not installed.
     """
-    given = parse_address(address)
+    given = parse_address(address, REGISTRARS)
     facts: dict[str, Any] = {
         name: given.text(name) for name in _FACTS if name in given.options
     }

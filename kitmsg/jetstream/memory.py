@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import (
     Aborted,
@@ -27,15 +27,22 @@ from kitmsg.jetstream.checks import (
     check_pattern,
     whole_seconds,
 )
+from kitmsg.jetstream.client import Streams
+from kitmsg.jetstream.messages import Pace
+from kitmsg.jetstream.twin.server import Twin
 from kitmsg.message import matches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.bus import Bus
+    from kitmsg.bus.memory import MemoryBus
     from kitmsg.jetstream import Bucket
 
 __all__ = ["MemoryJetStream", "MemoryKeyValue"]
+
+# Long enough that a clock which jumps over idle weeks has little to do.
+_PACE: Final = Pace(expires=30 * 86400.0, heartbeat=86400.0, note=5.0)
 
 
 @dataclass(eq=False, slots=True)
@@ -46,12 +53,18 @@ class _Kept:
     timer: asyncio.TimerHandle | None = None
 
 
-class MemoryJetStream:
+class MemoryJetStream(Streams):
     """The store behind one bus in memory.  See `JetStream`."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus, _PACE)
         self._bus = bus
+        self._twin = Twin(bus)
         self._buckets: dict[str, MemoryKeyValue] = {}
+
+    def now(self) -> float:
+        """Return the time, in unix seconds, as it goes with the event loop's clock."""
+        return self._twin.clock.now()
 
     async def key_value(
         self, name: str, bucket: Bucket | None = None

@@ -28,6 +28,7 @@ from kitmsg.jetstream.checks import (
     check_pattern,
     whole_seconds,
 )
+from kitmsg.jetstream.client import Streams
 from kitmsg.jetstream.feed import Feed
 from kitmsg.message import Headers
 from kitmsg.wire import JS_EXPECTED, JS_MARKER, JS_TTL, KV_OPERATION, kv_stream
@@ -48,10 +49,11 @@ _MARKER_SECONDS: Final = 3600  # the mark of a key that is gone stays so long
 _CREATES: Final = 8  # tries of `create` where keys come and go meanwhile
 
 
-class NatsJetStream:
+class NatsJetStream(Streams):
     """The store behind one bus to a server.  See `JetStream`."""
 
     def __init__(self, bus: Bus) -> None:
+        super().__init__(bus)
         self._bus = bus
 
     async def key_value(self, name: str, bucket: Bucket | None = None) -> NatsKeyValue:

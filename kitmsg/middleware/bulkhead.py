@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, ResourceExhausted
 from kitmsg.metrics.resilience import RESILIENCE
+from kitmsg.turnover import Turnover
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
@@ -24,6 +25,7 @@ class _Seats:
         self._concurrency = concurrency
         self._queue = queue
         self._waiting = 0
+        self.turnover = Turnover(concurrency)
 
     async def take(self, deadline: float | None, endpoint: str) -> None:
         """Take a seat for a call of `endpoint`, in order of arrival.
@@ -41,14 +43,19 @@ class _Seats:
                 f"bulkhead: {self._concurrency} calls of {endpoint or 'this endpoint'} run"
                 f" and {self._waiting} wait already"
             )
-            raise ResourceExhausted(full).before(endpoint)
+            wait = self.turnover.wait(self._waiting)
+            raise ResourceExhausted(full, retry_after=wait).before(endpoint)
         self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 await self._semaphore.acquire()
         except TimeoutError as exc:
             RESILIENCE.refused("bulkhead", endpoint)
-            late = DeadlineExceeded("bulkhead: no place came free before the deadline")
+            late = DeadlineExceeded(
+                "bulkhead: no place came free before the deadline of"
+                f" {endpoint or 'this endpoint'}",
+                retry_after=self.turnover.wait(self._waiting),
+            )
             raise late.before(endpoint) from exc
         finally:
             self._waiting -= 1
@@ -81,9 +88,12 @@ def bulkhead(concurrency: int, *, queue: int = 0) -> Middleware:
 
         async def seated(ctx: Context, request: Req) -> Resp:
             await seats.take(ctx.deadline, ctx.endpoint)
+            clock = asyncio.get_running_loop().time
+            start = clock()
             try:
                 return await call(ctx, request)
             finally:
+                seats.turnover.took(clock() - start)
                 seats.leave()
 
         return seated

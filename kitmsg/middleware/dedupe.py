@@ -165,8 +165,10 @@ class _Once:
             async with asyncio.timeout_at(ctx.deadline):
                 found = await self._enter(ctx, _place(ctx, key), running)
         except TimeoutError:
+            RESILIENCE.refused(_PART, ctx.endpoint)
             raise DeadlineExceeded(
-                f"{_PART}: the first call of {name} with this idempotency key still runs"
+                f"{_PART}: the first call of {name} with this idempotency key still runs",
+                retry_after=1.0,
             ) from None
         if isinstance(found, Held):
             return await self._first(ctx, found, call)
@@ -193,9 +195,11 @@ class _Once:
             return await self._claim(bucket, place, running)
         except KitError as error:
             self._bucket = None
+            RESILIENCE.refused(_PART, ctx.endpoint)
             raise Unavailable(
-                f"{_PART}: the store of answers is out of reach: {error}",
-                retry_after=error.retry_after,
+                f"{_PART}: the store of answers is out of reach for"
+                f" {ctx.endpoint or 'this endpoint'}: {error}",
+                retry_after=error.retry_after or 1.0,
             ).before(ctx.endpoint) from error
 
     async def _claim(
@@ -268,8 +272,10 @@ class _Once:
 def _place(ctx: Context, key: str) -> str:
     """Return where the record of a call is: by endpoint, caller and key."""
     if len(key) > _MOST_KEY or not key.isascii() or not key.isprintable():
+        RESILIENCE.refused(_PART, ctx.endpoint)
         raise InvalidArgument(
-            f"{_PART}: an idempotency key is 1 to {_MOST_KEY} printable ASCII characters",
+            f"{_PART}: an idempotency key is 1 to {_MOST_KEY} printable ASCII characters,"
+            f" unlike that of {ctx.endpoint or 'this call'}",
             field=IDEMPOTENCY_KEY,
         ).before(ctx.endpoint)
     who = None if ctx.principal is None else (ctx.principal.method, ctx.principal.name)

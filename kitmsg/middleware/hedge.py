@@ -20,10 +20,12 @@ from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.schema.calls import StreamRequest
 
 if TYPE_CHECKING:
-    from kitmsg.context import Context
-    from kitmsg.endpoints import Endpoint, Req, Resp
+    from collections.abc import Iterable
 
-__all__ = ["TAKEN", "Hedge", "hedge"]
+    from kitmsg.context import Context
+    from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
+
+__all__ = ["TAKEN", "Hedge", "fitting", "hedge"]
 
 TAKEN: Final[ContextVar[list[Any] | None]] = ContextVar("kitmsg.taken", default=None)
 """Nodes that the attempts of the hedged call have; None outside of one."""
@@ -150,14 +152,20 @@ class _Purse:
         return True
 
 
+def fitting(around: Iterable[Middleware], *, idempotent: bool) -> list[Middleware]:
+    """Return the middlewares of an endpoint: without hedges where it is not idempotent."""
+    return [each for each in around if idempotent or not isinstance(each, Hedge)]
+
+
 def hedge(
     quantile: float = 0.95, *, budget: float = 0.05, least: float = 0.001
 ) -> Hedge:
     """Ask another instance too when an answer takes longer than most do.
 
-    Clients of a service hedge the endpoints that it declares idempotent and no others, and
-    choose instances as `direct()` does unless they have a route; around a bare endpoint,
-    that it is idempotent is yours to know.  What streams is not hedged.
+    Clients of a service, gateways and upstreams hedge the endpoints that are declared
+    idempotent and no others; clients and gateways choose instances as `direct()` does
+    unless they have a route.  Around a bare endpoint, that it is idempotent is yours to
+    know.  What streams is not hedged.
 
     Args:
         quantile: Of the latest latencies, after which the second try begins; under 1.

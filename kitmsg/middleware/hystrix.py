@@ -16,6 +16,7 @@ from kitmsg.endpoints import Middleware
 from kitmsg.errors import DeadlineExceeded, KitError, ResourceExhausted
 from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.rolling import Rolling
+from kitmsg.turnover import Turnover
 
 if TYPE_CHECKING:
     from kitmsg.endpoints import Endpoint, Req, Resp
@@ -97,14 +98,18 @@ def _limited(
     call: Endpoint[Req, Resp], timeout: float, concurrency: int
 ) -> Endpoint[Req, Resp]:
     running = 0
+    turnover = Turnover(concurrency)
 
     async def limited(ctx: Context, request: Req) -> Resp:
         nonlocal running
         if running >= concurrency:
             RESILIENCE.refused(_PART, ctx.endpoint)
-            full = f"{_PART}: {concurrency} calls of {ctx.endpoint} run already"
-            raise _TooMany(full).before(ctx.endpoint)
+            name = ctx.endpoint or "this endpoint"
+            full = f"{_PART}: {concurrency} calls of {name} run already"
+            raise _TooMany(full, retry_after=turnover.wait()).before(ctx.endpoint)
         running += 1
+        clock = asyncio.get_running_loop().time
+        start = clock()
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -116,6 +121,7 @@ def _limited(
             raise DeadlineExceeded(late) from exc
         finally:
             running -= 1
+            turnover.took(clock() - start)
 
     return limited
 

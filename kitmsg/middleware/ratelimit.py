@@ -31,6 +31,7 @@ __all__ = ["Buckets", "rate_limit"]
 
 _PART: Final = "rate_limit"
 _FEW_KEYS: Final = 1024
+_STORE_SECONDS: Final = 0.5  # until a store that is silent counts as out of reach
 _SHARED_BURST: Final = 0.2  # of a second's worth
 
 
@@ -247,8 +248,11 @@ class _Shares:
                 async with asyncio.timeout(ctx.remaining(now)):
                     await lease.arrival()
             except TimeoutError:
+                RESILIENCE.refused(_PART, ctx.endpoint)
                 raise DeadlineExceeded(
-                    f"{_PART}: no answer about the limit {self._limit.name} in time"
+                    f"{_PART}: {ctx.endpoint or 'a call'} had no answer about the limit"
+                    f" {self._limit.name} of the fleet in time",
+                    retry_after=_STORE_SECONDS,
                 ).before(ctx.endpoint) from None
 
     def _take_alone(self, ctx: Context, lease: Lease, who: str, now: float) -> float:

@@ -20,8 +20,12 @@
     generator.py    JSON Schema of types, as they go in or come out
     components.py   the named classes of a type, and their names
     objects.py      JSON Schemas of callers who take and give objects only
+    definitions.py  `Definitions`: named schemas of many documents in one
+    texts.py        parameters that are text, such as a URL's, as values
+    samples.py      sample values for a JSON Schema
     places.py       `header`: a parameter from a header at the HTTP gateway
     errortype.py    `error_codec`: declared errors on the wire
+    errorclass.py   `error_class`: classes for declared errors known by their schema
 
 Types are the schema: there is no second description to keep in step.
 """

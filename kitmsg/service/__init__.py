@@ -8,6 +8,9 @@
     settings.py      the attributes of a class, checked
     described.py     `describe`, `described_service`: services that are made at run time
     quarantine.py    refuses requests that restart an instance again and again
+    work.py          the work of a class beside its calls: events, schedules, background
+    employed.py      carries that work out, for one instance
+    told.py          the typed teller: a service's own methods, stored to be done
     host.py          `ServiceHost`: serves one instance on a bus; lifecycle, supervision
     inject.py        gives a service the clients that its constructor asks for
     proxy.py         the typed client: a service's own methods, called over the bus

@@ -49,6 +49,7 @@ class Options:
     cache: int | None = None
     status: int = 200
     internal: bool = False
+    durable: bool = False
     allow: Policy | None = None
 
 
@@ -92,6 +93,7 @@ class Declaration:
             Meta.STREAM: self.signature.stream,
             Meta.WIRE: "" if options.wire == "kit" else options.wire,
             Meta.INTERNAL: "true" if options.internal else "",
+            Meta.DURABLE: "true" if options.durable else "",
             Meta.ALLOW: "" if options.allow is None else str(options.allow),
             Meta.DESCRIPTION: " ".join(self.signature.doc.split()),
         }
@@ -140,6 +142,7 @@ _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "name": (str, "text"),
     "idempotent": (bool, "True or False"),
     "internal": (bool, "True or False"),
+    "durable": (bool, "True or False"),
     "wire": (str, "'kit' or 'gokit'"),
     "subject": (str, "text"),
     "unknown_fields": (str, "'forbid' or 'ignore'"),
@@ -204,6 +207,10 @@ def _check(options: Options) -> None:
             f"http={options.http!r}: write a route as 'GET /orders/{{id}}'"
         )
     _check_cache(options)
+    if options.durable and options.wire == "gokit":
+        raise ValueError(
+            "durable=True needs wire='kit'; Go kit's transport keeps nothing"
+        )
     if options.status not in _STATUSES:
         raise ValueError(
             f"status must be a success such as 201, not {options.status!r}; errors have"

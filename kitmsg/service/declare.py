@@ -6,18 +6,28 @@ there, not a failed call later.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 from kitmsg.auth.allow import Policy
 from kitmsg.endpoints import Middleware
-from kitmsg.errors import InvalidArgument
+from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.events.background import Tasks
 from kitmsg.service.declaration import Declaration, Options
 from kitmsg.service.mark import endpoint
 from kitmsg.service.members import abstract_methods, declarations, unbound
 from kitmsg.service.settings import check_settings
+from kitmsg.service.work import Work, work_of
 from kitmsg.transport.stream_server import MAX_STREAMS
 from kitmsg.transport.transfer import MAX_BYTES
 
@@ -55,6 +65,8 @@ class Supervision:
     window: float = 60.0
 
 
+T = TypeVar("T")
+
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -89,9 +101,9 @@ class Service:
         supervision: What happens after a turn failed in a way nobody declared.
         metadata: Text that INFO shows.
         off: Which of the `DEFAULTS` to do without: ``deadline`` (ends late turns, drops
-            expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (leaves
-            the queue group when full), ``metrics``, ``error_log``, ``trace`` (passes trace
-            headers on).
+            expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (lets few
+            wait in an overload, leaves the queue group when full), ``metrics``,
+            ``error_log``, ``trace`` (passes trace headers on).
     """
 
     name: ClassVar[str]
@@ -109,6 +121,8 @@ class Service:
     off: Collection[str] = ()
 
     __declarations__: ClassVar[Mapping[str, Declaration]] = {}
+    __work__: ClassVar[Work] = Work()
+    __tasks__: Tasks | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,12 +130,33 @@ class Service:
             cls.name = service_name(cls)
         check_settings(cls, DEFAULTS)
         cls.__declarations__ = declarations(cls)
+        cls.__work__ = work_of(cls, cls.__declarations__)
 
     async def start(self) -> None:
         """Get ready: open what the endpoints need.  Called before the first turn."""
 
     async def stop(self) -> None:
         """Put away what `start` opened.  Called after the last turn."""
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
+        """Run a coroutine beside the turns, supervised with the instance.
+
+        A failure is logged.  Drain waits for it, for the service's `drain_timeout`, and
+        cancels it then.
+
+        Args:
+            work: The coroutine.
+            name: Name of the task, in the log.
+
+        Raises:
+            FailedPrecondition: The instance is not served.
+        """
+        if self.__tasks__ is None:
+            work.close()
+            raise FailedPrecondition(
+                f"{type(self).__name__} is not served, so nobody would look after the task"
+            )
+        return self.__tasks__.spawn(work, name)
 
     def __endpoint__(self, declaration: Declaration) -> Endpoint[Any, Any]:
         """Return what carries out `declaration`: by default the method it was made of."""

@@ -81,6 +81,7 @@ def described_service(
     doc: str = "",
     stop: Callable[[], Awaitable[None]] | None = None,
     settings: Mapping[str, Any] | None = None,
+    around: Callable[[str], Endpoint[Any, Any]] | None = None,
 ) -> Service:
     """Return a service of endpoints that exist already.
 
@@ -91,6 +92,8 @@ def described_service(
         doc: Description in discovery.
         stop: Called after the last turn.
         settings: Other attributes of `Service`, such as `metadata` or `concurrency`.
+        around: Returns an endpoint in middlewares of its maker, by its name; called where
+            the service is served, with the bus at hand.
 
     Raises:
         ValueError: `name` cannot be one on the bus, or `version` is no semantic version.
@@ -98,7 +101,8 @@ def described_service(
 
     class Made(Service):
         def __endpoint__(self, declaration: Declaration) -> Endpoint[Any, Any]:
-            return endpoints[declaration.name][1]
+            name = declaration.name
+            return endpoints[name][1] if around is None else around(name)
 
         async def stop(self) -> None:
             if stop is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg.auth.allow import AUTHENTICATES, anyone
+from kitmsg.bus.memory import MemoryBus
 from kitmsg.bus.reach import at_site
 from kitmsg.discovery.subject import (
     EndpointInfo,
@@ -30,9 +31,12 @@ from kitmsg.discovery.subject import (
 )
 from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
+from kitmsg.events.background import Tasks
+from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.middleware.allow import allow
 from kitmsg.service.declare import Declaration, Service, unservable
+from kitmsg.service.employed import Employed, needs_store
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
@@ -67,6 +71,7 @@ class ServiceHost:
         service: The instance; or the class or a function that makes one, which a
             supervision policy of ``restart`` needs.
         trust: Keys that may vouch for callers; None where callers are nobody.
+        makes_streams: Whether streams that it needs are made where they are missing.
 
     Attributes:
         id: Unique name of this instance on the bus.
@@ -84,6 +89,7 @@ class ServiceHost:
         service: Service | Callable[[], Service],
         *,
         trust: Trust | None = None,
+        makes_streams: bool = False,
     ) -> None:
         self.bus = bus
         self.id = secrets.token_hex(8)
@@ -124,6 +130,9 @@ class ServiceHost:
             name: self._server(declaration)
             for name, declaration in self.service.__declarations__.items()
         }
+        self._tasks = Tasks(self.service.name)
+        self.service.__tasks__ = self._tasks
+        self._employed = self._employ(makes_streams=makes_streams)
         self._responder = Responder(bus, self.info, self.report)
 
     @property
@@ -179,10 +188,12 @@ class ServiceHost:
             self._serve_schemas()
             self._responder.start()
             await self.intake.start()
+            if self._employed is not None:
+                await self._employed.start()
         except BaseException:
             await self.drain(0)  # what `start` opened is put away
             raise
-        if not self._servers:
+        if not self._servers and self._employed is None:
             _log.warning(
                 "%s has no endpoint, so nobody can call it; write @endpoint before its"
                 " methods",
@@ -230,7 +241,13 @@ class ServiceHost:
         self._responder.stop()
         # Only now: whoever hears it asks whether we still answer a PING.
         self._say(DOWN, self.id.encode())
+        if self._employed is not None:
+            await self._employed.leave()
         await self.intake.drain(limit)
+        left = end - asyncio.get_running_loop().time()
+        if self._employed is not None:
+            await self._employed.drain(left)
+        await self._tasks.drain(left)
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=limit)
         await self._stop(end - asyncio.get_running_loop().time())
@@ -249,6 +266,27 @@ class ServiceHost:
             return stopping.result()
         _log.error("%s: stop() took more than %.0f s", self.service.name, limit)
         return None
+
+    def _employ(self, *, makes_streams: bool) -> Employed | None:
+        """Return the work beside the calls; None for a service without any."""
+        cls = type(self.service)
+        if not cls.__work__ and not needs_store(cls):
+            return None
+        return Employed(
+            self.bus,
+            jetstream_of(self.bus),
+            lambda: self.service,
+            self.id,
+            self.intake.mailbox,
+            self._tasks,
+            makes_streams=makes_streams or isinstance(self.bus, MemoryBus),
+            told={
+                name: decode_request(declaration.signature)
+                for name, declaration in cls.__declarations__.items()
+                if declaration.options.durable
+            },
+            endpoint=lambda name: self._servers[name].endpoint,
+        )
 
     def _server(self, declaration: Declaration) -> Server:
         options, signature = declaration.options, declaration.signature
@@ -296,10 +334,10 @@ class ServiceHost:
             # principal comes before.
             finders = [i for i, one in enumerate(around) if hasattr(one, AUTHENTICATES)]
             around.insert(finders[-1] + 1 if finders else 0, allow(policy))
-        inner = self.service.__endpoint__(declaration)
-        if declaration.signature.gives_items:
-            inner = sending(inner)
         with at_site(declaration.site(self.bus)):
+            inner = self.service.__endpoint__(declaration)
+            if declaration.signature.gives_items:
+                inner = sending(inner)
             return chain(*around)(inner)
 
     def _endpoint_report(self, name: str, server: Server) -> EndpointReport:
@@ -393,6 +431,7 @@ class ServiceHost:
         old = self.service
         try:
             fresh = _make(self._factory) if self._factory else old
+            fresh.__tasks__ = self._tasks
             await fresh.start()
             self.service = fresh
             for name, declaration in fresh.__declarations__.items():

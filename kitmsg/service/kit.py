@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kitmsg.auth.signing import AUDIENCE, CallSigner
@@ -15,6 +16,7 @@ from kitmsg.balance.everyone import everyone
 from kitmsg.balance.fleet import Fleet
 from kitmsg.balance.routes import Route
 from kitmsg.bus import Bus
+from kitmsg.bus.memory import MemoryBus
 from kitmsg.codec import (
     DECODE_ERRORS,
     ENCODE_ERRORS,
@@ -28,6 +30,11 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg.events.event import Event
+from kitmsg.events.log import Log
+from kitmsg.events.publish import PUBLISH_SECONDS, Publisher
+from kitmsg.events.tells import Teller, cancel_tell
+from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.message import check_subject
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.service.declare import Service, need_apart
@@ -35,6 +42,7 @@ from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.peers import Peers
 from kitmsg.service.proxy import make_client
+from kitmsg.service.told import make_teller
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
@@ -46,11 +54,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kitmsg.endpoints import Endpoint
+    from kitmsg.jetstream import JetStream
     from kitmsg.message import Message
 
 __all__ = ["DEFAULT_URL", "Kit", "connect", "trust_of"]
 
 S = TypeVar("S", bound=Service)
+E = TypeVar("E", bound=Event)
 
 _MOST_ROUTED = 1_000  # calls by name and route that are kept
 
@@ -70,6 +80,8 @@ class Kit:
             stands behind them: a turn passes on the principal that it has.
         breaker: Whether clients send a service that cannot keep up only as many calls as
             it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
+        makes_streams: Whether streams that events and services declare are made where they
+            are missing; by default ``kitmsg streams apply`` does that, except in memory.
 
     Attributes:
         hosts: The services that are served here.
@@ -83,12 +95,14 @@ class Kit:
         trust: Trust | None = None,
         auth: CallSigner | None = None,
         breaker: bool = True,
+        makes_streams: bool = False,
     ) -> None:
         self.bus = bus
         self.codec = codec
         self.trust = trust
         self.auth = auth
         self._breaker = breaker
+        self.makes_streams = makes_streams
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._directory = Directory(bus)
@@ -108,7 +122,12 @@ class Kit:
                 its name is served here.
             Disconnected: The bus was lost meanwhile.
         """
-        host = ServiceHost(self.bus, injected(service, self), trust=self.trust)
+        host = ServiceHost(
+            self.bus,
+            injected(service, self),
+            trust=self.trust,
+            makes_streams=self.makes_streams,
+        )
         for other in self.hosts:
             if not other.is_draining:
                 need_apart(type(host.service), type(other.service))
@@ -343,6 +362,103 @@ class Kit:
         check_subject(name)
         return self._peers.endpoint(name.partition(".")[0], name, make, timeout)
 
+    @functools.cached_property
+    def jetstream(self) -> JetStream:
+        """The store behind the bus: streams, consumers, key-value buckets."""
+        return jetstream_of(self.bus)
+
+    @functools.cached_property
+    def _publisher(self) -> Publisher:
+        is_own = self.makes_streams or isinstance(self.bus, MemoryBus)
+        return Publisher(self.jetstream, self.codec or JSON, makes_streams=is_own)
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        id: str = "",  # noqa: A002
+        timeout: float = PUBLISH_SECONDS,
+    ) -> int:
+        """Publish an event; returns its sequence once its stream has it.
+
+        Args:
+            event: The event.
+            id: By which the stream knows it again, for two minutes unless its class says
+                else: an event that is published twice is stored once.
+            timeout: Longest wait for the stream's word, in seconds; in a turn, its
+                deadline, if that is nearer.
+
+        Raises:
+            InvalidArgument: A field does not fit its class; nothing is stored.
+            FailedPrecondition: No stream stores it.
+            ResourceExhausted: The stream is full.
+            Disconnected: There is no connection; nothing is stored.
+            DeadlineExceeded: No word in time; it may be stored.
+        """
+        return await self._publisher.publish(event, id=id, timeout=timeout)
+
+    async def publish_many(
+        self, events: Iterable[Event], *, timeout: float = PUBLISH_SECONDS
+    ) -> list[int]:
+        """Publish events side by side; returns their sequences, in order.  As `publish`.
+
+        One that fails fails the call; others may be stored.
+        """
+        return await self._publisher.publish_many(events, timeout=timeout)
+
+    def events(
+        self,
+        event: type[E],
+        *,
+        since: datetime | int | None = None,
+        where: Mapping[str, Any] | None = None,
+        follow: bool = False,
+    ) -> Log[E]:
+        """Read the log of an event: ``async for placed in kit.events(OrderPlaced): ...``.
+
+        Args:
+            event: The class.
+            since: A time or a sequence to begin at; None for the first that is stored.
+            where: Values of fields that are in the subject; others are passed over.
+            follow: Whether to go on at the end, with events as they are published.
+        """
+        return Log(self.jetstream, event, since=since, where=where, follow=follow)
+
+    def tell(
+        self,
+        service: type[S],
+        *,
+        after: float = 0.0,
+        at: datetime | None = None,
+        id: str = "",  # noqa: A002
+        timeout: float = PUBLISH_SECONDS,
+    ) -> S:
+        """Return an object with the durable endpoints of `service`, which are stored calls.
+
+        ``await kit.tell(Mailer).send("a@b.example", "hi")`` returns once the stream has
+        it; it is carried out by whichever instance is there, now or later, and again if it
+        fails.
+
+        Args:
+            service: The service's class.
+            after: Seconds until it is carried out; 0 for now.
+            at: When it is carried out.
+            id: By which the stream knows it again, and by which `cancel_tell` finds it.
+            timeout: Longest wait for the stream's word, in seconds.
+
+        Raises:
+            TypeError: `service` is no class of a service.
+            ValueError: A time that it cannot have.
+        """
+        teller = Teller(
+            self.jetstream, service.name, after=after, at=at, id_=id, timeout=timeout
+        )
+        return make_teller(service, teller)
+
+    async def cancel_tell(self, service: type[Service], id: str) -> bool:  # noqa: A002
+        """Cancel a tell that waits for its time; False if there is none of this id."""
+        return await cancel_tell(self.jetstream, service.name, id)
+
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
         hosts, self.hosts = self.hosts, []
@@ -460,6 +576,7 @@ def connect(
     audience: str = AUDIENCE,
     auth: CallSigner | None = None,
     breaker: bool = True,
+    makes_streams: bool = False,
     **options: Any,
 ) -> _Connecting:
     """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
@@ -474,6 +591,7 @@ def connect(
         audience: The system that principals must be for.
         auth: Signs calls, as in `Kit`.
         breaker: As in `Kit`.
+        makes_streams: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
 
@@ -481,11 +599,14 @@ def connect(
         Unavailable: No server answered.
         Unauthenticated: The server refused the credentials.
     """
+    make_kit = functools.partial(
+        Kit, codec=codec, auth=auth, breaker=breaker, makes_streams=makes_streams
+    )
 
     async def make() -> Kit:
         if bus is not None:
             keys = trust_of(bus, trust, audience)
-            return Kit(bus, codec=codec, trust=keys, auth=auth, breaker=breaker)
+            return make_kit(bus, trust=keys)
         from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
@@ -495,6 +616,6 @@ def connect(
         except BaseException:
             await made.close()
             raise
-        return Kit(made, codec=codec, trust=keys, auth=auth, breaker=breaker)
+        return make_kit(made, trust=keys)
 
     return _Connecting(make)

@@ -114,6 +114,7 @@ def endpoint(
     cache: int | None = None,
     status: int = 200,
     internal: bool = False,
+    durable: bool = False,
     allow: Policy | Callable[[Context], bool | Awaitable[bool]] | None = None,
 ) -> _Decorator: ...
 def endpoint(method: Any = None, /, **options: Any) -> Any:
@@ -139,6 +140,8 @@ def endpoint(method: Any = None, /, **options: Any) -> Any:
         status: HTTP status of a result, such as 201; one of None is 204 if this is 200.
         internal: Whether it is for callers on the bus alone: no gateway serves it or
             names it.
+        durable: Whether it may be told as well as asked (`Kit.tell`): the stream of its
+            service keeps what it is told until it has returned.
         allow: Policy that says who may call (`kitmsg.auth.allow`), or a function of the
             context, plain or async, that does; by default the service's.
         **options: The arguments from `name` on.

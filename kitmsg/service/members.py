@@ -99,6 +99,10 @@ def _signature(cls: type, attribute: str, method: Any, options: Options) -> Sign
         unknown_fields=options.unknown_fields,
         variables=_variables(cls, attribute, method),
     )
+    if read.stream and options.durable:
+        raise TypeError(
+            f"{read.where} streams, so it cannot be told; leave out durable="
+        )
     if read.stream and options.wire == "gokit":
         raise TypeError(f"{read.where}: Go kit has no streams on NATS; leave out wire=")
     if options.unknown_fields == "forbid":

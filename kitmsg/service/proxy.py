@@ -12,7 +12,7 @@ from kitmsg.codec import MSGPACK, Codec
 from kitmsg.context import NOWHERE, Context, entered
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
-from kitmsg.middleware.hedge import Hedge
+from kitmsg.middleware.hedge import Hedge, fitting
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.service.peers import Peers
 from kitmsg.transport import gokit
@@ -143,8 +143,7 @@ def _around(
     most: float | None,
 ) -> Endpoint[Any, Any]:
     """Return `call` in its middleware, with one deadline over all that this does."""
-    is_safe = declaration.options.idempotent
-    around = [m for m in middleware if is_safe or not isinstance(m, Hedge)]
+    around = fitting(middleware, idempotent=declaration.options.idempotent)
     with at_site(declaration.site(bus)):
         wrapped = chain(*around)(call)
     seconds = most or declaration.options.timeout

@@ -22,6 +22,7 @@ from kitmsg.wire import (
     direct_subject,
     kv_stream,
     kv_subject,
+    level_subject,
     schema_subject,
     schemas_subject,
 )
@@ -47,6 +48,7 @@ RESPONSE_SECONDS: Final = 60.0
 """Seconds for which a message may be answered; a stream's heartbeats renew them."""
 
 _AFTER: Final = 30.0  # for an answer after the longest turn, a drain included
+_GATEWAYS: Final = "gateway.*"  # as log levels are set
 _VERBS: Final = ("PING", "INFO", "STATS")
 
 
@@ -124,6 +126,7 @@ def service_rights(
         *(cancel_subject(subject) for subject in service.subjects),
         *_followed(calls),
         direct_subject(name, "*", ">"),
+        level_subject(name),
         f"{schemas_subject(name)} q",
         f"{schema_subject(name, '*')} q",
         *(
@@ -160,14 +163,21 @@ def client_rights(name: str, calls: Iterable[Served]) -> Rights:
 def gateway_rights(name: str, services: Iterable[Served]) -> Rights:
     """Return the rights of a gateway: to find services, read their schemas, and call them."""
     services = list(services)
-    return _user(name, {*_calls(services), *_finds(services)}, _presence())
+    heard = {*_presence(), level_subject(_GATEWAYS)}
+    return _user(name, {*_calls(services), *_finds(services)}, heard)
 
 
 def cli_rights(name: str, services: Iterable[Served]) -> Rights:
-    """Return the rights of the command line: those of a gateway, and to read counters."""
+    """Return the rights of the command line.
+
+    Those of a gateway, to read counters, and to set log levels for a while.
+    """
     services = list(services)
     stats = {f"{SRV}.STATS", f"{SRV}.STATS.>"}
-    publish = {*_calls(services), *_finds(services), *stats}
+    levels = {level_subject(each.name) for each in services} | {
+        level_subject(_GATEWAYS)
+    }
+    publish = {*_calls(services), *_finds(services), *stats, *levels}
     return _user(name, publish, _presence())
 
 

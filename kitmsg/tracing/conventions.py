@@ -22,7 +22,9 @@ __all__ = [
     "HTTP_STATUS",
     "MAILBOX",
     "MAILBOX_SECONDS",
+    "MESSAGING_SYSTEM",
     "OK",
+    "OPERATION",
     "RPC_STATUS",
     "SCHEMA_URL",
     "SCOPE",
@@ -44,6 +46,7 @@ HTTP_STATUS: Final = "http.response.status_code"
 ERROR_TYPE: Final = "error.type"
 MESSAGING_SYSTEM: Final = "messaging.system"
 DESTINATION: Final = "messaging.destination.name"
+OPERATION: Final = "messaging.operation.type"
 OK: Final = "OK"
 
 MAILBOX: Final = "mailbox.wait"

@@ -241,6 +241,14 @@ class ForeignTracer:
         """Return the operation of calls that are served."""
         return self._operation(name, SpanKind.SERVER, attributes)
 
+    def producer(self, name: str, attributes: Attributes) -> ForeignOperation:
+        """Return the operation of messages that are stored."""
+        return self._operation(name, SpanKind.PRODUCER, attributes)
+
+    def consumer(self, name: str, attributes: Attributes) -> ForeignOperation:
+        """Return the operation of deliveries."""
+        return self._operation(name, SpanKind.CONSUMER, attributes)
+
     def _operation(
         self, name: str, kind: SpanKind, attributes: Attributes
     ) -> ForeignOperation:

@@ -183,7 +183,13 @@ class RecordedOperation:
     def receive(self, message: Message, wait: float) -> Unsampled:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
         block = message.header_block
-        if message.is_plain and block[-74:-56] == TRACE_MARK and self._is_cheap:
+        if (
+            message.is_plain
+            and block[-74:-56] == TRACE_MARK
+            and self._is_cheap
+            and b"\r\ntracestate" not in block
+            and b"\r\nbaggage" not in block
+        ):
             # Nothing but a trace: its ids are cut out when somebody asks.
             flags = block[-6:-4]
             if flags == b"00":
@@ -318,6 +324,14 @@ class RecordingTracer:
     def server(self, name: str, attributes: Attributes) -> RecordedOperation:
         """Return the operation of calls that are served."""
         return self._operation(name, SpanKind.SERVER, attributes)
+
+    def producer(self, name: str, attributes: Attributes) -> RecordedOperation:
+        """Return the operation of messages that are stored."""
+        return self._operation(name, SpanKind.PRODUCER, attributes)
+
+    def consumer(self, name: str, attributes: Attributes) -> RecordedOperation:
+        """Return the operation of deliveries."""
+        return self._operation(name, SpanKind.CONSUMER, attributes)
 
     def _operation(
         self, name: str, kind: SpanKind, attributes: Attributes

@@ -161,6 +161,14 @@ class Tracer(Protocol):
         """Return the operation of calls that are served."""
         ...
 
+    def producer(self, name: str, attributes: Attributes) -> Operation:
+        """Return the operation of messages that are stored."""
+        ...
+
+    def consumer(self, name: str, attributes: Attributes) -> Operation:
+        """Return the operation of deliveries."""
+        ...
+
     def flush(self, timeout: float) -> bool:
         """Export what has ended, in `timeout` seconds; False if there is no time."""
         ...

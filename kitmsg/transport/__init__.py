@@ -7,6 +7,7 @@
     client.py   Client: an endpoint that asks over the bus: encode, caller, decode
     replies.py  errors as replies and back; the codec of a reply
     typed.py    encoders and decoders made from a method's signature
+    heads.py    request headers that many calls share, parsed once
     lateness.py  how long a request was held on its way
     gokit.py    the same, as Go kit's NATS transport speaks them
 

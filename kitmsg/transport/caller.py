@@ -45,7 +45,10 @@ from kitmsg.wire import (
     BEGAN,
     CALLER,
     MAX_TIMEOUT,
+    OWN,
+    REQUEST_ID,
     TIMEOUT,
+    encode_call,
     milliseconds,
     plain_headers,
     traced,
@@ -61,6 +64,10 @@ _FULL_SECONDS: Final = (
 
 Before: TypeAlias = Callable[["Context", dict[str, str]], None]
 """May add headers; raising aborts the call."""
+
+_OWN: Final = frozenset(OWN)
+_STATUS_LINE: Final = len(b"NATS/1.0")
+_END: Final = len(b"\r\n\r\n")
 
 After: TypeAlias = Callable[["Context", Message], None]
 """Sees the reply before it is decoded, errors too."""
@@ -139,6 +146,9 @@ class Caller:
         # Most calls outside a turn have the headers of the one before.
         self._last_metadata: dict[str, str] = {}
         self._last_block = b""
+        # Most calls in a turn, and those of a gateway, differ in request id and time only.
+        self._last_shared: tuple[dict[str, str], str] = {}, ""
+        self._shared_lines = b""
         self._hint = hint
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
@@ -364,6 +374,27 @@ class Caller:
         """Return the header block of a call with `left` seconds to go; None for no end."""
         if self.is_bare and not (ctx.metadata or ctx.caller):
             return b"" if left is None else plain_headers(milliseconds(left))
+        shared, caller = dict(ctx.metadata), ctx.caller
+        id_ = values = own = shared.pop(REQUEST_ID, "")
+        if not _OWN.isdisjoint(shared):
+            for name in OWN:
+                value = shared.pop(name, "")
+                if value:
+                    values += value
+                    own += f"\r\n{name}: {value}"
+        is_safe = values.isascii() and values.isprintable()
+        if left is None or not (id_ and is_safe and self.is_bare):
+            return self._any_headers(ctx, left)
+        if (shared, caller) != self._last_shared:
+            if TIMEOUT in shared:
+                return self._any_headers(ctx, left)
+            fields = {**shared, CALLER: caller} if caller else shared
+            self._shared_lines = encode_headers(fields)[_STATUS_LINE:-_END]
+            self._last_shared = shared, caller
+        return encode_call(milliseconds(left), self._shared_lines, own)
+
+    def _any_headers(self, ctx: Context, left: float | None) -> bytes:
+        """Do as `_headers`, for all that a context and hooks may bring."""
         fields = {} if left is None else {TIMEOUT: str(milliseconds(left))}
         fields.update(ctx.metadata)
         caller = ctx.caller

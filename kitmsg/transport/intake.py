@@ -107,6 +107,7 @@ class Intake:
             on_full=self._leave if sheds else None,
             on_stuck=self._stuck,
             on_room=self._join if sheds else None,
+            sheds=sheds,
             soon=bus.soon,
             executor=threads,
             threads=concurrency,

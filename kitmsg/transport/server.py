@@ -42,6 +42,7 @@ from kitmsg.metrics.stats import EndpointStats
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import bus_attributes, exception_attributes
 from kitmsg.tracing.seam import Span
+from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
@@ -90,6 +91,7 @@ class _Turn(msgspec.Struct, eq=False):
     server: Server
     message: Message
     deadline: float | None
+    head: Head | None = None  # of headers that need not be parsed
     has_begun: bool = False
     # When it was read, if its caller was not known well then; see `Lateness`.
     read_at: float | None = None
@@ -190,11 +192,11 @@ class Server:
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
         self._plain_left: dict[bytes, float] = {}
+        self._heads = Heads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
-        self._lateness = self.intake.lateness
-        self._inboxes = bus.inboxes.starts
+        self._lateness, self._inboxes = self.intake.lateness, bus.inboxes.starts
         self._arrivals = self._lateness.arrivals
         self._respond, self._offer = bus.respond, self.intake.mailbox.offer
         off = self.intake.off
@@ -239,12 +241,19 @@ class Server:
         if arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
+        head: Head | None = None
         block = message.header_block
-        if self._trace is not None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
-            block = block[:TRACE_FROM]
         left = self._plain_left.get(block)
+        if left is None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
+            left = self._plain_left.get(block[:TRACE_FROM])
         if left is not None:
             message.is_plain = True
+        elif (known := self._heads.of(message)) is not None:
+            said, head = known
+            message.is_plain = head.codec is None
+            left, limit = said / 1000, self.timeout
+            if limit is not None and limit < left:
+                left = limit
         else:
             left = self._left(message)
             if left is None:
@@ -262,11 +271,12 @@ class Server:
                 return
             left -= late
         deadline = now + left if self._ends_late else None
-        if not message.is_plain and is_elsewhere(message.header_block):
+        is_read = head is not None or message.is_plain
+        if not is_read and is_elsewhere(message.header_block):
             whole = functools.partial(self._receive_whole, deadline)
             self.intake.fetcher.start(message, left, whole, self._refuse)
             return
-        turn = _Turn(self, message, deadline)
+        turn = _Turn(self, message, deadline, head)
         if self._trace is not None:
             turn.since = now
         if reply:
@@ -356,7 +366,8 @@ class Server:
             if span is not None and not span.is_live:
                 span = None
             turn.span = span
-        is_plain = message.is_plain
+        head = turn.head
+        is_bare = head is None and message.is_plain
         error: BaseException | None = None
         data: bytes | None = None
         header_block = b""
@@ -368,9 +379,11 @@ class Server:
             if self._before:
                 for before in self._before:
                     before(ctx, message)
+            if head is not None:
+                ctx.codec = head.codec
             request = self._decode(ctx, message)
-            if not is_plain and self._counts:
-                self._note_caller(message)
+            if self._counts and not is_bare:
+                self._note_caller(message, head)
             response = await self.endpoint(ctx, request)
             if self._after or ctx._reply is not None or (span and span.gathers):  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
@@ -474,8 +487,8 @@ class Server:
             self.stats.unvouched += found is None
         return found
 
-    def _note_caller(self, message: Message) -> None:
-        caller = message.headers.get(CALLER)
+    def _note_caller(self, message: Message, head: Head | None = None) -> None:
+        caller = message.headers.get(CALLER) if head is None else head.caller
         if caller:
             self.stats.called_by(caller)
 
@@ -526,7 +539,8 @@ class Server:
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
-        brings_id = message.header_block and not message.is_plain
+        block = message.header_block
+        brings_id = block and block not in self._plain_left
         return Context(endpoint=self.name, message=message if brings_id else None)
 
     def _shed(self, message: Message) -> None:

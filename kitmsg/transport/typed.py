@@ -70,7 +70,9 @@ def decode_request(signature: Signature) -> Decode:
             if first in _SMALL_MAPS:
                 ctx.codec = MSGPACK
                 return from_msgpack(message.data)
-        codec = ctx.codec = request_codec(message)
+        codec = ctx.codec
+        if codec is None:  # the server has not looked
+            codec = ctx.codec = request_codec(message)
         decoder = decoders.get(codec.name)
         if decoder is None:
             raise InvalidArgument(

@@ -3,7 +3,6 @@
     settings.py    one dataclass: what flags, environment and pyproject.toml may say
     targets.py     ``module:Class``, files and folders: where the code is
     load.py        imports it, and finds the services
-    logs.py        lines for people or for machines
     runtime.py     serves on a bus until told to stop, then drains
     modules.py     the folders of what it imported, for ``kitmsg dev``
     starting.py    the order in which services start
@@ -18,6 +17,7 @@
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
     watchdog.py    does that for a worker without a parent, from a thread
+    levels.py      log levels for a while, by orders from the bus
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
     pages.py       the small HTTP of such pages

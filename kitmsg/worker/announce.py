@@ -78,14 +78,14 @@ def _made(register: str, where: str) -> Registrar:
     try:
         return registrar(register, Instance(address=where))
     except ValueError as exc:
-        raise InvalidArgument(f"--register {exc}") from exc
+        raise InvalidArgument(f"--register: {exc}") from exc
 
 
 def _checked(advertise: str) -> str:
     try:
         return host_port(advertise)
     except ValueError as exc:
-        raise InvalidArgument(f"--advertise {exc}") from exc
+        raise InvalidArgument(f"--advertise: {exc}") from exc
 
 
 def _own_host(register: str) -> str:

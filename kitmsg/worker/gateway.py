@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import msgspec
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.worker.control import GatewayOrders, Orders
+from kitmsg.worker.levels import gateway_name
 from kitmsg.worker.parent import run_parent
 from kitmsg.worker.plugins import GATEWAYS, listen
 from kitmsg.worker.runtime import Runtime
@@ -107,6 +109,9 @@ class GatewayRuntime(Runtime):
         """Return the gateway's counters, as Prometheus reads them."""
         read = getattr(self._server, "exposition", None)
         return "" if read is None else str(read())
+
+    def _names(self) -> list[tuple[str, str]]:
+        return [(gateway_name(self._orders.kind), str(os.getpid()))]
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders

@@ -8,10 +8,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from kitmsg import loops
+from kitmsg import logs, loops
 from kitmsg.errors import KitError, PermissionDenied, Unauthenticated
 from kitmsg.service import Service
-from kitmsg.worker import logs
 from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED
 from kitmsg.worker.ending import end_without
 from kitmsg.worker.runtime import Runtime
@@ -42,7 +41,7 @@ def run_here(*services: Service | Factory) -> None:
         raise TypeError("give what to serve: kitmsg.run(Greeter())")
     try:
         settings = load_settings()
-        logs.set_up(log_format=settings.log_format, level=settings.log_level)
+        logs.set_up(**settings.logging())
         is_well = loops.run(_serve(services, settings))
     except KitError as exc:
         print(f"kitmsg: {exc}", file=sys.stderr)  # noqa: T201  # the last word

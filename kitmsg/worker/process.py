@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kitmsg import loops
+from kitmsg import logs, loops
 from kitmsg.errors import (
     InvalidArgument,
     KitError,
@@ -30,7 +30,6 @@ from kitmsg.errors import (
     PermissionDenied,
     Unauthenticated,
 )
-from kitmsg.worker import logs
 from kitmsg.worker.control import (
     BEAT_SECONDS,
     EXIT_CONFIG,
@@ -78,11 +77,7 @@ def main(argv: list[str]) -> int:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, file=channel.fileno(), all_threads=True)
     settings = orders.settings
-    logs.set_up(
-        log_format=settings.log_format,
-        level=settings.log_level,
-        fields={"worker": orders.index},
-    )
+    logs.set_up(**settings.logging(), fields={"worker": orders.index})
     importlib.import_module("kitmsg.bus.nats")  # slow, so before the heart beats
     try:
         make = _maker(orders)

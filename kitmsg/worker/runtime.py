@@ -19,6 +19,7 @@ from kitmsg.service import Kit, Service
 from kitmsg.service.inject import made_by
 from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
+from kitmsg.worker.levels import LevelResponder
 from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.starting import start_all
 from kitmsg.worker.traces import flush_traces, set_up_traces
@@ -74,6 +75,7 @@ class Runtime:
         self.is_ready = False
         self.is_draining = False
         self._threads: ThreadPoolExecutor | None = None  # from `serve` on
+        self._levels: LevelResponder | None = None  # while calls are served
 
     def add(self, service: Service | Factory) -> None:
         """Serve `service` too; before `serve` has begun to."""
@@ -149,6 +151,8 @@ class Runtime:
             if not await self._until_stop(self._start(self.kit)):
                 return True
             self.is_ready = True
+            self._levels = LevelResponder(self.kit.bus)
+            self._levels.start(self._names())
             if on_ready is not None:
                 on_ready()
             return await self._until_failed()
@@ -158,6 +162,10 @@ class Runtime:
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)
         return True
+
+    def _names(self) -> list[tuple[str, str]]:
+        """Return what this process is known as, with the ids of its instances."""
+        return [(host.service.name, host.id) for host in self.hosts]
 
     async def _until_stop(self, work: Any) -> Any:
         """Return what `work` gives; None if `stop` came first."""
@@ -193,6 +201,8 @@ class Runtime:
     async def _end(self, kit: Kit) -> None:
         self.is_draining = True
         self.is_ready = False
+        if self._levels is not None:
+            self._levels.stop()
         progress = asyncio.create_task(_tell_progress(self.hosts))
         try:
             limit = self._settings.drain_timeout

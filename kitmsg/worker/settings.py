@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
+from kitmsg.logs.setup import FORMATS
 from kitmsg.tracing.exporters import check_address
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "LOG_NAMES",
     "NATS_NAMES",
     "WORKER_NAMES",
     "Settings",
@@ -32,7 +34,6 @@ __all__ = [
 ]
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
-_FORMATS: Final = ("console", "json")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _LEAST_WATCHDOG: Final = 1.0
@@ -87,10 +88,25 @@ class Settings:
         "console",
         "lines for people or for machines",
         "KITMSG_LOG_FORMAT",
-        choices=_FORMATS,
+        choices=FORMATS,
     )
     log_level: str = _say(
         "info", "the least that is written", "KITMSG_LOG_LEVEL", choices=_LEVELS
+    )
+    log_fold: float = _say(
+        1.0,
+        "write a warning or error once in so long, and how often it came; 0 for each",
+        "KITMSG_LOG_FOLD",
+        metavar="SECONDS",
+    )
+    log_secrets: tuple[str, ...] = _say(
+        (),
+        "more names of fields whose values are not shown; several with commas",
+        "KITMSG_LOG_SECRETS",
+        metavar="NAME",
+    )
+    log_source: bool = _say(
+        False, "say which line of code wrote each line", "KITMSG_LOG_SOURCE"
     )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
     traces: tuple[str, ...] = _say(
@@ -178,7 +194,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise InvalidArgument(f"workers must be at least 1, not {self.workers}")
-        for name in ("watchdog", "max_ping_interval", "drain_timeout"):
+        for name in ("watchdog", "max_ping_interval", "drain_timeout", "log_fold"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InvalidArgument(f"{_dashed(name)} must not be less than 0")
@@ -193,6 +209,16 @@ class Settings:
             parse_address(self.health)
         for address in self.traces:
             check_address(address)
+
+    def logging(self) -> dict[str, Any]:
+        """Return the arguments for `kitmsg.logs.set_up`."""
+        return {
+            "log_format": self.log_format,
+            "level": self.log_level,
+            "fold": self.log_fold,
+            "secrets": self.log_secrets,
+            "has_source": self.log_source,
+        }
 
     def connection(self, name: str = "") -> dict[str, Any]:
         """Return the arguments for `NatsBus.connect`.
@@ -219,6 +245,9 @@ class Settings:
 
 _FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
 _TYPES: Final = get_type_hints(Settings)
+
+LOG_NAMES: Final = tuple(name for name in _FIELDS if name.startswith("log_"))
+"""Settings of every process that writes logs."""
 
 NATS_NAMES: Final = tuple(name for name in _FIELDS if name.startswith("nats_"))
 """Settings that every command with a bus has."""

@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import chart, compare, faults, goals, guard, layers, table
+from benchmarks import (
+    bounds,
+    chart,
+    compare,
+    discovery,
+    faults,
+    goals,
+    guard,
+    layers,
+    table,
+    upstreams,
+)
 from benchmarks.__main__ import main
 from benchmarks.compare import Peer, Sample
 from benchmarks.figures import report as report_figures
-from benchmarks.figures.offered import Outcome, endings
+from benchmarks.figures.offered import Outcome, endings, run as run_loop
 from benchmarks.peers.tape import ITEMS
 from kitmsg.service.declare import DEFAULTS
+from tests.discovery.systems.etcd import Etcd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +148,33 @@ def test_streams_over_http_have_their_figures(
     held = [row for row in found["rows"] if "resident" in row["wanted"]]
     assert len(held) == 5
     assert all(0 < row["value"] < 250e6 for row in held)
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_costs_the_calls_in_flight() -> None:
+    """Of 500 a second that take 20 ms, ten are in flight at all four servers together."""
+    found = run_loop(upstreams.one_killed())
+    assert 0 < found["held"] + found["later"] <= 10
+
+
+@pytest.mark.slow
+def test_a_registry_that_dies_costs_no_call() -> None:
+    """Nor does its return."""
+    system = Etcd()
+    try:
+        assert run_loop(discovery.without(system, 2.0)) == 0
+    finally:
+        system.program.kill()
+
+
+@pytest.mark.parametrize(
+    ("is_least", "met"), [(False, [True, False]), (True, [False, True])]
+)
+def test_a_bound_is_for_the_median(is_least: bool, met: list[bool]) -> None:
+    values = [[0.1, 0.2, 9.0], [0.0, 3.0, 4.0]]
+    rows = [bounds.row("x", each, 1.0, is_least=is_least) for each in values]
+    assert [each["is_met"] for each in rows] == met
+    assert ("NO" in bounds.report(rows)) is True
 
 
 @pytest.mark.slow

@@ -42,11 +42,13 @@ from kitmsg.errors import BusDenied, NoResponders, PermissionDenied
 from kitmsg.jetstream import Bucket
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.leases import LIMITS
+from kitmsg.logs.levels import LevelOrder
 from kitmsg.message import matches
 from kitmsg.middleware import dedupe, log, rate_limit
 from kitmsg.schema import signature
 from kitmsg.transport.opening import open_stream
 from kitmsg.wire import IDEMPOTENCY_KEY
+from kitmsg.worker.levels import LevelResponder, ask_levels
 from kitmsg_gateways.http import GatewayOptions
 from kitmsg_gateways.http.upstream import Upstream
 
@@ -435,6 +437,21 @@ async def test_a_gateway_and_the_command_line_work(server, caplog):
         }
         assert len(await find_stats(cli.bus, "greeter")) == 1
         assert await cli.call("greeter.hello", name="Ann") == "Hello, Ann!"
+    assert "ermission" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("user", "name"), [("greeter", "greeter"), ("gateway", "gateway.http")]
+)
+async def test_log_levels_are_set_with_exactly_these(server, caplog, user, name):
+    """The command line gives the order; services and gateways hear it and answer."""
+    async with connected(server, user) as kit, connected(server, "cli") as cli:
+        responder = LevelResponder(kit.bus)
+        responder.start([(name, "1")])
+        await kit.bus.flush()
+        (report,) = await ask_levels(cli.bus, name, LevelOrder())
+        assert (report.name, report.error) == (name, "")
+        responder.stop()
     assert "ermission" not in caplog.text
 
 

@@ -56,8 +56,11 @@ def test_a_wrong_address_and_a_silent_system_are_sentences(
 ) -> None:
     assert main(["discover", "konsul://a/b"]) == 2
     assert "known are host:port, bus:, consul://" in capsys.readouterr().err
+    assert main(["discover", "bus:a.b"]) == 2  # without a bus
+    assert "a.b" in capsys.readouterr().err
     assert main(["discover", "consul://127.0.0.1:1/b"]) != 0
-    assert "cannot connect: " in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot connect: " in line
 
 
 async def test_instances_on_the_bus_are_found(

@@ -79,7 +79,7 @@ def test_an_upload_goes_where_it_is_declared() -> None:
     [
         ({"type": "string", "format": "date"}, "2030-01-01"),
         ({"enum": ["red", "blue"]}, "red"),
-        ({"type": "integer", "minimum": 10}, 11),
+        ({"type": "integer", "minimum": 10}, 10),
         ({"type": "string", "minLength": 8}, "hello..."),
         ({"anyOf": [{"type": "null"}, {"type": "number"}]}, 1.5),
         ({"type": "array", "items": {"type": "integer"}}, [1]),

@@ -78,8 +78,12 @@ def test_a_host_called_bus_is_a_host() -> None:
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("", "'' has no host; give host:port"),
-        ("a", "'a' is not host:port, such as 10.0.0.5:8080"),
+        ("", "'' has no host; give host:port; it may also begin with bus:, "),
+        (
+            "a",
+            "'a' is not host:port, such as 10.0.0.5:8080; it may also begin with "
+            "bus:, consul://, dns://, etcd://, eureka://, srv://, zk://",
+        ),
         ("a:b", "'a:b' is not host:port, such as 10.0.0.5:8080"),
         ("a:0", "a port is from 1 to 65535, not 0"),
         ("a:65536", "a port is from 1 to 65535, not 65536"),
@@ -123,7 +127,11 @@ def test_a_wrong_address_is_one_sentence(address: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("10.0.0.5:80", "has no scheme; known are "),
+        (
+            "10.0.0.5:80",
+            "has no scheme; known are consul://, etcd://, eureka://, zk://",
+        ),
+        ("bus:payments", "nothing is registered on the bus: a service that listens is"),
         (
             "dns://a:1",
             "an address to register at cannot begin with dns://; known are "
@@ -157,6 +165,9 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert str(failed.value) == (
         f"{scheme}:// needs gone: pip install 'kitmsg[{extra}]'"
     )
+    with pytest.raises(ValueError, match="cannot begin with nope://") as unknown:
+        instancer("nope://a/b")
+    assert f"{scheme}:// (pip install 'kitmsg[{extra}]')" in str(unknown.value)
 
 
 def test_a_file_of_authorities_means_tls(

@@ -281,6 +281,10 @@ def test_table_of_endpoint_metadata_is_complete():
         async def everything(self) -> None:
             """Say it all."""
 
+        @kitmsg.endpoint(durable=True)
+        async def told(self) -> None:
+            """Keep."""
+
         @kitmsg.endpoint
         async def rest(self) -> AsyncIterator[int]:
             """Stream."""

@@ -1,30 +1,26 @@
-"""Key-value buckets on a cluster of three servers, one of which dies."""
+"""Key-value buckets and streams on a cluster of three servers, one of which dies."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
-from kitmsg.errors import Aborted, DeadlineExceeded, FailedPrecondition, Unavailable
-from kitmsg.jetstream import Bucket
+from kitmsg.errors import Aborted
+from kitmsg.jetstream import Bucket, ConsumerConfig, Outgoing, StreamConfig
+from kitmsg.jetstream.api import Api
 from kitmsg.jetstream.nats import NatsJetStream
-from kitmsg.wire import JS_API
+from tests.jetstream.clusters import PASSES, leader, ready, three
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kitmsg.jetstream import KeyValue
+    from kitmsg.bus.embedded import EmbeddedServer
+    from kitmsg.jetstream import KeyValue, Messages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
-PASSES = (Unavailable, DeadlineExceeded, FailedPrecondition)
 
 
 @pytest.fixture(params=["nats"])
@@ -34,27 +30,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def cluster() -> Iterator[dict[str, EmbeddedServer]]:
-    """Three servers by name."""
-    ports = _free_ports(3)
-    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
-    with ExitStack() as stack:
-        yield {
-            f"n{i}": stack.enter_context(
-                EmbeddedServer(
-                    config=f"server_name: n{i}\ncluster {{ name: c, routes: [{routes}],"
-                    f' listen: "127.0.0.1:{port}" }}'
-                )
-            )
-            for i, port in enumerate(ports)
-        }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Three servers by name, of this test alone."""
+    with three() as servers:
+        yield servers
 
 
 async def opened(bus: NatsBus, name: str) -> KeyValue:
@@ -68,12 +46,6 @@ async def opened(bus: NatsBus, name: str) -> KeyValue:
                 await asyncio.sleep(0.1)
 
 
-async def leader(bus: NatsBus, name: str) -> str:
-    """Return the server that leads a bucket."""
-    reply = await bus.request(f"{JS_API}.STREAM.INFO.KV_{name}", b"", 5)
-    return str(json.loads(reply.data)["cluster"]["leader"])
-
-
 async def test_a_count_survives_the_death_of_its_leader(
     cluster: dict[str, EmbeddedServer],
 ) -> None:
@@ -85,7 +57,7 @@ async def test_a_count_survives_the_death_of_its_leader(
     async with bucket.watch("n") as changes:
         for step in range(60):
             if step == 20:
-                cluster[await leader(bus, "count")].kill()
+                cluster[await leader(bus, "KV_count")].kill()
             acknowledged = await _add(bucket, acknowledged)
         value = b""
         async with asyncio.timeout(60):
@@ -110,3 +82,45 @@ async def _add(bucket: KeyValue, before: int) -> int:
                 await asyncio.sleep(0.05)
             else:
                 return before + 1
+
+
+async def test_events_survive_the_death_of_a_leader(
+    cluster: dict[str, EmbeddedServer],
+) -> None:
+    """None of those that were published, before, meanwhile or after, is lost.
+
+    The leader of the stream dies, after the consumer's has stepped down.
+    """
+    bus = await NatsBus.connect(",".join(one.url for one in cluster.values()))
+    await ready(bus)
+    store = NatsJetStream(bus)
+    config = StreamConfig(name="S", subjects=("s.>",), storage="memory", replicas=3)
+    stream = await store.create_stream(config)
+    consumer = await stream.create_consumer(ConsumerConfig(name="c", ack_wait=5))
+    seen: set[bytes] = set()
+    async with consumer.messages(buffer=50) as messages:
+        reading = asyncio.ensure_future(_read(messages, seen, 600))
+        for part in range(6):
+            if part == 2:
+                await Api(bus, 5.0).ask("CONSUMER.LEADER.STEPDOWN.S.c")
+            if part == 4:
+                cluster[await leader(bus, "S")].kill()
+            numbers = range(100 * part, 100 * part + 100)
+            sent = [Outgoing("s.a", b"%d" % i, message_id=f"m{i}") for i in numbers]
+            await store.publish_many(sent, window=20, timeout=60)
+        async with asyncio.timeout(60):
+            await reading
+    assert seen == {b"%d" % i for i in range(600)}
+    assert (await stream.info()).messages == 600
+    await bus.close()
+
+
+async def _read(messages: Messages, seen: set[bytes], count: int) -> None:
+    async for one in messages:
+        try:
+            one.ack()
+        except PASSES:
+            continue  # it comes again
+        seen.add(one.data)
+        if len(seen) == count:
+            return

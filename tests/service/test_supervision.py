@@ -45,6 +45,8 @@ class Fragile(Service):
             raise Declared
         if how == "code":
             raise NotFound("x")
+        if how == "together":  # all that wait fail in the same moment
+            await asyncio.sleep(1)
         raise RuntimeError("bug")
 
     @endpoint
@@ -223,7 +225,7 @@ async def test_a_burst_of_failures_is_one_restart(kit: Kit) -> None:
     """Turns that fail while the instance is replaced do not count again."""
     host = await kit.serve(Fragile)
     client = kit.client(Fragile)
-    calls = (client.fail() for _ in range(10))
+    calls = (client.fail("together") for _ in range(10))
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(end) for end in ends} == {Internal}
     await asyncio.sleep(1)

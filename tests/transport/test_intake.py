@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg import Kit, Service, endpoint
+from kitmsg import Kit, Service, connect, endpoint
+from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import (
     DeadlineExceeded,
     KitError,
@@ -297,3 +299,44 @@ async def test_losing_the_bus_while_draining(kit: Kit) -> None:
     for task in tasks:
         with contextlib.suppress(KitError):
             await task
+
+
+class Burning(Service):
+    """Needs two milliseconds of the event loop for each call."""
+
+    @endpoint
+    async def burn(self) -> None:
+        time.sleep(0.002)  # as a calculation does
+
+
+def test_an_overloaded_instance_leaves_the_group_and_does_what_it_can() -> None:
+    """Many times what it can do is offered; callers that it has no time for know at once."""
+
+    async def overload() -> Counter[str]:
+        ends: Counter[str] = Counter()
+
+        async def one() -> None:
+            try:
+                await client.burn()
+            except KitError as error:
+                is_told = error.refused == "burning.burn" and error.retry_after
+                ends["refused" if is_told else repr(error)] += 1
+            else:
+                ends["done"] += 1
+
+        async with (
+            connect(server.url, breaker=False) as serving,
+            connect(server.url, breaker=False) as kit,
+        ):
+            await serving.serve(Burning())
+            client = kit.client(Burning, timeout=30)
+            tasks = []
+            while ends["refused"] < 300:
+                tasks += [asyncio.create_task(one()) for _ in range(60)]
+                await asyncio.sleep(0.004)
+            await asyncio.gather(*tasks)
+        return ends
+
+    with EmbeddedServer(jetstream=False) as server:
+        ends = asyncio.run(overload())
+    assert ends.keys() == {"done", "refused"}

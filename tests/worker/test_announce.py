@@ -107,9 +107,12 @@ def test_workers_are_announced_by_their_health_address_or_another(
 def test_what_cannot_be_announced_is_told_before_anything_starts() -> None:
     for settings, sentence in (
         (Settings(advertise="a:1"), "--advertise needs --register"),
-        (Settings(register="a:1"), "--register 'a:1' has no scheme"),
+        (
+            Settings(register="a:1"),
+            "--register: 'a:1' has no scheme; known are consul://",
+        ),
         (Settings(register="dns://a:1"), "cannot begin with dns://"),
-        (Settings(register="etcd://a/b", advertise="a"), "--advertise wrong address"),
+        (Settings(register="etcd://a/b", advertise="a"), "--advertise: wrong address"),
         (
             Settings(register="etcd://a/b"),
             "say --health PORT, or --advertise HOST:PORT",

@@ -5,6 +5,8 @@
     catalogue.py  the services on the bus as a table, and what has just left
     shown.py      which of these are served
     calls.py      calls over the bus, with the gateway's middlewares around
+    routes.py     rules that say which instances of a service get them
+    given.py      headers of a client that these go by
     admission.py  limits on connections and calls, and the answer of a full gateway
     budget.py     the bytes that are held for clients, and their bound
     listener.py   listening sockets, own ones or handed over
@@ -17,6 +19,7 @@
     health.py     whether calls should be sent here; metrics and health on a port
     metrics.py    counts and times of calls, connections
     accesslog.py  one line for each call
+    extra.py      libraries of a protocol, loaded when they are first needed
     package.py    the functions of a gateway's package: serve, run, check, listen
     visit.py      one call: who makes it, and what of that its service gets
     turns.py      calls while they run: admitted, counted, logged

@@ -246,7 +246,7 @@ class Guard:
         self._check_origin(headers.get("Origin", ""))
         given = headers.getlist(AUTHORIZATION)
         peer = scope["client"][0] if scope["client"] else ""
-        via = self._proxies.via(peer, scope["scheme"], _Several(headers))
+        via = self._proxies.via(peer, scope["scheme"], headers.getlist)
         address = via.address if via else node_address(peer) or peer
         shown = peer_principal(connection.transport)
         credentials = self._auth.given(given, headers.getlist("X-Api-Key"))
@@ -259,6 +259,7 @@ class Guard:
             principal=principal,
             trace={name: headers.getlist(name) for name in TRACES if name in headers},
             is_outside=self._options.public and not self._proxies.trusts(peer),
+            sent=headers.getlist,
         )
 
     def _check_origin(self, origin: str) -> None:
@@ -293,17 +294,6 @@ class Guard:
             for challenge in self._auth.challenges(error):
                 answer.headers.append("WWW-Authenticate", challenge)
         return answer
-
-
-class _Several:
-    """Headers that may come several times, as `Proxies` reads them."""
-
-    def __init__(self, headers: Headers) -> None:
-        self._headers = headers
-
-    def getall(self, name: str, default: list[str], /) -> list[str]:
-        """Return the values of a header."""
-        return self._headers.getlist(name) or default
 
 
 class _Timed:

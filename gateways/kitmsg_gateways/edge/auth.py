@@ -6,12 +6,12 @@ A refusal tells the caller only that it is one; the reason stands in the gateway
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from kitmsg.auth import Principal, Refused
+from kitmsg.auth import Refused
 from kitmsg.auth.apikeys import KeyVerifier
 from kitmsg.auth.basic import BasicVerifier
+from kitmsg.auth.certificates import certificate_principal
 from kitmsg.auth.header import Authenticator
 from kitmsg.auth.jwks import UrlKeys
 from kitmsg.auth.jwt import JwtVerifier
@@ -26,30 +26,11 @@ from kitmsg_gateways.edge.limits import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kitmsg.auth import Verifier
+    from kitmsg.auth import Principal, Verifier
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import AuthOptions
 
-__all__ = [
-    "Auth",
-    "Gate",
-    "Public",
-    "certificate_principal",
-    "named",
-    "peer_principal",
-]
-
-_SHORT: Final = {
-    "commonName": "CN",
-    "countryName": "C",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "domainComponent": "DC",
-    "userId": "UID",
-}
-_ESCAPED: Final = str.maketrans({char: f"\\{char}" for char in '\\,+"<>;='})
+__all__ = ["Auth", "Gate", "Public", "peer_principal"]
 
 
 class Auth:
@@ -258,48 +239,3 @@ def peer_principal(transport: asyncio.BaseTransport | None) -> Principal | None:
         return None
     names = shown.get("subjectAltName", ())
     return certificate_principal(shown.get("subject", ()), names)
-
-
-@lru_cache(maxsize=1024)
-def certificate_principal(
-    subject: tuple[tuple[tuple[str, str], ...], ...],
-    names: tuple[tuple[str, Any], ...],
-) -> Principal | None:
-    """Return the principal of a certificate that was verified.
-
-    Args:
-        subject: As `ssl.SSLSocket.getpeercert` gives it.
-        names: The alternative names, likewise.
-
-    Returns:
-        One with the subject as its name (RFC 4514), and the alternative names as the
-        claim ``san``; see `named`.
-    """
-    name = ",".join(
-        "+".join(
-            f"{_SHORT.get(key, key)}={value.translate(_ESCAPED)}" for key, value in part
-        )
-        for part in reversed(subject)
-    )
-    return named(name, [f"{kind}:{value}" for kind, value in names])
-
-
-def named(subject: str, names: Sequence[str]) -> Principal | None:
-    """Return the principal of a certificate.
-
-    Args:
-        subject: Its subject (RFC 4514); may be empty, as that of a SPIFFE identity is.
-        names: Its alternative names, such as ``URI:spiffe://shop/billing``.
-
-    Returns:
-        One with the subject as its name; without a subject the first URI, else the first
-        DNS name.  None if there is no such name either: it is nobody's.
-    """
-    for kind in ("URI:", "DNS:"):
-        if subject:
-            break
-        found = (each.removeprefix(kind) for each in names if each.startswith(kind))
-        subject = next(found, "")
-    if not subject:
-        return None
-    return Principal(subject, "tls", {"san": list(names)} if names else {})

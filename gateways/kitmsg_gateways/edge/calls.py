@@ -34,6 +34,7 @@ from kitmsg.errors import (
     NoResponders,
     outward,
 )
+from kitmsg.middleware.hedge import Hedge, fitting
 from kitmsg.transport import gokit
 from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
@@ -49,10 +50,11 @@ from kitmsg.wire import (
     direct_subject,
 )
 from kitmsg_gateways.edge.admission import RETRY_SECONDS
+from kitmsg_gateways.edge.given import GivenContext
 from kitmsg_gateways.edge.spans import TRACES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.options import CallOptions
+    from kitmsg_gateways.edge.routes import RoutedCaller, Routes
 
 __all__ = [
     "Callers",
@@ -128,6 +131,7 @@ class EdgeCaller:
         endpoint: The endpoint.
         middleware: Around each call and each opening of a stream.
         log: The gateway's.
+        routed: Calls it by the gateway's rules; None where none is for it.
 
     Attributes:
         caller: As given; `endpoint`, too.
@@ -135,7 +139,7 @@ class EdgeCaller:
         send: `ask` for a door's hot path, which gives its errors to `explained` itself.
     """
 
-    __slots__ = ("_log", "_open", "caller", "endpoint", "name", "send")
+    __slots__ = ("_log", "_open", "_routed", "caller", "endpoint", "name", "send")
 
     def __init__(
         self,
@@ -143,16 +147,19 @@ class EdgeCaller:
         endpoint: CatalogEndpoint,
         middleware: Sequence[Middleware],
         log: logging.Logger,
+        routed: RoutedCaller | None = None,
     ) -> None:
         self.caller = caller
         self.endpoint = endpoint
         self.name = caller.name
         self._log = log
-        wrap = chain(*middleware)
+        self._routed = routed
+        to = routed or caller
+        wrap = chain(*fitting(middleware, idempotent=endpoint.is_idempotent))
         with at_site(Site(bus=caller.bus)):
-            send: Endpoint[bytes, Message] = wrap(caller.ask)
-            self._open: Endpoint[bytes, Stream] = wrap(caller.open)
-        if middleware:  # one span over all that they do
+            send: Endpoint[bytes, Message] = wrap(to.ask)
+            self._open: Endpoint[bytes, Stream] = wrap(to.open)
+        if middleware or routed is not None:  # one span over all that they do
             send = around(send, caller.name, endpoint.subject)
         self.send = send
 
@@ -175,10 +182,23 @@ class EdgeCaller:
         except KitError as exc:
             self._raise(ctx, exc)
 
-    def publish(self, ctx: Context, data: bytes) -> None:
-        """Send a request whose reply nobody waits for.  Raises as `ask`."""
+    def publish(self, ctx: Context, data: bytes) -> Coroutine[Any, Any, None] | None:
+        """Send a request whose reply nobody waits for.  Raises as `ask`.
+
+        Returns:
+            What sends it, to be awaited, where a rule picks the instance; else None.
+        """
+        if self._routed is not None:
+            return self._publish(self._routed, ctx, data)
         try:
             self.caller.publish(ctx, data)
+        except KitError as exc:
+            self._raise(ctx, exc)
+        return None
+
+    async def _publish(self, routed: RoutedCaller, ctx: Context, data: bytes) -> None:
+        try:
+            await routed.publish(ctx, data)
         except KitError as exc:
             self._raise(ctx, exc)
 
@@ -267,11 +287,12 @@ class Callers:
     Args:
         bus: What carries the calls.
         kind: The gateway's protocol, such as ``http``; it calls as ``gateway.http``.
-        options: How long calls take at the most, the middlewares around them, and the key
-            that vouches for callers.
+        options: How long calls take at the most, the middlewares around them, the rules
+            that route them, and the key that vouches for callers.
 
     Attributes:
         bus: As given.
+        headers: Headers of clients that rules go by, in lower case.
 
     Raises:
         InvalidArgument: A middleware or the signing key cannot be loaded.
@@ -290,6 +311,8 @@ class Callers:
         self._callers: dict[str, EdgeCaller] = {}
         self._signer = _signer_of(options)
         self._is_warned = False
+        self._routes = _routes_of(bus, options, self._middleware)
+        self.headers = options.route_headers
 
     def of(self, endpoint: CatalogEndpoint) -> EdgeCaller:
         """Return the caller of an endpoint."""
@@ -298,15 +321,32 @@ class Callers:
             return found
         if len(self._callers) >= _MOST:  # endpoints that came and went
             self._callers.clear()
-        chosen = endpoint.instances
-        make = (
-            Caller
-            if not chosen
-            else functools.partial(_ChosenCaller, endpoint.service, chosen)
-        )
-        caller = make(
+        caller = self._caller(endpoint)
+        routed = None
+        if self._routes is not None:
+            at = functools.partial(self._caller_at, endpoint)
+            routed = self._routes.of(endpoint, caller, at)
+        found = EdgeCaller(caller, endpoint, self._middleware, self._log, routed)
+        self._callers[endpoint.subject] = found
+        return found
+
+    def _caller(self, endpoint: CatalogEndpoint) -> Caller:
+        """Return the caller of those instances that serve an endpoint as it is shown."""
+        make, chosen = self._caller_at, endpoint.instances
+        if not chosen:
+            return make(endpoint, endpoint.subject)
+        kind = functools.partial(_ChosenCaller, endpoint.service, chosen)
+        return make(endpoint, endpoint.subject, kind)
+
+    def _caller_at(
+        self,
+        endpoint: CatalogEndpoint,
+        subject: str,
+        kind: Callable[..., Caller] = Caller,
+    ) -> Caller:
+        return kind(
             self.bus,
-            endpoint.subject,
+            subject,
             name=f"{endpoint.service}.{endpoint.name}",
             timeout=self._max_timeout,
             open_timeout=OPEN_TIMEOUT,
@@ -314,9 +354,27 @@ class Callers:
             is_kit=endpoint.is_kit,
             breaker=self._breaker,
         )
-        found = EdgeCaller(caller, endpoint, self._middleware, self._log)
-        self._callers[endpoint.subject] = found
-        return found
+
+    async def close(self) -> None:
+        """Follow the instances of services no more."""
+        if self._routes is not None:
+            await self._routes.close()
+
+    def given(self, read: Callable[[str], Sequence[str]]) -> Mapping[str, str] | None:
+        """Return the headers of a client that rules go by, for `context`.
+
+        Args:
+            read: Returns the values of a header, by its name in lower case.
+
+        Raises:
+            InvalidArgument: One came more than once, or is not printable ASCII.
+        """
+        found: dict[str, str] = {}
+        for name in self.headers:
+            values = read(name)
+            if values:
+                add_header(found, name, values)
+        return found or None
 
     def seconds(self, asked: float | None, endpoint: CatalogEndpoint) -> float:
         """Return how long a call may take.
@@ -334,6 +392,7 @@ class Callers:
         seconds: float | None,
         fields: dict[str, str],
         principal: Principal | None = None,
+        given: Mapping[str, str] | None = None,
     ) -> Context:
         """Return the context of a call.
 
@@ -345,6 +404,7 @@ class Callers:
                 on.
             principal: The client, which this gateway has authenticated; None when
                 unknown.
+            given: The client's headers that rules go by; see `given`.
 
         Raises:
             PermissionDenied: The client may not call it.
@@ -365,9 +425,10 @@ class Callers:
             if policy is not None and not policy.may_permit(principal):
                 raise denied(principal, caller.name)
             self._vouch(principal, fields)
-        ctx = Context.of_call(
-            caller.name, caller=self._as, deadline=deadline, metadata=fields
-        )
+        make = Context.of_call
+        if given is not None:
+            make = functools.partial(GivenContext.of_visit, given)
+        ctx = make(caller.name, caller=self._as, deadline=deadline, metadata=fields)
         ctx.codec = codec
         ctx.principal = principal
         return ctx
@@ -394,6 +455,19 @@ def _signer_of(options: CallOptions) -> PrincipalSigner | None:
     if not options.signing_key:
         return None
     return PrincipalSigner(options.signing_key, audience=options.audience)
+
+
+def _routes_of(
+    bus: Bus, options: CallOptions, middleware: Sequence[Middleware]
+) -> Routes | None:
+    rules = options.route
+    if any(isinstance(each, Hedge) for each in middleware):
+        rules = (*rules, "direct")  # a hedge is for another instance
+    if not rules:
+        return None
+    from kitmsg_gateways.edge.routes import Routes  # most gateways need no balancer
+
+    return Routes(bus, rules)
 
 
 def load_middleware(given: Sequence[Middleware | str]) -> tuple[Middleware, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from kitmsg.errors import KitError
+from kitmsg.filemarks import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Files", "Reloadable"]
 
 _log = logging.getLogger("kitmsg_gateways.edge")
-
-_Marks: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
 
 class Reloadable(Protocol):
@@ -47,7 +45,7 @@ class Files:
     """
 
     def __init__(self, readers: Sequence[Reloadable], interval: float) -> None:
-        self._seen: list[tuple[Reloadable, _Marks]] = [
+        self._seen: list[tuple[Reloadable, list[object]]] = [
             (reader, _marks(reader)) for reader in readers if reader.files
         ]
         self._interval = interval
@@ -90,14 +88,5 @@ def _reload(reader: Reloadable) -> None:
         _log.info("read again: %s", names)
 
 
-def _marks(reader: Reloadable) -> _Marks:
-    return tuple(_mark(name) for name in reader.files)
-
-
-def _mark(name: str) -> tuple[int, int, int] | None:
-    """Return what changes with a file; None if it is not there."""
-    try:
-        stat = Path(name).stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+def _marks(reader: Reloadable) -> list[object]:
+    return [mark_of(name) for name in reader.files]

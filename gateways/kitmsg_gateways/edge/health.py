@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kitmsg.worker.pages import Pages
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
+    from kitmsg_gateways.edge.catalogue import Catalogue
     from kitmsg_gateways.edge.metrics import Metrics
 
 __all__ = ["Health", "MetricsPage"]
-
-
-class _Known(Protocol):
-    """Looks for services."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether everybody could be asked at least once."""
-        ...
 
 
 class Health:
@@ -33,7 +25,7 @@ class Health:
         is_draining: Whether the gateway stops.
     """
 
-    def __init__(self, bus: Bus, known: _Known) -> None:
+    def __init__(self, bus: Bus, known: Catalogue[Any]) -> None:
         self.is_draining = False
         self._bus = bus
         self._known = known

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.budget import Budget
+from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import Catalogue
 from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
@@ -37,23 +38,11 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
 
-__all__ = ["Gateway", "Part", "SocketGateway"]
+__all__ = ["Gateway", "SocketGateway"]
 
 O = TypeVar("O", bound="EdgeOptions")  # noqa: E741  # options
 S = TypeVar("S", bound="SocketOptions")
 T = TypeVar("T")
-
-
-class Part(Protocol):
-    """Runs while the gateway does."""
-
-    async def start(self) -> None:
-        """Begin."""
-        ...
-
-    async def stop(self) -> None:
-        """End."""
-        ...
 
 
 class Gateway(Generic[O, T]):
@@ -77,6 +66,7 @@ class Gateway(Generic[O, T]):
         health: Whether calls should be sent here.
         auth: Checks credentials.
         gate: Lets calls in: authentication and rate limits.
+        callers: Its calls over the bus.
 
     Raises:
         KitError: An option does not fit, or a file cannot be used.
@@ -123,6 +113,7 @@ class Gateway(Generic[O, T]):
             options.subject_policy,
         )
         self.health = Health(bus, self.catalogue)
+        self.callers = Callers(bus, self.kind, options)
         self._log = logging.getLogger(f"kitmsg_gateways.{self.kind}")
         self._tls = self.make_tls(options) if options.tls_cert else None
         readers: list[Reloadable] = [self._tls] if self._tls else []
@@ -140,6 +131,15 @@ class Gateway(Generic[O, T]):
         Auth(options, cls.realm(options))
         if options.tls_cert:
             cls.make_tls(options)
+
+    @staticmethod
+    def listen(options: O) -> list[socket.socket]:
+        """Return listening sockets for several processes to share.
+
+        Raises:
+            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
+        """
+        raise NotImplementedError
 
     @classmethod
     def realm(cls, options: O) -> str:
@@ -201,6 +201,7 @@ class Gateway(Generic[O, T]):
                 )
                 await page.start()
                 stack.callback(page.stop)
+            stack.push_async_callback(self.callers.close)
             for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()
@@ -295,12 +296,7 @@ class SocketGateway(Gateway[S, T]):
         self._listener: Listener | None = None
 
     @staticmethod
-    def listen(options: S) -> list[socket.socket]:
-        """Return listening sockets for several processes to share.
-
-        Raises:
-            OSError: The address cannot be had; ``errno.EADDRINUSE`` when it is taken.
-        """
+    def listen(options: S) -> list[socket.socket]:  # noqa: D102
         return bind(options.host, options.port, reuse_port=options.reuse_port)
 
     @property

@@ -12,10 +12,11 @@ import contextlib
 import errno
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from kitmsg_gateways.edge.admission import Connections, Place
 
@@ -31,18 +32,12 @@ _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-class Accepting(Protocol):
-    """Makes the protocol of a connection, which gives the place back when it ends."""
-
-    def __call__(self, place: Place, /) -> asyncio.BaseProtocol: ...
-
-
 class Listener:
     """Takes connections from sockets, and closes them at the end.
 
     Args:
         sockets: Bound already.
-        make: Makes the protocol of each connection.
+        make: Makes the protocol of each connection, which gives its place back.
         connections: Counts and limits them.
         tls: Context for TLS; None for none.
         handshake_timeout: Seconds for a TLS handshake.
@@ -53,7 +48,7 @@ class Listener:
     def __init__(
         self,
         sockets: list[socket.socket],
-        make: Accepting,
+        make: Callable[[Place], asyncio.BaseProtocol],
         connections: Connections,
         *,
         tls: ssl.SSLContext | None = None,

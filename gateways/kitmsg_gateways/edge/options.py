@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Self, get_origin, get_type_hints
 from kitmsg.auth.signing import AUDIENCE
 from kitmsg.discovery.claims import SubjectPolicy
 from kitmsg.errors import InvalidArgument
+from kitmsg.logs.access import ACCESS_FORMATS, LINE
 
 __all__ = [
     "AuthOptions",
@@ -104,7 +105,8 @@ class ListenOptions(Options):
         allow_subject: Subjects that a service may have besides, such as
             billing=legacy.>
         metrics_port: Port of a page with metrics for Prometheus; 0 for none.
-        access_log: Whether to log a line for each call.
+        access_log: Write a line for each call: a log line, or common, combined or json
+            on standard output.
     """
 
     ZERO: ClassVar[tuple[str, ...]] = ("port", "metrics_port")
@@ -118,9 +120,12 @@ class ListenOptions(Options):
     strict: bool = False
     allow_subject: tuple[str, ...] = ()
     metrics_port: int = 0
-    access_log: bool = False
+    access_log: bool | str = False
 
     def __post_init__(self) -> None:
+        _check_access(self.access_log)
+        if self.access_log is True:
+            object.__setattr__(self, "access_log", LINE)
         super().__post_init__()
         if self.metrics_port and self.workers > 1:
             raise ValueError(
@@ -130,6 +135,11 @@ class ListenOptions(Options):
             SubjectPolicy.of(self.strict, self.allow_subject)
         except InvalidArgument as exc:
             raise ValueError(f"allow_subject: {exc}") from exc
+
+    @property
+    def access_format(self) -> str:
+        """Format of the lines of calls; "" where none are written."""
+        return str(self.access_log or "")
 
     @property
     def subject_policy(self) -> SubjectPolicy:
@@ -164,6 +174,9 @@ class CallOptions(Options):
         audience: The system that these signatures are for.
         breaker: Whether a service that cannot keep up is sent only as many calls as it
             answers, and a few to try it.
+        route: Rule for the instances that get calls, such as orders=direct,
+            orders=version:@x-kit-version or orders.get=sticky:id; the first that fits a
+            call counts.
     """
 
     timeout: float = 5.0
@@ -174,6 +187,25 @@ class CallOptions(Options):
     signing_key: str = ""
     audience: str = AUDIENCE
     breaker: bool = True
+    route: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.route:
+            from kitmsg_gateways.edge.routes import parse_rule
+
+            for rule in self.route:
+                parse_rule(rule)
+
+    @property
+    def route_headers(self) -> tuple[str, ...]:
+        """Headers of clients that rules go by, in lower case."""
+        if not self.route:
+            return ()
+        from kitmsg_gateways.edge.routes import parse_rule
+
+        found = [parse_rule(rule).header for rule in self.route]
+        return tuple(dict.fromkeys(name for name in found if name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,3 +365,10 @@ def _types(cls: type) -> dict[str, Any]:
     if cls not in _known_types:
         _known_types[cls] = get_type_hints(cls)
     return _known_types[cls]
+
+
+def _check_access(given: bool | str) -> None:
+    if given and given is not True and given not in ACCESS_FORMATS:
+        raise ValueError(
+            f"access_log must be one of {', '.join(ACCESS_FORMATS)}, not {given!r}"
+        )

@@ -5,57 +5,37 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence  # hints can be read
 from socket import socket  # as above
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kitmsg.bus import Bus  # as above
-from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.errors import InvalidArgument
 from kitmsg.service import Kit
 from kitmsg_gateways.edge.calls import load_middleware
+from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.options import EdgeOptions
 
-__all__ = ["Package", "Server"]
+if TYPE_CHECKING:
+    from kitmsg_gateways.edge.lifecycle import Gateway
+
+__all__ = ["Package"]
 
 O = TypeVar("O", bound=EdgeOptions)  # noqa: E741  # options
-
-
-class Server(Protocol):
-    """A gateway's server, as `Gateway` is."""  # each part is documented there
-
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    async def start(self) -> None: ...  # noqa: D102
-    async def stop(self) -> None: ...  # noqa: D102
-    def reload(self) -> None: ...  # noqa: D102
-    @classmethod
-    def check(cls, options: Any) -> None: ...  # noqa: D102
-    @staticmethod
-    def listen(options: Any) -> list[socket]: ...  # noqa: D102
-
-
-S = TypeVar("S", bound=Server)
+S = TypeVar("S", bound="Gateway[Any, Any]")
 
 
 class Package(Generic[O, S]):
     """Starts the gateways of one kind, whose libraries are loaded when one is made.
 
     Args:
-        name: Of the package; its last part is the extra of its libraries.
-        title: The protocol's name as people write it.
+        name: Of the package.
         options: Makes the options that hold by default.
-        needs: The modules of other packages that the server imports.
+        extra: The libraries that the server imports.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        options: Callable[[], O],
-        *needs: str,
-    ) -> None:
+    def __init__(self, name: str, options: Callable[[], O], extra: Extra) -> None:
         self._name = name
-        self._title = title
         self._options = options
-        self._needs = needs
+        self._extra = extra
 
     def load(self) -> type[S]:
         """Return the class of the server.
@@ -63,16 +43,11 @@ class Package(Generic[O, S]):
         Raises:
             FailedPrecondition: A library is not installed; the message says which.
         """
+        self._extra.load()
         try:
-            for module in self._needs:
-                importlib.import_module(module)
             server: type[S] = self._module("server").GatewayServer
         except ImportError as exc:
-            extra = self._name.rpartition(".")[2]
-            raise FailedPrecondition(
-                f"the {self._title} gateway needs {exc.name}:"
-                f" pip install 'kitmsg[{extra}]'"
-            ) from exc
+            raise self._extra.missing(exc) from exc
         return server
 
     def attribute(self, name: str) -> Any:

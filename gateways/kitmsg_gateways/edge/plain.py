@@ -21,7 +21,7 @@ from kitmsg.schema.objects import as_object, in_object, is_object, with_list
 from kitmsg_gateways.edge.answers import value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from kitmsg.auth import Principal
     from kitmsg.context import Context
@@ -214,6 +214,7 @@ class PlainCall:
         options: How a stream is followed.
         on_item: Called with each item of a stream, encoded, and its number.
         principal: The client; None when unknown.
+        sent: Its headers that rules go by; see `Visit.given`.
     """
 
     to: PlainEndpoint
@@ -223,6 +224,7 @@ class PlainCall:
     options: FollowOptions
     on_item: Callable[[int, bytes], Awaitable[Any]]
     principal: Principal | None = None
+    sent: Mapping[str, str] | None = None
 
     async def ask(self, callers: Callers) -> Any:
         """Return the result: plain values, or bytes where it is no text.
@@ -238,10 +240,10 @@ class PlainCall:
         data, items = self._encoded()
         seconds = callers.seconds(asked, endpoint)
         if stream in ("out", "both"):
-            ctx = callers.context(caller, JSON, None, self.fields, self.principal)
+            ctx = self._context(callers, caller, None)
             follow = self.options.stream_timeout if asked is None else seconds
             return await self._followed(Opening(caller, ctx, data, items), follow)
-        ctx = callers.context(caller, JSON, seconds, self.fields, self.principal)
+        ctx = self._context(callers, caller, seconds)
         if stream:
             reply = await Opening(caller, ctx, data, items).only()
         else:
@@ -250,6 +252,12 @@ class PlainCall:
             return value(reply, JSON, endpoint)
         except KitError as exc:
             raise caller.explained(ctx, exc) from exc
+
+    def _context(
+        self, callers: Callers, caller: EdgeCaller, seconds: float | None
+    ) -> Context:
+        who = self.principal
+        return callers.context(caller, JSON, seconds, self.fields, who, self.sent)
 
     async def _followed(self, opening: Opening, seconds: float) -> dict[str, Any]:
         found = await opening.collect(

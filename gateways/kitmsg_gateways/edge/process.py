@@ -11,23 +11,22 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import kitmsg
-from kitmsg import loops
+from kitmsg import logs, loops
 from kitmsg.cli.fields import add_fields, chosen
 from kitmsg.cli.output import UsageError
 from kitmsg.errors import KitError
-from kitmsg.worker import logs
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from kitmsg.service import Kit
-    from kitmsg_gateways.edge.package import Server
+    from kitmsg_gateways.edge.lifecycle import Gateway
 
 __all__ = ["main", "run"]
 
 
-S = TypeVar("S", bound="Server")
+S = TypeVar("S", bound="Gateway[Any, Any]")
 
 
 async def run(
@@ -96,7 +95,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(server: Server) -> None:
+def _say(server: Gateway[Any, Any]) -> None:
     print(server.url, flush=True)  # noqa: T201  # a command's own word
 
 

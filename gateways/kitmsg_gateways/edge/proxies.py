@@ -14,18 +14,18 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    Values: TypeAlias = Callable[[str], Sequence[str]]
 
 __all__ = [
     "FORWARDED",
     "X_FORWARDED",
-    "Headers",
     "Proxies",
     "Via",
     "node_address",
@@ -45,14 +45,6 @@ _HOST: Final = re.compile(
     r"[A-Za-z0-9._-]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?"
 )
 _PORT: Final = re.compile(r":(\d{1,5}|_[A-Za-z0-9._-]{1,64})")
-
-
-class Headers(Protocol):
-    """Headers that may come several times, such as a ``CIMultiDict``."""
-
-    def getall(self, name: str, default: list[str], /) -> list[str]:
-        """Return the values of a header."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +87,17 @@ class Proxies:
             known = self._known[address] = self._looks(address)
         return known
 
-    def via(self, peer: str, scheme: str, headers: Headers) -> Via | None:
+    def via(self, peer: str, scheme: str, values: Values) -> Via | None:
         """Return how a request came; None if no proxy of ours says anything.
 
         Args:
             peer: Address at the other end of the connection.
             scheme: Of the connection.
-            headers: Of the request.
+            values: Returns the values of a header of the request, by its name.
         """
         if not self.trusts(peer):
             return None
-        hops = (_standard if self._is_standard else _customary)(headers)
+        hops = (_standard if self._is_standard else _customary)(values)
         address, host = node_address(peer), ""
         for node, proto, named in reversed(hops[-_MAX_HOPS:]):
             if not self.trusts(address):
@@ -178,26 +170,25 @@ def parse_forwarded(value: str) -> list[dict[str, str]] | None:
             return [element for element in found if element]
 
 
-def _standard(headers: Headers) -> list[tuple[str, str, str]]:
-    elements = parse_forwarded(",".join(headers.getall("Forwarded", []))) or []
+def _standard(values: Values) -> list[tuple[str, str, str]]:
+    elements = parse_forwarded(",".join(values("Forwarded"))) or []
     return [
         (one.get("for", ""), one.get("proto", ""), one.get("host", ""))
         for one in elements
     ]
 
 
-def _customary(headers: Headers) -> list[tuple[str, str, str]]:
+def _customary(values: Values) -> list[tuple[str, str, str]]:
     # Each proxy appends, so the lists belong together from their ends.
     lists = [
-        reversed(_listed(headers, f"X-Forwarded-{name}"))
+        reversed(_listed(values(f"X-Forwarded-{name}")))
         for name in ("For", "Proto", "Host")
     ]
     hops = [(a, b, c) for a, b, c in zip_longest(*lists, fillvalue="")]
     return hops[::-1]
 
 
-def _listed(headers: Headers, name: str) -> Sequence[str]:
-    given = headers.getall(name, [])
+def _listed(given: Sequence[str]) -> Sequence[str]:
     return [part.strip() for part in ",".join(given).split(",")] if given else []
 
 

@@ -34,7 +34,7 @@ class Turns:
         gateway: Its kind.
         admission: Limits them.
         metrics: Counts them.
-        has_access_log: Whether a line is logged for each.
+        access: Format of a line for each; "" for none.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Turns:
         gateway: str,
         admission: Admission,
         metrics: Metrics,
-        has_access_log: bool,
+        access: str,
     ) -> None:
         self._admission = admission
         self._metrics = metrics
         self._log = logging.getLogger(f"kitmsg_gateways.{gateway}")
-        self._access = AccessLog(gateway) if has_access_log else None
+        self._access = AccessLog(gateway, access) if access else None
         # One for each call that runs; to reschedule it ends the call.
         self._limits: set[asyncio.Timeout] = set()
 

@@ -10,11 +10,16 @@ from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
 from kitmsg_gateways.edge.spans import TRACES, passing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kitmsg.auth import Principal
+    from kitmsg_gateways.edge.calls import Callers
 
 __all__ = ["Visit"]
+
+
+def _nothing(_: str) -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +34,7 @@ class Visit:
         trace: The headers of traces that came, with their values.
         is_outside: Whether an outsider calls at a public edge, whose baggage does not count.
         seconds: That the call may take, as its headers say; None if they do not.
+        sent: Returns the values of any header, by its name in lower case.
     """
 
     id: str = field(default_factory=lambda: request_id(""))
@@ -38,6 +44,7 @@ class Visit:
     trace: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_outside: bool = False
     seconds: float | None = None
+    sent: Callable[[str], Sequence[str]] = _nothing
 
     def carrier(self, own: Mapping[str, object]) -> dict[str, list[str]]:
         """Return the headers of the trace that the call is part of; for `own` see `fields`."""
@@ -64,3 +71,22 @@ class Visit:
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
         return fields
+
+    def given(
+        self, callers: Callers, own: Mapping[str, object]
+    ) -> Mapping[str, str] | None:
+        """Return the headers of a call that the gateway's rules go by.
+
+        Args:
+            callers: The gateway's.
+            own: As in `fields`; what it says there goes before the request's headers.
+
+        Raises:
+            InvalidArgument: One came more than once, or is not printable ASCII.
+        """
+        if not callers.headers:
+            return None
+        said = {name.lower(): one for name, one in own.items() if isinstance(one, str)}
+        return callers.given(
+            lambda name: [said[name]] if name in said else self.sent(name)
+        )

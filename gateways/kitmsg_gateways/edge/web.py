@@ -9,8 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from kitmsg.errors import FailedPrecondition, NotFound
+from kitmsg.logs.access import LINE
 from kitmsg_gateways.edge.asgi import Connections, Guard
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
@@ -85,7 +85,6 @@ class WebGateway(SocketGateway[W, T]):
     input and output, in the context that `_lasting` returns.
 
     Attributes:
-        callers: Its calls over the bus.
         turns: Those that run.
         ended: Set when the client over standard input has gone.
     """
@@ -105,8 +104,9 @@ class WebGateway(SocketGateway[W, T]):
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(bus, options, table, sockets)
-        self.callers = Callers(bus, self.kind, options)
-        self.turns = Turns(self.kind, self.admission, self.metrics, options.access_log)
+        # Over stdio, standard output is the client's.
+        access = LINE if options.stdio and options.access_log else options.access_format
+        self.turns = Turns(self.kind, self.admission, self.metrics, access)
         self.ended = asyncio.Event()
         self._running = Running(self._lasting)
         # Keeps tasks that nobody waits for.

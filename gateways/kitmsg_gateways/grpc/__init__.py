@@ -39,7 +39,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.package import Package
-from kitmsg_gateways.grpc.options import GatewayOptions
+from kitmsg_gateways.grpc.options import EXTRA, GatewayOptions
 
 if TYPE_CHECKING:
     from kitmsg_gateways.grpc.server import GatewayServer
@@ -56,11 +56,10 @@ __all__ = [
     "serve",
 ]
 
-TITLE: Final = "gRPC"
-_NEEDS: Final = ("grpc.aio", "grpc_health", "grpc_reflection", "google.rpc.status_pb2")
+TITLE: Final = EXTRA.title
 
 package: Final[Package[GatewayOptions, GatewayServer]] = Package(
-    __name__, TITLE, GatewayOptions, *_NEEDS
+    __name__, GatewayOptions, EXTRA
 )
 serve, run, check = package.serve, package.run, package.check
 listen, __getattr__ = package.listen, package.attribute

@@ -31,31 +31,32 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
 )
+from kitmsg.logs.access import Call
 from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR
-from kitmsg_gateways.edge.accesslog import AccessLog
+from kitmsg_gateways.edge.accesslog import AccessLog, status_of
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers, has_begun
+from kitmsg_gateways.edge.calls import has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
 from kitmsg_gateways.edge.spans import door
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
-from kitmsg_gateways.grpc.metadata import Forwarding
+from kitmsg_gateways.grpc.metadata import Forwarding, given_by
 from kitmsg_gateways.grpc.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.tracing.seam import Operation, Span
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.budget import Budget
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
@@ -79,7 +80,7 @@ class Calls:
     """Answers calls.
 
     Args:
-        bus: What carries them.
+        callers: Carries them over the bus.
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
@@ -91,7 +92,7 @@ class Calls:
 
     def __init__(
         self,
-        bus: Bus,
+        callers: Callers,
         options: GatewayOptions,
         metrics: Metrics,
         gate: Gate,
@@ -100,10 +101,10 @@ class Calls:
         self._reader = Reader(budget, options.max_message_bytes)
         self._gate = gate
         self._public = Public(options.auth_public)
-        self._callers = Callers(bus, "grpc", options)
+        self._callers = callers
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("grpc") if options.access_log else None
+        self._access = _access_log(options)
         self._forwarding = Forwarding(options)
         self._feeders: set[asyncio.Task[None]] = set()
 
@@ -247,10 +248,12 @@ class Calls:
             data: bytes, context: _ServicerContext, who: Principal | None
         ) -> bytes:
             left = callers.seconds(_left(context), endpoint)
-            fields, is_given = forwarding.fields(context.invocation_metadata())
+            sent = context.invocation_metadata()
+            fields, is_given = forwarding.fields(sent)
             if is_given:
                 context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-            ctx = callers.context(caller, codec, left, fields, who)
+            by = given_by(callers, sent) if callers.headers else None
+            ctx = callers.context(caller, codec, left, fields, who, by)
             try:
                 reply = await caller.ask(ctx, read(data))
             except KitError as exc:
@@ -309,12 +312,14 @@ class Calls:
         who: Principal | None,
     ) -> AsyncIterator[Stream]:
         """Open a stream on the bus; it ends with the context, its errors as failures."""
-        fields, is_given = self._forwarding.fields(context.invocation_metadata())
+        callers, sent = self._callers, context.invocation_metadata()
+        fields, is_given = self._forwarding.fields(sent)
         if is_given:
             context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-        caller = self._callers.of(method.endpoint)
+        caller = callers.of(method.endpoint)
         left = _left(context)
-        ctx = self._callers.context(caller, method.codec, left, fields, who)
+        by = given_by(callers, sent)
+        ctx = callers.context(caller, method.codec, left, fields, who, by)
         stream: Stream | None = None
         try:
             stream = await caller.open(ctx, payload)
@@ -353,7 +358,15 @@ def _write_line(
     who: Principal | None,
 ) -> None:
     client = peer.address(context.peer())
-    access.write(line, client=client, seconds=seconds, principal=who)
+    path, _, code = line.rpartition(" ")
+    status = status_of(code)
+    call = Call(client, "", "POST", path, "HTTP/2.0", status, None, seconds)
+    access.write(line, client=client, seconds=seconds, principal=who, call=call)
+
+
+def _access_log(options: GatewayOptions) -> AccessLog | None:
+    form = options.access_format
+    return AccessLog("grpc", form) if form else None
 
 
 def _left(context: _ServicerContext) -> float | None:

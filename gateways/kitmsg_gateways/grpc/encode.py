@@ -6,10 +6,10 @@ one go, without a copy of each.  Hot path.
 
 from __future__ import annotations
 
-import datetime
 import functools
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
+from kitmsg.idl.choice import chooser, plain_types, types_of_values
 from kitmsg_gateways.grpc.layout import VALUE
 from kitmsg_gateways.grpc.values import (
     ENCODERS,
@@ -36,16 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Encoders"]
 
 _MISSING: Final[Any] = object()
-_TEXTS: Final = (str, bytes, datetime.datetime)  # msgpack has types for these
-
-
-_PLAIN: Final[dict[str, tuple[type, ...]]] = {
-    "bool": (bool,),
-    "int": (int,),
-    "float": (float,),
-    "list": (list,),
-    "map": (dict,),
-}
 
 
 class Encoders(Coders):
@@ -159,56 +149,28 @@ class Encoders(Coders):
         return encode
 
     def _union(self, message: Message) -> Encode:
-        choose = self._chooser(message)
+        options = [(slot.name, self._types(slot), slot.tag) for slot in message.slots]
+        choose = chooser(options, message.tag_field)
         encoders = {slot.name: self._encoder(slot.type) for slot in message.slots}
 
         def encode(value: Any) -> dict[str, Any]:
             name = choose(value)
+            if name is None:
+                raise Misfit(f"expected another type than {spell(value)}")
             convert = encoders[name]
             return {name: value if convert is None else convert(value)}
 
         return encode
 
-    def _chooser(self, message: Message) -> Callable[[Any], str]:
-        """Return a function from a value to the name of its option."""
-        tag_field = message.tag_field
-        in_objects: dict[Any, str] = {}
-        in_arrays: dict[Any, str] = {}
-        for slot in message.slots:
-            if slot.tag is not None:
-                is_array = self._layout.messages[slot.type].form == "array"
-                (in_arrays if is_array else in_objects)[slot.tag] = slot.name
-        by_type: dict[type, str] = {}
-        for slot in message.slots:
-            for type_ in self._types(slot) if slot.tag is None else ():
-                by_type[type_] = slot.name
-        if float in by_type:
-            by_type.setdefault(int, by_type[float])
-
-        def choose(value: Any) -> str:
-            kind = type(value)
-            name = by_type.get(kind)
-            if name is None and kind is dict:
-                name = in_objects.get(_hashable(value.get(tag_field)))
-            elif name is None and kind is list:
-                name = in_arrays.get(_hashable(value[0])) if value else None
-            if name is None:
-                raise Misfit(f"expected another type than {spell(value)}")
-            return name
-
-        return choose
-
     def _types(self, slot: Slot) -> tuple[type, ...]:
-        """Return the types that a value of an option without a tag can have."""
+        """Return the types that a value of an option can have."""
         shape = slot.source.shape
         if shape.kind == "enum":
             values = self._layout.enums[slot.type].values
-            is_text = any(isinstance(value, str) for *_, value in values)
-            return (str,) if is_text else (int,)
-        if shape.kind == "struct":
-            form = self._layout.messages[slot.type].form
-            return (list,) if form == "array" else (dict,)
-        return _PLAIN.get(shape.kind, _TEXTS)
+            return types_of_values(value for *_, value in values)
+        if shape.kind == "struct" and self._layout.messages[slot.type].form == "array":
+            return (list,)
+        return plain_types(shape)
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from kitmsg.idl.declarer import Declarer
 from kitmsg.idl.lock import Lock
 from kitmsg.idl.model import (
     KINDS,
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["VALUE", "Enum", "Form", "Layout", "Message", "Rpc", "Slot", "lay_out"]
 
 VALUE: Final = "google.protobuf.Value"
-_SKIPPED: Final = range(19_000, 20_000)  # protobuf's own
 _METHODS: Final = "methods"
-_INT32: Final = range(-(2**31), 2**31)
 
 Form: TypeAlias = Literal["struct", "array", "union", "box", "nothing", "frame"]
 Label: TypeAlias = Literal["", "optional", "repeated", "map", "oneof"]
@@ -181,17 +180,18 @@ def lay_out(shapes: ServiceShapes, lock: Lock | None = None) -> Layout:
     return _Layer(shapes, lock or Lock()).layout()
 
 
-class _Layer:
+class _Layer(Declarer):
     """Lays out one service."""
 
+    MOST = 2**29 - 1
+    SKIPPED = range(19_000, 20_000)  # protobuf's own
+
     def __init__(self, shapes: ServiceShapes, lock: Lock) -> None:
-        self._shapes = shapes
-        self._lock = lock
+        super().__init__(shapes, lock)
         self._messages: dict[str, Message] = {}
         self._enums: dict[str, Enum] = {}
         self._boxes: dict[Shape, str] = {}
-        self._taken = {plain(name) for name in (*shapes.types, shapes.name)}
-        self._values: set[str] = set()
+        self._titles: set[str] = set()  # of values: they share the package's names
 
     def layout(self) -> Layout:
         shapes = self._shapes
@@ -203,7 +203,7 @@ class _Layer:
             f" {rpc.gives_stream * 'stream '}{rpc.output}"
             for rpc in rpcs
         }
-        self._lock.assign(shapes.service, _METHODS, signatures)
+        self._numbers(_METHODS, signatures)
         return Layout(
             service=shapes.service,
             package=package_name(shapes.service),
@@ -248,15 +248,14 @@ class _Layer:
 
     def _add(self, message: Message, slots: Sequence[Slot]) -> str:
         """Keep a message whose slots get their numbers and names now."""
-        service, name = self._shapes.service, message.name
-        types = {slot.key: _lock_type(slot) for slot in slots}
-        numbers = self._lock.assign(service, name, types, skip=_SKIPPED)
+        name = message.name
+        numbers = self._numbers(name, {slot.key: _lock_type(slot) for slot in slots})
         names = spelled(numbers, field_name)
         kept = tuple(
             replace(slot, name=names[slot.key], number=numbers[slot.key])
             for slot in slots
         )
-        removed = self._lock.removed(service, name)
+        removed = self._lock.removed(self._shapes.service, name)
         self._messages[name] = replace(
             message,
             slots=kept,
@@ -265,38 +264,21 @@ class _Layer:
         return name
 
     def _enum(self, enum: EnumShape) -> None:
-        keys = {str(value): value for value in enum.values}
-        if len(keys) < len(enum.values):
-            raise ValueError(
-                f"{self._shapes.service}.{enum.name}: it holds a number and the same number"
-                " as text; rename one"
-            )
-        fixed = {
-            key: value
-            for key, value in keys.items()
-            if isinstance(value, int) and value in _INT32
-        }
-        if len(fixed) < len(keys):
-            fixed = {}
-        numbers = self._lock.assign(
-            self._shapes.service,
-            enum.name,
-            dict.fromkeys(keys, ""),
-            fixed=fixed,
-            most=2**31 - 1,
-        )
+        found = self._values(enum)
         prefix = snake(enum.name).upper()
         names = spelled(
-            numbers,
-            lambda key: f"{prefix}_{value_name(enum.title(keys[key]))}",
-            self._values,
+            {text: number for text, (_, number) in found.items()},
+            lambda text: f"{prefix}_{value_name(enum.title(found[text][0]))}",
+            self._titles,
         )
-        values = [(names[key], number, keys[key]) for key, number in numbers.items()]
+        values: list[tuple[str, int, str | int | None]] = [
+            (names[text], number, value) for text, (value, number) in found.items()
+        ]
         values.sort(key=lambda each: (each[1] != 0, each[1]))
         removed = self._lock.removed(self._shapes.service, enum.name).values()
-        zero = unique(f"{prefix}_UNSPECIFIED", self._values)
+        zero = unique(f"{prefix}_UNSPECIFIED", self._titles)
         if values[0][1] != 0:
-            self._values.add(plain(zero))
+            self._titles.add(plain(zero))
         first = [] if values[0][1] == 0 else [(zero, 0, None)]
         self._enums[enum.name] = Enum(
             enum.name,
@@ -349,8 +331,7 @@ class _Layer:
     def _box(self, shape: Shape) -> str:
         alike = _bare(shape)
         if alike not in self._boxes:
-            name = unique(self._box_name(alike), self._taken)
-            self._boxes[alike] = self._wrap(name, alike)
+            self._boxes[alike] = self._wrap(self._box_name(alike), alike)
         return self._boxes[alike]
 
     def _box_name(self, shape: Shape) -> str:
@@ -362,11 +343,10 @@ class _Layer:
             return "Any"
         return shape.name or camel(KINDS[shape.kind].protobuf)
 
-    def _wrap(self, name: str, shape: Shape, doc: str = "") -> str:
+    def _wrap(self, name: str, shape: Shape) -> str:
         """Keep a message whose only field is a value of `shape`; returns its name."""
-        self._taken.add(plain(name))
-        slot = self._slot(Field("value", shape))
-        return self._add(Message(name, "box", doc=doc), [slot])
+        message = Message(self._claimed(name), "box")
+        return self._add(message, [self._slot(Field("value", shape))])
 
     def _rpc(self, method: Method) -> Rpc:
         input_ = method.request
@@ -394,19 +374,16 @@ class _Layer:
             and not shape.is_nullable
         ):
             return shape.name
-        name = unique(name, self._taken)
         if shape is not None:
             return self._wrap(name, shape)
-        self._taken.add(plain(name))
-        return self._add(Message(name, "nothing"), [])
+        return self._add(Message(self._claimed(name), "nothing"), [])
 
     def _stream_in(self, method: Method, item: str) -> str:
         """Return the message of a client's stream: the items, after a request if any."""
         request = self._shapes.struct(method.request)
         if not request.fields and not request.constants:
             return item
-        name = unique(f"{method.name}Input", self._taken)
-        self._taken.add(plain(name))
+        name = self._claimed(f"{method.name}Input")
         parts = {"request": method.request, "item": item}
         slots = [
             Slot(key, type_, "oneof", Field(key, Shape("any")))

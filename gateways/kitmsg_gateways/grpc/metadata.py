@@ -16,11 +16,12 @@ from kitmsg_gateways.edge.spans import TRACES, passing
 from kitmsg_gateways.grpc.errors import REQUEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.grpc.options import GatewayOptions
 
-__all__ = ["Forwarding"]
+__all__ = ["Forwarding", "given_by"]
 
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _OURS: Final = ("kit-", "nats-", "grpc-", "content-", ":")
@@ -68,9 +69,24 @@ class Forwarding:
         return found, found[wire.REQUEST_ID] == given_id
 
 
+def given_by(callers: Callers, given: Iterable[Any]) -> Mapping[str, str] | None:
+    """Return the metadata of a call that the gateway's rules go by.
+
+    Raises:
+        InvalidArgument: A key came more than once, or its value is not printable ASCII.
+    """
+    wanted = callers.headers
+    found = [(key, _text(value)) for key, value in given if key in wanted]
+    return callers.given(lambda name: [v for key, v in found if key == name])
+
+
+def _text(value: str | bytes) -> str:
+    # Bytes stand under keys that end with -bin.
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
 def _add(fields: dict[str, str], name: str, key: str, value: str | bytes) -> None:
-    if isinstance(value, bytes):  # of a key that ends with -bin
-        value = base64.b64encode(value).decode()
+    value = _text(value)
     if name == wire.REQUEST_ID:
         fields[name] = value
     elif name in TRACES:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.options import EdgeOptions
 
-__all__ = ["GatewayOptions"]
+__all__ = ["EXTRA", "GatewayOptions"]
+
+EXTRA: Final = Extra(
+    "gRPC",
+    "grpc",
+    "grpc.aio",
+    "grpc_health",
+    "grpc_reflection",
+    "google.rpc.status_pb2",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

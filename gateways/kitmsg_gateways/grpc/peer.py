@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from kitmsg_gateways.edge.auth import named
+from kitmsg.auth.certificates import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

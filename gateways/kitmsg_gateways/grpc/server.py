@@ -67,7 +67,7 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
             sock.close()  # the parent's keeps the port
         self._source = source or choose_source(options)
         super().__init__(bus, options, Table(), sockets)
-        self._calls = Calls(bus, options, self.metrics, self.gate, self.budget)
+        self._calls = Calls(self.callers, options, self.metrics, self.gate, self.budget)
         self._checks = Health(lambda: not self.health.problem(), self._is_served)
         self._reflection = Reflection([HEALTH])
         self._own = self._checks.handlers(self._calls.guarded)

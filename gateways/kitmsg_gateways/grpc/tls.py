@@ -85,6 +85,7 @@ def listen(options: GatewayOptions) -> list[socket.socket]:
     family, kind, proto, _, where = found[0]
     sock = socket.socket(family, kind, proto)
     try:
+        # And not SO_REUSEADDR, or others could have it: nobody listens yet.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
     except BaseException:

@@ -7,6 +7,7 @@
     visit.py    one request and who makes it
     filters.py  who asks, as whom, how often; cors.py, which web pages may
     api.py      one request: find the endpoint, call it over the bus, answer
+    router.py   routes, and the one that a request matches
     methods.py  the endpoints on the bus as routes, as services come and go
     owners.py   who has which route: whoever was there first
     body.py     the body of a request: limits, time, gzip
@@ -37,7 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.package import Package
-from kitmsg_gateways.http.options import GatewayOptions
+from kitmsg_gateways.http.options import EXTRA, GatewayOptions
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.server import GatewayServer
@@ -54,10 +55,10 @@ __all__ = [
     "serve",
 ]
 
-TITLE: Final = "HTTP"
+TITLE: Final = EXTRA.title
 
 package: Final[Package[GatewayOptions, GatewayServer]] = Package(
-    __name__, TITLE, GatewayOptions, "aiohttp"
+    __name__, GatewayOptions, EXTRA
 )
 serve, run, check = package.serve, package.run, package.check
 listen, __getattr__ = package.listen, package.attribute

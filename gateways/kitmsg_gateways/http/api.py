@@ -12,10 +12,10 @@ from aiohttp import web
 
 from kitmsg.codec import JSON, MSGPACK, RAW
 from kitmsg.errors import Code, KitError
+from kitmsg.logs.access import Call
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.budget import Claim
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.spans import door
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
@@ -30,6 +30,7 @@ from kitmsg_gateways.http.call import (
     ask,
     asked_timeout,
     fields_of,
+    given_by,
     request_codec,
     request_id,
     response,
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
-    from kitmsg_gateways.http.methods import Match, Mounted, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
 
 __all__ = ["Api"]
 
-_access: Final = AccessLog("http")
 
 _NOT_FOUND: Final = 404
 _UNAVAILABLE: Final = 503
@@ -95,9 +96,11 @@ class Api:
         self._options = options
         self._budget = gateway.budget
         self._limit = options.max_concurrent
+        form = options.access_format
+        self._access = AccessLog("http", form) if form else None
         self._short = min(options.max_body_bytes, _SHORT_BYTES)
         self._compress_from = options.compress_from_bytes
-        self._callers = Callers(self._bus, "http", options)
+        self._callers = gateway.callers
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
@@ -143,8 +146,8 @@ class Api:
             took = perf_counter() - started
             code = visit.code if answer is not None else Code.CANCELLED.value
             self._metrics.observe(visit.name, code, took)
-            if self._options.access_log:
-                _write_line(visit, answer, took)
+            if self._access is not None:
+                _write_line(self._access, visit, answer, took)
             if visit.span is not None:
                 finish_span(visit, None if answer is None else answer.status)
 
@@ -245,6 +248,7 @@ class Api:
             seconds=left,
             fields=fields,
             principal=visit.principal,
+            given=given_by(self._callers, headers),
         )
         answer = response(reply, mounted, sent, visit.id)
         if codec is not JSON or mounted.gives_bytes or mounted.cache is not None:
@@ -306,15 +310,29 @@ def _bound(
 
 
 def _write_line(
-    visit: Visit, answer: web.StreamResponse | None, seconds: float
+    access: AccessLog, visit: Visit, answer: web.StreamResponse | None, seconds: float
 ) -> None:
     """Write the line of a request; one whose client went away before counts as 499."""
     status = _CLIENT_CLOSED if answer is None else answer.status
-    _access.write(
+    request, version = visit.request, visit.request.version
+    call = Call(
+        client=visit.address,
+        user="",
+        method=request.method,
+        path=visit.path,
+        protocol=f"HTTP/{version.major}.{version.minor}",
+        status=status,
+        size=_length(answer),
+        seconds=seconds,
+        referer=request.headers.get("Referer", ""),
+        agent=request.headers.get("User-Agent", ""),
+    )
+    access.write(
         f"{visit.request.method} {visit.path} {status}",
         client=visit.address,
         seconds=seconds,
         principal=visit.principal,
+        call=call,
         route=visit.route,
         bytes=_length(answer),
         request_id=visit.id,

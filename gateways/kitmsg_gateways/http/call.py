@@ -48,6 +48,7 @@ __all__ = [
     "ask",
     "asked_timeout",
     "fields_of",
+    "given_by",
     "problem_of",
     "request_codec",
     "request_id",
@@ -173,6 +174,17 @@ def _pass_traces(
             add_trace(fields, name, headers.getall(name))
 
 
+def given_by(callers: Callers, headers: MultiMapping[str]) -> Mapping[str, str] | None:
+    """Return the headers of a request that the gateway's rules go by.
+
+    Raises:
+        InvalidArgument: One came more than once, or is not printable ASCII.
+    """
+    if not callers.headers:
+        return None
+    return callers.given(lambda name: headers.getall(name, ()))
+
+
 async def ask(
     callers: Callers,
     mounted: Mounted,
@@ -182,6 +194,7 @@ async def ask(
     seconds: float,
     fields: dict[str, str],
     principal: Principal | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Message:
     """Call an endpoint and return its reply, which is no error.
 
@@ -193,12 +206,13 @@ async def ask(
         seconds: That are left for it.
         fields: Headers of the call; see `fields_of`.
         principal: The client, which the gateway vouches for; None when unknown.
+        given: Its headers that rules go by; see `given_by`.
 
     Raises:
         Problem: The call failed, or the service answered with an error.
     """
     caller = callers.of(mounted)
-    ctx = callers.context(caller, codec, seconds, fields, principal)
+    ctx = callers.context(caller, codec, seconds, fields, principal, given)
     try:
         return await caller.send(ctx, data)
     except KitError as exc:

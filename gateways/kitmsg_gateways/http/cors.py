@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from kitmsg.errors import Code, InvalidArgument
-from kitmsg_gateways.http.errors import Problem
+from kitmsg.errors import InvalidArgument
+from kitmsg_gateways.http.errors import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,6 @@ __all__ = ["ANY", "Cors", "is_own", "origin_pattern"]
 
 ANY: Final = "*"
 
-_FORBIDDEN: Final = 403
 _NO_CONTENT: Final = 204
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _ACCEPTED: Final = (
@@ -95,14 +94,8 @@ class Cors:
         if not given:
             return None
         if len(given) > 1 or not self.allows(given[0]):
-            if self._is_strict and not is_own(given, visit):
-                raise Problem(
-                    _FORBIDDEN,
-                    Code.PERMISSION_DENIED,
-                    "pages of this origin may not call here; the gateway's"
-                    " cors_origins lists those that may",
-                    field="Origin",
-                )
+            if self._is_strict:
+                self.check(visit)
             return None
         origin = ANY if self._is_open else given[0]
         visit.add_headers({"Access-Control-Allow-Origin": origin, **self._fields})
@@ -113,6 +106,26 @@ class Cors:
         visit.route = visit.name = "(preflight)"
         return web.Response(
             status=_NO_CONTENT, headers={"X-Request-Id": visit.id, **self._preflight}
+        )
+
+    def check(self, visit: Visit, act: str = "call here") -> None:
+        """Refuse what a page sends that is neither ours nor of an origin that may.
+
+        Args:
+            visit: The request.
+            act: What the page would do, for the error.
+
+        Raises:
+            Problem: 403.
+        """
+        given = visit.request.headers.getall("Origin", [])
+        if is_own(given, visit) or (len(given) == 1 and self.allows(given[0])):
+            return
+        raise refusal(
+            403,
+            f"pages of this origin may not {act}; the gateway's cors_origins lists those"
+            " that may",
+            field="Origin",
         )
 
     def allows(self, origin: str) -> bool:

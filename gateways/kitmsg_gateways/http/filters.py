@@ -28,7 +28,7 @@ from kitmsg.errors import Code
 from kitmsg_gateways.edge.auth import Public, peer_principal
 from kitmsg_gateways.edge.hosts import Hosts
 from kitmsg_gateways.edge.limits import address_key, principal_key
-from kitmsg_gateways.http.cors import Cors, is_own
+from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.visit import PROBES, Visit
 
@@ -75,8 +75,10 @@ def filters(
 def _behind(proxies: Proxies) -> Filter:
     async def look(visit: Visit) -> None:
         """Note who asks, by the word of a proxy."""
-        request = visit.request
-        visit.via = proxies.via(request.remote or "", request.scheme, request.headers)
+        request, headers = visit.request, visit.request.headers
+        visit.via = proxies.via(
+            request.remote or "", request.scheme, lambda name: headers.getall(name, ())
+        )
 
     return look
 
@@ -89,7 +91,7 @@ def _cors(options: GatewayOptions) -> Filter | None:
     return Cors(
         options.cors_origins,
         credentials=options.cors_credentials,
-        headers=options.cors_headers,
+        headers=(*options.cors_headers, *options.route_headers),
         max_age=options.cors_max_age,
         is_strict=is_ambient,
     )
@@ -127,23 +129,10 @@ class Local:
                 " are",
                 field="Host",
             )
-        if self._looks_at_pages and visit.request.method not in _SAFE:
-            self._look_at(visit)
-
-    def _look_at(self, visit: Visit) -> None:
         headers = visit.request.headers
-        is_foreign = headers.get("Sec-Fetch-Site", "") in _FOREIGN
-        if not is_foreign and "Origin" not in headers:
-            return
-        given = headers.getall("Origin", [])
-        if is_own(given, visit) or (len(given) == 1 and self._cors.allows(given[0])):
-            return
-        raise refusal(
-            403,
-            "pages of this origin may not call here; the gateway's cors_origins lists"
-            " those that may",
-            field="Origin",
-        )
+        is_sent = headers.get("Sec-Fetch-Site", "") in _FOREIGN or "Origin" in headers
+        if self._looks_at_pages and is_sent and visit.request.method not in _SAFE:
+            self._cors.check(visit)
 
 
 def _secure(options: GatewayOptions) -> Filter:

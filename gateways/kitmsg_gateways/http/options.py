@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.weboptions import HttpOptions
 
-__all__ = ["GatewayOptions"]
+__all__ = ["EXTRA", "GatewayOptions"]
+
+EXTRA: Final = Extra("HTTP", "http", "aiohttp")
 
 _RPC_METHOD = re.compile(r"[^=\s]+=[\w-]+\.[^=\s]+")
 

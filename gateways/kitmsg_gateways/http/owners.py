@@ -9,16 +9,28 @@ from __future__ import annotations
 import functools
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from kitmsg_gateways.http.methods import Mounted, Route, Router
+    from kitmsg_gateways.http.router import Route, Router
 
 __all__ = ["Owners", "Shape", "shape"]
 
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Owned(Protocol):
+    """An endpoint of a service."""
+
+    @property
+    def service(self) -> str:
+        """Name of the service."""
+        ...
+
+
+O = TypeVar("O", bound=Owned)  # noqa: E741  # O of owned
 
 
 class Shape(NamedTuple):
@@ -73,9 +85,7 @@ class Owners:
         self._there = there
         self._wanted = {(service, shape(route)) for service, route in wanted}
 
-    def why_taken(
-        self, router: Router[Mounted], route: Route[Mounted], service: str
-    ) -> str:
+    def why_taken(self, router: Router[O], route: Route[O], service: str) -> str:
         """Return who has the requests of a route already; "" where nobody has."""
         for pattern, owner in self._public:
             if owner != service and _overlaps(pattern, route.template):
@@ -89,7 +99,7 @@ class Owners:
                 return f"{had!r} has {there.method} {there.template!r}"
         return ""
 
-    def note(self, routes: Iterable[Route[Mounted]]) -> None:
+    def note(self, routes: Iterable[Route[O]]) -> None:
         """Remember whose the routes of a table are."""
         now = monotonic()
         oldest = now - self._kept_seconds

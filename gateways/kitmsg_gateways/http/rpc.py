@@ -20,7 +20,7 @@ from kitmsg.codec import DECODE_ERRORS, JSON, by_content_type
 from kitmsg.errors import DataLoss, InvalidArgument
 from kitmsg.metrics.families import counter
 from kitmsg_gateways.http import jsonrpc
-from kitmsg_gateways.http.call import ask, asked_timeout, fields_of
+from kitmsg_gateways.http.call import ask, asked_timeout, fields_of, given_by
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
@@ -196,6 +196,7 @@ class Rpc:
             seconds=seconds,
             fields=fields,
             principal=visit.principal,
+            given=given_by(callers, headers),
         )
         return _result(reply, mounted)
 

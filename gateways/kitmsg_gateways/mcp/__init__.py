@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.package import Package
-from kitmsg_gateways.mcp.options import GatewayOptions
+from kitmsg_gateways.mcp.options import EXTRA, GatewayOptions
 
 if TYPE_CHECKING:
     from kitmsg_gateways.mcp.server import GatewayServer
@@ -30,10 +30,10 @@ __all__ = [
     "serve",
 ]
 
-TITLE: Final = "MCP"
+TITLE: Final = EXTRA.title
 
 package: Final[Package[GatewayOptions, GatewayServer]] = Package(
-    __name__, TITLE, GatewayOptions, "mcp"
+    __name__, GatewayOptions, EXTRA
 )
 serve, run, check = package.serve, package.run, package.check
 listen, __getattr__ = package.listen, package.attribute

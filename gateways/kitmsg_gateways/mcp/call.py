@@ -52,7 +52,14 @@ async def call(
     meta: dict[str, Any] = {**(ctx.meta or {})}
     asked, fields = meta.get(TIMEOUT), visit.fields(meta)
     plain = PlainCall(
-        served, params.arguments or {}, asked, fields, options, tell, visit.principal
+        served,
+        params.arguments or {},
+        asked,
+        fields,
+        options,
+        tell,
+        visit.principal,
+        visit.given(callers, meta),
     )
     found = await plain.ask(callers)
     if isinstance(found, bytes):

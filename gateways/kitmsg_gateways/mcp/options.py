@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.weboptions import FollowOptions, WebOptions
 
-__all__ = ["GatewayOptions"]
+__all__ = ["EXTRA", "GatewayOptions"]
+
+EXTRA: Final = Extra("MCP", "mcp", "mcp")
 
 
 @dataclass(frozen=True, kw_only=True)

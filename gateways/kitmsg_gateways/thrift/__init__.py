@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.package import Package
-from kitmsg_gateways.thrift.options import GatewayOptions
+from kitmsg_gateways.thrift.options import EXTRA, GatewayOptions
 
 if TYPE_CHECKING:
     from kitmsg_gateways.thrift.server import GatewayServer
@@ -50,10 +50,10 @@ __all__ = [
     "serve",
 ]
 
-TITLE: Final = "Thrift"
+TITLE: Final = EXTRA.title
 
 package: Final[Package[GatewayOptions, GatewayServer]] = Package(
-    __name__, TITLE, GatewayOptions, "thriftpy2.parser"
+    __name__, GatewayOptions, EXTRA
 )
 serve, run, check = package.serve, package.run, package.check
 listen, __getattr__ = package.listen, package.attribute

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials, traces, the request id and the time limit are read; without it the limit is the
-endpoint's or the gateway's, and the id is made here.
+credentials, traces, the request id, the time limit and what the rules of routes go by are
+read; without it the limit is the endpoint's or the gateway's, and the id is made here.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
-from kitmsg_gateways.edge.calls import Callers, request_id
+from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.metrics import UNKNOWN
-from kitmsg_gateways.edge.spans import carrier
+from kitmsg_gateways.edge.spans import carrier, finish
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from kitmsg.auth import Principal
-    from kitmsg.bus import Bus
     from kitmsg.message import Message
     from kitmsg.tracing.seam import Operation, Span
     from kitmsg_gateways.edge.auth import Gate
+    from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -69,21 +71,24 @@ class Calls:
     """Answers calls.
 
     Args:
-        bus: What carries them.
+        callers: Carries them over the bus.
         options: Limits, times and switches.
         metrics: Counts them.
         gate: Lets calls in.
     """
 
     def __init__(
-        self, bus: Bus, options: GatewayOptions, metrics: Metrics, gate: Gate
+        self, callers: Callers, options: GatewayOptions, metrics: Metrics, gate: Gate
     ) -> None:
         self._gate = gate
         self._public = Public(options.auth_public)
-        self._callers = Callers(bus, "thrift", options)
+        self._callers = callers
+        self._telling: set[asyncio.Task[None]] = set()
         self._options = options
         self._metrics = metrics
-        self._access = AccessLog("thrift") if options.access_log else None
+        self._access = (
+            AccessLog("thrift", options.access_format) if options.access_log else None
+        )
         self._tracer = tracer()
         self._operations: dict[str, Operation] = {}
 
@@ -110,22 +115,28 @@ class Calls:
         """
         authorization = given.get("authorization", [])
         keys = given.get("x-api-key", [])
-        visit = self.visit(address, given)
+        visit = self._visit(address, given)
         credentials = self._gate.auth.given(authorization, keys)
         who = await self._gate.admit(address, credentials, shown, visit.id)
-        visit.fields({})  # raises before the call has begun
+        self._check(visit)
         return dataclasses.replace(visit, principal=who)
 
     def visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
-        """Return one call, of whose client nothing is known yet.
-
-        Args:
-            address: Of the client.
-            given: The headers of the call, by names in lower case.
+        """Return one call that anybody may make; see `admit`.
 
         Raises:
-            InvalidArgument: A header is not what it should be.
+            InvalidArgument: What the client sends cannot be passed on.
         """
+        visit = self._visit(address, given)
+        self._check(visit)
+        return visit
+
+    def _check(self, visit: Visit) -> None:
+        """Raise what is wrong with its headers before the call has begun."""
+        visit.fields({})
+        visit.given(self._callers, {})
+
+    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
         options = self._options
         id_ = "" if options.public else _first(given, _ID_NAMES)
         return Visit(
@@ -137,6 +148,7 @@ class Calls:
             trace=carrier(given),
             is_outside=options.public,
             seconds=_seconds(given),
+            sent=lambda name: given.get(name, ()),
         )
 
     def begin(
@@ -176,9 +188,10 @@ class Calls:
         started = perf_counter()
         code, metrics = _OK, self._metrics
         span = self.begin(served, visit.trace if visit else _NO_HEADERS)
-        ctx = self._context(served, visit)
-        id_ = ctx.metadata[REQUEST_ID]
+        headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+        id_ = headers[REQUEST_ID]
         try:
+            ctx = self._context(served, visit, headers)
             fields, code = await self._result(served, ctx, args)
             out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
             served.coder(protocol)[1](out, fields)
@@ -237,30 +250,66 @@ class Calls:
             metrics.in_flight -= 1
         return served.binding.result(_value(served, reply)), _OK
 
-    def _context(self, served: Served, visit: Visit | None = None) -> Context:
-        callers, endpoint = self._callers, served.endpoint
-        seconds = callers.seconds(visit.seconds if visit else None, endpoint)
-        fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-        caller, who = callers.of(endpoint), visit.principal if visit else None
-        return callers.context(caller, served.codec, seconds, fields, who)
+    def _context(
+        self, served: Served, visit: Visit | None, fields: dict[str, str]
+    ) -> Context:
+        callers, endpoint, codec = self._callers, served.endpoint, served.codec
+        asked = None if visit is None else visit.seconds
+        seconds, caller = callers.seconds(asked, endpoint), callers.of(endpoint)
+        if visit is None:
+            return callers.context(caller, codec, seconds, fields)
+        who, given = visit.principal, visit.given(callers, {})
+        return callers.context(caller, codec, seconds, fields, who, given)
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
         # Apart from others of the connection, whose span is none of theirs.
-        copy_context().run(self._tell, served, args, visit)
+        copy_context().run(self._begin_telling, served, args, visit)
 
-    def _tell(self, served: Served, args: Any, visit: Visit | None) -> None:
-        code = _OK
+    def _begin_telling(self, served: Served, args: Any, visit: Visit | None) -> None:
         started = perf_counter()
         span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
-            caller.publish(self._context(served, visit), data)
+            fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
+            sending = caller.publish(self._context(served, visit, fields), data)
         except KitError as exc:
-            code = exc.code.value
-            _log.debug("%s was not told: %s", served.name, exc)
+            self._told(served, started, span, exc)
+            return
+        if sending is None:
+            self._told(served, started, span)
+            return
+        telling = asyncio.create_task(self._tell(served, started, span, sending))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        sending: Coroutine[Any, Any, None],
+    ) -> None:
+        """Wait for an instance to be picked, whether the client is still there or not."""
+        try:
+            await sending
+        except KitError as exc:
+            self._told(served, started, span, exc)
+        else:
+            self._told(served, started, span)
+
+    def _told(
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        error: KitError | None = None,
+    ) -> None:
+        if error is not None:
+            _log.debug("%s was not told: %s", served.name, error)
         if span is not None:
-            span.finish(None if code == _OK else Code(code))
+            finish(span, error)
+        code = _OK if error is None else error.code.value
         self._metrics.observe(served.name, code, perf_counter() - started)
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:

@@ -226,10 +226,26 @@ class Connection(asyncio.Protocol):
             answer = calls.refuse(protocol, begin, self._gateway.missing(begin.name))
             if begin.kind == Kind.CALL:
                 self._answer(answer)
-        elif _is_told(begin, served):
-            calls.tell(served, args)
         else:
-            self._start(self._run, protocol, begin, served, args)
+            self._begin_open(protocol, begin, served, args)
+
+    def _begin_open(
+        self, protocol: ThriftProtocol, begin: Begin, served: Served, args: Any
+    ) -> None:
+        """Begin a call that anybody may make."""
+        calls, header, visit = self._gateway.calls, self._inbox.header, None
+        if header is not None and header.fields:
+            try:
+                visit = calls.visit(self._who, header.fields)
+            except KitError as exc:
+                answer = calls.refuse(protocol, begin, exc)
+                if begin.kind == Kind.CALL:
+                    self._answer(answer)
+                return
+        if _is_told(begin, served):
+            calls.tell(served, args, visit)
+        else:
+            self._start(self._run, protocol, begin, served, args, visit)
 
     def _start(
         self, work: Callable[..., Coroutine[Any, Any, None]], *call: Any
@@ -276,7 +292,6 @@ class Connection(asyncio.Protocol):
         try:
             if calls.is_open(served):
                 visit = calls.visit(self._who, given)
-                visit.fields({})  # raises before the call has begun
             else:
                 visit = await calls.admit(self._who, given, self._shown)
             if served is None:

@@ -132,7 +132,7 @@ class Converters(ABC):
     def _bound(self, type_: StructType, name: str, where: str) -> Convert:
         if not name:
             return self.any_fields(type_, where)
-        named = self.named(name)
+        named = self.types[name]
         if isinstance(named, Union) and type_.is_union:
             return self._bound_union(type_, named, where)
         if isinstance(named, Struct) and not type_.is_union:
@@ -142,10 +142,10 @@ class Converters(ABC):
             f"{where}: {name} is {kind} union; {type_.name} in the IDL differs"
         )
 
-    def named(self, name: str) -> Struct | Enum | Union:
-        """Return what the service calls `name`."""
-        assert self._service is not None  # noqa: S101  # it told the name
-        return self._service.types[name]
+    @property
+    def types(self) -> Mapping[str, Struct | Enum | Union]:
+        """The named types of the service."""
+        return {} if self._service is None else self._service.types
 
     def _bound_fields(self, type_: StructType, struct: Struct, where: str) -> Convert:
         bound = bind_fields(_by_name(type_), struct, self.direction, _aliases(type_))
@@ -208,7 +208,7 @@ class Converters(ABC):
         if shape.kind != "enum":
             _check_leaf(type_, shape, where)
             return self._leaf(type_, shape, where)
-        enum = self.named(shape.name)
+        enum = self.types[shape.name]
         assert isinstance(enum, Enum)  # noqa: S101  # so says the shape
         if isinstance(type_, EnumType):
             bound = bind_values(

@@ -10,20 +10,19 @@ import base64
 import binascii
 import struct
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from kitmsg.idl.model import Enum, Struct
+from kitmsg.idl.choice import chooser, plain_types
 from kitmsg.idl.naming import fold
 from kitmsg_gateways.thrift import model
 from kitmsg_gateways.thrift.convert import Convert, Converters, is_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from kitmsg.idl.model import Shape, Union
+    from kitmsg.idl.model import Shape, Struct, Union
     from kitmsg_gateways.thrift.convert import BoundField, BoundOption
     from kitmsg_gateways.thrift.model import EnumType, StructType, ThriftType
 
@@ -42,7 +41,6 @@ UNFIT: Final = (
 """Exceptions of a value that is not of its type."""
 
 _Fields: TypeAlias = list[tuple[str, str, Convert, bool]]
-_Test: TypeAlias = Callable[[Any], bool]
 
 
 class Encoders(Converters):
@@ -122,26 +120,22 @@ class Encoders(Converters):
     def _union(
         self, union: Union, options: Sequence[BoundOption], where: str
     ) -> Convert:
-        tagged: dict[Any, tuple[str, Convert]] = {}
-        others: list[tuple[_Test, str, Convert]] = []
-        for field, option, convert in options:
-            if option.tag is None:
-                others.append((self._test(option.shape), field.name, convert))
-            else:
-                tagged[option.tag] = field.name, convert
-        # A whole number is the integer's, so the integer comes before the number.
-        others.sort(key=lambda other: other[0] is _is_number)
-        return _choice(union.tag_field, tagged, others)
+        types = self.types
+        choose = chooser(
+            ((f.name, plain_types(o.shape, types), o.tag) for f, o, _ in options),
+            union.tag_field,
+        )
+        converters = {field.name: convert for field, _, convert in options}
 
-    def _test(self, shape: Shape) -> _Test:
-        """Return what tells whether a value is of a shape, beside others in a union."""
-        named = self.named(shape.name) if shape.name else None
-        if isinstance(named, Enum):
-            values = named.values
-            return lambda value: not isinstance(value, bool) and value in values
-        if isinstance(named, Struct):
-            return _is_list if named.is_array else _is_object
-        return _TESTS.get(shape.kind, _is_text)
+        def build(value: Any) -> Any:
+            name = choose(value)
+            if name is None:
+                kind = type(value).__name__
+                raise ValueError(f"{kind} is none of the union's options")
+            convert = converters[name]
+            return {name: value if convert is None else convert(value)}
+
+        return build
 
 
 def _object(fields: _Fields) -> Callable[[Any], Any]:
@@ -163,55 +157,6 @@ def _from_array(fields: _Fields) -> Callable[[Any], Any]:
         return build({f"item_{n}": item for n, item in enumerate(value, 1)})
 
     return unpack
-
-
-def _choice(
-    tag_field: str,
-    tagged: dict[Any, tuple[str, Convert]],
-    others: Iterable[tuple[_Test, str, Convert]],
-) -> Callable[[Any], Any]:
-    def choose(value: Any) -> Any:
-        tag = _tag(value, tag_field) if tagged else None
-        if tag is not None and tag in tagged:
-            name, convert = tagged[tag]
-            return {name: value if convert is None else convert(value)}
-        for test, name, convert in others:
-            if test(value):
-                return {name: value if convert is None else convert(value)}
-        raise ValueError(f"{type(value).__name__} is none of the union's options")
-
-    return choose
-
-
-def _tag(value: Any, tag_field: str) -> Any:
-    if isinstance(value, dict):
-        return value.get(tag_field)
-    return value[0] if isinstance(value, list) and value else None
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, (str, bytes, datetime))
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_TESTS: Final[dict[str, _Test]] = {
-    "bool": lambda value: isinstance(value, bool),
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "float": _is_number,
-    "list": _is_list,
-    "map": _is_object,
-}
 
 
 def _to_json(value: Any) -> Any:

@@ -19,7 +19,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from kitmsg.idl.binding import are_numbers
+from kitmsg.idl.declarer import Declarer
 from kitmsg.idl.lock import Lock
 from kitmsg.idl.model import KINDS, Enum, Field, Shape, Struct, Union
 from kitmsg.idl.naming import camel, fold, plain, snake, unique
@@ -35,7 +35,6 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTABLE: Final = re.compile(r'["\\%\x00-\x1f]')
 _NEAR_SLASH: Final = re.compile(r"\*(?=[^*]?/)")
 """Stars that would end a comment, or that thriftpy2 takes for no comment at all."""
-_MAX_ID: Final = 2**15 - 1
 _MESSAGE: Final = "message"
 _VALUE: Final = "value"
 _REQUEST: Final = "request"
@@ -88,25 +87,25 @@ def method_name(endpoint: str) -> str:
     return _legal(endpoint)
 
 
-class _Service:
+class _Service(Declarer):
     """Writes one service and its types."""
+
+    MOST = 2**15 - 1
 
     def __init__(
         self, service: ServiceShapes, lock: Lock, shared: set[str], is_alone: bool
     ) -> None:
+        super().__init__(service, lock)
         self._is_alone = is_alone
-        self._service = service
-        self._lock = lock
         self._shared = shared
         self._blocks: dict[str, str] = {}
-        self._taken = {plain(name) for name in service.types} | {plain(service.name)}
         self._wrappers: dict[str, str] = {}
         self._begun: set[str] = set()
         self._errors = {s for method in service.methods for s in method.errors.values()}
 
     def text(self) -> str:
         """Return the IDL, each type before those that are made of it."""
-        service = self._service
+        service = self._shapes
         taken: set[str] = set()
         lines = [self._method(m, taken) for m in service.methods if not m.stream]
         lines += [
@@ -124,12 +123,7 @@ class _Service:
         result = "void"
         if method.response is not None:
             result = self._type(method.response, is_inside=True)
-            self._lock.assign(
-                self._service.service,
-                f"{method.name}Result",
-                {"success": result},
-                fixed={"success": 0},
-            )
+            self._numbers(f"{method.name}Result", {"success": result}, success=0)
         throws = self._throws(method)
         note = _note(method.endpoint, name)
         doc = _doc(method.doc, "  ")
@@ -140,9 +134,9 @@ class _Service:
 
         Parameters of Thrift cannot be left out in most languages; fields of a struct can.
         """
-        request = self._service.struct(method.request)
+        request = self._shapes.struct(method.request)
         section = f"{method.name}Args"
-        knows = functools.partial(self._lock.knows, self._service.service)
+        knows = functools.partial(self._lock.knows, self._shapes.service)
         is_single = method.is_single and bool(request.fields)
         is_wanted = is_single or any(map(_word, request.fields))
         # Clients that were made before know the form that the method had then.
@@ -156,8 +150,7 @@ class _Service:
         name = _REQUEST
         while fold(name) in {fold(field.name) for field in request.fields}:
             name = f"the_{name}"
-        wanted = {_REQUEST: type_}
-        (number,) = self._lock.assign(self._service.service, section, wanted).values()
+        (number,) = self._numbers(section, {_REQUEST: type_}).values()
         return [f"{number}: {type_} {name}"]
 
     def _throws(self, method: Method) -> str:
@@ -167,8 +160,7 @@ class _Service:
             error: self._type(Shape("struct", name))
             for error, name in sorted(method.errors.items())
         }
-        section = f"{method.name}Throws"
-        numbers = self._lock.assign(self._service.service, section, types, most=_MAX_ID)
+        numbers = self._numbers(f"{method.name}Throws", types)
         listed = [
             f"{numbers[error]}: {type_} {_unlike(snake(error))}"
             for error, type_ in types.items()
@@ -190,7 +182,7 @@ class _Service:
         if shape.kind == "map":
             return f"map<string, {self._item(shape)}>"
         if shape.name:
-            self._define(self._service.types[shape.name])
+            self._define(self._shapes.types[shape.name])
             return self._named(shape.name)
         return KINDS[shape.kind].thrift
 
@@ -201,17 +193,14 @@ class _Service:
         """Return the name of a type, told apart from that of another service."""
         if plain(name) not in self._shared:
             return _unlike(name)
-        return f"{camel(self._service.service)}{name}"
+        return f"{camel(self._shapes.service)}{name}"
 
     def _wrapper(self, shape: Shape) -> str:
         inner = self._type(shape)
         if inner not in self._wrappers:
-            name = unique(f"Optional{camel(inner)}", self._taken)
-            self._taken.add(plain(name))
-            self._wrappers[inner] = name
-            wanted = {_VALUE: inner}
-            (number,) = self._lock.assign(self._service.service, name, wanted).values()
-            named = name if self._is_alone else f"{camel(self._service.service)}{name}"
+            name = self._claimed(f"Optional{camel(inner)}")
+            (number,) = self._numbers(name, {_VALUE: inner}).values()
+            named = name if self._is_alone else f"{camel(self._shapes.service)}{name}"
             self._wrappers[inner] = named
             self._blocks[named] = (
                 f"struct {named} {{\n  {number}: optional {inner} {_VALUE}\n}}"
@@ -249,9 +238,7 @@ class _Service:
         has_message = _MESSAGE in {plain(name) for name in types}
         if is_error and not has_message:
             wanted[_MESSAGE] = KINDS["str"].thrift
-        numbers = self._lock.assign(
-            self._service.service, section, wanted, most=_MAX_ID
-        )
+        numbers = self._numbers(section, wanted)
         by_name = {field.name: field for field in struct.fields}
         lines = [
             f"{numbers[key]}: {_word(by_name[key])}{type_} {names[key]}"
@@ -268,9 +255,7 @@ class _Service:
     def _union(self, type_: Union) -> str:
         wanted = {option.name: self._type(option.shape) for option in type_.options}
         names = _names(wanted)
-        numbers = self._lock.assign(
-            self._service.service, type_.name, wanted, most=_MAX_ID
-        )
+        numbers = self._numbers(type_.name, wanted)
         lines = [
             f"{numbers[key]}: {kind} {names[key]}{_note(key, names[key])}"
             for key, kind in wanted.items()
@@ -278,26 +263,12 @@ class _Service:
         return _block(f"union {self._named(type_.name)}", lines)
 
     def _enum(self, type_: Enum) -> str:
-        texts = [str(value) for value in type_.values]
-        if len(set(texts)) < len(texts):
-            raise ValueError(
-                f"{self._service.service}: the enum {type_.name} has a number and a text"
-                " that are written alike, which Thrift cannot tell apart"
-            )
-        is_numbers = are_numbers(type_.values)
-        fixed = {t: int(t) for t in texts} if is_numbers else None
-        numbers = self._lock.assign(
-            self._service.service,
-            type_.name,
-            dict.fromkeys(texts, ""),
-            fixed=fixed,
-        )
-        titles = [type_.title(value) for value in type_.values]
-        named = _names(titles, is_upper=True)
-        names = {text: named[t] for text, t in zip(texts, titles, strict=True)}
+        found = self._values(type_)
+        titles = {text: type_.title(value) for text, (value, _) in found.items()}
+        names = _names(titles.values(), is_upper=True)
         lines = [
-            f"{names[text]} = {numbers[text]}{_note(text, names[text])}"
-            for text in texts
+            f"{names[title]} = {found[text][1]}{_note(text, names[title])}"
+            for text, title in titles.items()
         ]
         return _block(f"enum {self._named(type_.name)}", lines, ",")
 

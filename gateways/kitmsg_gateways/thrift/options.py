@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kitmsg.message import check_name
+from kitmsg_gateways.edge.extra import Extra
 from kitmsg_gateways.edge.options import SocketOptions
 
-__all__ = ["GatewayOptions"]
+__all__ = ["EXTRA", "GatewayOptions"]
+
+EXTRA: Final = Extra("Thrift", "thrift", "thriftpy2.parser")
 
 
 @dataclass(frozen=True, kw_only=True)

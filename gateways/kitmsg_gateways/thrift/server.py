@@ -59,7 +59,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         )
         self._source = source or make_source(options, self._limits)
         super().__init__(bus, options, Table(), sockets)
-        self.calls = Calls(bus, options, self.metrics, self.gate)
+        self.calls = Calls(self.callers, options, self.metrics, self.gate)
         self.clients: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()

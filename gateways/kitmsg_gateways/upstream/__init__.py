@@ -7,7 +7,7 @@
                    with deadline, trace, request id and metadata of a call
     spans.py       client spans of the calls
     options.py     options of every upstream; header values from files; TLS
-    errors.py      failures of a connection as errors; classes for errors that a server names
+    errors.py      failures of a connection as errors
     offers.py      which endpoints are wanted; a class's own settings
     typed.py       a class's endpoint with plain values on its other side
     protocol.py    `ProtocolUpstream`: the one constructor of HTTP, gRPC and Thrift

@@ -19,6 +19,7 @@ from typing import (
     runtime_checkable,
 )
 
+from kitmsg.balance.named import parse_picker
 from kitmsg.errors import DeadlineExceeded, Unimplemented
 from kitmsg.tracing import current_headers, tracer
 from kitmsg.wire import AUTHORIZATION, B3, IDEMPOTENCY_KEY, REQUEST_ID, TRACE
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from kitmsg.balance import Picker
+    from kitmsg.balance.routes import Key
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint
     from kitmsg.schema.calls import StreamRequest
@@ -204,7 +206,8 @@ class Client(Generic[M, Q, A]):
         options: Times, and the endpoints that are wanted; whether ``Authorization`` is
             forwarded, where the protocol has that option.
         hooks: Run around each call.
-        pick: Picks the server of a call; by latency and open calls by default.
+        pick: Picks the server of a call; as the options say by default.
+        key: Returns the key of a request, for pickers that go by one.
     """
 
     def __init__(
@@ -216,7 +219,10 @@ class Client(Generic[M, Q, A]):
         hooks: Hooks[Q, A],
         *,
         pick: Picker | None = None,
+        key: Key | None = None,
     ) -> None:
+        named = parse_picker(options.pick)
+        self._key = key if pick is not None else named.key
         self._transport = transport
         self._name = name
         self._only = options.only
@@ -224,7 +230,9 @@ class Client(Generic[M, Q, A]):
         self._forwards = getattr(options, "forward_authorization", False)
         self._hooks = hooks
         self._is_traced = tracer() is not None
-        self._servers = Pool(name, addresses, pick=pick, gone=transport.close)
+        self._servers = Pool(
+            name, addresses, pick=pick or named.picker, gone=transport.close
+        )
 
     def remotes(self, methods: Iterable[M]) -> list[Remote]:
         """Return the endpoints of some methods.
@@ -257,7 +265,9 @@ class Client(Generic[M, Q, A]):
                     note_address(address)
                 return await self._transport.send(address, method, sent, left)
 
-            reply = await self._servers.through(send, self._dotted(method), ctx)
+            key = "" if self._key is None else self._key(ctx, request)
+            name = self._dotted(method)
+            reply = await self._servers.through(send, name, ctx, key)
             return self._result(ctx, method, reply)
 
         return call
@@ -276,7 +286,9 @@ class Client(Generic[M, Q, A]):
                     address, method, sent, limit, request.items
                 )
 
-            reply = await self._servers.through(send, self._dotted(method), ctx)
+            key = "" if self._key is None else self._key(ctx, request)
+            name = self._dotted(method)
+            reply = await self._servers.through(send, name, ctx, key)
             if isinstance(reply, Replies):
                 return self._items(ctx, method, reply)
             return self._result(ctx, method, reply)

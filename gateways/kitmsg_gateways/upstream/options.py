@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from kitmsg.balance.named import parse_picker
 from kitmsg_gateways.edge.options import Options
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class CommonOptions(Options):
         key_file: Key of our own certificate, PEM.
         breaker: Whether a server that cannot keep up is sent only as many calls as it
             answers, and a few to try it.
+        pick: Picker of the server of a call: p2c, roundrobin, random, weighted, or
+            ring:FIELD for the same one for the same field; behind zone:NAME, subset:N,
+            slowstart:SECONDS or outlier and a comma, such as outlier,zone:eu-1,p2c.
     """
 
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (("key_file", "cert_file"),)
@@ -44,6 +48,14 @@ class CommonOptions(Options):
     cert_file: str = ""
     key_file: str = ""
     breaker: bool = True
+    pick: str = "p2c"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            parse_picker(self.pick)
+        except ValueError as exc:
+            raise ValueError(f"pick: {exc}") from None
 
 
 def header_pairs(

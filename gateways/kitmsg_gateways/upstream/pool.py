@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from kitmsg.balance.balanced import Attempts, Balanced, CannotConnect
 from kitmsg.balance.balancer import Balancer
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["CannotConnect", "Pool"]
 
 T = TypeVar("T")
+
+_Sending: TypeAlias = "tuple[Callable[[str], Awaitable[Any]], str]"
 
 
 class Pool:
@@ -63,6 +65,7 @@ class Pool:
         send: Callable[[str], Awaitable[T]],
         endpoint: str = "",
         ctx: Context | None = None,
+        key: str = "",
     ) -> T:
         """Return the result of `send` with an address, the next one if it cannot connect.
 
@@ -72,20 +75,22 @@ class Pool:
             send: Makes the call.
             endpoint: Dotted name of the endpoint that makes it, for `KitError.refused`.
             ctx: Of the call; its deadline bounds the wait for the first addresses.
+            key: Of the call, for pickers that go by one.
 
         Raises:
             NoInstance: None can be reached, so the work never began.
         """
         call = self._calls.get(endpoint)
         if call is None:
-            # The request of a call is what sends it.
+            # The request of a call is what sends it, and its key.
             call = self._calls[endpoint] = Balanced(
                 self._balancer,
                 Attempts(most=0),
                 name=endpoint or self._name,
                 endpoint=_sender,
+                key=_key,
             ).call
-        return cast("T", await call(ctx or Context(), send))
+        return cast("T", await call(ctx or Context(), (send, key)))
 
     async def close(self) -> None:
         """Stop watching, until the next call; connections are their maker's to close."""
@@ -98,7 +103,11 @@ class Pool:
 
 
 def _sender(address: str) -> Endpoint[Any, Any]:
-    def call(_ctx: Context, send: Callable[[str], Awaitable[Any]]) -> Awaitable[Any]:
-        return send(address)
+    def call(_ctx: Context, sending: _Sending) -> Awaitable[Any]:
+        return sending[0](address)
 
     return call
+
+
+def _key(_ctx: Context, sending: _Sending) -> str:
+    return sending[1]

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from kitmsg.balance.routes import key_of
 from kitmsg.middleware.adaptive_breaker import adaptive_breaker
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
 from kitmsg_gateways.upstream.client import Client
 from kitmsg_gateways.upstream.hooks import Hooks
 from kitmsg_gateways.upstream.instancer import instancer
@@ -15,9 +17,10 @@ from kitmsg_gateways.upstream.options import CommonOptions
 from kitmsg_gateways.upstream.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kitmsg.balance import Picker
+    from kitmsg.bus import Bus
     from kitmsg.endpoints import Middleware
     from kitmsg_gateways.upstream.client import Transport
     from kitmsg_gateways.upstream.instancer import Addresses
@@ -62,8 +65,11 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         hooks: Run around each call; they see the protocol's request and reply.
         middleware: Around each call; the first is outermost.
         doc: Description in discovery.
-        pick: Picks the server of a call, such as `kitmsg.balance.round_robin`; by latency
-            and open calls by default (`kitmsg.balance.p2c`).
+        pick: Picks the server of a call, such as `kitmsg.balance.round_robin()`; by
+            default as the options say, which is by latency and open calls.
+        key: Field of a request, or a function of it, whose value a picker like
+            `kitmsg.balance.consistent_hash` goes by.
+        bus: As in `Upstream`.
 
     Raises:
         ValueError: An address, a name or a file is wrong, or there is no endpoint.
@@ -72,6 +78,9 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
     """
 
     KIND: ClassVar[str]
+    EXTRA: ClassVar[Extra]
+    """The protocol's library."""
+
     EXAMPLE: ClassVar[str]
     """An address, for messages."""
     OPTIONS: ClassVar[type[CommonOptions]]
@@ -87,7 +96,10 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         middleware: Sequence[Middleware] = (),
         doc: str = "",
         pick: Picker | None = None,
+        key: str | Callable[[Any], object] = "",
+        bus: Bus | None = None,
     ) -> None:
+        self.EXTRA.load()
         settings = settings_of(endpoints)
         name = name or settings.get("name", "")
         self.options: O = options or cast("O", self.OPTIONS())
@@ -95,7 +107,15 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
         where = instancer(
             addresses or found.addresses, self.check_address, self.EXAMPLE
         )
-        client = Client(name, where, found.transport, self.options, hooks, pick=pick)
+        client = Client(
+            name,
+            where,
+            found.transport,
+            self.options,
+            hooks,
+            pick=pick,
+            key=key_of(key) if key else None,
+        )
         super().__init__(
             name,
             client.remotes(found.methods),
@@ -107,6 +127,7 @@ class ProtocolUpstream(Upstream, ABC, Generic[E, O, Q, A]):
             else middleware,
             settings=settings,
             client=client,
+            bus=bus,
         )
 
     @staticmethod

@@ -10,10 +10,12 @@ import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
+from kitmsg.bus.reach import at_site, site
 from kitmsg.discovery.subject import check_version
 from kitmsg.endpoints import chain
 from kitmsg.errors import NotFound
 from kitmsg.message import check_name
+from kitmsg.middleware.hedge import fitting
 from kitmsg.service import Service
 from kitmsg.service.described import described_service
 from kitmsg.service.proxy import local_client
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from kitmsg.bus import Bus
     from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.service.declare import Declaration
 
@@ -76,6 +79,9 @@ class Upstream:
         settings: Attributes of the service on the bus, such as `concurrency`; `doc` and
             `version` count where the arguments say none.
         client: Closed along with it.
+        bus: Where middlewares find what they share with their fleet, such as
+            `rate_limit(shared=)`, when endpoints are called in process; a service that
+            stands for it has its own.
 
     Raises:
         ValueError: `name` or `version` cannot be one on the bus, two endpoints have one
@@ -93,6 +99,7 @@ class Upstream:
         middleware: Sequence[Middleware] = (),
         settings: Mapping[str, Any] | None = None,
         client: Connections | None = None,
+        bus: Bus | None = None,
     ) -> None:
         own = dict(settings or {})
         self.name = check_name(name or own.pop("name", ""), "the upstream")
@@ -100,9 +107,10 @@ class Upstream:
         self.doc = doc or own.pop("doc", "")
         version = version or own.pop("version", "") or "0.1.0"
         self.version = check_version(version, self.name)
-        self._around = chain(*middleware)
+        self._middleware = tuple(middleware)
         self._settings = {n: v for n, v in own.items() if n not in _OWN}
         self._client = client
+        self._bus = bus
         self.remotes: dict[str, Remote] = {}
         for remote in remotes:
             if self.remotes.setdefault(remote.declaration.name, remote) is not remote:
@@ -124,7 +132,12 @@ class Upstream:
             known = ", ".join(self.remotes)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {known}"
             raise NotFound(f"{self.name} has no endpoint {name!r}; {hint}")
-        return self._around(remote.call)
+        declaration = remote.declaration
+        around = fitting(self._middleware, idempotent=declaration.options.idempotent)
+        if site() is not None or self._bus is None:
+            return chain(*around)(remote.call)
+        with at_site(declaration.site(self._bus)):
+            return chain(*around)(remote.call)
 
     def client(self, service: type[S]) -> S:
         """Return an object with the methods of `service`, carried out there, without a bus.
@@ -142,7 +155,8 @@ class Upstream:
         """Return the service that stands for it, so that `kit.serve` takes an upstream."""
         return described_service(
             self.name,
-            {n: (r.declaration, self.endpoint(n)) for n, r in self.remotes.items()},
+            {n: (r.declaration, r.call) for n, r in self.remotes.items()},
+            around=self.endpoint,
             version=self.version,
             doc=self.doc,
             stop=self.close,

@@ -6,35 +6,8 @@ import pytest
 
 from kitmsg.auth import Refused
 from kitmsg.auth.apikeys import digest
-from kitmsg_gateways.edge.auth import Auth, Gate, certificate_principal
+from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.options import AuthOptions
-
-
-def subject(*parts: tuple[str, str]) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """Return a subject as `ssl` gives it."""
-    return tuple((part,) for part in parts)
-
-
-@pytest.mark.parametrize(
-    ("parts", "names", "name"),
-    [
-        ([("commonName", "Ann, A.")], [("DNS", "ann.example")], "CN=Ann\\, A."),
-        ([], [("DNS", "ann.example"), ("URI", "spiffe://x/ann")], "spiffe://x/ann"),
-        ([], [("IP Address", "10.0.0.1"), ("DNS", "ann.example")], "ann.example"),
-    ],
-)
-def test_a_certificate_has_a_name(parts, names, name):
-    """Its subject; without one its first URI, else its first DNS name."""
-    found = certificate_principal(subject(*parts), tuple(names))
-    assert found is not None
-    assert (found.name, found.method) == (name, "tls")
-    assert found.claims["san"] == [f"{kind}:{value}" for kind, value in names]
-
-
-@pytest.mark.parametrize("names", [[], [("IP Address", "10.0.0.1")], [("DNS", "")]])
-def test_a_certificate_without_a_name_is_nobodys(names):
-    """An address is not who somebody is."""
-    assert certificate_principal((), tuple(names)) is None
 
 
 async def test_a_nameless_certificate_is_refused_where_one_is_needed(tmp_path):

@@ -18,7 +18,6 @@ from kitmsg.codec import JSON
 from kitmsg.context import new_request_id
 from kitmsg.errors import FailedPrecondition, InvalidArgument, KitError, Unimplemented
 from kitmsg.wire import REQUEST_ID
-from kitmsg_gateways.edge.calls import Callers
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.options import SocketOptions
@@ -54,7 +53,6 @@ class Lines(SocketGateway[SocketOptions, Table]):
 
     def __init__(self, bus: Any, options: SocketOptions, sockets: Any = ()) -> None:
         super().__init__(bus, options, {}, sockets)
-        self.callers = Callers(bus, "lines", options)
 
     def _build(self, found: Catalog) -> Table:
         return {one.dotted: one for one in found.endpoints}

@@ -17,7 +17,8 @@ OURS = ("10.0.0.0/8", "2001:db8:1::/48", "127.0.0.1")
 
 def via(headers: Any, *, peer: str = "10.0.0.1", header: str = "x-forwarded") -> Any:
     """Return address, scheme and host of a request that a proxy passed on."""
-    found = Proxies(OURS, header).via(peer, "http", CIMultiDict(headers))
+    given = CIMultiDict(headers)
+    found = Proxies(OURS, header).via(peer, "http", lambda name: given.getall(name, []))
     return (found.address, found.scheme, found.host) if found else None
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from kitmsg import Service, endpoint
+from kitmsg_gateways.http import GatewayOptions
 
 
 class Greeter(Service):
     """Says hello."""
 
     @endpoint(http="GET /hello/{name}")
-    async def hello(self, name: str) -> str:
+    async def hello(self, name: str, token: str = "") -> str:
+        del token
         return f"Hello, {name}!"
 
 
@@ -61,3 +64,29 @@ async def test_behind_a_proxy_it_names_the_client(hello, caplog):
     call = await hello(trusted_proxies=("127.0.0.1",))
     await call("GET", "/hello/Ann", headers={"X-Forwarded-For": "203.0.113.9"})
     assert lines(caplog)[0].client == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ("common", r'127\.0\.0\.1 - - \[.+\] "GET /hello/Ann HTTP/1\.1" 200 13'),
+        ("combined", r'127.+ 200 13 "http://a/b" "tester/1"'),
+        ("json", r'\{.+"method": "GET", "path": "/hello/Ann".+"bytes": 13.+\}'),
+    ],
+)
+async def test_a_line_is_as_web_servers_write_it(hub, start, capsys, form, pattern):
+    """On standard output, and without the query."""
+    await hub.serve(Greeter())
+    call = await start(hub, access_log=form)
+    headers = {"Referer": "http://a/b?secret=1", "User-Agent": "tester/1"}
+    await call("GET", "/hello/Ann?token=x", headers=headers)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(pattern, line)
+
+
+def test_a_format_that_is_none_is_refused():
+    """With those that there are."""
+    with pytest.raises(
+        ValueError, match="one of line, common, combined, json, not 'x'"
+    ):
+        GatewayOptions(access_log="x")

@@ -15,7 +15,6 @@ from kitmsg import Context, Service, endpoint
 from kitmsg.auth.allow import role, scope
 from kitmsg.auth.basic import make_hash
 from kitmsg.middleware import auth
-from kitmsg_gateways.edge.auth import certificate_principal
 from tests.auth.tokens import SECRET, Pair, sign
 from tests.require import need
 from tests.trust import SIGNING_KEY, TRUST
@@ -331,22 +330,6 @@ async def test_guessing_is_limited_by_address(guarded):
         for n in range(4)
     ]
     assert statuses == [401, 401, 429, 429]
-
-
-def test_the_name_of_a_certificates_owner():
-    """RFC 4514: the most special part first, what separates parts escaped."""
-    subject = (
-        (("countryName", "DE"),),
-        (("organizationName", "Ann, Bob & Co"),),
-        (("commonName", "shop"), ("userId", "7")),
-    )
-    principal = certificate_principal(subject, (("DNS", "shop.example"),))
-    assert principal is not None
-    assert principal.name == r"CN=shop+UID=7,O=Ann\, Bob & Co,C=DE"
-    assert (principal.method, principal.claims) == (
-        "tls",
-        {"san": ["DNS:shop.example"]},
-    )
 
 
 async def test_the_log_of_a_refusal_says_whose_it_was(guarded, caplog):

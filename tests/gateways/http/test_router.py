@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from kitmsg_gateways.http.errors import Problem
-from kitmsg_gateways.http.methods import Router, parse_route
+from kitmsg_gateways.http.router import Router, parse_route
 
 
 def router(*routes: str) -> Router[str]:

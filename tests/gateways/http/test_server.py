@@ -15,7 +15,8 @@ from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import FailedPrecondition
 from kitmsg_gateways.http import GatewayOptions
 from kitmsg_gateways.http.bind import Parameters
-from kitmsg_gateways.http.methods import Mounted, Route, parse_route
+from kitmsg_gateways.http.methods import Mounted
+from kitmsg_gateways.http.router import Route, parse_route
 from kitmsg_gateways.http.server import GatewayServer
 
 if TYPE_CHECKING:

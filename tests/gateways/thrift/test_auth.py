@@ -21,6 +21,7 @@ from thrift.transport.TTransport import TTransportException
 from thriftpy2.thrift import TApplicationException as TheirException
 
 from kitmsg import Context, Service, endpoint
+from kitmsg.auth.allow import role
 from kitmsg.auth.apikeys import digest
 from kitmsg.middleware import auth
 from kitmsg_gateways.thrift.protocol.base import Malformed
@@ -51,6 +52,10 @@ class Mirror(Service):
     async def trace(self, ctx: Context) -> str:
         return ctx.headers.get("traceparent", "")
 
+    @endpoint(allow=role("admin"))
+    async def rule(self) -> str:
+        return "done"
+
 
 class Open(Service):
     """Asks nobody."""
@@ -58,6 +63,10 @@ class Open(Service):
     @endpoint
     async def hello(self) -> str:
         return "hello"
+
+    @endpoint
+    async def seen(self, ctx: Context) -> str:
+        return ctx.headers.get("traceparent", "")
 
 
 class Speaker:
@@ -217,6 +226,23 @@ async def test_a_trace_comes_in_theader(guarded):
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     calls = [("trace", {**bearer(), "Traceparent": parent})]
     assert await speak(outside.server.port, calls) == [parent]
+
+
+async def test_a_trace_comes_in_where_nobody_is_asked(hub, start):
+    """Who calls has nothing to do with it; one that came twice is dropped."""
+    await hub.serve(Open())
+    outside = await start(hub)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    calls = [("seen", {"traceparent": parent}), ("seen", {"traceparent": "\n"})]
+    assert await speak(outside.server.port, calls) == [parent, ""]
+
+
+async def test_who_may_not_call_is_answered(guarded):
+    """And the connection goes on."""
+    outside = await guarded()
+    calls = [("rule", bearer()), ("me", bearer())]
+    found = await speak(outside.server.port, calls)
+    assert found == ["permission_denied", "jwt ann"]
 
 
 async def test_transforms_are_refused(guarded):

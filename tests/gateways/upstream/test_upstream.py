@@ -11,10 +11,17 @@ import msgspec
 import pytest
 
 import kitmsg
-from kitmsg.balance import round_robin
+from kitmsg.balance import consistent_hash, round_robin
 from kitmsg.context import Context
-from kitmsg.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from kitmsg.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from kitmsg.message import Message, encode_headers
+from kitmsg.middleware import hedge, rate_limit
 from kitmsg.service.described import describe
 from kitmsg.transport.opening import open_stream
 from kitmsg_gateways.upstream import (
@@ -31,7 +38,9 @@ from tests.discovery.changing import Changing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
+    from kitmsg.endpoints import Middleware
     from kitmsg.schema.calls import StreamRequest
 
 NUMBERS = {
@@ -41,7 +50,7 @@ NUMBERS = {
 }
 
 
-def adder() -> Upstream:
+def adder(*middleware: Middleware, bus: Bus | None = None) -> Upstream:
     """An upstream whose server is a function."""
 
     async def add(_ctx: Context, request: dict[str, Any]) -> int:
@@ -50,7 +59,14 @@ def adder() -> Upstream:
     declared = describe(
         "adder", "sum", request=NUMBERS, response={"type": "integer"}, doc="Adds."
     )
-    return Upstream("adder", [Remote(declared, add)], kind="test", doc="Adds numbers.")
+    return Upstream(
+        "adder",
+        [Remote(declared, add)],
+        kind="test",
+        doc="Adds numbers.",
+        middleware=middleware,
+        bus=bus,
+    )
 
 
 async def where(pool: Pool, calls: int) -> list[str]:
@@ -138,6 +154,73 @@ async def test_no_instance_at_all_is_unavailable() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(Unavailable):
         await where(Pool("adder", []), 1)
+
+
+async def test_a_key_goes_to_the_same_address() -> None:
+    """For pickers that go by one."""
+    pool = Pool("adder", ["a", "b", "c"], pick=consistent_hash())
+
+    async def send(address: str) -> str:
+        return address
+
+    keys = [str(number) for number in range(30)]
+    first = [await pool.through(send, key=key) for key in keys]
+    assert first == [await pool.through(send, key=key) for key in keys]
+    assert set(first) == {"a", "b", "c"}
+
+
+async def test_middlewares_have_the_bus_of_the_service_at_hand(
+    memory_bus: MemoryBus,
+) -> None:
+    """As those of services and clients do, so that a fleet may share a limit."""
+    limit = rate_limit(1, burst=1, shared="adder")
+    async with kitmsg.connect(bus=memory_bus) as kit:
+        for _ in range(2):
+            await kitmsg.Kit(memory_bus).serve(adder(limit))
+        numbers = {"a": 1, "b": 2}
+        answers = await asyncio.gather(
+            *(kit.call("adder.sum", numbers) for _ in range(8)), return_exceptions=True
+        )
+    assert answers.count(3) == 1
+    assert {type(each) for each in answers} == {int, ResourceExhausted}
+
+
+async def test_in_process_a_bus_is_told(memory_bus: MemoryBus) -> None:
+    """Or it is said what is missing."""
+    limit = rate_limit(1, burst=1, shared="adder")
+    with pytest.raises(ValueError, match="has no bus here"):
+        adder(limit).endpoint("sum")
+    call = adder(limit, bus=memory_bus).endpoint("sum")
+    assert await call(Context(), {"a": 1, "b": 2}) == 3
+    with pytest.raises(ResourceExhausted):
+        await call(Context(), {"a": 1, "b": 2})
+
+
+async def test_only_what_is_idempotent_is_hedged() -> None:
+    """The work of others must not be done twice."""
+    calls = Counter[str]()
+
+    def remote(name: str, *, idempotent: bool) -> Remote:
+        async def call(_ctx: Context, _request: Any) -> None:
+            calls[name] += 1
+            await asyncio.sleep(0.05 if calls[name] > 30 else 0)
+
+        declared = describe(
+            "slow", name, request=NUMBERS, response={}, idempotent=idempotent
+        )
+        return Remote(declared, call)
+
+    upstream = Upstream(
+        "slow",
+        [remote("get", idempotent=True), remote("put", idempotent=False)],
+        kind="test",
+        middleware=[hedge(0.5, budget=1.0)],
+    )
+    for name in ("get", "put"):
+        call = upstream.endpoint(name)
+        for _ in range(31):
+            await call(Context(), {})
+    assert calls == {"get": 32, "put": 31}
 
 
 async def test_finalizers_see_how_it_ended() -> None:

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from kitmsg_gateways.grpc import package
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
+from kitmsg_gateways.grpc.options import EXTRA
 from kitmsg_gateways.grpc.upstream.call import GrpcReply, GrpcRequest
 from kitmsg_gateways.grpc.upstream.options import UpstreamOptions, check_address
 from kitmsg_gateways.upstream import Hooks, Offered, Pool, ProtocolUpstream
@@ -48,7 +49,7 @@ __all__ = [
     "open_upstream",
 ]
 
-TITLE: Final = "gRPC"
+TITLE: Final = EXTRA.title
 
 
 class Upstream(
@@ -62,6 +63,7 @@ class Upstream(
     """
 
     KIND: ClassVar[str] = "grpc"
+    EXTRA: ClassVar[Extra] = EXTRA
     EXAMPLE: ClassVar[str] = "shop.example:50051"
     OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
     check_address = staticmethod(check_address)
@@ -72,7 +74,6 @@ class Upstream(
         endpoints: Protos | type[Service],
         hooks: Hooks[GrpcRequest, GrpcReply],
     ) -> Offered[GrpcRequest, GrpcReply]:
-        package.load()
         from kitmsg_gateways.grpc.upstream import offer
         from kitmsg_gateways.grpc.upstream.client import GrpcClient
 
@@ -94,7 +95,7 @@ async def open_upstream(
     name: str, addresses: Sequence[str], options: UpstreamOptions
 ) -> Upstream:
     """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
-    package.load()
+    EXTRA.load()
     if bool(options.proto) == options.reflection:
         raise ValueError(
             "say what the server offers, in one way: --proto FILE, or --reflection to ask"

@@ -15,6 +15,7 @@ import msgspec
 import kitmsg
 from kitmsg.codec import JSON, RAW
 from kitmsg.schema.places import HEADER_KEY
+from kitmsg.schema.samples import NONE, Samples
 from kitmsg_gateways.http.body import BODYLESS
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
 from kitmsg_gateways.http.openapi.responses import (
@@ -25,14 +26,15 @@ from kitmsg_gateways.http.openapi.responses import (
     stream_body,
     with_example,
 )
-from kitmsg_gateways.http.openapi.schemas import Components, Samples
+from kitmsg_gateways.http.openapi.schemas import Components
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
-    from kitmsg_gateways.http.methods import Mounted, Route, Table
+    from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Route
 
 __all__ = ["SCHEMAS", "document", "schemes_of"]
 
@@ -154,6 +156,7 @@ class _Operations:
         self._components = components
         self._responses = Responses(components)
         self._samples = Samples(components.resolve)
+        self._rough = Samples(components.resolve, is_rough=True)
 
     def of(self, route: Route[Mounted], names: list[str]) -> dict[str, Any]:
         """Return the operation of a route.
@@ -259,7 +262,7 @@ class _Operations:
             return stream_body(self._components.items(mounted), self._samples)
         if request is None:
             schema: Any = {"type": "object", "additionalProperties": True}
-            return {"content": {JSON.content_type: {"schema": schema}}}
+            return {"content": {JSON.content_type: {"schema": schema, "x-sample": {}}}}
         taken = (*route.names, *mounted.parameters.headers)
         properties, required = self._fields(request)
         left = required - {*taken}
@@ -270,6 +273,9 @@ class _Operations:
             schema = {**plain, "properties": kept, "required": sorted(left)}
             schema.pop("title", None)
         spoken = media_types(mounted, schema, self._samples)
+        if "example" not in spoken[JSON.content_type]:  # the docs page starts with it
+            rough = self._rough.of(schema)
+            spoken[JSON.content_type]["x-sample"] = {} if rough is NONE else rough
         if self._takes_raw({*properties} - {*taken}, left, properties):
             spoken[RAW.content_type] = BYTES
         return {"required": bool(left), "content": spoken}

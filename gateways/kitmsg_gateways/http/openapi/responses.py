@@ -12,8 +12,8 @@ import msgspec
 
 import kitmsg
 from kitmsg.codec import JSON, MSGPACK, RAW
+from kitmsg.schema.samples import NONE, Samples
 from kitmsg_gateways.http.errors import CONTENT_TYPE
-from kitmsg_gateways.http.openapi.schemas import NONE, Samples
 from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS, formats_of
 from kitmsg_gateways.http.streams.source import FORM
 

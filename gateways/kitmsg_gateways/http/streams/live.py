@@ -19,7 +19,7 @@ from kitmsg.metrics.families import counter, gauge
 from kitmsg.transport.wheel import Wheel
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.catalogue import unavailable
-from kitmsg_gateways.http.call import asked_timeout, fields_of, problem_of
+from kitmsg_gateways.http.call import asked_timeout, fields_of, given_by, problem_of
 from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
-    from kitmsg_gateways.http.methods import Match, Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Live", "Opening", "Party", "drop_if_gone"]
@@ -92,7 +93,12 @@ class Opening:
         fields = fields_of(self.visit, self.options)
         caller = self.callers.of(mounted)
         ctx = self.callers.context(
-            caller, self.codec, timeout, fields, self.visit.principal
+            caller,
+            self.codec,
+            timeout,
+            fields,
+            self.visit.principal,
+            given_by(self.callers, headers),
         )
         self._call = caller, ctx
         stream = await caller.open(ctx, data)

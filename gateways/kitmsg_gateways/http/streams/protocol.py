@@ -2,9 +2,6 @@
 
 Source: RFC 6455, sections 4.2 and 5.  Left out: extensions, compression among them.
 
-A page of any origin may try to connect, and the browser does not ask us first as it does
-for other requests; so foreign pages are refused here, unless ``cors_origins`` names them.
-
 Why not aiohttp's reader: it takes frames without a mask and lengths that are longer than
 need be, and hands each message to a queue that a task waits at.  Echo of a short message
 on 32 connections costs the server 10.7 us of CPU here and 11.4 to 12.7 us there; of 100 kB
@@ -28,7 +25,6 @@ from aiohttp.http import HttpVersion11
 from kitmsg.codec import JSON, MSGPACK
 from kitmsg.errors import InvalidArgument
 from kitmsg_gateways.http.aiohttp_parts import unmask
-from kitmsg_gateways.http.cors import is_own
 from kitmsg_gateways.http.errors import refusal
 
 if TYPE_CHECKING:
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from kitmsg.codec import Codec
-    from kitmsg_gateways.http.cors import Cors
-    from kitmsg_gateways.http.visit import Visit
 
 __all__ = [
     "PROTOCOLS",
@@ -47,7 +41,6 @@ __all__ = [
     "Opcode",
     "ProtocolError",
     "accept_headers",
-    "check_origin",
     "close_payload",
     "frame",
     "is_upgrade",
@@ -70,23 +63,6 @@ def is_upgrade(request: web.BaseRequest) -> bool:
         and request.headers.get("Upgrade", "").strip().lower() == "websocket"
         and request.method == "GET"
         and bool(_UPGRADES.search(request.headers.get("Connection", "")))
-    )
-
-
-def check_origin(visit: Visit, cors: Cors) -> None:
-    """Refuse pages of origins that may not connect; clients that are no browser may.
-
-    Raises:
-        Problem: 403.
-    """
-    given = visit.request.headers.getall("Origin", [])
-    if not given or (len(given) == 1 and cors.allows(given[0])) or is_own(given, visit):
-        return
-    raise refusal(
-        403,
-        "pages of this origin may not connect; the gateway's cors_origins lists those"
-        " that may",
-        field="Origin",
     )
 
 

@@ -19,7 +19,7 @@ from kitmsg_gateways.http.cors import Cors
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.streams.formats import format_of
 from kitmsg_gateways.http.streams.live import Live, Opening, drop_if_gone
-from kitmsg_gateways.http.streams.protocol import check_origin, is_upgrade
+from kitmsg_gateways.http.streams.protocol import is_upgrade
 from kitmsg_gateways.http.streams.source import pumping, source_of
 from kitmsg_gateways.http.streams.websocket import Socket
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.http.methods import Match, Mounted
+    from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
+    from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.streams.formats import Format
     from kitmsg_gateways.http.visit import Visit
 
@@ -258,7 +259,9 @@ class Streams:
         )
         self.live.admit()
         if is_upgrade(visit.request):
-            check_origin(visit, self._cors)
+            # A page of any origin may try, and the browser does not ask us first.
+            if "Origin" in visit.request.headers:
+                self._cors.check(visit, "connect")
             return await Socket(self.live, opening, self._limit).run()
         if match.route.target.stream == "out":
             return await self._out(opening)

@@ -1,7 +1,8 @@
 """A remote HTTP API as a service: its operations are endpoints on the bus, or in process.
 
     options.py    `UpstreamOptions`
-    offer.py      one endpoint, its requests and replies; endpoints by routes or by a class
+    offer.py      endpoints by routes or by a class
+    call.py       one endpoint: its requests and replies
     describe.py   the operations of an OpenAPI document, as endpoints:
     document.py   loads such a document; its references, schemas, bodies and typed errors
     operation.py  from a request object to an HTTP request: path, query, header, body
@@ -28,6 +29,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from kitmsg.service import Service
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
+from kitmsg_gateways.http.options import EXTRA
 from kitmsg_gateways.http.upstream.document import OpenApi
 from kitmsg_gateways.http.upstream.operation import HttpRequest
 from kitmsg_gateways.http.upstream.options import UpstreamOptions, check_address
@@ -47,7 +50,7 @@ __all__ = [
     "open_upstream",
 ]
 
-TITLE: Final = "HTTP"
+TITLE: Final = EXTRA.title
 Endpoints: TypeAlias = Mapping[str, str] | type[Service] | OpenApi
 
 
@@ -62,6 +65,7 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
     """
 
     KIND: ClassVar[str] = "http"
+    EXTRA: ClassVar[Extra] = EXTRA
     EXAMPLE: ClassVar[str] = "https://api.example/v1"
     OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
     check_address = staticmethod(check_address)
@@ -72,9 +76,6 @@ class Upstream(ProtocolUpstream[Endpoints, UpstreamOptions, HttpRequest, HttpRep
         endpoints: Endpoints,
         hooks: Hooks[HttpRequest, HttpReply],
     ) -> Offered[HttpRequest, HttpReply]:
-        from kitmsg_gateways.http import package
-
-        package.load()
         from kitmsg_gateways.http.upstream.client import HttpClient
         from kitmsg_gateways.http.upstream.describe import read_document
         from kitmsg_gateways.http.upstream.offer import offers

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractContextManager
 
-    from kitmsg_gateways.http.upstream.offer import HttpMethod
+    from kitmsg_gateways.http.upstream.call import HttpMethod
     from kitmsg_gateways.http.upstream.operation import HttpRequest
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
     from kitmsg_gateways.upstream.client import Outgoing

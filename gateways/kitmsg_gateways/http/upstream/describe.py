@@ -17,6 +17,7 @@ from kitmsg.discovery.subject import check_version
 from kitmsg.schema.instances import validator
 from kitmsg.schema.places import HEADER_KEY, is_free_header
 from kitmsg.service.described import describe
+from kitmsg_gateways.http.upstream.call import HttpMethod
 from kitmsg_gateways.http.upstream.document import (
     Body,
     Unreadable,
@@ -27,7 +28,7 @@ from kitmsg_gateways.http.upstream.document import (
     modern,
     response_of,
 )
-from kitmsg_gateways.http.upstream.offer import IDEMPOTENT, HttpMethod
+from kitmsg_gateways.http.upstream.offer import IDEMPOTENT
 from kitmsg_gateways.http.upstream.operation import (
     UNSAID,
     Field,

@@ -21,9 +21,10 @@ import msgspec
 
 from kitmsg.errors import BusinessError, Code
 from kitmsg.schema import pointers
+from kitmsg.schema.errorclass import error_class
 from kitmsg.schema.pointers import references
+from kitmsg_gateways.http.options import EXTRA
 from kitmsg_gateways.http.upstream.operation import FORM, HttpRequest
-from kitmsg_gateways.upstream.errors import error_class
 
 if TYPE_CHECKING:
     from kitmsg_gateways.http.upstream.options import UpstreamOptions
@@ -170,9 +171,7 @@ async def load_document(source: str, options: UpstreamOptions) -> Mapping[str, A
 
 
 async def _fetched(url: str, options: UpstreamOptions) -> bytes:
-    from kitmsg_gateways.http import package
-
-    package.load()
+    EXTRA.load()
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.http.upstream.client import HttpClient
     from kitmsg_gateways.upstream.pool import CannotConnect

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.thrift.protocol.base import Malformed
+from kitmsg_gateways.thrift.protocol.compact import read_varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,6 @@ _PROTOCOLS: Final = {0: "binary", 2: "compact"}
 _NUMBERS: Final = {name: number for number, name in _PROTOCOLS.items()}
 _KEY_VALUES: Final = 1
 _MOST_HEADERS: Final = 128
-_VARINT_BITS: Final = 28
 _LOW: Final = 0x7F
 
 
@@ -106,7 +106,7 @@ def parse_header(frame: bytes) -> Header:
     end = _FIXED + int.from_bytes(frame[8:_FIXED]) * _WORD
     if end > len(frame):
         raise Malformed("a THeader is longer than its frame")
-    at = _At(frame, _FIXED, end)
+    at = _At(frame[:end], _FIXED)
     number = at.varint()
     if number not in _PROTOCOLS:
         raise Malformed(f"protocol {number} of THeader is not spoken here")
@@ -127,25 +127,19 @@ def parse_header(frame: bytes) -> Header:
 class _At:
     """A position in a header."""
 
-    __slots__ = ("_data", "_end", "position")
+    __slots__ = ("_data", "position")
 
-    def __init__(self, data: bytes, position: int, end: int) -> None:
+    def __init__(self, data: bytes, position: int) -> None:
         self._data = data
         self.position = position
-        self._end = end
 
     def varint(self) -> int:
-        """Return a number of at most 5 bytes."""
-        value = shift = 0
-        while True:
-            if self.position >= self._end or shift > _VARINT_BITS:
-                raise Malformed("a THeader ends in the middle of a number")
-            byte = self._data[self.position]
-            self.position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:  # noqa: PLR2004  # the last byte of a varint
-                return value
-            shift += 7
+        """Return a number."""
+        try:
+            value, self.position = read_varint(self._data, self.position)
+        except IndexError:
+            raise Malformed("a THeader ends in the middle of a number") from None
+        return value
 
     def count(self) -> int:
         """Return how many headers follow."""
@@ -159,6 +153,6 @@ class _At:
         """Return a text with its length in front."""
         size = self.varint()
         start, self.position = self.position, self.position + size
-        if self.position > self._end:
+        if self.position > len(self._data):
             raise Malformed("a THeader ends in the middle of a text")
         return self._data[start : self.position].decode(errors="replace")

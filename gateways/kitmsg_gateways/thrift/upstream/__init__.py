@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from kitmsg_gateways.edge.extra import Extra  # hints can be read
+from kitmsg_gateways.thrift.options import EXTRA
 from kitmsg_gateways.thrift.upstream.call import ThriftReply, ThriftRequest
 from kitmsg_gateways.thrift.upstream.options import UpstreamOptions, check_address
 from kitmsg_gateways.upstream import Hooks, Offered, ProtocolUpstream
@@ -43,7 +45,7 @@ __all__ = [
     "open_upstream",
 ]
 
-TITLE: Final = "Thrift"
+TITLE: Final = EXTRA.title
 
 
 class Upstream(
@@ -56,6 +58,7 @@ class Upstream(
     """
 
     KIND: ClassVar[str] = "thrift"
+    EXTRA: ClassVar[Extra] = EXTRA
     EXAMPLE: ClassVar[str] = "localhost:9090"
     OPTIONS: ClassVar[type[UpstreamOptions]] = UpstreamOptions
     check_address = staticmethod(check_address)
@@ -66,9 +69,6 @@ class Upstream(
         endpoints: Idl | type[Service],
         hooks: Hooks[ThriftRequest, ThriftReply],
     ) -> Offered[ThriftRequest, ThriftReply]:
-        from kitmsg_gateways.thrift import package
-
-        package.load()
         from kitmsg_gateways.thrift.upstream import offer
         from kitmsg_gateways.thrift.upstream.client import ThriftClient
 
@@ -88,9 +88,7 @@ async def open_upstream(
     """Return the upstream of a command line; see `kitmsg.worker.plugins`."""
     if not options.thrift:
         raise ValueError("say what the server offers: --thrift FILE")
-    from kitmsg_gateways.thrift import package
-
-    package.load()
+    EXTRA.load()
     from kitmsg_gateways.thrift.load import load
 
     idl = load(options.thrift, options.thrift_path)

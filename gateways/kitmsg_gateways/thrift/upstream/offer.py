@@ -17,6 +17,7 @@ from kitmsg.codec import MSGPACK
 from kitmsg.errors import FailedPrecondition, KitError
 from kitmsg.idl.binding import Names
 from kitmsg.idl.naming import snake
+from kitmsg.schema.errorclass import error_class
 from kitmsg.service.described import describe
 from kitmsg_gateways.thrift.bind import arguments
 from kitmsg_gateways.thrift.convert import Convert, or_same
@@ -32,7 +33,6 @@ from kitmsg_gateways.thrift.upstream.describe import (
     nullable,
     reply_struct,
 )
-from kitmsg_gateways.upstream.errors import error_class
 from kitmsg_gateways.upstream.offers import renamed, shapes_of
 from kitmsg_gateways.upstream.typed import Typed
 

@@ -217,6 +217,26 @@ async def test_examples_are_given(document):
     assert result["id"] == "text"
 
 
+class Codes(Service):
+    @endpoint
+    async def use(
+        self, code: Annotated[str, msgspec.Meta(pattern="^[A-Z]{4}$")], note: str = ""
+    ) -> None: ...
+
+
+async def test_a_body_without_an_example_has_a_sample_for_the_page(
+    hub: Kit, start: Any
+) -> None:
+    """It may not fit, and is there to be changed; generators do not look at it."""
+    await hub.serve(Codes())
+    call = await start(hub)
+    _, document = await call("GET", "/openapi.json")
+    body = document["paths"]["/codes/use"]["post"]["requestBody"]["content"]
+    found = body["application/json"]
+    assert "example" not in found
+    assert found["x-sample"] == {"code": "text"}
+
+
 async def test_what_a_client_may_keep_is_described(document):
     """The headers, and 304; only where a time is declared, and only for GET."""
     kept = document["paths"]["/prices/{sku}"]["get"]["responses"]

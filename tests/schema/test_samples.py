@@ -1,4 +1,4 @@
-"""Examples fit the schemas they are made from."""
+"""Samples fit the schemas they are made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from kitmsg.schema import json_schema
 from kitmsg.schema.pointers import resolve
-from kitmsg_gateways.http.openapi.schemas import NONE, Samples
+from kitmsg.schema.samples import NONE, Samples
 
 
 class Colour(enum.Enum):
@@ -118,3 +118,18 @@ def test_what_is_declared_wins():
 def test_there_is_no_example_rather_than_a_wrong_one(schema):
     """Where it is hard, or the schema is none."""
     assert sample(schema) is NONE
+
+
+def test_a_rough_sample_is_there_where_none_fits():
+    """It has the fields that must be there, for people to change."""
+    schema = {
+        "type": "object",
+        "required": ["code", "first_name"],
+        "properties": {
+            "code": {"type": "string", "pattern": "^x+$"},
+            "first_name": {"type": "string"},
+            "note": {"type": "string"},
+        },
+    }
+    rough = Samples(lambda part: resolve(part, schema), str.upper, is_rough=True)
+    assert rough.of(schema) == {"code": "CODE", "first_name": "FIRST_NAME"}

@@ -1,0 +1,328 @@
+"""One attempt at a delivery: a turn of the instance's mailbox that ends in an acknowledgement.
+
+    done                             acknowledged
+    raised, timed out, cut           delivered again after the next of `retries`
+    `Reject`, misfit, out of tries   a dead letter, stored before the original is given up
+    drained before it began          given back at once
+
+A process that dies in between acknowledges nothing, so that the store delivers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.context import Context, enter
+from kitmsg.endpoints import Endpoint
+from kitmsg.errors import Code, InvalidArgument, KitError, code_of
+from kitmsg.events.attempts import Attempts, OnceIds, once_ids
+from kitmsg.events.dead import DeadLetters
+from kitmsg.events.retries import RETRIES, Reject
+from kitmsg.events.spans import processing
+from kitmsg.metrics.stats import EndpointStats
+
+if TYPE_CHECKING:
+    from kitmsg.jetstream import Delivery
+
+__all__ = ["Attempt", "Handling"]
+
+_log = logging.getLogger("kitmsg.events")
+
+_MOST_TEXT: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handling:
+    """The way deliveries of one consumer are handled.
+
+    Attributes:
+        name: Dotted name, such as ``mailer.thank``; in logs, metrics and contexts.
+        decode: Makes the request of a delivery; `InvalidArgument` for one that misfits.
+        endpoint: Carries it out, in its middlewares; exchanged when the instance is.
+        dead: Takes what failed for good; None where nothing is stored, and so is dropped.
+        retries: Seconds before each further attempt.
+        timeout: Longest attempt, in seconds.
+        in_batches: Whether requests are given as a list.
+        attempts: Counts attempts where deliveries are no measure; None where nothing is
+            delivered twice.
+        once: Whether an attempt that succeeded is noted, and what it publishes has ids of
+            its own.
+        stats: Counts the attempts.
+    """
+
+    name: str
+    decode: Callable[[Context, Delivery], Any]
+    endpoint: Callable[[], Endpoint[Any, Any]]
+    dead: DeadLetters | None
+    retries: tuple[float, ...] = RETRIES
+    timeout: float = 300.0
+    in_batches: bool = False
+    attempts: Attempts | None = None
+    once: bool = False
+    stats: EndpointStats = field(default_factory=EndpointStats)
+
+    def wait_after(self, attempt: int) -> float | None:
+        """Return the seconds before the attempt after number `attempt`; None for never."""
+        return self.retries[attempt - 1] if attempt <= len(self.retries) else None
+
+
+class Attempt:
+    """A turn that works on a delivery, or on several that are one batch.
+
+    Args:
+        handling: How.
+        deliveries: On what.
+        over: Called when it is over, whatever happened.
+        go_on: Tells whether an attempt may still begin.
+    """
+
+    __slots__ = (
+        "_go_on",
+        "_is_over",
+        "_numbers",
+        "_over",
+        "deadline",
+        "deliveries",
+        "handling",
+    )
+
+    def __init__(
+        self,
+        handling: Handling,
+        deliveries: Sequence[Delivery],
+        over: Callable[[Attempt], None],
+        go_on: Callable[[], bool],
+    ) -> None:
+        self.handling = handling
+        self.deliveries = deliveries
+        # None until it runs: the time of an attempt begins with it.
+        self.deadline: float | None = None
+        self._over = over
+        self._go_on = go_on
+        # Number of the attempt, by the sequence of what was delivered more than once.
+        self._numbers: dict[int, int] = {}
+        # Set once; from then on nothing is acknowledged here.
+        self._is_over = False
+
+    async def run(self) -> None:
+        """Work on it; a `CancelledError` goes out to the mailbox, which calls `ended`."""
+        if not self._go_on():
+            self.give_back()
+            return
+        if any(delivery.deliveries > 1 for delivery in self.deliveries):
+            await self._count()
+        if self.deliveries:
+            await self._attempt()
+        else:
+            self._end()
+
+    async def _attempt(self) -> None:
+        handling, first = self.handling, self.deliveries[0]
+        self.deadline = asyncio.get_running_loop().time() + handling.timeout
+        ctx = Context(
+            deadline=self.deadline, endpoint=handling.name, message=first.message
+        )
+        enter(ctx)
+        once_ids.set(OnceIds(first) if handling.once else None)
+        started = perf_counter_ns()
+        try:
+            requests = await self._requests(ctx)
+            if requests:
+                request = requests if handling.in_batches else requests[0]
+                with processing(handling.name, first.message, ctx):
+                    await handling.endpoint()(ctx, request)
+            await self._done()
+        except asyncio.CancelledError:
+            raise  # the mailbox knows why, and calls `ended`
+        except BaseException as error:
+            await self._failed(error)
+            if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
+                raise
+        finally:
+            handling.stats.observe(perf_counter_ns() - started)
+
+    async def _done(self) -> None:
+        if self.handling.once and self.handling.attempts is not None:
+            for delivery in self.deliveries:
+                await self.handling.attempts.done(delivery)
+        self._settle(lambda delivery: delivery.ack())
+
+    async def _count(self) -> None:
+        """Number the attempts; leave out what is done, and bury what never ended."""
+        attempts, most = self.handling.attempts, len(self.handling.retries) + 1
+        if attempts is None:
+            return
+        left: list[Delivery] = []
+        for delivery in self.deliveries:
+            number = await attempts.begin(delivery)
+            self._numbers[delivery.sequence] = number
+            if number == 0:
+                _quietly(lambda d: d.ack(), delivery)
+            elif number > most:
+                # Every attempt ended with its process: nobody was left to say why.
+                await self._bury(f"{most} attempts began and none ended", [delivery])
+            else:
+                left.append(delivery)
+        self.deliveries = left
+
+    def _number(self, delivery: Delivery) -> int:
+        return self._numbers.get(delivery.sequence, delivery.deliveries)
+
+    def _wait(self, delivery: Delivery) -> float | None:
+        """Return the seconds before the next attempt; None where this was the last."""
+        return self.handling.wait_after(self._number(delivery))
+
+    async def _requests(self, ctx: Context) -> list[Any]:
+        """Return the requests in the deliveries; those that misfit are buried."""
+        found: list[Any] = []
+        misfits: list[Delivery] = []
+        for delivery in self.deliveries:
+            try:
+                found.append(self.handling.decode(ctx, delivery))
+            except InvalidArgument as error:
+                misfits.append(delivery)
+                self.handling.stats.invalid += 1
+                self.handling.stats.failed(error.code.value, str(error))
+                _log.warning("%s: %s: %s", self.handling.name, _where(delivery), error)
+                await self._bury(str(error), [delivery], error)
+        if misfits:
+            self.deliveries = [d for d in self.deliveries if d not in misfits]
+        return found
+
+    def ended(self, code: Code) -> None:
+        """Deliver again what was cut short, before or while it ran."""
+        if self._is_over:
+            return
+        if code is Code.DEADLINE_EXCEEDED:
+            self._retry(f"it took more than {self.handling.timeout:g} s", code)
+        elif code is Code.INTERNAL:
+            self._retry("something that it awaited was cancelled", code)
+        else:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Have it delivered again at once; the attempt counts for nothing to anybody."""
+        self._settle(lambda delivery: delivery.nak())
+
+    async def _failed(self, error: BaseException) -> None:
+        handling = self.handling
+        code = code_of(error) if isinstance(error, KitError) else Code.INTERNAL
+        handling.stats.failed(code.value, _text_of(error))
+        if isinstance(error, Reject):
+            await self._rejected(error)
+            return
+        attempt = max(map(self._number, self.deliveries))
+        wait = handling.wait_after(attempt)
+        _log.warning(
+            "%s failed on %s, attempt %d of %d%s: %s: %s",
+            handling.name,
+            self._what,
+            attempt,
+            len(handling.retries) + 1,
+            "" if wait is None else f", again in {wait:g} s",
+            type(error).__name__,
+            _text_of(error),
+            exc_info=None if isinstance(error, KitError) else error,
+        )
+        final = [d for d in self.deliveries if self._wait(d) is None]
+        if final:
+            await self._bury(_text_of(error), final, error)
+        self._retry_rest()
+
+    async def _rejected(self, error: Reject) -> None:
+        if len(self.deliveries) > 1:  # each says so for itself
+            self._settle(lambda delivery: delivery.nak())
+            return
+        _log.warning("%s rejected %s: %s", self.handling.name, self._what, error)
+        await self._bury(_text_of(error), self.deliveries, error)
+        self._end()
+
+    def _retry(self, why: str, code: Code) -> None:
+        """Do as `_failed` where nothing can be awaited."""
+        handling = self.handling
+        handling.stats.failed(code.value, why)
+        _log.warning("%s failed on %s: %s", handling.name, self._what, why)
+        final = [d for d in self.deliveries if self._wait(d) is None]
+        dead = handling.dead
+        if final and dead is not None:
+            # Kept out of others' hands until its dead letter is stored.
+            dead.bury_soon(self._bury(why, final))
+        rest = [d for d in self.deliveries if d not in final]
+        self.deliveries = rest
+        self._retry_rest()
+
+    def _retry_rest(self) -> None:
+        self._settle(lambda d: d.nak(self._wait(d) or 0.0))
+
+    async def _bury(
+        self,
+        why: str,
+        deliveries: Sequence[Delivery],
+        error: BaseException | None = None,
+    ) -> None:
+        """Store dead letters, then give up the originals; one that fails comes again."""
+        dead = self.handling.dead
+        if dead is None:
+            return
+        for delivery in deliveries:
+            try:
+                await dead.bury(
+                    delivery,
+                    self.handling.name,
+                    why,
+                    type(error).__name__ if error else "",
+                    self._number(delivery),
+                )
+            except KitError as failure:
+                _log.error(
+                    "%s: no dead letter could be stored of %s, so it comes again: %s",
+                    self.handling.name,
+                    _where(delivery),
+                    failure,
+                )
+                _quietly(lambda d: d.nak(max((*self.handling.retries, 1.0))), delivery)
+            else:
+                _quietly(lambda d: d.term(why), delivery)
+
+    @property
+    def _what(self) -> str:
+        first, *rest = self.deliveries
+        more = f" and {len(rest)} more" if rest else ""
+        return f"{_where(first)}{more}"
+
+    def _settle(self, answer: Callable[[Delivery], None]) -> None:
+        for delivery in self.deliveries:
+            _quietly(answer, delivery)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._over(self)
+
+    def __repr__(self) -> str:
+        return f"an attempt of {self.handling.name}"
+
+
+def _quietly(answer: Callable[[Delivery], None], delivery: Delivery) -> None:
+    """Answer a delivery; one that cannot be answered now comes again by itself."""
+    try:
+        answer(delivery)
+    except KitError as error:
+        _log.debug("no answer to %s: %s", _where(delivery), error)
+
+
+def _where(delivery: Delivery) -> str:
+    return f"{delivery.subject} ({delivery.position.stream} #{delivery.sequence})"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:_MOST_TEXT]
+    except Exception:  # noqa: BLE001  its class may do anything
+        return "(it has no text: its __str__ fails)"

@@ -1,0 +1,180 @@
+"""Publishes events: returns when the stream has them, retried under one message id."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.codec import JSON, Codec
+from kitmsg.context import NOWHERE, PROPAGATED, Context, current
+from kitmsg.errors import (
+    Disconnected,
+    FailedPrecondition,
+    InvalidArgument,
+    Unavailable,
+)
+from kitmsg.events.attempts import once_ids
+from kitmsg.events.declared import Declared, apply, plan
+from kitmsg.events.envelope import Writer, new_event_id
+from kitmsg.events.event import Event
+from kitmsg.events.spans import sending, traced_headers
+from kitmsg.jetstream import Outgoing
+
+if TYPE_CHECKING:
+    from kitmsg.jetstream import JetStream
+
+__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "need_stream"]
+
+PUBLISH_SECONDS: Final = 5.0
+"""Longest wait for a stream's word, in seconds, where no deadline is nearer."""
+
+_ID: Final = re.compile(r"[!-~]{1,256}")
+
+
+class Publisher:
+    """Publishes into one store.
+
+    Args:
+        jetstream: The store.
+        codec: How events are encoded.
+        makes_streams: Whether a stream that is missing is made.
+    """
+
+    def __init__(
+        self, jetstream: JetStream, codec: Codec = JSON, *, makes_streams: bool = False
+    ) -> None:
+        self._jetstream = jetstream
+        self._codec = codec
+        self._makes_streams = makes_streams
+        # Classes whose stream was looked for.
+        self._ready: set[type[Event]] = set()
+        self._writers: dict[type[Event], Writer] = {}
+
+    async def publish(self, event: Event, *, id: str = "", timeout: float) -> int:  # noqa: A002
+        """Publish one event; returns its sequence in its stream.
+
+        Args:
+            event: The event.
+            id: Its id, by which the stream knows it again; made up by default.
+            timeout: Longest wait for the stream's word, in seconds.
+
+        Raises:
+            TypeError: It is no event.
+            InvalidArgument: It does not fit its class; nothing is stored.
+            FailedPrecondition: No stream stores it.
+            ResourceExhausted: The stream is full.
+            Disconnected: There is no connection.
+            DeadlineExceeded: No word in time; it may be stored.
+        """
+        with sending(type(event).__name__):
+            message = self.outgoing(event, id)
+            await self._make_streams(type(event))
+            return await self._send(message, self._left(timeout))
+
+    async def publish_many(
+        self, events: Iterable[Event], *, timeout: float
+    ) -> list[int]:
+        """Publish events side by side; returns their sequences, in order.
+
+        All are encoded before the first one leaves.
+        """
+        wanted = list(events)
+        messages = [self.outgoing(event) for event in wanted]
+        if not messages:
+            return []
+        await self._make_streams(*dict.fromkeys(map(type, wanted)))
+        left = self._left(timeout)
+        try:
+            acks = await self._jetstream.publish_many(messages, timeout=left)
+        except Unavailable as error:
+            await need_stream(self._jetstream, messages[0].subject, error)
+            raise
+        return [ack.sequence for ack in acks]
+
+    def outgoing(self, event: Event, id_: str = "") -> Outgoing:
+        """Return the message of an event.
+
+        Raises:
+            TypeError: It is no event.
+            InvalidArgument: A field does not fit, or has no place in the subject; or the id
+                cannot stand in a header.
+        """
+        writer = self._writers.get(type(event))
+        if writer is None:
+            writer = self._writers[type(event)] = Writer(type(event), self._codec)
+        if id_ and not _ID.fullmatch(id_):
+            raise InvalidArgument(
+                f"id={id_[:40]!r}: up to 256 printable ASCII characters without spaces",
+                field="id",
+            )
+        ctx, own = current(), once_ids.get()
+        made = id_ or (new_event_id() if own is None else own.next())
+        headers = writer.headers(made, _source(ctx), carried(ctx))
+        return Outgoing(
+            writer.subject(event), writer.payload(event), headers, message_id=made
+        )
+
+    async def _make_streams(self, *classes: type[Event]) -> None:
+        if not self._makes_streams or self._ready.issuperset(classes):
+            return
+        declared = Declared()
+        for cls in classes:
+            declared.event(cls)
+        await apply(self._jetstream, await plan(self._jetstream, declared))
+        self._ready.update(classes)
+
+    async def _send(self, message: Outgoing, timeout: float) -> int:
+        try:
+            ack = await self._jetstream.publish(
+                message.subject,
+                message.data,
+                message.headers,
+                message_id=message.message_id,
+                timeout=timeout,
+            )
+        except Unavailable as error:
+            await need_stream(self._jetstream, message.subject, error)
+            raise
+        return ack.sequence
+
+    @staticmethod
+    def _left(timeout: float) -> float:
+        """Return `timeout`, or what the running turn has left if that is less."""
+        left = current().remaining(asyncio.get_running_loop().time())
+        return timeout if left is None else min(timeout, left)
+
+
+async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
+    """Return if a stream stores `subject`, though nobody answered for it.
+
+    Args:
+        jetstream: The store.
+        subject: Where something was published.
+        error: The answer.
+
+    Raises:
+        FailedPrecondition: There is none.
+    """
+    if isinstance(error, Disconnected) or await jetstream.streams(subject):
+        return
+    raise FailedPrecondition(
+        f"no stream stores {subject!r}; see `kitmsg streams plan`, and make what is missing"
+        " with `kitmsg streams apply`"
+    ) from error
+
+
+def carried(ctx: Context) -> Mapping[str, str]:
+    """Return the headers that a message takes along from the running turn."""
+    if ctx is NOWHERE:
+        return traced_headers({})
+    if ctx.message is not None:
+        return traced_headers(ctx.propagated())
+    given = ctx.metadata
+    names: tuple[str, ...] = PROPAGATED
+    return traced_headers({name: given[name] for name in names if name in given})
+
+
+def _source(ctx: Context) -> str:
+    return ctx.endpoint.partition(".")[0]

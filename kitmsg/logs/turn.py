@@ -1,0 +1,92 @@
+"""Facts of the turn that runs, for the lines that are written within it.
+
+They are looked up when a line is written, so a turn that logs nothing pays nothing.  The
+context variable of the turn is seen by its tasks, by the threads of ``def`` endpoints and
+by streams; a line is formatted where it is written, unless a `QueueHandler` stands between:
+give that one a `TurnFilter`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Final
+
+from kitmsg.context import current
+from kitmsg.wire import TRACEPARENT
+
+__all__ = ["NAMES", "TURN", "TurnFilter", "turn_facts", "turn_of"]
+
+TURN: Final = "_turn"
+"""Attribute of a record that keeps the facts of its turn, for handlers elsewhere."""
+
+NAMES: Final = (
+    *("service", "endpoint", "caller"),
+    *("request_id", "trace_id", "span_id"),
+)
+"""The facts that there may be."""
+
+# W3C Trace Context, section 3.2; zeros only are no id.
+_TRACEPARENT: Final = re.compile(
+    r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}"
+)
+
+
+def turn_facts() -> dict[str, str]:
+    """Return the facts of the running turn by name; none outside any.
+
+    ``service``, ``endpoint``, ``request_id``, and where they are known ``caller``,
+    ``trace_id`` and ``span_id``.  The span is OpenTelemetry's where one is active, also
+    outside a turn; else that of the ``traceparent`` which came with the request.
+    """
+    facts: dict[str, str] = {}
+    ctx = current()
+    ids = _active_span()
+    if ctx.message is not None:
+        facts["service"] = ctx.endpoint.partition(".")[0]
+        facts["endpoint"] = ctx.endpoint
+        if ctx.caller:
+            facts["caller"] = ctx.caller
+        facts["request_id"] = ctx.request_id
+        ids = ids or _given_span(ctx.headers.get(TRACEPARENT, ""))
+    if ids:
+        facts["trace_id"], facts["span_id"] = ids
+    return facts
+
+
+def turn_of(record: logging.LogRecord) -> dict[str, str]:
+    """Return the facts of the turn that a record was written in."""
+    kept: dict[str, str] | None = getattr(record, TURN, None)
+    return turn_facts() if kept is None else kept
+
+
+class TurnFilter(logging.Filter):
+    """Puts the facts of the turn on each record, for a handler of your own.
+
+    A format may name them all, such as ``%(trace_id)s``; one that is not known is "".  On a
+    `QueueHandler` it keeps the facts for the handlers behind the queue.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the facts; every record passes."""
+        facts = turn_of(record)
+        setattr(record, TURN, facts)
+        for name in NAMES:
+            if not hasattr(record, name):
+                setattr(record, name, facts.get(name, ""))
+        return True
+
+
+def _given_span(traceparent: str) -> tuple[str, str] | None:
+    found = _TRACEPARENT.fullmatch(traceparent)
+    return None if found is None else (found[1], found[2])
+
+
+def _active_span() -> tuple[str, str] | None:
+    """Return trace and span id of OpenTelemetry's active span; None without one."""
+    api: Any = sys.modules.get("opentelemetry.trace")  # without it no span is active
+    if api is None:
+        return None
+    span = api.get_current_span().get_span_context()
+    return (f"{span.trace_id:032x}", f"{span.span_id:016x}") if span.is_valid else None

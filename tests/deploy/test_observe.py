@@ -1,0 +1,258 @@
+"""The profile `observe`: alerts, dashboard and Prometheus as they are, without Docker.
+
+The alerts are tried by promtool.  A real Prometheus reads a real worker and a real gateway, and
+every query of the dashboard finds something there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import aiohttp
+import pytest
+import yaml
+
+import kitmsg
+from tests.require import need
+from tests.worker.commands import Command, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kitmsg.bus.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parents[2]
+OBSERVE = ROOT / "deploy/observe"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = {
+    name: service
+    for name, service in COMPOSE["services"].items()
+    if "observe" in service.get("profiles", [])
+}
+ALERTS: list[dict[str, Any]] = yaml.safe_load((OBSERVE / "alerts.yml").read_text())[
+    "groups"
+][0]["rules"]
+BOARD: dict[str, Any] = json.loads((OBSERVE / "grafana/kitmsg.json").read_text())
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+QUERIES = [(p["title"], t) for p in PANELS for t in p["targets"]]
+METRIC = re.compile(r"\bkitmsg_[a-z_]+")
+
+CODE = """
+import asyncio, threading
+from kitmsg import Service, endpoint
+from kitmsg.errors import Unavailable
+from kitmsg.middleware import breaker, cache, rate_limit
+
+class Orders(Service):
+    concurrency = 4
+
+    @endpoint(idempotent=True, middleware=[cache(ttl=60)])
+    async def get(self, id: str) -> str:
+        return id
+
+    @endpoint(middleware=[rate_limit(1, burst=1)])
+    async def place(self) -> None:
+        pass
+
+    @endpoint(middleware=[breaker(failures=1)])
+    async def pay(self) -> None:
+        raise Unavailable("the bank is closed")
+
+    @endpoint
+    async def crash(self) -> None:
+        raise RuntimeError
+"""
+
+
+def promtool(*words: str) -> str:
+    """Run promtool; returns its output."""
+    ran = subprocess.run(
+        [need("promtool"), *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=OBSERVE,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_alerts_and_configuration_are_valid() -> None:
+    """As Prometheus itself reads them."""
+    assert f"{len(ALERTS)} rules found" in promtool("check", "rules", "alerts.yml")
+    promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
+    """Each has a case of its own, and none fires while all is well."""
+    promtool("test", "rules", "alerts.test.yml")
+    tests = yaml.safe_load((OBSERVE / "alerts.test.yml").read_text())["tests"]
+    tried = {
+        case["alertname"] for test in tests for case in test.get("alert_rule_test", ())
+    }
+    assert tried == {alert["alert"] for alert in ALERTS}
+    assert "promql_expr_test" in tests[0]
+
+
+def test_each_alert_is_explained() -> None:
+    """The page says what to do at each, and at no other."""
+    page = (ROOT / "docs/observability.md").read_text()
+    told = set(re.findall(r"^\| `(Kitmsg\w+)` \|", page, re.MULTILINE))
+    assert told == {alert["alert"] for alert in ALERTS}
+
+
+def test_panels_say_what_they_show() -> None:
+    """Each has a title, a description and queries; no two share an id or a place."""
+    assert all(p["title"] and p["description"] and p["targets"] for p in PANELS)
+    ids = [panel["id"] for panel in BOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in BOARD["panels"]]
+    assert len(places) == len(set(places))
+    assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in BOARD["panels"])
+
+
+def test_files_of_the_profile_exist_and_lead_to_each_other() -> None:
+    """Configurations, the rules that Prometheus reads, the dashboard that Grafana opens."""
+    places: dict[str, Path] = {}
+    for service in SERVICES.values():
+        for config in service.get("configs", ()):
+            path = ROOT / COMPOSE["configs"][config["source"]]["file"]
+            assert path.is_file()
+            places[config["target"]] = path
+    prometheus = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
+    assert [*prometheus["rule_files"]] == ["/etc/prometheus/alerts.yml"]
+    assert places["/etc/prometheus/alerts.yml"] == OBSERVE / "alerts.yml"
+    provider = yaml.safe_load((OBSERVE / "grafana/dashboards.yml").read_text())
+    folder = provider["providers"][0]["options"]["path"]
+    assert places[f"{folder}/kitmsg.json"] == OBSERVE / "grafana/kitmsg.json"
+    home = SERVICES["grafana"]["environment"][
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
+    ]
+    assert home in places
+    sources = yaml.safe_load((OBSERVE / "grafana/datasources.yml").read_text())
+    hosts = {
+        urllib.parse.urlsplit(source["url"]).hostname
+        for source in sources["datasources"]
+    }
+    assert hosts <= set(SERVICES)
+    jobs = {
+        job["job_name"]: job["dns_sd_configs"][0]
+        for job in prometheus["scrape_configs"]
+    }
+    assert {name for job in jobs.values() for name in job["names"]} <= set(SERVICES)
+    worker = SERVICES["worker-observe"]["command"]
+    assert f"0.0.0.0:{jobs['kitmsg-worker']['port']}" in worker
+    assert str(jobs["kitmsg-gateway"]["port"]) in SERVICES["gateway-observe"]["command"]
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana", "jaeger"])
+def test_images_have_a_version(name: str) -> None:
+    """What starts today starts tomorrow."""
+    assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", ["worker-observe", "gateway-observe"])
+def test_commands_are_kitmsgs(name: str) -> None:
+    """The command line of the image takes what the file says."""
+    from kitmsg.cli import build_parser
+
+    build_parser().parse_args(SERVICES[name]["command"])
+
+
+def _filled(query: str) -> str:
+    """Return a query as Grafana sends it."""
+    for name in ("service", "gateway"):
+        query = query.replace(f"${name}", ".*")
+    return query.replace("$__rate_interval", "10s")
+
+
+def _missing(url: str, queries: dict[str, set[str]]) -> list[str]:
+    """Return the queries that Prometheus has no series for, with the labels wanted."""
+    missing = []
+    for query, labels in queries.items():
+        text = urllib.parse.urlencode({"query": query})
+        with urlopen(f"{url}/api/v1/query?{text}", timeout=10) as answer:
+            series = json.load(answer)["data"]["result"]
+        if not series or not labels <= set(series[0]["metric"]):
+            missing.append(query)
+    return missing
+
+
+async def _work(url: str, nats_url: str) -> None:
+    """Make calls that end in every way that the dashboard shows, until cancelled."""
+    async with aiohttp.ClientSession(url) as session, kitmsg.connect(nats_url) as kit:
+        while True:
+            for path in ("get", "place", "pay", "crash", "nothing"):
+                data = {"id": "1"} if path == "get" else {}
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.post(f"/orders/{path}", json=data) as answer:
+                        await answer.read()
+            with contextlib.suppress(kitmsg.KitError):
+                await kit.call("orders.pay")
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def pages(
+    tmp_path: Path,
+    nats_server: EmbeddedServer,
+    free_tcp_port_factory: Callable[[], int],
+) -> Iterator[dict[str, str]]:
+    """URLs of a worker's page, of a gateway, and of a Prometheus that reads both."""
+    (tmp_path / "shop.py").write_text(CODE)
+    worker, gateway, own = (free_tcp_port_factory() for _ in range(3))
+    config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    config["rule_files"] = [str(OBSERVE / "alerts.yml")]
+    for job, port in zip(config["scrape_configs"], (worker, gateway), strict=True):
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    run = ["-m", "kitmsg.cli"]
+    words = ["--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    words.append(f"--web.listen-address=127.0.0.1:{own}")
+    with contextlib.ExitStack() as stack:
+        for command, says in (
+            ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
+            ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
+        ):
+            started = Command(command, tmp_path, nats_url=nats_server.url)
+            stack.enter_context(started).says(says)
+        started = Command(words, tmp_path, program=need("prometheus"))
+        stack.enter_context(started).says("ready to receive web requests")
+        yield {
+            "gateway": f"http://127.0.0.1:{gateway}",
+            "prometheus": f"http://127.0.0.1:{own}",
+        }
+
+
+async def test_every_query_of_the_dashboard_and_the_alerts_finds_something(
+    pages: dict[str, str], nats_server: EmbeddedServer
+) -> None:
+    """In a real Prometheus, with the labels that legends name."""
+    queries = {
+        _filled(t["expr"]): set(re.findall(r"{{(\w+)}}", t["legendFormat"]))
+        for _, t in QUERIES
+    }
+    queries |= {name: set() for a in ALERTS for name in METRIC.findall(a["expr"])}
+    working = asyncio.create_task(_work(pages["gateway"], nats_server.url))
+    missing: list[str] = []
+
+    def all_found() -> bool:
+        missing[:] = _missing(pages["prometheus"], queries)
+        return not missing
+
+    try:
+        await asyncio.to_thread(until, all_found, "series for each query")
+    except AssertionError:
+        pytest.fail("no series for\n" + "\n".join(missing))
+    finally:
+        working.cancel()

@@ -1,0 +1,109 @@
+"""Classes of events: what is checked where they are defined."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kitmsg import Event, upcast
+from kitmsg.events import Stream, facts_of
+
+
+class Placed(Event, subject="orders.placed.{order_id}"):
+    order_id: str
+    total: Decimal = Decimal(0)
+
+
+def test_a_class_knows_its_subject_its_name_and_its_stream() -> None:
+    facts = facts_of(Placed)
+    assert facts.name == "orders.placed"
+    assert facts.pattern == "event.orders.placed.*"
+    assert facts.stream == Stream(name="orders")
+    assert facts.subject(Placed("A.1")) == "event.orders.placed.A%2E1"
+
+
+def test_an_event_is_a_struct_that_nobody_changes() -> None:
+    placed = Placed("A1", Decimal("9.5"))
+    assert placed == Placed("A1", Decimal("9.5"))
+    with pytest.raises(AttributeError):
+        placed.order_id = "A2"  # type: ignore[misc]
+
+
+def test_a_base_shares_its_fields_and_has_no_subject() -> None:
+    class Base(Event):
+        order_id: str
+
+    class Paid(Base, subject="orders.paid.{order_id}"):
+        cents: int
+
+    assert facts_of(Paid).subject(Paid("A1", 5)) == "event.orders.paid.A1"
+    with pytest.raises(TypeError, match="Base has no subject; write class Base"):
+        facts_of(Base)
+
+
+def test_a_subclass_does_not_take_the_subject_of_its_base() -> None:
+    class Again(Placed):
+        note: str = ""
+
+    with pytest.raises(TypeError, match="Again has no subject"):
+        facts_of(Again)
+
+
+def test_what_is_no_event_is_refused() -> None:
+    with pytest.raises(TypeError, match="is no class of events"):
+        facts_of(dict)
+
+
+def test_a_field_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"has \{order_id\}, which is no field; there is id"
+    ):
+
+        class Odd(Event, subject="orders.{order_id}"):
+            id: str
+
+
+def test_a_field_that_has_no_text_is_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"Odd\.total is in the subject .* must be str, int"
+    ):
+
+        class Odd(Event, subject="orders.{total}"):
+            total: float
+
+
+def test_options_without_a_subject_are_refused() -> None:
+    with pytest.raises(TypeError, match="stream= and version= need a subject="):
+
+        class Odd(Event, version=2):
+            pass
+
+
+def test_an_upcast_that_is_not_needed_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="brings up version 1, and the class is version 1"
+    ):
+
+        class Odd(Event, subject="odd"):
+            @upcast(1)
+            @staticmethod
+            def old(fields: dict[str, Any]) -> dict[str, Any]:
+                return fields
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"name": "a.b"}, "64 letters, digits, - and _"),
+        ({"replicas": 6}, "from 1 to 5"),
+        ({"storage": "disk"}, "'file' or 'memory'"),
+        ({"full": "drop"}, "'refuse' or 'oldest'"),
+        ({"max_age": 0.0}, "must be positive"),
+        ({"max_events": -1}, "must be positive"),
+    ],
+)
+def test_a_stream_option_that_cannot_be_is_refused(options: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Stream(**options)
