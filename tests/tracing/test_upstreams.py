@@ -15,6 +15,7 @@ import kitmsg_gateways.thrift
 from kitmsg import Service, current, endpoint
 from kitmsg.context import Context
 from kitmsg.errors import NotFound
+from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.http.upstream import Upstream as HttpUpstream
 from kitmsg_gateways.thrift.upstream import Upstream, UpstreamOptions
 from tests.gateways.mcp.conftest import Outside
@@ -149,27 +150,33 @@ async def test_an_http_upstream_tells_status_and_server(kit: Kit, spans: Spans) 
 
 
 async def test_a_tool_is_a_span(kit: Kit, spans: Spans) -> None:
-    """Below the trace in the headers of its request."""
+    """Of ours alone: the library's own would adopt the trace of any stranger."""
     await kit.serve(Greeter())
     options = kitmsg_gateways.mcp.GatewayOptions(
         port=0, drain_timeout=0.5, allowed_hosts=("*",)
     )
     server = await kitmsg_gateways.mcp.serve(kit, options)
     try:
-        headers = {"traceparent": TRACEPARENT}
-        async with Outside(server).client("auto", headers=headers) as client:
+        async with Outside(server).client("auto") as client:
             await client.call_tool("greeter.item", {"key": "x"})
     finally:
         await server.stop()
-    print("\n".join(spans.tree()))
-    root = spans.one("tools/call greeter.item")
-    assert f"{root.context.trace_id:032x}" == TRACE
-    assert dict(root.attributes) == {
+    tool = spans.one("tools/call greeter.item", "server")
+    assert dict(tool.attributes) == {
         "mcp.method.name": "tools/call",
         "gen_ai.tool.name": "greeter.item",
     }
-    assert spans.tree() == [
-        "server tools/call greeter.item",
-        "  client greeter.item",
-        "    server greeter.item",
-    ]
+    call, turn = (
+        spans.one("greeter.item", "client"),
+        spans.one("greeter.item", "server"),
+    )
+    assert call.parent.span_id == tool.context.span_id
+    assert turn.parent.span_id == call.context.span_id
+
+
+async def test_a_trace_in_a_call_goes_before_that_of_its_request() -> None:
+    """MCP has it in ``_meta``, beside the headers of HTTP."""
+    visit = Visit(trace={"traceparent": [TRACEPARENT], "baggage": ["a=1"]})
+    own = f"00-{'ab' * 16}-{PARENT}-01"
+    found = visit.carrier({"traceparent": own, "other": "x", "tracestate": 3})
+    assert found == {"traceparent": [own], "baggage": ["a=1"]}

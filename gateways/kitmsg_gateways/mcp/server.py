@@ -70,7 +70,8 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
             on_call_tool=self._call,
             on_subscriptions_listen=self._listeners,
         )
-        self._mcp.middleware.append(self._notice)
+        # Instead of its own spans, which adopt the trace of any stranger.
+        self._mcp.middleware[:] = [self._notice]
         self._sessions = Sessions(
             self._mcp,
             session_idle_timeout=options.session_timeout,
