@@ -37,6 +37,7 @@ _ALONE: Final = (
     "overload",
     "balance",
     "tracing",
+    "metrics",
     "upstreams",
     "resilience",
     "discovery",

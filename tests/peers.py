@@ -104,6 +104,16 @@ def _collector(folder: Path) -> None:
     (folder / "collector/built/otelcol").rename(folder / "otelcol")
 
 
+def _statsd_exporter(folder: Path) -> None:
+    package = "github.com/prometheus/statsd_exporter@v0.28.0"
+    _run(folder, "env", f"GOBIN={folder}", "go", "install", package)
+
+
+def _statsd(folder: Path) -> None:
+    options = ("--silent", "--no-audit", "--no-fund", "--omit=optional")
+    _run(folder, "npm", "install", *options, "--prefix", ".", "statsd@0.9.0")
+
+
 PEERS: Final = {
     "gokit-jsonrpc": Peer(
         "client", ("go",), (TESTS / "gateways/http/gokit",), _gokit_jsonrpc
@@ -128,6 +138,8 @@ PEERS: Final = {
     ),
     "zipkin": Peer("zipkin.jar", ("java", "mvn"), (TESTS / "tracing/zipkin",), _zipkin),
     "collector": Peer("otelcol", ("go",), (TESTS / "tracing/collector",), _collector),
+    "statsd-exporter-0.28": Peer("statsd_exporter", ("go",), (), _statsd_exporter),
+    "statsd-0.9": Peer("node_modules/statsd/stats.js", ("node", "npm"), (), _statsd),
 }
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "add_kinds", "run"]
 
 _OWN: Final = (
-    *(*LOG_NAMES, "health", "register", "advertise"),
+    *(*LOG_NAMES, "health", "metrics", "register", "advertise"),
     *("traces", "trace_errors"),
 )
 
@@ -81,7 +81,8 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs, traces, health, discovery"), _OWN)
+    group = "logs, health, metrics, traces, discovery"
+    add_flags(one.add_argument_group(group), _OWN)
     add_bus_flags(one)
 
 
@@ -89,9 +90,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg import logs
     from kitmsg.worker.announce import check_announcing
+    from kitmsg.worker.pushing import check_metrics
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
+    options.access_log = None  # a gateway's has formats, a worker's is a switch
     settings = settings_of(options)
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
@@ -100,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
         check_announcing(settings)
+        check_metrics(settings)
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
@@ -124,7 +128,7 @@ async def _until_cancelled(
 ) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
-    from kitmsg.worker.levels import LevelResponder, gateway_name
+    from kitmsg.worker.pushing import PushLoops, counted
     from kitmsg.worker.traces import flush_traces, set_up_traces
 
     set_up_traces(settings, f"kitmsg-gateway-{kind}")
@@ -135,9 +139,8 @@ async def _until_cancelled(
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
-        levels = LevelResponder(kit.bus)
-        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
+        loops_ = PushLoops(settings, counted(server, kit), process=kind)
         try:
             if registrar is not None:
                 await registrar.start()
@@ -145,8 +148,8 @@ async def _until_cancelled(
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
-            levels.stop()
             await server.stop()
+            await loops_.close()
             await flush_traces()
 
 

@@ -408,7 +408,7 @@ class Server:
         finally:
             self._turns.pop(reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started)
+                self.stats.observe(perf_counter_ns() - started, message)
             if span is not None and error is not None:
                 self._finish(span, error)
             if self._finalizer:

@@ -305,7 +305,7 @@ class StreamServer(Server):
                 run.timer.cancel()
             self._runs.pop(message.reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started)
+                self.stats.observe(perf_counter_ns() - started, message)
             if span is not None:
                 self._finish_run(span, run, error)
             for finalizer in self._finalizer:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 from kitmsg.logs.setup import FORMATS
+from kitmsg.metrics.address import parse
 from kitmsg.tracing.exporters import check_address
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class Settings:
         "KITMSG_HEALTH",
         metavar="[HOST:]PORT",
     )
+    metrics: tuple[str, ...] = _say(
+        (),
+        "push metrics there, as in statsd://127.0.0.1:8125 or otlp://127.0.0.1:4317; may be"
+        " repeated; `prometheus` is read at /metrics of --health",
+        "KITMSG_METRICS",
+        metavar="ADDRESS",
+        is_repeated=True,
+    )
     register: str = _say(
         "",
         "announce this process there while it serves, as in"
@@ -107,6 +116,11 @@ class Settings:
     )
     log_source: bool = _say(
         False, "say which line of code wrote each line", "KITMSG_LOG_SOURCE"
+    )
+    makes_streams: bool = _say(
+        False,
+        "make the streams that services declare, where that adds only; dev does",
+        "KITMSG_MAKES_STREAMS",
     )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
     traces: tuple[str, ...] = _say(
@@ -209,6 +223,8 @@ class Settings:
             parse_address(self.health)
         for address in self.traces:
             check_address(address)
+        for text in self.metrics:
+            parse(text)
 
     def logging(self) -> dict[str, Any]:
         """Return the arguments for `kitmsg.logs.set_up`."""
@@ -285,6 +301,7 @@ def add_flags(parser: ArgumentParser | _ArgumentGroup, names: Iterable[str]) -> 
             continue
         parser.add_argument(
             *flags,
+            action="append" if meta.get("is_repeated") else "store",
             choices=meta.get("choices"),
             metavar=meta.get("metavar"),
             default=None,
@@ -394,9 +411,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.replace(",", " ").split()
-    return tuple(str(part) for part in value)
+    texts = [value] if isinstance(value, str) else [str(part) for part in value]
+    return tuple(part for text in texts for part in text.replace(",", " ").split())
 
 
 def _no(value: Any) -> Any:

@@ -39,7 +39,7 @@ def test_an_endpoint_is_labelled_with_its_service() -> None:
     for name in ("shop.price", "(none)", "/docs"):
         calls.observe(name, "ok", 0.0)
     family = next(iter(calls.collect()))
-    labels = [(s[1]["service"], s[1]["endpoint"]) for s in family.samples]
+    labels = [(s[0]["service"], s[0]["endpoint"]) for s in family.samples]
     assert labels == [("", "(none)"), ("", "/docs"), ("shop", "shop.price")]
 
 

@@ -217,17 +217,23 @@ class EdgeCaller:
             error = NoResponders(error.subject, NoResponders.KNOWN).before(self.name)
         elif _is_foreign_text(error):
             # A foreign service often sends the text of its exception.
-            self._log.warning("%s failed: %s (request id %s)", self.name, error, id_)
+            text = "%s failed: %s (request id %s)"
+            self._log.warning(text, self.name, error, id_, extra=self._named(id_))
             return Internal(
                 f"{self.name} failed; the gateway's log says more under request id {id_}",
                 request_id=id_,
             )
         elif isinstance(error, BusDenied | DataLoss):
-            self._log.warning("%s: %s (request id %s)", self.name, error, id_)
+            text = "%s: %s (request id %s)"
+            self._log.warning(text, self.name, error, id_, extra=self._named(id_))
         error.request_id = error.request_id or id_
         if error.code is Code.UNAVAILABLE and error.refused:
             error.retry_after = max(error.retry_after or 0, RETRY_SECONDS)
         return outward(error)
+
+    def _named(self, id_: str) -> dict[str, str]:
+        """Return the fields of a log line about a call."""
+        return {"endpoint": self.name, "request_id": id_}
 
     def _raise(self, ctx: Context, error: KitError) -> NoReturn:
         told = self.explained(ctx, error)

@@ -31,11 +31,10 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
 )
-from kitmsg.logs.access import Call
 from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR
-from kitmsg_gateways.edge.accesslog import AccessLog, status_of
+from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
@@ -358,10 +357,7 @@ def _write_line(
     who: Principal | None,
 ) -> None:
     client = peer.address(context.peer())
-    path, _, code = line.rpartition(" ")
-    status = status_of(code)
-    call = Call(client, "", "POST", path, "HTTP/2.0", status, None, seconds)
-    access.write(line, client=client, seconds=seconds, principal=who, call=call)
+    access.write(line, client=client, seconds=seconds, principal=who)
 
 
 def _access_log(options: GatewayOptions) -> AccessLog | None:

@@ -384,7 +384,11 @@ def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
 
 def _broken(served: Served, id_: str) -> KitError:
     """Return the error of a failure of the gateway itself, which goes to its log."""
-    _log.exception("a call of %s failed here (request id %s)", served.name, id_)
+    _log.exception(
+        "a call of %s failed here (request id %s)",
+        *(served.name, id_),
+        extra={"endpoint": served.name, "request_id": id_},
+    )
     return Internal(f"the gateway failed; its log says more under request id {id_}")
 
 
@@ -393,6 +397,7 @@ def _unfit(served: Served, why: BaseException, id_: str) -> KitError:
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
+        extra={"endpoint": served.name, "request_id": id_},
     )
     return Internal(
         f"{served.name} answered what does not fit its types; the gateway's log says"
