@@ -53,6 +53,15 @@ _HTTP: Final = tuple(
 )
 _GRPC: Final = tuple(
     Peer(
+        f"kitmsg grpc {mode}",
+        f"traced kit {mode}",
+        f"traced gateway-grpc {mode}",
+        f"traced gateway-grpc {mode}",
+        codecs=_JSON,
+    )
+    for mode in ("off", "all")
+) + tuple(
+    Peer(
         f"grpcio {mode}",
         f"traced grpcio {mode}",
         f"traced grpcio {mode}",
@@ -72,7 +81,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             values = _ratios(found, mode, "off")
             rows.append(_row(f"rpc, 64 in flight: {mode} / off", values, bound))
         others = _rates((*_HTTP, *_GRPC), 32, options)
-        for name in ("kitmsg http", "aiohttp", "grpcio"):
+        for name in ("kitmsg http", "aiohttp", "kitmsg grpc", "grpcio"):
             values = _ratios(others, f"{name} all", f"{name} off")
             rows.append(_row(f"32 in flight: {name} all / off", values, None))
     return rows

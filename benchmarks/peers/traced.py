@@ -11,6 +11,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc.aio
+
 import kitmsg
 from benchmarks.peers import grpcio, plain
 from benchmarks.peers.kit import Calculator
@@ -48,8 +50,12 @@ async def serve(setting: Setting) -> Any:
 async def connect(setting: Setting) -> Call:
     """Return a call of sum."""
     program, mode = setting.variant.split()
-    if program == "grpcio":
-        return await grpcio.connect(setting._replace(variant="unary"))
+    if program in ("grpcio", "gateway-grpc"):
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{setting.port}")
+        if program == "grpcio":
+            return grpcio.summing(channel)
+        service = f"calculator_{mode}.Calculator{mode.title()}"
+        return grpcio.summing(channel, service)
     _trace(mode)
     kit = await kitmsg.connect(setting.url)
     client = kit.client(_class(mode), codec=JSON)

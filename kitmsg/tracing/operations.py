@@ -231,6 +231,10 @@ class RecordedOperation:
         self, carrier: Mapping[str, Sequence[str] | str], *, is_public: bool = False
     ) -> Unsampled:
         """Begin the span of a request at a door; see `kitmsg.tracing.seam.Operation`."""
+        if self.is_plain and propagation.has_none(carrier):
+            span = self._root(_NOWHERE, None)
+            span.enter()
+            return span
         context = propagation.extract(carrier, is_public=is_public)
         if not is_public:
             span = self._below(context)

@@ -7,6 +7,7 @@ Hot path: `span_bytes`.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,8 @@ _FIXED64: Final = struct.Struct("<cQ").pack
 _FIXED32: Final = struct.Struct("<2sI").pack
 _ATTRIBUTES, _EVENTS, _LINKS, _STATUS = b"\x4a", b"\x5a", b"\x6a", b"\x7a"
 _ONE_BYTE: Final = 0x80
+_SHORT: Final = frozenset((str, int))
+_MOST_SHORT: Final = 64
 
 
 def _varint(number: int) -> bytes:
@@ -86,7 +89,20 @@ def _pair(name: str, value: Any) -> bytes:
 
 def attributes_bytes(attributes: Mapping[str, Any]) -> bytes:
     """Return the attributes of a span."""
-    return b"".join(_field(_ATTRIBUTES, _pair(n, v)) for n, v in attributes.items())
+    return b"".join(
+        [
+            _repeated(name, value)
+            if type(value) in _SHORT and len(str(value)) <= _MOST_SHORT
+            else _field(_ATTRIBUTES, _pair(name, value))
+            for name, value in attributes.items()
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _repeated(name: str, value: str | int) -> bytes:
+    """Return an attribute that many spans have: a method, a route, a status, an address."""
+    return _field(_ATTRIBUTES, _pair(name, value))
 
 
 def status_attribute(name: str, code: str) -> bytes:

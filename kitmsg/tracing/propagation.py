@@ -23,6 +23,7 @@ from kitmsg.wire import B3, TRACE, TRACE_MARK
 __all__ = [
     "are_ids",
     "extract",
+    "has_none",
     "inject",
     "is_default",
     "remote",
@@ -34,6 +35,7 @@ _IDS: Final = re.compile(
     rb"(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n\r\n"
 ).fullmatch
 _W3C: Final = frozenset(TRACE)
+_LOOKED_FOR: Final = (*TRACE, *B3[:2])
 _OTHERS: Final = (b"tracestate", b"baggage")
 _ANY: Final = (b"traceparent", b"b3", *_OTHERS)
 
@@ -95,6 +97,11 @@ def _b3() -> Any:
     except ImportError:  # a program with an SDK of its own need not have it
         return propagate.get_global_textmap()
     return B3MultiFormat()
+
+
+def has_none(carrier: Mapping[str, Sequence[str] | str]) -> bool:
+    """Tell whether headers tell of no trace, and of no baggage."""
+    return not any(name in carrier for name in _LOOKED_FOR)
 
 
 def inject(context: Context) -> dict[str, str]:
