@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.metrics.families import counter, gauge
+from kitmsg.metrics.families import PROCESS, counter, gauge
 from kitmsg.tracing import event
 
 if TYPE_CHECKING:
@@ -106,3 +106,5 @@ def _add(counts: dict[tuple[str, str], int], part: str, endpoint: str) -> None:
 
 RESILIENCE: Final = Resilience()
 """The process's."""
+
+PROCESS.register(RESILIENCE.collect)
