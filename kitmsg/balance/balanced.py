@@ -34,7 +34,7 @@ from kitmsg.errors import (
     code_of,
 )
 from kitmsg.middleware.hedge import TAKEN
-from kitmsg.middleware.retry import full_jitter, tell_attempts
+from kitmsg.middleware.retry import full_jitter, tell_attempts, tell_retry
 from kitmsg.middleware.timeout import timeout
 from kitmsg.schema.calls import StreamRequest
 
@@ -263,6 +263,7 @@ class Balanced:
             if isinstance(verdict, Exception):
                 raise verdict from error
             if verdict:
+                tell_retry(past)
                 return
         self._raise(past)
 

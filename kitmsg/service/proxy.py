@@ -19,6 +19,7 @@ from kitmsg.transport import gokit
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After, Hint
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
+from kitmsg.transport.traced import around
 from kitmsg.transport.typed import decode_response, encode_item, encode_request
 from kitmsg.wire import CALLER, CONTENT_TYPE, TIMEOUT, direct_subject
 
@@ -114,6 +115,7 @@ def make_client(
         else:
             call = make(codec or MSGPACK)
         call = _around(call, middleware, declaration, bus, most)
+        call = _spanned(call, declaration, name, is_one=not middleware and not route)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
@@ -155,6 +157,18 @@ def _around(
         return wrapped(ctx, request)
 
     return limited
+
+
+def _spanned(
+    call: Endpoint[Any, Any], declaration: Declaration, name: str, *, is_one: bool
+) -> Endpoint[Any, Any]:
+    """Return `call` with one span over all its tries.
+
+    `is_one`: there is one try, which has its own span; a stream's outlives its opening.
+    """
+    if is_one or declaration.signature.stream:
+        return call
+    return around(call, name, declaration.subject)
 
 
 def _routed(

@@ -24,6 +24,7 @@ from kitmsg_gateways.mcp.call import call, visit_of
 from kitmsg_gateways.mcp.errors import failure
 from kitmsg_gateways.mcp.methods import Table, build
 from kitmsg_gateways.mcp.options import GatewayOptions
+from kitmsg_gateways.mcp.spans import ToolSpans
 
 if TYPE_CHECKING:
     import socket
@@ -71,13 +72,15 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
             on_call_tool=self._call,
             on_subscriptions_listen=self._listeners,
         )
-        self._mcp.middleware.append(self._notice)
+        # Instead of its own spans, which adopt the trace of any stranger.
+        self._mcp.middleware[:] = [self._notice]
         self._sessions = Sessions(
             self._mcp,
             session_idle_timeout=options.session_timeout,
             max_sessions=options.max_sessions,
             max_request_body_size=options.max_body_bytes,
         )
+        self._tools = ToolSpans()
         # Open sessions, whose clients hear of changes without asking.
         self._peers: set[Connection] = set()
 
@@ -98,7 +101,11 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
                 raise MCPError(types.INVALID_PARAMS, str(error))
             return failure(error)
         work = call(served, params, ctx, visit, self.callers, self.options)
-        return await self.turns.run(served.name, visit, work, failure)
+        span = None
+        if self._tools.is_on:
+            given = visit.carrier({**(ctx.meta or {})})
+            span = self._tools.begin(params.name, given, is_public=visit.is_outside)
+        return await self.turns.run(served.name, visit, work, failure, span)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = scope["visit"].principal
