@@ -13,8 +13,8 @@ import msgspec
 
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.errors import KitError
+from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
-from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
 from kitmsg.service.inject import made_by
 from kitmsg.service.kit import trust_of
@@ -94,8 +94,8 @@ class Runtime:
         )
 
     def collect(self) -> Iterable[Family]:
-        """Yield what is counted beside the services: by middlewares, and by users."""
-        yield from RESILIENCE.collect()
+        """Yield what is counted beside the services: by the process, and by users."""
+        yield from PROCESS.collect()
         yield from self.metrics.collect()
 
     def exposition(self) -> str:
@@ -173,7 +173,7 @@ class Runtime:
     def _all(self) -> list[Family]:
         """Return the families of everything that is counted here."""
         number, restarts = self._place
-        told = msgspec.to_builtins(report(self))
+        told = msgspec.to_builtins(report(self.kit, self.hosts))
         return families([(number, restarts, told)], self.collect())
 
     async def _start(self, kit: Kit) -> bool:
