@@ -92,6 +92,22 @@ def _eureka(folder: Path) -> None:
     (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
 
 
+def _collector(folder: Path) -> None:
+    builder = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
+    _run(folder / "collector", "go", "run", builder, "--config", "builder.yaml")
+    (folder / "collector/built/otelcol").rename(folder / "otelcol")
+
+
+def _statsd_exporter(folder: Path) -> None:
+    package = "github.com/prometheus/statsd_exporter@v0.28.0"
+    _run(folder, "env", f"GOBIN={folder}", "go", "install", package)
+
+
+def _statsd(folder: Path) -> None:
+    options = ("--silent", "--no-audit", "--no-fund", "--omit=optional")
+    _run(folder, "npm", "install", *options, "--prefix", ".", "statsd@0.9.0")
+
+
 PEERS: Final = {
     "gokit-jsonrpc": Peer(
         "client", ("go",), (TESTS / "gateways/http/gokit",), _gokit_jsonrpc
@@ -114,6 +130,9 @@ PEERS: Final = {
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),
+    "collector": Peer("otelcol", ("go",), (TESTS / "tracing/collector",), _collector),
+    "statsd-exporter-0.28": Peer("statsd_exporter", ("go",), (), _statsd_exporter),
+    "statsd-0.9": Peer("node_modules/statsd/stats.js", ("node", "npm"), (), _statsd),
 }
 
 

@@ -84,3 +84,10 @@ def test_a_protocols_folder_has_the_leaves_of_the_others(kind: str) -> None:
         assert "bind" in leaves
         ends = {path.stem for path in (folder / "upstream").glob("*.py")}
         assert ends >= ENDS
+
+
+def test_a_gateway_on_the_edge_is_small() -> None:
+    """MCP's knows its protocol, and the edge the rest."""
+    folder = FOLDERS["kitmsg_gateways"] / "mcp"
+    lines = sum(len(path.read_text().splitlines()) for path in folder.glob("*.py"))
+    assert lines <= 400

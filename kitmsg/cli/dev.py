@@ -43,7 +43,7 @@ _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
 _SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
 _TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
-_LOGS: Final = (*LOG_NAMES, "access_log")
+_LOGS: Final = (*LOG_NAMES, "access_log", "metrics")
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
 names.
@@ -75,17 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
     )
-    add_flags(parser.add_argument_group("logs"), _LOGS)
+    add_flags(parser.add_argument_group("logs, metrics"), _LOGS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
     from kitmsg import logs
+    from kitmsg.worker.pushing import check_metrics
 
     with usage():
         settings = load_settings(vars(options))
         targets = tuple(options.targets) or settings.services
         paths = _watched(targets)
+        check_metrics(settings)
         if options.set:  # what is wrong is said before anything starts
             _check_options(options.set)
     if not targets:
@@ -139,6 +141,7 @@ class _Dev:
         self._paths = paths
         self._settings = dataclasses.replace(
             settings,
+            makes_streams=True,
             workers=1,
             drain_timeout=(
                 _DRAIN_SECONDS
@@ -214,8 +217,8 @@ class _Dev:
     ) -> AsyncIterator[tuple[Any, dict[str, str]]]:
         """Connect, and open the gateways; gives the kit and their addresses by title."""
         from kitmsg.cli.remote import connected
-        from kitmsg.worker.levels import LevelResponder, gateway_name
         from kitmsg.worker.plugins import GATEWAYS, title
+        from kitmsg.worker.pushing import PushLoops, counted
 
         wanted = {kind: getattr(self._options, kind) for kind in _GATEWAYS}
         if self._options.no_http:
@@ -225,8 +228,6 @@ class _Dev:
             contextlib.AsyncExitStack() as stack,
         ):
             urls = {}
-            levels = LevelResponder(kit.bus)
-            stack.callback(levels.stop)
             for kind, number in wanted.items():
                 if number is None:
                     continue
@@ -240,10 +241,11 @@ class _Dev:
                 shown = title(gateway, kind)
                 port = _port(number, shown)
                 server = await gateway.serve(kit, options, port=port)
+                pushed = PushLoops(self._settings, counted(server, kit), process=kind)
+                stack.push_async_callback(pushed.close)  # after the gateway's end
                 stack.push_async_callback(server.stop)
                 if hasattr(server, "catalogue"):
                     server.catalogue.starting = lambda: _starting(supervisor)
-                levels.start([(gateway_name(kind), str(os.getpid()))])
                 urls[shown] = server.url
             yield kit, urls
 

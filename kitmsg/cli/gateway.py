@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = (*LOG_NAMES, "health", "register", "advertise")
+_OWN: Final = (*LOG_NAMES, "health", "metrics", "register", "advertise")
 
 
 def add_kinds(
@@ -78,7 +78,7 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs, health, discovery"), _OWN)
+    add_flags(one.add_argument_group("logs, health, metrics, discovery"), _OWN)
     add_bus_flags(one)
 
 
@@ -86,9 +86,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg import logs
     from kitmsg.worker.announce import check_announcing
+    from kitmsg.worker.pushing import check_metrics
 
     gateway = GATEWAYS.load(options.kind)
     given = chosen(gateway.GatewayOptions, options)
+    options.access_log = None  # a gateway's has formats, a worker's is a switch
     settings = settings_of(options)
     if hasattr(given, "signing_key"):  # its variable and its table are those of workers
         key, audience = settings.signing_key, settings.audience
@@ -97,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         check_options(gateway, given)  # before the wait for a bus, once for all workers
         check_announcing(settings)
+        check_metrics(settings)
     workers = getattr(given, "workers", 1)
     if workers > 1 or settings.health:
         from kitmsg.worker.gateway import run_gateways
@@ -121,7 +124,7 @@ async def _until_cancelled(
 ) -> None:
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
-    from kitmsg.worker.levels import LevelResponder, gateway_name
+    from kitmsg.worker.pushing import PushLoops, counted
 
     async with connected(settings, wait=True) as kit:
         try:
@@ -130,9 +133,8 @@ async def _until_cancelled(
             raise address_error(options, exc) from exc
         if hasattr(server, "reload"):
             _on_hup(server.reload)
-        levels = LevelResponder(kit.bus)
-        levels.start([(gateway_name(kind), str(os.getpid()))])
         registrar = announcer(settings, place_of(server.url))
+        loops_ = PushLoops(settings, counted(server, kit), process=kind)
         try:
             if registrar is not None:
                 await registrar.start()
@@ -140,8 +142,8 @@ async def _until_cancelled(
         finally:
             if registrar is not None:
                 await registrar.stop()  # first, so that callers have gone by then
-            levels.stop()
             await server.stop()
+            await loops_.close()
 
 
 def _on_hup(reload: Callable[[], object]) -> None:

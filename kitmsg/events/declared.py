@@ -6,15 +6,18 @@ Each is compared with what the store has, as a migration is: what only adds is d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kitmsg.errors import FailedPrecondition, NotFound
+from kitmsg.events.attempts import ATTEMPTS
 from kitmsg.events.dead import DEAD, dead_stream
 from kitmsg.events.event import Event, facts_of
-from kitmsg.jetstream import StreamConfig
+from kitmsg.jetstream import Bucket, ConsumerConfig, StreamConfig
 from kitmsg.message import matches
+from kitmsg.wire import kv_stream
 
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
@@ -42,6 +45,7 @@ _COMPARED: Final = (
     "allow_schedules",
 )
 _BOUNDS: Final = ("max_messages", "max_bytes", "max_age", "max_per_subject")
+_CONSUMER_COMPARED: Final = ("filters", "ack_wait", "max_ack_pending")
 _MOST_TICKS: Final = 10_000
 _FIXED: Final = ("storage", "retention")
 
@@ -71,9 +75,11 @@ class Declared:
 
     Attributes:
         streams: The declarations.
+        consumers: Consumers, by stream and name.
     """
 
     def __init__(self) -> None:
+        self.consumers: dict[tuple[str, str], ConsumerConfig] = {}
         self.streams: dict[str, StreamConfig] = {}
         self._by: dict[str, str] = {}  # the class that declared each, for messages
 
@@ -95,7 +101,7 @@ class Declared:
             max_messages=stream.max_events,
             discard="new" if stream.full == "refuse" else "old",
             compression="s2" if stream.compression else "none",
-            duplicate_window=stream.dedupe_window,
+            duplicate_window=min(stream.dedupe_window, stream.max_age or math.inf),
         )
         before = self.streams.get(stream.name)
         if before is None:
@@ -115,6 +121,10 @@ class Declared:
         self.streams.setdefault(config.name, config)
         self._by.setdefault(config.name, by)
 
+    def consumer(self, stream: str, config: ConsumerConfig) -> None:
+        """Add a consumer of a declared stream."""
+        self.consumers[stream, config.name] = config
+
     def dead_letters(self) -> None:
         """Add the stream of dead letters."""
         self.add(dead_stream(), DEAD)
@@ -126,6 +136,7 @@ class Change:
 
     Attributes:
         stream: Its name.
+        consumer: Name of the consumer of it that is different; "" for the stream itself.
         kind: ``create``, ``update``, ``destroy`` for an update that may drop messages, or
             ``impossible`` for one that no store can make.
         lines: The differences, for people: ``max_age: none -> 3600``.
@@ -135,15 +146,21 @@ class Change:
     stream: str
     kind: Literal["create", "update", "destroy", "impossible"]
     lines: tuple[str, ...]
-    config: StreamConfig
+    config: StreamConfig | ConsumerConfig | Bucket
+    consumer: str = ""
 
 
 async def plan(jetstream: JetStream, declared: Declared) -> list[Change]:
-    """Return what has to change so that the store has the declared streams.
+    """Return what has to change so that the store has the declared streams and consumers.
 
-    Subjects that a stream has beside the declared ones stay: others declare them.
+    Subjects that a stream has beside the declared ones stay: others declare them.  Streams
+    come first.
     """
     found = [await _compared(jetstream, c) for c in declared.streams.values()]
+    if declared.consumers:
+        found.append(await _compared_bucket(jetstream))
+    for (stream, _), config in declared.consumers.items():
+        found.append(await _compared_consumer(jetstream, stream, config))
     return [change for change in found if change is not None]
 
 
@@ -174,11 +191,50 @@ async def apply(
                 f" ({', '.join(change.lines)}); give --allow if that is meant"
             )
     for change in wanted:
-        if change.kind == "create":
+        if isinstance(change.config, Bucket):
+            await jetstream.key_value(ATTEMPTS, change.config)
+        elif isinstance(change.config, ConsumerConfig):
+            stream = await jetstream.stream(change.stream)
+            await stream.update_consumer(change.config)
+        elif change.kind == "create":
             await jetstream.create_stream(change.config)
         else:
             await jetstream.update_stream(change.config)
     return wanted
+
+
+async def _compared_bucket(jetstream: JetStream) -> Change | None:
+    try:
+        await jetstream.stream(kv_stream(ATTEMPTS))
+    except NotFound:
+        lines = (f"bucket: {ATTEMPTS}",)
+        return Change(kv_stream(ATTEMPTS), "create", lines, Bucket())
+    return None
+
+
+async def _compared_consumer(
+    jetstream: JetStream, stream: str, wanted: ConsumerConfig
+) -> Change | None:
+    try:
+        consumer = await (await jetstream.stream(stream)).consumer(wanted.name)
+    except NotFound:
+        lines = tuple(f"filter: {subject}" for subject in wanted.filters)
+        return Change(stream, "create", lines, wanted, wanted.name)
+    has = (await consumer.info()).config
+    changed = [
+        name
+        for name in _CONSUMER_COMPARED
+        if getattr(has, name) != getattr(wanted, name)
+    ]
+    if not changed:
+        return None
+    told = tuple(
+        f"{name}: {_spell(getattr(has, name))} -> {_spell(getattr(wanted, name))}"
+        for name in changed
+    )
+    # Where it began stays: it cannot be changed, and it goes on from where it is.
+    kept = replace(has, **{name: getattr(wanted, name) for name in changed})
+    return Change(stream, "update", told, kept, wanted.name)
 
 
 async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None:
@@ -228,10 +284,8 @@ def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
 
 
 def _spell(value: Any) -> str:
-    return (
-        "none"
-        if value is None
-        else f"{value:g}"
-        if isinstance(value, float)
-        else f"{value}"
-    )
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

@@ -71,7 +71,7 @@ def read(
         extras[key] = redactor.value(key, plain(value))
     for key, fact in turn_of(record).items():
         if not extras.get(key):
-            extras[key] = redactor.text(fact)
+            extras[key] = fact
     error = _error(record)
     return Event(
         message=redactor.text(_message(record)),

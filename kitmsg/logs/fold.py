@@ -2,9 +2,9 @@
 
 The first of its kind is written at once.  Those that follow within the window are counted,
 and the end of the window, or of the process, writes one line with ``repeated`` and the ids
-of the requests that they were about.  A kind is a logger, a level, a message template and
-an error: its type, its text and where it was raised; so a different error never hides
-behind another.  Lines below warning, and those of calls, are never folded.
+of the requests that they were about.  A kind is a logger, a level, an endpoint, a message
+template and an error: its type, its text and where it was raised; so a different error never
+hides behind another.  Lines below warning, and those of calls, are never folded.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class FoldingHandler(logging.StreamHandler[TextIO]):
             return
         now = self._clock()
         self._end(now)
+        setattr(record, TURN, turn_of(record))  # it may be written outside its turn
         key = _key(record)
         kind = self._kinds.get(key)
         if kind is None:
@@ -89,12 +90,11 @@ class FoldingHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _count(self, kind: _Kind, record: logging.LogRecord) -> None:
-        facts = turn_of(record)
-        setattr(record, TURN, facts)
         kind.last = record
         kind.count += 1
-        if "request_id" in facts and len(kind.ids) < _MOST_IDS:
-            kind.ids.append(facts["request_id"])
+        id_ = _fact(record, "request_id")
+        if id_ and len(kind.ids) < _MOST_IDS:
+            kind.ids.append(id_)
         if self._timer is None:
             self._timer = threading.Timer(self._window, self._due)
             self._timer.daemon = True
@@ -138,7 +138,9 @@ def _summary(last: logging.LogRecord, kind: _Kind) -> logging.LogRecord:
     record.exc_info = record.exc_text = record.stack_info = None
     facts = dict(getattr(last, TURN))
     if kind.count > 1:
-        facts.pop("request_id", None)
+        for name in ("request_id", "trace_id", "span_id"):
+            facts.pop(name, None)
+        record.__dict__.pop("request_id", None)
         record.__dict__["request_ids"] = kind.ids
     setattr(record, TURN, facts)
     return record
@@ -153,7 +155,14 @@ def _key(record: logging.LogRecord) -> Hashable:
     if record.exc_info and record.exc_info[1] is not None:
         errors.append(record.exc_info[1])
     named = [_identity(error) for error in errors]
-    return record.name, record.levelno, template, tuple(named)
+    endpoint = _fact(record, "endpoint")
+    return record.name, record.levelno, endpoint, template, tuple(named)
+
+
+def _fact(record: logging.LogRecord, name: str) -> str:
+    """Return a fact that a record says itself, or its turn; "" for none."""
+    facts: dict[str, str] = getattr(record, TURN)
+    return str(getattr(record, name, "") or facts.get(name, ""))
 
 
 def _identity(error: BaseException) -> Hashable:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JsonFormatter", "LogfmtFormatter"]
 
+_encode: Final = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _BARE: Final = re.compile(r'[^\s"=\x00-\x20\x7f-\xa0\ufffd\u2028\u2029\ud800-\udfff]+')
 _NO_KEY: Final = re.compile(r'[\s"=\x00-\x20\x7f-\xa0\ufffd\u2028\u2029\ud800-\udfff]+')
 _LONE: Final = re.compile(r"[\ud800-\udfff]")
@@ -72,7 +73,7 @@ class JsonFormatter(_MachineFormatter):
     """
 
     def _written(self, line: dict[str, Any]) -> str:
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _encode(line)
 
 
 class LogfmtFormatter(_MachineFormatter):

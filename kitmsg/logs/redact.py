@@ -55,6 +55,7 @@ _SHAPES: Final = re.compile(
     r"(?![A-Za-z0-9])"
 )
 _SHAPED: Final = re.compile(r"S[UAONCX][A-Z2-7]{8}|gh[pousr]_|xox[abeprs]-|sk_live_")
+_SHORTEST_SHAPE: Final = 15
 _KNOWN: Final = (
     ("://", _URL, rf"\1{VEIL}"),
     ("://", _NATS_URL, rf"\1{VEIL}"),
@@ -129,18 +130,24 @@ class Redactor:
         if len(text) > MAX_CHARS:
             text = _cut(text)
         lower = text.lower()
-        if any(hint in lower for hint in self._hints):
-            for pattern in self._pairs:
-                text = pattern.sub(_veiled_pair, text)
+        for word in self._hints:  # no generator: most lines end here
+            if word in lower:
+                text = self._without_pairs(text)
+                break
         for hint, pattern, veiled in _KNOWN:
             if hint in text:
                 text = pattern.sub(veiled, text)
         if "bearer" in lower or "basic" in lower:
             text = _SCHEME.sub(rf"\1\2{VEIL}", text)
-        if _SHAPED.search(text):
+        if len(text) >= _SHORTEST_SHAPE and _SHAPED.search(text):
             text = _SHAPES.sub(VEIL, text)
         for pattern in self._patterns:
             text = pattern.sub(VEIL, text)
+        return text
+
+    def _without_pairs(self, text: str) -> str:
+        for pattern in self._pairs:
+            text = pattern.sub(_veiled_pair, text)
         return text
 
     def _has_word(self, key: str) -> bool:

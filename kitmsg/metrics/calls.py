@@ -8,23 +8,25 @@ come from a request.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal
 
-from kitmsg.metrics.families import Family, Registry
+from kitmsg.metrics.families import Distribution, Registry, counter, gauge, histogram
 from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from kitmsg.metrics.families import Sample
+    from kitmsg.metrics.families import Family
 
-__all__ = ["UNKNOWN", "Calls", "histogram", "labels_of"]
+__all__ = ["MOST_SERIES", "OTHER", "UNKNOWN", "Calls", "labels_of"]
+
+MOST_SERIES: Final = 5_000
+"""Endpoints times codes; what comes after is counted as `OTHER`."""
+
+OTHER: Final = "other"
 
 UNKNOWN: Final = "(none)"
 """Stands for every endpoint that is not served: a stranger can name any number."""
-
-_LABELS: Final = (*(f"{bound:g}" for bound in BOUNDS_SECONDS), "+Inf")
 
 
 class _Series:
@@ -71,9 +73,15 @@ class Calls:
         """
         series = self._series.get((name, code))
         if series is None:
-            series = self._series[name, code] = _Series()
+            series = self._new(name, code)
         series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         series.seconds += seconds
+
+    def _new(self, name: str, code: str) -> _Series:
+        """Return the series of a name that is new; past `MOST_SERIES`, that of ``other``."""
+        if len(self._series) >= MOST_SERIES:
+            name = OTHER
+        return self._series.setdefault((name, code), _Series())
 
     def count(self, name: str, code: str) -> int:
         """Return how many calls of an endpoint ended so."""
@@ -86,16 +94,17 @@ class Calls:
 
     def _families(self) -> Iterable[Family]:
         prefix = self._prefix
-        requests = Family(f"{prefix}requests_total", "counter", "Calls that ended.")
-        durations = Family(
-            f"{prefix}duration_seconds", "histogram", "Time from call to answer."
-        )
+        requests = counter(f"{prefix}requests_total", "Calls that ended.")
+        durations = histogram(f"{prefix}duration_seconds", "Time from call to answer.")
         for (name, code), series in sorted(self._series.items()):
             labels = {**self._labels, **labels_of(name), "code": code}
-            requests.samples.append(("", labels, sum(series.buckets)))
-            durations.samples += histogram(series.buckets, series.seconds, labels)
-        running = Family(f"{prefix}in_flight", "gauge", "Calls that run now.")
-        running.samples.append(("", self._labels, self.in_flight))
+            requests.add(sum(series.buckets), **labels)
+            counts = series.buckets.copy()
+            durations.distributions.append(
+                Distribution(labels, BOUNDS_SECONDS, counts, series.seconds)
+            )
+        running = gauge(f"{prefix}in_flight", "Calls that run now.")
+        running.add(self.in_flight, **self._labels)
         return requests, durations, running
 
 
@@ -103,20 +112,3 @@ def labels_of(name: str) -> dict[str, str]:
     """Return the labels of an endpoint: its service, and its dotted name."""
     service = "" if name[:1] in ("(", "/") else name.partition(".")[0]
     return {"service": service, "endpoint": name}
-
-
-def histogram(
-    counts: Sequence[int], seconds: float, labels: dict[str, str]
-) -> Iterator[Sample]:
-    """Yield the samples of a histogram of durations.
-
-    Args:
-        counts: Observations in each bucket of `BOUNDS_SECONDS`, and beyond the last.
-        seconds: Their sum.
-        labels: Of all samples.
-    """
-    total = 0
-    for bound, total in zip(_LABELS, accumulate(counts), strict=True):
-        yield "_bucket", {**labels, "le": bound}, total
-    yield "_sum", labels, seconds
-    yield "_count", labels, total

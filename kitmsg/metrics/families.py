@@ -6,16 +6,94 @@ Whatever counts keeps plain integers and makes families of them when somebody as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Collect", "Family", "Registry", "Sample", "counter", "gauge"]
+__all__ = [
+    "PROCESS",
+    "Bucket",
+    "Collect",
+    "Distribution",
+    "Exemplar",
+    "Family",
+    "Registry",
+    "Sample",
+    "counter",
+    "gauge",
+    "histogram",
+    "labelled",
+]
 
-Sample: TypeAlias = tuple[str, dict[str, str], float]
-"""A sample: the suffix of its family's name, its labels, its value."""
+Sample: TypeAlias = tuple[dict[str, str], float]
+"""A sample of a counter or gauge: its labels, its value."""
+
+Bucket: TypeAlias = tuple[float, float, int]
+"""Observations in a bucket: its bounds, the lower one outside, and their number."""
+
+
+@dataclass(slots=True)
+class Exemplar:
+    """One observation that has a trace.
+
+    Attributes:
+        trace_id: Of W3C's traceparent.
+        span_id: Likewise.
+        value: The observation.
+        at: Unix time, in seconds.
+    """
+
+    trace_id: str
+    span_id: str
+    value: float
+    at: float
+
+
+@dataclass(slots=True)
+class Distribution:
+    """One series of a histogram.
+
+    Attributes:
+        labels: Its labels.
+        bounds: Upper bounds of the buckets, rising.
+        counts: Observations in each bucket, and beyond the last bound.
+        total: Sum of the observations.
+        fine: Narrower buckets of the same observations, for backends that show quantiles;
+            empty where there are none.
+        exemplars: By number of the bucket.
+    """
+
+    labels: dict[str, str]
+    bounds: tuple[float, ...]
+    counts: list[int]
+    total: float
+    fine: list[Bucket] = field(default_factory=list)
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of observations."""
+        return sum(self.counts)
+
+    def cumulative(self) -> list[int]:
+        """Return the observations up to each bound, and all."""
+        return list(accumulate(self.counts))
+
+    def buckets(self) -> list[Bucket]:
+        """Return the narrowest buckets that there are, without empty ones."""
+        if self.fine:
+            return self.fine
+        edges = (*self.bounds, float("inf"))
+        low = min(0.0, edges[0])
+        found: list[Bucket] = []
+        for high, count in zip(edges, self.counts, strict=True):
+            if count:
+                found.append((low, high, count))
+            low = high
+        return found
 
 
 @dataclass(slots=True)
@@ -26,17 +104,19 @@ class Family:
         name: Without what a format appends to it; of a counter with ``_total``.
         kind: As Prometheus has it.
         text: Its meaning, for people.
-        samples: Its values.
+        samples: Its values, unless it is a histogram.
+        distributions: Its values, if it is one.
     """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     text: str
     samples: list[Sample] = field(default_factory=list)
+    distributions: list[Distribution] = field(default_factory=list)
 
     def add(self, value: float, **labels: str) -> None:
         """Add a sample."""
-        self.samples.append(("", labels, value))
+        self.samples.append((labels, value))
 
 
 Collect: TypeAlias = Callable[[], Iterable[Family]]
@@ -55,13 +135,41 @@ class Registry:
 
     def collect(self) -> Iterator[Family]:
         """Yield all families."""
-        found: dict[str, Family] = {}
-        for collect in self._collectors:
-            for family in collect():
-                there = found.setdefault(family.name, family)
-                if there is not family:
-                    there.samples += family.samples
-        yield from found.values()
+        yield from joined(f for collect in self._collectors for f in collect())
+
+
+PROCESS = Registry()
+"""What parts of this process count that are made before anything could hand them one.
+
+Circuits, limits, hedges, instancers: every page and push loop shows them.
+"""
+
+
+def joined(families: Iterable[Family]) -> list[Family]:
+    """Return families with those of one name made one."""
+    found: dict[str, Family] = {}
+    for family in families:
+        there = found.setdefault(family.name, family)
+        if there is not family:
+            there.samples += family.samples
+            there.distributions += family.distributions
+    return list(found.values())
+
+
+def labelled(families: Iterable[Family], **labels: str) -> Iterator[Family]:
+    """Yield families with more labels at every sample; those of a sample win."""
+    for family in families:
+        if not labels:
+            yield family
+            continue
+        yield replace(
+            family,
+            samples=[({**labels, **own}, value) for own, value in family.samples],
+            distributions=[
+                replace(each, labels={**labels, **each.labels})
+                for each in family.distributions
+            ],
+        )
 
 
 def counter(name: str, text: str) -> Family:
@@ -72,3 +180,8 @@ def counter(name: str, text: str) -> Family:
 def gauge(name: str, text: str) -> Family:
     """Return a family of gauges."""
     return Family(name, "gauge", text)
+
+
+def histogram(name: str, text: str) -> Family:
+    """Return a family of histograms."""
+    return Family(name, "histogram", text)

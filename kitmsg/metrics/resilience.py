@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.metrics.families import counter, gauge
+from kitmsg.metrics.families import PROCESS, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,3 +99,5 @@ def _add(counts: dict[tuple[str, str], int], part: str, endpoint: str) -> None:
 
 RESILIENCE: Final = Resilience()
 """The process's."""
+
+PROCESS.register(RESILIENCE.collect)

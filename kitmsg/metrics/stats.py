@@ -6,8 +6,16 @@ each object).  Backends read it when somebody asks; nothing is sent from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from kitmsg.metrics.exemplars import trace_of
+from kitmsg.metrics.families import Exemplar
+
+if TYPE_CHECKING:
+    from kitmsg.message import Message
 
 __all__ = ["BOUNDS_NS", "BOUNDS_SECONDS", "EndpointStats", "Snapshot", "quantile"]
 
@@ -16,6 +24,8 @@ _STEPS: Final = 4
 _SMALLEST: Final = 10  # 2**10 ns, about 1 us
 _LARGEST: Final = 37  # 2**37 ns, about 137 s
 _QUICK_SHIFT: Final = _SMALLEST - 2  # what is cut off makes no difference to the bucket
+_SAMPLED: Final = 15
+_LONG_NS: Final = 100_000_000
 _MAX_TEXT: Final = 1024  # of the last error, in characters
 _MAX_CALLER: Final = 128  # of a caller's name, in characters
 _MAX_CALLERS: Final = 100
@@ -68,6 +78,7 @@ class Snapshot:
         processing_ns: Time spent in turns, in nanoseconds.
         buckets: Turns by duration; bounds in `BOUNDS_NS`.
         callers: Turns by calling endpoint (``Kit-Caller``), at most 100 names.
+        exemplars: The last turn with a sampled trace, by bucket of `BOUNDS_SECONDS`.
     """
 
     requests: int
@@ -82,6 +93,7 @@ class Snapshot:
     processing_ns: int
     buckets: tuple[int, ...]
     callers: dict[str, int]
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
 
 
 class EndpointStats:
@@ -93,6 +105,7 @@ class EndpointStats:
         "cancelled",
         "codes",
         "errors",
+        "exemplars",
         "expired",
         "invalid",
         "last_error",
@@ -113,16 +126,34 @@ class EndpointStats:
         self.buckets = [0] * len(BOUNDS_NS)
         self.callers: dict[str, int] = {}
         self.codes: dict[str, int] = {}
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, duration_ns: int) -> None:
-        """Count one turn that took `duration_ns` nanoseconds."""
+    def observe(self, duration_ns: int, message: Message | None = None) -> None:
+        """Count one turn that took `duration_ns` nanoseconds.
+
+        Args:
+            duration_ns: From its begin to its end.
+            message: The request; the trace of one in 16, and of each long one, is kept as
+                an exemplar.
+        """
         self.requests += 1
+        if message is not None and (
+            self.requests & _SAMPLED == 1 or duration_ns > _LONG_NS
+        ):
+            self._keep(duration_ns, message)
         self.processing_ns += duration_ns
         try:
             bucket = _QUICK[duration_ns >> _QUICK_SHIFT]
         except IndexError:
             bucket = _bucket(duration_ns)
         self.buckets[bucket] += 1
+
+    def _keep(self, duration_ns: int, message: Message) -> None:
+        found = trace_of(message)
+        if found is not None:
+            seconds = duration_ns / 1e9
+            bucket = bisect_left(BOUNDS_SECONDS, seconds)
+            self.exemplars[bucket] = Exemplar(*found, seconds, time.time())
 
     def failed(self, code: str, text: str) -> None:
         """Count an error answer; of `text` is kept what any report can hold."""
@@ -153,6 +184,7 @@ class EndpointStats:
             processing_ns=self.processing_ns,
             buckets=tuple(self.buckets),
             callers=dict(self.callers),
+            exemplars=dict(self.exemplars),
         )
 
 

@@ -9,6 +9,7 @@
     described.py     `describe`, `described_service`: services that are made at run time
     quarantine.py    refuses requests that restart an instance again and again
     work.py          the work of a class beside its calls: events, schedules, background
+    stored.py        the streams and consumers that it needs
     employed.py      carries that work out, for one instance
     told.py          the typed teller: a service's own methods, stored to be done
     host.py          `ServiceHost`: serves one instance on a bus; lifecycle, supervision

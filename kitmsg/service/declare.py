@@ -23,6 +23,7 @@ from kitmsg.auth.allow import Policy
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.events.background import Tasks
+from kitmsg.events.event import Event
 from kitmsg.service.declaration import Declaration, Options
 from kitmsg.service.mark import endpoint
 from kitmsg.service.members import abstract_methods, declarations, unbound
@@ -100,6 +101,8 @@ class Service:
         drain_timeout: Seconds to finish what is in the mailbox when stopping.
         supervision: What happens after a turn failed in a way nobody declared.
         metadata: Text that INFO shows.
+        publishes: Events that it publishes; for the rights of its user, its streams and the
+            docs.  What it publishes beside them is published all the same.
         off: Which of the `DEFAULTS` to do without: ``deadline`` (ends late turns, drops
             expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (lets few
             wait in an overload, leaves the queue group when full), ``metrics``,
@@ -118,6 +121,7 @@ class Service:
     drain_timeout: float = 25.0
     supervision: Supervision = Supervision()
     metadata: Mapping[str, str] = {}
+    publishes: ClassVar[Collection[type[Event]]] = ()
     off: Collection[str] = ()
 
     __declarations__: ClassVar[Mapping[str, Declaration]] = {}

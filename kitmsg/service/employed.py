@@ -1,8 +1,8 @@
 """Carries out the work of one instance beside its calls: events, tells, ticks, background.
 
-start()  -> streams checked or made, consumers found, then deliveries come
+start()  -> streams and consumers checked or made, then deliveries come
 leave()  -> nothing new comes; what was not begun is given back
-drain()  -> after the mailbox: background cancelled, the rest given back
+drain()  -> after the mailbox: what is left is given back
 """
 
 from __future__ import annotations
@@ -12,75 +12,72 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from kitmsg.bus.reach import Site, at_site
 from kitmsg.endpoints import Endpoint, chain
-from kitmsg.errors import FailedPrecondition
+from kitmsg.errors import FailedPrecondition, NotFound, PermissionDenied
 from kitmsg.events.attempt import Handling
 from kitmsg.events.attempts import Attempts
-from kitmsg.events.background import Tasks
-from kitmsg.events.dead import DEAD, DeadLetters, replay_subject
-from kitmsg.events.declared import Declared, apply, plan, tell_stream, tick_stream
+from kitmsg.events.dead import DeadLetters
+from kitmsg.events.declared import apply, plan, tick_stream
 from kitmsg.events.envelope import Reader
 from kitmsg.events.receiver import Receiver
-from kitmsg.events.ticks import Tick, Ticker, tick_subject
+from kitmsg.events.ticks import Tick, Ticker
 from kitmsg.events.unstored import Listener
-from kitmsg.jetstream import ConsumerConfig
+from kitmsg.jetstream import StreamConfig
 from kitmsg.schema.calls import adapt
+from kitmsg.service.stored import (
+    ACK_WAIT,
+    consumed_by,
+    declared_by,
+    event_consumer,
+    needs_store,
+)
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.context import Context
+    from kitmsg.events.background import Tasks
     from kitmsg.events.subscribe import SubscribeOptions
-    from kitmsg.jetstream import Consumer, JetStream
+    from kitmsg.jetstream import Consumer, ConsumerConfig, JetStream
     from kitmsg.mailbox import Mailbox
     from kitmsg.message import Message
+    from kitmsg.metrics.stats import EndpointStats
     from kitmsg.service.declare import Service
     from kitmsg.service.work import Scheduled, Subscription
+    from kitmsg.transport.server import Server
 
-__all__ = ["Employed", "declared_by", "needs_store"]
+__all__ = ["Employed", "Source"]
 
 _log = logging.getLogger("kitmsg.service")
 
-_ACK_WAIT: Final = 30.0
-_INSTANCE_SECONDS: Final = 60.0
+_CONCURRENCY = 16  # of tells and ticks
 
 
-def needs_store(cls: type[Service]) -> bool:
-    """Tell whether a service needs streams."""
-    work = cls.__work__
-    stored = [s for s in work.subscriptions.values() if s.options.stored]
-    return bool(stored or work.schedules or durables(cls))
+class Source(Protocol):
+    """Source of deliveries: a `Receiver` or a `Listener`."""
 
+    handling: Handling
 
-def durables(cls: type[Service]) -> list[str]:
-    """Return the names of the endpoints that may be told."""
-    return [name for name, d in cls.__declarations__.items() if d.options.durable]
+    @property
+    def running(self) -> int:
+        """Attempts that wait or run."""
+        ...
 
+    async def start(self) -> None:
+        """Begin."""
+        ...
 
-def declared_by(*classes: type[Service]) -> Declared:
-    """Return the streams that services declare.
+    async def leave(self) -> None:
+        """Take nothing new; attempts run on."""
+        ...
 
-    Raises:
-        FailedPrecondition: Two classes give one stream different options.
-    """
-    declared = Declared()
-    for cls in classes:
-        for subscription in cls.__work__.subscriptions.values():
-            if subscription.options.stored:
-                for event in subscription.options.events:
-                    declared.event(event)
-        if cls.__work__.schedules:
-            declared.add(tick_stream(cls.name), cls.__name__)
-        if durables(cls):
-            declared.add(tell_stream(cls.name), cls.__name__)
-        if needs_store(cls):
-            declared.dead_letters()
-    return declared
+    def stop(self) -> None:
+        """Give back what is left."""
+        ...
 
 
 class Employed:
@@ -95,8 +92,7 @@ class Employed:
         tasks: Runs what goes on beside the turns.
         makes_streams: Whether streams are made and changed where that adds only; else they
             have to be there.
-        told: Decoders of the endpoints that may be told, by name.
-        endpoint: Returns such an endpoint, by name.
+        told: Decoders and servers of the endpoints that may be told, by name.
     """
 
     def __init__(
@@ -109,92 +105,163 @@ class Employed:
         tasks: Tasks,
         *,
         makes_streams: bool,
-        told: Mapping[str, Callable[[Context, Message], Any]],
-        endpoint: Callable[[str], Endpoint[Any, Any]],
+        told: Mapping[str, tuple[Callable[[Context, Message], Any], Server]],
     ) -> None:
         self._bus = bus
         self._jetstream = jetstream
         self._service = service
         self._instance = instance
         self._mailbox = mailbox
+        self._tasks = tasks
         self._makes_streams = makes_streams
-        self._told = told
-        self._told_endpoint = endpoint
         self._dead = DeadLetters(jetstream)
         self._attempts = Attempts(jetstream)
-        self.receivers: dict[str, Receiver | Listener] = {}
-        self._undo: list[Callable[[], None]] = []
-        self._tickers: list[asyncio.Task[None]] = []
-        self._tasks = tasks
+        self._tickers: list[Ticker] = []
+        self._ticking: list[asyncio.Task[None]] = []
+        cls = type(service())
+        # By the name of the subscription, the endpoint or the schedule.
+        self._handlings: dict[str, tuple[Handling, SubscribeOptions | None]] = {}
+        for name, subscription in cls.__work__.subscriptions.items():
+            handling = self._of_events(subscription)
+            self._handlings[name] = handling, subscription.options
+        for name, (decode, server) in told.items():
+            self._handlings[name] = self._of_tells(decode, server), None
+        for name, scheduled in cls.__work__.schedules.items():
+            self._handlings[name] = self._of_ticks(scheduled), None
+        self.sources = self._sources(cls)
+
+    @property
+    def stats(self) -> dict[str, EndpointStats]:
+        """Counters of attempts, by dotted name of what was attempted."""
+        found = (handling for handling, _ in self._handlings.values())
+        return {handling.name: handling.stats for handling in found}
+
+    @property
+    def running(self) -> int:
+        """Attempts that wait or run."""
+        return sum(source.running for source in self.sources)
 
     async def start(self) -> None:
-        """Check or make the streams, find the consumers, begin.
+        """Check or make the streams and consumers, and begin.
 
         Raises:
-            FailedPrecondition: A stream is missing, or is not as it is declared.
+            FailedPrecondition: A stream or a consumer is missing.
             KitError: The store is out of reach.
         """
         cls = type(self._service())
         if needs_store(cls):
             await self._ready_streams(cls)
-        for subscription in cls.__work__.subscriptions.values():
-            self._subscribe(subscription)
-        for name in self._told:
-            self._listen_to_tells(name)
-        self._start_schedules()
-        for receiver in self.receivers.values():
-            await receiver.start()
+        for source in self.sources:
+            await source.start()
+        for ticker in self._tickers:
+            self._ticking.append(asyncio.create_task(ticker.run()))
         for name in cls.__work__.background:
             self._tasks.run(name, functools.partial(self._background, name))
 
     async def leave(self) -> None:
         """Take nothing new."""
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
-        for ticker in self._tickers:
-            ticker.cancel()
-        await asyncio.gather(*(r.leave() for r in self.receivers.values()))
+        for ticking in self._ticking:
+            ticking.cancel()
+        await asyncio.gather(*(source.leave() for source in self.sources))
 
     async def drain(self, timeout: float) -> None:
-        """End what goes on beside the mailbox, which has stopped."""
-        for receiver in self.receivers.values():
-            receiver.stop()
+        """Give back what the mailbox left, and wait for dead letters to be stored."""
+        for source in self.sources:
+            source.stop()
         await self._dead.drain(timeout)
 
     async def _background(self, name: str) -> None:
         await getattr(self._service(), name)()
 
+    # -- streams
+
     async def _ready_streams(self, cls: type[Service]) -> None:
         changes = await plan(self._jetstream, declared_by(cls))
-        if not changes:
-            return
         if self._makes_streams:
             await apply(self._jetstream, changes)
             return
-        missing = [c.stream for c in changes if c.kind == "create"]
-        if missing:
-            raise FailedPrecondition(
-                f"{cls.__name__} needs the stream {missing[0]!r}, which is not there; see"
-                f" `kitmsg streams plan {cls.__module__}:{cls.__name__}`, then `apply`"
-            )
+        remedy = f"`kitmsg streams plan {cls.__module__}:{cls.__name__}`"
         for change in changes:
-            _log.warning(
-                "%s: the stream %s is not as it is declared: %s; see `kitmsg streams plan`",
-                cls.__name__,
-                change.stream,
-                ", ".join(change.lines),
+            if change.kind == "create" and isinstance(change.config, StreamConfig):
+                raise FailedPrecondition(
+                    f"{cls.__name__} needs the stream {change.stream!r}, which is not"
+                    f" there; see {remedy}, then `apply`"
+                )
+            if change.kind != "create":
+                _log.warning(
+                    "%s: the stream %s is not as it is declared: %s; see %s",
+                    cls.__name__,
+                    change.stream,
+                    ", ".join(change.lines),
+                    remedy,
+                )
+
+    async def _consumer(self, stream: str, config: ConsumerConfig) -> Consumer:
+        """Return a consumer: the one that is there, or a new one."""
+        found = await self._jetstream.stream(stream)
+        try:
+            return await found.consumer(config.name)
+        except NotFound:
+            pass
+        try:
+            return await found.create_consumer(config)
+        except PermissionDenied as error:
+            raise PermissionDenied(
+                f"the stream {stream!r} has no consumer {config.name!r}, and this user may"
+                " not make one; `kitmsg streams apply` does"
+            ) from error
+
+    def _sources(self, cls: type[Service]) -> list[Source]:
+        found: list[Source] = []
+        for consumed in consumed_by(cls):
+            handling, options = self._handlings[consumed.name]
+            found.append(
+                self._receiver(handling, consumed.stream, consumed.config, options)
             )
+        for handling, options in self._handlings.values():
+            if options is not None and not options.stored:
+                queue = handling.name if options.each == "service" else ""
+                found.append(
+                    Listener(
+                        handling, self._bus, options.patterns, queue, self._mailbox
+                    )
+                )
+            elif options is not None and options.each == "instance":
+                name = handling.name.replace(".", "-")
+                config = event_consumer(name, options, self._instance)
+                found.append(self._receiver(handling, options.stream, config, options))
+        return found
 
-    # -- events
+    def _receiver(
+        self,
+        handling: Handling,
+        stream: str,
+        config: ConsumerConfig,
+        options: SubscribeOptions | None,
+    ) -> Receiver:
+        return Receiver(
+            handling,
+            functools.partial(self._consumer, stream, config),
+            self._mailbox,
+            concurrency=options.concurrency if options else _CONCURRENCY,
+            ack_wait=ACK_WAIT,
+            batch=options.batch if options else 0,
+            within=options.within if options else 1.0,
+        )
 
-    def _subscribe(self, subscription: Subscription) -> None:
+    # -- the three kinds of work that is delivered
+
+    def _of_events(self, subscription: Subscription) -> Handling:
         options = subscription.options
-        name = f"{self._service().name}.{subscription.name}"
         reader = Reader(*options.events)
-        endpoint = functools.partial(self._endpoint, subscription)
+
+        def endpoint(service: Service) -> Endpoint[Any, Any]:
+            method = getattr(service, subscription.attribute)
+            call = adapt(method, subscription.shape)
+            return self._around(call, service, options.middleware)
+
         handling = Handling(
-            name=name,
+            name=f"{self._service().name}.{subscription.name}",
             decode=lambda ctx, delivery: reader.read(delivery.headers, delivery.data),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
@@ -204,124 +271,32 @@ class Employed:
             in_batches=options.batch > 0,
             once=options.once,
         )
-        if not options.stored:
-            queue = name if options.each == "service" else ""
-            self.receivers[name] = Listener(
-                replace(handling, dead=None, attempts=None, retries=()),
-                self._bus,
-                options.patterns,
-                queue,
-                self._mailbox,
-            )
-            return
-        config = self._consumer_config(subscription)
-        self._receive(handling, options.stream, config, options)
-        if options.each == "service":
-            self._receive_replays(handling)
+        if options.stored:
+            return handling
+        return replace(handling, dead=None, attempts=None, retries=())
 
-    def _consumer_config(self, subscription: Subscription) -> ConsumerConfig:
-        options = subscription.options
-        service = self._service().name
-        name = f"{service}-{subscription.name}"
-        is_own = options.each == "instance"
-        begins: dict[str, Any] = {"deliver": "new"}
-        if options.since == "first":
-            begins = {"deliver": "all"}
-        elif isinstance(options.since, datetime):
-            when = options.since.timestamp()
-            begins = {"deliver": "by_start_time", "start_time": when}
-        elif isinstance(options.since, int):
-            begins = {"deliver": "by_start_sequence", "start_sequence": options.since}
-        return ConsumerConfig(
-            name=f"{name}-{self._instance}" if is_own else name,
-            durable=not is_own,
-            inactive_after=_INSTANCE_SECONDS if is_own else None,
-            filters=options.patterns,
-            ack_wait=_ACK_WAIT,
-            **begins,
-        )
-
-    def _receive(
-        self,
-        handling: Handling,
-        stream: str,
-        config: ConsumerConfig,
-        options: SubscribeOptions | None = None,
-    ) -> None:
-        self.receivers[config.name] = Receiver(
-            handling,
-            functools.partial(self._consumer, stream, config),
-            self._mailbox,
-            concurrency=options.concurrency if options else 16,
-            ack_wait=_ACK_WAIT,
-            batch=options.batch if options else 0,
-            within=options.within if options else 1.0,
-        )
-
-    def _receive_replays(self, handling: Handling) -> None:
-        config = ConsumerConfig(
-            name=handling.name.replace(".", "-"),
-            filters=(replay_subject(handling.name),),
-            ack_wait=_ACK_WAIT,
-        )
-        self.receivers[f"replay {handling.name}"] = Receiver(
-            handling,
-            functools.partial(self._consumer, DEAD, config),
-            self._mailbox,
-            concurrency=1,
-            ack_wait=_ACK_WAIT,
-        )
-
-    async def _consumer(self, stream: str, config: ConsumerConfig) -> Consumer:
-        """Return a consumer: the one that is there, brought up to date, or a new one."""
-        return await (await self._jetstream.stream(stream)).update_consumer(config)
-
-    def _endpoint(
-        self, subscription: Subscription, service: Service
-    ) -> Endpoint[Any, Any]:
-        method = getattr(service, subscription.attribute)
-        middleware = (*service.middleware, *subscription.options.middleware)
-        return self._chained(adapt(method, subscription.shape), middleware)
-
-    def _chained(self, endpoint: Any, middleware: Sequence[Any]) -> Endpoint[Any, Any]:
-        with at_site(Site(bus=self._bus, result=None, raises=(), is_stream=False)):
-            return chain(*middleware)(endpoint)
-
-    # -- tells
-
-    def _listen_to_tells(self, name: str) -> None:
-        service = self._service().name
-        dotted = f"{service}.{name}"
-        decode = self._told[name]
-        handling = Handling(
-            name=dotted,
+    def _of_tells(
+        self, decode: Callable[[Context, Message], Any], server: Server
+    ) -> Handling:
+        return Handling(
+            name=server.name,
             decode=lambda ctx, delivery: decode(ctx, delivery.message),
-            endpoint=lambda: self._told_endpoint(name),
+            endpoint=lambda: server.endpoint,
             dead=self._dead,
             attempts=self._attempts,
+            stats=server.stats,  # told or asked, it is one endpoint
         )
-        config = ConsumerConfig(
-            name=f"{service}-{name}", filters=(f"tell.{dotted}",), ack_wait=_ACK_WAIT
-        )
-        self._receive(handling, tell_stream(service).name, config)
-        self._receive_replays(handling)
 
-    # -- schedules
-
-    def _start_schedules(self) -> None:
-        service = self._service()
-        stream = tick_stream(service.name).name
-        for scheduled in type(service).__work__.schedules.values():
-            self._start_schedule(scheduled, service.name, stream)
-
-    def _start_schedule(self, scheduled: Scheduled, service: str, stream: str) -> None:
-        dotted = f"{service}.{scheduled.name}"
-        ticker = Ticker(self._jetstream, stream, dotted, scheduled.options.times)
+    def _of_ticks(self, scheduled: Scheduled) -> Handling:
+        service, options = self._service().name, scheduled.options
+        name = f"{service}.{scheduled.name}"
+        stream = tick_stream(service).name
+        ticker = Ticker(self._jetstream, stream, name, options.times)
+        self._tickers.append(ticker)
 
         def endpoint(service: Service) -> Endpoint[Any, Any]:
-            method = getattr(service, scheduled.name)
-            middleware = (*service.middleware, *scheduled.options.middleware)
-            inner = self._chained(adapt(method, scheduled.shape), middleware)
+            call = adapt(getattr(service, scheduled.name), scheduled.shape)
+            inner = self._around(call, service, options.middleware)
 
             async def run(ctx: Context, tick: Tick) -> None:
                 if await ticker.is_last(tick):
@@ -329,23 +304,21 @@ class Employed:
 
             return run
 
-        handling = Handling(
-            name=dotted,
+        return Handling(
+            name=name,
             decode=lambda ctx, delivery: msgspec.json.decode(delivery.data, type=Tick),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,
-            retries=scheduled.options.retries,
-            timeout=scheduled.options.timeout,
+            retries=options.retries,
+            timeout=options.timeout,
         )
-        config = ConsumerConfig(
-            name=f"{service}-{scheduled.name}",
-            filters=(tick_subject(dotted),),
-            ack_wait=_ACK_WAIT,
-            max_ack_pending=1,
-        )
-        self._receive(handling, stream, config)
-        self._tickers.append(asyncio.create_task(ticker.run()))
+
+    def _around(
+        self, call: Any, service: Service, middleware: Sequence[Any]
+    ) -> Endpoint[Any, Any]:
+        with at_site(Site(bus=self._bus, result=None, raises=(), is_stream=False)):
+            return chain(*service.middleware, *middleware)(call)
 
 
 def _kept(

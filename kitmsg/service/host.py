@@ -36,8 +36,9 @@ from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.middleware.allow import allow
 from kitmsg.service.declare import Declaration, Service, unservable
-from kitmsg.service.employed import Employed, needs_store
+from kitmsg.service.employed import Employed
 from kitmsg.service.quarantine import Quarantine
+from kitmsg.service.stored import needs_store
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
@@ -158,9 +159,15 @@ class ServiceHost:
 
     def snapshots(self) -> dict[str, Snapshot]:
         """Return a reading of each endpoint's counters, by dotted name."""
-        return {
-            server.name: server.stats.snapshot() for server in self._servers.values()
-        }
+        found = {server.name: server.stats for server in self._servers.values()}
+        if self._employed is not None:
+            found |= self._employed.stats
+        return {name: stats.snapshot() for name, stats in found.items()}
+
+    @property
+    def deliveries(self) -> int:
+        """Deliveries that are worked on, or wait here to be."""
+        return 0 if self._employed is None else self._employed.running
 
     def report(self) -> ServiceReport:
         """Return what STATS says: counters, latency quantiles, callers."""
@@ -281,11 +288,10 @@ class ServiceHost:
             self._tasks,
             makes_streams=makes_streams or isinstance(self.bus, MemoryBus),
             told={
-                name: decode_request(declaration.signature)
+                name: (decode_request(declaration.signature), self._servers[name])
                 for name, declaration in cls.__declarations__.items()
                 if declaration.options.durable
             },
-            endpoint=lambda name: self._servers[name].endpoint,
         )
 
     def _server(self, declaration: Declaration) -> Server:

@@ -1,4 +1,4 @@
-"""Dependency injection by a constructor's annotations: clients of other services, the kit.
+"""Dependency injection by a constructor's annotations: clients, metrics, the kit.
 
     class Orders(Service):
         def __init__(self, inventory: Inventory) -> None: ...
@@ -16,6 +16,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_type_hints
 
 from kitmsg.errors import InvalidArgument
+from kitmsg.metrics.provider import Provider
 from kitmsg.service.declare import Service
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ __all__ = ["Clients", "injected", "made_by", "needed_by"]
 class Clients(Protocol):
     """Makes clients; a `kitmsg.service.kit.Kit`."""
 
+    @property
+    def metrics(self) -> Provider:
+        """Makes counters, gauges and histograms."""
+        ...
+
     def client(self, target: type[Any], /) -> Any:
         """Return a client of a service."""
         ...
@@ -38,7 +44,8 @@ def injected(service: Service | Callable[..., Service], kit: Clients) -> Made:
     """Return `service`; a class or function, as one that needs no more arguments.
 
     A parameter annotated with a service class gets a client of it, one annotated with
-    `Kit` gets `kit`; those with a default are left alone.
+    `Kit` gets `kit`, one with `kitmsg.metrics.Provider` its metrics; those with a default
+    are left alone.
 
     Args:
         service: An instance, or the class or function that makes one.
@@ -58,6 +65,8 @@ def injected(service: Service | Callable[..., Service], kit: Clients) -> Made:
             found[name] = kit.client(wanted)
         elif inspect.isclass(wanted) and isinstance(kit, wanted):
             found[name] = kit
+        elif wanted is Provider:
+            found[name] = kit.metrics
         else:
             missing.append(name)
     if missing:
@@ -113,6 +122,7 @@ def _unknown(service: Callable[..., Service], names: list[str]) -> InvalidArgume
     what = getattr(inspect.unwrap(service), "__name__", repr(service))
     listed = ", ".join(map(repr, names))
     return InvalidArgument(
-        f"{what} needs {listed}; only services and the kit are given by themselves."
+        f"{what} needs {listed}; only services, the kit and a metrics Provider are given by"
+        " themselves."
         " Give a default, or serve a function that makes the service"
     )

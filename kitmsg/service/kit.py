@@ -36,6 +36,8 @@ from kitmsg.events.publish import PUBLISH_SECONDS, Publisher
 from kitmsg.events.tells import Teller, cancel_tell
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.message import check_subject
+from kitmsg.metrics.memory import MemoryMetrics
+from kitmsg.metrics.provider import Provider
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
@@ -80,6 +82,9 @@ class Kit:
             stands behind them: a turn passes on the principal that it has.
         breaker: Whether clients send a service that cannot keep up only as many calls as
             it answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
+        metrics: Injected into services that take a `kitmsg.metrics.Provider`; by default
+            one that keeps its numbers in memory.  A worker gives one that its page and
+            ``--metrics`` show.
         makes_streams: Whether streams that events and services declare are made where they
             are missing; by default ``kitmsg streams apply`` does that, except in memory.
 
@@ -95,12 +100,14 @@ class Kit:
         trust: Trust | None = None,
         auth: CallSigner | None = None,
         breaker: bool = True,
+        metrics: Provider | None = None,
         makes_streams: bool = False,
     ) -> None:
         self.bus = bus
         self.codec = codec
         self.trust = trust
         self.auth = auth
+        self.metrics: Provider = MemoryMetrics() if metrics is None else metrics
         self._breaker = breaker
         self.makes_streams = makes_streams
         self._peers = Peers(bus)

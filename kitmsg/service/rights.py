@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.endpoints import parts_of
+from kitmsg.events.attempts import ATTEMPTS
+from kitmsg.events.dead import dead_subject
+from kitmsg.events.event import facts_of
+from kitmsg.events.tells import tell_subject
+from kitmsg.events.ticks import tick_subject
 from kitmsg.jetstream import KEEPS
+from kitmsg.service.stored import consumed_by, declared_by, durables
 from kitmsg.wire import (
     DOWN,
     JS_API,
@@ -49,6 +55,7 @@ RESPONSE_SECONDS: Final = 60.0
 
 _AFTER: Final = 30.0  # for an answer after the longest turn, a drain included
 _GATEWAYS: Final = "gateway.*"  # as log levels are set
+_LEVEL: Final = f"{JS_API}.INFO"  # to know what the server can do
 _VERBS: Final = ("PING", "INFO", "STATS")
 
 
@@ -84,7 +91,12 @@ class Served:
         subjects: Of its endpoints; with ``*`` or ``>`` where they are not known.
         queue: Queue group; "" for none.
         longest: Seconds of its longest turn, where one has a timeout.
-        buckets: Key-value buckets that its middlewares read and write.
+        buckets: Key-value buckets that it reads and writes.
+        publishes: Subjects of the events that it says it publishes.
+        hears: Subjects of events that it hears as they happen, with the queue group.
+        streams: Streams that it reads or asks about.
+        consumers: Consumers that it pulls from, as stream and name.
+        told: Subjects of what it may be told, now and later.
     """
 
     name: str
@@ -92,6 +104,11 @@ class Served:
     queue: str = "q"
     longest: float = 0.0
     buckets: tuple[str, ...] = ()
+    publishes: tuple[str, ...] = ()
+    hears: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    consumers: tuple[tuple[str, str], ...] = ()
+    told: tuple[str, ...] = ()
 
 
 def served(cls: type[Service]) -> Served:
@@ -100,12 +117,23 @@ def served(cls: type[Service]) -> Served:
     around = [*cls.middleware]
     for declaration in declarations:
         around += declaration.options.middleware
+    consumed = consumed_by(cls)
+    buckets = {*_kept(around), *([ATTEMPTS] if consumed else [])}
     return Served(
         name=cls.name,
         subjects=tuple(declaration.subject for declaration in declarations),
         queue=cls.queue,
         longest=max([0.0, *(d.options.timeout or 0.0 for d in declarations)]),
-        buckets=tuple(sorted(_kept(around))),
+        buckets=tuple(sorted(buckets)),
+        publishes=tuple(facts_of(event).pattern for event in cls.publishes),
+        hears=tuple(_heard(cls)),
+        streams=tuple(declared_by(cls).streams),
+        consumers=tuple((each.stream, each.config.name) for each in consumed),
+        told=tuple(
+            subject
+            for name in durables(cls)
+            for subject in (tell_subject(f"{cls.name}.{name}"), f"later.{cls.name}.*")
+        ),
     )
 
 
@@ -135,7 +163,9 @@ def service_rights(
             for end in ("", f".{name}", f".{name}.*")
         ),
     }
+    subscribe |= set(service.hears)
     publish = {f"{UP}.{name}", f"{DOWN}.{name}", *_keys(keys), *_calls(calls)}
+    publish |= _stores(service)
     user = _user(name, publish, subscribe, service.longest)
     return bucket_rights(user, service.buckets)
 
@@ -225,6 +255,40 @@ def _calls(services: Iterable[Served]) -> set[str]:
         for subject in each.subjects:
             found |= {subject, direct_subject(name, "*", subject)}
             found.add(cancel_subject(subject))
+        if each.told:
+            found |= {*each.told, _LEVEL}
+    return found
+
+
+def _stores(service: Served) -> set[str]:
+    """Return where a service publishes to read its streams, and to store what it says.
+
+    It may make neither a stream nor a consumer, nor delete from one: `kitmsg streams
+    apply` does that.
+    """
+    found = {*service.publishes, *([_LEVEL] if service.streams else [])}
+    for stream in service.streams:
+        found |= {f"{JS_API}.STREAM.INFO.{stream}", f"{JS_API}.STREAM.MSG.GET.{stream}"}
+    for stream, name in service.consumers:
+        found |= {
+            f"{JS_API}.CONSUMER.INFO.{stream}.{name}",
+            f"{JS_API}.CONSUMER.MSG.NEXT.{stream}.{name}",
+            f"$JS.ACK.{stream}.{name}.>",
+        }
+    if service.consumers:
+        name = service.name
+        found |= {dead_subject(f"{name}.*"), tick_subject(f"{name}.*")}
+    return found
+
+
+def _heard(cls: type[Service]) -> list[str]:
+    """Return the events that a class hears as they happen, with the queue group."""
+    found: list[str] = []
+    for name, subscription in cls.__work__.subscriptions.items():
+        options = subscription.options
+        if not options.stored:
+            queue = f"{cls.name}.{name}" if options.each == "service" else ""
+            found += [f"{pattern} {queue}".strip() for pattern in options.patterns]
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kitmsg.auth.allow import as_policy
 from kitmsg.discovery.subject import check_version
+from kitmsg.events.event import facts_of
 from kitmsg.message import check_name
 from kitmsg.service.declaration import check_middleware
 from kitmsg.service.mark import options_of
@@ -34,6 +35,7 @@ _KINDS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "drain_timeout": ((int, float), "seconds as a number"),
     "metadata": (Mapping, "a dict of text"),
     "off": ((list, tuple, Set), "a list of text"),
+    "publishes": ((list, tuple, Set), "a list of event classes"),
 }
 
 
@@ -65,6 +67,8 @@ def check_settings(cls: Any, defaults: Collection[str]) -> None:
     if unknown:
         known = ", ".join(sorted(defaults))
         raise ValueError(f"{cls.__name__}: off names {unknown[0]!r}; known are {known}")
+    for event in cls.publishes:
+        facts_of(event)
     _check_spelling(cls)
 
 

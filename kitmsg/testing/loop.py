@@ -24,6 +24,7 @@ __all__ = ["VirtualTimeLoop"]
 
 T = TypeVar("T")
 
+_RESOLUTION_S: Final = 1e-6
 _GRACE_S: Final = 0.5  # for threads we know nothing of, before we say deadlock
 
 
@@ -74,6 +75,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._processes: WeakSet[asyncio.SubprocessTransport] = WeakSet()
         self._clock = _JumpingSelector(self._is_outside_busy, self._stuck)
         super().__init__(self._clock)
+        # A timer that is due now runs now, also when a float of seconds since the start has
+        # no nanoseconds any more, as after some hundred days.
+        self._clock_resolution = _RESOLUTION_S
         self._own_files = len(self._clock.get_map())  # the pipe that wakes the loop
 
     def time(self) -> float:

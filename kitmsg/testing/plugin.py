@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.bus.embedded import EmbeddedServer
-    from kitmsg.service import Kit
+    from kitmsg.testing.kit import FixtureKit
 
 __all__ = ["kit", "kit_nats"]
 
@@ -42,7 +42,7 @@ _END = object()
 
 
 @pytest.fixture
-def kit(_kit_home: _Home) -> Iterator[Kit]:
+def kit(_kit_home: _Home) -> Iterator[FixtureKit]:
     """Services and clients on a `MemoryBus`, which is `kit.bus`, in virtual time."""
     from kitmsg.bus.memory import MemoryBus
 
@@ -50,10 +50,11 @@ def kit(_kit_home: _Home) -> Iterator[Kit]:
 
 
 @pytest.fixture
-def kit_nats(_kit_home: _Home, _kit_server: EmbeddedServer) -> Iterator[Kit]:
+def kit_nats(_kit_home: _Home, _kit_server: EmbeddedServer) -> Iterator[FixtureKit]:
     """Services and clients on a real server, one for each process that runs tests.
 
-    A test has a connection of its own, not subjects of its own.  Without a
+    A test has a connection of its own, not subjects of its own; streams that it made are
+    deleted at its end.  Without a
     ``nats-server`` the test is skipped; with ``KITMSG_REQUIRE_ALL=1`` it fails.
     """
     from kitmsg.bus.nats import NatsBus
@@ -199,16 +200,19 @@ def _text_of(error: BaseException | None, where: str) -> str:
     return f"{where}:\n{''.join(lines)}".rstrip()
 
 
-def _home_of_kit(home: _Home, bus: Bus, drain_seconds: float | None) -> Iterator[Kit]:
-    from kitmsg.service import Kit
+def _home_of_kit(
+    home: _Home, bus: Bus, drain_seconds: float | None
+) -> Iterator[FixtureKit]:
     from kitmsg.testing.callers import TEST_TRUST
+    from kitmsg.testing.kit import FixtureKit
 
-    made = Kit(bus, trust=TEST_TRUST)
+    made = FixtureKit(bus, trust=TEST_TRUST)
     yield made
 
     async def close() -> None:
         try:
             await made.drain(drain_seconds)
+            await made.forget()
         finally:
             await bus.close()
 

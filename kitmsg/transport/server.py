@@ -361,7 +361,7 @@ class Server:
         finally:
             self._turns.pop(reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started)
+                self.stats.observe(perf_counter_ns() - started, message)
             if self._finalizer:
                 for finalizer in self._finalizer:
                     finalizer(ctx, message, error)

@@ -301,7 +301,7 @@ class StreamServer(Server):
                 run.timer.cancel()
             self._runs.pop(message.reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started)
+                self.stats.observe(perf_counter_ns() - started, message)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
 

@@ -14,14 +14,16 @@
     supervisor.py  starts workers, restarts them, replaces stuck ones, rolls, stops
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
+    pushing.py     pushes what a process counts: ``--metrics``
+    report.py      counters and gauges of a worker
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
     watchdog.py    does that for a worker without a parent, from a thread
     levels.py      log levels for a while, by orders from the bus
     ending.py      ends a process whose threads hang
-    health.py      ``/healthz``, ``/readyz`` and ``/metrics`` on the parent
+    health.py      ``/healthz``, ``/readyz``, ``/metrics``, ``/debug/vars`` on the parent
     pages.py       the small HTTP of such pages
-    prometheus.py  counters as Prometheus reads them
+    prometheus.py  reports as metric families
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 
 The parent serves nothing itself and stays small.  Workers are new Python processes, not

@@ -77,6 +77,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         targets: What to serve.
         settings: How.
         index: Number of the worker, from 1.
+        restarts: How often that worker was started again after it died.
         parent: Process id of the parent.
         gateway: Which gateway to be; None for a worker that serves `targets`.
         lifeline: Descriptor of the socket for `kitmsg.worker.lifeline`.
@@ -87,6 +88,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     index: int
     parent: int
+    restarts: int = 0
     gateway: GatewayOrders | None = None
     lifeline: int = -1
     tells_modules: bool = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,14 @@ import msgspec
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.worker.control import GatewayOrders, Orders
-from kitmsg.worker.levels import gateway_name
 from kitmsg.worker.parent import run_parent
 from kitmsg.worker.plugins import GATEWAYS, listen
 from kitmsg.worker.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kitmsg.metrics.families import Family
     from kitmsg.service import Kit
     from kitmsg.worker.settings import Settings
 
@@ -89,7 +90,7 @@ class GatewayRuntime(Runtime):
     """
 
     def __init__(self, orders: Orders) -> None:
-        super().__init__((), orders.settings)
+        super().__init__((), orders.settings, place=(orders.index, orders.restarts))
         if orders.gateway is None:
             raise InvalidArgument("these orders are for no gateway")
         self._orders = orders.gateway
@@ -101,13 +102,23 @@ class GatewayRuntime(Runtime):
         """The longest time the drain may take, in seconds."""
         return self._drain_timeout
 
-    def metrics(self) -> str:
-        """Return the gateway's counters, as Prometheus reads them."""
-        read = getattr(self._server, "exposition", None)
-        return "" if read is None else str(read())
+    @property
+    def _name(self) -> str:
+        return self._orders.kind
 
-    def _names(self) -> list[tuple[str, str]]:
-        return [(gateway_name(self._orders.kind), str(os.getpid()))]
+    def collect(self) -> Iterable[Family]:
+        """Yield the gateway's counters, and those of users."""
+        read = getattr(self._server, "collect", None)
+        yield from super().collect() if read is None else read()
+        if read is not None:
+            yield from self.metrics.collect()
+
+    def exposition(self) -> str:
+        """Return the counters of a gateway that only has a page, which are not pushed."""
+        read = getattr(self._server, "exposition", None)
+        if read is None or hasattr(self._server, "collect"):
+            return ""
+        return str(read())
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders

@@ -1,15 +1,17 @@
-"""``/healthz``, ``/readyz`` and ``/metrics`` of a supervisor."""
+"""``/healthz``, ``/readyz``, ``/metrics`` and ``/debug/vars`` of a supervisor."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.worker import prometheus
+from kitmsg.metrics.prometheus import merge
 from kitmsg.worker.control import BEAT_SECONDS
 from kitmsg.worker.pages import Pages
+from kitmsg.worker.prometheus import families
 
 if TYPE_CHECKING:
+    from kitmsg.metrics.families import Family
     from kitmsg.worker.supervisor import Supervisor
 
 __all__ = ["HealthServer"]
@@ -53,17 +55,19 @@ class HealthServer(Pages):
         word = "ready" if is_ready else "not ready"
         return (200 if is_ready else 503), {"status": word, "workers": workers}
 
-    async def metrics(self) -> str:
-        """Return the page of ``/metrics``; a worker that does not answer is left out."""
+    async def collect(self) -> tuple[list[Family], str]:
+        """Return what is counted; a worker that does not answer is left out."""
         slots = [slot for slot in self._supervisor.slots if slot.child is not None]
         reports = await asyncio.gather(
             *(slot.child.report(_REPORT_SECONDS) for slot in slots if slot.child)
         )
-        return prometheus.render(
+        known = [
             (slot.index, slot.restarts, report)
             for slot, report in zip(slots, reports, strict=True)
             if report is not None
-        )
+        ]
+        pages = merge((worker, report["metrics"]) for worker, _, report in known)
+        return families(known), "".join(f"{line}\n" for line in pages)
 
     def _workers(self) -> list[dict[str, Any]]:
         now = asyncio.get_running_loop().time()

@@ -10,10 +10,14 @@ import asyncio
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import FailedPrecondition
-from kitmsg.metrics.prometheus import CONTENT_TYPE
+from kitmsg.metrics import variables
+from kitmsg.metrics.prometheus import CONTENT_TYPE, negotiate, render
+
+if TYPE_CHECKING:
+    from kitmsg.metrics.families import Family
 
 __all__ = ["Pages"]
 
@@ -28,7 +32,7 @@ _REASONS: Final = {
 
 
 class Pages(ABC):
-    """``/healthz``, ``/readyz`` and ``/metrics`` at one address.
+    """``/healthz``, ``/readyz``, ``/metrics`` and ``/debug/vars`` at one address.
 
     Args:
         host: Address to listen on.
@@ -54,8 +58,19 @@ class Pages(ABC):
         """Return the status and body of ``/readyz``."""
 
     @abstractmethod
-    async def metrics(self) -> str:
-        """Return the body of ``/metrics``."""
+    async def collect(self) -> tuple[list[Family], str]:
+        """Return what is counted; and what there is only in Prometheus' text format."""
+
+    async def metrics(self, accept: str = "") -> tuple[str, str]:
+        """Return the content type and body of ``/metrics``.
+
+        Args:
+            accept: The reader's header; one that takes OpenMetrics gets it, with exemplars.
+        """
+        families, text = await self.collect()
+        if text:  # of a plugin: it cannot be written in another format
+            return CONTENT_TYPE, render(families) + text
+        return negotiate(accept, families)
 
     async def start(self) -> None:
         """Listen.
@@ -100,7 +115,8 @@ class Pages(ABC):
     async def _answer(self, head: bytes) -> bytes:
         words = head.split(b"\r\n", 1)[0].split(b" ")
         method, path = words[0], words[1] if len(words) > 1 else b""
-        status, kind, body = await self._page(path.partition(b"?")[0].decode("latin-1"))
+        name = path.partition(b"?")[0].decode("latin-1")
+        status, kind, body = await self._page(name, _header(head, b"accept"))
         if method not in (b"GET", b"HEAD"):
             status, kind, body = 405, _JSON, b'{"status": "only GET"}\n'
         lines = (
@@ -109,13 +125,28 @@ class Pages(ABC):
         )
         return lines.encode() + (b"" if method == b"HEAD" else body)
 
-    async def _page(self, path: str) -> tuple[int, str, bytes]:
+    async def _page(self, path: str, accept: str) -> tuple[int, str, bytes]:
         if path == "/metrics":
-            return 200, CONTENT_TYPE, (await self.metrics()).encode()
+            kind, text = await self.metrics(accept)
+            return 200, kind, text.encode()
+        if path == "/debug/vars":
+            return 200, _JSON, variables.render((await self.collect())[0])
         if path == "/healthz":
             status, body = self.health()
         elif path == "/readyz":
             status, body = self.readiness()
         else:
-            status, body = 404, {"status": "try /healthz, /readyz or /metrics"}
+            status, body = (
+                404,
+                {"status": "try /healthz, /readyz, /metrics or /debug/vars"},
+            )
         return status, _JSON, json.dumps(body).encode() + b"\n"
+
+
+def _header(head: bytes, name: bytes) -> str:
+    """Return a header of a request; "" for none."""
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.strip().lower() == name:
+            return value.strip().decode("latin-1")
+    return ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kitmsg.worker.announce import announcer, check_announcing
 from kitmsg.worker.health import HealthServer
+from kitmsg.worker.pushing import check_metrics
 from kitmsg.worker.settings import parse_address
 from kitmsg.worker.supervisor import Supervisor
 
@@ -47,9 +48,10 @@ def run_parent(
 
     Raises:
         FailedPrecondition: The health port is taken.
-        InvalidArgument: It cannot be announced as the settings say.
+        InvalidArgument: It cannot be announced, or metrics not sent, as the settings say.
     """
     check_announcing(settings, has_place=bool(serves or settings.health))
+    check_metrics(settings)
     supervisor = Supervisor(targets, settings, gateway=gateway, on_stop=on_stop)
     return asyncio.run(_run(settings, supervisor, serves))
 

@@ -54,9 +54,10 @@ P = TypeVar("P")
 class RunningGateway(Protocol):
     """A gateway that serves.
 
-    Optional members: ``reload()``, called at SIGHUP; ``exposition() -> str``, its counters
-    as Prometheus reads them; ``ended``, an `asyncio.Event` set when there is nobody left
-    to serve, as after the end of standard input.
+    Optional members: ``reload()``, called at SIGHUP; ``collect() -> Iterable[Family]``, its
+    counters; without it ``exposition() -> str``, them as Prometheus reads them; ``ended``,
+    an `asyncio.Event` set when there is nobody left to serve, as after the end of standard
+    input.
     """
 
     @property

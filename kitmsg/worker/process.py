@@ -45,15 +45,14 @@ from kitmsg.worker.gateway import GatewayRuntime
 from kitmsg.worker.lifeline import Lender
 from kitmsg.worker.load import load
 from kitmsg.worker.modules import edited_folders
-from kitmsg.worker.runtime import Runtime, process_facts
+from kitmsg.worker.report import report
+from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.upstream import UpstreamRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kitmsg.service import ServiceHost
-
-__all__ = ["describe", "main"]
+__all__ = ["main"]
 
 _log = logging.getLogger("kitmsg.worker")
 
@@ -94,7 +93,7 @@ def main(argv: list[str]) -> int:
 def _maker(orders: Orders) -> Callable[[], Runtime]:
     """Return what makes the runtime, once an event loop runs."""
     if orders.gateway is not None and orders.gateway.upstream:
-        return functools.partial(UpstreamRuntime, orders.gateway, orders.settings)
+        return functools.partial(UpstreamRuntime, orders)
     if orders.gateway is not None:
         return functools.partial(GatewayRuntime, orders)
     return functools.partial(
@@ -102,6 +101,7 @@ def _maker(orders: Orders) -> Callable[[], Runtime]:
         load(orders.targets),
         orders.settings,
         hears_pings=orders.index == 1,
+        place=(orders.index, orders.restarts),
     )
 
 
@@ -208,10 +208,20 @@ class _Worker:
         """Answer the parent; drain when it is gone."""
         while (order := await read_line(reader)) is not None:
             if isinstance(order, dict) and order.get("ask") == "report":
-                write_line(writer, {**self._report(), "id": order.get("id")})
+                write_line(writer, self._report(order.get("id")))
         if not self._runtime.is_draining:
             _log.warning("the parent process is gone; this worker drains and ends")
             self._runtime.stop()
+
+    def _report(self, number: Any) -> dict[str, Any]:
+        runtime = self._runtime
+        return {
+            "event": "report",
+            "id": number,
+            **report(runtime.kit, runtime.hosts),
+            "families": list(runtime.collect()),
+            "metrics": runtime.exposition(),
+        }
 
     def _is_ready(self, writer: asyncio.StreamWriter) -> None:
         runtime = self._runtime
@@ -225,37 +235,6 @@ class _Worker:
                 "drain_timeout": runtime.max_drain,
             },
         )
-
-    def _report(self) -> dict[str, Any]:
-        runtime = self._runtime
-        stats = getattr(runtime.kit.bus, "stats", None) if runtime.kit else None
-        return {
-            "event": "report",
-            "services": [describe(host) for host in runtime.hosts],
-            "bus": {
-                "connected": runtime.is_connected,
-                "reconnects": getattr(stats, "reconnects", 0),
-                "refused": getattr(stats, "refused", 0),
-            },
-            "process": process_facts(),
-            "metrics": runtime.metrics(),
-        }
-
-
-def describe(host: ServiceHost) -> dict[str, Any]:
-    """Return the counters and gauges of one instance, as a parent reads them."""
-    box = host.intake.mailbox
-    return {
-        "service": host.service.name,
-        "instance": host.id,
-        "running": box.running,
-        "waiting": box.waiting,
-        "held": box.held,
-        "quarantined": host.quarantine.refused,
-        "concurrency": box.concurrency,
-        "mailbox": box.size,
-        "endpoints": host.snapshots(),
-    }
 
 
 def _tell(channel: socket.socket, event: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Workers' counters as metric families: one sample per endpoint and worker.
+"""Workers' counters as metric families: one series per endpoint and worker.
 
-Adding up is Prometheus's job.
+Adding up is the backend's job.
 """
 
 from __future__ import annotations
@@ -10,15 +10,27 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.metrics.calls import histogram, labels_of
-from kitmsg.metrics.families import Family, counter, gauge
-from kitmsg.metrics.prometheus import merge, render as render_families
+import msgspec
+
+from kitmsg.metrics.calls import labels_of
+from kitmsg.metrics.families import (
+    Distribution,
+    Exemplar,
+    Family,
+    counter,
+    gauge,
+    histogram,
+    joined,
+    labelled,
+)
 from kitmsg.metrics.stats import BOUNDS_NS, BOUNDS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["render"]
+    from kitmsg.metrics.families import Bucket
+
+__all__ = ["families"]
 
 _COUNTERS: Final = {
     "requests": "Turns that ran, failed ones included.",
@@ -48,17 +60,24 @@ _CUTS: Final = (
 """Where the fine buckets are cut: each part lies wholly below its bound."""
 
 
-def render(reports: Iterable[tuple[int, int, dict[str, Any]]]) -> str:
-    """Return the page.
+def families(
+    reports: Iterable[tuple[int, int, dict[str, Any]]], more: Iterable[Family] = ()
+) -> list[Family]:
+    """Return the families of workers.
 
     Args:
         reports: Number of the worker, its restarts, and its report (`kitmsg.worker.
-            process`), for each worker.
+            report`), for each worker.
+        more: Families beside them.
     """
     known = list(reports)
-    page = render_families([*_endpoints(known), *_mailboxes(known), *_workers(known)])
-    lines = merge((worker, report.get("metrics", "")) for worker, _, report in known)
-    return page + "".join(f"{line}\n" for line in lines)
+    own = [*_endpoints(known), *_mailboxes(known), *_workers(known)]
+    for worker, _, report in known:
+        told = msgspec.convert(
+            report.get("families", []), type=list[Family], str_keys=True
+        )
+        own += labelled(told, worker=str(worker))
+    return joined([*own, *more])
 
 
 def _endpoints(known: list[Any]) -> Iterator[Family]:
@@ -81,12 +100,32 @@ def _endpoints(known: list[Any]) -> Iterator[Family]:
         for code, count in sorted(stats["codes"].items()):
             errors.add(count, **labels, code=code)
     yield errors
-    times = Family("kitmsg_server_duration_seconds", "histogram", "Duration of turns.")
+    times = histogram("kitmsg_server_duration_seconds", "Duration of turns.")
     for labels, stats in points:
         parts = [sum(stats["buckets"][a:b]) for a, b in pairwise(_CUTS)]
         seconds = stats["processing_ns"] / _NS
-        times.samples += histogram(parts, seconds, labels)
+        fine = _fine(stats["buckets"])
+        times.distributions.append(
+            Distribution(
+                labels, BOUNDS_SECONDS, parts, seconds, fine, _exemplars(stats)
+            )
+        )
     yield times
+
+
+def _exemplars(stats: dict[str, Any]) -> dict[int, Exemplar]:
+    told = stats.get("exemplars", {}).items()
+    return {int(bucket): msgspec.convert(each, type=Exemplar) for bucket, each in told}
+
+
+def _fine(counts: Iterable[int]) -> list[Bucket]:
+    """Return the fine buckets of an endpoint, in seconds, without empty ones."""
+    edges = pairwise((0, *BOUNDS_NS))
+    return [
+        (low / _NS, high / _NS, count)
+        for (low, high), count in zip(edges, counts, strict=True)
+        if count
+    ]
 
 
 def _mailboxes(known: list[Any]) -> Iterator[Family]:
@@ -117,6 +156,20 @@ def _workers(known: list[Any]) -> Iterator[Family]:
                 "Answers that peers wanted on subjects that are no inboxes.",
             ),
             lambda report, _: report["bus"].get("refused", 0),
+        ),
+        (
+            counter(
+                "kitmsg_bus_late_replies_total",
+                "Replies that came when nobody waited for them any more.",
+            ),
+            lambda report, _: report["bus"].get("late_replies", 0),
+        ),
+        (
+            counter(
+                "kitmsg_bus_dropped_total",
+                "Commands that were not written when the connection broke.",
+            ),
+            lambda report, _: report["bus"].get("dropped", 0),
         ),
         (
             gauge("kitmsg_worker_memory_bytes", "Resident memory."),

@@ -6,33 +6,38 @@ import asyncio
 import functools
 import logging
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.errors import KitError
-from kitmsg.metrics.prometheus import render
-from kitmsg.metrics.resilience import RESILIENCE
+from kitmsg.metrics.families import PROCESS
+from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.service import Kit, Service
 from kitmsg.service.inject import made_by
 from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.levels import LevelResponder
 from kitmsg.worker.pings import warn_of_slow_pings
+from kitmsg.worker.prometheus import families
+from kitmsg.worker.pushing import PushLoops, is_pushed
+from kitmsg.worker.report import report
 from kitmsg.worker.starting import start_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
     from kitmsg.bus import Bus
+    from kitmsg.metrics.families import Family
+    from kitmsg.metrics.provider import Provider
     from kitmsg.service import ServiceHost
     from kitmsg.worker.load import Factory
     from kitmsg.worker.settings import Settings
 
-__all__ = ["Runtime", "process_facts"]
+__all__ = ["Runtime"]
 
 _log = logging.getLogger("kitmsg.worker")
 
@@ -48,9 +53,11 @@ class Runtime:
         settings: How to connect, and what to write of each call.
         hears_pings: Whether to warn of a server that pings too seldom; one worker of a
             parent is enough.
+        place: Number of the worker, and how often it was started again.
 
     Attributes:
         kit: The connected kit; None before.
+        metrics: Counted in by users' code; the kit's.
         hosts: What is served; still there while it drains.
         is_ready: Whether calls are served.
         is_draining: Whether the end has begun.
@@ -62,10 +69,14 @@ class Runtime:
         settings: Settings,
         *,
         hears_pings: bool = False,
+        place: tuple[int, int] = (1, 0),
     ) -> None:
         self._services: list[Service | Factory] = []
         self._settings = settings
         self._hears_pings = hears_pings
+        self._place = place
+        self._loops: PushLoops | None = None  # from the moment that a bus is there
+        self.metrics = MemoryMetrics(fine=is_pushed(settings))
         for service in services:
             self.add(service)
         self._stop = asyncio.Event()
@@ -82,9 +93,14 @@ class Runtime:
             _logged(service) if self._settings.access_log else service
         )
 
-    def metrics(self) -> str:
-        """Return what else there is to count, as Prometheus reads it; "" for nothing."""
-        return render(RESILIENCE.collect())
+    def collect(self) -> Iterable[Family]:
+        """Yield what is counted beside the services: by the process, and by users."""
+        yield from PROCESS.collect()
+        yield from self.metrics.collect()
+
+    def exposition(self) -> str:
+        """Return what is counted and only there as Prometheus reads it; "" for nothing."""
+        return ""
 
     def stop(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
@@ -139,26 +155,30 @@ class Runtime:
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
-        self.kit = await _kit(bus, self._settings, self._name)
+        self.kit = await _kit(bus, self._settings, self._name, self.metrics)
+        labels = {"process": self._name or "services", "worker": str(self._place[0])}
         try:
+            self._loops = PushLoops(self._settings, self._all, **labels)
             if not await self._until_stop(self._start(self.kit)):
                 return True
             self.is_ready = True
             self._levels = LevelResponder(self.kit.bus)
-            self._levels.start(self._names())
+            self._levels.start((host.service.name, host.id) for host in self.hosts)
             if on_ready is not None:
                 on_ready()
             return await self._until_failed()
         finally:
             await self._end(self.kit)
 
+    def _all(self) -> list[Family]:
+        """Return the families of everything that is counted here."""
+        number, restarts = self._place
+        told = msgspec.to_builtins(report(self.kit, self.hosts))
+        return families([(number, restarts, told)], self.collect())
+
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)
         return True
-
-    def _names(self) -> list[tuple[str, str]]:
-        """Return what this process is known as, with the ids of its instances."""
-        return [(host.service.name, host.id) for host in self.hosts]
 
     async def _until_stop(self, work: Any) -> Any:
         """Return what `work` gives; None if `stop` came first."""
@@ -205,6 +225,8 @@ class Runtime:
                     _log.error("a service did not end well", exc_info=result)
         finally:
             progress.cancel()
+            if self._loops is not None:
+                await self._loops.close()
             await kit.bus.close()
 
 
@@ -221,13 +243,14 @@ async def connect(settings: Settings) -> Bus:
     return await connect_bus(**settings.connection(name), wait=True)
 
 
-async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:
+async def _kit(bus: Bus, settings: Settings, name: str, metrics: Provider) -> Kit:
     """Return a kit on `bus` that trusts and signs as the settings say.
 
     Args:
         bus: The connection.
         settings: Keys and audience.
         name: Of the service that signs; "" for the one that a call comes from.
+        metrics: The kit's.
 
     Raises:
         InvalidArgument: A key cannot be used.
@@ -242,19 +265,13 @@ async def _kit(bus: Bus, settings: Settings, name: str) -> Kit:
     except KitError:
         await bus.close()
         raise
-    return Kit(bus, trust=trust, auth=auth)
-
-
-def process_facts() -> dict[str, float]:
-    """Return the resident memory of this process in bytes, and its CPU time in s."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        memory = pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):  # not Linux
-        import resource
-
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"memory_bytes": memory, "cpu_seconds": time.process_time()}
+    return Kit(
+        bus,
+        trust=trust,
+        auth=auth,
+        metrics=metrics,
+        makes_streams=settings.makes_streams,
+    )
 
 
 def _logged(service: Service | Factory) -> Service | Factory:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 from kitmsg.logs.setup import FORMATS
+from kitmsg.metrics.address import parse
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _ArgumentGroup
@@ -70,6 +71,14 @@ class Settings:
         "KITMSG_HEALTH",
         metavar="[HOST:]PORT",
     )
+    metrics: tuple[str, ...] = _say(
+        (),
+        "push metrics there, as in statsd://127.0.0.1:8125 or otlp://127.0.0.1:4317; may be"
+        " repeated; `prometheus` is read at /metrics of --health",
+        "KITMSG_METRICS",
+        metavar="ADDRESS",
+        is_repeated=True,
+    )
     register: str = _say(
         "",
         "announce this process there while it serves, as in"
@@ -106,6 +115,11 @@ class Settings:
     )
     log_source: bool = _say(
         False, "say which line of code wrote each line", "KITMSG_LOG_SOURCE"
+    )
+    makes_streams: bool = _say(
+        False,
+        "make the streams that services declare, where that adds only; dev does",
+        "KITMSG_MAKES_STREAMS",
     )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
     watchdog: float = _say(
@@ -191,6 +205,8 @@ class Settings:
             _check_choice(name, getattr(self, name))
         if self.health:
             parse_address(self.health)
+        for text in self.metrics:
+            parse(text)
 
     def logging(self) -> dict[str, Any]:
         """Return the arguments for `kitmsg.logs.set_up`."""
@@ -267,6 +283,7 @@ def add_flags(parser: ArgumentParser | _ArgumentGroup, names: Iterable[str]) -> 
             continue
         parser.add_argument(
             *flags,
+            action="append" if meta.get("is_repeated") else "store",
             choices=meta.get("choices"),
             metavar=meta.get("metavar"),
             default=None,
@@ -376,9 +393,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.replace(",", " ").split()
-    return tuple(str(part) for part in value)
+    texts = [value] if isinstance(value, str) else [str(part) for part in value]
+    return tuple(part for text in texts for part in text.replace(",", " ").split())
 
 
 def _no(value: Any) -> Any:

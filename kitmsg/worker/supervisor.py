@@ -281,6 +281,7 @@ class Supervisor:
             targets=self._targets,
             settings=self._settings,
             index=slot.index,
+            restarts=slot.restarts,
             parent=os.getpid(),
             gateway=self._gateway,
             tells_modules=self._on_modules is not None,

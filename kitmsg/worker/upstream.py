@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kitmsg.errors import InvalidArgument
-from kitmsg.worker.control import GatewayOrders
+from kitmsg.worker.control import GatewayOrders, Orders
 from kitmsg.worker.parent import run_parent
 from kitmsg.worker.plugins import UPSTREAMS
 from kitmsg.worker.runtime import Runtime
@@ -54,12 +54,18 @@ class UpstreamRuntime(Runtime):
 
     Args:
         orders: Of the parent.
-        settings: How to connect.
     """
 
-    def __init__(self, orders: GatewayOrders, settings: Settings) -> None:
-        super().__init__((), settings)
-        self._orders = orders
+    def __init__(self, orders: Orders) -> None:
+        place = orders.index, orders.restarts
+        super().__init__((), orders.settings, place=place)
+        if orders.gateway is None:
+            raise InvalidArgument("these orders are for no upstream")
+        self._orders = orders.gateway
+
+    @property
+    def _name(self) -> str:
+        return self._orders.upstream
 
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders

@@ -97,7 +97,7 @@ def fallbacks(route: str) -> float:
         value
         for family in RESILIENCE.collect()
         if family.name == "kitmsg_route_fallbacks_total"
-        for _, labels, value in family.samples
+        for labels, value in family.samples
         if labels == {"part": route, "endpoint": "orders.get"}
     )
 

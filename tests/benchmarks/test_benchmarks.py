@@ -282,3 +282,15 @@ def test_endings_are_counted_by_kind() -> None:
     """The commonest comes first."""
     outcomes = [Outcome(n, 0.0, 0.1, "" if n else "Unavailable") for n in range(3)]
     assert endings(outcomes) == "2 results, 1 Unavailable"
+
+
+@pytest.mark.slow
+def test_metrics_are_measured_beside_prometheus_client(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Pages, memory, push loops and calls beside one: a ratio each."""
+    found = run(capsys, "metrics", "--rounds", "1", "--calls", "100")
+    assert len(found["rows"]) == 6
+    for row in found["rows"]:
+        assert row["kitmsg"] > 0
+        assert row["other"] > 0

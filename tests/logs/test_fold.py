@@ -184,6 +184,17 @@ def test_the_count_names_the_requests(lines: Lines) -> None:
     assert unrelated["request_id"] == "x"
 
 
+def test_lines_of_different_endpoints_are_not_folded(lines: Lines) -> None:
+    """Nor does one hide the ids of another: a record may say both by itself."""
+    for number, endpoint in enumerate(("a.b", "c.d", "a.b", "a.b")):
+        extra = {"endpoint": endpoint, "request_id": f"r{number}"}
+        lines.log.warning("%s failed", endpoint, extra=extra)
+    lines.handler.close()
+    first, other, count = lines.events
+    assert (first["endpoint"], other["endpoint"]) == ("a.b", "c.d")
+    assert (count["repeated"], count["request_ids"]) == (2, ["r2", "r3"])
+
+
 def test_kinds_are_bounded(lines: Lines) -> None:
     """Lines of ever new kinds are written, and none is remembered beyond a number."""
     for number in range(5000):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from kitmsg import Service, endpoint
 from kitmsg.logs import JsonFormatter, TurnFilter
@@ -165,6 +166,18 @@ async def test_handlers_of_ones_own_have_them_by_a_filter(kit: Kit) -> None:
     assert own.format(outside) == " "
     assert json.loads(JsonFormatter().format(inside))["caller"] == "desk.call"
     assert "caller" not in json.loads(JsonFormatter().format(outside))
+
+
+async def test_an_active_span_gives_the_ids(kit: Kit, written: io.StringIO) -> None:
+    """OpenTelemetry's own, within a turn and outside any."""
+    context = SpanContext(int(TRACE, 16) + 1, 7, is_remote=False)
+    await _called(kit, "relayed")
+    with use_span(NonRecordingSpan(context)):
+        log.info("outside")
+    inside, outside = map(json.loads, written.getvalue().splitlines())
+    assert inside["span_id"] == SPAN
+    assert outside["trace_id"] == f"{int(TRACE, 16) + 1:032x}"
+    assert outside["span_id"] == f"{7:016x}"
 
 
 def test_a_broken_traceparent_is_no_id() -> None:

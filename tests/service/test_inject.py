@@ -8,6 +8,8 @@ import pytest
 
 from kitmsg import Kit, Service, Supervision, endpoint
 from kitmsg.errors import InvalidArgument
+from kitmsg.metrics import Provider  # noqa: TC001  # found by its annotation
+from kitmsg.metrics.memory import MemoryMetrics
 
 
 class Inner(Service):
@@ -41,6 +43,17 @@ class Curious(Service):
         return len(self.kit.hosts)
 
 
+class Counted(Service):
+    """Counts for itself."""
+
+    def __init__(self, metrics: Provider) -> None:
+        self.asked = metrics.counter("asked_total")
+
+    @endpoint
+    async def ask(self) -> None:
+        self.asked.add()
+
+
 class Needy(Service):
     """Wants what nobody can guess."""
 
@@ -60,6 +73,16 @@ async def test_class_gets_clients_of_the_services_it_asks_for(kit):
     await kit.serve(Inner)
     await kit.serve(Outer)
     assert await kit.client(Outer).next(4) == 9
+
+
+async def test_class_gets_the_metrics_of_its_kit(kit):
+    """The same for all services of a kit, so that they can be read together."""
+    metrics = MemoryMetrics()
+    counted = Kit(kit.bus, metrics=metrics)
+    await counted.serve(Counted)
+    await kit.client(Counted).ask()
+    assert metrics.value("asked_total") == 1
+    assert kit.metrics is not metrics
 
 
 async def test_function_gets_them_too(kit):

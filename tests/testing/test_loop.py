@@ -45,6 +45,17 @@ def test_an_hour_takes_no_time_but_the_clock_shows_it() -> None:
     assert run(main()) == pytest.approx(3_600_000)
 
 
+def test_years_take_no_time() -> None:
+    """Also when a float of seconds has no nanoseconds any more."""
+
+    async def main() -> float:
+        for day in range(1000):
+            await asyncio.sleep(86400.1 + day / 7)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) > 1000 * 86400
+
+
 def test_timers_run_in_the_order_of_their_times() -> None:
     """Whoever sleeps less wakes first, whatever the order of starting."""
 

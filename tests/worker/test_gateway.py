@@ -112,7 +112,7 @@ async def test_they_share_a_port_and_are_counted_apart(fleet: Fleet) -> None:
     assert set(counts) <= {1, 2}
     assert page.count("# TYPE kitmsg_gateway_duration_seconds ") == 1
     _, own = await fleet.ask(f"{fleet.url}/metrics")
-    assert re.search(r'kitmsg_gateway_endpoints\{gateway="http",process="\d+"\} ', own)
+    assert re.search(r'kitmsg_gateway_endpoints\{process="\d+",gateway="http"\} ', own)
     assert (await fleet.ask(f"{fleet.health}/readyz"))[0] == 200
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kitmsg.metrics.prometheus import render
 from kitmsg.metrics.stats import BOUNDS_NS
-from kitmsg.worker.prometheus import render
+from kitmsg.worker.prometheus import families
 
 
 def report(**stats: object) -> dict[str, object]:
@@ -36,7 +37,7 @@ def report(**stats: object) -> dict[str, object]:
 
 def test_counters_carry_labels() -> None:
     """A counter names its service, endpoint and worker."""
-    text = render([(7, 0, report(requests=3))])
+    text = render(families([(7, 0, report(requests=3))]))
     assert (
         'kitmsg_server_requests_total{service="a",endpoint="a.b",worker="7"} 3\n'
         in text
@@ -53,7 +54,9 @@ def test_a_histogram_adds_up() -> None:
     buckets = [0] * len(BOUNDS_NS)
     buckets[0] = 2  # about a microsecond
     buckets[-1] = 1  # more than a minute
-    text = render([(1, 0, report(buckets=buckets, processing_ns=2_000_000_000))])
+    text = render(
+        families([(1, 0, report(buckets=buckets, processing_ns=2_000_000_000))])
+    )
     labels = 'service="a",endpoint="a.b",worker="1"'
     assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="0.0001"}} 2\n' in text
     assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="10"}} 2\n' in text
@@ -64,6 +67,6 @@ def test_a_histogram_adds_up() -> None:
 
 def test_a_family_is_described_once() -> None:
     """Two workers share one HELP and one TYPE line per family."""
-    text = render([(1, 0, report()), (2, 3, report())])
+    text = render(families([(1, 0, report()), (2, 3, report())]))
     assert text.count("# TYPE kitmsg_server_requests_total counter") == 1
     assert 'kitmsg_worker_restarts_total{worker="2"} 3\n' in text

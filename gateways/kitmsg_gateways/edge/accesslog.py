@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import Code
 from kitmsg.logs.access import LINE, Call, access_line
@@ -21,14 +21,9 @@ from kitmsg.logs.redact import Redactor
 if TYPE_CHECKING:
     from kitmsg.auth import Principal
 
-__all__ = ["AccessLog", "status_of"]
+__all__ = ["AccessLog"]
 
-_OK = 200
-
-
-def status_of(code: str) -> int:
-    """Return the HTTP status that a call's code stands for; ``ok`` is 200."""
-    return _OK if code == "ok" else Code(code).http
+_OK: Final = 200
 
 
 class AccessLog:
@@ -37,12 +32,16 @@ class AccessLog:
     Args:
         gateway: Its kind; the logger of log lines is ``kitmsg_gateways.KIND.access``.
         form: One of `kitmsg.logs.access.ACCESS_FORMATS`.
+
+    Attributes:
+        is_line: Whether its lines are log lines, so that no `Call` is needed.
     """
 
     def __init__(self, gateway: str, form: str = LINE) -> None:
         self._log = logging.getLogger(f"kitmsg_gateways.{gateway}.access")
         self._protocol = gateway.upper()
         self._form = form
+        self.is_line = form == LINE
         self._redactor = Redactor()
         self._is_lost = False
 
@@ -68,7 +67,7 @@ class AccessLog:
             facts: More fields of the record.
         """
         user = "" if principal is None else ascii(principal.name)[1:-1]
-        if self._form != LINE:
+        if not self.is_line:
             called = call or self._called(line, client, seconds)
             self._print(called._replace(user=user), facts)
             return
@@ -80,9 +79,9 @@ class AccessLog:
 
     def _called(self, line: str, client: str, seconds: float) -> Call:
         name, _, code = line.rpartition(" ")
-        path = name if name.startswith("/") else f"/{name}"
-        status = status_of(code)
-        return Call(client, "", "CALL", path, self._protocol, status, None, seconds)
+        status = _OK if code == "ok" else Code(code).http
+        protocol = self._protocol
+        return Call(client, "", "CALL", f"/{name}", protocol, status, None, seconds)
 
     def _print(self, call: Call, facts: dict[str, object]) -> None:
         text = access_line(self._form, call, datetime.now(UTC), facts)

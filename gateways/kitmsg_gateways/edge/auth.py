@@ -16,12 +16,7 @@ from kitmsg.auth.header import Authenticator
 from kitmsg.auth.jwks import UrlKeys
 from kitmsg.auth.jwt import JwtVerifier
 from kitmsg.auth.keys import FileKeys
-from kitmsg_gateways.edge.limits import (
-    address_key,
-    address_limit,
-    principal_key,
-    principal_limit,
-)
+from kitmsg_gateways.edge.limits import RateLimit, address_key, principal_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -178,8 +173,10 @@ class Gate:
 
     def __init__(self, auth: Auth, options: AuthOptions) -> None:
         self.auth = auth
-        self.by_address = address_limit(options)
-        self.by_principal = principal_limit(options)
+        self.by_address = RateLimit.of(options.rate_limit, options.rate_burst)
+        self.by_principal = RateLimit.of(
+            options.principal_rate_limit, options.principal_rate_burst
+        )
         self.is_open = not (
             auth.is_on or self.by_address or self.by_principal or options.tls_client_ca
         )

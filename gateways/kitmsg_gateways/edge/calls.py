@@ -84,7 +84,7 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
-    return given if _ID.fullmatch(given) else new_request_id()
+    return given if given and _ID.fullmatch(given) else new_request_id()
 
 
 OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
@@ -219,17 +219,23 @@ class EdgeCaller:
             error = NoResponders(error.subject, NoResponders.KNOWN).before(self.name)
         elif _is_foreign_text(error):
             # A foreign service often sends the text of its exception.
-            self._log.warning("%s failed: %s (request id %s)", self.name, error, id_)
+            text = "%s failed: %s (request id %s)"
+            self._log.warning(text, self.name, error, id_, extra=self._named(id_))
             return Internal(
                 f"{self.name} failed; the gateway's log says more under request id {id_}",
                 request_id=id_,
             )
         elif isinstance(error, BusDenied | DataLoss):
-            self._log.warning("%s: %s (request id %s)", self.name, error, id_)
+            text = "%s: %s (request id %s)"
+            self._log.warning(text, self.name, error, id_, extra=self._named(id_))
         error.request_id = error.request_id or id_
         if error.code is Code.UNAVAILABLE and error.refused:
             error.retry_after = max(error.retry_after or 0, RETRY_SECONDS)
         return outward(error)
+
+    def _named(self, id_: str) -> dict[str, str]:
+        """Return the fields of a log line about a call."""
+        return {"endpoint": self.name, "request_id": id_}
 
     def _raise(self, ctx: Context, error: KitError) -> NoReturn:
         told = self.explained(ctx, error)
@@ -440,10 +446,14 @@ class Callers:
         make = Context.of_call
         if given is not None:
             make = functools.partial(GivenContext.of_visit, given)
-        ctx = make(caller.name, caller=self._as, deadline=deadline, metadata=fields)
-        ctx.codec = codec
-        ctx.principal = principal
-        return ctx
+        return make(
+            caller.name,
+            caller=self._as,
+            deadline=deadline,
+            metadata=fields,
+            codec=codec,
+            principal=principal,
+        )
 
     def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
         """Tell the service who calls, by a signature that it can check."""

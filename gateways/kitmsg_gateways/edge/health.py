@@ -8,6 +8,7 @@ from kitmsg.worker.pages import Pages
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
+    from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.catalogue import Catalogue
     from kitmsg_gateways.edge.metrics import Metrics
 
@@ -65,6 +66,6 @@ class MetricsPage(Pages):
         problem = self._health.problem()
         return (503 if problem else 200), {"status": problem or "ready"}
 
-    async def metrics(self) -> str:
+    async def collect(self) -> tuple[list[Family], str]:
         """Return the counters."""
-        return self._metrics.exposition(is_page=True)
+        return self._metrics.page(), ""

@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from kitmsg.errors import FailedPrecondition, InvalidArgument
+from kitmsg.worker.levels import LevelResponder, gateway_name
 from kitmsg_gateways.edge.admission import Admission, Connections, raise_file_limit
 from kitmsg_gateways.edge.auth import Auth, Gate
 from kitmsg_gateways.edge.budget import Budget
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from kitmsg.bus import Bus
     from kitmsg.discovery.catalog import Catalog
+    from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.files import Reloadable
     from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
@@ -205,6 +207,9 @@ class Gateway(Generic[O, T]):
             for part in (self.auth, self.catalogue):
                 stack.push_async_callback(part.stop)
                 await part.start()
+            levels = LevelResponder(self.bus)
+            levels.start([(gateway_name(self.kind), str(os.getpid()))])
+            stack.callback(levels.stop)
             self._files.start()
             stack.callback(self._files.stop)
             self._check()
@@ -230,6 +235,10 @@ class Gateway(Generic[O, T]):
     def reload(self) -> None:
         """Read certificates, keys and passwords again, now; connections stay."""
         self._files.look(is_forced=True)
+
+    def collect(self) -> Iterable[Family]:
+        """Yield the counters."""
+        return self.metrics.collect()
 
     def exposition(self) -> str:
         """Return the counters in Prometheus' text format."""

@@ -15,15 +15,8 @@ from kitmsg.middleware.ratelimit import Buckets
 
 if TYPE_CHECKING:
     from kitmsg.auth import Principal
-    from kitmsg_gateways.edge.options import AuthOptions
 
-__all__ = [
-    "RateLimit",
-    "address_key",
-    "address_limit",
-    "principal_key",
-    "principal_limit",
-]
+__all__ = ["RateLimit", "address_key", "principal_key"]
 
 _MOST_CLIENTS: Final = 100_000
 _NETWORK_BITS: Final = 64
@@ -47,6 +40,11 @@ class RateLimit:
         self.window = max(1, math.ceil(self.burst / per_second))
         self._per_second = per_second
         self._buckets = Buckets(per_second, self.burst, _MOST_CLIENTS)
+
+    @classmethod
+    def of(cls, per_second: float, burst: int) -> RateLimit | None:
+        """Return the limit of `per_second` calls; None where that is 0."""
+        return cls(per_second, burst) if per_second else None
 
     def take(self, client: str, now: float) -> float:
         """Count a call; return 0, or the seconds to wait when it is one too many."""
@@ -76,18 +74,6 @@ class RateLimit:
         """
         if client is not None and (delay := self.take(client, now)):
             raise self.refusal(delay)
-
-
-def address_limit(options: AuthOptions) -> RateLimit | None:
-    """Return the limit for each address; None for none."""
-    rate = options.rate_limit
-    return RateLimit(rate, options.rate_burst) if rate else None
-
-
-def principal_limit(options: AuthOptions) -> RateLimit | None:
-    """Return the limit for each principal; None for none."""
-    rate = options.principal_rate_limit
-    return RateLimit(rate, options.principal_rate_burst) if rate else None
 
 
 def address_key(address: str) -> str:

@@ -1,6 +1,6 @@
 """Metrics of every gateway, in one family: ``kitmsg_gateway_...{gateway="http"}``.
 
-Plain integers while calls run; they become Prometheus' text when somebody asks.
+Plain integers while calls run; they become families when somebody asks.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kitmsg.metrics.calls import UNKNOWN, Calls
-from kitmsg.metrics.families import counter, gauge
+from kitmsg.metrics.families import PROCESS, counter, gauge, labelled
 from kitmsg.metrics.prometheus import render
-from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,16 +46,16 @@ class Metrics(Calls):
         self.process = ""
         self._gateway = gateway
         self.registry.register(self._edge)
-        self.registry.register(RESILIENCE.collect)
+        self.registry.register(PROCESS.collect)
 
-    def exposition(self, *, is_page: bool = False) -> str:
-        """Return all of it in Prometheus' text format.
+    def exposition(self) -> str:
+        """Return all of it in Prometheus' text format."""
+        return render(self.collect())
 
-        Args:
-            is_page: Whether it is what the gateway's own page shows.
-        """
-        labels = {"process": self.process} if is_page and self.process else {}
-        return render(self.collect(), **labels)
+    def page(self) -> list[Family]:
+        """Return all of it, as the gateway's own page shows it."""
+        labels = {"process": self.process} if self.process else {}
+        return list(labelled(self.collect(), **labels))
 
     def _edge(self) -> Iterator[Family]:
         gateway = self._gateway

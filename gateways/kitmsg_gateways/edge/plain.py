@@ -23,12 +23,12 @@ from kitmsg_gateways.edge.answers import value
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from kitmsg.auth import Principal
     from kitmsg.context import Context
     from kitmsg.discovery.catalog import CatalogEndpoint
     from kitmsg.message import Message
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
+    from kitmsg_gateways.edge.visit import Visit
     from kitmsg_gateways.edge.weboptions import FollowOptions
 
 __all__ = ["Collected", "Opening", "PlainCall", "PlainEndpoint"]
@@ -210,21 +210,19 @@ class PlainCall:
         to: The endpoint.
         given: The object that goes in.
         asked: Seconds that the client gives; None if it does not say.
-        fields: Headers; see `Visit.fields`.
+        visit: Who calls, and with which headers.
+        own: What the call itself says beside the request that it is in; see `Visit.fields`.
         options: How a stream is followed.
         on_item: Called with each item of a stream, encoded, and its number.
-        principal: The client; None when unknown.
-        sent: Its headers that rules go by; see `Visit.given`.
     """
 
     to: PlainEndpoint
     given: dict[str, Any]
     asked: Any
-    fields: dict[str, str]
+    visit: Visit
+    own: Mapping[str, object]
     options: FollowOptions
     on_item: Callable[[int, bytes], Awaitable[Any]]
-    principal: Principal | None = None
-    sent: Mapping[str, str] | None = None
 
     async def ask(self, callers: Callers) -> Any:
         """Return the result: plain values, or bytes where it is no text.
@@ -256,8 +254,9 @@ class PlainCall:
     def _context(
         self, callers: Callers, caller: EdgeCaller, seconds: float | None
     ) -> Context:
-        who = self.principal
-        return callers.context(caller, JSON, seconds, self.fields, who, self.sent)
+        visit, own = self.visit, self.own
+        fields, sent = visit.fields(own), visit.given(callers, own)
+        return callers.context(caller, JSON, seconds, fields, visit.principal, sent)
 
     async def _followed(self, opening: Opening, seconds: float) -> dict[str, Any]:
         found = await opening.collect(

@@ -18,7 +18,7 @@ from kitmsg.errors import KitError
 from kitmsg.worker.plugins import until_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
 
     from kitmsg.service import Kit
     from kitmsg_gateways.edge.lifecycle import Gateway
@@ -65,15 +65,14 @@ async def run(
                 loop.remove_signal_handler(signal.SIGHUP)
 
 
-def main(kind: str, argv: Sequence[str] | None = None) -> int:
+def main(kind: str) -> None:
     """Run ``python -m kitmsg_gateways.KIND``: one gateway until a signal ends it.
 
     Args:
         kind: Name of the gateway's package.
-        argv: Arguments; those of the process by default.
 
-    Returns:
-        The exit code: 0, or 1 with a sentence when it could not start.
+    Raises:
+        SystemExit: With 1, after a sentence: it could not start.
     """
     package: Any = importlib.import_module(f"kitmsg_gateways.{kind}")
     parser = argparse.ArgumentParser(
@@ -84,15 +83,14 @@ def main(kind: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--servers", help="NATS URL; default: NATS_URL, else the local bus"
     )
-    said = parser.parse_args(argv)
+    said = parser.parse_args()
     logs.set_up()
     try:
         options = chosen(package.GatewayOptions, said)
         loops.run(package.run(options, servers=said.servers, on_ready=_say))
     except (KitError, UsageError, OSError) as exc:
         print(f"gateway: {exc}", file=sys.stderr)  # noqa: T201  # a command's own word
-        return 1
-    return 0
+        sys.exit(1)
 
 
 def _say(server: Gateway[Any, Any]) -> None:

@@ -96,6 +96,7 @@ class Turns:
                 "a call of %s failed here (request id %s)",
                 *(name, visit.id),
                 exc_info=error,
+                extra={"endpoint": name, "request_id": visit.id},
             )
             text = f"the gateway failed; its log says more under request id {visit.id}"
             error = Internal(text)

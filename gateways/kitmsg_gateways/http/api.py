@@ -307,8 +307,25 @@ def _write_line(
 ) -> None:
     """Write the line of a request; one whose client went away before counts as 499."""
     status = _CLIENT_CLOSED if answer is None else answer.status
+    access.write(
+        f"{visit.request.method} {visit.path} {status}",
+        client=visit.address,
+        seconds=seconds,
+        principal=visit.principal,
+        call=None if access.is_line else _called(visit, status, answer, seconds),
+        route=visit.route,
+        bytes=_length(answer),
+        request_id=visit.id,
+        **({"client_request_id": visit.given_id} if visit.given_id else {}),
+    )
+
+
+def _called(
+    visit: Visit, status: int, answer: web.StreamResponse | None, seconds: float
+) -> Call:
+    """Return a request as web servers see it."""
     request, version = visit.request, visit.request.version
-    call = Call(
+    return Call(
         client=visit.address,
         user="",
         method=request.method,
@@ -319,17 +336,6 @@ def _write_line(
         seconds=seconds,
         referer=request.headers.get("Referer", ""),
         agent=request.headers.get("User-Agent", ""),
-    )
-    access.write(
-        f"{visit.request.method} {visit.path} {status}",
-        client=visit.address,
-        seconds=seconds,
-        principal=visit.principal,
-        call=call,
-        route=visit.route,
-        bytes=_length(answer),
-        request_id=visit.id,
-        **({"client_request_id": visit.given_id} if visit.given_id else {}),
     )
 
 

@@ -75,12 +75,18 @@ class Problem(Exception):
         if isinstance(error, Problem):
             return error
         if not isinstance(error, KitError):
-            _log.error("request %s failed", id_, exc_info=error)
+            _log.error(
+                "request %s failed", id_, exc_info=error, extra={"request_id": id_}
+            )
             error = Internal(
                 f"internal error; the gateway's log has it under request id {id_}"
             )
         if isinstance(error, BusDenied):
-            _log.error("%s (request id %s)", error, id_ or "unknown")
+            _log.error(
+                "%s (request id %s)",
+                *(error, id_ or "unknown"),
+                extra={"request_id": id_ or "unknown"},
+            )
             error = outward(error)
         return cls(
             error.code.http,

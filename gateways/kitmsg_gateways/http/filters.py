@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.proxies import Proxies
     from kitmsg_gateways.http.options import GatewayOptions
 
-__all__ = ["Filter", "by_address", "filters"]
+__all__ = ["Filter", "filters"]
 
 Filter: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse | None]]
 
@@ -58,16 +58,17 @@ def filters(
         KitError: An option does not fit.
     """
     local = Local(options, has_auth=gate.auth.is_on)
-    by_addresses, by_principals = gate.by_address, gate.by_principal
     found: list[Filter | None] = [
         _behind(proxies) if options.trusted_proxies else None,
         local if local.is_needed else None,
         _cors(options),
         _secure(options) if options.hsts else None,
-        _Limited("address", by_addresses, by_address) if by_addresses else None,
+        _limited("address", gate.by_address, lambda visit: address_key(visit.address)),
         _client_certificate if options.tls_client_ca else None,
         _Authenticated(gate.auth, options.public_paths) if gate.auth.is_on else None,
-        _Limited("principal", by_principals, _by_principal) if by_principals else None,
+        _limited(
+            "principal", gate.by_principal, lambda visit: principal_key(visit.principal)
+        ),
     ]
     return tuple(one for one in found if one is not None)
 
@@ -189,6 +190,12 @@ async def _client_certificate(visit: Visit) -> None:
     visit.principal = peer_principal(visit.request.transport) or visit.principal
 
 
+def _limited(
+    name: str, limit: RateLimit | None, key: Callable[[Visit], str | None]
+) -> Filter | None:
+    return None if limit is None else _Limited(name, limit, key)
+
+
 class _Limited:
     """Refuses clients that are over their rate limit; a `Filter`.
 
@@ -229,13 +236,3 @@ class _Limited:
         }
         if delay:
             raise self._limit.refusal(delay)
-
-
-def by_address(visit: Visit) -> str | None:
-    """Return the client's address; of IPv6 the network, as one client has all of it."""
-    return address_key(visit.address)
-
-
-def _by_principal(visit: Visit) -> str | None:
-    """Return who asks; None when nobody knows."""
-    return principal_key(visit.principal)

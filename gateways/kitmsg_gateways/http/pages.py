@@ -19,7 +19,7 @@ from aiohttp import web
 
 from kitmsg.codec import JSON
 from kitmsg.errors import Unavailable
-from kitmsg.metrics.prometheus import CONTENT_TYPE
+from kitmsg.metrics.prometheus import negotiate
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import refusal
 from kitmsg_gateways.http.openapi.document import SCHEMAS, document, schemes_of
@@ -106,6 +106,12 @@ class Pages:
             page = self._schema(path.removeprefix(SCHEMAS))
         if page is None:
             return None
+        if page == self._metrics_page:
+            return lambda request, id_: _serve(
+                lambda: self._metrics_page(request.headers.get("Accept", "")),
+                request,
+                id_,
+            )
         return lambda request, id_: _serve(page, request, id_)
 
     def _schema(self, hash_: str) -> Callable[[], web.Response] | None:
@@ -132,11 +138,9 @@ class Pages:
         body = {"status": "ok", "services": len(self._catalogue.table.services)}
         return _json(msgspec.json.encode(body))
 
-    def _metrics_page(self) -> web.Response:
-        return web.Response(
-            body=self._metrics.exposition(is_page=True).encode(),
-            headers={"Content-Type": CONTENT_TYPE},
-        )
+    def _metrics_page(self, accept: str = "") -> web.Response:
+        kind, text = negotiate(accept, self._metrics.page())
+        return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
     async def prepare(self, path: str) -> None:
         """Make the OpenAPI document of a new table, if `path` shows it.

@@ -1,8 +1,6 @@
 """``python -m kitmsg_gateways.mcp``: one gateway on the bus that ``NATS_URL`` names."""
 
-import sys
-
 from kitmsg_gateways.edge.process import main
 
 if __name__ == "__main__":
-    sys.exit(main("mcp"))
+    main("mcp")

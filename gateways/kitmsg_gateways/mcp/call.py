@@ -55,17 +55,8 @@ async def call(
     meta: dict[str, Any] = {**(ctx.meta or {})}
     if KEY in meta:
         meta["idempotency-key"] = meta[KEY]
-    asked, fields = meta.get(TIMEOUT), visit.fields(meta)
-    plain = PlainCall(
-        served,
-        params.arguments or {},
-        asked,
-        fields,
-        options,
-        tell,
-        visit.principal,
-        visit.given(callers, meta),
-    )
+    given, asked = params.arguments or {}, meta.get(TIMEOUT)
+    plain = PlainCall(served, given, asked, visit, meta, options, tell)
     found = await plain.ask(callers)
     if isinstance(found, bytes):
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"

@@ -13,13 +13,15 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager as Sessions
 from mcp.server.subscriptions import InMemorySubscriptionBus as News, ListenHandler
+from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 
 import kitmsg
+from kitmsg.errors import NotFound
 from kitmsg_gateways.edge.stdin import Stdin, serve_stdin
 from kitmsg_gateways.edge.web import WebGateway, quieten
 from kitmsg_gateways.mcp.call import call, visit_of
-from kitmsg_gateways.mcp.errors import failure, missing
+from kitmsg_gateways.mcp.errors import failure
 from kitmsg_gateways.mcp.methods import Table, build
 from kitmsg_gateways.mcp.options import GatewayOptions
 
@@ -91,7 +93,10 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
     ) -> types.CallToolResult:
         served, visit = self.table.served.get(params.name), visit_of(ctx)
         if served is None:
-            return missing(self.missing(params.name, Table.endpoint, self.table.tools))
+            error = self.missing(params.name, Table.endpoint, self.table.tools)
+            if isinstance(error, NotFound):
+                raise MCPError(types.INVALID_PARAMS, str(error))
+            return failure(error)
         work = call(served, params, ctx, visit, self.callers, self.options)
         return await self.turns.run(served.name, visit, work, failure)
 

@@ -57,6 +57,35 @@ def test_what_is_chosen_with_flags_is_what_is_said(cls: type[EdgeOptions]) -> No
     assert options.at("::1", None) == dataclasses.replace(options, host="::1")
 
 
+@DOORS
+@pytest.mark.parametrize(
+    ("words", "form"),
+    [
+        ("", ""),
+        ("--access-log", "line"),
+        ("--access-log --port 7", "line"),
+        ("--access-log common", "common"),
+        ("--access-log json --no-access-log", ""),
+    ],
+)
+def test_a_format_of_access_logs_is_chosen(
+    cls: type[EdgeOptions], words: str, form: str
+) -> None:
+    """With a word behind the flag, or without."""
+    parser = argparse.ArgumentParser()
+    add_fields(parser, cls)
+    assert chosen(cls, parser.parse_args(words.split())).access_format == form
+
+
+@DOORS
+def test_a_format_that_is_none_is_refused(cls: type[EdgeOptions]) -> None:
+    """With those that there are."""
+    with pytest.raises(
+        ValueError, match="one of line, common, combined, json, not 'x'"
+    ):
+        cls(access_log="x")
+
+
 def test_groups_of_options_stand_alone() -> None:
     """A new door takes those it needs."""
     assert SocketOptions().max_connections == 20_000

@@ -147,7 +147,7 @@ def fallbacks() -> float:
         value
         for family in RESILIENCE.collect()
         if family.name == "kitmsg_route_fallbacks_total"
-        for _, labels, value in family.samples
+        for labels, value in family.samples
         if labels["endpoint"] == "orders.get"
     )
 

@@ -188,6 +188,18 @@ async def test_an_access_log_has_a_line_for_each_call(
     assert facts["ms"] >= 0
 
 
+async def test_an_access_log_may_be_as_web_servers_write_it(
+    hub: kitmsg.Kit, start: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Common Log Format, on standard output."""
+    await hub.serve(Shop())
+    outside: Outside = await start(hub, access_log="common")
+    await outside(PRICE, name="tea")
+    line = capsys.readouterr().out
+    assert line.startswith("127.0.0.1 - - [")
+    assert line.endswith('] "CALL /shop.price GRPC" 200 -\n')
+
+
 async def test_what_is_missing_is_named_with_its_extra(
     hub: kitmsg.Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from kitmsg import Service, endpoint
-from kitmsg_gateways.http import GatewayOptions
 
 
 class Greeter(Service):
@@ -82,11 +81,3 @@ async def test_a_line_is_as_web_servers_write_it(hub, start, capsys, form, patte
     await call("GET", "/hello/Ann?token=x", headers=headers)
     (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(pattern, line)
-
-
-def test_a_format_that_is_none_is_refused():
-    """With those that there are."""
-    with pytest.raises(
-        ValueError, match="one of line, common, combined, json, not 'x'"
-    ):
-        GatewayOptions(access_log="x")

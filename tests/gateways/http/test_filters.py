@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import types
-from typing import Any
-
 import pytest
 
 from kitmsg import Service, endpoint
 from kitmsg.middleware.ratelimit import Buckets
-from kitmsg_gateways.http.filters import by_address
+from kitmsg_gateways.edge.limits import address_key
 
 
 class Greeter(Service):
@@ -86,12 +83,7 @@ async def test_without_a_limit_nothing_is_said(limited):
 )
 def test_an_ipv6_client_has_a_whole_network(one, other, are_one):
     """Or it would have as many buckets as it likes."""
-
-    def key(address: str) -> str | None:
-        visit: Any = types.SimpleNamespace(address=address)
-        return by_address(visit)
-
-    assert (key(one) == key(other)) is are_one
+    assert (address_key(one) == address_key(other)) is are_one
 
 
 def test_memory_is_bounded():

@@ -38,10 +38,11 @@ async def shop(nats_bus: NatsBus) -> AsyncIterator[Shop]:
         yield shop
 
 
-def over_stdio(url: str, log: Any) -> Any:
+def over_stdio(url: str, log: Any, *more: str) -> Any:
     """Return the streams of a gateway that a desktop client starts."""
+    words = [*COMMAND, "--stdio", *more]
     server = StdioServerParameters(
-        command=sys.executable, args=[*COMMAND, "--stdio"], env={"NATS_URL": url}
+        command=sys.executable, args=words, env={"NATS_URL": url}
     )
     return stdio_client(server, errlog=log)
 
@@ -74,6 +75,18 @@ async def test_a_desktop_client_starts_it(
     assert told == [1, 2, 3]
     assert "MCP gateway, 11 endpoints, ready at stdio" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+async def test_no_access_log_stands_between_a_client_and_its_answers(
+    shop: Shop, nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Standard output is the client's, so lines of calls are log lines then."""
+    log = tmp_path / "log"
+    with log.open("w") as errors:
+        streams = over_stdio(nats_server.url, errors, "--access-log", "common")
+        async with Client(streams) as client:
+            await client.call_tool("shop.get", {"id": "B2"})
+    assert "shop.get ok" in log.read_text()
 
 
 def start_by_hand(

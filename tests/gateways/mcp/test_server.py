@@ -257,6 +257,16 @@ async def test_calls_are_counted_and_logged(hub, start, caplog):
     assert 'gateway="mcp"' in outside.server.exposition()
 
 
+async def test_an_access_log_may_be_as_web_servers_write_it(hub, start, capsys):
+    """Common Log Format, on standard output."""
+    await hub.serve(Shop())
+    outside = await start(hub, access_log="common")
+    async with outside.client() as client:
+        await client.call_tool("shop.forget")
+    line = capsys.readouterr().out
+    assert line.endswith('] "CALL /shop.forget MCP" 200 -\n')
+
+
 async def test_stopping_finishes_what_runs(hub, start, until, mode):
     """The answer still comes; new requests are refused, then the port is closed."""
 

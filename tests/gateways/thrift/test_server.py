@@ -699,6 +699,20 @@ async def test_an_access_log_has_a_line_for_each_call(hub, start, caplog):
     assert all(record.ms >= 0 and record.request_id for record in records)
 
 
+async def test_an_access_log_may_be_as_web_servers_write_it(hub, start, capsys):
+    """Common Log Format, on standard output."""
+    await hub.serve(Greeter())
+    outside = await start(hub, access_log="common")
+    await outside.raw(call(b"hello", 1, text("A") + b"\0") + call(b"crash", 2), 2)
+    ends = sorted(
+        line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()
+    )
+    assert ends == [
+        '"CALL /greeter.crash THRIFT" 500 -',
+        '"CALL /greeter.hello THRIFT" 200 -',
+    ]
+
+
 async def test_metrics_tell_of_calls_and_connections(hub, start):
     """In Prometheus' terms."""
     await hub.serve(Greeter())

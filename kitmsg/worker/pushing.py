@@ -1,0 +1,85 @@
+"""``--metrics ADDRESS``: pushes what a process counts for as long as it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kitmsg.errors import InvalidArgument
+from kitmsg.metrics.address import backend_of, parse
+from kitmsg.metrics.families import PROCESS
+from kitmsg.metrics.memory import MemoryMetrics
+from kitmsg.metrics.push import pushers
+from kitmsg.worker.prometheus import families
+from kitmsg.worker.report import report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kitmsg.metrics.families import Collect, Family
+    from kitmsg.metrics.push import Pusher
+    from kitmsg.service import Kit
+    from kitmsg.worker.settings import Settings
+
+__all__ = ["PushLoops", "check_metrics", "counted", "is_pushed"]
+
+
+def check_metrics(settings: Settings) -> None:
+    """Check that the addresses of metrics can be used; sends nothing.
+
+    Raises:
+        InvalidArgument: One is wrong, or stands twice; the message says how it should be.
+        FailedPrecondition: A package that one needs is not installed.
+    """
+    for text in settings.metrics:
+        backend_of(parse(text))
+    if len(set(settings.metrics)) < len(settings.metrics):
+        raise InvalidArgument(
+            "--metrics names one address twice: all would count twice"
+        )
+
+
+def is_pushed(settings: Settings) -> bool:
+    """Whether metrics are pushed anywhere."""
+    return any(backend_of(parse(text)) is not None for text in settings.metrics)
+
+
+def counted(server: object, kit: Kit) -> Collect:
+    """Return what collects the families of a gateway in a process of its own."""
+
+    def collect() -> Iterable[Family]:
+        read = getattr(server, "collect", None)
+        more = list(PROCESS.collect() if read is None else read())
+        if isinstance(kit.metrics, MemoryMetrics):
+            more += kit.metrics.collect()
+        return families([(1, 0, msgspec.to_builtins(report(kit)))], more)
+
+    return collect
+
+
+class PushLoops:
+    """The push loops of a process.
+
+    Args:
+        settings: With the addresses.
+        collect: Makes the families.
+        labels: Labels of all series.
+
+    Raises:
+        InvalidArgument: An address cannot be used.
+        FailedPrecondition: A package is missing.
+    """
+
+    def __init__(self, settings: Settings, collect: Collect, **labels: str) -> None:
+        self._loops: list[Pusher] = pushers(
+            map(parse, settings.metrics), collect, labels
+        )
+        for each in self._loops:
+            each.start()
+
+    async def close(self) -> None:
+        """Flush a last time, all at once, and close the connections."""
+        loops, self._loops = self._loops, []
+        await asyncio.gather(*(each.close() for each in loops))

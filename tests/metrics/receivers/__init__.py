@@ -1,0 +1,1 @@
+"""Real receivers of metrics, and what each says that it got."""

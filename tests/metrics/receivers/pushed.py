@@ -1,0 +1,27 @@
+"""A provider whose metrics are pushed to a receiver when a test says so."""
+
+from __future__ import annotations
+
+from kitmsg.metrics.address import parse
+from kitmsg.metrics.memory import MemoryMetrics
+from kitmsg.metrics.push import pushers
+
+__all__ = ["Pushed"]
+
+
+class Pushed:
+    """The sending half of a `kitmsg.testing.metrics.Receiver`.
+
+    Args:
+        address: Where it is pushed to.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.metrics = MemoryMetrics(fine=True)
+        (self.pusher,) = pushers([parse(address)], self.metrics.collect)
+
+    async def push(self) -> None:
+        assert await self.pusher.flush(), "the receiver did not take them"
+
+    async def close(self) -> None:
+        await self.pusher.close()
