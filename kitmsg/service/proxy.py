@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -75,7 +76,8 @@ def make_client(
     Raises:
         TypeError: `service` is no class of a service.
         ValueError: `timeout` is not positive, or `metadata` names a header that each call
-            sets itself; or there are a route and an instance.
+            sets itself; there are a route and an instance; or no endpoint takes the field
+            that the route goes by.
         InvalidArgument: `metadata` holds what cannot be a header.
     """
     given: object = service  # not everybody has a type checker
@@ -84,10 +86,7 @@ def make_client(
     proxy = _Proxy(service)
     fields = metadata or {}
     _check_metadata(fields)
-    if route is not None and instance:
-        raise ValueError(f"instance={instance!r} leaves no choice to a route; give one")
-    if route is None and not instance and any(isinstance(m, Hedge) for m in middleware):
-        route = direct()  # a hedge is for another instance
+    route = _checked(route, service, middleware, instance)
     for declaration in service.__declarations__.values():
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
@@ -119,6 +118,48 @@ def make_client(
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _checked(
+    route: Route | None,
+    service: type[Service],
+    middleware: Sequence[Middleware],
+    instance: str,
+) -> Route | None:
+    """Return the route of a client; raises as `make_client`."""
+    if route is not None and instance:
+        raise ValueError(f"instance={instance!r} leaves no choice to a route; give one")
+    if route is None and not instance and any(isinstance(m, Hedge) for m in middleware):
+        return direct()  # a hedge is for another instance
+    if route is not None and route.field:
+        _check_field(route, service)
+    return route
+
+
+def _check_field(route: Route, service: type[Service]) -> None:
+    """Raise a `ValueError` where no request has the field that a route goes by."""
+    known: dict[str, None] = {}
+    for declaration in service.__declarations__.values():
+        found = _fields_of(declaration)
+        if found is None:  # it may have any
+            return
+        known |= dict.fromkeys(found)
+    if route.field not in known:
+        raise ValueError(
+            f"{route.spec}: no endpoint of {service.name} takes {route.field!r}; they take"
+            f" {', '.join(known) or 'nothing'}"
+        )
+
+
+def _fields_of(declaration: Declaration) -> Sequence[str] | None:
+    signature = declaration.signature
+    if not signature.is_single:
+        return signature.parameters
+    type_ = signature.request
+    if dataclasses.is_dataclass(type_):
+        return [each.name for each in dataclasses.fields(type_)]
+    found: Sequence[str] | None = getattr(type_, "__struct_fields__", None)
+    return found
 
 
 def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S:
