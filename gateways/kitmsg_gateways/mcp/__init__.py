@@ -4,7 +4,6 @@
     server.py     `GatewayServer`: sessions on the edge's lifecycle
     methods.py    endpoints as tools: names, schemas, descriptions
     call.py       one call: over the bus and back
-    spans.py      spans of tools' calls
     errors.py     errors as results that a model can read
 
 Left out: resources and prompts, which endpoints have no form of; OAuth's discovery.

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import mcp_types as types
 import msgspec
 
-from kitmsg_gateways.edge.plain import PlainCall
+from kitmsg_gateways.edge.plain import PlainCall, PlainEndpoint
 from kitmsg_gateways.edge.visit import Visit
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext as Ctx
 
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.edge.plain import PlainEndpoint
     from kitmsg_gateways.mcp.options import GatewayOptions
 
 __all__ = ["KEY", "TIMEOUT", "call", "visit_of"]
@@ -58,6 +57,6 @@ async def call(
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"
         resource = types.BlobResourceContents(uri=uri, blob=blob)
         return types.CallToolResult(content=[types.EmbeddedResource(resource=resource)])
-    text, wrapped = msgspec.json.encode(found).decode(), served.wrapped(found)
-    content = types.TextContent(text=text)
-    return types.CallToolResult(content=[content], structured_content=wrapped)
+    content = [types.TextContent(text=msgspec.json.encode(found).decode())]
+    wrapped = served.wrapped(found)
+    return types.CallToolResult(content=content, structured_content=wrapped)
