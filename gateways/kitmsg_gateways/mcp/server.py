@@ -18,7 +18,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 
 import kitmsg
 from kitmsg.errors import NotFound
-from kitmsg_gateways.edge.spans import Spans
+from kitmsg_gateways.edge.named import Spans
 from kitmsg_gateways.edge.stdin import Stdin, serve_stdin
 from kitmsg_gateways.edge.web import WebGateway, quieten
 from kitmsg_gateways.mcp.call import call, visit_of
