@@ -57,6 +57,6 @@ async def call(
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"
         resource = types.BlobResourceContents(uri=uri, blob=blob)
         return types.CallToolResult(content=[types.EmbeddedResource(resource=resource)])
-    content = [types.TextContent(text=msgspec.json.encode(found).decode())]
+    text = types.TextContent(text=msgspec.json.encode(found).decode())
     wrapped = served.wrapped(found)
-    return types.CallToolResult(content=content, structured_content=wrapped)
+    return types.CallToolResult(content=[text], structured_content=wrapped)
