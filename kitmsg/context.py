@@ -212,6 +212,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         caller: str,
         deadline: float | None,
         metadata: dict[str, str],
+        codec: Codec | None = None,
+        principal: Any = None,
     ) -> Self:
         """Return the context of a call that is no part of a turn, such as a gateway's.
 
@@ -220,10 +222,17 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
             caller: Who calls, as ``Kit-Caller`` says it.
             deadline: On the event loop's clock, in seconds; None for none.
             metadata: Headers of the call; owned by the context from now on.
+            codec: How its request is encoded, where that is known.
+            principal: Who calls there; None when unknown.
         """
-        call = cls(deadline=deadline, endpoint=endpoint, metadata=metadata)
-        call._caller = caller
-        return call
+        return cls(
+            deadline=deadline,
+            endpoint=endpoint,
+            metadata=metadata,
+            principal=principal,
+            codec=codec,
+            _caller=caller,
+        )
 
     def __repr__(self) -> str:
         return f"Context(endpoint={self.endpoint!r}, deadline={self.deadline!r})"

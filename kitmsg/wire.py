@@ -41,6 +41,7 @@ __all__ = [
     "DEAD_ATTEMPTS",
     "DEAD_ERROR",
     "DEAD_REASON",
+    "DEAD_REPLAYS",
     "DEAD_SEQUENCE",
     "DEAD_STREAM",
     "DEAD_SUBJECT",
@@ -83,7 +84,7 @@ __all__ = [
     "Meta",
     "cancel_subject",
     "direct_subject",
-    "encode_call",
+    "end_call",
     "is_number",
     "is_reply_name",
     "kv_stream",
@@ -95,6 +96,7 @@ __all__ = [
     "schema_subject",
     "schemas_subject",
     "shared_fields",
+    "start_call",
     "timeout_ms",
     "with_fields",
 ]
@@ -156,6 +158,7 @@ DEAD_SUBJECT: Final = "Kit-Dead-Subject"
 DEAD_STREAM: Final = "Kit-Dead-Stream"
 DEAD_SEQUENCE: Final = "Kit-Dead-Sequence"
 DEAD_TIME: Final = "Kit-Dead-Time"
+DEAD_REPLAYS: Final = "Kit-Dead-Replays"
 
 # -- headers that a handler may add to its reply
 
@@ -415,7 +418,7 @@ def shared_fields(block: bytes) -> tuple[int, bytes] | None:
 
     Returns:
         Milliseconds, and lines of ``\r\nName: value``; None for a block that is plain, or
-        not written as `encode_call` does.
+        not written as `end_call` does.
     """
     if not block.startswith(_PLAIN_START):
         return None
@@ -433,18 +436,24 @@ def shared_fields(block: bytes) -> tuple[int, bytes] | None:
     return int(digits), block[end:at]
 
 
-def encode_call(timeout_ms: int, shared: bytes, own: str) -> bytes:
-    r"""Return the header block of a call, as `shared_fields` takes it apart.
+def start_call(timeout_ms: int, shared: bytes) -> bytes:
+    r"""Return the first part of the header block of a call, which other calls have too.
 
     Args:
         timeout_ms: Milliseconds that are left.
-        shared: Fields that other calls bring too: lines of ``\r\nName: value``.
+        shared: Lines of ``\r\nName: value``.
+    """
+    return b"%b%d%b%b" % (_PLAIN_START, timeout_ms, shared, _OWN_START)
+
+
+def end_call(start: bytes, own: str) -> bytes:
+    """Return the header block of a call; `shared_fields` takes it apart.
+
+    Args:
+        start: Its first part; see `start_call`.
         own: The request id, and behind it lines of the headers `OWN`; ASCII.
     """
-    return b"%b%d%b%b%b%b" % (
-        *(_PLAIN_START, timeout_ms, shared),
-        *(_OWN_START, own.encode(), _PLAIN_END),
-    )
+    return start + own.encode() + _PLAIN_END
 
 
 def is_number(text: str) -> bool:

@@ -28,7 +28,7 @@ from kitmsg.jetstream.checks import (
     whole_seconds,
 )
 from kitmsg.jetstream.client import Streams
-from kitmsg.jetstream.messages import Pace
+from kitmsg.jetstream.source import Pace
 from kitmsg.jetstream.twin.server import Twin
 from kitmsg.message import matches
 

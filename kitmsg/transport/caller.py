@@ -45,9 +45,10 @@ from kitmsg.wire import (
     OWN,
     REQUEST_ID,
     TIMEOUT,
-    encode_call,
+    end_call,
     milliseconds,
     plain_headers,
+    start_call,
 )
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
@@ -142,9 +143,10 @@ class Caller:
         # Most calls outside a turn have the headers of the one before.
         self._last_metadata: dict[str, str] = {}
         self._last_block = b""
-        # Most calls in a turn, and those of a gateway, differ in request id and time only.
-        self._last_shared: tuple[dict[str, str], str] = {}, ""
-        self._shared_lines = b""
+        # Most calls in a turn, and those of a gateway, differ in request id only: what
+        # stands before it in the last block, and what that was made of.
+        self._last_start = b""
+        self._last_shared: tuple[int, str, dict[str, str]] | None = None
         self._hint = hint
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
@@ -361,13 +363,15 @@ class Caller:
         is_safe = values.isascii() and values.isprintable()
         if left is None or not (id_ and is_safe and self._is_bare):
             return self._any_headers(ctx, left)
-        if (shared, caller) != self._last_shared:
+        made_of = (milliseconds(left), caller, shared)
+        if made_of != self._last_shared:
             if TIMEOUT in shared:
                 return self._any_headers(ctx, left)
             fields = {**shared, CALLER: caller} if caller else shared
-            self._shared_lines = encode_headers(fields)[_STATUS_LINE:-_END]
-            self._last_shared = shared, caller
-        return encode_call(milliseconds(left), self._shared_lines, own)
+            lines = encode_headers(fields)[_STATUS_LINE:-_END]
+            self._last_start = start_call(made_of[0], lines)
+            self._last_shared = made_of
+        return end_call(self._last_start, own)
 
     def _any_headers(self, ctx: Context, left: float | None) -> bytes:
         """Do as `_headers`, for all that a context and hooks may bring."""

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream, Stream
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        "nats",
-        "nats-uvloop",
-        pytest.param("cluster", marks=[pytest.mark.slow, pytest.mark.timeout(120)]),
-    ]
-)
+KINDS = [
+    "memory",
+    "nats",
+    pytest.param("cluster", marks=[pytest.mark.slow, pytest.mark.timeout(120)]),
+]
+
+
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

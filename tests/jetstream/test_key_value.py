@@ -17,10 +17,16 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.jetstream import Bucket
+from tests.jetstream.conftest import KINDS
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.jetstream import Changes, Entry, JetStream, KeyValue
+
+
+@pytest.fixture(params=[*KINDS, "nats-uvloop"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture

@@ -14,13 +14,18 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.transport.caller import Caller
 from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.server import Server
-from kitmsg.wire import encode_call, plain_headers, shared_fields
+from kitmsg.wire import end_call, plain_headers, shared_fields, start_call
 
 if TYPE_CHECKING:
     from kitmsg.transport.server import Before
 
 SHARED = b"\r\nContent-Type: application/json\r\nKit-Caller: gateway.http"
 HEAD = Head(JSON, "gateway.http")
+
+
+def encode_call(timeout_ms: int, shared: bytes, own: str) -> bytes:
+    """Return the header block of a call."""
+    return end_call(start_call(timeout_ms, shared), own)
 
 
 def of(block: bytes) -> tuple[int, Head] | None:

@@ -54,7 +54,7 @@ from kitmsg_gateways.edge.admission import RETRY_SECONDS
 from kitmsg_gateways.edge.given import GivenContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
@@ -84,7 +84,7 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
-    return given if _ID.fullmatch(given) else new_request_id()
+    return given if given and _ID.fullmatch(given) else new_request_id()
 
 
 OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
@@ -363,6 +363,16 @@ class Callers:
             breaker=self._breaker,
         )
 
+    def keep(self, endpoints: Iterable[CatalogEndpoint]) -> None:
+        """Forget the callers of endpoints that are not among these.
+
+        Those that have routes follow the instances of their service.
+        """
+        if self._routes is not None:
+            there = {each.subject for each in endpoints}
+            kept = {at: one for at, one in self._callers.items() if at in there}
+            self._callers = kept
+
     async def close(self) -> None:
         """Follow the instances of services no more."""
         if self._routes is not None:
@@ -436,10 +446,14 @@ class Callers:
         make = Context.of_call
         if given is not None:
             make = functools.partial(GivenContext.of_visit, given)
-        ctx = make(caller.name, caller=self._as, deadline=deadline, metadata=fields)
-        ctx.codec = codec
-        ctx.principal = principal
-        return ctx
+        return make(
+            caller.name,
+            caller=self._as,
+            deadline=deadline,
+            metadata=fields,
+            codec=codec,
+            principal=principal,
+        )
 
     def _vouch(self, principal: Principal, fields: dict[str, str]) -> None:
         """Tell the service who calls, by a signature that it can check."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
+from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID, TRACE
 from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, request_id
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.calls import Callers
 
 __all__ = ["Visit"]
+
+_IDEMPOTENCY: Final = "idempotency-key"
 
 
 def _nothing(_: str) -> Sequence[str]:
@@ -48,10 +50,11 @@ class Visit:
 
         Args:
             own: What the call itself says, by name, beside the request that it is in: a
-                trace there goes before the request's.
+                trace or an ``idempotency-key`` there goes before the request's.
 
         Raises:
-            InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
+            InvalidArgument: ``Authorization`` or ``Idempotency-Key`` is not printable
+                ASCII, or came twice.
         """
         fields = {REQUEST_ID: self.id}
         for name in OUTSIDE if self.is_outside else TRACE:
@@ -59,6 +62,11 @@ class Visit:
             given = [said] if isinstance(said, str) else self.trace.get(name)
             if given:
                 add_trace(fields, name, given)
+        said = own.get(_IDEMPOTENCY)
+        keys = [said] if isinstance(said, str) else self.sent(_IDEMPOTENCY)
+        if keys:
+            keys = [key.strip('"') for key in keys]
+            add_header(fields, IDEMPOTENCY_KEY, keys, f"header {_IDEMPOTENCY}")
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
         return fields

@@ -108,8 +108,11 @@ class Calls:
         """Return what gRPC calls for a method."""
         gives = method.gives_stream
         is_unary = not (method.takes_stream or gives)
-        work = self._unary(method) if is_unary else self._streaming(method)
-        held = self._streamed(work) if method.takes_stream else self._read(work)
+        if is_unary:
+            held = self._unary(method)
+        else:
+            work = self._streaming(method)
+            held = self._streamed(work) if method.takes_stream else self._read(work)
         is_open = method.path in self._public
         return _HANDLERS[gives](self._counted(method.endpoint.dotted, held, is_open))
 
@@ -225,34 +228,43 @@ class Calls:
         return handle
 
     def _unary(self, method: Method) -> _Work:
-        callers, forwarding = self._callers, self._forwarding
+        callers, forwarding, message = (
+            self._callers,
+            self._forwarding,
+            self._reader.message,
+        )
         endpoint, codec = method.endpoint, method.codec
         caller = callers.of(endpoint)
         read, write = method.decode, method.encode
 
         async def ask(
-            data: bytes, context: _ServicerContext, who: Principal | None
+            _: Any, context: _ServicerContext, who: Principal | None
         ) -> bytes:
-            left = callers.seconds(_left(context), endpoint)
-            sent = context.invocation_metadata()
-            fields, is_given = forwarding.fields(sent)
-            if is_given:
-                context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
-            by = given_by(callers, sent) if callers.headers else None
-            ctx = callers.context(caller, codec, left, fields, who, by)
+            data, claim = await message(context)
             try:
-                reply = await caller.ask(ctx, read(data))
-            except KitError as exc:
-                exc.request_id = exc.request_id or ctx.metadata[wire.REQUEST_ID]
-                return _error_reply(_failure_of(exc, method), method)
-            try:
-                if not reply.header_block:
-                    return write(reply.data)
-                if given := handler_metadata(reply):
-                    await context.send_initial_metadata(given)
-                return write(_payload(reply, method))
-            except DataLoss as exc:
-                raise Failure(caller.explained(ctx, exc)) from exc
+                left = callers.seconds(_left(context), endpoint)
+                sent = context.invocation_metadata()
+                fields, is_given = forwarding.fields(sent)
+                if is_given:
+                    id_ = fields[wire.REQUEST_ID]
+                    context.set_trailing_metadata(((REQUEST_ID, id_),))
+                by = given_by(callers, sent) if callers.headers else None
+                ctx = callers.context(caller, codec, left, fields, who, by)
+                try:
+                    reply = await caller.send(ctx, read(data))
+                except KitError as exc:
+                    error = caller.explained(ctx, exc)
+                    return _error_reply(_failure_of(error, method), method)
+                try:
+                    if not reply.header_block:
+                        return write(reply.data)
+                    if given := handler_metadata(reply):
+                        await context.send_initial_metadata(given)
+                    return write(_payload(reply, method))
+                except DataLoss as exc:
+                    raise Failure(caller.explained(ctx, exc)) from exc
+            finally:
+                claim.end()
 
         return ask
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.plain import PlainEndpoint
     from kitmsg_gateways.mcp.options import GatewayOptions
 
-__all__ = ["TIMEOUT", "call", "visit_of"]
+__all__ = ["KEY", "TIMEOUT", "call", "visit_of"]
 
 TIMEOUT: Final = "kitmsg/timeout"
 """Key in the ``_meta`` of a call: seconds that it may take."""
+
+KEY: Final = "kitmsg/idempotency-key"
+"""Key in the ``_meta`` of a call: the same for all tries of it."""
 
 _MOST_SHOWN: Final = 4096  # of an item, in a report of progress
 
@@ -50,6 +53,8 @@ async def call(
         await ctx.session.report_progress(count, message=shown)
 
     meta: dict[str, Any] = {**(ctx.meta or {})}
+    if KEY in meta:
+        meta["idempotency-key"] = meta[KEY]
     given, asked = params.arguments or {}, meta.get(TIMEOUT)
     plain = PlainCall(served, given, asked, visit, meta, options, tell)
     found = await plain.ask(callers)

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials, traces and what the rules of routes go by are read, so the time limit is the
-endpoint's or the gateway's, and the request id is made here.
+credentials, traces, idempotency keys and what routes go by are read, so the time limit is
+the endpoint's or the gateway's, and the request id is made here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.auth import Principal
     from kitmsg.message import Message
     from kitmsg_gateways.edge.auth import Gate
-    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.edge.calls import Callers, EdgeCaller
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -50,6 +50,7 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _OK: Final = "ok"
+_REPLY: Final = Kind.REPLY  # to look up a member of an enum costs as much as a call
 
 
 class Calls:
@@ -129,7 +130,7 @@ class Calls:
         visit.fields({})
         visit.given(self._callers, {})
 
-    async def answer(
+    async def answer(  # noqa: PLR0915  # one frame for every call, not three
         self,
         served: Served,
         protocol: ThriftProtocol,
@@ -148,14 +149,23 @@ class Calls:
             who: The client's address, for the access log.
             visit: Who calls, where somebody was asked.
         """
-        started = perf_counter()
-        code, metrics = _OK, self._metrics
+        started, code, metrics = perf_counter(), _OK, self._metrics
         headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
         id_ = headers[REQUEST_ID]
         try:
-            ctx = self._context(served, visit, headers)
-            fields, code = await self._result(served, ctx, args)
-            out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
+            caller = self._callers.of(served.endpoint)
+            ctx = self._context(served, caller, visit, headers)
+            data = self._request(served, args)
+            metrics.in_flight += 1
+            try:
+                reply = await caller.send(ctx, data)
+            except KitError as exc:
+                fields, code = _failed(served, exc, caller.explained(ctx, exc))
+            else:
+                fields = served.binding.result(_value(served, reply))
+            finally:
+                metrics.in_flight -= 1
+            out = bytearray(protocol.head(begin.name, _REPLY, begin.seqid))
             served.coder(protocol)[1](out, fields)
         except asyncio.CancelledError:
             code = Code.CANCELLED.value
@@ -163,19 +173,15 @@ class Calls:
         except KitError as exc:
             code = exc.code.value
             return encode_error(protocol, begin, exc)
-        except UNFIT as exc:
+        except Exception as exc:  # noqa: BLE001  # logged; the client must not wait for ever
             code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _unfit(served, exc, id_))
-        except Exception:  # noqa: BLE001  # logged; the client must not wait for ever
-            code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _broken(served, id_))
+            return encode_error(protocol, begin, _broken(served, exc, id_))
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
             if self._access is not None:
-                line = f"{served.name} {code}"
                 self._access.write(
-                    line,
+                    f"{served.name} {code}",
                     client=who,
                     seconds=seconds,
                     principal=visit.principal if visit else None,
@@ -183,38 +189,26 @@ class Calls:
                 )
         return bytes(out)
 
-    async def _result(
-        self, served: Served, ctx: Context, args: Any
-    ) -> tuple[dict[str, Any], str]:
-        """Return the fields of a method's result, and what to count the call as.
+    def _request(self, served: Served, args: Any) -> bytes:
+        """Return a request's bytes.
 
         Raises:
             ResourceExhausted: Too many calls are in flight.
             InvalidArgument: The parameters cannot be sent.
-            KitError: The call failed, or the service answered with an error that the
-                method has no place for.
         """
-        metrics, caller = self._metrics, self._callers.of(served.endpoint)
-        if metrics.in_flight >= self._options.max_concurrent:
+        if self._metrics.in_flight >= self._options.max_concurrent:
             raise full(self._options.max_concurrent)
-        data = _encode(served, args)
-        metrics.in_flight += 1
-        try:
-            reply = await caller.ask(ctx, data)
-        except KitError as exc:
-            fields = _declared(served, exc)
-            if fields is None:
-                raise
-            return fields, exc.code.value
-        finally:
-            metrics.in_flight -= 1
-        return served.binding.result(_value(served, reply)), _OK
+        return _encode(served, args)
 
     def _context(
-        self, served: Served, visit: Visit | None, fields: dict[str, str]
+        self,
+        served: Served,
+        caller: EdgeCaller,
+        visit: Visit | None,
+        fields: dict[str, str],
     ) -> Context:
-        callers, endpoint, codec = self._callers, served.endpoint, served.codec
-        seconds, caller = callers.seconds(None, endpoint), callers.of(endpoint)
+        callers, codec = self._callers, served.codec
+        seconds = callers.seconds(None, served.endpoint)
         if visit is None:
             return callers.context(caller, codec, seconds, fields)
         who, given = visit.principal, visit.given(callers, {})
@@ -226,7 +220,8 @@ class Calls:
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
             fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-            sending = caller.publish(self._context(served, visit, fields), data)
+            ctx = self._context(served, caller, visit, fields)
+            sending = caller.publish(ctx, data)
         except KitError as exc:
             self._told(served, started, exc)
             return
@@ -291,6 +286,27 @@ def _value(served: Served, reply: Message) -> Any:
     return value
 
 
+def _failed(
+    served: Served, error: KitError, told: KitError
+) -> tuple[dict[str, Any], str]:
+    """Return the result's fields for the error of a call, and what to count it as.
+
+    Args:
+        served: The method.
+        error: As the call raised it.
+        told: What of it is fit for strangers.
+
+    Raises:
+        KitError: The method has no place for it.
+    """
+    fields = _declared(served, told)
+    if fields is not None:
+        return fields, told.code.value
+    if told is error:
+        raise error
+    raise told from error
+
+
 def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     """Return the result's fields for an error that the method has a place for."""
     reply, binding = error.reply, served.binding
@@ -305,18 +321,18 @@ def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     return None
 
 
-def _broken(served: Served, id_: str) -> KitError:
-    """Return the error of a failure of the gateway itself, which goes to its log."""
-    _log.exception(
-        "a call of %s failed here (request id %s)",
-        *(served.name, id_),
-        extra={"endpoint": served.name, "request_id": id_},
-    )
-    return Internal(f"the gateway failed; its log says more under request id {id_}")
+def _broken(served: Served, why: Exception, id_: str) -> KitError:
+    """Return the error of a reply that does not fit, or of a failure of the gateway itself.
 
-
-def _unfit(served: Served, why: BaseException, id_: str) -> KitError:
-    """Return the error of a reply that does not fit; what it held goes to the log only."""
+    What it held, and what failed, goes to the log only.
+    """
+    if not isinstance(why, UNFIT):
+        _log.error(
+            *("a call of %s failed here (request id %s)", served.name, id_),
+            exc_info=why,
+            extra={"endpoint": served.name, "request_id": id_},
+        )
+        return Internal(f"the gateway failed; its log says more under request id {id_}")
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
