@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "TIMEOUT", "call", "visit_of"]
 
 TIMEOUT: Final = "kitmsg/timeout"
-"""Key in the ``_meta`` of a call: seconds that it may take."""
-
 KEY: Final = "kitmsg/idempotency-key"
-"""Key in the ``_meta`` of a call: the same for all tries of it."""
+"""In the ``_meta`` of a call: seconds that it may take, and what all its tries have alike."""
 
 _MOST_SHOWN: Final = 4096  # of an item, in a report of progress
 
@@ -52,11 +50,9 @@ async def call(
         shown = item[:_MOST_SHOWN].decode(errors="replace")
         await ctx.session.report_progress(count, message=shown)
 
-    meta: dict[str, Any] = {**(ctx.meta or {})}
-    if KEY in meta:
-        meta["idempotency-key"] = meta[KEY]
-    given, asked = params.arguments or {}, meta.get(TIMEOUT)
-    plain = PlainCall(served, given, asked, visit, meta, options, tell)
+    said: dict[str, Any] = {**(ctx.meta or {})}
+    meta, asked = {**said, "idempotency-key": said.get(KEY)}, said.get(TIMEOUT)
+    plain = PlainCall(served, params.arguments or {}, asked, visit, meta, options, tell)
     found = await plain.ask(callers)
     if isinstance(found, bytes):
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"

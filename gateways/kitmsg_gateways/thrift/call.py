@@ -403,17 +403,19 @@ def _broken(served: Served, why: Exception, id_: str) -> KitError:
 
     What it held, and what failed, goes to the log only.
     """
+    extra = {"endpoint": served.name, "request_id": id_}
     if not isinstance(why, UNFIT):
         _log.error(
-            *("a call of %s failed here (request id %s)", served.name, id_),
+            "a call of %s failed here (request id %s)",
+            *(served.name, id_),
             exc_info=why,
-            extra={"endpoint": served.name, "request_id": id_},
+            extra=extra,
         )
         return Internal(f"the gateway failed; its log says more under request id {id_}")
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
-        extra={"endpoint": served.name, "request_id": id_},
+        extra=extra,
     )
     return Internal(
         f"{served.name} answered what does not fit its types; the gateway's log says"
