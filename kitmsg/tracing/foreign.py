@@ -6,6 +6,7 @@ Its own price, too: an SDK's span takes about ten times as long as one of `set_u
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +33,12 @@ _CLIENT_STATUS: Final = 400
 def found_tracer() -> ForeignTracer | None:
     """Return a tracer on the provider that is set globally; None without one."""
     provider = api.get_tracer_provider()
-    return None if isinstance(provider, _NONE) else ForeignTracer(provider)
+    return None if isinstance(provider, _NONE) else _tracer_of(provider)
+
+
+@functools.lru_cache(maxsize=1)
+def _tracer_of(provider: api.TracerProvider) -> ForeignTracer:
+    return ForeignTracer(provider)
 
 
 class ForeignSpan:
