@@ -1,9 +1,10 @@
 """Ten times more calls than a worker can do: how many it does, and how long those wait.
 
-The service takes two milliseconds of the processor, so that the callers and the server are
-not what is overloaded.  Its peak is what 64 callers get who always ask again: as many as it
-runs at once, so that nobody waits for a place.  What the slowest hundredth of them waits is
-the wait without overload.  Then it is offered ten times the peak, with and without shedding.
+The service holds up its event loop for two milliseconds, as a calculation does, but leaves
+the processor to the callers and the server: they shall not be what is overloaded.  Its peak
+is what 64 callers get who always ask again: as many as it runs at once, so that nobody waits
+for a place.  What the slowest hundredth of them waits is the wait without overload.  Then
+it is offered ten times the peak, with and without shedding.
 """
 
 from __future__ import annotations
