@@ -5,7 +5,7 @@ WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY kitmsg kitmsg
 COPY gateways gateways
-RUN pip install --no-cache-dir ".[auth,breaker,cli,grpc,http,mcp,prometheus,pydantic,thrift]"
+RUN pip install --no-cache-dir ".[auth,breaker,cli,grpc,http,mcp,otel,prometheus,pydantic,thrift]"
 COPY examples examples
 
 RUN useradd --system --uid 10001 kitmsg

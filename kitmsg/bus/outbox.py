@@ -27,7 +27,7 @@ _SAMPLE: Final = (
     8  # commands between two looks at the clocks, while no wait is worth it
 )
 _CLOSED: Final = "the connection to the bus was lost"
-_STEP: Final = 0.001  # in seconds: the resolution of uvloop's timers
+_STEP: Final = 0.002  # in seconds; of one, uvloop's timers would leave half at times
 
 
 class Outbox:
@@ -43,7 +43,7 @@ class Outbox:
     gateway with many connections.  Then a few commands wait for those of the next turns,
     as long as every turn brings some: a write each would cost the server and the service
     as much as the ask itself.  Where turns bring nothing for a while and asks cost this
-    process much CPU, a few wait for one or two milliseconds: see `Linger`.
+    process much CPU, a few wait for two or four milliseconds: see `Linger`.
 
     Args:
         soon: Schedules callbacks for the end of the current read.

@@ -12,13 +12,16 @@ import contextlib
 import inspect
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol, TypeAlias, runtime_checkable
+from weakref import WeakSet
 
 from kitmsg.discovery.backoff import Backoff
 from kitmsg.discovery.instance import Instance, whole_set
 from kitmsg.errors import KitError, Unavailable
+from kitmsg.metrics.families import PROCESS, Family, gauge
 
 __all__ = [
     "GRACE_SECONDS",
@@ -118,6 +121,10 @@ class Source(Protocol):
         ...
 
 
+_MOST_SHOWN: Final = 1_000  # instancers that are metrics
+_watched: WeakSet[WatchedInstancer] = WeakSet()  # those that watch now
+
+
 class WatchedInstancer:
     """The instancer of a `Source`.
 
@@ -178,6 +185,7 @@ class WatchedInstancer:
         key, told = object(), Told(changed, self.name)
         self._observers[key] = told
         if self._running is None:
+            _watched.add(self)
             self._running = asyncio.get_running_loop().create_task(
                 self._run(), name=f"watch {self.name}"
             )
@@ -212,6 +220,7 @@ class WatchedInstancer:
         for timer in (self._invalidation, self._grace_end):
             if timer is not None:
                 timer.cancel()
+        _watched.discard(self)
         running, self._running = self._running, None
         self._end(running)
         self._settled.set()  # nobody waits for what no longer comes
@@ -362,3 +371,21 @@ def reason(exc: Exception) -> str:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _collect() -> Iterator[Family]:
+    """Yield what is known of the systems that are watched."""
+    found = gauge("kitmsg_discovery_instances", "Instances that a system has told.")
+    answers = gauge("kitmsg_discovery_connected", "Whether the system answers.")
+    totals: dict[str, tuple[int, bool]] = {}  # of equal addresses, one
+    for instancer in islice(list(_watched), _MOST_SHOWN):
+        state = instancer.state
+        totals[instancer.name] = len(state.instances), state.error is None
+    for name, (count, is_well) in sorted(totals.items()):
+        found.add(count, source=name)
+        answers.add(int(is_well), source=name)
+    if totals:
+        yield from (found, answers)
+
+
+PROCESS.register(_collect)

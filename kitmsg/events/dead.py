@@ -9,6 +9,7 @@ headers of the original and these:
     Kit-Dead-Subject   where it was published
     Kit-Dead-Stream    the stream that it was in, and Kit-Dead-Sequence its number there
     Kit-Dead-Time      when it died, in unix seconds
+    Kit-Dead-Replays   how often it was replayed before
 
 A replay is published under ``replay.{service}.{subscription}``, which that subscription
 alone reads.
@@ -17,14 +18,17 @@ alone reads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from kitmsg.errors import NotFound
 from kitmsg.jetstream import StreamConfig
 from kitmsg.wire import (
     DEAD_ATTEMPTS,
     DEAD_ERROR,
     DEAD_REASON,
+    DEAD_REPLAYS,
     DEAD_SEQUENCE,
     DEAD_STREAM,
     DEAD_SUBJECT,
@@ -32,14 +36,22 @@ from kitmsg.wire import (
 )
 
 if TYPE_CHECKING:
-    from kitmsg.jetstream import Delivery, JetStream
+    from kitmsg.jetstream import Delivery, JetStream, Stored
 
-__all__ = ["DEAD", "DeadLetters", "dead_stream", "dead_subject", "replay_subject"]
+__all__ = [
+    "DEAD",
+    "DeadLetters",
+    "dead_stream",
+    "dead_subject",
+    "replay",
+    "replay_subject",
+]
 
 DEAD: Final = "dead"
 """Name of the stream of dead letters and replays."""
 
 _REPLAY: Final = "replay"
+_OWN: Final = (DEAD_REASON, DEAD_ERROR, DEAD_ATTEMPTS, DEAD_TIME)
 
 
 def dead_subject(name: str) -> str:
@@ -55,6 +67,35 @@ def replay_subject(name: str) -> str:
 def dead_stream() -> StreamConfig:
     """Return the declaration of the stream of dead letters; nothing in it expires."""
     return StreamConfig(name=DEAD, subjects=(f"{DEAD}.>", f"{_REPLAY}.>"))
+
+
+async def replay(jetstream: JetStream, letter: Stored) -> None:
+    """Give a dead letter to the subscription that failed, and remove it.
+
+    It is removed when its replay is stored, and a replay of one letter is stored once, so
+    that it comes once however often this is tried.
+
+    Args:
+        jetstream: The store.
+        letter: From the stream `DEAD`.
+
+    Raises:
+        KitError: It is not stored.
+    """
+    headers = {
+        name: value
+        for name, value in letter.headers.items()
+        if not name.lower().startswith("nats-")
+    }
+    headers[DEAD_REPLAYS] = str(int(letter.headers.get(DEAD_REPLAYS, "0")) + 1)
+    await jetstream.publish(
+        replay_subject(letter.subject.removeprefix(f"{DEAD}.")),
+        letter.data,
+        headers,
+        message_id=f"replay:{letter.sequence}",
+    )
+    with contextlib.suppress(NotFound):
+        await (await jetstream.stream(DEAD)).delete(letter.sequence)
 
 
 class DeadLetters:
@@ -88,14 +129,14 @@ class DeadLetters:
         headers = {
             key: value
             for key, value in delivery.headers.items()
-            if not key.lower().startswith(("nats-", "kit-dead-"))
+            if not key.lower().startswith("nats-") and key not in _OWN
         }
         headers |= {
             DEAD_REASON: _one_line(reason),
             DEAD_ATTEMPTS: str(attempts),
             DEAD_SUBJECT: delivery.headers.get(DEAD_SUBJECT, delivery.subject),
-            DEAD_STREAM: position.stream,
-            DEAD_SEQUENCE: str(position.sequence),
+            DEAD_STREAM: delivery.headers.get(DEAD_STREAM, position.stream),
+            DEAD_SEQUENCE: delivery.headers.get(DEAD_SEQUENCE, str(position.sequence)),
             DEAD_TIME: f"{self._jetstream.now():.3f}",
         }
         if error:

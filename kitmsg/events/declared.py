@@ -6,6 +6,7 @@ Each is compared with what the store has, as a migration is: what only adds is d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -100,7 +101,7 @@ class Declared:
             max_messages=stream.max_events,
             discard="new" if stream.full == "refuse" else "old",
             compression="s2" if stream.compression else "none",
-            duplicate_window=stream.dedupe_window,
+            duplicate_window=min(stream.dedupe_window, stream.max_age or math.inf),
         )
         before = self.streams.get(stream.name)
         if before is None:

@@ -5,6 +5,8 @@
     stream.py    `Stream`: its state, its consumers, reads without a consumer
     consumer.py  `Consumer`: a place in a stream that all who pull from it share
     messages.py  `Messages`: the pull loop
+    follow.py    `Follow`: a stream read as a log
+    source.py    the consumer behind a reader, as its pull loop sees it
     delivery.py  `Delivery`: a message of a consumer, and the words that answer it
     outgoing.py  messages on their way in: expectations, schedules, headers
     publisher.py publishing: one, many at once, a batch that is stored as one
@@ -62,6 +64,7 @@ from kitmsg.jetstream.configs import (
 )
 from kitmsg.jetstream.consumer import Consumer
 from kitmsg.jetstream.delivery import Delivery, Position, Stored
+from kitmsg.jetstream.follow import Follow
 from kitmsg.jetstream.messages import Messages
 from kitmsg.jetstream.outgoing import Expect, Outgoing, PubAck, Schedule
 from kitmsg.jetstream.stream import Stream
@@ -76,6 +79,7 @@ __all__ = [
     "Delivery",
     "Entry",
     "Expect",
+    "Follow",
     "JetStream",
     "KeyValue",
     "Messages",

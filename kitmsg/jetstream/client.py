@@ -10,9 +10,9 @@ from kitmsg.jetstream.api import EXISTS, Api, number_of
 from kitmsg.jetstream.checks import check_bucket
 from kitmsg.jetstream.encoding import stream_info, stream_json, stream_keys
 from kitmsg.jetstream.levels import Levels, level_of
-from kitmsg.jetstream.messages import Pace
 from kitmsg.jetstream.outgoing import Outgoing
 from kitmsg.jetstream.publisher import Publisher
+from kitmsg.jetstream.source import Pace
 from kitmsg.jetstream.stream import Stream
 
 if TYPE_CHECKING:

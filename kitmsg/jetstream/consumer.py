@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.errors import AlreadyExists, InvalidArgument, NotFound
 from kitmsg.jetstream.api import NO_CONSUMER, number_of
 from kitmsg.jetstream.encoding import consumer_info, consumer_json, time_text
-from kitmsg.jetstream.messages import DEFAULT_BUFFER, Messages, Pace
+from kitmsg.jetstream.messages import DEFAULT_BUFFER, Messages
+from kitmsg.jetstream.source import Pace
 
 if TYPE_CHECKING:
     from kitmsg.jetstream.api import Api
@@ -23,6 +24,7 @@ __all__ = ["Consumer", "put_consumer"]
 _log = logging.getLogger("kitmsg.jetstream")
 
 _RESUMED: Final = 0.0  # a time that is over
+_PAUSE: Final = 0.1  # seconds between looks for a consumer that has no leader
 
 
 async def put_consumer(
@@ -123,9 +125,13 @@ class Consumer:
                     self._api.bus, self, self._pace, buffer=0, ahead=False
                 )
                 self._fetched.open()
-            if not await self._fetched.pull(most, timeout):
+            ends = asyncio.get_running_loop().time() + timeout
+            while not await self._fetched.pull(most, _left(ends)):
                 await self.restore()
-                await self._fetched.pull(most, timeout)
+                if not _left(ends):
+                    await self._fetched.pull(most, 0.0)
+                    break
+                await asyncio.sleep(min(_left(ends), _PAUSE))
             return self._fetched.drawn(most)
 
     async def pause(self, until: float) -> None:
@@ -180,3 +186,7 @@ class Consumer:
                 self._stream,
                 self._floor + 1,
             )
+
+
+def _left(ends: float) -> float:
+    return max(ends - asyncio.get_running_loop().time(), 0.0)

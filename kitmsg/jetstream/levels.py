@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import FailedPrecondition
@@ -12,16 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Levels", "level_of"]
 
+_KNOWN: Final = 60.0  # seconds; behind the bus may be another server then
 _VERSIONS: Final = {1: "2.11", 2: "2.12", 3: "2.13", 4: "2.14"}
 
 
 class Levels:
-    """The level of the server behind an API, asked for once a connection."""
+    """The level of the server behind an API, asked for once in a while."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._known = -1
-        api.bus.watch(self._changed)
+        self._asked_at = -math.inf
 
     async def need(self, level: int, feature: str) -> None:
         """Return if the server has `level`.
@@ -33,18 +36,16 @@ class Levels:
         Raises:
             FailedPrecondition: It is older.
         """
-        if self._known < level:
+        now = asyncio.get_running_loop().time()
+        if self._known < level or now - self._asked_at > _KNOWN:
             account = await self._api.ask("INFO")
             self._known = int(account.get("api", {}).get("level", 0))
+            self._asked_at = now
         if self._known < level:
             raise FailedPrecondition(
                 f"{feature} needs nats-server {_VERSIONS[level]} or later (JetStream API"
                 f" level {level}); this server has level {self._known}: update it"
             )
-
-    def _changed(self, is_up: bool) -> None:
-        if not is_up:  # the next one may be another
-            self._known = -1
 
 
 def level_of(config: StreamConfig) -> tuple[int, str]:

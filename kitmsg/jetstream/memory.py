@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ from kitmsg.jetstream.checks import (
     whole_seconds,
 )
 from kitmsg.jetstream.client import Streams
-from kitmsg.jetstream.messages import Pace
+from kitmsg.jetstream.source import Pace
 from kitmsg.jetstream.twin.server import Twin
 from kitmsg.message import matches
 
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryJetStream", "MemoryKeyValue"]
 
-# Long enough that a clock which jumps over idle weeks has little to do.
-_PACE: Final = Pace(expires=30 * 86400.0, heartbeat=86400.0, note=5.0)
+# No timer while nothing happens: a clock that jumps has nowhere to jump to, and says so.
+_PACE: Final = Pace(expires=math.inf, heartbeat=0.0, note=5.0)
 
 
 @dataclass(eq=False, slots=True)

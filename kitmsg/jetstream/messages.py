@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from kitmsg.errors import (
     Aborted,
@@ -24,20 +24,23 @@ from kitmsg.errors import (
     FailedPrecondition,
     KitError,
     NotFound,
+    ResourceExhausted,
     Unavailable,
 )
 from kitmsg.jetstream.delivery import Delivery
 from kitmsg.jetstream.encoding import NS
-from kitmsg.wire import JS_API, Js
+from kitmsg.jetstream.source import denial, pull_subject, watch_denials
+from kitmsg.wire import Js
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
     from kitmsg.bus import Bus
+    from kitmsg.jetstream.source import Pace, Source
     from kitmsg.message import Message
 
-__all__ = ["DEFAULT_BUFFER", "Messages", "Pace", "Source"]
+__all__ = ["DEFAULT_BUFFER", "Messages"]
 
 DEFAULT_BUFFER: Final = 512
 """Messages that are pulled ahead."""
@@ -59,46 +62,6 @@ _BACKOFF: Final = 0.1
 _MOST_BACKOFF: Final = 2.0
 _GRACE: Final = 1.0  # seconds that the end of a pull may be late
 _FLUSH: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Times of pulls.
-
-    Attributes:
-        expires: Seconds after which one that is not full ends.
-        heartbeat: Seconds between the consumer's signs of life; 0.0 for none.
-        note: Seconds between looks at how far everybody has acked, while messages come.
-    """
-
-    expires: float = 30.0
-    heartbeat: float = 5.0
-    note: float = 5.0
-
-
-class Source(Protocol):
-    """The consumer that messages are pulled from."""
-
-    @property
-    def path(self) -> str:
-        """Its stream and name, as they stand in subjects."""
-        ...
-
-    async def look(self) -> None:
-        """Note how far all is acked.
-
-        Raises:
-            NotFound: It is gone.
-        """
-        ...
-
-    async def restore(self) -> None:
-        """Make it again, if it is gone, from the last message that is known to be acked.
-
-        Raises:
-            NotFound: The stream is gone too.
-        """
-        ...
 
 
 class Messages:
@@ -130,6 +93,7 @@ class Messages:
         *,
         buffer: int = DEFAULT_BUFFER,
         ahead: bool = True,
+        gives_back: bool = True,
     ) -> None:
         self._bus = bus
         self._source = source
@@ -137,6 +101,7 @@ class Messages:
         self._buffer = buffer
         self._low = buffer // 2
         self._ahead = ahead
+        self._gives_back = gives_back
         self._ready: deque[Delivery] = deque()
         self._credit = 0
         self._epoch = 0
@@ -221,6 +186,7 @@ class Messages:
             subscription.unsubscribe,
             self._bus.watch(self._connection_changed),
         ]
+        watch_denials(self._bus, self)
         if self._ahead:
             self._pull()
             self._tick_later()
@@ -235,11 +201,14 @@ class Messages:
                 timer.cancel()
         for task in self._tasks:
             task.cancel()
-        give_back(self._ready)
+        if self._gives_back:
+            give_back(self._ready)
         self._ready.clear()
         self._came.set()
         while self._undo:
             self._undo.pop()()
+        if not self._gives_back:
+            return
         # What was on its way comes until then, and is given back as it comes.
         with contextlib.suppress(KitError):
             await self._bus.flush(_FLUSH)
@@ -278,19 +247,20 @@ class Messages:
     def _pull(self) -> None:
         """Ask for as many as there is room for."""
         if self._repair is None and self._buffer > self._credit:
-            with contextlib.suppress(Disconnected):  # again when it is back
+            # Again when it is back, or has room, as the silence will tell.
+            with contextlib.suppress(Disconnected, ResourceExhausted):
                 self._send(self._buffer - self._credit, self._pace.expires)
 
     def _send(self, count: int, expires: float, *, beats: bool = True) -> None:
         body = f'{{"batch":{count}'
-        if expires:
-            body += f',"expires":{round(expires * NS)}'
-        else:
+        if not expires:
             body += ',"no_wait":true'
+        elif expires < math.inf:
+            body += f',"expires":{round(expires * NS)}'
         if beats and self._pace.heartbeat:
             body += f',"idle_heartbeat":{round(self._pace.heartbeat * NS)}'
         self._bus.publish(
-            f"{JS_API}.CONSUMER.MSG.NEXT.{self._source.path}",
+            pull_subject(self._source.path),
             f"{body}}}".encode(),
             f"{self._prefix}{self._epoch}",
         )
@@ -308,7 +278,8 @@ class Messages:
             self._note_later()
         delivery = Delivery(message, self._bus)
         if self._is_closed:
-            delivery.nak()
+            if self._gives_back:
+                delivery.nak()
             return
         self._ready.append(delivery)
         self._came.set()
@@ -355,6 +326,12 @@ class Messages:
         """End it with `error`, once all that waits is read."""
         self._error = error
         self._came.set()
+
+    def denied(self, subject: str) -> None:
+        """End it where the server forbids what it needs."""
+        error = denial(subject, self._source.path, self._prefix)
+        if error is not None:
+            self._fail(error)
 
     # -- when the consumer cannot be heard
 
@@ -420,7 +397,8 @@ class Messages:
 
     def _note(self) -> None:
         self._noting = None
-        self._heard = _BEAT  # the next message begins a new while
+        if self._heard is _MESSAGE:
+            self._heard = _BEAT  # the next message begins a new while
         self._spawn(self._noted())
 
     async def _noted(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher"]
 
-_ATTEMPT: Final = 1.0  # seconds for the first answer, where it may be sent again
+_ATTEMPT: Final = 2.0  # seconds for the first answer, where it may be sent again
 _MOST_BATCH: Final = 1000  # NATS ADR-50
 _NO_RESPONDERS: Final = 503
 _LEADERLESS: Final = 0.25

@@ -19,9 +19,12 @@ from kitmsg.errors import (
     Unavailable,
 )
 from kitmsg.jetstream.checks import check_bucket
+from kitmsg.jetstream.configs import ConsumerConfig
 from kitmsg.jetstream.consumer import Consumer, put_consumer
 from kitmsg.jetstream.delivery import Stored
 from kitmsg.jetstream.encoding import consumer_info, stream_info, time_of, time_text
+from kitmsg.jetstream.follow import Follow
+from kitmsg.jetstream.messages import DEFAULT_BUFFER
 from kitmsg.message import Headers
 from kitmsg.wire import JS_API, Js
 
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from kitmsg.jetstream.api import Api
-    from kitmsg.jetstream.configs import ConsumerConfig, ConsumerInfo, StreamInfo
+    from kitmsg.jetstream.configs import ConsumerInfo, DeliverPolicy, StreamInfo
     from kitmsg.jetstream.levels import Levels
-    from kitmsg.jetstream.messages import Pace
+    from kitmsg.jetstream.source import Pace
     from kitmsg.message import Message
 
 __all__ = ["Stream"]
@@ -40,6 +43,7 @@ _TIMEOUT: Final = 5.0
 _NOT_FOUND: Final = 404
 _END: Final = 204
 _BATCH: Final = 256
+_FORGOTTEN: Final = 60.0  # seconds until the server drops the consumer of a lost reader
 _TOLD: Final = (
     Js.STREAM,
     Js.SUBJECT,
@@ -196,6 +200,48 @@ class Stream:
                 return
             body.pop("start_time", None)
             body["seq"] = page[-1].sequence + 1
+
+    def follow(
+        self,
+        *subjects: str,
+        sequence: int | None = None,
+        since: float | None = None,
+        deliver: DeliverPolicy = "all",
+        buffer: int = DEFAULT_BUFFER,
+    ) -> Follow:
+        """Return the messages that match, in order, and then those that come.
+
+        To be opened with ``async with``; it outlives the connection and misses none.
+
+        Args:
+            *subjects: Patterns of the subjects; none for all.
+            sequence: Where to begin.
+            since: Time to begin at, in unix seconds; takes the place of `sequence`.
+            deliver: Where to begin with neither of them.
+            buffer: Messages that are pulled ahead.
+
+        Raises:
+            InvalidArgument: `buffer` is less than 1.
+            NotFound: When it is opened: the stream is gone.
+        """
+        if buffer < 1:
+            raise InvalidArgument(f"buffer must be 1 or more, not {buffer}")
+        if since is not None:
+            deliver, sequence = "by_start_time", None
+        elif sequence is not None:
+            deliver = "by_start_sequence"
+        config = ConsumerConfig(
+            durable=False,
+            filters=subjects,
+            deliver=deliver,
+            start_sequence=sequence,
+            start_time=since,
+            ack="none",
+            inactive_after=_FORGOTTEN,
+            replicas=1,
+            in_memory=True,
+        )
+        return Follow(self._api, self.name, config, self._pace, buffer)
 
     async def _read(self, body: dict[str, Any], *, fresh: bool) -> Stored:
         if fresh or not self._direct:

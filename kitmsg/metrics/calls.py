@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from kitmsg.metrics.families import Family
 
-__all__ = ["UNKNOWN", "Calls", "labels_of"]
+__all__ = ["MOST_SERIES", "OTHER", "UNKNOWN", "Calls", "labels_of"]
+
+MOST_SERIES: Final = 5_000
+"""Endpoints times codes; what comes after is counted as `OTHER`."""
+
+OTHER: Final = "other"
 
 UNKNOWN: Final = "(none)"
 """Stands for every endpoint that is not served: a stranger can name any number."""
@@ -68,9 +73,15 @@ class Calls:
         """
         series = self._series.get((name, code))
         if series is None:
-            series = self._series[name, code] = _Series()
+            series = self._new(name, code)
         series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         series.seconds += seconds
+
+    def _new(self, name: str, code: str) -> _Series:
+        """Return the series of a name that is new; past `MOST_SERIES`, that of ``other``."""
+        if len(self._series) >= MOST_SERIES:
+            name = OTHER
+        return self._series.setdefault((name, code), _Series())
 
     def count(self, name: str, code: str) -> int:
         """Return how many calls of an endpoint ended so."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "PROCESS",
     "Bucket",
     "Collect",
     "Distribution",
@@ -135,6 +136,13 @@ class Registry:
     def collect(self) -> Iterator[Family]:
         """Yield all families."""
         yield from joined(f for collect in self._collectors for f in collect())
+
+
+PROCESS = Registry()
+"""What parts of this process count that are made before anything could hand them one.
+
+Circuits, limits, hedges, instancers: every page and push loop shows them.
+"""
 
 
 def joined(families: Iterable[Family]) -> list[Family]:

@@ -13,6 +13,7 @@ import asyncio
 import importlib.util
 import logging
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -77,6 +78,7 @@ class OtlpBackend:
         self._exporter: Any = (
             None  # made and used by `_thread` only, but for its shutdown
         )
+        self._id = str(uuid.uuid4())
         self._started = time.time_ns()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
         self._quiet = _Quiet()
@@ -120,7 +122,9 @@ class OtlpBackend:
         now = time.time_ns()
         metrics = [_metric(family, self._started, now) for family in families]
         scope = ScopeMetrics(InstrumentationScope("kitmsg"), metrics, "")
-        return MetricsData([ResourceMetrics(Resource.create(), [scope], "")])
+        # Of two processes with the same labels, as at a rolling restart, each has its own.
+        resource = Resource({"service.instance.id": self._id}).merge(Resource.create())
+        return MetricsData([ResourceMetrics(resource, [scope], "")])
 
 
 def _metric(family: Family, started: int, now: int) -> Any:

@@ -218,7 +218,7 @@ class _Worker:
         return {
             "event": "report",
             "id": number,
-            **report(runtime),
+            **report(runtime.kit, runtime.hosts),
             "families": list(runtime.collect()),
             "metrics": runtime.exposition(),
         }

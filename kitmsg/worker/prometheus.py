@@ -158,6 +158,20 @@ def _workers(known: list[Any]) -> Iterator[Family]:
             lambda report, _: report["bus"].get("refused", 0),
         ),
         (
+            counter(
+                "kitmsg_bus_late_replies_total",
+                "Replies that came when nobody waited for them any more.",
+            ),
+            lambda report, _: report["bus"].get("late_replies", 0),
+        ),
+        (
+            counter(
+                "kitmsg_bus_dropped_total",
+                "Commands that were not written when the connection broke.",
+            ),
+            lambda report, _: report["bus"].get("dropped", 0),
+        ),
+        (
             gauge("kitmsg_worker_memory_bytes", "Resident memory."),
             lambda report, _: int(report["process"]["memory_bytes"]),
         ),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kitmsg.errors import InvalidArgument
 from kitmsg.metrics.address import backend_of, parse
+from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.push import pushers
-from kitmsg.metrics.resilience import RESILIENCE
+from kitmsg.worker.prometheus import families
+from kitmsg.worker.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,9 +51,10 @@ def counted(server: object, kit: Kit) -> Collect:
 
     def collect() -> Iterable[Family]:
         read = getattr(server, "collect", None)
-        yield from RESILIENCE.collect() if read is None else read()
+        more = list(PROCESS.collect() if read is None else read())
         if isinstance(kit.metrics, MemoryMetrics):
-            yield from kit.metrics.collect()
+            more += kit.metrics.collect()
+        return families([(1, 0, msgspec.to_builtins(report(kit)))], more)
 
     return collect
 

@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kitmsg.service import ServiceHost
-    from kitmsg.worker.runtime import Runtime
+    from collections.abc import Iterable
+
+    from kitmsg.service import Kit, ServiceHost
 
 __all__ = ["describe", "process_facts", "report"]
 
 
-def report(runtime: Runtime) -> dict[str, Any]:
-    """Return what `kitmsg.worker.prometheus` makes families of."""
-    stats = getattr(runtime.kit.bus, "stats", None) if runtime.kit else None
+def report(kit: Kit | None, hosts: Iterable[ServiceHost] = ()) -> dict[str, Any]:
+    """Return what `kitmsg.worker.prometheus` makes families of.
+
+    Args:
+        kit: With the connection; None before there is one.
+        hosts: What is served on it.
+    """
+    stats = getattr(kit.bus, "stats", None) if kit else None
+    counts = ("reconnects", "refused", "late_replies", "dropped")
     return {
-        "services": [describe(host) for host in runtime.hosts],
+        "services": [describe(host) for host in hosts],
         "bus": {
-            "connected": runtime.is_connected,
-            "reconnects": getattr(stats, "reconnects", 0),
-            "refused": getattr(stats, "refused", 0),
+            "connected": kit is not None and kit.bus.is_connected,
+            **{name: getattr(stats, name, 0) for name in counts},
         },
         "process": process_facts(),
     }

@@ -13,8 +13,8 @@ import msgspec
 
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.errors import KitError
+from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
-from kitmsg.metrics.resilience import RESILIENCE
 from kitmsg.service import Kit, Service
 from kitmsg.service.inject import made_by
 from kitmsg.service.kit import trust_of
@@ -25,6 +25,7 @@ from kitmsg.worker.prometheus import families
 from kitmsg.worker.pushing import PushLoops, is_pushed
 from kitmsg.worker.report import report
 from kitmsg.worker.starting import start_all
+from kitmsg.worker.traces import flush_traces, set_up_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -94,8 +95,8 @@ class Runtime:
         )
 
     def collect(self) -> Iterable[Family]:
-        """Yield what is counted beside the services: by middlewares, and by users."""
-        yield from RESILIENCE.collect()
+        """Yield what is counted beside the services: by the process, and by users."""
+        yield from PROCESS.collect()
         yield from self.metrics.collect()
 
     def exposition(self) -> str:
@@ -118,6 +119,11 @@ class Runtime:
         """Name of the only service; "" where there are several."""
         names = {getattr(made_by(each), "name", "") for each in self._services}
         return names.pop() if len(names) == 1 else ""
+
+    @property
+    def _traced_as(self) -> str:
+        """``service.name`` of this process's spans."""
+        return self._name or "kitmsg-worker"
 
     @property
     def is_connected(self) -> bool:
@@ -152,6 +158,7 @@ class Runtime:
         # Of services' own `to_thread`; Python's own bound is 5 or so.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=THREADS)
         asyncio.get_running_loop().set_default_executor(self._threads)
+        set_up_traces(self._settings, self._traced_as)
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
@@ -173,7 +180,7 @@ class Runtime:
     def _all(self) -> list[Family]:
         """Return the families of everything that is counted here."""
         number, restarts = self._place
-        told = msgspec.to_builtins(report(self))
+        told = msgspec.to_builtins(report(self.kit, self.hosts))
         return families([(number, restarts, told)], self.collect())
 
     async def _start(self, kit: Kit) -> bool:
@@ -228,6 +235,7 @@ class Runtime:
             if self._loops is not None:
                 await self._loops.close()
             await kit.bus.close()
+            await flush_traces()
 
 
 async def connect(settings: Settings) -> Bus:

@@ -48,6 +48,7 @@ class Fixture:
         )
         self.out.attach(cast("asyncio.WriteTransport", self.wire))
         self.steps: list[Callable[[], object]] = []
+        self.seconds = 0.0  # of the last one
 
     def _count(self) -> None:
         self.written += 1
@@ -60,9 +61,10 @@ class Fixture:
         linger = self.out._linger
         monkeypatch.setattr(type(linger), "measure", lambda _, count: count < 0)
         linger.target, linger.is_worth = target, True
-        monkeypatch.setattr(Soon, "later", lambda _, __, call: self._note(call))
+        monkeypatch.setattr(Soon, "later", lambda _, *given: self._note(*given))
 
-    def _note(self, call: Callable[[], object]) -> asyncio.TimerHandle:
+    def _note(self, seconds: float, call: Callable[[], object]) -> asyncio.TimerHandle:
+        self.seconds = seconds
         self.steps.append(call)
         loop = asyncio.get_running_loop()
         return loop.call_later(60, lambda: None)  # cancelled, or the loop's end
@@ -204,6 +206,12 @@ async def test_a_wait_ends_when_a_step_brings_nothing(waiting: Fixture) -> None:
     await send_each_turn(waiting, b"a")
     waiting.step()
     assert waiting.wire.writes == [b"a"]
+
+
+async def test_a_step_lasts_a_millisecond_at_least(waiting: Fixture) -> None:
+    """Also by uvloop's timers, which may come one too early."""
+    await send_each_turn(waiting, b"a")
+    assert waiting.seconds - 0.001 >= 0.001
 
 
 async def test_a_wait_ends_after_two_steps(waiting: Fixture) -> None:

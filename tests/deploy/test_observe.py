@@ -11,10 +11,12 @@ import contextlib
 import json
 import re
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
+from xml.etree import ElementTree
 
 import aiohttp
 import pytest
@@ -159,6 +161,16 @@ def test_images_have_a_version(name: str) -> None:
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
+def test_the_image_can_send_traces() -> None:
+    """It has OpenTelemetry's exporters, and Jaeger is where the variable says."""
+    extras = re.search(r'"\.\[(.+)\]"', (ROOT / "Dockerfile").read_text())
+    assert extras is not None
+    assert "otel" in extras[1].split(",")
+    for name in ("worker-observe", "gateway-observe"):
+        address = SERVICES[name]["environment"]["KITMSG_TRACES"]
+        assert urllib.parse.urlsplit(address).hostname in SERVICES
+
+
 @pytest.mark.parametrize("name", ["worker-observe", "gateway-observe"])
 def test_commands_are_kitmsgs(name: str) -> None:
     """The command line of the image takes what the file says."""
@@ -200,13 +212,14 @@ async def _work(url: str, nats_url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pages(
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     nats_server: EmbeddedServer,
     free_tcp_port_factory: Callable[[], int],
 ) -> Iterator[dict[str, str]]:
-    """URLs of a worker's page, of a gateway, and of a Prometheus that reads both."""
+    """URLs of a gateway, and of a Prometheus that reads it and a worker."""
+    tmp_path = tmp_path_factory.mktemp("observe")
     (tmp_path / "shop.py").write_text(CODE)
     worker, gateway, own = (free_tcp_port_factory() for _ in range(3))
     config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
@@ -256,3 +269,29 @@ async def test_every_query_of_the_dashboard_and_the_alerts_finds_something(
         pytest.fail("no series for\n" + "\n".join(missing))
     finally:
         working.cancel()
+
+
+async def test_the_dashboard_can_be_drawn(
+    pages: dict[str, str], nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Each panel is in the picture, with what a real Prometheus knows."""
+    picture = tmp_path / "dashboard.svg"
+    words = [str(OBSERVE / "draw.py"), pages["prometheus"], str(picture)]
+    working = asyncio.create_task(_work(pages["gateway"], nats_server.url))
+
+    def drawn() -> bool:
+        subprocess.run([sys.executable, *words, "--minutes", "1"], check=True)
+        return "orders.get" in picture.read_text()
+
+    try:
+        await asyncio.to_thread(until, drawn, "lines of orders.get")
+    finally:
+        working.cancel()
+    texts = [e.text for e in ElementTree.fromstring(picture.read_text()).iter()]
+    assert {panel["title"] for panel in BOARD["panels"]} <= set(texts)
+
+
+def test_the_picture_on_the_page_is_of_this_dashboard() -> None:
+    """It has the panels that there are now."""
+    texts = [e.text for e in ElementTree.parse(ROOT / "docs/dashboard.svg").iter()]
+    assert {panel["title"] for panel in BOARD["panels"]} <= set(texts)

@@ -13,6 +13,7 @@ from kitmsg.discovery.backoff import Backoff
 from kitmsg.discovery.instance import Instance
 from kitmsg.discovery.instancer import WatchedInstancer
 from kitmsg.errors import Unavailable
+from kitmsg.metrics.families import PROCESS
 from kitmsg.testing import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -303,3 +304,27 @@ async def test_close_ends_every_task_and_releases_who_waits():
     await asyncio.sleep(1)
     await instancer.close()
     assert asyncio.all_tasks() == before
+
+
+async def test_what_is_watched_is_a_metric_while_it_is() -> None:
+    """How many instances a system told, and whether it answers."""
+
+    def shown() -> dict[str, float]:
+        return {
+            family.name: value
+            for family in PROCESS.collect()
+            for labels, value in family.samples
+            if labels == {"source": "made-up metric"}
+        }
+
+    source = Script(some("a:1", "b:1"), OSError("gone"))
+    source.name = "made-up metric"
+    instancer = WatchedInstancer(source)
+    assert shown() == {}
+    instancer.watch(lambda _: None)
+    await instancer.settled()
+    assert shown()["kitmsg_discovery_instances"] == 2
+    await asyncio.sleep(0.01)
+    assert shown()["kitmsg_discovery_connected"] == 0
+    await instancer.close()
+    assert shown() == {}

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from kitmsg.jetstream import Changes, Entry, JetStream, KeyValue
 
 
+@pytest.fixture(params=["memory", "nats", "nats-uvloop"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 async def bucket(store: JetStream) -> KeyValue:
     return await store.key_value(fresh(), Bucket(storage="memory"))

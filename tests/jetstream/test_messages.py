@@ -10,10 +10,16 @@ import pytest
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import InvalidArgument, NotFound
 from kitmsg.jetstream import ConsumerConfig, Outgoing
+from tests.jetstream.conftest import KINDS
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.jetstream import Consumer, Delivery, JetStream, Messages, Stream
+
+
+@pytest.fixture(params=[*KINDS, "nats-uvloop"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture

@@ -24,16 +24,17 @@ from kitmsg.jetstream import (
 )
 from kitmsg.jetstream.api import Api
 from kitmsg.jetstream.consumer import Consumer
-from kitmsg.jetstream.messages import Pace
 from kitmsg.jetstream.nats import NatsJetStream
 from kitmsg.jetstream.opening import jetstream_of
+from kitmsg.jetstream.source import Pace
+from kitmsg.message import Message
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.wire import JS_API
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kitmsg.message import Message
+    from kitmsg.jetstream import Messages
 
 
 @pytest.fixture(params=["nats"])
@@ -137,6 +138,98 @@ async def test_a_user_without_the_right_is_a_sentence() -> None:
         await bus.close()
 
 
+RIGHTS = {
+    "publish": ["s.a", "$JS.API.INFO", "$JS.API.STREAM.NAMES"],
+    "consume": [
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.CONSUMER.CREATE.S.c",
+        "$JS.API.CONSUMER.INFO.S.c",
+        "$JS.API.CONSUMER.MSG.NEXT.S.c",
+        "$JS.ACK.S.c.>",
+    ],
+    "follow": [
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.CONSUMER.CREATE.S.*",
+        "$JS.API.CONSUMER.*.S.*",
+        "$JS.API.CONSUMER.MSG.NEXT.S.*",
+    ],
+    "read": [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.INFO.S",
+        "$JS.API.DIRECT.GET.S",
+        "$JS.API.STREAM.MSG.GET.S",
+    ],
+}
+
+
+async def test_the_rights_of_the_page_are_enough() -> None:
+    """For each use, a user who may do nothing else."""
+    users = ", ".join(
+        f"{{user: {user}, password: x, permissions: {{publish: {json.dumps(may)},"
+        ' subscribe: "_INBOX.>"}}'
+        for user, may in RIGHTS.items()
+    )
+    everybody = f"authorization {{ users: [{{user: all, password: x}}, {users}] }}"
+    with EmbeddedServer(config=everybody) as server:
+        buses = {
+            user: await NatsBus.connect(server.url.replace("//", f"//{user}:x@"))
+            for user in ("all", *RIGHTS)
+        }
+        stores = {user: NatsJetStream(bus) for user, bus in buses.items()}
+        config = StreamConfig(name="S", subjects=("s.>",), allow_ttl=True)
+        await stores["all"].create_stream(config)
+        await stores["publish"].publish("s.a", b"1", ttl=60, message_id="m")
+        stream = await stores["consume"].stream("S")
+        consumer = await stream.create_consumer(ConsumerConfig(name="c"))
+        (message,) = await consumer.fetch(1)
+        await message.ack_confirmed()
+        async with (await stores["follow"].stream("S")).follow() as log:
+            assert (await anext(log)).data == b"1"
+        reading = await stores["read"].stream("S")
+        assert [one.data async for one in reading.read()] == [b"1"]
+        assert (await reading.get(1, fresh=True)).data == b"1"
+        for bus in buses.values():
+            await bus.close()
+
+
+async def _ack_all(messages: Messages) -> None:
+    async for message in messages:
+        message.ack()
+
+
+@pytest.mark.parametrize(
+    ("may_not", "text"),
+    [
+        (
+            "$JS.API.CONSUMER.MSG.NEXT.>",
+            r"publish to '\$JS\.API\.CONSUMER\.MSG\.NEXT\.S\.c'",
+        ),
+        ("$JS.ACK.>", r"publish to '\$JS\.ACK\.S\.c\.>'"),
+    ],
+)
+async def test_a_reader_without_the_right_ends_with_a_sentence(
+    may_not: str, text: str
+) -> None:
+    """Not in silence: to pull, and to ack."""
+    users = (
+        "authorization { users: [{user: all, password: x}, {user: a, password: x,"
+        f' permissions: {{publish: {{deny: "{may_not}"}}}}}}] }}'
+    )
+    with EmbeddedServer(config=users) as server:
+        free = await NatsBus.connect(server.url.replace("//", "//all:x@"))
+        store = NatsJetStream(free)
+        stream = await store.create_stream(StreamConfig(name="S", subjects=("s",)))
+        await stream.create_consumer(ConsumerConfig(name="c"))
+        await store.publish_many([Outgoing("s")] * 3)
+        bus = await NatsBus.connect(server.url.replace("//", "//a:x@"))
+        consumer = await (await NatsJetStream(bus).stream("S")).consumer("c")
+        async with asyncio.timeout(10), consumer.messages(buffer=1) as messages:
+            with pytest.raises(PermissionDenied, match=text):
+                await _ack_all(messages)
+        await bus.close()
+        await free.close()
+
+
 async def test_a_consumer_that_pushes_cannot_be_read(
     nats_bus: NatsBus, name: str
 ) -> None:
@@ -194,7 +287,17 @@ async def test_an_old_server_is_a_sentence(
     await bus.close()
 
 
-def test_a_silent_consumer_is_asked_again() -> None:
+@pytest.mark.parametrize(
+    ("speaks", "seconds", "expected"),
+    [
+        (False, 11, ["MSG.NEXT.S.c", "INFO.S.c", "MSG.NEXT.S.c"]),
+        # A look how far all is acked, some time after a message, is no sign of life.
+        (True, 16, ["MSG.NEXT.S.c", "INFO.S.c", "INFO.S.c", "MSG.NEXT.S.c"]),
+    ],
+)
+def test_a_silent_consumer_is_asked_again(
+    speaks: bool, seconds: float, expected: list[str]
+) -> None:
     """When no sign of life came for two heartbeats: a look whether it is there, a pull."""
 
     async def main() -> list[str]:
@@ -216,41 +319,37 @@ def test_a_silent_consumer_is_asked_again() -> None:
             asked.append(message.subject.removeprefix(f"{JS_API}.CONSUMER."))
             if "INFO" in message.subject:
                 bus.publish(message.reply, json.dumps(info).encode())
+            elif speaks and len(asked) == 1:
+                bus.hand(message.reply, Message("s", b"", "$JS.ACK.S.c.1.1.1.1.0"))
 
         bus.subscribe(f"{JS_API}.CONSUMER.>", answer)
         api = Api(bus, 5.0)
         consumer = Consumer(api, "S", ConsumerConfig(name="c"), Pace(), 0)
         async with consumer.messages():
-            await asyncio.sleep(11)
+            await asyncio.sleep(seconds)
         await bus.close()
         return asked
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(main()) == ["MSG.NEXT.S.c", "INFO.S.c", "MSG.NEXT.S.c"]
+        assert runner.run(main()) == expected
 
 
-def test_an_idle_consumer_in_memory_has_nothing_to_do() -> None:
-    """A clock that jumps over a year does so in no time."""
+def test_an_idle_reader_in_memory_has_nothing_to_do() -> None:
+    """So a test that waits for ever is told so, and a clock jumps over years at once."""
 
-    async def main() -> int:
+    async def main() -> None:
         bus = MemoryBus()
         store = jetstream_of(bus)
         stream = await store.create_stream(StreamConfig(name="S", subjects=("s",)))
         consumer = await stream.create_consumer(ConsumerConfig(name="c"))
-        steps = 0
-        async with consumer.messages():
-            loop = asyncio.get_running_loop()
-            call_at = loop.call_at
+        async with consumer.messages() as messages:
+            await asyncio.sleep(50 * 365 * 86400)
+            await store.publish("s")
+            (await anext(messages)).ack()
+            await anext(messages)
 
-            def counted(*args: Any, **options: Any) -> asyncio.TimerHandle:
-                nonlocal steps
-                steps += 1
-                return call_at(*args, **options)
-
-            loop.call_at = counted  # type: ignore[method-assign,assignment]
-            await asyncio.sleep(365 * 86400)
-        await bus.close()
-        return steps
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(main()) < 10_000
+    with (
+        asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
+        pytest.raises(RuntimeError, match="deadlock"),
+    ):
+        runner.run(main())

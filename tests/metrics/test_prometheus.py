@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kitmsg.metrics.calls import Calls
+from kitmsg.metrics.calls import MOST_SERIES, Calls
 from kitmsg.metrics.families import Family, Registry, counter
-from kitmsg.metrics.prometheus import merge, render
+from kitmsg.metrics.prometheus import merge, negotiate, render
 
 
 def test_prometheus_reads_what_is_written() -> None:
@@ -74,3 +75,32 @@ def test_pages_of_several_workers_become_one() -> None:
         'b{worker="1",c="d"} 2',
         'b{worker="2",c="d"} 2',
     ]
+
+
+def test_names_of_strangers_are_bounded() -> None:
+    """What comes after the most series is counted together, and nothing is lost."""
+    calls = Calls("gateway")
+    for number in range(MOST_SERIES + 7):
+        calls.observe(f"s{number}.e", "ok", 0.0)
+    assert calls.count("other", "ok") == 7
+    assert calls.count("s0.e", "ok") == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("text/plain", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;q=0, text/plain", "text/plain; version=0.0.4"),
+        # Prometheus 2.42's own.
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;"
+            "version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+    ],
+)
+def test_a_reader_gets_the_format_that_it_asks_for(accept: str, kind: str) -> None:
+    found, page = negotiate(accept, Calls("server").collect())
+    assert found.startswith(kind)
+    assert page.endswith("# EOF\n") == ("openmetrics" in kind)

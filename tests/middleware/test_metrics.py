@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from kitmsg.context import Context
 from kitmsg.errors import NotFound
+from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.middleware import metrics
 
 if TYPE_CHECKING:
@@ -118,3 +119,22 @@ def test_without_the_extra_it_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ImportError, match=r"pip install 'kitmsg\[prometheus\]'"):
         metrics()
+
+
+async def test_calls_of_clients_are_counted_in_a_provider() -> None:
+    """By the same names; two clients of a kit share them."""
+    provider = MemoryMetrics()
+    call = metrics(provider, side="client")(echo)
+    await call(Context(endpoint="a.b"), "hi")
+    failed = metrics(provider, side="client")(failing(NotFound("gone")))
+    with pytest.raises(NotFound):
+        await failed(Context(endpoint="a.b"), "hi")
+    labels = {"service": "a", "endpoint": "a.b"}
+    for code in ("ok", "not_found"):
+        for name in ("requests_total", "duration_seconds"):
+            assert provider.value(f"kitmsg_client_{name}", **labels, code=code) == 1
+
+
+def test_what_workers_count_is_not_counted_twice() -> None:
+    with pytest.raises(ValueError, match="workers count the calls that they serve"):
+        metrics(MemoryMetrics())

@@ -60,7 +60,7 @@ class Claim:
         budget, more = self._budget, size - self.size
         if more > 0:
             if not self.size:
-                self.since = asyncio.get_running_loop().time()
+                self.since = budget.loop().time()
                 budget.arriving[self] = None
             budget.take(more, size)
         elif more:
@@ -114,6 +114,15 @@ class Budget:
         self._waiting: dict[str, deque[tuple[Claim, int, asyncio.Future[None]]]] = {}
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        loop = self._loop
+        # As in `kitmsg.transport.caller`: to ask for it costs 1 us.
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     def take(self, size: int, whole: int = 0) -> None:
         """Hold more bytes.
@@ -125,15 +134,25 @@ class Budget:
         Raises:
             ResourceExhausted: They do not fit, and nothing slow can give way.
         """
-        if not self._fits(size, whole) and not self._make_room(size, whole):
+        held = self.held + size
+        if held > self.longest and not (
+            self._fits(size, whole) or self._make_room(size, whole)
+        ):
             raise self._full()
-        self.held += size
+        self.held += size  # not `held`: what gave way is free
 
     def give(self, size: int) -> None:
         """Hold so many bytes less."""
         self.held -= size
         if self._waiting:
             self._pass_on()
+
+    def holds(self, claim: Claim, size: int) -> bool:
+        """Have a claim that holds nothing hold `size` bytes; False if it has to `wait`."""
+        if self._waiting or not (self._fits(size) or self._make_room(size)):
+            return False
+        claim.resize(size)
+        return True
 
     async def wait(self, claim: Claim, size: int, client: Callable[[], str]) -> None:
         """Have a claim hold `size` bytes, as soon as they fit; clients take turns.
@@ -146,8 +165,7 @@ class Budget:
         Raises:
             ResourceExhausted: Too many wait already, or it can never fit.
         """
-        if not self._waiting and (self._fits(size) or self._make_room(size)):
-            claim.resize(size)
+        if self.holds(claim, size):
             return
         if self._count >= _MOST_WAITING or size > self.longest:
             raise self._full()
@@ -182,7 +200,7 @@ class Budget:
 
     def _make_room(self, size: int, whole: int = 0) -> bool:
         """Let what is slow give way; tell whether `size` bytes fit then."""
-        slow = asyncio.get_running_loop().time() - SLOW_SECONDS
+        slow = self.loop().time() - SLOW_SECONDS
         while not self._fits(size, whole) and self.arriving:
             oldest = next(iter(self.arriving))
             if oldest.since > slow:

@@ -9,9 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kitmsg.metrics.calls import UNKNOWN, Calls
-from kitmsg.metrics.families import counter, gauge, labelled
+from kitmsg.metrics.families import PROCESS, counter, gauge, labelled
 from kitmsg.metrics.prometheus import render
-from kitmsg.metrics.resilience import RESILIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +46,7 @@ class Metrics(Calls):
         self.process = ""
         self._gateway = gateway
         self.registry.register(self._edge)
-        self.registry.register(RESILIENCE.collect)
+        self.registry.register(PROCESS.collect)
 
     def exposition(self) -> str:
         """Return all of it in Prometheus' text format."""

@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials, traces and what the rules of routes go by are read, so the time limit is the
-endpoint's or the gateway's, and the request id is made here.
+credentials, traces, idempotency keys, the request id, the time limit and what routes go by
+are read; without it the limit is the endpoint's or the gateway's, and the id is made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,25 +24,30 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
 )
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import ERROR, REQUEST_ID, TRACE
+from kitmsg.wire import ERROR, REQUEST_ID, TIMEOUT
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
+from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.spans import carrier, finish
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
 
     from kitmsg.auth import Principal
     from kitmsg.message import Message
+    from kitmsg.tracing.seam import Operation, Span
     from kitmsg_gateways.edge.auth import Gate
-    from kitmsg_gateways.edge.calls import Callers
+    from kitmsg_gateways.edge.calls import Callers, EdgeCaller
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.thrift.methods import Served
     from kitmsg_gateways.thrift.options import GatewayOptions
@@ -50,6 +58,14 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _OK: Final = "ok"
+_MOST: Final = 4096
+_NO_HEADERS: Final[Mapping[str, list[str]]] = {}
+_ID_NAMES: Final = (REQUEST_ID.lower(), "x-request-id")
+_TIMES: Final = (TIMEOUT.lower(), "client_timeout")
+"""Headers of a call's time, in milliseconds: kitmsg's and fbthrift's."""
+
+_TIME: Final = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
+_REPLY: Final = Kind.REPLY  # to look up a member of an enum costs as much as a call
 
 
 class Calls:
@@ -74,6 +90,8 @@ class Calls:
         self._access = (
             AccessLog("thrift", options.access_format) if options.access_log else None
         )
+        self._tracer = tracer()
+        self._operations: dict[str, Operation] = {}
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""
@@ -114,22 +132,42 @@ class Calls:
         self._check(visit)
         return visit
 
-    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
-        authorization = given.get("authorization", [])
-        return Visit(
-            address=address,
-            authorization=authorization if self._options.forward_authorization else (),
-            trace={name: given[name] for name in TRACE if name in given},
-            is_outside=self._options.public,
-            sent=lambda name: given.get(name, ()),
-        )
-
     def _check(self, visit: Visit) -> None:
         """Raise what is wrong with its headers before the call has begun."""
         visit.fields({})
         visit.given(self._callers, {})
 
-    async def answer(
+    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        options = self._options
+        id_ = "" if options.public else _first(given, _ID_NAMES)
+        return Visit(
+            id=request_id(id_),
+            address=address,
+            authorization=given.get("authorization", [])
+            if options.forward_authorization
+            else (),
+            trace=carrier(given),
+            is_outside=options.public,
+            seconds=_seconds(given),
+            sent=lambda name: given.get(name, ()),
+        )
+
+    def begin(
+        self, served: Served, given: Mapping[str, Sequence[str]] = _NO_HEADERS
+    ) -> Span | None:
+        """Begin the span of a call, and enter it; None where nothing is traced."""
+        if self._tracer is None:
+            return None
+        operation = self._operations.get(served.name)
+        if operation is None:
+            if len(self._operations) >= _MOST:  # methods that came and went
+                self._operations.clear()
+            attributes = rpc_attributes("thrift", served.name)
+            operation = self._tracer.server(served.name, attributes)
+            self._operations[served.name] = operation
+        return operation.accept(given, is_public=self._options.public)
+
+    async def answer(  # noqa: PLR0912, PLR0915  # one frame for every call, not three
         self,
         served: Served,
         protocol: ThriftProtocol,
@@ -148,14 +186,24 @@ class Calls:
             who: The client's address, for the access log.
             visit: Who calls, where somebody was asked.
         """
-        started = perf_counter()
-        code, metrics = _OK, self._metrics
+        started, code, metrics = perf_counter(), _OK, self._metrics
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
         id_ = headers[REQUEST_ID]
         try:
-            ctx = self._context(served, visit, headers)
-            fields, code = await self._result(served, ctx, args)
-            out = bytearray(protocol.head(begin.name, Kind.REPLY, begin.seqid))
+            caller = self._callers.of(served.endpoint)
+            ctx = self._context(served, caller, visit, headers)
+            data = self._request(served, args)
+            metrics.in_flight += 1
+            try:
+                reply = await caller.send(ctx, data)
+            except KitError as exc:
+                fields, code = _failed(served, exc, caller.explained(ctx, exc))
+            else:
+                fields = served.binding.result(_value(served, reply))
+            finally:
+                metrics.in_flight -= 1
+            out = bytearray(protocol.head(begin.name, _REPLY, begin.seqid))
             served.coder(protocol)[1](out, fields)
         except asyncio.CancelledError:
             code = Code.CANCELLED.value
@@ -163,19 +211,17 @@ class Calls:
         except KitError as exc:
             code = exc.code.value
             return encode_error(protocol, begin, exc)
-        except UNFIT as exc:
+        except Exception as exc:  # noqa: BLE001  # logged; the client must not wait for ever
             code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _unfit(served, exc, id_))
-        except Exception:  # noqa: BLE001  # logged; the client must not wait for ever
-            code = Code.INTERNAL.value
-            return encode_error(protocol, begin, _broken(served, id_))
+            return encode_error(protocol, begin, _broken(served, exc, id_))
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
+            if span is not None:
+                span.finish(None if code == _OK else Code(code))
             if self._access is not None:
-                line = f"{served.name} {code}"
                 self._access.write(
-                    line,
+                    f"{served.name} {code}",
                     client=who,
                     seconds=seconds,
                     principal=visit.principal if visit else None,
@@ -183,38 +229,27 @@ class Calls:
                 )
         return bytes(out)
 
-    async def _result(
-        self, served: Served, ctx: Context, args: Any
-    ) -> tuple[dict[str, Any], str]:
-        """Return the fields of a method's result, and what to count the call as.
+    def _request(self, served: Served, args: Any) -> bytes:
+        """Return a request's bytes.
 
         Raises:
             ResourceExhausted: Too many calls are in flight.
             InvalidArgument: The parameters cannot be sent.
-            KitError: The call failed, or the service answered with an error that the
-                method has no place for.
         """
-        metrics, caller = self._metrics, self._callers.of(served.endpoint)
-        if metrics.in_flight >= self._options.max_concurrent:
+        if self._metrics.in_flight >= self._options.max_concurrent:
             raise full(self._options.max_concurrent)
-        data = _encode(served, args)
-        metrics.in_flight += 1
-        try:
-            reply = await caller.ask(ctx, data)
-        except KitError as exc:
-            fields = _declared(served, exc)
-            if fields is None:
-                raise
-            return fields, exc.code.value
-        finally:
-            metrics.in_flight -= 1
-        return served.binding.result(_value(served, reply)), _OK
+        return _encode(served, args)
 
     def _context(
-        self, served: Served, visit: Visit | None, fields: dict[str, str]
+        self,
+        served: Served,
+        caller: EdgeCaller,
+        visit: Visit | None,
+        fields: dict[str, str],
     ) -> Context:
-        callers, endpoint, codec = self._callers, served.endpoint, served.codec
-        seconds, caller = callers.seconds(None, endpoint), callers.of(endpoint)
+        callers, codec = self._callers, served.codec
+        asked = None if visit is None else visit.seconds
+        seconds = callers.seconds(asked, served.endpoint)
         if visit is None:
             return callers.context(caller, codec, seconds, fields)
         who, given = visit.principal, visit.given(callers, {})
@@ -222,37 +257,53 @@ class Calls:
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
+        # Apart from others of the connection, whose span is none of theirs.
+        copy_context().run(self._begin_telling, served, args, visit)
+
+    def _begin_telling(self, served: Served, args: Any, visit: Visit | None) -> None:
         started = perf_counter()
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
             fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
-            sending = caller.publish(self._context(served, visit, fields), data)
+            ctx = self._context(served, caller, visit, fields)
+            sending = caller.publish(ctx, data)
         except KitError as exc:
-            self._told(served, started, exc)
+            self._told(served, started, span, exc)
             return
         if sending is None:
-            self._told(served, started)
+            self._told(served, started, span)
             return
-        telling = asyncio.create_task(self._tell(served, started, sending))
+        telling = asyncio.create_task(self._tell(served, started, span, sending))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
     async def _tell(
-        self, served: Served, started: float, sending: Coroutine[Any, Any, None]
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        sending: Coroutine[Any, Any, None],
     ) -> None:
         """Wait for an instance to be picked, whether the client is still there or not."""
         try:
             await sending
         except KitError as exc:
-            self._told(served, started, exc)
+            self._told(served, started, span, exc)
         else:
-            self._told(served, started)
+            self._told(served, started, span)
 
     def _told(
-        self, served: Served, started: float, error: KitError | None = None
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        error: KitError | None = None,
     ) -> None:
         if error is not None:
             _log.debug("%s was not told: %s", served.name, error)
+        if span is not None:
+            finish(span, error)
         code = _OK if error is None else error.code.value
         self._metrics.observe(served.name, code, perf_counter() - started)
 
@@ -260,6 +311,27 @@ class Calls:
         """Return the answer to a call that is not carried out, and count it."""
         self._metrics.observe(UNKNOWN, error.code.value, 0.0)
         return encode_error(protocol, begin, error)
+
+
+def _first(given: Mapping[str, list[str]], names: Sequence[str]) -> str:
+    return next((given[name][0] for name in names if given.get(name)), "")
+
+
+def _seconds(given: Mapping[str, list[str]]) -> float | None:
+    """Return the time that a call gives itself; None if it does not say.
+
+    Raises:
+        InvalidArgument: It is no positive number of milliseconds.
+    """
+    text = _first(given, _TIMES)
+    if not text:
+        return None
+    if not _TIME.fullmatch(text):
+        raise InvalidArgument(
+            f"header {TIMEOUT} must be positive whole milliseconds, not {text[:40]!r}",
+            field=TIMEOUT,
+        )
+    return int(text) / 1000
 
 
 def _encode(served: Served, args: Any) -> bytes:
@@ -291,6 +363,27 @@ def _value(served: Served, reply: Message) -> Any:
     return value
 
 
+def _failed(
+    served: Served, error: KitError, told: KitError
+) -> tuple[dict[str, Any], str]:
+    """Return the result's fields for the error of a call, and what to count it as.
+
+    Args:
+        served: The method.
+        error: As the call raised it.
+        told: What of it is fit for strangers.
+
+    Raises:
+        KitError: The method has no place for it.
+    """
+    fields = _declared(served, told)
+    if fields is not None:
+        return fields, told.code.value
+    if told is error:
+        raise error
+    raise told from error
+
+
 def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     """Return the result's fields for an error that the method has a place for."""
     reply, binding = error.reply, served.binding
@@ -305,22 +398,24 @@ def _declared(served: Served, error: KitError) -> dict[str, Any] | None:
     return None
 
 
-def _broken(served: Served, id_: str) -> KitError:
-    """Return the error of a failure of the gateway itself, which goes to its log."""
-    _log.exception(
-        "a call of %s failed here (request id %s)",
-        *(served.name, id_),
-        extra={"endpoint": served.name, "request_id": id_},
-    )
-    return Internal(f"the gateway failed; its log says more under request id {id_}")
+def _broken(served: Served, why: Exception, id_: str) -> KitError:
+    """Return the error of a reply that does not fit, or of a failure of the gateway itself.
 
-
-def _unfit(served: Served, why: BaseException, id_: str) -> KitError:
-    """Return the error of a reply that does not fit; what it held goes to the log only."""
+    What it held, and what failed, goes to the log only.
+    """
+    extra = {"endpoint": served.name, "request_id": id_}
+    if not isinstance(why, UNFIT):
+        _log.error(
+            "a call of %s failed here (request id %s)",
+            *(served.name, id_),
+            exc_info=why,
+            extra=extra,
+        )
+        return Internal(f"the gateway failed; its log says more under request id {id_}")
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
-        extra={"endpoint": served.name, "request_id": id_},
+        extra=extra,
     )
     return Internal(
         f"{served.name} answered what does not fit its types; the gateway's log says"

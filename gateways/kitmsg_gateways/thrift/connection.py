@@ -19,8 +19,6 @@ from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed,
 from kitmsg_gateways.thrift.protocol.framing import framed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from kitmsg.auth import Principal
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.budget import Budget
@@ -39,6 +37,9 @@ _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _SEPARATOR: Final = SEPARATOR.encode()
 _CALLS: Final = frozenset({Kind.CALL, Kind.ONEWAY})
+_ONEWAY: Final = int(
+    Kind.ONEWAY
+)  # to look up a member of an enum costs as much as a call
 
 
 class Door(Protocol):
@@ -82,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._place = place
         self._options = gateway.options
         self._loop = asyncio.get_running_loop()
+        self._is_open = gateway.calls.is_open(None)  # to everybody, for ever
+        self._table = gateway.table  # of the present read
         self._inbox = gateway.inbox()
         self._budget = gateway.budget
         self._unread = Claim(self._budget, lambda: self.abort("slow"))
@@ -121,7 +124,8 @@ class Connection(asyncio.Protocol):
         has_read = self._read()
         if has_read or not was_partial:  # a message that drips does not move on
             self._moved = self._loop.time()
-        self._hold(has_read)
+        if self._unread.size or self._inbox.size:
+            self._hold(has_read)
 
     def _hold(self, has_read: bool) -> None:
         """Have the bytes that wait count; without room for them the connection ends."""
@@ -174,16 +178,19 @@ class Connection(asyncio.Protocol):
     def _read(self) -> bool:
         """Begin the calls that came; tell whether there was one."""
         has_read = False
+        table = self._table = self._gateway.table
         while self._may_read():
             try:
-                taken = self._inbox.take(self._gateway.table.protocols, self._message)
+                taken = self._inbox.take(table.protocols, self._message)
             except Malformed as exc:
                 self._give_up(exc)
                 break
             if taken is None:
                 break
-            self._begin(*taken)
             has_read = True
+            self._begin(*taken)
+            if not self._inbox.size:  # as nearly always
+                break
         return has_read
 
     def _may_read(self) -> bool:
@@ -201,8 +208,9 @@ class Connection(asyncio.Protocol):
         begin = protocol.begin(data, position)
         if begin.kind not in _CALLS:
             raise Malformed(f"a message of kind {begin.kind}; only calls are taken")
-        served = self._gateway.table.methods.get(begin.name)
-        if _SEPARATOR in begin.name and served is not None:
+        served = self._table.methods.get(begin.name)
+        # `find`, since `in` tries first whether it looks for a number, and fails.
+        if served is not None and begin.name.find(_SEPARATOR) >= 0:
             # The multiplexed protocol is in calls only; answers have the bare name.
             begin = begin._replace(name=begin.name.rpartition(_SEPARATOR)[2])
         depth = protocol.limits.max_depth
@@ -220,8 +228,11 @@ class Connection(asyncio.Protocol):
         self, protocol: ThriftProtocol, begin: Begin, served: Served | None, args: Any
     ) -> None:
         calls = self._gateway.calls
-        if not calls.is_open(served):
-            self._start(self._admitted, protocol, begin, served, args)
+        if not (self._is_open or calls.is_open(served)):
+            slot = self._slot(protocol, begin)
+            if slot is not None:
+                work = self._admitted(slot, protocol, begin, served, args)
+                slot.task = self._loop.create_task(work)
         elif served is None:
             answer = calls.refuse(protocol, begin, self._gateway.missing(begin.name))
             if begin.kind == Kind.CALL:
@@ -242,26 +253,30 @@ class Connection(asyncio.Protocol):
                 if begin.kind == Kind.CALL:
                     self._answer(answer)
                 return
-        if _is_told(begin, served):
+        if begin.kind == _ONEWAY or served.is_oneway:
             calls.tell(served, args, visit)
-        else:
-            self._start(self._run, protocol, begin, served, args, visit)
+            return
+        slot = self._slot(protocol, begin)
+        if slot is not None:
+            run = self._run(slot, protocol, begin, served, args, visit)
+            slot.task = self._loop.create_task(run)
 
-    def _start(
-        self, work: Callable[..., Coroutine[Any, Any, None]], *call: Any
-    ) -> None:
-        """Do `work` of a call, whose answer has its turn behind those before it."""
+    def _slot(self, protocol: ThriftProtocol, begin: Begin) -> _Slot | None:
+        """Return the place of a call's answer, behind those before it.
+
+        Returns:
+            None without room for the call's bytes; then it is answered.
+        """
         size = self._inbox.taken
         try:
             self._budget.take(size)
         except ResourceExhausted as exc:
-            protocol, begin, *_ = call
             if begin.kind == Kind.CALL:
                 self._answer(self._gateway.calls.refuse(protocol, begin, exc))
-            return
+            return None
         slot = _Slot(self._inbox.header, size)
         self._slots.append(slot)
-        slot.task = self._loop.create_task(work(slot, *call))
+        return slot
 
     async def _run(
         self,
@@ -297,7 +312,7 @@ class Connection(asyncio.Protocol):
             answer = calls.refuse(protocol, begin, exc)
             slot.answer = answer if begin.kind == Kind.CALL else b""
         else:
-            if not _is_told(begin, served):
+            if not (begin.kind == _ONEWAY or served.is_oneway):
                 await self._run(slot, protocol, begin, served, args, visit)
                 return
             calls.tell(served, args, visit)
@@ -316,15 +331,16 @@ class Connection(asyncio.Protocol):
         slots, speech, transport = self._slots, self._inbox.speech, self._transport
         if transport is None or speech is None:
             return
-        ready = []
+        ready, size = [], 0
         while slots and (answer := slots[0].answer) is not None:
             slot = slots.popleft()
-            self._budget.give(slot.size)
+            size += slot.size
             header = slot.header
             if header is not None and answer:
                 answer = header.answer(answer)
             if answer:
                 ready.append(framed(answer, speech))
+        self._budget.give(size)
         if ready:
             self._moved = self._loop.time()
             transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
@@ -362,11 +378,6 @@ class Connection(asyncio.Protocol):
             error: KitError = InvalidArgument(str(why))
             self._answer(self._gateway.calls.refuse(why.protocol, why.begin, error))
         self._close_if_done()
-
-
-def _is_told(begin: Begin, served: Served) -> bool:
-    """Tell whether nobody waits for the answer of a call."""
-    return begin.kind == Kind.ONEWAY or served.binding.method.is_oneway
 
 
 class _Refused(Malformed):

@@ -36,6 +36,7 @@ class Served:
         binding: How values pass.
         codec: Of its requests on the bus.
         is_wrapped: Whether its result is no object, which Go kit mode puts into one.
+        is_oneway: Whether nobody waits for its answer.
         coders: Readers of parameters and writers of results, by protocol.
     """
 
@@ -45,6 +46,10 @@ class Served:
     codec: Codec
     is_wrapped: bool = False
     coders: dict[str, tuple[Reader, Writer]] = field(default_factory=dict)
+    is_oneway: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_oneway = self.binding.method.is_oneway
 
     def coder(self, protocol: ThriftProtocol) -> tuple[Reader, Writer]:
         """Return the reader of its parameters and the writer of its results."""

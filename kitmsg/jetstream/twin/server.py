@@ -193,6 +193,11 @@ class Twin:
         if config.allow_schedules and config.discard == "new":
             raise Refusal(10052, "message scheduling cannot use discard new")
         subjects = config.subjects
+        if any(overlaps(subject, f"{JS_API}.>") for subject in subjects):
+            raise Refusal(
+                10052,
+                "subjects that overlap with jetstream api require no-ack to be true",
+            )
         for i, subject in enumerate(subjects):
             if any(overlaps(subject, other) for other in subjects[i + 1 :]):
                 raise Refusal(10052, f"subject {subject!r} overlaps with another")

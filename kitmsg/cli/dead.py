@@ -1,0 +1,171 @@
+"""``kitmsg dead``: dead letters, looked at, replayed and dropped."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.cli.output import UsageError, table, to_json
+from kitmsg.cli.remote import add_bus_flags, on_bus
+from kitmsg.cli.stored import moment, payload, read_since
+from kitmsg.message import printable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from kitmsg.jetstream import Stored
+    from kitmsg.service import Kit
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG: Final = """\
+  kitmsg dead ls                            what failed for good, and why
+  kitmsg dead show 17                       one, with its headers and payload
+  kitmsg dead replay 17                     give it to the subscription that failed, once more
+  kitmsg dead replay --name mailer.thank --since 1h
+  kitmsg dead drop --reason 'no such customer' --all
+
+replay and drop take numbers, or filters; without either they need --all.
+"""
+_HEADS: Final = ("NUMBER", "DIED", "FOR", "ATTEMPTS", "SUBJECT", "REASON")
+_PROGRESS: Final = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.add_argument("what", choices=("ls", "show", "replay", "drop"))
+    parser.add_argument("numbers", nargs="*", default=[], type=int, metavar="NUMBER")
+    parser.add_argument(
+        "--name", default="", metavar="SERVICE[.SUBSCRIPTION]", help="for whom"
+    )
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="has it in its reason"
+    )
+    parser.add_argument(
+        "--since", default="", metavar="TIME", help="1h, a time, or #NUMBER"
+    )
+    parser.add_argument("--all", action="store_true", help="all of them")
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_bus_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, show, replay or drop; returns the exit code."""
+    has_filter = options.name or options.reason or options.since
+    if options.what == "show" and len(options.numbers) != 1:
+        raise UsageError("name one number, as in kitmsg dead show 17")
+    if options.what in ("replay", "drop") and not (
+        options.numbers or has_filter or options.all
+    ):
+        raise UsageError(
+            f"kitmsg dead {options.what}: give numbers, a filter, or --all"
+        )
+    work = {"ls": _list, "show": _show, "replay": _replay, "drop": _drop}[options.what]
+    return on_bus(options, lambda kit: work(kit, options))
+
+
+async def _list(kit: Kit, options: argparse.Namespace) -> int:
+    found = [_facts(letter) async for letter in _letters(kit, options)]
+    if options.json:
+        print(to_json(found))
+    elif not found:
+        print("nothing is dead")
+    else:
+        keys = ("number", "died", "for", "attempts", "subject", "reason")
+        print(table(_HEADS, [[each[key] for key in keys] for each in found]))
+    return 0
+
+
+async def _show(kit: Kit, options: argparse.Namespace) -> int:
+    from kitmsg.events.dead import DEAD
+
+    stream = await kit.jetstream.stream(DEAD)
+    letter = await stream.get(options.numbers[0])
+    facts = {**_facts(letter), "headers": dict(letter.headers)}
+    if options.json:
+        print(to_json({**facts, "data": letter.data}))
+        return 0
+    for key in ("number", "died", "for", "attempts", "subject", "reason"):
+        print(f"{key:8}  {facts[key]}")
+    for name, value in letter.headers.items():
+        if not name.lower().startswith("nats-"):
+            print(f"{printable(name)}: {printable(value)}")
+    print(payload(letter.data))
+    return 0
+
+
+async def _replay(kit: Kit, options: argparse.Namespace) -> int:
+    from kitmsg.events.dead import replay
+
+    count = 0
+    async for letter in _letters(kit, options):
+        await replay(kit.jetstream, letter)
+        count += 1
+        _progress(count)
+    print(f"{count} replayed")
+    return 0
+
+
+async def _drop(kit: Kit, options: argparse.Namespace) -> int:
+    from kitmsg.events.dead import DEAD
+
+    stream = await kit.jetstream.stream(DEAD)
+    count = 0
+    async for letter in _letters(kit, options):
+        await stream.delete(letter.sequence)
+        count += 1
+        _progress(count)
+    print(f"{count} dropped")
+    return 0
+
+
+async def _letters(kit: Kit, options: argparse.Namespace) -> AsyncIterator[Stored]:
+    """Give the dead letters that a command is about."""
+    from kitmsg.errors import NotFound
+    from kitmsg.events.dead import DEAD
+    from kitmsg.wire import DEAD_REASON
+
+    try:
+        stream = await kit.jetstream.stream(DEAD)
+    except NotFound:
+        return
+    if options.numbers:
+        for number in options.numbers:
+            yield await stream.get(number)
+        return
+    service, _, name = options.name.partition(".")
+    pattern = f"{DEAD}.{service or '*'}.{name or '*'}"
+    since = read_since(options.since, kit.jetstream.now())
+    begins: dict[str, Any] = {}
+    if since is not None:
+        begins = (
+            {"sequence": since}
+            if isinstance(since, int)
+            else {"since": since.timestamp()}
+        )
+    # All at first: one that is replayed may die again meanwhile.
+    found = [letter async for letter in stream.read(pattern, **begins)]
+    for letter in found:
+        if options.reason in letter.headers.get(DEAD_REASON, ""):
+            yield letter
+
+
+def _facts(letter: Stored) -> dict[str, Any]:
+    from kitmsg.events.dead import DEAD
+    from kitmsg.wire import DEAD_ATTEMPTS, DEAD_REASON, DEAD_SUBJECT
+
+    return {
+        "number": letter.sequence,
+        "died": moment(letter.time),
+        "for": letter.subject.removeprefix(f"{DEAD}."),
+        "attempts": letter.headers.get(DEAD_ATTEMPTS, ""),
+        "subject": printable(letter.headers.get(DEAD_SUBJECT, "")),
+        "reason": printable(letter.headers.get(DEAD_REASON, "")),
+    }
+
+
+def _progress(count: int) -> None:
+    if count % _PROGRESS == 0 and sys.stderr.isatty():
+        print(f"\r{count} ...", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,118 @@
+"""``kitmsg tell``: a call that is stored until it is done, now or later."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from kitmsg.cli.call import parse_pairs
+from kitmsg.cli.output import UsageError, to_json
+from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
+from kitmsg.cli.stored import read_seconds
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kitmsg.service import Kit
+
+__all__ = ["add_arguments", "run"]
+
+_EPILOG: Final = """\
+  kitmsg tell mailer.send to=ann@example.com text=hi
+  kitmsg tell mailer.send to=ann@example.com --after 10m --id welcome-7
+  kitmsg schedules rm mailer welcome-7          cancels it
+
+A value is read as the endpoint's schema wants it, where an instance tells that.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.epilog = _EPILOG
+    parser.set_defaults(rest="pairs")
+    parser.add_argument("name", metavar="SERVICE.ENDPOINT")
+    parser.add_argument("pairs", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "-d", "--data", metavar="TEXT", help="the request as a JSON object"
+    )
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--after", default="", metavar="TIME", help="30s, 10m, 2h or 7d")
+    when.add_argument(
+        "--at", default="", metavar="TIME", help="as 2026-11-28T12:00:00Z"
+    )
+    parser.add_argument(
+        "--id", default="", metavar="ID", help="to know and cancel it by"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_bus_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tell, and print where it is stored; returns the exit code."""
+    service, _, endpoint = options.name.partition(".")
+    if not endpoint:
+        raise UsageError("write SERVICE.ENDPOINT, as in kitmsg tell mailer.send to=ann")
+    after = read_seconds(options.after, "--after") if options.after else 0.0
+    at = _time(options.at) if options.at else None
+    parse_pairs(options.pairs, {})  # mistakes come before the connection
+    try:
+        fields: dict[str, Any] = json.loads(options.data) if options.data else {}
+    except ValueError as exc:
+        raise UsageError(f"--data is not JSON: {exc}") from exc
+
+    async def work(kit: Kit) -> int:
+        from kitmsg.codec import JSON
+        from kitmsg.events.publish import PUBLISH_SECONDS
+        from kitmsg.events.tells import Teller
+
+        schema = await _schema(kit, options.name)
+        given = fields | parse_pairs(options.pairs, schema)
+        teller = Teller(
+            kit.jetstream,
+            service,
+            after=after,
+            at=at,
+            id_=options.id,
+            timeout=PUBLISH_SECONDS,
+        )
+        data = json.dumps(given, ensure_ascii=False).encode()
+        return await teller.tell(endpoint, data, JSON.content_type)
+
+    sequence = on_bus(options, work)
+    if options.json:
+        print(to_json({"stream": f"tell-{service}", "sequence": sequence}))
+    else:
+        print(f"tell-{service} #{sequence}")
+    return 0
+
+
+async def _schema(kit: Kit, name: str) -> dict[str, Any]:
+    """Return the schema of an endpoint's request; {} while no instance is there.
+
+    Raises:
+        FailedPrecondition: The endpoint is there, and cannot be told.
+    """
+    from kitmsg.errors import FailedPrecondition
+    from kitmsg.wire import Meta
+
+    endpoint = await find_endpoint(kit.bus, name)
+    if endpoint is None:
+        return {}
+    if (endpoint.metadata or {}).get(Meta.DURABLE) != "true":
+        raise FailedPrecondition(
+            f"{name} cannot be told; its service has to write @endpoint(durable=True)"
+        )
+    schemas = await fetch_schemas(kit.bus, name.partition(".")[0])
+    found: dict[str, Any] = schemas.get(name.partition(".")[2], {}).get("request", {})
+    return found
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--at {text}: write a time such as 2026-11-28T12:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

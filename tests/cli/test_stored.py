@@ -1,0 +1,297 @@
+"""Verbs on what is stored: streams, events, tells, schedules, dead letters, consumers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kitmsg
+from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.worker.load import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Ran
+
+SHOP = '''
+from kitmsg import Event, Service, endpoint, every, subscribe
+
+class Placed(Event, subject="cli.orders.{region}.placed.{order_id}"):
+    region: str
+    order_id: str
+    cents: int = 0
+
+class ShopMailer(Service):
+    """Thanks."""
+
+    publishes = (Placed,)
+
+    @subscribe(Placed, retries=())
+    async def thank(self, event: Placed) -> None:
+        if event.order_id == "bad":
+            raise RuntimeError("no such customer")
+
+    @endpoint(durable=True)
+    async def send(self, to: str, times: int = 1) -> None: ...
+
+    @endpoint
+    async def ask(self) -> None: ...
+
+    @every(days=1)
+    async def nightly(self) -> None: ...
+'''
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with EmbeddedServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file with the service; of another name each time, as modules are imported once."""
+    name = f"shop_{secrets.token_hex(4)}.py"
+    (tmp_path / name).write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.fixture
+def serving(url: str, shop: str, cli: Callable[..., Ran]) -> Iterator[None]:
+    """The service runs; its streams are made as an operator makes them."""
+    assert cli("streams", "apply", shop, nats_url=url).code == 0
+    (factory,) = load([shop])
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ready = threading.Event()
+
+    async def serve() -> None:
+        async with kitmsg.connect(url) as kit:
+            await kit.serve(factory)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(20)
+    yield
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+def until(look: Callable[[], Any]) -> Any:
+    for _ in range(200):
+        found = look()
+        if found:
+            return found
+        threading.Event().wait(0.05)
+    raise AssertionError("it never came")
+
+
+def test_streams_are_planned_as_a_migration_is(
+    cli: Callable[..., Ran], url: str, shop: str
+) -> None:
+    ran = cli("streams", "plan", shop, nats_url=url)
+    assert ran.code == 1
+    assert "+ stream cli" in ran.out
+    assert "    subject: event.cli.orders.*.placed.*" in ran.out
+    assert "+ consumer shop_mailer-thank of cli" in ran.out
+    assert ran.out.endswith("kitmsg streams apply makes it so\n")
+    assert cli("streams", "apply", shop, nats_url=url).code == 0
+    ran = cli("streams", "plan", shop, nats_url=url)
+    assert (ran.code, ran.out) == (
+        0,
+        "all streams and consumers are as they are declared\n",
+    )
+    rows = cli("streams", "ls", nats_url=url).out
+    assert "tell-shop_mailer" in rows
+    shown = cli("streams", "show", "cli", nats_url=url).out
+    assert "subjects   event.cli.orders.*.placed.*" in shown
+    assert "shop_mailer-thank" in shown
+
+
+def test_a_change_that_may_drop_messages_has_to_be_allowed(
+    cli: Callable[..., Ran], url: str, shop: str, tmp_path: Path
+) -> None:
+    cli("streams", "apply", shop, nats_url=url)
+    text = SHOP.replace("import Event,", "import Stream, Event,").replace(
+        '{order_id}"):', '{order_id}", stream=Stream(name="cli", max_age=60)):'
+    )
+    (tmp_path / "shorter.py").write_text(text)
+    ran = cli("streams", "plan", "shorter.py", nats_url=url)
+    assert "! stream cli\n    max_age: none -> 60" in ran.out
+    ran = cli("streams", "apply", "shorter.py", nats_url=url)
+    assert ran.code == 7, ran
+    assert "may drop messages (max_age: none -> 60, " in ran.err
+    assert "; give --allow" in ran.err
+    assert cli("streams", "apply", "shorter.py", "--allow", nats_url=url).code == 0
+    assert cli("streams", "plan", "shorter.py", nats_url=url).code == 0
+
+
+def test_an_event_is_published_and_read(
+    cli: Callable[..., Ran], url: str, shop: str
+) -> None:
+    cli("streams", "apply", shop, nats_url=url)
+    ran = cli(
+        *("publish", "cli.orders.placed", "region=e.u", "order_id=5", "cents=7"),
+        *("--target", shop),
+        nats_url=url,
+    )
+    assert (ran.code, ran.out) == (0, "cli #1\n")
+    data = '{"region": "us", "order_id": "A2"}'
+    cli("publish", "cli.orders.placed", "-d", data, "--target", shop, nats_url=url)
+    lines = cli("events", "cli.orders.placed", nats_url=url).out.splitlines()
+    assert lines[0].startswith("#1  2")
+    assert lines[0].endswith('{"region":"e.u","order_id":"5","cents":7}')
+    ran = cli("events", "cli.orders.placed", "--since", "#2", "--json", nats_url=url)
+    (row,) = map(json.loads, ran.out.splitlines())
+    assert row["data"] == {"region": "us", "order_id": "A2", "cents": 0}
+    assert cli("events", "cli.orders.paid", nats_url=url).out == ""
+
+
+def test_an_event_that_does_not_fit_is_not_published(
+    cli: Callable[..., Ran], url: str, shop: str
+) -> None:
+    def ran(*words: str) -> Ran:
+        return cli("publish", *words, "--target", shop, nats_url=url)
+
+    wrong = ran("cli.orders.placed", "region=eu", "order_id=A1", "cents=x")
+    assert wrong.code == 5
+    assert "cents" in wrong.err
+    assert (
+        "missing required field `order_id`" in ran("cli.orders.placed", "region=eu").err
+    )
+    unknown = ran("cli.orders.plaaced", "region=eu")
+    assert unknown.code == 2
+    assert "there is no event 'cli.orders.plaaced'" in unknown.err
+    missing = ran("cli.orders.placed", "region=eu", "order_id=A1")
+    assert "no stream stores" in missing.err
+
+
+def test_stored_events_are_checked_against_todays_classes(
+    cli: Callable[..., Ran], url: str, shop: str, tmp_path: Path
+) -> None:
+    cli("streams", "apply", shop, nats_url=url)
+    for name in ("A1", "A2"):
+        cli(
+            *("publish", "cli.orders.placed", "region=eu", f"order_id={name}"),
+            *("--target", shop),
+            nats_url=url,
+        )
+    ran = cli("events", "check", "--against", "cli", shop, nats_url=url)
+    assert (ran.code, ran.out) == (0, "2 events read, 0 do not fit\n")
+    (tmp_path / "newer.py").write_text(SHOP.replace("cents: int = 0", "customer: str"))
+    ran = cli("events", "check", "--against", "cli", "newer.py", nats_url=url)
+    assert ran.code == 1
+    assert ran.out.count("customer") == 2
+    assert ran.out.endswith("2 events read, 2 do not fit\n")
+
+
+def test_a_dead_letter_is_shown_replayed_and_dropped(
+    cli: Callable[..., Ran], url: str, shop: str, serving: None
+) -> None:
+    def dead(*words: str) -> Ran:
+        return cli("dead", *words, nats_url=url)
+
+    assert dead("ls").out == "nothing is dead\n"
+    for region in ("eu", "us"):
+        cli(
+            *("publish", "cli.orders.placed", f"region={region}", "order_id=bad"),
+            *("--target", shop),
+            nats_url=url,
+        )
+    rows = until(
+        lambda: (r := json.loads(dead("ls", "--json").out)) and len(r) == 2 and r
+    )
+    assert {row["for"] for row in rows} == {"shop_mailer.thank"}
+    assert rows[0]["reason"] == "no such customer"
+    assert rows[0]["subject"] == "event.cli.orders.eu.placed.bad"
+    shown = dead("show", str(rows[0]["number"])).out
+    assert "Kit-Dead-Error: RuntimeError" in shown
+    assert shown.endswith('{"region":"eu","order_id":"bad","cents":0}\n')
+    assert dead("ls", "--name", "other").out == "nothing is dead\n"
+    assert dead("ls", "--reason", "customer", "--since", "1h").out.count("bad") == 2
+    assert dead("replay", str(rows[0]["number"])).out == "1 replayed\n"
+    # It fails again, so it is dead again, and knows where it came from at first.
+    again = until(
+        lambda: [
+            row
+            for row in json.loads(dead("ls", "--json").out)
+            if row["number"] > rows[1]["number"]
+        ]
+    )
+    assert again[0]["subject"] == "event.cli.orders.eu.placed.bad"
+    assert "Kit-Dead-Replays: 1" in dead("show", str(again[0]["number"])).out
+    assert dead("replay").code == 2
+    assert dead("drop", "--all").out == "2 dropped\n"
+    assert dead("ls").out == "nothing is dead\n"
+
+
+def test_a_tell_is_stored_shown_and_cancelled(
+    cli: Callable[..., Ran], url: str, serving: None
+) -> None:
+    def ran(*words: str) -> Ran:
+        return cli(*words, nats_url=url)
+
+    assert ran("tell", "shop_mailer.send", "to=ann", "times=2").out.startswith(
+        "tell-shop"
+    )
+    ran("tell", "shop_mailer.send", "to=5", "--after", "1h", "--id", "welcome 7")
+    (row,) = json.loads(ran("schedules", "ls", "shop_mailer", "--json").out)
+    assert (row["what"], row["id"]) == ("send", "welcome%207")
+    assert row["payload"] == '{"to": "5"}'
+    assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 0
+    assert ran("schedules", "ls").out == "nothing waits for its time\n"
+    assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 3
+    assert "cannot be told" in ran("tell", "shop_mailer.ask").err
+    rows = json.loads(ran("consumers", "--json").out)
+    names = {row["consumer"] for row in rows}
+    assert {"shop_mailer-thank", "shop_mailer-send", "shop_mailer-nightly"} <= names
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("streams", "plan"), "no services: name some"),
+        (("streams", "show"), "name one stream"),
+        (("dead", "show"), "name one number"),
+        (("dead", "drop"), "give numbers, a filter, or --all"),
+        (("events", "x", "--since", "yesterday"), "no stream stores events named 'x'"),
+        (("events", "check"), "name the stream"),
+        (("tell", "mailer"), "write SERVICE.ENDPOINT"),
+        (("tell", "mailer.send", "--after", "soon"), "write a time such as 30s"),
+        (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),
+        (("tell", "mailer.send", "to=ann"), "no stream stores 'tell.mailer.send'"),
+        (("schedules", "rm", "mailer"), "write kitmsg schedules rm SERVICE ID"),
+        (("streams", "show", "nowhere"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    cli: Callable[..., Ran],
+    url: str,
+    words: tuple[str, ...],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = cli(*words, nats_url=url)
+    assert ran.code != 0
+    assert why in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_no_jetstream_is_a_sentence(cli: Callable[..., Ran]) -> None:
+    with EmbeddedServer(jetstream=False) as server:
+        ran = cli("streams", "ls", nats_url=server.url)
+    assert ran.code == 7
+    assert "JetStream is off on the NATS server" in ran.err
