@@ -36,6 +36,7 @@ _ALONE: Final = (
     "faults",
     "overload",
     "balance",
+    "tracing",
     "metrics",
     "upstreams",
     "resilience",

@@ -27,6 +27,7 @@ Beside them:
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads
     logs/          lines for people and machines, with the ids of the turn
+    tracing/       spans on every hop, and where they go
     worker/        processes: signals, drain, supervision, health
     cli/           ``kitmsg VERB``
     testing/       virtual time, fakes, the pytest plugin

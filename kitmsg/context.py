@@ -19,7 +19,8 @@ import msgspec
 from kitmsg.codec import Codec
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
-from kitmsg.wire import CALLER, PRINCIPAL, REQUEST_ID, TRACE, is_reply_name
+from kitmsg.tracing.seam import Span
+from kitmsg.wire import B3, CALLER, PRINCIPAL, REQUEST_ID, TRACE, is_reply_name
 
 __all__ = [
     "NOWHERE",
@@ -32,10 +33,10 @@ __all__ = [
     "new_request_id",
 ]
 
-PROPAGATED: Final = (*TRACE, REQUEST_ID)
-"""Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage)."""
+PROPAGATED: Final = (*TRACE, *B3, REQUEST_ID)
+"""Headers that a nested call passes on unchanged (W3C Trace Context, W3C Baggage, B3)."""
 
-_TRACES = (b"trace", b"baggage", REQUEST_ID.lower().encode())
+_TRACES = (b"trace", b"baggage", b"\r\nb3:", REQUEST_ID.lower().encode())
 
 
 _VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
@@ -110,6 +111,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     _caller: str = ""
     _origin: Context | None = None  # the context this is a copy of
     _reply: ReplyFields | None = None  # made when a handler first asks for it
+    # Of the turn, where it is traced: then trace and baggage are OpenTelemetry's context's.
+    _span: Span | None = None
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds left at `now`, never negative; None without a deadline."""
@@ -128,6 +131,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
         copy.codec = self.codec
         copy._origin = self._origin or self  # noqa: SLF001
         copy._caller = self._caller  # noqa: SLF001
+        copy._span = self._span  # noqa: SLF001
         for name, value in changes.items():
             setattr(copy, name, value)
         return copy
@@ -197,7 +201,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
             return {}
         block = message.header_block.lower()
         fields: dict[str, str] = {}
-        if any(name in block for name in _TRACES):
+        if self._span is None and any(name in block for name in _TRACES):
             # Most calls bring none of them: the headers need not even be parsed.
             headers = message.headers
             fields = {name: headers[name] for name in PROPAGATED if name in headers}

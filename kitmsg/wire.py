@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHORIZATION",
+    "B3",
     "BAGGAGE",
     "BEAT",
     "BEGAN",
@@ -52,6 +53,7 @@ __all__ = [
     "ERROR_FIELD",
     "ERROR_TEXT",
     "IDEMPOTENCY_KEY",
+    "IDS_FROM",
     "INBOX_MARK",
     "JS_API",
     "JS_EXPECTED",
@@ -72,6 +74,7 @@ __all__ = [
     "SEQ",
     "SERVICE_ERROR",
     "SERVICE_ERROR_CODE",
+    "SPANS",
     "SRV",
     "STREAM",
     "STREAM_INBOX",
@@ -79,12 +82,16 @@ __all__ = [
     "TRACE",
     "TRACEPARENT",
     "TRACESTATE",
+    "TRACE_BACK",
+    "TRACE_FROM",
+    "TRACE_MARK",
     "UP",
     "Js",
     "Meta",
     "cancel_subject",
     "direct_subject",
     "end_call",
+    "has_trace_last",
     "is_number",
     "is_reply_name",
     "kv_stream",
@@ -98,6 +105,7 @@ __all__ = [
     "shared_fields",
     "start_call",
     "timeout_ms",
+    "traced",
     "with_fields",
 ]
 
@@ -119,6 +127,21 @@ BAGGAGE: Final = "baggage"
 
 TRACE: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
 """Trace context and baggage, which cross every hop unchanged."""
+
+B3: Final = (
+    *("b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid"),
+    *("x-b3-sampled", "x-b3-flags"),
+)
+"""The same as Zipkin's B3 has it, in one header or in several; in lower case."""
+
+TRACE_MARK: Final = b"\r\ntraceparent: 00-"
+"""How the trace of a call begins in a block, as `traced` writes it: last of all."""
+
+TRACE_BACK: Final = "Kit-Trace"
+"""On a request: the spans of this call are wanted; see `kitmsg.tracing.gathered`."""
+
+SPANS: Final = "Kit-Spans"
+"""On a reply: the spans of its call."""
 
 # -- headers of errors
 
@@ -168,7 +191,7 @@ _OWN_STARTS: Final = (
 )
 _OWN: Final = frozenset(
     {
-        *(name.lower() for name in (*TRACE, AUTHORIZATION)),
+        *(name.lower() for name in (*TRACE, *B3, AUTHORIZATION)),
         *("connection", "date", "description", "host", "keep-alive", "server"),
         *(
             "status",
@@ -352,6 +375,12 @@ _PLAIN_START: Final = b"NATS/1.0\r\n%b: " % TIMEOUT.encode()
 _PLAIN_END: Final = b"\r\n\r\n"
 _PLAIN_FROM: Final = len(_PLAIN_START)
 _MAX_PLAIN: Final = 256
+TRACE_FROM: Final = -74
+"""Where such a trace begins: the mark, 32-16-02 hexadecimal digits, two line ends."""
+
+IDS_FROM: Final = -56
+"""Where its ids begin."""
+
 
 # Header blocks in their plain form, and the milliseconds in them.  Most callers give all
 # their asks the same, so it is looked up, not read.
@@ -372,7 +401,7 @@ def timeout_ms(message: Message) -> int | None:
     """Return the milliseconds that the caller gives, counted from now; None if unsaid.
 
     Marks a message as plain whose headers are none, or just what `plain_headers` writes,
-    with a ``Kit-Principal`` behind it or without.
+    with a ``Kit-Principal`` behind it or without, and a trace or none.
 
     Raises:
         InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
@@ -381,6 +410,12 @@ def timeout_ms(message: Message) -> int | None:
     if block in _plain:
         message.is_plain = True
         return _plain[block]
+    if block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
+        # No two are alike; what is before the trace mostly is.
+        block = block[:TRACE_FROM] + _PLAIN_END
+        if block in _plain:
+            message.is_plain = True
+            return _plain[block]
     if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
         digits, _, vouched = block[_PLAIN_FROM:-4].partition(PRINCIPAL_MARK)
         is_whole = b"\r\n" not in vouched
@@ -428,7 +463,7 @@ def shared_fields(block: bytes) -> tuple[int, bytes] | None:
         return None
     at = block.find(_OWN_START, end)
     if at < 0:
-        at = len(block) - len(_PLAIN_END)
+        at = len(block) + (TRACE_FROM if has_trace_last(block) else -len(_PLAIN_END))
         if at <= end or not block.endswith(_PLAIN_END):
             return None
     elif _OWN_FIELDS.fullmatch(block, at) is None:
@@ -459,6 +494,21 @@ def end_call(start: bytes, own: str) -> bytes:
 def is_number(text: str) -> bool:
     """Tell whether `text` is a whole number, of no more digits than any header needs."""
     return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
+
+
+def traced(block: bytes, line: bytes) -> bytes:
+    """Return a header block with a trace behind it.
+
+    Args:
+        block: The headers; b"" for none.
+        line: Those of the trace, and the block's end.
+    """
+    return (block[:-2] if block else b"NATS/1.0\r\n") + line
+
+
+def has_trace_last(block: bytes) -> bool:
+    """Tell whether a trace stands last in a header block, so that few others are alike."""
+    return block[TRACE_FROM:IDS_FROM] == TRACE_MARK
 
 
 def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:

@@ -92,6 +92,12 @@ def _eureka(folder: Path) -> None:
     (folder / "eureka/target/eureka.jar").rename(folder / "eureka.jar")
 
 
+def _zipkin(folder: Path) -> None:
+    copy = "dependency:copy-dependencies"
+    _run(folder / "zipkin", "mvn", "-q", "-B", copy, "-DoutputDirectory=jars")
+    next((folder / "zipkin/jars").glob("*.jar")).rename(folder / "zipkin.jar")
+
+
 def _collector(folder: Path) -> None:
     builder = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
     _run(folder / "collector", "go", "run", builder, "--config", "builder.yaml")
@@ -130,6 +136,7 @@ PEERS: Final = {
     "eureka": Peer(
         "eureka.jar", ("javac", "mvn"), (TESTS / "discovery/eureka",), _eureka
     ),
+    "zipkin": Peer("zipkin.jar", ("java", "mvn"), (TESTS / "tracing/zipkin",), _zipkin),
     "collector": Peer("otelcol", ("go",), (TESTS / "tracing/collector",), _collector),
     "statsd-exporter-0.28": Peer("statsd_exporter", ("go",), (), _statsd_exporter),
     "statsd-0.9": Peer("node_modules/statsd/stats.js", ("node", "npm"), (), _statsd),

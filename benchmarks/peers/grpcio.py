@@ -121,10 +121,10 @@ async def connect(setting: Setting) -> Call:
     return _reader(channel) if setting.variant == "items" else summing(channel)
 
 
-def summing(channel: grpc.aio.Channel) -> Call:
-    """Return a call of sum through `channel`."""
+def summing(channel: grpc.aio.Channel, service: str = _SERVICE) -> Call:
+    """Return a call of a service's sum through `channel`."""
     method = channel.unary_unary(
-        f"/{_SERVICE}/Sum",
+        f"/{service}/Sum",
         request_serializer=_types["SumRequest"].SerializeToString,
         response_deserializer=_types["SumResponse"].FromString,
     )

@@ -27,13 +27,14 @@ from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
     BusinessError,
     Code,
+    DeadlineExceeded,
     KitError,
     NoResponders,
     Unavailable,
     code_of,
 )
 from kitmsg.middleware.hedge import TAKEN
-from kitmsg.middleware.retry import full_jitter, tell_attempts
+from kitmsg.middleware.retry import full_jitter, tell_attempts, tell_retry
 from kitmsg.middleware.timeout import timeout
 from kitmsg.schema.calls import StreamRequest
 
@@ -131,7 +132,28 @@ def balanced(
         endpoint=endpoint,
         key=key,
     )
-    return made.call if policy.timeout is None else timeout(policy.timeout)(made.call)
+    return made.call if policy.timeout is None else _limited(made, policy.timeout)
+
+
+def _limited(made: Balanced, seconds: float) -> Endpoint[Any, Any]:
+    """Return the calls of `made`, with a time limit that tells of the attempts before."""
+    limit = timeout(seconds)
+
+    async def call(ctx: Context, request: Any) -> Any:
+        past: list[Exception] = []
+
+        def attempts(narrowed: Context, request: Any) -> Awaitable[Any]:
+            return made.call(narrowed, request, past)
+
+        try:
+            return await limit(attempts)(ctx, request)
+        except DeadlineExceeded as exc:
+            if past and past[-1] is not exc:
+                exc.__cause__ = past[-1]
+                tell_attempts([*past, exc])
+            raise
+
+    return call
 
 
 Rescue: TypeAlias = Callable[[Context, Any, KitError], Awaitable[Any]]
@@ -167,9 +189,12 @@ class Balanced:
         self._loop: AbstractEventLoop | None = None
 
     async def call(  # noqa: PLR0912, PLR0915
-        self, ctx: Context, request: Any
+        self, ctx: Context, request: Any, past: list[Exception] | None = None
     ) -> Any:
-        """Call an instance; another one as `Attempts` says."""
+        """Call an instance; another one as `Attempts` says.
+
+        `past` takes the errors of attempts, for a limit around the call.
+        """
         loop = self._loop
         # `get_running_loop` asks the system for the process on Python 3.11.
         if loop is None or not loop.is_running():
@@ -177,7 +202,7 @@ class Balanced:
         time = loop.time
         taken = TAKEN.get()  # nodes of all attempts of a hedged call
         key = "" if self._key is None else self._key(ctx, request)
-        past: list[Exception] = []
+        past = [] if past is None else past
         tried: Any = taken or ()
         try:
             while True:
@@ -238,6 +263,7 @@ class Balanced:
             if isinstance(verdict, Exception):
                 raise verdict from error
             if verdict:
+                tell_retry(past)
                 return
         self._raise(past)
 

@@ -14,8 +14,12 @@ __all__ = ["DECAY_SECONDS", "Node"]
 
 T_co = TypeVar("T_co", covariant=True)
 
-DECAY_SECONDS: Final = 10.0
-"""Time in which a latency loses most of its weight; Finagle's, for its peak EWMA."""
+DECAY_SECONDS: Final = 0.6
+"""Time in which a latency loses most of its weight; Kratos's.
+
+With Finagle's ten seconds one pause of a fast instance makes it dearer than one that is
+always slow, for longer than ten seconds.
+"""
 
 _LEAST: Final = 0.01  # of a weight or a share of successes: nobody gets nothing
 

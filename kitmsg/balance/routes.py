@@ -63,6 +63,12 @@ class Route:
     serves: Callable[[Instance], bool] | None = field(default=None, compare=False)
     by: object = None
 
+    @property
+    def field(self) -> str:
+        """Name of the field of a request that it goes by; "" for none."""
+        first = self.by[0] if isinstance(self.by, tuple) and self.by else None
+        return first if isinstance(first, str) else ""
+
 
 def direct(pick: Callable[[], Picker] = p2c) -> Route:
     """Return the route to the instance where a call waits least.
@@ -81,7 +87,8 @@ def sticky(
     """Return the route to the same instance for the same key.
 
     An instance that has `bound` times the mean of open calls passes a key on.  A request
-    without the field, or with nothing in it, goes where it waits least.
+    without the field, or with nothing in it, goes where it waits least; a client is refused
+    where no endpoint of its service has it.
 
     Args:
         by: Name of a field of the request, or a function of the request.

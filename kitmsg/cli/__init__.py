@@ -5,6 +5,7 @@
     remote.py   what verbs that talk to a bus share
     samples.py  lines to try, made from schemas
     banner.py   the table that ``kitmsg dev`` shows
+    tree.py     the spans of one call as a tree
     reload.py   files that changed; ports.py: ports that are free
     stored.py   what verbs on what is stored share
     fields.py   flags made of the fields of a dataclass

@@ -20,7 +20,7 @@ from kitmsg.wire import Meta, direct_subject
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
     from typing import TextIO
 
     from kitmsg.balance.everyone import Answer
@@ -88,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="call all instances; a line for each, 1 if one fails",
     )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="print the tree of the call's spans, too (of kitmsg dev's services)",
+    )
     add_bus_flags(parser)
 
 
@@ -121,7 +126,23 @@ def run(options: argparse.Namespace) -> int:
         print(_shown(answer, is_json=options.json))
         return 0
 
-    return on_bus(options, work)
+    return on_bus(options, _traced(work) if options.trace else work)
+
+
+def _traced(
+    work: Callable[[Kit], Coroutine[Any, Any, int]],
+) -> Callable[[Kit], Coroutine[Any, Any, int]]:
+    """Return `work` that prints the tree of its spans, too."""
+    from kitmsg.cli.tree import gathering, show_tree
+
+    async def traced(kit: Kit) -> int:
+        with gathering() as bag:
+            try:
+                return await work(kit)
+            finally:
+                show_tree(bag)
+
+    return traced
 
 
 def _route(text: str | None) -> Route | None:

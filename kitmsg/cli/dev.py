@@ -43,7 +43,7 @@ _NATS: Final = 4222
 _DRAIN_SECONDS: Final = 5.0
 _SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
 _TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
-_LOGS: Final = (*LOG_NAMES, "access_log", "metrics")
+_LOGS: Final = (*LOG_NAMES, "access_log", "metrics", "traces", "trace_errors")
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
 names.
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-reload", action="store_true", help="take no notice of changed files"
     )
-    add_flags(parser.add_argument_group("logs, metrics"), _LOGS)
+    add_flags(parser.add_argument_group("logs, metrics, traces"), _LOGS)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,6 +143,7 @@ class _Dev:
             settings,
             makes_streams=True,
             workers=1,
+            trace_replies=True,
             drain_timeout=(
                 _DRAIN_SECONDS
                 if settings.drain_timeout is None
@@ -219,7 +220,9 @@ class _Dev:
         from kitmsg.cli.remote import connected
         from kitmsg.worker.plugins import GATEWAYS, title
         from kitmsg.worker.pushing import PushLoops, counted
+        from kitmsg.worker.traces import set_up_traces
 
+        set_up_traces(self._settings, "kitmsg-gateway")
         wanted = {kind: getattr(self._options, kind) for kind in _GATEWAYS}
         if self._options.no_http:
             wanted["http"] = None

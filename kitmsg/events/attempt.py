@@ -23,6 +23,7 @@ from kitmsg.errors import Code, InvalidArgument, KitError, code_of
 from kitmsg.events.attempts import Attempts, OnceIds, once_ids
 from kitmsg.events.dead import DeadLetters
 from kitmsg.events.retries import RETRIES, Reject
+from kitmsg.events.spans import processing
 from kitmsg.metrics.stats import EndpointStats
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ class Attempt:
             requests = await self._requests(ctx)
             if requests:
                 request = requests if handling.in_batches else requests[0]
-                await handling.endpoint()(ctx, request)
+                with processing(handling.name, first.message, ctx):
+                    await handling.endpoint()(ctx, request)
             await self._done()
         except asyncio.CancelledError:
             raise  # the mailbox knows why, and calls `ended`

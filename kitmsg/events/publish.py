@@ -19,6 +19,7 @@ from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
 from kitmsg.events.event import Event
+from kitmsg.events.spans import sending, traced_headers
 from kitmsg.jetstream import Outgoing
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class Publisher:
             Disconnected: There is no connection.
             DeadlineExceeded: No word in time; it may be stored.
         """
-        message = self.outgoing(event, id)
-        await self._make_streams(type(event))
-        return await self._send(message, self._left(timeout))
+        with sending(type(event).__name__):
+            message = self.outgoing(event, id)
+            await self._make_streams(type(event))
+            return await self._send(message, self._left(timeout))
 
     async def publish_many(
         self, events: Iterable[Event], *, timeout: float
@@ -166,10 +168,12 @@ async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) ->
 def carried(ctx: Context) -> Mapping[str, str]:
     """Return the headers that a message takes along from the running turn."""
     if ctx is NOWHERE:
-        return {}
-    if ctx.message is None:
-        return {name: ctx.metadata[name] for name in PROPAGATED if name in ctx.metadata}
-    return ctx.propagated()
+        return traced_headers({})
+    if ctx.message is not None:
+        return traced_headers(ctx.propagated())
+    given = ctx.metadata
+    names: tuple[str, ...] = PROPAGATED
+    return traced_headers({name: given[name] for name in names if name in given})
 
 
 def _source(ctx: Context) -> str:

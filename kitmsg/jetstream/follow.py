@@ -106,7 +106,8 @@ class Follow:
         raise StopAsyncIteration
 
     async def look(self) -> None:
-        """Do nothing: there are no acks."""
+        """See whether the consumer is there; there are no acks to note."""
+        await self._api.ask(f"CONSUMER.INFO.{self.path}")
 
     async def restore(self) -> None:
         """Begin again: the consumer cannot be heard."""

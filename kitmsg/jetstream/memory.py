@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryJetStream", "MemoryKeyValue"]
 
-# Long enough that a clock which jumps over idle weeks has little to do.
-_PACE: Final = Pace(expires=30 * 86400.0, heartbeat=86400.0, note=5.0)
+# No timer while nothing happens: a clock that jumps has nowhere to jump to, and says so.
+_PACE: Final = Pace(expires=math.inf, heartbeat=0.0, note=5.0)
 
 
 @dataclass(eq=False, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -252,10 +253,10 @@ class Messages:
 
     def _send(self, count: int, expires: float, *, beats: bool = True) -> None:
         body = f'{{"batch":{count}'
-        if expires:
-            body += f',"expires":{round(expires * NS)}'
-        else:
+        if not expires:
             body += ',"no_wait":true'
+        elif expires < math.inf:
+            body += f',"expires":{round(expires * NS)}'
         if beats and self._pace.heartbeat:
             body += f',"idle_heartbeat":{round(self._pace.heartbeat * NS)}'
         self._bus.publish(
@@ -396,7 +397,8 @@ class Messages:
 
     def _note(self) -> None:
         self._noting = None
-        self._heard = _BEAT  # the next message begins a new while
+        if self._heard is _MESSAGE:
+            self._heard = _BEAT  # the next message begins a new while
         self._spawn(self._noted())
 
     async def _noted(self) -> None:

@@ -24,7 +24,7 @@ class Pace:
     """Times of pulls.
 
     Attributes:
-        expires: Seconds after which one that is not full ends.
+        expires: Seconds after which one that is not full ends; infinite for never.
         heartbeat: Seconds between the consumer's signs of life; 0.0 for none.
         note: Seconds between looks at how far everybody has acked, while messages come.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.metrics.families import PROCESS, counter, gauge
+from kitmsg.tracing import event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,8 @@ class Resilience:
         self._fell_back: dict[tuple[str, str], int] = {}
 
     def refused(self, part: str, endpoint: str) -> None:
-        """Count a call that `part` refused."""
+        """Count a call that `part` refused; an event of its span."""
+        event("refused", by=part)
         _add(self._refused, part, endpoint)
 
     def opened(self, part: str, endpoint: str) -> None:
@@ -44,11 +46,16 @@ class Resilience:
             self._state[part, endpoint] = int(state)
 
     def done(self, part: str, endpoint: str) -> None:
-        """Count what `part` did instead of a plain call: a hedge, a hit, a fallback."""
+        """Count what `part` did instead of a plain call: a hedge, a hit, a fallback.
+
+        An event of the call's span, too.
+        """
+        event(part)
         _add(self._done, part, endpoint)
 
     def fell_back(self, part: str, endpoint: str) -> None:
-        """Count a call that the route `part` left to the queue group."""
+        """Count a call that the route `part` left to the queue group; an event, too."""
+        event("route.fallback", by=part)
         _add(self._fell_back, part, endpoint)
 
     def count(self, part: str, endpoint: str) -> int:

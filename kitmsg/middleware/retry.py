@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.endpoints import Middleware
 from kitmsg.errors import Code, KitError, code_of
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.tracing import event
 from kitmsg.wire import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint, Req, Resp
 
-__all__ = ["RetryBudget", "full_jitter", "retry", "tell_attempts"]
+__all__ = ["RetryBudget", "full_jitter", "retry", "tell_attempts", "tell_retry"]
 
 _MAX_DOUBLINGS: Final = 30  # far over any cap; keeps the power a small number
 
@@ -66,7 +67,7 @@ class RetryBudget:
         return self._left > self._most / 2
 
 
-def retry(
+def retry(  # noqa: PLR0915  # small functions, most of them
     attempts: int = 3,
     *,
     on: Collection[Code] = frozenset({Code.UNAVAILABLE}),
@@ -152,6 +153,7 @@ def retry(
                     ):
                         tell_attempts(past)
                         raise
+                    tell_retry(past, wait)
                 else:
                     purse.succeeded()
                     return response
@@ -160,6 +162,12 @@ def retry(
         return persistent
 
     return wrap
+
+
+def tell_retry(past: Sequence[Exception], wait: float = 0.0) -> None:
+    """Tell the call's span that another attempt comes, in `wait` seconds."""
+    after = code_of(past[-1]).value
+    event("retry", attempt=len(past) + 1, after=after, wait_seconds=wait)
 
 
 def _with_key(ctx: Context) -> Context:

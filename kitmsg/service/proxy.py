@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -19,6 +20,7 @@ from kitmsg.transport import gokit
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After, Hint
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
+from kitmsg.transport.traced import around
 from kitmsg.transport.typed import decode_response, encode_item, encode_request
 from kitmsg.wire import CALLER, CONTENT_TYPE, TIMEOUT, direct_subject
 
@@ -74,7 +76,8 @@ def make_client(
     Raises:
         TypeError: `service` is no class of a service.
         ValueError: `timeout` is not positive, or `metadata` names a header that each call
-            sets itself; or there are a route and an instance.
+            sets itself; there are a route and an instance; or no endpoint takes the field
+            that the route goes by.
         InvalidArgument: `metadata` holds what cannot be a header.
     """
     given: object = service  # not everybody has a type checker
@@ -83,10 +86,7 @@ def make_client(
     proxy = _Proxy(service)
     fields = metadata or {}
     _check_metadata(fields)
-    if route is not None and instance:
-        raise ValueError(f"instance={instance!r} leaves no choice to a route; give one")
-    if route is None and not instance and any(isinstance(m, Hedge) for m in middleware):
-        route = direct()  # a hedge is for another instance
+    route = _checked(route, service, middleware, instance)
     for declaration in service.__declarations__.values():
         subject = declaration.subject
         name = f"{service.name}.{declaration.name}"
@@ -114,9 +114,52 @@ def make_client(
         else:
             call = make(codec or MSGPACK)
         call = _around(call, middleware, declaration, bus, most)
+        call = _spanned(call, declaration, name, is_one=not middleware and not route)
         method = _method(call, declaration, name, fields)
         setattr(proxy, declaration.attribute, method)
     return cast("S", proxy)
+
+
+def _checked(
+    route: Route | None,
+    service: type[Service],
+    middleware: Sequence[Middleware],
+    instance: str,
+) -> Route | None:
+    """Return the route of a client; raises as `make_client`."""
+    if route is not None and instance:
+        raise ValueError(f"instance={instance!r} leaves no choice to a route; give one")
+    if route is None and not instance and any(isinstance(m, Hedge) for m in middleware):
+        return direct()  # a hedge is for another instance
+    if route is not None and route.field:
+        _check_field(route, service)
+    return route
+
+
+def _check_field(route: Route, service: type[Service]) -> None:
+    """Raise a `ValueError` where no request has the field that a route goes by."""
+    known: dict[str, None] = {}
+    for declaration in service.__declarations__.values():
+        found = _fields_of(declaration)
+        if found is None:  # it may have any
+            return
+        known |= dict.fromkeys(found)
+    if route.field not in known:
+        raise ValueError(
+            f"{route.spec}: no endpoint of {service.name} takes {route.field!r}; they take"
+            f" {', '.join(known) or 'nothing'}"
+        )
+
+
+def _fields_of(declaration: Declaration) -> Sequence[str] | None:
+    signature = declaration.signature
+    if not signature.is_single:
+        return signature.parameters
+    type_ = signature.request
+    if dataclasses.is_dataclass(type_):
+        return [each.name for each in dataclasses.fields(type_)]
+    found: Sequence[str] | None = getattr(type_, "__struct_fields__", None)
+    return found
 
 
 def local_client(service: type[S], calls: Mapping[str, Endpoint[Any, Any]]) -> S:
@@ -155,6 +198,18 @@ def _around(
         return wrapped(ctx, request)
 
     return limited
+
+
+def _spanned(
+    call: Endpoint[Any, Any], declaration: Declaration, name: str, *, is_one: bool
+) -> Endpoint[Any, Any]:
+    """Return `call` with one span over all its tries.
+
+    `is_one`: there is one try, which has its own span; a stream's outlives its opening.
+    """
+    if is_one or declaration.signature.stream:
+        return call
+    return around(call, name, declaration.subject)
 
 
 def _routed(

@@ -33,10 +33,13 @@ from kitmsg.middleware.adaptive_breaker import (
     is_overload,
     throttled_error,
 )
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import bus_attributes
 from kitmsg.transport import transfer
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
 from kitmsg.transport.stream import Stream
+from kitmsg.transport.traced import traced_ask, traced_open, traced_publish
 from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import (
     BEGAN,
@@ -49,6 +52,7 @@ from kitmsg.wire import (
     milliseconds,
     plain_headers,
     start_call,
+    traced,
 )
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
@@ -134,7 +138,7 @@ class Caller:
         self._open_timeout = timeout if open_timeout is None else open_timeout
         self._lifetime = lifetime
         self._before = tuple(before)
-        self._is_bare = not before  # nobody adds headers
+        self.is_bare = not before  # nobody adds headers
         self._after = tuple(after)
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._error_decoder = error_decoder or self._default_error
@@ -151,7 +155,13 @@ class Caller:
         self._is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
-        self._throttle = Throttle() if breaker else Unthrottled()
+        self.throttle = Throttle() if breaker else Unthrottled()
+        found = tracer()
+        if found is not None:
+            operation = found.client(self.name, bus_attributes(self.name, subject))
+            self.ask = traced_ask(self, operation)  # type: ignore[method-assign,assignment]
+            self.open = traced_open(self, operation)  # type: ignore[method-assign,assignment]
+            self.publish = traced_publish(self, operation)  # type: ignore[method-assign,assignment]
 
     async def ask(  # noqa: PLR0912, PLR0915
         self,
@@ -159,6 +169,7 @@ class Caller:
         request: Any,
         encode: Encode | None = None,
         decode: Decode | None = None,
+        trace: bytes = b"",
     ) -> Any:
         """Send a request and return its reply, which is no error.
 
@@ -167,6 +178,7 @@ class Caller:
             request: Its bytes; with `encode`, what that makes bytes of.
             encode: Makes the payload of a request.
             decode: Makes the result of the reply, which is a `Message` without it.
+            trace: Headers of its trace, and a block's end; see `kitmsg.wire.traced`.
 
         Raises:
             NoResponders: Nobody serves the subject.
@@ -181,13 +193,13 @@ class Caller:
         if loop is None or not loop.is_running():
             loop = self._loop = get_running_loop()
         now = loop.time()
-        throttle = self._throttle
+        throttle = self.throttle
         if not throttle.is_quiet:
             self._enter(throttle, now)
         left, deadline = self.timeout, ctx.deadline
         # `ctx.caller` is `_caller`, or stands in its message.
         if (
-            deadline is None and self._is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
+            deadline is None and self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
         ):
             block = self._steady(ctx.metadata) if ctx.metadata else self._plain
         else:
@@ -196,6 +208,8 @@ class Caller:
                 if left <= 0:
                     self._check_left(left)
             block = self._headers(ctx, left)
+        if trace:
+            block = block[:-2] + trace
         try:
             reply = await self.bus.request(self.subject, data, left, block)
         except NoResponders as exc:
@@ -228,8 +242,10 @@ class Caller:
             throttle.succeeded(now)
         return reply if decode is None else decode(ctx, reply)
 
-    async def open(self, ctx: Context, data: bytes) -> Stream:
+    async def open(self, ctx: Context, data: bytes, trace: bytes = b"") -> Stream:
         """Ask for a stream; returns when a service took it.
+
+        For `trace` see `ask`.
 
         Its iteration raises what ends it; `error_in` reads the endpoint's own error out of
         its last message.
@@ -239,7 +255,7 @@ class Caller:
             DeadlineExceeded: Nobody took it in time, or no time is left.
             KitError: The service refused; see `open_stream` for the rest.
         """
-        self._enter(self._throttle, get_running_loop().time())
+        self._enter(self.throttle, get_running_loop().time())
         seconds = self._lifetime
         if ctx.deadline is not None:
             left = ctx.deadline - get_running_loop().time()
@@ -247,13 +263,16 @@ class Caller:
             seconds = left if seconds is None else min(left, seconds)
         if seconds is not None and seconds >= MAX_TIMEOUT:
             seconds = None
+        block = self._headers(ctx, None)
+        if trace:
+            block = traced(block, trace)
         opener = transfer.open_large if self._is_kit else open_stream
         try:
             stream = await opener(
                 self.bus,
                 self.subject,
                 data,
-                self._headers(ctx, None),
+                block,
                 timeout=seconds,
                 open_timeout=self._open_timeout,
             )
@@ -262,7 +281,7 @@ class Caller:
         except KitError as exc:
             self._unopened(exc)
             raise
-        self._throttle.succeeded(get_running_loop().time())
+        self.throttle.succeeded(get_running_loop().time())
         return stream
 
     def _unopened(self, error: KitError) -> None:
@@ -271,8 +290,10 @@ class Caller:
         else:
             self._judge(error)
 
-    def publish(self, ctx: Context, data: bytes) -> None:
+    def publish(self, ctx: Context, data: bytes, trace: bytes = b"") -> None:
         """Send a request whose reply nobody waits for.  At most once.
+
+        For `trace` see `ask`.
 
         Raises:
             DeadlineExceeded: No time is left.
@@ -281,7 +302,10 @@ class Caller:
         left = self.timeout
         if ctx.deadline is not None:
             left = self._until(ctx.deadline - get_running_loop().time())
-        self.bus.publish(self.subject, data, "", self._headers(ctx, left))
+        block = self._headers(ctx, left)
+        if trace:
+            block = block[:-2] + trace
+        self.bus.publish(self.subject, data, "", block)
 
     def error_in(self, ctx: Context, message: Message) -> Exception | None:
         """Return the error that a reply, or the end of a stream, tells of; else None."""
@@ -303,9 +327,9 @@ class Caller:
         """Count an error for or against the service."""
         now = get_running_loop().time()
         if is_overload(error):
-            self._throttle.failed(now)
+            self.throttle.failed(now)
         else:
-            self._throttle.succeeded(now)
+            self.throttle.succeeded(now)
 
     def _told(self, reply: Message, error: Exception) -> Exception:
         """Return the error of a reply, marked where the work never began."""
@@ -350,7 +374,7 @@ class Caller:
 
     def _headers(self, ctx: Context, left: float | None) -> bytes:
         """Return the header block of a call with `left` seconds to go; None for no end."""
-        if self._is_bare and not (ctx.metadata or ctx.caller):
+        if self.is_bare and not (ctx.metadata or ctx.caller):
             return b"" if left is None else plain_headers(milliseconds(left))
         shared, caller = dict(ctx.metadata), ctx.caller
         id_ = values = own = shared.pop(REQUEST_ID, "")
@@ -361,7 +385,7 @@ class Caller:
                     values += value
                     own += f"\r\n{name}: {value}"
         is_safe = values.isascii() and values.isprintable()
-        if left is None or not (id_ and is_safe and self._is_bare):
+        if left is None or not (id_ and is_safe and self.is_bare):
             return self._any_headers(ctx, left)
         made_of = (milliseconds(left), caller, shared)
         if made_of != self._last_shared:

@@ -39,13 +39,26 @@ from kitmsg.errors import (
 )
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import bus_attributes, exception_attributes
+from kitmsg.tracing.seam import Span
 from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
 from kitmsg.transport.transfer import is_elsewhere, moved, offered
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import CALLER, SECRET_CHARS, timeout_ms, with_fields
+from kitmsg.wire import (
+    CALLER,
+    IDS_FROM,
+    SECRET_CHARS,
+    SPANS,
+    TRACE_FROM,
+    TRACE_MARK,
+    has_trace_last,
+    timeout_ms,
+    with_fields,
+)
 
 __all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
 
@@ -83,6 +96,8 @@ class _Turn(msgspec.Struct, eq=False):
     # When it was read, if its caller was not known well then; see `Lateness`.
     read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
+    since: float = 0.0  # when it came into the mailbox, where it is traced
+    span: Span | None = None  # from the beginning of its work, where it is traced
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -188,7 +203,20 @@ class Server:
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
         self._logs = "error_log" not in off
-        self._propagates = "trace" not in off
+        self._trace = self._operation()
+
+    def _operation(self) -> Callable[[Message, float], Span | None] | None:
+        """Return what begins the span of a turn; None where nothing is traced."""
+        self._propagates = "trace" not in self.intake.off
+        found = tracer()
+        if found is None:
+            return None
+        if not self._propagates:
+            from kitmsg.tracing.untraced import leave_traces
+
+            return leave_traces
+        attributes = bus_attributes(self.name, self.subject)
+        return found.server(self.name, attributes).receive
 
     async def start(self) -> None:
         """Start serving; with a shared intake, start that instead."""
@@ -214,7 +242,10 @@ class Server:
             self.bus.inboxes.refuse(reply)
             return
         head: Head | None = None
-        left = self._plain_left.get(message.header_block)
+        block = message.header_block
+        left = self._plain_left.get(block)
+        if left is None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
+            left = self._plain_left.get(block[:TRACE_FROM])
         if left is not None:
             message.is_plain = True
         elif (known := self._heads.of(message)) is not None:
@@ -246,6 +277,8 @@ class Server:
             self.intake.fetcher.start(message, left, whole, self._refuse)
             return
         turn = _Turn(self, message, deadline, head)
+        if self._trace is not None:
+            turn.since = now
         if reply:
             self._turns[reply] = turn
             if is_new:
@@ -268,12 +301,16 @@ class Server:
         if message.is_plain:
             if len(self._plain_left) >= _MOST_PLAIN:
                 self._plain_left.clear()
-            self._plain_left[message.header_block] = left
+            block = message.header_block
+            key = block[:TRACE_FROM] if has_trace_last(block) else block
+            self._plain_left[key] = left
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
         """Take a long request, now that it is here; its time has run meanwhile."""
         turn = _Turn(self, message, deadline)
+        if self._trace is not None:
+            turn.since = asyncio.get_running_loop().time()
         if message.reply:
             self._turns[message.reply] = turn
         if not self.intake.mailbox.offer(turn):
@@ -323,6 +360,12 @@ class Server:
         if not self._propagates:
             ctx.propagates = False
         enter(ctx)
+        span = None
+        if self._trace is not None:
+            span = ctx._span = self._trace(message, now - turn.since)  # noqa: SLF001
+            if span is not None and not span.is_live:
+                span = None
+            turn.span = span
         head = turn.head
         is_bare = head is None and message.is_plain
         error: BaseException | None = None
@@ -342,9 +385,11 @@ class Server:
             if self._counts and not is_bare:
                 self._note_caller(message, head)
             response = await self.endpoint(ctx, request)
-            if self._after or ctx._reply is not None:  # noqa: SLF001
+            if self._after or ctx._reply is not None or (span and span.gathers):  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
             data = self._encode(ctx, response)
+            if span is not None:
+                span.finish()  # before its caller's, which the reply ends
             if reply:
                 self._respond(message, data, header_block)
         except asyncio.CancelledError as exc:
@@ -355,6 +400,8 @@ class Server:
             if data is not None and isinstance(exc, InvalidArgument):
                 error = await self._respond_long(message, data, header_block)
             if error is not None:
+                if span is not None:
+                    self._finish(span, error)
                 await self._fail(ctx, message, error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
@@ -362,12 +409,27 @@ class Server:
             self._turns.pop(reply, None)
             if self._counts:
                 self.stats.observe(perf_counter_ns() - started, message)
+            if span is not None and error is not None:
+                self._finish(span, error)
             if self._finalizer:
                 for finalizer in self._finalizer:
                     finalizer(ctx, message, error)
 
+    def _finish(self, span: Span, error: BaseException | None) -> None:
+        """End the span of a turn; `ended` ends that of one that was cut short."""
+        if error is None:
+            span.finish()
+        elif not isinstance(error, asyncio.CancelledError):
+            if not self._is_told(error):
+                span.happened("exception", exception_attributes(error))
+            is_business = bool(declaration(error, self._declared))
+            code = error_code(error, self._declared)
+            span.finish(code, _text_of(error), is_business=is_business)
+
     def ended(self, turn: _Turn, code: Code) -> None:
         """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""
+        if turn.span is not None:
+            turn.span.finish(code, "the turn was cut short")
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
@@ -560,9 +622,13 @@ class Server:
 
 
 def _set_by_handler(ctx: Context) -> dict[str, str]:
-    """Return the headers that the handler gave its reply."""
+    """Return the headers that the handler gave its reply, and the spans that go back."""
     given = ctx._reply  # noqa: SLF001
-    return {} if given is None else dict(given)
+    fields = {} if given is None else dict(given)
+    span = ctx._span  # noqa: SLF001
+    if span is not None and span.gathers:
+        fields[SPANS] = span.gathered()
+    return fields
 
 
 def _text_of(error: BaseException) -> str:

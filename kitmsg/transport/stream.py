@@ -78,6 +78,7 @@ class Stream:
         error: What ended it; None while it goes on, and after a good end.
         moved: Items sent and received so far.
         on_cancel: Called when the peer gives up or is lost, with the code that says which.
+        on_end: Called once, when it is over.
         on_item: Called with an item at once as it comes; True if it took it.  Those it
             does not take, and those behind them, wait to be iterated over.
     """
@@ -99,6 +100,7 @@ class Stream:
         "end",
         "error",
         "on_cancel",
+        "on_end",
         "on_item",
         "quiet",
         "silent",
@@ -109,6 +111,7 @@ class Stream:
         self.error: KitError | None = None
         self.end: Message | None = None
         self.on_cancel: Callable[[Code], None] | None = None
+        self.on_end: Callable[[], None] | None = None
         self.on_item: Callable[[Message], bool] | None = None
         self.quiet = self.silent = self.age = 0
         self._bus = bus
@@ -477,3 +480,5 @@ class Stream:
             self._inbox.leave(alias, self)
         self._in.waiters.wake()
         self._out.waiters.wake()
+        if self.on_end is not None:
+            self.on_end()

@@ -31,6 +31,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
+from kitmsg.tracing.seam import Span
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import CancelledWithin, Server
@@ -288,6 +289,9 @@ class StreamServer(Server):
         enter(ctx)
         enter_place(self.intake.beside)
         error: BaseException | None = None
+        span = None
+        if self._trace is not None:
+            span = ctx._span = self._trace(message, 0.0)  # noqa: SLF001
         try:
             self._judge_again(run)
             run.begin()
@@ -302,8 +306,22 @@ class StreamServer(Server):
             self._runs.pop(message.reply, None)
             if self._counts:
                 self.stats.observe(perf_counter_ns() - started, message)
+            if span is not None:
+                self._finish_run(span, run, error)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
+
+    def _finish_run(self, span: Span, run: _Run, error: BaseException | None) -> None:
+        """End the span of a stream."""
+        moved = 0 if run.stream is None else run.stream.moved
+        span.happened("stream.end", {"kitmsg.stream.items": moved})
+        if run.cut is not None:
+            span.finish(run.cut, "the stream was cut off")
+        elif isinstance(error, asyncio.CancelledError):
+            code = Code.UNAVAILABLE if _is_cancelled() else Code.INTERNAL
+            span.finish(code, "its task was cancelled")
+        else:
+            self._finish(span, error)
 
     def _judge_again(self, run: _Run) -> None:
         """Take off what is known now of how long the request of a new caller was held.
@@ -358,6 +376,8 @@ class StreamServer(Server):
         except PermissionDenied as exc:  # this service's, not the caller's
             raise Internal(f"{self.name} may not stream on this NATS server") from exc
         stream.on_cancel = functools.partial(self._cut, run)
+        if ctx._span is not None:  # noqa: SLF001
+            ctx._span.happened("stream.begin", {})  # noqa: SLF001
         asked = StreamRequest(request, None)
         if decode_item is not None:
             asked.items = _Items(ctx, stream, decode_item, asked)

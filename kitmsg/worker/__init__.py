@@ -24,6 +24,7 @@
     health.py      ``/healthz``, ``/readyz``, ``/metrics``, ``/debug/vars`` on the parent
     pages.py       the small HTTP of such pages
     prometheus.py  reports as metric families
+    traces.py      the exporters of a process's spans, and their last flush
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 
 The parent serves nothing itself and stays small.  Workers are new Python processes, not

@@ -98,6 +98,10 @@ class GatewayRuntime(Runtime):
         self._drain_timeout = float(orders.gateway.options.get("drain_timeout", 0.0))
 
     @property
+    def _traced_as(self) -> str:
+        return f"kitmsg-gateway-{self._orders.kind}"
+
+    @property
     def max_drain(self) -> float:
         """The longest time the drain may take, in seconds."""
         return self._drain_timeout

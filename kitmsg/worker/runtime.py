@@ -25,6 +25,7 @@ from kitmsg.worker.prometheus import families
 from kitmsg.worker.pushing import PushLoops, is_pushed
 from kitmsg.worker.report import report
 from kitmsg.worker.starting import start_all
+from kitmsg.worker.traces import flush_traces, set_up_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -120,6 +121,11 @@ class Runtime:
         return names.pop() if len(names) == 1 else ""
 
     @property
+    def _traced_as(self) -> str:
+        """``service.name`` of this process's spans."""
+        return self._name or "kitmsg-worker"
+
+    @property
     def is_connected(self) -> bool:
         """Whether the bus can be reached now."""
         return self.kit is not None and self.kit.bus.is_connected
@@ -152,6 +158,7 @@ class Runtime:
         # Of services' own `to_thread`; Python's own bound is 5 or so.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=THREADS)
         asyncio.get_running_loop().set_default_executor(self._threads)
+        set_up_traces(self._settings, self._traced_as)
         bus = await self._until_stop(connect(self._settings))
         if bus is None:
             return True
@@ -228,6 +235,7 @@ class Runtime:
             if self._loops is not None:
                 await self._loops.close()
             await kit.bus.close()
+            await flush_traces()
 
 
 async def connect(settings: Settings) -> Bus:

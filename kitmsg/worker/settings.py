@@ -18,6 +18,7 @@ from kitmsg.auth.signing import AUDIENCE
 from kitmsg.errors import InvalidArgument
 from kitmsg.logs.setup import FORMATS
 from kitmsg.metrics.address import parse
+from kitmsg.tracing.exporters import check_address
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _ArgumentGroup
@@ -122,6 +123,21 @@ class Settings:
         "KITMSG_MAKES_STREAMS",
     )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
+    traces: tuple[str, ...] = _say(
+        (),
+        "where spans go: otlp://HOST:4317, otlp+http://HOST:4318, zipkin://HOST:9411 or"
+        " console; several with commas; by default what OTEL_... says",
+        "KITMSG_TRACES",
+        metavar="ADDRESS",
+    )
+    trace_errors: bool = _say(
+        False, "business errors make a span an error, too", "KITMSG_TRACE_ERRORS"
+    )
+    trace_replies: bool = _say(
+        False,
+        "answer kitmsg call --trace with the spans of its call; on in kitmsg dev",
+        "KITMSG_TRACE_REPLIES",
+    )
     watchdog: float = _say(
         10.0,
         "kill a worker whose event loop stands still so long; 0 for never",
@@ -205,6 +221,8 @@ class Settings:
             _check_choice(name, getattr(self, name))
         if self.health:
             parse_address(self.health)
+        for address in self.traces:
+            check_address(address)
         for text in self.metrics:
             parse(text)
 

@@ -67,6 +67,10 @@ class UpstreamRuntime(Runtime):
     def _name(self) -> str:
         return self._orders.upstream
 
+    @property
+    def _traced_as(self) -> str:
+        return self._orders.upstream
+
     async def _start(self, kit: Kit) -> bool:
         orders = self._orders
         kind = UPSTREAMS.load(orders.kind)

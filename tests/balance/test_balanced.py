@@ -146,10 +146,17 @@ async def test_one_deadline_stands_over_all_attempts() -> None:
     servers.errors = dict.fromkeys("abc", refused())
     began = asyncio.get_running_loop().time()
     async with servers.balanced(attempts=Attempts(most=9, timeout=1.0)) as call:
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceeded) as caught:
             await call(Context(), None)
     assert asyncio.get_running_loop().time() - began == pytest.approx(1.0)
     assert len(servers.calls) == 3
+    # Go kit's says nothing of the attempts before.
+    assert [note.split(":")[1] for note in caught.value.__notes__] == [
+        " unavailable",
+        " unavailable",
+        " deadline_exceeded",
+    ]
+    assert isinstance(caught.value.__cause__, Unavailable)
 
 
 async def test_waits_stand_between_rounds_over_all_instances() -> None:

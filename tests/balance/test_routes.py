@@ -102,6 +102,18 @@ def fallbacks(route: str) -> float:
     )
 
 
+# -- what is wrong
+
+
+async def test_a_field_that_no_request_has_is_told(kit: Kit) -> None:
+    """Or a slip of the pen would spread the keys over all instances."""
+    with pytest.raises(
+        ValueError,
+        match="sticky:ordr: no endpoint of orders takes 'ordr'; they take order",
+    ):
+        kit.client(Orders, route=sticky("ordr"))
+
+
 # -- direct
 
 

@@ -185,6 +185,26 @@ async def test_routes_follow_the_instances_of_what_they_call(server, caplog):
     assert "ermission" not in caplog.text
 
 
+async def test_a_gateway_goes_by_its_rules(server, caplog):
+    """As the user of gateways, which finds instances and calls each."""
+    async with (
+        working(server, Greeter, Greeter),
+        connected(server, "gateway") as kit,
+    ):
+        rules = ("greeter=version:@x-kit-version", "direct")
+        options = GatewayOptions(port=0, route=rules)
+        gateway = await kitmsg_gateways.http.serve(kit, options)
+        try:
+            async with aiohttp.ClientSession(gateway.url) as session:
+                for headers in ({}, {"X-Kit-Version": ">=0"}):
+                    for _ in range(4):
+                        async with session.get("/hello/Ann", headers=headers) as answer:
+                            assert await answer.json() == "Hello, Ann!"
+        finally:
+            await gateway.stop()
+    assert "ermission" not in caplog.text
+
+
 async def test_a_route_drops_an_instance_that_left(server, caplog):
     """Its notice is heard, and it is asked itself."""
     async with (

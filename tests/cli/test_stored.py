@@ -170,9 +170,9 @@ def test_an_event_that_does_not_fit_is_not_published(
     assert (
         "missing required field `order_id`" in ran("cli.orders.placed", "region=eu").err
     )
-    unknown = ran("cli.orders.plcaed", "region=eu")
+    unknown = ran("cli.orders.plaaced", "region=eu")
     assert unknown.code == 2
-    assert "there is no event 'cli.orders.plcaed'" in unknown.err
+    assert "there is no event 'cli.orders.plaaced'" in unknown.err
     missing = ran("cli.orders.placed", "region=eu", "order_id=A1")
     assert "no stream stores" in missing.err
 

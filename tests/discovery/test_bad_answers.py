@@ -11,6 +11,8 @@ import pytest
 
 from kitmsg.discovery.address import instancer
 from kitmsg.discovery.backoff import Backoff
+from kitmsg.discovery.instance import Instance
+from kitmsg.discovery.registrar import registrar
 from kitmsg.errors import Unavailable
 from tests.bus.proxy import Proxy
 from tests.discovery.watching import Watching
@@ -154,17 +156,17 @@ async def test_bad_datagrams_are_errors(
     await made.close()
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "consul://127.0.0.1:{port}/pay?token=hush&timeout=0.5",
-        "etcd://ann:hush@127.0.0.1:{port}/pay?timeout=0.5",
-        "eureka://ann:hush@127.0.0.1:{port}/eureka/PAY?timeout=0.5",
-    ],
-)
-async def test_a_secret_that_a_server_repeats_is_not_shown(
-    address: str, caplog: pytest.LogCaptureFixture
-) -> None:
+SECRETIVE = [
+    "consul://127.0.0.1:{port}/pay?token=hush&timeout=0.5",
+    "etcd://ann:hush@127.0.0.1:{port}/pay?timeout=0.5",
+    "eureka://ann:hush@127.0.0.1:{port}/eureka/PAY?timeout=0.5",
+]
+
+
+@pytest.fixture
+async def refusing() -> AsyncIterator[int]:
+    """Port of a server that refuses everything, and repeats the token."""
+
     async def refuse(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -174,12 +176,31 @@ async def test_a_secret_that_a_server_repeats_is_not_shown(
         writer.close()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    made = instancer(address.format(port=port))
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.mark.parametrize("address", SECRETIVE)
+async def test_a_secret_that_a_server_repeats_is_not_shown(
+    address: str, refusing: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = instancer(address.format(port=refusing))
     made._backoff = Backoff(cap=1.0)  # type: ignore[attr-defined]
     made.watch(lambda _: None)
     error = (await made.settled()).error
     assert "access refused: HTTP 403, token *** is not good" in str(error)
     assert "hush" not in caplog.text + str(error) + made.name
     await made.close()
-    server.close()
+
+
+@pytest.mark.parametrize("address", SECRETIVE)
+async def test_a_registrar_shows_no_secret_either(
+    address: str, refusing: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = registrar(address.format(port=refusing), Instance(address="a:1"))
+    await kept.start()
+    async with asyncio.timeout(10):
+        while "HTTP 403" not in caplog.text:
+            await asyncio.sleep(0.01)
+    await kept.stop()
+    assert "hush" not in caplog.text

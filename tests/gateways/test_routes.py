@@ -16,7 +16,8 @@ import kitmsg_gateways.grpc
 import kitmsg_gateways.http
 import kitmsg_gateways.mcp
 import kitmsg_gateways.thrift
-from kitmsg import Kit, Service, endpoint
+from kitmsg import Context, Kit, Service, endpoint
+from kitmsg.wire import IDEMPOTENCY_KEY
 from tests.gateways.mcp.conftest import Outside as McpClients, text_of
 from tests.gateways.thrift.test_auth import Speaker
 
@@ -32,6 +33,7 @@ PACKAGES = {
     "mcp": kitmsg_gateways.mcp,
 }
 NAME = "x-kit-version"
+KEY = "idempotency-key"
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ class Shop(Service):
     told: list[str]
 
     @endpoint(http="GET /tea")
-    async def tea(self) -> str:
-        """Return the version."""
-        return self.version
+    async def tea(self, ctx: Context) -> str:
+        """Return the version, and the idempotency key if there is one."""
+        return f"{self.version} {ctx.headers.get(IDEMPOTENCY_KEY, '')}".strip()
 
     @endpoint(http="GET /watch")
     async def watch(self) -> AsyncIterator[str]:
@@ -153,6 +155,8 @@ async def over_mcp(server: Any, sent: dict[str, str]) -> str:
 async def by_meta(server: Any, sent: dict[str, str]) -> str:
     """Return the version that answers to what stands in the call itself."""
     meta: Any = {key.title(): value for key, value in sent.items()}
+    if KEY in sent:
+        meta = {"kitmsg/idempotency-key": sent[KEY]}
     async with McpClients(server).client("legacy") as client:
         found = await client.call_tool("shop.tea", {}, meta=meta)
         return str(json.loads(text_of(found)))
@@ -168,6 +172,7 @@ DOORS = {
     "mcp": over_mcp,
     "mcp, _meta": by_meta,
 }
+STREAMS = ("http, server-sent events", "grpc, streams")
 
 
 @pytest.mark.parametrize("kind", DOORS)
@@ -178,6 +183,16 @@ async def test_a_door_goes_by_its_rules(begin: Callable[..., Any], kind: str) ->
     server = await begin(door, f"shop=version:@{NAME}", "shop=version:==1.4.0")
     assert {await call(server, {}) for _ in range(4)} == {"1.4.0"}
     assert {await call(server, {NAME: "1.5"}) for _ in range(4)} == {"1.5.0"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DOORS if kind not in STREAMS])
+async def test_a_door_takes_idempotency_keys(
+    begin: Callable[..., Any], kind: str
+) -> None:
+    """Under the usual name of HTTP, whatever is spoken."""
+    call: Callable[..., Awaitable[str]] = DOORS[kind]
+    server = await begin(kind.partition(",")[0], "version:1.4")
+    assert await call(server, {KEY: "k-1"}) == "1.4.0 k-1"
 
 
 async def test_what_is_no_version_is_a_400(begin: Callable[..., Any]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.bus.nats import NatsBus
 from kitmsg.errors import NotFound
-from kitmsg.jetstream import Bucket, StreamConfig
-from kitmsg.jetstream.nats import NatsJetStream, NatsKeyValue
+from kitmsg.jetstream import StreamConfig
+from kitmsg.jetstream.nats import NatsJetStream
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.testing.loop import VirtualTimeLoop
 from tests.jetstream.clusters import ready, three
@@ -80,9 +80,6 @@ async def bus(
 
 class _Replicated(NatsJetStream):
     """All that it makes is on three servers."""
-
-    async def key_value(self, name: str, bucket: Bucket | None = None) -> NatsKeyValue:
-        return await super().key_value(name, replace(bucket or Bucket(), replicas=3))
 
     async def create_stream(self, config: StreamConfig) -> Stream:
         return await super().create_stream(replace(config, replicas=3))

@@ -17,14 +17,13 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.jetstream import Bucket
-from tests.jetstream.conftest import KINDS
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.jetstream import Changes, Entry, JetStream, KeyValue
 
 
-@pytest.fixture(params=[*KINDS, "nats-uvloop"])
+@pytest.fixture(params=["memory", "nats", "nats-uvloop"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

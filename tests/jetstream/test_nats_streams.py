@@ -27,6 +27,7 @@ from kitmsg.jetstream.consumer import Consumer
 from kitmsg.jetstream.nats import NatsJetStream
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.jetstream.source import Pace
+from kitmsg.message import Message
 from kitmsg.testing.loop import VirtualTimeLoop
 from kitmsg.wire import JS_API
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kitmsg.jetstream import Messages
-    from kitmsg.message import Message
 
 
 @pytest.fixture(params=["nats"])
@@ -287,7 +287,17 @@ async def test_an_old_server_is_a_sentence(
     await bus.close()
 
 
-def test_a_silent_consumer_is_asked_again() -> None:
+@pytest.mark.parametrize(
+    ("speaks", "seconds", "expected"),
+    [
+        (False, 11, ["MSG.NEXT.S.c", "INFO.S.c", "MSG.NEXT.S.c"]),
+        # A look how far all is acked, some time after a message, is no sign of life.
+        (True, 16, ["MSG.NEXT.S.c", "INFO.S.c", "INFO.S.c", "MSG.NEXT.S.c"]),
+    ],
+)
+def test_a_silent_consumer_is_asked_again(
+    speaks: bool, seconds: float, expected: list[str]
+) -> None:
     """When no sign of life came for two heartbeats: a look whether it is there, a pull."""
 
     async def main() -> list[str]:
@@ -309,41 +319,37 @@ def test_a_silent_consumer_is_asked_again() -> None:
             asked.append(message.subject.removeprefix(f"{JS_API}.CONSUMER."))
             if "INFO" in message.subject:
                 bus.publish(message.reply, json.dumps(info).encode())
+            elif speaks and len(asked) == 1:
+                bus.hand(message.reply, Message("s", b"", "$JS.ACK.S.c.1.1.1.1.0"))
 
         bus.subscribe(f"{JS_API}.CONSUMER.>", answer)
         api = Api(bus, 5.0)
         consumer = Consumer(api, "S", ConsumerConfig(name="c"), Pace(), 0)
         async with consumer.messages():
-            await asyncio.sleep(11)
+            await asyncio.sleep(seconds)
         await bus.close()
         return asked
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(main()) == ["MSG.NEXT.S.c", "INFO.S.c", "MSG.NEXT.S.c"]
+        assert runner.run(main()) == expected
 
 
-def test_an_idle_consumer_in_memory_has_nothing_to_do() -> None:
-    """A clock that jumps over a year does so in no time."""
+def test_an_idle_reader_in_memory_has_nothing_to_do() -> None:
+    """So a test that waits for ever is told so, and a clock jumps over years at once."""
 
-    async def main() -> int:
+    async def main() -> None:
         bus = MemoryBus()
         store = jetstream_of(bus)
         stream = await store.create_stream(StreamConfig(name="S", subjects=("s",)))
         consumer = await stream.create_consumer(ConsumerConfig(name="c"))
-        steps = 0
-        async with consumer.messages():
-            loop = asyncio.get_running_loop()
-            call_at = loop.call_at
+        async with consumer.messages() as messages:
+            await asyncio.sleep(50 * 365 * 86400)
+            await store.publish("s")
+            (await anext(messages)).ack()
+            await anext(messages)
 
-            def counted(*args: Any, **options: Any) -> asyncio.TimerHandle:
-                nonlocal steps
-                steps += 1
-                return call_at(*args, **options)
-
-            loop.call_at = counted  # type: ignore[method-assign,assignment]
-            await asyncio.sleep(365 * 86400)
-        await bus.close()
-        return steps
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(main()) < 10_000
+    with (
+        asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
+        pytest.raises(RuntimeError, match="deadlock"),
+    ):
+        runner.run(main())

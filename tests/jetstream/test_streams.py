@@ -242,7 +242,8 @@ async def test_a_stream_that_denies_it_keeps_all(store: JetStream, name: str) ->
     [
         ({"allow_schedules": True, "discard": "new"}, "cannot use discard new"),
         ({"discard_per_subject": True}, "requires discard new"),
-        ({"subjects": (">",)}, "overlap with jetstream api"),
+        ({"subjects": (">",)}, "requires? no-ack to be true"),
+        ({"subjects": ("$JS.API.X",)}, "require no-ack to be true"),
     ],
 )
 async def test_options_that_contradict_are_a_sentence(

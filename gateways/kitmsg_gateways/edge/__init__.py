@@ -23,6 +23,8 @@
     package.py    the functions of a gateway's package: serve, run, check, listen
     visit.py      one call: who makes it, and what of that its service gets
     turns.py      calls while they run: admitted, counted, logged
+    spans.py      server spans of a door's requests
+    named.py      the same for calls that are known by name alone
     answers.py    replies as plain values, errors as facts
 
 For doors whose protocol's library is an ASGI app:

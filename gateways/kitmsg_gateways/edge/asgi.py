@@ -23,13 +23,14 @@ from uvicorn.server import ServerState
 
 from kitmsg.auth import Refused
 from kitmsg.errors import KitError, NotFound, PermissionDenied, ResourceExhausted
-from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
+from kitmsg.wire import AUTHORIZATION, REQUEST_ID
 from kitmsg_gateways.edge.auth import peer_principal
 from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.hosts import LOOPBACK, Hosts
 from kitmsg_gateways.edge.proxies import Proxies, node_address
+from kitmsg_gateways.edge.spans import TRACES
 from kitmsg_gateways.edge.visit import Visit
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class Guard:
             address=address,
             authorization=sent,
             principal=principal,
-            trace={name: headers.getlist(name) for name in TRACE if name in headers},
+            trace={name: headers.getlist(name) for name in TRACES if name in headers},
             is_outside=self._options.public and not self._proxies.trusts(peer),
             sent=headers.getlist,
         )

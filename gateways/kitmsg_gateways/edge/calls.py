@@ -39,22 +39,22 @@ from kitmsg.transport import gokit
 from kitmsg.transport.caller import Caller
 from kitmsg.transport.opening import OPEN_TIMEOUT
 from kitmsg.transport.replies import decode_error
+from kitmsg.transport.traced import around
 from kitmsg.wire import (
-    BAGGAGE,
     CODE,
     CONTENT_TYPE,
     MAX_TIMEOUT,
     PRINCIPAL,
     REQUEST_ID,
-    TRACE,
     TRACEPARENT,
     direct_subject,
 )
 from kitmsg_gateways.edge.admission import RETRY_SECONDS
 from kitmsg_gateways.edge.given import GivenContext
+from kitmsg_gateways.edge.spans import TRACES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.routes import RoutedCaller, Routes
 
 __all__ = [
-    "OUTSIDE",
     "Callers",
     "EdgeCaller",
     "add_header",
@@ -85,10 +84,6 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 def request_id(given: str) -> str:
     """Return the request id that a client gave, if it can be one; else a new one."""
     return given if given and _ID.fullmatch(given) else new_request_id()
-
-
-OUTSIDE: Final = tuple(name for name in TRACE if name != BAGGAGE)
-"""The headers of `kitmsg.wire.TRACE` that outsiders may choose at a public edge."""
 
 
 def add_header(
@@ -115,13 +110,13 @@ def add_header(
 
 
 def add_trace(fields: dict[str, str], name: str, given: Sequence[str]) -> None:
-    """Add a header of `kitmsg.wire.TRACE`, if it can be passed on.
+    """Add a header of a trace, if it can be passed on.
 
     A broken trace is dropped, not refused (W3C Trace Context, section 3.2.2).
     """
     value = ",".join(given)
     is_one = len(given) == 1 or name != TRACEPARENT
-    if is_one and name in TRACE and _PRINTABLE.fullmatch(value):
+    if is_one and name in TRACES and _PRINTABLE.fullmatch(value):
         fields[name] = value
 
 
@@ -162,8 +157,11 @@ class EdgeCaller:
         to = routed or caller
         wrap = chain(*fitting(middleware, idempotent=endpoint.is_idempotent))
         with at_site(Site(bus=caller.bus)):
-            self.send: Endpoint[bytes, Message] = wrap(to.ask)
+            send: Endpoint[bytes, Message] = wrap(to.ask)
             self._open: Endpoint[bytes, Stream] = wrap(to.open)
+        if middleware or routed is not None:  # one span over all that they do
+            send = around(send, caller.name, endpoint.subject)
+        self.send = send
 
     async def ask(self, ctx: Context, data: bytes) -> Message:
         """Send a request and return its reply, which is no error.
@@ -362,6 +360,16 @@ class Callers:
             is_kit=endpoint.is_kit,
             breaker=self._breaker,
         )
+
+    def keep(self, endpoints: Iterable[CatalogEndpoint]) -> None:
+        """Forget the callers of endpoints that are not among these.
+
+        Those that have routes follow the instances of their service.
+        """
+        if self._routes is not None:
+            there = {each.subject for each in endpoints}
+            kept = {at: one for at, one in self._callers.items() if at in there}
+            self._callers = kept
 
     async def close(self) -> None:
         """Follow the instances of services no more."""

@@ -105,11 +105,11 @@ class Gateway(Generic[O, T]):
         self.metrics.served = self._served
         self.budget = self.metrics.budget = Budget(options.max_held_bytes)
         self.admission = Admission(self.metrics, options.max_concurrent)
-        shown = Shown(options)
+        self._shown = Shown(options)
         self.catalogue: Catalogue[T] = Catalogue(
             bus,
             options.discovery_interval,
-            lambda found: self._build(shown.of(found)),
+            self._rebuilt,
             table,
             self._changed,
             options.subject_policy,
@@ -243,6 +243,11 @@ class Gateway(Generic[O, T]):
     def exposition(self) -> str:
         """Return the counters in Prometheus' text format."""
         return self.metrics.exposition()
+
+    def _rebuilt(self, found: Catalog) -> T:
+        shown = self._shown.of(found)
+        self.callers.keep(shown.endpoints)
+        return self._build(shown)
 
     def _build(self, found: Catalog) -> T:
         """Return the table of what is on the bus."""

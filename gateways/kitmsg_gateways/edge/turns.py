@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kitmsg.errors import Code, Internal, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.catalogue import unavailable
+from kitmsg_gateways.edge.spans import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from kitmsg.tracing.seam import Span
     from kitmsg_gateways.edge.admission import Admission
     from kitmsg_gateways.edge.metrics import Metrics
     from kitmsg_gateways.edge.visit import Visit
@@ -55,6 +57,7 @@ class Turns:
         visit: Visit,
         work: Coroutine[Any, Any, T],
         failed: Callable[[KitError], T],
+        span: Span | None = None,
     ) -> T:
         """Return the result of `work`, or what `failed` makes of its error.
 
@@ -63,20 +66,22 @@ class Turns:
             visit: Who calls.
             work: The call.
             failed: Gets an error that a stranger may see, with its request id.
+            span: Of the call, where it is traced; ends with it.
         """
         started, code = perf_counter(), _OK
+        told: BaseException | None = None
         limit = asyncio.timeout(None)
         try:
             self._admission.enter()
             async with limit:
                 self._limits.add(limit)
                 return await work
-        except asyncio.CancelledError:
-            code = Code.CANCELLED.value
+        except asyncio.CancelledError as exc:
+            code, told = Code.CANCELLED.value, exc
             raise
         except Exception as exc:  # noqa: BLE001  # the last line of defence answers
             is_ended = limit.expired() and not isinstance(exc, KitError)
-            error = self._told(_stopped() if is_ended else exc, name, visit)
+            told = error = self._told(_stopped() if is_ended else exc, name, visit)
             code = error.code.value
             return failed(error)
         finally:
@@ -84,6 +89,8 @@ class Turns:
             work.close()  # it was never begun if the gateway is full
             self._admission.leave()
             self._count(name, visit, code, perf_counter() - started)
+            if span is not None:
+                finish(span, told)
 
     def end(self) -> None:
         """End all calls that run, with an error that says that the gateway stops."""

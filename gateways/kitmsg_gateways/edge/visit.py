@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import AUTHORIZATION, REQUEST_ID, TRACE
-from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, request_id
+from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID
+from kitmsg_gateways.edge.calls import add_header, add_trace, request_id
+from kitmsg_gateways.edge.spans import TRACES, passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.calls import Callers
 
 __all__ = ["Visit"]
+
+_IDEMPOTENCY: Final = "idempotency-key"
 
 
 def _nothing(_: str) -> Sequence[str]:
@@ -30,8 +33,9 @@ class Visit:
         address: Of the client; "" for one without.
         authorization: The values of ``Authorization``, if services get it.
         principal: Who asks; None when nobody knows.
-        trace: The headers of `kitmsg.wire.TRACE` that came, with their values.
+        trace: The headers of traces that came, with their values.
         is_outside: Whether an outsider calls at a public edge, whose baggage does not count.
+        seconds: That the call may take, as its headers say; None if they do not.
         sent: Returns the values of any header, by its name in lower case.
     """
 
@@ -41,24 +45,37 @@ class Visit:
     principal: Principal | None = None
     trace: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_outside: bool = False
+    seconds: float | None = None
     sent: Callable[[str], Sequence[str]] = _nothing
+
+    def carrier(self, own: Mapping[str, object]) -> dict[str, list[str]]:
+        """Return the headers of the trace that the call is part of; for `own` see `fields`."""
+        found = {name: list(values) for name, values in self.trace.items()}
+        said = {n: v for n in TRACES if isinstance(v := own.get(n), str)}
+        return found | {name: [value] for name, value in said.items()}
 
     def fields(self, own: Mapping[str, object]) -> dict[str, str]:
         """Return the headers with which a call goes to its service.
 
         Args:
             own: What the call itself says, by name, beside the request that it is in: a
-                trace there goes before the request's.
+                trace or an ``idempotency-key`` there goes before the request's.
 
         Raises:
-            InvalidArgument: ``Authorization`` is not printable ASCII, or came twice.
+            InvalidArgument: ``Authorization`` or ``Idempotency-Key`` is not printable
+                ASCII, or came twice.
         """
         fields = {REQUEST_ID: self.id}
-        for name in OUTSIDE if self.is_outside else TRACE:
+        for name in passing(self.is_outside):
             said = own.get(name)
             given = [said] if isinstance(said, str) else self.trace.get(name)
             if given:
                 add_trace(fields, name, given)
+        said = own.get(_IDEMPOTENCY)
+        keys = [said] if isinstance(said, str) else self.sent(_IDEMPOTENCY)
+        if keys:
+            keys = [key.strip('"') for key in keys]
+            add_header(fields, IDEMPOTENCY_KEY, keys, f"header {_IDEMPOTENCY}")
         if self.authorization:
             add_header(fields, AUTHORIZATION, self.authorization)
         return fields

@@ -31,6 +31,7 @@ from kitmsg.errors import (
     KitError,
     ResourceExhausted,
 )
+from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
 from kitmsg.wire import ERROR
 from kitmsg_gateways.edge.accesslog import AccessLog
@@ -39,6 +40,7 @@ from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
 from kitmsg_gateways.edge.calls import has_begun
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.spans import door
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
 from kitmsg_gateways.grpc.metadata import Forwarding, given_by
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from kitmsg.auth import Principal
     from kitmsg.message import Message
+    from kitmsg.tracing.seam import Operation, Span
     from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.budget import Budget
@@ -114,7 +117,8 @@ class Calls:
             work = self._streaming(method)
             held = self._streamed(work) if method.takes_stream else self._read(work)
         is_open = method.path in self._public
-        return _HANDLERS[gives](self._counted(method.endpoint.dotted, held, is_open))
+        dotted, rpc = method.endpoint.dotted, method.path
+        return _HANDLERS[gives](self._counted(dotted, held, is_open, rpc))
 
     def refusal(self, error: Callable[[], KitError]) -> Handler:
         """Return what answers any call with an error, whatever it sends."""
@@ -191,17 +195,24 @@ class Calls:
 
         return hold
 
-    def _counted(
-        self, path: str, work: _Work, is_open: bool = False
+    def _counted(  # noqa: PLR0915  # flat: all of it runs for each call
+        self, path: str, work: _Work, is_open: bool = False, rpc: str = "_OTHER"
     ) -> Callable[[Any, _ServicerContext], Awaitable[Any]]:
         """Return `work` for those let in, counted, logged, and its errors as statuses."""
+        trace, is_public = _operation(rpc), self._options.public
         metrics, options, access = self._metrics, self._options, self._access
         gate = None if is_open or self._gate.is_open else self._gate
 
-        async def handle(request: Any, context: _ServicerContext) -> Any:
+        async def handle(  # noqa: PLR0915
+            request: Any, context: _ServicerContext
+        ) -> Any:
             started = perf_counter()
             code: str = Code.CANCELLED
             who: Principal | None = None
+            span, told = None, None
+            if trace is not None:
+                given = context.invocation_metadata() or ()
+                span = trace.accept(dict(given), is_public=is_public)
             metrics.in_flight += 1
             try:
                 admit(metrics.in_flight, options.max_concurrent)
@@ -213,7 +224,7 @@ class Calls:
                 raise asyncio.CancelledError from exc
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
                 failure = _failure(exc, path)
-                code = failure.error.code
+                code, told = failure.error.code, failure
                 await context.abort(failure.code, failure.text, failure.trailers())
             else:
                 code = _OK
@@ -224,6 +235,8 @@ class Calls:
                 metrics.observe(path, code, took)
                 if access is not None:
                     _write_line(access, f"{path} {code}", context, took, who)
+                if span is not None:
+                    _finish(span, code, told)
 
         return handle
 
@@ -331,6 +344,21 @@ class Calls:
         finally:
             if stream is not None:
                 stream.cancel()
+
+
+def _operation(rpc: str) -> Operation | None:
+    """Return what begins the spans of a method, by ``/package.Service/Method``."""
+    method = rpc.removeprefix("/")
+    return door(method, rpc_attributes("grpc", method))
+
+
+def _finish(span: Span, code: str, failure: Failure | None) -> None:
+    """End the span of a call; `code` is ``ok``, or says how it ended."""
+    if failure is not None:
+        is_business = failure.is_business
+        span.finish(failure.error.code, failure.text, is_business=is_business)
+    else:
+        span.finish(None if code == _OK else Code(code))
 
 
 def _write_line(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg import wire
 from kitmsg_gateways.edge import calls
+from kitmsg_gateways.edge.spans import TRACES, passing
 from kitmsg_gateways.grpc.errors import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ class Forwarding:
     """
 
     def __init__(self, options: GatewayOptions) -> None:
-        self._names = {name: name for name in calls.OUTSIDE}
+        self._names = {name: name for name in passing(options.public)}
         self._names["idempotency-key"] = wire.IDEMPOTENCY_KEY
         if not options.public:
             ids = (REQUEST_ID, wire.REQUEST_ID.lower())
-            self._names |= {wire.BAGGAGE: wire.BAGGAGE}
             self._names |= dict.fromkeys(ids, wire.REQUEST_ID)
             self._names[wire.IDEMPOTENCY_KEY.lower()] = wire.IDEMPOTENCY_KEY
         if options.forward_authorization:
@@ -89,7 +89,7 @@ def _add(fields: dict[str, str], name: str, key: str, value: str | bytes) -> Non
     value = _text(value)
     if name == wire.REQUEST_ID:
         fields[name] = value
-    elif name in wire.TRACE:
+    elif name in TRACES:
         if name not in fields:
             calls.add_trace(fields, name, [value])
     else:

@@ -13,6 +13,7 @@
     body.py     the body of a request: limits, time, gzip
     bind.py     path, query, header and body parameters to one request object
     call.py     deadline and headers for the bus, the ask, the reply
+    spans.py    the span of a request
     errors.py   errors as problem details (RFC 9457)
     content.py  representations of a result: negotiated, bytes, parts, cache tags, gzip
     jsonrpc.py  JSON-RPC 2.0 without I/O; rpc.py, its methods as endpoints

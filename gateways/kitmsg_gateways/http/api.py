@@ -16,6 +16,7 @@ from kitmsg.logs.access import Call
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.budget import Claim
+from kitmsg_gateways.edge.spans import door
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
     arrived,
@@ -39,8 +40,9 @@ from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
+from kitmsg_gateways.http.spans import finish_span
 from kitmsg_gateways.http.streams.serve import Streams
-from kitmsg_gateways.http.visit import UNMATCHED, Visit
+from kitmsg_gateways.http.visit import PROBES, UNMATCHED, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +92,7 @@ class Api:
         self._is_public = options.public
         self._trusts = trusts
         self._has_strangers = gateway.auth.is_on
+        self._trace = door("HTTP", {})
         self._options = options
         self._budget = gateway.budget
         self._limit = options.max_concurrent
@@ -108,7 +111,7 @@ class Api:
         yield from self.rpc.collect()
         yield from self.live.collect()
 
-    async def handle(  # noqa: PLR0915
+    async def handle(  # noqa: PLR0912, PLR0915
         self, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Answer one request, whatever happens; counted and, if wished, logged."""
@@ -122,6 +125,8 @@ class Api:
         visit = Visit(request, path, id_)
         if self._is_public and not self._trusts(request.remote or ""):
             visit.come_from_outside()
+        if self._trace is not None and path not in PROBES:
+            visit.span = self._trace.accept(request.headers, is_public=visit.is_outside)
         answer = None
         try:
             answer = await self._answer(visit, query)
@@ -143,6 +148,8 @@ class Api:
             self._metrics.observe(visit.name, code, took)
             if self._access is not None:
                 _write_line(self._access, visit, answer, took)
+            if visit.span is not None:
+                finish_span(visit, None if answer is None else answer.status)
 
     async def _answer(  # noqa: PLR0911, PLR0912
         self, visit: Visit, query: str

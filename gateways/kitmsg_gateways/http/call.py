@@ -19,20 +19,21 @@ from kitmsg.errors import InvalidArgument, KitError
 from kitmsg.transport import gokit
 from kitmsg.wire import (
     AUTHORIZATION,
+    B3,
     CONTENT_TYPE,
     ERROR,
     IDEMPOTENCY_KEY,
     REQUEST_ID,
-    TRACE,
     reply_fields,
 )
 from kitmsg_gateways.edge import calls
-from kitmsg_gateways.edge.calls import OUTSIDE, add_header, add_trace, has_begun
+from kitmsg_gateways.edge.calls import add_header, add_trace, has_begun
+from kitmsg_gateways.edge.spans import OUTSIDE, TRACES
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.errors import GOKIT_TYPE, Problem, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from multidict import MultiMapping
 
@@ -154,15 +155,23 @@ def fields_of(visit: Visit, options: GatewayOptions) -> dict[str, str]:
     """
     headers = visit.request.headers
     fields = {REQUEST_ID: visit.id}
-    for name in OUTSIDE if visit.is_outside else TRACE:
-        if name in headers:
-            add_trace(fields, name, headers.getall(name))
+    if visit.span is None:  # else what the service gets is a child of it
+        _pass_traces(fields, headers, OUTSIDE if visit.is_outside else TRACES)
     if _IDEMPOTENCY in headers:
         given = [one.strip('"') for one in headers.getall(_IDEMPOTENCY)]
         add_header(fields, IDEMPOTENCY_KEY, given, f"header {_IDEMPOTENCY}")
     if options.forward_authorization and AUTHORIZATION in headers:
         add_header(fields, AUTHORIZATION, headers.getall(AUTHORIZATION))
     return fields
+
+
+def _pass_traces(
+    fields: dict[str, str], headers: MultiMapping[str], names: Sequence[str]
+) -> None:
+    has_b3 = "b3" in headers or "x-b3-traceid" in headers
+    for name in names if has_b3 else names[: -len(B3)]:
+        if name in headers:
+            add_trace(fields, name, headers.getall(name))
 
 
 def given_by(callers: Callers, headers: MultiMapping[str]) -> Mapping[str, str] | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from kitmsg.auth import Principal
+    from kitmsg.tracing.seam import Span
     from kitmsg_gateways.edge.proxies import Via
 
 __all__ = ["PROBES", "UNMATCHED", "Visit"]
@@ -37,6 +38,7 @@ class Visit:
         given_id: The request id that an outsider chose at a public edge, for the log.
         is_outside: Whether it comes from an outsider at a public edge.
         held: Bytes reserved for its body.
+        span: Of the request; None where it is not traced.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Visit:
         "principal",
         "request",
         "route",
+        "span",
         "via",
     )
 
@@ -66,6 +69,7 @@ class Visit:
         self.held = 0
         self.given_id = ""
         self.is_outside = False
+        self.span: Span | None = None
 
     def come_from_outside(self) -> None:
         """Note that an outsider asks: the request gets an id of ours."""

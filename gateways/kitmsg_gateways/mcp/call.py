@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 import mcp_types as types
 import msgspec
 
-from kitmsg_gateways.edge.plain import PlainCall
+from kitmsg_gateways.edge.plain import PlainCall, PlainEndpoint
 from kitmsg_gateways.edge.visit import Visit
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext as Ctx
 
     from kitmsg_gateways.edge.calls import Callers
-    from kitmsg_gateways.edge.plain import PlainEndpoint
     from kitmsg_gateways.mcp.options import GatewayOptions
 
-__all__ = ["TIMEOUT", "call", "visit_of"]
+__all__ = ["KEY", "TIMEOUT", "call", "visit_of"]
 
 TIMEOUT: Final = "kitmsg/timeout"
-"""Key in the ``_meta`` of a call: seconds that it may take."""
+KEY: Final = "kitmsg/idempotency-key"
+"""In the ``_meta`` of a call: seconds that it may take, and what all its tries have alike."""
 
 _MOST_SHOWN: Final = 4096  # of an item, in a report of progress
 
@@ -49,14 +49,14 @@ async def call(
         shown = item[:_MOST_SHOWN].decode(errors="replace")
         await ctx.session.report_progress(count, message=shown)
 
-    meta: dict[str, Any] = {**(ctx.meta or {})}
-    given, asked = params.arguments or {}, meta.get(TIMEOUT)
-    plain = PlainCall(served, given, asked, visit, meta, options, tell)
+    said: dict[str, Any] = {**(ctx.meta or {})}
+    meta, asked = {**said, "idempotency-key": said.get(KEY)}, said.get(TIMEOUT)
+    plain = PlainCall(served, params.arguments or {}, asked, visit, meta, options, tell)
     found = await plain.ask(callers)
     if isinstance(found, bytes):
         blob, uri = base64.b64encode(found).decode(), f"kitmsg:{served.name}"
         resource = types.BlobResourceContents(uri=uri, blob=blob)
         return types.CallToolResult(content=[types.EmbeddedResource(resource=resource)])
-    text, wrapped = msgspec.json.encode(found).decode(), served.wrapped(found)
-    content = types.TextContent(text=text)
-    return types.CallToolResult(content=[content], structured_content=wrapped)
+    text = types.TextContent(text=msgspec.json.encode(found).decode())
+    wrapped = served.wrapped(found)
+    return types.CallToolResult(content=[text], structured_content=wrapped)

@@ -13,8 +13,7 @@ from kitmsg_gateways.edge.answers import error_facts
 
 __all__ = ["ERROR", "failure"]
 
-ERROR: Final = "kitmsg/error"
-"""Key of an error's facts in the ``_meta`` of a result."""
+ERROR: Final = "kitmsg/error"  # an error's facts, in the ``_meta`` of a result
 
 
 def failure(error: KitError) -> CallToolResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import mcp_types as types
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser as User
@@ -18,6 +18,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 
 import kitmsg
 from kitmsg.errors import NotFound
+from kitmsg_gateways.edge.named import Spans
 from kitmsg_gateways.edge.stdin import Stdin, serve_stdin
 from kitmsg_gateways.edge.web import WebGateway, quieten
 from kitmsg_gateways.mcp.call import call, visit_of
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from kitmsg.discovery.catalog import Catalog
 
 __all__ = ["GatewayServer"]
-
-_TELL_SECONDS: Final = 5.0
 
 
 class _Server(Server[Any]):
@@ -71,13 +70,14 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
             on_call_tool=self._call,
             on_subscriptions_listen=self._listeners,
         )
-        self._mcp.middleware.append(self._notice)
+        self._mcp.middleware[:] = [self._notice]  # its own spans adopt any trace
         self._sessions = Sessions(
             self._mcp,
             session_idle_timeout=options.session_timeout,
             max_sessions=options.max_sessions,
             max_request_body_size=options.max_body_bytes,
         )
+        self._spans = Spans("tools/call", "mcp.method.name", "gen_ai.tool.name")
         # Open sessions, whose clients hear of changes without asking.
         self._peers: set[Connection] = set()
 
@@ -97,8 +97,9 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
             if isinstance(error, NotFound):
                 raise MCPError(types.INVALID_PARAMS, str(error))
             return failure(error)
+        span = self._spans.begin(params.name, visit, ctx.meta)
         work = call(served, params, ctx, visit, self.callers, self.options)
-        return await self.turns.run(served.name, visit, work, failure)
+        return await self.turns.run(served.name, visit, work, failure, span)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = scope["visit"].principal
@@ -132,7 +133,7 @@ class GatewayServer(WebGateway[GatewayOptions, Table]):
         """Tell clients that the list of tools has changed."""
         await self._news.publish(ToolsListChanged())
         sent = (peer.send_tool_list_changed() for peer in self._peers)
-        telling = [asyncio.wait_for(each, _TELL_SECONDS) for each in sent]
+        telling = [asyncio.wait_for(each, 5.0) for each in sent]
         await asyncio.gather(*telling, return_exceptions=True)
 
     def _lasting(self) -> AbstractAsyncContextManager[None]:

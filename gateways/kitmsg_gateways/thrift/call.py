@@ -1,8 +1,8 @@
 """One call over the bus: parameters in, the bytes of an answer out.
 
 Hot path: `Calls.answer` runs for every call.  Thrift has no headers but THeader's, of which
-credentials, traces and what the rules of routes go by are read, so the time limit is the
-endpoint's or the gateway's, and the request id is made here.
+credentials, traces, idempotency keys, the request id, the time limit and what routes go by
+are read; without it the limit is the endpoint's or the gateway's, and the id is made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,23 +24,28 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
 )
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg.transport.replies import reply_codec
-from kitmsg.wire import ERROR, REQUEST_ID, TRACE
+from kitmsg.wire import ERROR, REQUEST_ID, TIMEOUT
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
+from kitmsg_gateways.edge.calls import request_id
 from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.spans import carrier, finish
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
 from kitmsg_gateways.thrift.protocol.base import Begin, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
 
     from kitmsg.auth import Principal
     from kitmsg.message import Message
+    from kitmsg.tracing.seam import Operation, Span
     from kitmsg_gateways.edge.auth import Gate
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
     from kitmsg_gateways.edge.metrics import Metrics
@@ -50,6 +58,13 @@ __all__ = ["Calls"]
 _log = logging.getLogger("kitmsg_gateways.thrift")
 
 _OK: Final = "ok"
+_MOST: Final = 4096
+_NO_HEADERS: Final[Mapping[str, list[str]]] = {}
+_ID_NAMES: Final = (REQUEST_ID.lower(), "x-request-id")
+_TIMES: Final = (TIMEOUT.lower(), "client_timeout")
+"""Headers of a call's time, in milliseconds: kitmsg's and fbthrift's."""
+
+_TIME: Final = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 _REPLY: Final = Kind.REPLY  # to look up a member of an enum costs as much as a call
 
 
@@ -75,6 +90,8 @@ class Calls:
         self._access = (
             AccessLog("thrift", options.access_format) if options.access_log else None
         )
+        self._tracer = tracer()
+        self._operations: dict[str, Operation] = {}
 
     def is_open(self, served: Served | None) -> bool:
         """Tell whether anybody may call a method; None for one that is not there."""
@@ -115,22 +132,42 @@ class Calls:
         self._check(visit)
         return visit
 
-    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
-        authorization = given.get("authorization", [])
-        return Visit(
-            address=address,
-            authorization=authorization if self._options.forward_authorization else (),
-            trace={name: given[name] for name in TRACE if name in given},
-            is_outside=self._options.public,
-            sent=lambda name: given.get(name, ()),
-        )
-
     def _check(self, visit: Visit) -> None:
         """Raise what is wrong with its headers before the call has begun."""
         visit.fields({})
         visit.given(self._callers, {})
 
-    async def answer(  # noqa: PLR0915  # one frame for every call, not three
+    def _visit(self, address: str, given: Mapping[str, list[str]]) -> Visit:
+        options = self._options
+        id_ = "" if options.public else _first(given, _ID_NAMES)
+        return Visit(
+            id=request_id(id_),
+            address=address,
+            authorization=given.get("authorization", [])
+            if options.forward_authorization
+            else (),
+            trace=carrier(given),
+            is_outside=options.public,
+            seconds=_seconds(given),
+            sent=lambda name: given.get(name, ()),
+        )
+
+    def begin(
+        self, served: Served, given: Mapping[str, Sequence[str]] = _NO_HEADERS
+    ) -> Span | None:
+        """Begin the span of a call, and enter it; None where nothing is traced."""
+        if self._tracer is None:
+            return None
+        operation = self._operations.get(served.name)
+        if operation is None:
+            if len(self._operations) >= _MOST:  # methods that came and went
+                self._operations.clear()
+            attributes = rpc_attributes("thrift", served.name)
+            operation = self._tracer.server(served.name, attributes)
+            self._operations[served.name] = operation
+        return operation.accept(given, is_public=self._options.public)
+
+    async def answer(  # noqa: PLR0912, PLR0915  # one frame for every call, not three
         self,
         served: Served,
         protocol: ThriftProtocol,
@@ -150,6 +187,7 @@ class Calls:
             visit: Who calls, where somebody was asked.
         """
         started, code, metrics = perf_counter(), _OK, self._metrics
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         headers = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
         id_ = headers[REQUEST_ID]
         try:
@@ -179,6 +217,8 @@ class Calls:
         finally:
             seconds = perf_counter() - started
             metrics.observe(served.name, code, seconds)
+            if span is not None:
+                span.finish(None if code == _OK else Code(code))
             if self._access is not None:
                 self._access.write(
                     f"{served.name} {code}",
@@ -208,7 +248,8 @@ class Calls:
         fields: dict[str, str],
     ) -> Context:
         callers, codec = self._callers, served.codec
-        seconds = callers.seconds(None, served.endpoint)
+        asked = None if visit is None else visit.seconds
+        seconds = callers.seconds(asked, served.endpoint)
         if visit is None:
             return callers.context(caller, codec, seconds, fields)
         who, given = visit.principal, visit.given(callers, {})
@@ -216,38 +257,53 @@ class Calls:
 
     def tell(self, served: Served, args: Any, visit: Visit | None = None) -> None:
         """Send a call that nobody waits for; what goes wrong is counted and logged."""
+        # Apart from others of the connection, whose span is none of theirs.
+        copy_context().run(self._begin_telling, served, args, visit)
+
+    def _begin_telling(self, served: Served, args: Any, visit: Visit | None) -> None:
         started = perf_counter()
+        span = self.begin(served, visit.trace if visit else _NO_HEADERS)
         try:
             data, caller = _encode(served, args), self._callers.of(served.endpoint)
             fields = visit.fields({}) if visit else {REQUEST_ID: new_request_id()}
             ctx = self._context(served, caller, visit, fields)
             sending = caller.publish(ctx, data)
         except KitError as exc:
-            self._told(served, started, exc)
+            self._told(served, started, span, exc)
             return
         if sending is None:
-            self._told(served, started)
+            self._told(served, started, span)
             return
-        telling = asyncio.create_task(self._tell(served, started, sending))
+        telling = asyncio.create_task(self._tell(served, started, span, sending))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
     async def _tell(
-        self, served: Served, started: float, sending: Coroutine[Any, Any, None]
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        sending: Coroutine[Any, Any, None],
     ) -> None:
         """Wait for an instance to be picked, whether the client is still there or not."""
         try:
             await sending
         except KitError as exc:
-            self._told(served, started, exc)
+            self._told(served, started, span, exc)
         else:
-            self._told(served, started)
+            self._told(served, started, span)
 
     def _told(
-        self, served: Served, started: float, error: KitError | None = None
+        self,
+        served: Served,
+        started: float,
+        span: Span | None,
+        error: KitError | None = None,
     ) -> None:
         if error is not None:
             _log.debug("%s was not told: %s", served.name, error)
+        if span is not None:
+            finish(span, error)
         code = _OK if error is None else error.code.value
         self._metrics.observe(served.name, code, perf_counter() - started)
 
@@ -255,6 +311,27 @@ class Calls:
         """Return the answer to a call that is not carried out, and count it."""
         self._metrics.observe(UNKNOWN, error.code.value, 0.0)
         return encode_error(protocol, begin, error)
+
+
+def _first(given: Mapping[str, list[str]], names: Sequence[str]) -> str:
+    return next((given[name][0] for name in names if given.get(name)), "")
+
+
+def _seconds(given: Mapping[str, list[str]]) -> float | None:
+    """Return the time that a call gives itself; None if it does not say.
+
+    Raises:
+        InvalidArgument: It is no positive number of milliseconds.
+    """
+    text = _first(given, _TIMES)
+    if not text:
+        return None
+    if not _TIME.fullmatch(text):
+        raise InvalidArgument(
+            f"header {TIMEOUT} must be positive whole milliseconds, not {text[:40]!r}",
+            field=TIMEOUT,
+        )
+    return int(text) / 1000
 
 
 def _encode(served: Served, args: Any) -> bytes:
@@ -326,17 +403,19 @@ def _broken(served: Served, why: Exception, id_: str) -> KitError:
 
     What it held, and what failed, goes to the log only.
     """
+    extra = {"endpoint": served.name, "request_id": id_}
     if not isinstance(why, UNFIT):
         _log.error(
-            *("a call of %s failed here (request id %s)", served.name, id_),
+            "a call of %s failed here (request id %s)",
+            *(served.name, id_),
             exc_info=why,
-            extra={"endpoint": served.name, "request_id": id_},
+            extra=extra,
         )
         return Internal(f"the gateway failed; its log says more under request id {id_}")
     _log.warning(
         "%s answered what does not fit: %s: %s (request id %s)",
         *(served.name, type(why).__name__, why, id_),
-        extra={"endpoint": served.name, "request_id": id_},
+        extra=extra,
     )
     return Internal(
         f"{served.name} answered what does not fit its types; the gateway's log says"

@@ -21,9 +21,11 @@ from typing import (
 
 from kitmsg.balance.named import parse_picker
 from kitmsg.errors import DeadlineExceeded, Unimplemented
-from kitmsg.wire import AUTHORIZATION, IDEMPOTENCY_KEY, REQUEST_ID
+from kitmsg.tracing import current_headers, tracer
+from kitmsg.wire import AUTHORIZATION, B3, IDEMPOTENCY_KEY, REQUEST_ID, TRACE
 from kitmsg_gateways.upstream.offers import only
 from kitmsg_gateways.upstream.pool import Pool
+from kitmsg_gateways.upstream.spans import note_address, note_reply, spanned
 from kitmsg_gateways.upstream.upstream import Remote
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ M_contra = TypeVar("M_contra", bound="Method[Any, Any]", contravariant=True)
 
 
 _WEB: Final = {REQUEST_ID: "X-Request-Id", IDEMPOTENCY_KEY: "Idempotency-Key"}
+_TRACES: Final = frozenset((*TRACE, *B3))
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,8190}")
 
 
@@ -98,6 +101,11 @@ def outgoing(
             )
         timeout = min(timeout, left)
     headers = {**ctx.propagated(), **ctx.metadata}
+    traces = current_headers()
+    if traces:  # of the call's own span; what came passes on otherwise
+        headers = {
+            n: v for n, v in headers.items() if n.lower() not in _TRACES
+        } | traces
     if IDEMPOTENCY_KEY in ctx.headers:
         headers[IDEMPOTENCY_KEY] = ctx.headers[IDEMPOTENCY_KEY]
     if forward_authorization and AUTHORIZATION in ctx.headers:
@@ -221,6 +229,7 @@ class Client(Generic[M, Q, A]):
         self._timeout = options.timeout
         self._forwards = getattr(options, "forward_authorization", False)
         self._hooks = hooks
+        self._is_traced = tracer() is not None
         self._servers = Pool(
             name, addresses, pick=pick or named.picker, gone=transport.close
         )
@@ -241,7 +250,8 @@ class Client(Generic[M, Q, A]):
         """Return the endpoint that calls a method."""
         is_stream = bool(method.declaration.signature.stream)
         make = self._streaming if is_stream else self._unary
-        return self._hooks.finalized(make(method))
+        call = self._hooks.finalized(make(method))
+        return spanned(call, method, self._dotted(method))
 
     def _unary(self, method: M) -> Endpoint[Any, Any]:
         async def call(ctx: Context, request: Any) -> Any:
@@ -251,6 +261,8 @@ class Client(Generic[M, Q, A]):
 
             async def send(address: str) -> A:
                 left = end - loop.time()
+                if self._is_traced:
+                    note_address(address)
                 return await self._transport.send(address, method, sent, left)
 
             key = "" if self._key is None else self._key(ctx, request)
@@ -268,6 +280,8 @@ class Client(Generic[M, Q, A]):
             limit = None if ctx.deadline is None else seconds
 
             async def send(address: str) -> A | Replies[A]:
+                if self._is_traced:
+                    note_address(address)
                 return await self._transport.stream(
                     address, method, sent, limit, request.items
                 )
@@ -301,6 +315,8 @@ class Client(Generic[M, Q, A]):
         return sent, along.timeout
 
     def _after(self, ctx: Context, reply: A) -> None:
+        if self._is_traced:
+            note_reply(reply)
         for hook in self._hooks.after:
             hook(ctx, reply)
 

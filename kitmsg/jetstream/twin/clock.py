@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Alarm", "Clock"]
+
+_EARLY: Final = 1e-5  # seconds that a timer may ring early: what a float may not show
 
 
 class Clock:
@@ -39,17 +42,19 @@ class Alarm:
 
     Args:
         clock: The twin's.
-        ring: Called when it is time; it says itself when the next time is.
+        ring: Called when it is time, with the time; it says itself when the next one is.
     """
 
-    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[float], None]) -> None:
         self._clock = clock
         self._ring = ring
         self._at: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     def by(self, when: float) -> None:
-        """Ring at `when`, or before."""
+        """Ring at `when`, or before; at infinity never."""
+        if when == math.inf:
+            return
         if self._at is None or when < self._at:
             self.stop()
             self._at = when
@@ -62,9 +67,11 @@ class Alarm:
         self._handle = self._at = None
 
     def _rung(self) -> None:
-        # A timer may ring a little early: it is never before its time for those it wakes.
-        if self._at is not None and self._clock.now() < self._at:
-            self._handle = self._clock.call_at(self._at, self._rung)
+        at, now = self._at, self._clock.now()
+        if at is None:
+            return
+        if now < at - _EARLY:
+            self._handle = self._clock.call_at(at, self._rung)
             return
         self._handle = self._at = None
-        self._ring()
+        self._ring(max(now, at))

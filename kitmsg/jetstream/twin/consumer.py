@@ -101,7 +101,7 @@ class Consumer:
         self._delivered = (0, 0)  # of the stream, of the consumer
         self._floor = (0, 0)
         self._alarm = Alarm(clock, self._time_is_up)
-        self._wake = Alarm(clock, self.serve)
+        self._wake = Alarm(clock, self._resume)
         self._on_idle = on_idle
         self._idle = Alarm(clock, self._maybe_idle)
         self._pulls = Pulls(post, clock, self._count_waiting, self._gone_idle)
@@ -166,6 +166,14 @@ class Consumer:
         self.config = replace(self.config, paused_until=until)
         self.serve()
 
+    def _resume(self, now: float) -> None:
+        """End a pause whose time is over."""
+        paused = self.config.paused_until
+        if paused is not None and paused <= now:
+            self.pause(None)
+        else:
+            self.serve()
+
     def change(self, config: ConsumerConfig) -> None:
         """Take another configuration; its position stays."""
         self.config = config
@@ -204,7 +212,7 @@ class Consumer:
             delay = msgspec.json.decode(rest)["delay"] / NS if rest else _ALREADY
             self._wait(sequence, now + delay)
             if not delay:
-                self._time_is_up()
+                self._time_is_up(now)
         self.serve()
 
     # -- deliveries
@@ -289,9 +297,8 @@ class Consumer:
         heapq.heappush(self._due, (due, sequence))
         self._alarm.by(due)
 
-    def _time_is_up(self) -> None:
+    def _time_is_up(self, now: float) -> None:
         """Queue again what was not acked in time."""
-        now = self._clock.now()
         while self._due and self._due[0][0] <= now:
             due, sequence = heapq.heappop(self._due)
             pending = self._pending.get(sequence)
@@ -309,7 +316,7 @@ class Consumer:
             self._idle.stop()
             self._idle.by(self._clock.now() + after)
 
-    def _maybe_idle(self) -> None:
+    def _maybe_idle(self, _now: float) -> None:
         if self._pending:
             self._gone_idle()
         else:

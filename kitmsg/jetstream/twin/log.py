@@ -118,6 +118,10 @@ class Log:
         """Return the first sequence of a subject that has one."""
         return next(iter(self._by_subject[subject]))
 
+    def of(self, subject: str) -> list[int]:
+        """Return the sequences of a subject."""
+        return list(self._by_subject.get(subject, ()))
+
     def subjects(self, pattern: str = ">") -> dict[str, int]:
         """Return the subjects that match, with how many messages each has."""
         return {

@@ -142,8 +142,7 @@ class Pulls:
         while self._waiting:
             self._tell(self._waiting.popleft(), status, left=False)
 
-    def _time_is_up(self) -> None:
-        now = self._clock.now()
+    def _time_is_up(self, now: float) -> None:
         for pull in list(self._waiting):
             if pull.expires <= now:
                 self._end(pull, b"408 Request Timeout")

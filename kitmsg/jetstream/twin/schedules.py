@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.jetstream.encoding import time_text
@@ -37,8 +38,8 @@ class Schedules:
         fire: Publishes a message: subject, headers, payload.
     """
 
-    # Invariant: `_due[s]` is the sequence of the schedule of `s` and when it is due; one
-    # whose message is gone is void, and found out when it is due.
+    # Invariant: `_due` is a heap of when, subject and sequence; one whose message is gone is
+    # void, and found out when it is due.
 
     def __init__(
         self, clock: Clock, log: Log, fire: Callable[[str, dict[str, str], bytes], None]
@@ -46,7 +47,8 @@ class Schedules:
         self._clock = clock
         self._log = log
         self._fire = fire
-        self._due: dict[str, tuple[int, float]] = {}
+        self._due: list[tuple[float, str, int]] = []
+        self._held: dict[str, int] = {}  # sequences by subject
         self._alarm = Alarm(clock, self._ring)
 
     def check(self, headers: Headers) -> None:
@@ -71,25 +73,22 @@ class Schedules:
         return due(headers, now, rule=Js.SCHEDULE, zone=Js.SCHEDULE_ZONE)
 
     def _set(self, subject: str, sequence: int, when: float) -> None:
-        self._due[subject] = sequence, when
+        self._held[subject] = sequence
+        heapq.heappush(self._due, (when, subject, sequence))
         self._alarm.by(when)
 
     def _end(self, subject: str) -> None:
-        held = self._due.pop(subject, None)
-        if held is not None:
-            self._log.remove(held[0])
+        self._log.remove(self._held.pop(subject, 0))
 
-    def _ring(self) -> None:
-        now = self._clock.now()
-        ready = [(w, s, n) for s, (n, w) in self._due.items() if w <= now]
-        for _, subject, sequence in sorted(ready):
+    def _ring(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            _, subject, sequence = heapq.heappop(self._due)
             record = self._log.get(sequence)
-            if record is None:
-                del self._due[subject]
-                continue
-            self._publish(subject, record.data, Headers.parse(record.block), sequence)
+            if record is not None:
+                headers = Headers.parse(record.block)
+                self._publish(subject, record.data, headers, sequence)
         if self._due:
-            self._alarm.by(min(when for _, when in self._due.values()))
+            self._alarm.by(self._due[0][0])
 
     def _publish(
         self, subject: str, data: bytes, headers: Headers, sequence: int

@@ -132,8 +132,8 @@ class Stream:
         now = self._clock.now()
         self._make_room(subject, len(subject) + len(block) + len(data) + 16)
         if Js.SCHEDULE in headers:
-            for other in [r for r in self.log if r.subject == subject]:
-                self.log.remove(other.sequence)  # one schedule for each subject
+            for other in self.log.of(subject):
+                self.log.remove(other)  # one schedule for each subject
         if self.config.retention == "interest" and not any(
             not one.config.filters
             or any(matches(p, subject) for p in one.config.filters)
@@ -194,9 +194,8 @@ class Stream:
             heapq.heappush(self._ends, (end, record.sequence))
             self._alarm.by(end)
 
-    def _expire(self) -> None:
+    def _expire(self, now: float) -> None:
         """Remove the messages whose time is over."""
-        now = self._clock.now()
         while self._ends and self._ends[0][0] <= now:
             record = self.log.get(heapq.heappop(self._ends)[1])
             if record is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -392,6 +393,23 @@ async def test_versions_that_clients_ask_for_are_bounded(kit: Kit, door: Any) ->
     routed = made.callers.of(made.endpoint("get"))._routed
     assert len(routed._calls) <= 64
     assert len(routed._callers) == 1
+
+
+async def test_a_service_that_has_gone_is_followed_no_more(kit: Kit, door: Any) -> None:
+    """Or it would be asked for as long as the gateway runs."""
+    await serve(kit, Orders("a"))
+    made = await door("direct")
+    assert await made.ask() == "a"
+    fleets = made.callers._routes._fleets
+    (source,) = [each._instancer for each in fleets.values()]
+    made.callers.keep([made.endpoint("get")])
+    gc.collect()
+    assert source._running is not None
+    made.callers.keep([])
+    gc.collect()
+    await asyncio.sleep(0)
+    assert source._running is None
+    assert not fleets
 
 
 async def test_the_end_stops_following(kit: Kit, door: Any) -> None:

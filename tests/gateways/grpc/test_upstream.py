@@ -210,11 +210,18 @@ async def test_deadline_trace_and_request_id_go_along(
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         ctx = Context(
             deadline=now + 2,
-            metadata={"traceparent": trace, "Kit-Request-Id": "r1", "X-Bad": "\u20ac"},
+            metadata={
+                "traceparent": trace,
+                "Kit-Request-Id": "r1",
+                "Kit-Idempotency-Key": "k-1",
+                "X-Bad": "\u20ac",
+            },
         )
         await users.endpoint("get_user")(ctx, {"id": 1})
         assert remote.metadata["traceparent"] == trace
         assert remote.metadata["x-request-id"] == "r1"
+        assert remote.metadata["idempotency-key"] == "k-1"
+        assert "kit-idempotency-key" not in remote.metadata
         assert remote.metadata["x-api-key"] == "k1"
         assert "x-bad" not in remote.metadata
         assert 0 < remote.left <= 2

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import error_for
+from kitmsg.tracing.conventions import rpc_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from kitmsg.service.declare import Declaration
     from kitmsg_gateways.grpc.errors import Told
@@ -83,6 +84,11 @@ class GrpcMethod:
     read: Callable[[bytes], Any]
     write_item: Callable[[Any], bytes] | None
     rebuild: Callable[[Told], Exception]
+
+    def described(self) -> tuple[str, Mapping[str, str]]:
+        """Return name and attributes of the spans of its calls."""
+        name = self.path.removeprefix("/")
+        return name, rpc_attributes("grpc", name)
 
     def encode(self, request: Any) -> GrpcRequest:
         """Return the call.

@@ -10,7 +10,7 @@ from kitmsg.transport.replies import Declared
 from kitmsg_gateways.http.upstream.reply import ACCEPT, NDJSON, error_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from kitmsg.service.declare import Declaration
     from kitmsg.transport.replies import ErrorTypes
@@ -45,6 +45,12 @@ class HttpMethod:
     def __post_init__(self) -> None:
         raises = self.declaration.options.raises
         self.errors = {cls.__name__: Declared.of(cls) for cls in raises}
+
+    def described(self) -> tuple[str, Mapping[str, str]]:
+        """Return name and attributes of the spans of its calls."""
+        method, template = self.operation.method, self.operation.path
+        named = {"http.request.method": method, "url.template": template}
+        return f"{method} {template}", named
 
     def encode(self, request: Any) -> HttpRequest:
         """Return the HTTP request.

@@ -24,7 +24,7 @@ from kitmsg_gateways.thrift.protocol.compact import read_varint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MAGIC", "Header", "parse_header"]
+__all__ = ["MAGIC", "Header", "header_frame", "parse_header"]
 
 MAGIC: Final = b"\x0f\xff"
 
@@ -34,6 +34,7 @@ _PROTOCOLS: Final = {0: "binary", 2: "compact"}
 _NUMBERS: Final = {name: number for number, name in _PROTOCOLS.items()}
 _KEY_VALUES: Final = 1
 _MOST_HEADERS: Final = 128
+_LOW: Final = 0x7F
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,39 @@ class Header:
         header = bytes((_NUMBERS[self.protocol], 0, 0, 0))
         size = (len(header) // _WORD).to_bytes(2)
         return b"".join((MAGIC, self.flags, self.seqid, size, header, message))
+
+
+def header_frame(
+    protocol: str, seqid: int, fields: Mapping[str, str], message: bytes
+) -> bytes:
+    """Return the frame of a call, without its length.
+
+    Args:
+        protocol: ``binary`` or ``compact``.
+        seqid: Comes back with the answer.
+        fields: Headers by name.
+        message: In the protocol.
+    """
+    header = bytearray((_NUMBERS[protocol], 0))
+    if fields:
+        header.append(_KEY_VALUES)
+        header += _varint(len(fields))
+        for pair in fields.items():
+            for text in pair:
+                data = text.encode()
+                header += _varint(len(data)) + data
+    header += bytes(-len(header) % _WORD)
+    size = (len(header) // _WORD).to_bytes(2)
+    return b"".join((MAGIC, bytes(2), seqid.to_bytes(4), size, header, message))
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > _LOW:
+        out.append(number & _LOW | _LOW + 1)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def parse_header(frame: bytes) -> Header:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import DataLoss, InvalidArgument, KitError
+from kitmsg.tracing.conventions import rpc_attributes
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import FAILURE, decode_error
 from kitmsg_gateways.thrift.protocol.base import Kind, Malformed
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from kitmsg_gateways.thrift.model import Method
     from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
 
-__all__ = ["SUCCESS", "ThriftMethod", "ThriftReply", "ThriftRequest"]
+__all__ = ["SEQID", "SUCCESS", "ThriftMethod", "ThriftReply", "ThriftRequest"]
 
 SUCCESS: Final = "success"
 """Field of a method's result that holds what it returns."""
 
-_SEQID: Final = 1  # a connection has one call at a time
+SEQID: Final = 1
+"""Of every call: a connection has one at a time."""
 
 
 @dataclass(slots=True)
@@ -32,10 +34,12 @@ class ThriftRequest:
     Attributes:
         method: Its name on the wire.
         args: Its parameters by name, as Thrift has them.
+        headers: By name; they go where the transport is THeader's.
     """
 
     method: str
     args: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,6 +76,11 @@ class ThriftMethod:
     errors: Mapping[str, Callable[[dict[str, Any]], Exception]]
     business_error: Callable[[Any], Exception | None] = lambda _: None
 
+    def described(self) -> tuple[str, Mapping[str, str]]:
+        """Return name and attributes of the spans of its calls."""
+        name = self.declaration.subject
+        return name, rpc_attributes("thrift", self.method.name)
+
     def encode(self, request: Any) -> ThriftRequest:
         """Return the call.
 
@@ -98,7 +107,7 @@ class ThriftMethod:
         """
         kind = Kind.ONEWAY if self.method.is_oneway else Kind.CALL
         name = f"{prefix}{request.method}".encode()
-        out = bytearray(protocol.head(name, kind, _SEQID))
+        out = bytearray(protocol.head(name, kind, SEQID))
         try:
             protocol.writer(self.method.args)(out, request.args)
         except UNFIT as exc:
@@ -119,7 +128,7 @@ class ThriftMethod:
         """
         begin = protocol.begin(data, position)
         is_failure = begin.kind == Kind.EXCEPTION
-        if begin.seqid != _SEQID or not (is_failure or begin.kind == Kind.REPLY):
+        if begin.seqid != SEQID or not (is_failure or begin.kind == Kind.REPLY):
             raise Malformed("it answers another message")
         type_ = FAILURE if is_failure else self.method.result
         read = protocol.reader(type_)

@@ -11,10 +11,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.errors import DataLoss, ResourceExhausted
+from kitmsg.wire import TIMEOUT
 from kitmsg_gateways.thrift.protocol import protocols
 from kitmsg_gateways.thrift.protocol.base import Limits, Malformed, OverLimit
 from kitmsg_gateways.thrift.protocol.framing import Inbox, Speech, framed
+from kitmsg_gateways.thrift.protocol.header import header_frame
 from kitmsg_gateways.thrift.upstream.call import (
+    SEQID,
     ThriftMethod,
     ThriftReply,
     ThriftRequest,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.thrift.protocol.base import ThriftProtocol
     from kitmsg_gateways.thrift.upstream.options import UpstreamOptions
+    from kitmsg_gateways.upstream.client import Outgoing
 
     Read = Callable[[ThriftProtocol, bytes, int], tuple[Any, int]]
 
@@ -55,11 +59,21 @@ class ThriftClient(Transport[ThriftMethod, ThriftRequest, ThriftReply]):
         self._options = options
         self._limits = limits = Limits(options.max_message_bytes)
         self._prefix = prefix
-        self._speech = Speech(options.protocol, options.transport == "framed")
+        has_header = options.transport == "header"
+        is_framed = options.transport == "framed" or has_header
+        self._speech = Speech(options.protocol, is_framed, has_header)
         self._protocols = protocols(limits)
         self._protocol = self._protocols[options.protocol]
         self._tls = tls_context(options) if options.tls else None
         self._pools: dict[str, _Pool] = {}
+
+    def propagate(
+        self, request: ThriftRequest, along: Outgoing, *, is_endless: bool
+    ) -> None:
+        """Write the headers of a call, where there are some; see `Transport`."""
+        if self._speech.has_header:
+            milliseconds = str(max(1, int(along.timeout * 1000)))
+            request.headers |= {**along.web_headers(), TIMEOUT: milliseconds}
 
     async def send(
         self, address: str, method: ThriftMethod, request: ThriftRequest, limit: float
@@ -71,6 +85,9 @@ class ThriftClient(Transport[ThriftMethod, ThriftRequest, ThriftReply]):
             ResourceExhausted: It is longer than allowed.
         """
         message = method.write(self._protocol, request, self._prefix)
+        if self._speech.has_header:
+            name = self._speech.protocol
+            message = header_frame(name, SEQID, request.headers, message)
         read = None if method.method.is_oneway else method.read
         pool = self._pools.get(address)
         if pool is None:
@@ -98,7 +115,12 @@ class ThriftClient(Transport[ThriftMethod, ThriftRequest, ThriftReply]):
 
     def _open(self) -> _Connection:
         speech = self._speech
-        inbox = Inbox(self._limits, speech.protocol, speech.is_framed)
+        inbox = Inbox(
+            self._limits,
+            speech.protocol,
+            speech.is_framed,
+            has_header=speech.has_header,
+        )
         return _Connection(inbox, self._protocols)
 
     async def close(self, address: str = "") -> None:

@@ -25,11 +25,13 @@ class UpstreamOptions(CommonOptions):
         max_connections: Connections to one server at once; more calls wait.
         max_message_bytes: Longest answer.
         tls: Whether to speak TLS.
+        forward_authorization: Whether the caller's ``Authorization`` goes along; in
+            THeader's headers alone.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "protocol": ("binary", "compact"),
-        "transport": ("buffered", "framed"),
+        "transport": ("buffered", "framed", "header"),
     }
     NEEDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("ca_file", "tls"),
@@ -46,6 +48,7 @@ class UpstreamOptions(CommonOptions):
     max_connections: int = 100
     max_message_bytes: int = 16 << 20
     tls: bool = False
+    forward_authorization: bool = False
 
 
 def check_address(address: str) -> str:

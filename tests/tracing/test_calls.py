@@ -1,0 +1,353 @@
+"""Spans of calls on the bus: a client's and a turn's, and what is below them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
+
+import kitmsg
+from kitmsg import Service, current, endpoint
+from kitmsg.errors import Internal, NotFound, Unavailable
+from kitmsg.middleware.hedge import hedge
+from kitmsg.middleware.retry import retry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kitmsg import Kit
+    from tests.tracing.conftest import Spans
+
+
+class Missing(Exception):
+    """Nobody has it."""
+
+
+class Stock(Service):
+    """The second service."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.slow = 0
+
+    @endpoint
+    async def count(self, item: str) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("try again").before("stock.count")
+        with trace.get_tracer("shop").start_as_current_span("look"):
+            return len(item)
+
+    @endpoint(idempotent=True)
+    async def find(self, item: str) -> int:
+        self.slow -= 1
+        if self.slow == 0:
+            await asyncio.sleep(3600)
+        return 1
+
+    @endpoint(raises=[Missing])
+    async def take(self, item: str) -> int:
+        raise Missing(item)
+
+    @endpoint
+    async def lose(self, item: str) -> int:
+        raise NotFound(f"no {item}")
+
+    @endpoint
+    async def crash(self, item: str) -> int:
+        raise RuntimeError("secret")
+
+    @endpoint
+    async def watch(self, item: str) -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+
+class Shop(Service):
+    """The first service."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.stock = kit.client(Stock)
+
+    @endpoint
+    async def buy(self, item: str) -> int:
+        with trace.get_tracer("shop").start_as_current_span("price"):
+            found = await asyncio.gather(
+                self.stock.count(item=item), self.stock.count(item=item)
+            )
+        return sum(found)
+
+    @endpoint
+    def blocking(self, item: str) -> str:
+        span = trace.get_current_span()
+        with trace.get_tracer("shop").start_as_current_span("read"):
+            return f"{span.get_span_context().span_id:016x}"
+
+
+@pytest.fixture
+async def shop(kit: Kit, spans: Spans) -> Shop:
+    await kit.serve(Stock())
+    await kit.serve(Shop(kit))
+    return kit.client(Shop)
+
+
+async def test_calls_turns_and_users_spans_are_one_tree(
+    shop: Shop, spans: Spans
+) -> None:
+    """Also across tasks: both nested calls are below the span they were made in."""
+    assert await shop.buy(item="hat") == 6
+    assert spans.tree() == [
+        "client shop.buy",
+        "  server shop.buy",
+        "    internal price",
+        "      client stock.count",
+        "        server stock.count",
+        "          internal look",
+        "      client stock.count",
+        "        server stock.count",
+        "          internal look",
+    ]
+    assert len({s.context.trace_id for s in spans.all() if s.context}) == 1
+
+
+async def test_spans_have_the_conventions_attributes(shop: Shop, spans: Spans) -> None:
+    """Of RPC, and the subject; and the wait in the mailbox is an event of the turn."""
+    await shop.buy(item="hat")
+    client, server = spans.one("shop.buy", "client"), spans.one("shop.buy", "server")
+    for span in (client, server):
+        assert dict(span.attributes or {}) == {
+            "rpc.system.name": "kitmsg",
+            "rpc.method": "shop.buy",
+            "rpc.response.status_code": "OK",
+            "messaging.system": "nats",
+            "messaging.destination.name": "shop.buy",
+        }
+    (wait,) = server.events
+    assert wait.name == "mailbox.wait"
+    assert (wait.attributes or {})["kitmsg.mailbox.wait_seconds"] >= 0
+    assert client.start_time <= server.start_time <= server.end_time
+    scope = server.instrumentation_scope
+    assert scope is not None
+    assert (scope.name, scope.schema_url[-6:]) == ("kitmsg", "1.43.0")
+
+
+async def test_a_thread_has_the_span_of_its_turn(shop: Shop, spans: Spans) -> None:
+    """A plain `def` endpoint runs in one."""
+    seen = await shop.blocking(item="hat")
+    server, read = spans.one("shop.blocking", "server"), spans.one("read")
+    assert server.context is not None
+    assert f"{server.context.span_id:016x}" == seen
+    assert read.parent is not None
+    assert read.parent.span_id == server.context.span_id
+
+
+async def test_business_errors_are_no_span_errors(kit: Kit, spans: Spans) -> None:
+    """A declared error, or a code that is an answer; the status says which."""
+    await kit.serve(Stock())
+    stock = kit.client(Stock)
+    with pytest.raises(Missing):
+        await stock.take(item="hat")
+    with pytest.raises(NotFound):
+        await stock.lose(item="hat")
+    for span in spans.all():
+        assert span.status.status_code is StatusCode.UNSET
+        assert "error.type" not in (span.attributes or {})
+    lost = spans.one("stock.lose", "server").attributes or {}
+    assert lost["rpc.response.status_code"] == "NOT_FOUND"
+
+
+async def test_a_failure_is_an_error_of_both_spans(kit: Kit, spans: Spans) -> None:
+    """With the exception as an event of the turn, and of no more than that."""
+    await kit.serve(Stock())
+    with pytest.raises(Internal):
+        await kit.client(Stock).crash(item="hat")
+    client, server = (
+        spans.one("stock.crash", "client"),
+        spans.one("stock.crash", "server"),
+    )
+    for span in (client, server):
+        assert span.status.status_code is StatusCode.ERROR
+        assert (span.attributes or {})["error.type"] == "INTERNAL"
+    event = next(each for each in server.events if each.name == "exception")
+    assert (event.attributes or {})["exception.type"] == "RuntimeError"
+    assert "secret" not in (client.status.description or "")
+
+
+async def test_retries_are_events_of_one_client_span(kit: Kit, spans: Spans) -> None:
+    """Each attempt's turn is its child."""
+    stock = Stock()
+    await kit.serve(stock)
+    stock.failures = 2
+    client = kit.client(Stock, middleware=[retry(3, base=0.001)])
+    assert await client.count(item="hat") == 3
+    assert spans.tree() == [
+        "client stock.count",
+        "  server stock.count",
+        "  server stock.count",
+        "  server stock.count",
+        "    internal look",
+    ]
+    events = spans.one("stock.count", "client").events
+    assert [(e.name, (e.attributes or {}).get("attempt")) for e in events] == [
+        ("retry", 2),
+        ("retry", 3),
+    ]
+
+
+async def test_a_hedge_is_an_event_of_one_client_span(kit: Kit, spans: Spans) -> None:
+    """The turn that lost is cancelled, and ends all the same."""
+    stock = Stock()
+    await kit.serve(stock)
+    client = kit.client(Stock, middleware=[hedge(0.9, budget=1.0)])
+    for _ in range(30):
+        await client.find(item="hat")
+    spans.clear()
+    stock.slow = 1
+    assert await client.find(item="hat") == 1
+    await asyncio.sleep(0.1)
+    assert spans.tree() == [
+        "client stock.find",
+        "  server stock.find",
+        "  server stock.find",
+    ]
+    assert "hedge" in [e.name for e in spans.one("stock.find", "client").events]
+    codes = {(s.attributes or {})["rpc.response.status_code"] for s in spans.all()}
+    assert codes == {"OK", "CANCELLED"}
+
+
+async def test_a_stream_is_one_span_from_its_opening_to_its_end(
+    kit: Kit, spans: Spans
+) -> None:
+    """With events for both, and the number of items."""
+    await kit.serve(Stock())
+    assert [n async for n in kit.client(Stock).watch(item="hat")] == [0, 1, 2]
+    await asyncio.sleep(0.1)
+    assert spans.tree() == ["client stock.watch", "  server stock.watch"]
+    for span in spans.all():
+        names = [each.name for each in span.events if each.name != "mailbox.wait"]
+        assert names == ["stream.begin", "stream.end"]
+        assert (span.events[-1].attributes or {})["kitmsg.stream.items"] == 3
+
+
+async def test_a_trace_set_by_hand_is_the_parent(kit: Kit, spans: Spans) -> None:
+    """Metadata of a client that runs outside of any span; it goes out once."""
+    seen: list[list[str]] = []
+
+    class Probe(Service):
+        @endpoint
+        async def look(self) -> None:
+            message = current().message
+            assert message is not None
+            seen.append(message.headers.all("traceparent"))
+
+    await kit.serve(Probe())
+    given = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    await kit.client(Probe, metadata={"traceparent": given}).look()
+    ((one,),) = seen
+    assert one.split("-")[1] == "ab" * 16
+    client = spans.one("probe.look", "client")
+    assert client.parent is not None
+    assert f"{client.parent.span_id:016x}" == "cd" * 8
+
+
+async def test_state_and_baggage_of_a_caller_reach_nested_calls(
+    kit: Kit, spans: Spans
+) -> None:
+    """And what a handler adds to them does."""
+    from opentelemetry import baggage, context
+
+    class Deep(Service):
+        @endpoint
+        async def look(self) -> dict[str, str]:
+            message = current().message
+            assert message is not None
+            names = ("tracestate", "baggage")
+            return {name: message.headers.get(name, "") for name in names}
+
+    class Wide(Service):
+        @endpoint
+        async def go(self) -> dict[str, str]:
+            context.attach(baggage.set_baggage("b", "2"))
+            return await kit.client(Deep).look()
+
+    await kit.serve(Deep())
+    await kit.serve(Wide())
+    metadata = {
+        "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
+        "tracestate": "vendor=x",
+        "baggage": "a=1",
+    }
+    found = await kit.client(Wide, metadata=metadata).go()
+    assert found == {"tracestate": "vendor=x", "baggage": "a=1,b=2"}
+
+
+async def test_a_service_may_turn_traces_off(kit: Kit, spans: Spans) -> None:
+    """Then its turns are in none, and calls that it makes begin new ones."""
+
+    class Quiet(Service):
+        off = ("trace",)
+
+        @endpoint
+        async def go(self) -> int:
+            return await kit.client(Stock).count(item="hat")
+
+    await kit.serve(Stock())
+    await kit.serve(Quiet())
+    await kit.client(Quiet).go()
+    assert spans.tree() == [
+        "client quiet.go",
+        "client stock.count",
+        "  server stock.count",
+        "    internal look",
+    ]
+
+
+async def test_a_new_name_is_one_spans_alone(kit: Kit, spans: Spans) -> None:
+    """Go kit wrote it into what all requests share."""
+
+    class Names(Service):
+        @endpoint
+        async def go(self, name: str) -> None:
+            await asyncio.sleep(0)
+            if name:
+                trace.get_current_span().update_name(name)
+
+    await kit.serve(Names())
+    client = kit.client(Names)
+    await asyncio.gather(client.go(name="a"), client.go(name=""), client.go(name="b"))
+    names = sorted(s.name for s in spans.all() if s.kind is trace.SpanKind.SERVER)
+    assert names == ["a", "b", "names.go"]
+
+
+async def test_every_span_that_begins_ends(kit: Kit, spans: Spans) -> None:
+    """Go kit made a child of a span that nothing ended; here every parent is exported."""
+    await kit.serve(Stock())
+    await kit.serve(Shop(kit))
+    shop = kit.client(Shop)
+    await shop.buy(item="hat")
+    with pytest.raises(kitmsg.errors.NotFound):
+        await kit.client(Stock).lose(item="x")
+    found = spans.all()
+    ids = {span.context.span_id for span in found if span.context}
+    assert {s.parent.span_id for s in found if s.parent} <= ids
+
+
+async def test_a_turn_that_runs_out_of_time_ends_its_span(
+    kit: Kit, spans: Spans
+) -> None:
+    """So does the call, with the same code."""
+
+    class Slow(Service):
+        @endpoint
+        async def go(self) -> None:
+            await asyncio.sleep(3600)
+
+    await kit.serve(Slow())
+    with pytest.raises(kitmsg.errors.DeadlineExceeded):
+        await kit.client(Slow, timeout=0.2).go()
+    await asyncio.sleep(0.2)
+    codes = [(s.attributes or {})["rpc.response.status_code"] for s in spans.all()]
+    assert codes == ["DEADLINE_EXCEEDED"] * 2
