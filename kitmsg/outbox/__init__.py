@@ -6,6 +6,7 @@
     rows.py     queries of the relay
     seat.py     the one relay that works: an advisory lock, or a lease; and its waking
     held.py     keys that wait because one of their events is refused
+    signals.py  its metrics and its log
     relay.py    `Relay`: publishes what was committed, in order
 
 What is promised:

@@ -34,7 +34,7 @@ async def main(moment: str, database: str, bus: str) -> None:
         await session.commit()
     if moment == "after the commit":
         _die()
-    kitmsg.outbox.relay.delete_rows = _die  # type: ignore[assignment]
+    kitmsg.outbox.relay.delete_rows = _die  # type: ignore[attr-defined, assignment]
     async with kitmsg.connect(bus, makes_streams=True) as kit:
         await outbox.Relay(engine, kit.jetstream).run()
 
