@@ -253,6 +253,10 @@ def test_a_tell_is_stored_shown_and_cancelled(
     assert ran("schedules", "ls").out == "nothing waits for its time\n"
     assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 3
     assert "cannot be told" in ran("tell", "shop_mailer.ask").err
+    shown = ran("info", "shop_mailer").out
+    assert "publishes  cli.orders.placed\n" in shown
+    assert "subscribes cli.orders.placed\n" in shown
+    assert "schedules  nightly\n" in shown
     rows = json.loads(ran("consumers", "--json").out)
     names = {row["consumer"] for row in rows}
     assert {"shop_mailer-thank", "shop_mailer-send", "shop_mailer-nightly"} <= names
