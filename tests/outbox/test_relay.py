@@ -179,6 +179,9 @@ async def test_one_relay_works_and_another_takes_over(
     async with sessions.begin() as session:
         await outbox.add(session, Placed("A2"))
     assert await until_stored(kit, 2) == [Placed("A1"), Placed("A2")]
+    async with asyncio.timeout(5):
+        while caplog.text.count("works here") < 2:
+            await asyncio.sleep(0.01)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
