@@ -254,6 +254,13 @@ def test_a_tell_is_stored_shown_and_cancelled(
     assert ran("schedules", "ls").out == "nothing waits for its time\n"
     assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 3
     assert "cannot be told" in ran("tell", "shop_mailer.ask").err
+    assert "nobody can be told 'shop_mailer.sned'; there is shop_mailer.send" in (
+        ran("tell", "shop_mailer.sned", "to=ann").err
+    )
+    assert "missing to; write to=VALUE" in ran("tell", "shop_mailer.send").err
+    assert not json.loads(ran("streams", "show", "tell-shop_mailer", "--json").out)[
+        "stream"
+    ]["messages"]
     rows = json.loads(ran("consumers", "--json").out)
     names = {row["consumer"] for row in rows}
     assert {"shop_mailer-thank", "shop_mailer-send", "shop_mailer-nightly"} <= names
@@ -268,6 +275,9 @@ def test_a_tell_is_stored_shown_and_cancelled(
         (("dead", "drop"), "give numbers, a filter, or --all"),
         (("events", "x", "--since", "yesterday"), "no stream stores events named 'x'"),
         (("events", "check"), "name the stream"),
+        (("publish", "a.b"), "no services: name some, as in --target shop.py"),
+        (("events", "check", "--against", "x"), "as in kitmsg events check --against"),
+        (("tell", "mailer.send", "--data", "[1]"), "--data must be a JSON object"),
         (("tell", "mailer"), "write SERVICE.ENDPOINT"),
         (("tell", "mailer.send", "--after", "soon"), "write a time such as 30s"),
         (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),
