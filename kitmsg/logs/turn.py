@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
-from typing import Any, Final
+from typing import Final
 
 from kitmsg.context import current
+from kitmsg.tracing import current_ids
 from kitmsg.wire import TRACEPARENT
 
 __all__ = ["NAMES", "TURN", "TurnFilter", "turn_facts", "turn_of"]
@@ -42,7 +42,7 @@ def turn_facts() -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     ctx = current()
-    ids = _active_span()
+    ids = current_ids()
     if ctx.message is not None:
         facts["service"] = ctx.endpoint.partition(".")[0]
         facts["endpoint"] = ctx.endpoint
@@ -81,12 +81,3 @@ class TurnFilter(logging.Filter):
 def _given_span(traceparent: str) -> tuple[str, str] | None:
     found = _TRACEPARENT.fullmatch(traceparent)
     return None if found is None else (found[1], found[2])
-
-
-def _active_span() -> tuple[str, str] | None:
-    """Return trace and span id of OpenTelemetry's active span; None without one."""
-    api: Any = sys.modules.get("opentelemetry.trace")  # without it no span is active
-    if api is None:
-        return None
-    span = api.get_current_span().get_span_context()
-    return (f"{span.trace_id:032x}", f"{span.span_id:016x}") if span.is_valid else None
