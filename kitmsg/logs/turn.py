@@ -9,11 +9,10 @@ give that one a `TurnFilter`.
 from __future__ import annotations
 
 import logging
-import re
 from typing import Final
 
 from kitmsg.context import current
-from kitmsg.tracing import current_ids
+from kitmsg.tracing import current_ids, given_ids
 from kitmsg.wire import TRACEPARENT
 
 __all__ = ["NAMES", "TURN", "TurnFilter", "turn_facts", "turn_of"]
@@ -26,11 +25,6 @@ NAMES: Final = (
     *("request_id", "trace_id", "span_id"),
 )
 """The facts that there may be."""
-
-# W3C Trace Context, section 3.2; zeros only are no id.
-_TRACEPARENT: Final = re.compile(
-    r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}"
-)
 
 
 def turn_facts() -> dict[str, str]:
@@ -49,8 +43,9 @@ def turn_facts() -> dict[str, str]:
         if ctx.caller:
             facts["caller"] = ctx.caller
         facts["request_id"] = ctx.request_id
-        ids = ids or _given_span(ctx.headers.get(TRACEPARENT, ""))
-    if ids:
+        if ids is None and (given := given_ids(ctx.headers.get(TRACEPARENT, ""))):
+            ids = given[:2]
+    if ids is not None:
         facts["trace_id"], facts["span_id"] = ids
     return facts
 
@@ -76,8 +71,3 @@ class TurnFilter(logging.Filter):
             if not hasattr(record, name):
                 setattr(record, name, facts.get(name, ""))
         return True
-
-
-def _given_span(traceparent: str) -> tuple[str, str] | None:
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return None if found is None else (found[1], found[2])
