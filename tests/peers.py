@@ -7,12 +7,14 @@ They lie in ``kitmsg-peers`` below ``XDG_CACHE_HOME``, by name and a hash of the
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -143,6 +145,9 @@ PEERS: Final = {
 }
 
 
+_LONG: Final = frozenset({"consul", "collector"})  # to build; they begin first
+
+
 def path(name: str) -> str:
     """Return the program of a peer; without it, skip the test, or fail it in CI."""
     for program in PEERS[name].needs:
@@ -188,6 +193,19 @@ def _build(name: str) -> None:
         folder.rename(place)
 
 
+def build_all() -> None:
+    """Build what is missing, two at once; whoever comes meanwhile waits."""
+    folder = _place("consul").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(2) as builders:
+            list(
+                builders.map(
+                    _build, sorted(PEERS, key=_LONG.__contains__, reverse=True)
+                )
+            )
+
+
 if __name__ == "__main__":
-    for each in PEERS:
-        _build(each)
+    build_all()
