@@ -147,7 +147,8 @@ def _check(options: argparse.Namespace) -> int:
         )
     if options.last < 1:
         raise UsageError("--last must be 1 or more")
-    classes = events_of(services_of(options))
+    example = "kitmsg events check --against orders shop.py"
+    classes = events_of(services_of(options, example=example))
     if not classes:
         raise UsageError("these services have no events")
 

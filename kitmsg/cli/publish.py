@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     from kitmsg.events import facts_of
 
-    events = events_of(services_of(options))
+    events = events_of(services_of(options, example="--target shop.py"))
     cls = events.get(options.name)
     if cls is None:
         known = ", ".join(sorted(events)) or "none"

@@ -45,8 +45,14 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def services_of(options: argparse.Namespace) -> list[type[Service]]:
+def services_of(
+    options: argparse.Namespace, *, example: str = "kitmsg streams plan shop.py"
+) -> list[type[Service]]:
     """Return the classes of the services that a command names.
+
+    Args:
+        options: The command's.
+        example: How its services are named.
 
     Raises:
         UsageError: There are none, or they cannot be loaded.
@@ -56,7 +62,7 @@ def services_of(options: argparse.Namespace) -> list[type[Service]]:
 
     targets = tuple(options.targets) or settings_of(options).services
     if not targets:
-        raise UsageError("no services: name some, as in kitmsg streams plan shop.py")
+        raise UsageError(f"no services: name some, as in {example}")
     with usage():
         found = [made_by(factory) for factory in load(targets)]
     return [cls for cls in found if cls is not None]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _EPILOG: Final = """\
-  kitmsg streams plan shop.py         what would change, like a migration; 1 if anything would
+  kitmsg streams plan shop.py         what would change, like a migration
+  kitmsg streams plan --check shop.py exits with 1 if anything would, for CI
   kitmsg streams apply shop.py        make the streams and consumers that services declare
   kitmsg streams ls                   all streams
   kitmsg streams show orders          one, with its consumers
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_targets(parser)
     parser.add_argument(
         "--allow", action="store_true", help="make changes that may drop messages too"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="plan exits with 1 if anything would change",
     )
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
     add_bus_flags(parser)
@@ -70,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         print(to_json([_plain(change) for change in changes]))
     else:
         print(_told(changes, is_applied=is_applied))
-    return 1 if changes and not is_applied else 0
+    return 1 if changes and options.check and not is_applied else 0
 
 
 def _plain(change: Change) -> dict[str, Any]:

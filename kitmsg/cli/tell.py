@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kitmsg.cli.call import parse_pairs
 from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
+from kitmsg.cli.samples import chosen
 from kitmsg.cli.stored import read_seconds
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ __all__ = ["add_arguments", "run"]
 
 _EPILOG: Final = """\
   kitmsg tell mailer.send to=ann@example.com text=hi
-  kitmsg tell mailer.send to=ann@example.com --after 10m --id welcome-7
+  kitmsg tell mailer.send to=ann@example.com text=hi --after 10m --id welcome-7
   kitmsg schedules rm mailer welcome-7          cancels it
 
-A value is read as the endpoint's schema wants it, where an instance tells that.
+A value is read as the endpoint's schema wants it, where an instance tells that.  What would
+only be a dead letter is not stored: a field is missing, or nobody takes such calls.
 """
 
 
@@ -60,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
         fields: dict[str, Any] = json.loads(options.data) if options.data else {}
     except ValueError as exc:
         raise UsageError(f"--data is not JSON: {exc}") from exc
+    if not isinstance(fields, dict):
+        raise UsageError("--data must be a JSON object")
 
     async def work(kit: Kit) -> int:
         from kitmsg.codec import JSON
@@ -68,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
         schema = await _schema(kit, options.name)
         given = fields | parse_pairs(options.pairs, schema)
+        _check_fields(options.name, given, schema)
         teller = Teller(
             kit.jetstream,
             service,
@@ -92,12 +97,14 @@ async def _schema(kit: Kit, name: str) -> dict[str, Any]:
 
     Raises:
         FailedPrecondition: The endpoint is there, and cannot be told.
+        NotFound: Nobody takes such calls from the stream.
     """
     from kitmsg.errors import FailedPrecondition
     from kitmsg.wire import Meta
 
     endpoint = await find_endpoint(kit.bus, name)
     if endpoint is None:
+        await _check_taken(kit, name)
         return {}
     if (endpoint.metadata or {}).get(Meta.DURABLE) != "true":
         raise FailedPrecondition(
@@ -106,6 +113,41 @@ async def _schema(kit: Kit, name: str) -> dict[str, Any]:
     schemas = await fetch_schemas(kit.bus, name.partition(".")[0])
     found: dict[str, Any] = schemas.get(name.partition(".")[2], {}).get("request", {})
     return found
+
+
+async def _check_taken(kit: Kit, name: str) -> None:
+    """Return if a consumer takes such calls, or no stream is there to ask.
+
+    Raises:
+        NotFound: None does.
+    """
+    from kitmsg.errors import KitError, NotFound
+    from kitmsg.events.declared import tell_stream
+    from kitmsg.events.tells import tell_subject
+
+    service = name.partition(".")[0]
+    try:
+        stream = await kit.jetstream.stream(tell_stream(service).name)
+        consumers = await stream.consumers()
+    except KitError:
+        return  # publishing says it
+    subjects = {each for info in consumers for each in info.config.filters}
+    if tell_subject(name) not in subjects:
+        prefix = tell_subject("")
+        known = ", ".join(sorted(each.removeprefix(prefix) for each in subjects))
+        raise NotFound(f"nobody can be told {name!r}; there is {known or 'nothing'}")
+
+
+def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> None:
+    from kitmsg.errors import InvalidArgument
+
+    required = chosen(schema, schema).get("required", ())
+    missing = [field for field in required if field not in given]
+    if missing:
+        raise InvalidArgument(
+            f"{name}: missing {', '.join(missing)}; write {missing[0]}=VALUE",
+            field=str(missing[0]),
+        )
 
 
 def _time(text: str) -> datetime:

@@ -184,7 +184,9 @@ def _services(module: ModuleType) -> list[type[Service]]:
     return [
         cls
         for cls in _written(module)
-        if issubclass(cls, Service) and cls.__declarations__ and not unservable(cls)
+        if issubclass(cls, Service)
+        and (cls.__declarations__ or cls.__work__)
+        and not unservable(cls)
     ]
 
 

@@ -101,13 +101,14 @@ def test_streams_are_planned_as_a_migration_is(
     cli: Callable[..., Ran], url: str, shop: str
 ) -> None:
     ran = cli("streams", "plan", shop, nats_url=url)
-    assert ran.code == 1
+    assert ran.code == 0
+    assert cli("streams", "plan", "--check", shop, nats_url=url).code == 1
     assert "+ stream cli" in ran.out
     assert "    subject: event.cli.orders.*.placed.*" in ran.out
     assert "+ consumer shop_mailer-thank of cli" in ran.out
     assert ran.out.endswith("kitmsg streams apply makes it so\n")
     assert cli("streams", "apply", shop, nats_url=url).code == 0
-    ran = cli("streams", "plan", shop, nats_url=url)
+    ran = cli("streams", "plan", "--check", shop, nats_url=url)
     assert (ran.code, ran.out) == (
         0,
         "all streams and consumers are as they are declared\n",
@@ -134,7 +135,7 @@ def test_a_change_that_may_drop_messages_has_to_be_allowed(
     assert "may drop messages (max_age: none -> 60, " in ran.err
     assert "; give --allow" in ran.err
     assert cli("streams", "apply", "shorter.py", "--allow", nats_url=url).code == 0
-    assert cli("streams", "plan", "shorter.py", nats_url=url).code == 0
+    assert cli("streams", "plan", "--check", "shorter.py", nats_url=url).code == 0
 
 
 def test_an_event_is_published_and_read(
@@ -253,6 +254,17 @@ def test_a_tell_is_stored_shown_and_cancelled(
     assert ran("schedules", "ls").out == "nothing waits for its time\n"
     assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 3
     assert "cannot be told" in ran("tell", "shop_mailer.ask").err
+    shown = ran("info", "shop_mailer").out
+    assert "publishes  cli.orders.placed\n" in shown
+    assert "subscribes cli.orders.placed\n" in shown
+    assert "schedules  nightly\n" in shown
+    assert "nobody can be told 'shop_mailer.sned'; there is shop_mailer.send" in (
+        ran("tell", "shop_mailer.sned", "to=ann").err
+    )
+    assert "missing to; write to=VALUE" in ran("tell", "shop_mailer.send").err
+    assert not json.loads(ran("streams", "show", "tell-shop_mailer", "--json").out)[
+        "stream"
+    ]["messages"]
     rows = json.loads(ran("consumers", "--json").out)
     names = {row["consumer"] for row in rows}
     assert {"shop_mailer-thank", "shop_mailer-send", "shop_mailer-nightly"} <= names
@@ -267,6 +279,9 @@ def test_a_tell_is_stored_shown_and_cancelled(
         (("dead", "drop"), "give numbers, a filter, or --all"),
         (("events", "x", "--since", "yesterday"), "no stream stores events named 'x'"),
         (("events", "check"), "name the stream"),
+        (("publish", "a.b"), "no services: name some, as in --target shop.py"),
+        (("events", "check", "--against", "x"), "as in kitmsg events check --against"),
+        (("tell", "mailer.send", "--data", "[1]"), "--data must be a JSON object"),
         (("tell", "mailer"), "write SERVICE.ENDPOINT"),
         (("tell", "mailer.send", "--after", "soon"), "write a time such as 30s"),
         (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),

@@ -189,7 +189,12 @@ def test_client_of_the_readme_prints_the_greeting(folder, nats_server):
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [(PAGES[0], 1), (ROOT / "docs" / "guide.md", 5)]
+    ("page", "count"),
+    [
+        (PAGES[0], 1),
+        (ROOT / "docs" / "guide.md", 5),
+        (ROOT / "docs" / "events.md", 1),
+    ],
 )
 def test_tests_of_a_page_pass(folder, count):
     """The test snippets need nothing but pytest and kitmsg."""

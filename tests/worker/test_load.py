@@ -138,6 +138,28 @@ def test_abstract_and_generic_classes_are_no_services(folder: Path) -> None:
     assert names("mine.py") == ["mine"]
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        "@subscribe(Made)\n    async def f(self, e: Made): ...",
+        "@every(1)\n    async def f(self): ...",
+    ],
+    ids=["subscribe", "every"],
+)
+def test_a_class_with_no_endpoint_and_other_work_is_a_service(
+    folder: Path, work: str
+) -> None:
+    """One that only hears events or runs at times is served as well."""
+    code = (
+        "from kitmsg import Event, Service, every, subscribe\n"
+        "class Made(Event, subject='made.{id}'):\n    id: str\n"
+        f"class Works(Service):\n    {work}\n"
+    )
+    name = f"works_{'sub' if 'Made' in work else 'every'}"
+    (folder / f"{name}.py").write_text(code)
+    assert names(f"{name}.py") == ["works"]
+
+
 def test_a_class_without_endpoints_says_what_is_missing(folder: Path) -> None:
     """The decorator, which is easily forgotten."""
     code = "import kitmsg\nclass Bare(kitmsg.Service):\n    async def f(self): ..."
