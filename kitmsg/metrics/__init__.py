@@ -26,9 +26,10 @@
     lines.py       lines of text in batches, and names made of labels
     senders.py     UDP and TCP
 
-One naming family: ``kitmsg_{server,client,gateway,upstream}_{requests_total,
-duration_seconds,in_flight}`` with the labels service, endpoint and code, and one list of
-bounds, `kitmsg.metrics.stats.BOUNDS_SECONDS`.
+One naming family: ``kitmsg_{server,client,gateway}_{requests_total,duration_seconds}``, and
+``_in_flight`` of servers and gateways, with the labels service and endpoint, and one list of
+bounds, `kitmsg.metrics.stats.BOUNDS_SECONDS`.  An upstream is a server on the bus, and
+counted as one.
 """
 
 from kitmsg.metrics.provider import Counter, Gauge, Histogram, Provider

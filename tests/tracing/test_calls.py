@@ -11,8 +11,10 @@ from opentelemetry.trace import StatusCode
 
 import kitmsg
 from kitmsg import Service, current, endpoint
-from kitmsg.errors import Internal, NotFound, Unavailable
+from kitmsg.errors import Internal, NotFound, ResourceExhausted, Unavailable
+from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.hedge import hedge
+from kitmsg.middleware.ratelimit import rate_limit
 from kitmsg.middleware.retry import retry
 
 if TYPE_CHECKING:
@@ -195,6 +197,32 @@ async def test_retries_are_events_of_one_client_span(kit: Kit, spans: Spans) -> 
         ("retry", 2),
         ("retry", 3),
     ]
+
+
+async def test_refusals_of_a_breaker_and_a_limit_are_events(
+    kit: Kit, spans: Spans
+) -> None:
+    """Of the client span, which has no turn below it; the event says by what."""
+    stock = Stock()
+    await kit.serve(stock)
+    stock.failures = 1
+    guarded = kit.client(Stock, middleware=[breaker(failures=1)])
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await guarded.count(item="hat")
+    limited = kit.client(Stock, middleware=[rate_limit(1.0, burst=1)])
+    assert await limited.count(item="hat") == 3
+    with pytest.raises(ResourceExhausted):
+        await limited.count(item="hat")
+    refused = [
+        (event.attributes or {}).get("by")
+        for span in spans.named("stock.count")
+        for event in span.events
+        if event.name == "refused" and span.kind is trace.SpanKind.CLIENT
+    ]
+    assert refused == ["breaker", "rate_limit"]
+    turns = [s for s in spans.named("stock.count") if s.kind is trace.SpanKind.SERVER]
+    assert len(turns) == 2
 
 
 async def test_a_hedge_is_an_event_of_one_client_span(kit: Kit, spans: Spans) -> None:

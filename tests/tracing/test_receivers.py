@@ -1,4 +1,4 @@
-"""One call, from curl through six processes, as Zipkin and a collector have it."""
+"""One call, from an HTTP client through six processes, as Zipkin and a collector have it."""
 
 from __future__ import annotations
 
