@@ -6,8 +6,15 @@ import asyncio
 
 import pytest
 
+import kitmsg
 from kitmsg import Event, Kit, Service, Stream, subscribe
-from kitmsg.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+    ResourceExhausted,
+)
 from kitmsg.jetstream import StreamConfig
 
 
@@ -88,6 +95,17 @@ async def test_subjects_that_another_stream_stores_are_said_with_its_name(
     assert [each.config.name for each in await kit.jetstream.streams()] == ["theirs"]
 
 
+async def test_a_consumer_that_is_deleted_is_made_again(kit: Kit) -> None:
+    hears = Hears()
+    await kit.serve(hears)
+    await kit.publish(Made("1"))
+    assert await hears.got.get() == "1"
+    await (await kit.jetstream.stream("bad")).delete_consumer("hears-on")
+    await kit.publish(Made("2"))
+    while await hears.got.get() != "2":
+        pass  # at least once
+
+
 async def test_a_stream_that_is_deleted_is_made_again_and_nothing_is_missed(
     kit: Kit,
 ) -> None:
@@ -100,3 +118,23 @@ async def test_a_stream_that_is_deleted_is_made_again_and_nothing_is_missed(
     await kit.publish(Made("2"))
     await kit.publish(Made("3"))
     assert {await hears.got.get(), await hears.got.get()} == {"2", "3"}
+
+
+@pytest.mark.parametrize("kind", ["nats"])
+async def test_a_server_without_a_store_is_a_sentence(kind: str) -> None:
+    with EmbeddedServer(jetstream=False) as server:
+        async with kitmsg.connect(server.url) as kit:
+            with pytest.raises(FailedPrecondition, match="JetStream is off"):
+                await kit.publish(Made("1"))
+            with pytest.raises(FailedPrecondition, match="JetStream is off"):
+                await kit.serve(Hears)
+
+
+@pytest.mark.parametrize("kind", ["nats"])
+async def test_a_user_who_may_not_publish_is_told_the_subject(kind: str) -> None:
+    rights = "authorization { users=[{user:a, password:a, permissions:{publish:[x]}}] }"
+    with EmbeddedServer(config=rights) as server:
+        url = server.url.replace("nats://", "nats://a:a@")
+        async with kitmsg.connect(url) as kit:
+            with pytest.raises(PermissionDenied, match=r"'event\.bad\.made\.1'"):
+                await kit.publish(Made("1"))
