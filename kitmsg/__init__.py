@@ -12,6 +12,7 @@ From your class down to the wire:
     threads.py     the threads that blocking endpoints run in
     bus/           subjects, queue groups, request and reply
     events/        what happened, what shall be done, and when: stored until it is done
+    outbox/        events that leave when a database transaction commits
     jetstream/     streams, consumers and key-value buckets on NATS
 
 Beside them:

@@ -324,6 +324,11 @@ class Meta:
     ALLOW: Final = "kit.allow"
     DESCRIPTION: Final = "description"
 
+    # Of the service itself: names of events and schedules, with commas.
+    PUBLISHES: Final = "kit.publishes"
+    SUBSCRIBES: Final = "kit.subscribes"
+    SCHEDULES: Final = "kit.schedules"
+
 
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""

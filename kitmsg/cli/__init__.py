@@ -15,7 +15,7 @@ Each verb has `add_arguments` and `run`:
     dev.py run.py new.py call.py
     ls.py info.py stats.py ping.py discover.py log_level.py
     gateway.py upstream.py export.py acl.py
-    streams.py publish.py events.py tell.py schedules.py dead.py consumers.py
+    streams.py publish.py events.py tell.py schedules.py dead.py consumers.py outbox.py
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ VERBS: Final = {
     "tell": "store a call until it is done: kitmsg tell mailer.send to=ann --after 10m",
     "schedules": "show what waits for its time; cancel it",
     "dead": "show what failed for good; replay it, drop it",
+    "outbox": "publish what transactions committed: kitmsg outbox relay URL",
     "consumers": "show how far behind subscriptions are",
     "ping": "ask who is there, and how far away",
     "acl": "print NATS users with the least rights, made from services",

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "near", "run", "signature"]
 
+_WORK: Final = {
+    Meta.PUBLISHES: "publishes ",
+    Meta.SUBSCRIBES: "subscribes",
+    Meta.SCHEDULES: "schedules ",
+}
 _LEAST: Final = 24  # columns for lines that are wrapped
 
 
@@ -121,6 +126,12 @@ def _shown(found: list[ServiceInfo], schemas: dict[str, Any]) -> str:
         table(("INSTANCE", "VERSION"), [(i.id, i.version) for i in found]),
         "",
     ]
+    for key, word in _WORK.items():
+        names = (last.metadata or {}).get(key, "")
+        if names:
+            lines.append(f"{word} {', '.join(names.split(','))}")
+    if lines[-1]:
+        lines.append("")
     rows: list[tuple[str, ...]] = []
     for endpoint in last.endpoints:
         facts = endpoint.metadata or {}

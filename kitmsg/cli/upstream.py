@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     from kitmsg import logs
     from kitmsg.message import check_name
+    from kitmsg.worker.pushing import check_metrics
     from kitmsg.worker.upstream import run_upstream
 
     if not options.name:
@@ -76,9 +77,13 @@ def run(options: argparse.Namespace) -> int:
     }
     with usage():
         settings = load_settings(flags)
+        check_metrics(settings)  # before the server is asked
     logs.set_up(**settings.logging())
     asyncio.run(_tried(kind, options, given))
-    return run_upstream(options.kind, options.name, options.addresses, given, settings)
+    with usage():  # a port of --health that is taken
+        return run_upstream(
+            options.kind, options.name, options.addresses, given, settings
+        )
 
 
 async def _tried(kind: UpstreamKind, options: argparse.Namespace, given: Any) -> None:

@@ -8,7 +8,7 @@ account behind ``$JS.ACK`` where there are such).
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -44,6 +44,16 @@ class Position(NamedTuple):
     consumer_sequence: int
     time: float
     pending: int
+
+    @classmethod
+    def read(cls, reply: str) -> Self:
+        """Return the position that the subject of a delivery's acks tells."""
+        tokens = reply.split(".")
+        at = 2 if len(tokens) == _PLAIN_TOKENS else 4
+        deliveries, sequence, own, ns, pending = map(int, tokens[at + 2 : at + 7])
+        return cls(
+            tokens[at], tokens[at + 1], deliveries, sequence, own, ns / NS, pending
+        )
 
 
 class Stored(msgspec.Struct, frozen=True, eq=False):
@@ -106,7 +116,7 @@ class Delivery(msgspec.Struct, eq=False):
     def position(self) -> Position:
         """The place in its stream and consumer."""
         if self._position is None:
-            self._position = _position(self.message.reply)
+            self._position = Position.read(self.message.reply)
         return self._position
 
     @property
@@ -166,12 +176,3 @@ class Delivery(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"Delivery({self.subject!r}, {len(self.data)} bytes, {self.position})"
-
-
-def _position(reply: str) -> Position:
-    tokens = reply.split(".")
-    at = 2 if len(tokens) == _PLAIN_TOKENS else 4
-    deliveries, sequence, own, ns, pending = map(int, tokens[at + 2 : at + 7])
-    return Position(
-        tokens[at], tokens[at + 1], deliveries, sequence, own, ns / NS, pending
-    )

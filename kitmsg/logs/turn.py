@@ -9,11 +9,10 @@ give that one a `TurnFilter`.
 from __future__ import annotations
 
 import logging
-import re
-import sys
-from typing import Any, Final
+from typing import Final
 
 from kitmsg.context import current
+from kitmsg.tracing import current_ids, given_ids
 from kitmsg.wire import TRACEPARENT
 
 __all__ = ["NAMES", "TURN", "TurnFilter", "turn_facts", "turn_of"]
@@ -27,11 +26,6 @@ NAMES: Final = (
 )
 """The facts that there may be."""
 
-# W3C Trace Context, section 3.2; zeros only are no id.
-_TRACEPARENT: Final = re.compile(
-    r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}"
-)
-
 
 def turn_facts() -> dict[str, str]:
     """Return the facts of the running turn by name; none outside any.
@@ -42,15 +36,16 @@ def turn_facts() -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     ctx = current()
-    ids = _active_span()
+    ids = current_ids()
     if ctx.message is not None:
         facts["service"] = ctx.endpoint.partition(".")[0]
         facts["endpoint"] = ctx.endpoint
         if ctx.caller:
             facts["caller"] = ctx.caller
         facts["request_id"] = ctx.request_id
-        ids = ids or _given_span(ctx.headers.get(TRACEPARENT, ""))
-    if ids:
+        if ids is None and (given := given_ids(ctx.headers.get(TRACEPARENT, ""))):
+            ids = given[:2]
+    if ids is not None:
         facts["trace_id"], facts["span_id"] = ids
     return facts
 
@@ -76,17 +71,3 @@ class TurnFilter(logging.Filter):
             if not hasattr(record, name):
                 setattr(record, name, facts.get(name, ""))
         return True
-
-
-def _given_span(traceparent: str) -> tuple[str, str] | None:
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return None if found is None else (found[1], found[2])
-
-
-def _active_span() -> tuple[str, str] | None:
-    """Return trace and span id of OpenTelemetry's active span; None without one."""
-    api: Any = sys.modules.get("opentelemetry.trace")  # without it no span is active
-    if api is None:
-        return None
-    span = api.get_current_span().get_span_context()
-    return (f"{span.trace_id:032x}", f"{span.span_id:016x}") if span.is_valid else None

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from kitmsg.tracing import given_ids
 from kitmsg.wire import TRACEPARENT
 
 if TYPE_CHECKING:
     from kitmsg.message import Message
 
 __all__ = ["trace_of"]
-
-_TRACEPARENT: Final = re.compile(
-    r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})"
-)
-_SAMPLED: Final = 1
 
 
 def trace_of(message: Message) -> tuple[str, str] | None:
@@ -26,7 +21,5 @@ def trace_of(message: Message) -> tuple[str, str] | None:
     """
     if b"trace" not in message.header_block.lower():
         return None  # most messages: their headers need not even be parsed
-    found = _TRACEPARENT.fullmatch(message.headers.get(TRACEPARENT, ""))
-    if found is None or not int(found[3], 16) & _SAMPLED:
-        return None
-    return found[1], found[2]
+    found = given_ids(message.headers.get(TRACEPARENT, ""))
+    return found[:2] if found is not None and found[2] else None

@@ -39,6 +39,7 @@ from kitmsg.service.declare import Declaration, Service, unservable
 from kitmsg.service.employed import Employed
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.service.stored import needs_store
+from kitmsg.service.work import told_by
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
@@ -145,7 +146,7 @@ class ServiceHost:
             id=self.id,
             version=cls.version,
             description=_first_line(cls),
-            metadata=dict(self.service.metadata),
+            metadata={**self.service.metadata, **told_by(cls)},
             endpoints=[
                 EndpointInfo(
                     name=declaration.name,

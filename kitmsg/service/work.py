@@ -8,15 +8,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitmsg.events.background import is_background
+from kitmsg.events.event import facts_of
 from kitmsg.events.handlers import handler_shape
 from kitmsg.events.schedule import ScheduleOptions, schedule_of
 from kitmsg.events.subscribe import SubscribeOptions, subscribe_options_of
 from kitmsg.schema.calls import Shape
+from kitmsg.wire import Meta
 
-__all__ = ["Scheduled", "Subscription", "Work", "work_of"]
+if TYPE_CHECKING:
+    from kitmsg.service.declare import Service
+
+__all__ = ["Scheduled", "Subscription", "Work", "told_by", "work_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,22 @@ class Work:
 
     def __bool__(self) -> bool:
         return bool(self.subscriptions or self.schedules or self.background)
+
+
+def told_by(cls: type[Service]) -> dict[str, str]:
+    """Return what INFO says of a class's work: names of events and schedules, by key."""
+    work = cls.__work__
+    heard = {
+        facts_of(event).name
+        for subscription in work.subscriptions.values()
+        for event in subscription.options.events
+    }
+    found = {
+        Meta.PUBLISHES: sorted(facts_of(event).name for event in cls.publishes),
+        Meta.SUBSCRIBES: sorted(heard),
+        Meta.SCHEDULES: sorted(work.schedules),
+    }
+    return {key: ",".join(names) for key, names in found.items() if names}
 
 
 def work_of(cls: type, endpoints: Collection[str]) -> Work:

@@ -22,15 +22,30 @@ and services.  Library: ``pip install 'kitmsg[otel]'``.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kitmsg.tracing.seam import Tracer
 
-__all__ = ["current_headers", "current_ids", "event", "flush", "tracer", "use"]
+__all__ = [
+    "current_headers",
+    "current_ids",
+    "event",
+    "flush",
+    "given_ids",
+    "tracer",
+    "use",
+]
 
 _API = "opentelemetry.trace"
+
+# W3C Trace Context, section 3.2; zeros only are no id, and ff is no version.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+)
+_SAMPLED = 1
 
 # Set by `use`, at the start of a process; read at wiring.
 _tracer: Tracer | None = None
@@ -75,6 +90,14 @@ def current_ids() -> tuple[str, str] | None:
     if not context.is_valid:
         return None
     return format_trace_id(context.trace_id), format_span_id(context.span_id)
+
+
+def given_ids(traceparent: str) -> tuple[str, str, bool] | None:
+    """Return trace id, span id and whether it is sampled; None for a broken header."""
+    found = _TRACEPARENT.fullmatch(traceparent)
+    if found is None:
+        return None
+    return found[1], found[2], bool(int(found[3], 16) & _SAMPLED)
 
 
 def current_headers() -> dict[str, str]:

@@ -254,6 +254,10 @@ def test_a_tell_is_stored_shown_and_cancelled(
     assert ran("schedules", "ls").out == "nothing waits for its time\n"
     assert ran("schedules", "rm", "shop_mailer", "welcome 7").code == 3
     assert "cannot be told" in ran("tell", "shop_mailer.ask").err
+    shown = ran("info", "shop_mailer").out
+    assert "publishes  cli.orders.placed\n" in shown
+    assert "subscribes cli.orders.placed\n" in shown
+    assert "schedules  nightly\n" in shown
     assert "nobody can be told 'shop_mailer.sned'; there is shop_mailer.send" in (
         ran("tell", "shop_mailer.sned", "to=ann").err
     )

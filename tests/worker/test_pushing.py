@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import kitmsg
+from tests.discovery.systems.program import free_port
 from tests.metrics.receivers.exporter import StatsDExporter
 from tests.metrics.receivers.started import started
 from tests.worker.commands import Command, until
@@ -44,6 +45,7 @@ class {name}(Service):
         self.sold.labels(what=what).add()
         self.paid.observe(euros)
 """
+ROUTE = ("--as", "h", "--route", "get=GET /it")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -116,6 +118,63 @@ async def test_a_gateway_pushes_what_it_counts(
     assert all('process="http"' in each for each in received(name))
 
 
+async def test_an_upstream_pushes_what_it_counts(
+    nats_server: EmbeddedServer, tmp_path: Path, shop: str
+) -> None:
+    """By its name on the bus, as any service."""
+    (tmp_path / "spec.json").write_text(
+        '{"openapi": "3.1.0", "info": {"title": "Api", "version": "1.0.0"}, "paths":'
+        ' {"/it": {"get": {"operationId": "get", "responses": {}}}}}'
+    )
+    place = f"127.0.0.1:{started(StatsDExporter).port}"
+    words = ["-m", "kitmsg.cli", "upstream", "http", "http://127.0.0.1:9"]
+    words += ["--openapi", "spec.json", "--as", shop, "--metrics"]
+    words += [f"dogstatsd://{place}?interval=3600&prefix={shop}"]
+    with Command(words, tmp_path, nats_url=nats_server.url) as command:
+        command.says("is serving")
+        async with kitmsg.connect(nats_server.url) as kit:
+            with pytest.raises(kitmsg.errors.Unavailable):
+                await kit.call(f"{shop}.get", {})
+        command.send(signal.SIGTERM)
+        command.ends()
+    name = f"{shop}_kitmsg_server_errors_total"
+    until(lambda: bool(received(name)), "the last flush")
+    (series,) = received(name)
+    assert f'code="unavailable",endpoint="{shop}.get",process="{shop}"' in series
+
+
+async def test_dev_pushes_what_services_and_gateways_count(
+    nats_server: EmbeddedServer, tmp_path: Path, shop: str
+) -> None:
+    """Each under its own process: a call by HTTP is counted at both."""
+    place = f"127.0.0.1:{started(StatsDExporter).port}"
+    address = f"dogstatsd://{place}?interval=3600&prefix={shop}"
+    words = ["-m", "kitmsg.cli", "dev", "shop.py", "--http", str(free_port())]
+    words += ["--metrics", address, "--no-reload"]
+    with Command(words, tmp_path, nats_url=nats_server.url) as command:
+        command.says("Ctrl-C ends it")
+        found = re.search(r"HTTP\s+(http://\S+)", command.output)
+        assert found, command.output
+        request = urllib.request.Request(
+            f"{found[1]}/{shop}/sell",
+            data=b'{"what": "tea", "euros": 5}',
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+        command.interrupt()
+        command.ends()
+    counted = {
+        process: f"{shop}_kitmsg_{side}_requests_total"
+        for process, side in ((shop, "server"), ("http", "gateway"))
+    }
+    until(lambda: all(map(received, counted.values())), "the last flush of each")
+    for process, name in counted.items():
+        of = {each: n for each, n in received(name).items() if f"{shop}.sell" in each}
+        ((series, count),) = of.items()
+        assert count == 1
+        assert f'process="{process}"' in series
+
+
 async def test_the_page_has_users_metrics_exemplars_and_json(
     start: Callable[..., Command], nats_server: EmbeddedServer, shop: str, port: int
 ) -> None:
@@ -172,6 +231,11 @@ def _declared(shop: str) -> type[kitmsg.Service]:
         ("dev", ("--metrics", "influx+http://h"), "names no database; add ?db=NAME"),
         ("gateway", ("http", "--metrics", "otlp://"), "names no host"),
         (
+            "upstream",
+            ("http", "http://h", *ROUTE, "--metrics", "graphite://"),
+            "names no host",
+        ),
+        (
             "run",
             ("--metrics", "statsd://h", "--metrics", "statsd://h"),
             "names one address twice",
@@ -182,7 +246,7 @@ def test_an_address_that_cannot_be_used_ends_the_command(
     verb: str, words: tuple[str, ...], sentence: str, tmp_path: Path, shop: str
 ) -> None:
     """With one sentence, before anything starts."""
-    target = [] if verb == "gateway" else ["shop.py"]
+    target = [] if verb in ("gateway", "upstream") else ["shop.py"]
     command = [sys.executable, "-m", "kitmsg.cli", verb, *words, *target]
     ran = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=30

@@ -1,0 +1,37 @@
+"""Which trace made an observation: only one that can be looked up."""
+
+from __future__ import annotations
+
+import pytest
+
+from kitmsg.message import Message
+from kitmsg.metrics.exemplars import trace_of
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def _message(traceparent: str) -> Message:
+    block = f"NATS/1.0\r\ntraceparent: {traceparent}\r\n\r\n".encode()
+    return Message(subject="a.b", data=b"", header_block=block)
+
+
+def test_a_sampled_trace_is_an_exemplar() -> None:
+    """By its trace id and the span that called."""
+    assert trace_of(_message(f"00-{TRACE}-{SPAN}-01")) == (TRACE, SPAN)
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        f"00-{TRACE}-{SPAN}-00",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}",
+        "",
+    ],
+    ids=["not sampled", "no trace", "no span", "no version", "short", "empty"],
+)
+def test_a_trace_that_nobody_has_is_none(traceparent: str) -> None:
+    """Not sampled, or a header that W3C Trace Context calls invalid."""
+    assert trace_of(_message(traceparent)) is None

@@ -1,0 +1,89 @@
+"""``kitmsg outbox``: makes the tables, relays until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from kitmsg import Service, background, outbox
+from tests.outbox.test_relay import Placed, make_stream, until_empty, until_stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+    from kitmsg import Kit
+    from kitmsg.bus.embedded import EmbeddedServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def database() -> str:
+    return "sqlite"
+
+
+async def kitmsg_outbox(*words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "kitmsg", "outbox", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def test_tables_are_made_and_events_relayed_until_the_end(
+    server: EmbeddedServer, kit: Kit, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/other.db"
+    await make_stream(kit)
+    made = await kitmsg_outbox("tables", url)
+    out, _ = await made.communicate()
+    assert out.decode() == "the outbox's tables are there\n"
+    engine = create_async_engine(url)
+    async with async_sessionmaker(engine).begin() as session:
+        await outbox.add(session, Placed("A1"))
+    relay = await kitmsg_outbox("relay", url, "--nats-url", server.url)
+    assert await until_stored(kit, 1) == [Placed("A1")]
+    await until_empty(engine)
+    relay.send_signal(signal.SIGTERM)
+    out, _ = await relay.communicate()
+    assert relay.returncode == 0
+    assert out.decode() == "the outbox's relay works here\n"
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql+aiomysql://h/d", ""])
+async def test_a_database_that_cannot_be_used_is_a_sentence(
+    url: str, server: EmbeddedServer
+) -> None:
+    process = await kitmsg_outbox("relay", url, "--nats-url", server.url)
+    out, _ = await process.communicate()
+    assert process.returncode == 2, out.decode()
+    assert "Traceback" not in out.decode()
+    assert "database" in out.decode()
+
+
+async def test_a_service_relays_beside_its_turns(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession], kit: Kit
+) -> None:
+    class Orders(Service):
+        def __init__(self) -> None:
+            self.relay = outbox.Relay(engine, kit.jetstream, metrics=kit.metrics)
+
+        @background
+        async def publish_committed(self) -> None:
+            await self.relay.run()
+
+    await make_stream(kit)
+    await kit.serve(Orders())
+    async with sessions.begin() as session:
+        await outbox.add(session, Placed("A1"))
+    assert await until_stored(kit, 1) == [Placed("A1")]
+    await until_empty(engine)
