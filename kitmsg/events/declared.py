@@ -6,12 +6,13 @@ Each is compared with what the store has, as a migration is: what only adds is d
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kitmsg.errors import FailedPrecondition, NotFound
+from kitmsg.errors import FailedPrecondition, NotFound, PermissionDenied
 from kitmsg.events.attempts import ATTEMPTS
 from kitmsg.events.dead import DEAD, dead_stream
 from kitmsg.events.event import Event, facts_of
@@ -20,7 +21,7 @@ from kitmsg.message import matches
 from kitmsg.wire import kv_stream
 
 if TYPE_CHECKING:
-    from kitmsg.jetstream import JetStream
+    from kitmsg.jetstream import JetStream, StreamInfo
 
 __all__ = [
     "Change",
@@ -141,6 +142,7 @@ class Change:
             ``impossible`` for one that no store can make.
         lines: The differences, for people: ``max_age: none -> 3600``.
         config: As it has to be.
+        taken_by: Name of another stream that stores its subjects, so that it cannot be made.
     """
 
     stream: str
@@ -148,6 +150,7 @@ class Change:
     lines: tuple[str, ...]
     config: StreamConfig | ConsumerConfig | Bucket
     consumer: str = ""
+    taken_by: str = ""
 
 
 async def plan(jetstream: JetStream, declared: Declared) -> list[Change]:
@@ -180,16 +183,7 @@ async def apply(
     """
     wanted = list(changes)
     for change in wanted:
-        if change.kind == "impossible":
-            raise FailedPrecondition(
-                f"the stream {change.stream!r} cannot be changed ({', '.join(change.lines)});"
-                " declare another name, or move what is in it by hand"
-            )
-        if change.kind == "destroy" and not allow:
-            raise FailedPrecondition(
-                f"changing the stream {change.stream!r} may drop messages"
-                f" ({', '.join(change.lines)}); give --allow if that is meant"
-            )
+        _check(change, allow=allow)
     for change in wanted:
         if isinstance(change.config, Bucket):
             await jetstream.key_value(ATTEMPTS, change.config)
@@ -201,6 +195,26 @@ async def apply(
         else:
             await jetstream.update_stream(change.config)
     return wanted
+
+
+def _check(change: Change, *, allow: bool) -> None:
+    """Return if a change can be made, and may be."""
+    if change.taken_by:
+        raise FailedPrecondition(
+            f"the stream {change.stream!r} cannot be made ({', '.join(change.lines)});"
+            f" write Stream(name={change.taken_by!r}) in the class, or take the subject"
+            " out of that stream"
+        )
+    if change.kind == "impossible":
+        raise FailedPrecondition(
+            f"the stream {change.stream!r} cannot be changed ({', '.join(change.lines)});"
+            " declare another name, or move what is in it by hand"
+        )
+    if change.kind == "destroy" and not allow:
+        raise FailedPrecondition(
+            f"changing the stream {change.stream!r} may drop messages"
+            f" ({', '.join(change.lines)}); give --allow if that is meant"
+        )
 
 
 async def _compared_bucket(jetstream: JetStream) -> Change | None:
@@ -241,8 +255,7 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
     try:
         stream = await jetstream.stream(wanted.name)
     except NotFound:
-        lines = tuple(f"subject: {subject}" for subject in wanted.subjects)
-        return Change(wanted.name, "create", lines, wanted)
+        return await _new(jetstream, wanted)
     has = (await stream.info()).config
     changed = [
         name for name in _COMPARED if getattr(has, name) != getattr(wanted, name)
@@ -262,6 +275,20 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
         **{name: getattr(wanted, name) for name in changed},
     )
     return Change(wanted.name, _kind(has, wanted, changed), tuple(told), kept)
+
+
+async def _new(jetstream: JetStream, wanted: StreamConfig) -> Change:
+    """Return the change that makes a stream, unless another one stores its subjects."""
+    for subject in wanted.subjects:
+        others: list[StreamInfo] = []
+        with contextlib.suppress(PermissionDenied):  # then the store says it
+            others = await jetstream.streams(subject)
+        if others:
+            other = others[0].config.name
+            line = f"subject: {subject} is in the stream {other!r} already"
+            return Change(wanted.name, "impossible", (line,), wanted, taken_by=other)
+    lines = tuple(f"subject: {subject}" for subject in wanted.subjects)
+    return Change(wanted.name, "create", lines, wanted)
 
 
 def _kind(has: Any, wanted: Any, changed: Sequence[str]) -> Any:

@@ -71,7 +71,15 @@ class Publisher:
         with sending(type(event).__name__):
             message = self.outgoing(event, id)
             await self._make_streams(type(event))
-            return await self._send(message, self._left(timeout))
+            try:
+                return await self._send(message, self._left(timeout))
+            except FailedPrecondition:
+                if type(event) not in self._ready:
+                    raise
+                # Deleted since it was made.
+                self._ready.clear()
+                await self._make_streams(type(event))
+                return await self._send(message, self._left(timeout))
 
     async def publish_many(
         self, events: Iterable[Event], *, timeout: float

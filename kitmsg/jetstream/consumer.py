@@ -171,7 +171,8 @@ class Consumer:
         else:
             return
         config = self._config
-        if self._floor:
+        # One of what is new has a floor of 0 only where the stream was empty.
+        if self._floor or config.deliver == "new":
             config = replace(
                 config,
                 deliver="by_start_sequence",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.events.background import Tasks
     from kitmsg.events.subscribe import SubscribeOptions
-    from kitmsg.jetstream import Consumer, ConsumerConfig, JetStream
+    from kitmsg.jetstream import Consumer, ConsumerConfig, JetStream, Stream
     from kitmsg.mailbox import Mailbox
     from kitmsg.message import Message
     from kitmsg.metrics.stats import EndpointStats
@@ -118,6 +118,9 @@ class Employed:
         self._attempts = Attempts(jetstream)
         self._tickers: list[Ticker] = []
         self._ticking: list[asyncio.Task[None]] = []
+        # Unix seconds at which each consumer was first had, by stream and name: one that is
+        # lost and made again begins there, so that nothing is passed over.
+        self._had: dict[tuple[str, str], float] = {}
         cls = type(service())
         # By the name of the subscription, the endpoint or the schedule.
         self._handlings: dict[str, tuple[Handling, SubscribeOptions | None]] = {}
@@ -182,6 +185,11 @@ class Employed:
             return
         remedy = f"`kitmsg streams plan {cls.__module__}:{cls.__name__}`"
         for change in changes:
+            if change.taken_by:
+                raise FailedPrecondition(
+                    f"{cls.__name__} needs the stream {change.stream!r}, which cannot be"
+                    f" made: {', '.join(change.lines)}; see {remedy}"
+                )
             if change.kind == "create" and isinstance(change.config, StreamConfig):
                 raise FailedPrecondition(
                     f"{cls.__name__} needs the stream {change.stream!r}, which is not"
@@ -199,10 +207,19 @@ class Employed:
     async def _consumer(self, stream: str, config: ConsumerConfig) -> Consumer:
         """Return a consumer: the one that is there, or a new one."""
         found = await self._jetstream.stream(stream)
+        key = stream, config.name
         try:
-            return await found.consumer(config.name)
+            consumer = await found.consumer(config.name)
         except NotFound:
-            pass
+            since = self._had.get(key)
+            if since is not None and config.deliver == "new":
+                config = replace(config, deliver="by_start_time", start_time=since)
+            consumer = await self._made(found, stream, config)
+        self._had.setdefault(key, self._jetstream.now())
+        return consumer
+
+    @staticmethod
+    async def _made(found: Stream, stream: str, config: ConsumerConfig) -> Consumer:
         try:
             return await found.create_consumer(config)
         except PermissionDenied as error:
