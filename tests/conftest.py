@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kitmsg import tracing
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.bus.nats import NatsBus
@@ -43,6 +44,17 @@ def _logs_as_they_were() -> Iterator[None]:
         root.setLevel(level)
         sys.excepthook = hook
         logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(autouse=True)
+def _untraced_afterwards() -> Iterator[None]:
+    """Forget the tracer that a test, or a snippet of the docs, set for the process."""
+    yield
+    tracing.use(None)
+    api: Any = sys.modules.get("opentelemetry.trace")
+    if api is not None and api._TRACER_PROVIDER is not None:
+        api._TRACER_PROVIDER = None
+        api._TRACER_PROVIDER_SET_ONCE = type(api._TRACER_PROVIDER_SET_ONCE)()
 
 
 def _levels() -> dict[str, int]:

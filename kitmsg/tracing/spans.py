@@ -38,6 +38,7 @@ _NOT_SAMPLED: Final = api.TraceFlags(api.TraceFlags.DEFAULT)
 _ERROR_STATUS: Final = 500
 _CLIENT_STATUS: Final = 400
 _attach, _detach = otel_context.attach, otel_context.detach
+_TICK: Final = 0.001
 _NOWHERE: Final = otel_context.Context()
 (SPAN,) = api.set_span_in_context(api.INVALID_SPAN, otel_context.Context())
 
@@ -428,7 +429,8 @@ class Turn(RecordedSpan):
         self.operation = operation
         self.wait = wait
         self._own = own
-        self.start = time_ns() - int(wait * 1e9)
+        # The loop's clock may tick in milliseconds: no turn begins before it came.
+        self.start = time_ns() - max(0, int((wait - _TICK) * 1e9))
 
     @property
     def trace(self) -> bytes:  # type: ignore[override]

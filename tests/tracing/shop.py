@@ -26,7 +26,7 @@ class Stock(Service):
 
     def __init__(self) -> None:
         self.calls = 0
-        self.finds = 0
+        self.is_slow = True
 
     @endpoint
     async def count(self, item: str) -> int:
@@ -37,8 +37,8 @@ class Stock(Service):
 
     @endpoint(idempotent=True)
     async def find(self, item: str) -> int:
-        self.finds += 1
-        if self.finds == 31:
+        if item and self.is_slow:  # a call that warms the hedge has no item
+            self.is_slow = False
             await asyncio.sleep(3600)
         return 1
 
