@@ -168,10 +168,10 @@ async def test_an_error_says_what_else_is_known(rpc, hub):
     data = (await rpc("calc.add", {"a": "x"}))["data"]
     assert data["field"] == "a"
     assert (await rpc("calc.ad"))["data"] == {"did_you_mean": ["calc.add"]}
-    assert (await rpc("concaat"))["data"] == {"did_you_mean": ["concat"]}
     error = await rpc("addsvc.sum", [2**31 - 1, 1])
     assert (error["code"], error["data"]["error"]) == (-32011, "IntOverflow")
     assert error["data"]["details"] == {"a": 2**31 - 1, "b": 1}
+    assert (await rpc("concaat"))["data"] == {"did_you_mean": ["concat"]}
 
 
 async def test_a_batch_is_answered_in_order(rpc, calc):
