@@ -19,6 +19,8 @@ _SETTINGS = {
     "eureka.client.register-with-eureka": "false",
     "eureka.client.fetch-registry": "false",
     "eureka.server.use-read-only-response-cache": "false",
+    # A read beside a registration may put an answer without it into this one.
+    "eureka.server.response-cache-auto-expiration-in-seconds": "1",
     "eureka.server.eviction-interval-timer-in-ms": "300",
     "eureka.server.enable-self-preservation": "false",
     "eureka.server.wait-time-in-ms-when-sync-empty": "0",

@@ -20,6 +20,8 @@ __all__ = ["reflect"]
 
 _OWN: Final = ("grpc.reflection.", "grpc.health.")
 _MOST_FILES: Final = 1000
+_TRIES: Final = 3
+_UNSENT: Final = 'Failed "execute_batch"'
 
 
 async def reflect(channel: Any, timeout: float) -> Protos:
@@ -35,13 +37,27 @@ async def reflect(channel: Any, timeout: float) -> Protos:
     """
     for service in SERVICES:
         try:
-            return await _ask(channel, service, timeout)
+            return await _asked(channel, service, timeout)
         except grpc.aio.AioRpcError as exc:
             if exc.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
     raise FailedPrecondition(
         "the server has no reflection; say what it offers with --proto FILE"
     )
+
+
+async def _asked(channel: Any, service: str, timeout: float) -> Protos:
+    """Do as `_ask`; again where the call was over before our message left.
+
+    Then grpcio tells of the batch that it could not send, not of the server's status.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return await _ask(channel, service, timeout)
+        except grpc.aio.AioRpcError as exc:
+            if _UNSENT not in (exc.debug_error_string() or ""):
+                raise
+    return await _ask(channel, service, timeout)
 
 
 async def _ask(channel: Any, service: str, timeout: float) -> Protos:
