@@ -139,7 +139,7 @@ class Registry:
 
 
 PROCESS = Registry()
-"""What parts of this process count that are made before anything could hand them one.
+"""Registry of the process, for parts that are made before anything could hand them one.
 
 Circuits, limits, hedges, instancers: every page and push loop shows them.
 """

@@ -15,7 +15,7 @@ __all__ = ["Attributes", "Operation", "Span", "Token", "Tracer"]
 
 Attributes = Mapping[str, "str | int | float | bool"]
 Token = Any
-"""What `Span.enter` returns, for `Span.leave`."""
+"""Token of `Span.enter`, for `Span.leave`."""
 
 
 class Span(Protocol):

@@ -157,7 +157,7 @@ def test_files_of_the_profile_exist_and_lead_to_each_other() -> None:
 
 @pytest.mark.parametrize("name", ["prometheus", "grafana", "jaeger"])
 def test_images_have_a_version(name: str) -> None:
-    """What starts today starts tomorrow."""
+    """Versions are pinned, so that a start today is a start tomorrow."""
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 

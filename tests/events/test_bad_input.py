@@ -1,4 +1,4 @@
-"""What others do to the store, and values that nobody expects: a sentence, or a recovery."""
+"""Faults of the store and hostile values: each is a sentence, or a recovery."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_consumer_that_is_deleted_is_made_again(kit: Kit) -> None:
 async def test_a_stream_that_is_deleted_is_made_again_and_nothing_is_missed(
     kit: Kit,
 ) -> None:
-    """What was published before the subscription found it again comes as well."""
+    """Events published before the subscription found it again come as well."""
     hears = Hears()
     await kit.serve(hears)
     await kit.publish(Made("1"))

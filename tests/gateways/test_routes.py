@@ -177,7 +177,7 @@ STREAMS = ("http, server-sent events", "grpc, streams")
 
 @pytest.mark.parametrize("kind", DOORS)
 async def test_a_door_goes_by_its_rules(begin: Callable[..., Any], kind: str) -> None:
-    """What a client asks for counts first, then what the operator wants."""
+    """The client's wish counts first, then the operator's."""
     call: Callable[..., Awaitable[str]] = DOORS[kind]
     door = kind.partition(",")[0]
     server = await begin(door, f"shop=version:@{NAME}", "shop=version:==1.4.0")

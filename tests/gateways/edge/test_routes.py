@@ -82,7 +82,7 @@ async def serve(kit: Kit, *services: Service) -> None:
 
 
 class Door:
-    """What is common to all doors: the catalogue, and calls by it."""
+    """The common part of all doors: the catalogue, and calls by it."""
 
     def __init__(self, bus: Any, catalog: Catalog, **options: Any) -> None:
         self.callers = Callers(bus, "test", CallOptions(**options))

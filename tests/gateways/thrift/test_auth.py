@@ -229,7 +229,7 @@ async def test_a_trace_comes_in_theader(guarded):
 
 
 async def test_a_trace_comes_in_where_nobody_is_asked(hub, start):
-    """Who calls has nothing to do with it; one that came twice is dropped."""
+    """Traces pass for any caller; a header that came twice is dropped."""
     await hub.serve(Open())
     outside = await start(hub)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
