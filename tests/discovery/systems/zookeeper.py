@@ -92,8 +92,12 @@ class ZooKeeper:
 
     def _is_ok(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
-            sock.sendall(b"ruok")
-            return sock.recv(10) == b"imok"
+            # One that has just come up says "imok" before it takes sessions.
+            sock.sendall(b"srvr")
+            answer = b""
+            while piece := sock.recv(4096):
+                answer += piece
+            return b"Mode: " in answer
 
 
 def _end(client: kazoo.client.KazooClient) -> None:
