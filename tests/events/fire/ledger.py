@@ -41,7 +41,8 @@ EFFECTS: Final = Table("effects", TABLES, Column("number", Integer))
 """A row for each effect: no key that would keep a second one out."""
 
 if "FIRE_ACK_WAIT" in os.environ:
-    stored.ACK_WAIT = employed.ACK_WAIT = float(os.environ["FIRE_ACK_WAIT"])  # type: ignore[misc]
+    for module in (stored, employed):
+        vars(module)["ACK_WAIT"] = float(os.environ["FIRE_ACK_WAIT"])
 seeded.switch_on(os.environ.get("FIRE_FAULT", ""))
 
 
