@@ -10,6 +10,7 @@
     layers.py    what each default costs a server
     mailbox.py codec.py idle.py   parts of kitmsg alone
     guard.py     a quick look at the cost of the layers, for CI to print
+    events.py    events: stored, consumed, told, heard
     faults.py    faults under a steady load; relay.py is the network that it cuts
     figures/     promises with a number in them, each measured
     peers/       the programs that are compared
