@@ -18,7 +18,7 @@ from kitmsg.errors import (
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
-from kitmsg.events.event import Event
+from kitmsg.events.event import Event, facts_of
 from kitmsg.events.spans import sending, traced_headers
 from kitmsg.jetstream import Outgoing
 from kitmsg.tracing import tracer
@@ -76,6 +76,9 @@ class Publisher:
 
     async def _publish(self, event: Event, id_: str, timeout: float) -> int:
         message = self._message(event, id_)
+        known = await self._known(event, message)
+        if known is not None:
+            return known
         if self._makes_streams and type(event) not in self._ready:
             await self._make_streams(type(event))
         try:
@@ -99,14 +102,26 @@ class Publisher:
         messages = [self._message(event) for event in wanted]
         if not messages:
             return []
+        known = [
+            await self._known(*each) for each in zip(wanted, messages, strict=True)
+        ]
+        messages = [m for m, k in zip(messages, known, strict=True) if k is None]
         await self._make_streams(*dict.fromkeys(map(type, wanted)))
         left = self._left(timeout)
         try:
-            acks = await self._jetstream.publish_many(messages, timeout=left)
+            acks = iter(await self._jetstream.publish_many(messages, timeout=left))
         except Unavailable as error:
             await need_stream(self._jetstream, messages[0].subject, error)
             raise
-        return [ack.sequence for ack in acks]
+        return [next(acks).sequence if k is None else k for k in known]
+
+    async def _known(self, event: Event, message: Outgoing) -> int | None:
+        """Return the sequence that an earlier attempt got for it; None where there is none."""
+        own = once_ids.get()
+        if own is None:
+            return None
+        name = facts_of(type(event)).stream.name
+        return await own.stored(self._jetstream, name, message)
 
     def _message(self, event: Event, id_: str = "") -> Outgoing:
         """Return the message of an event.
