@@ -27,6 +27,13 @@ def numbers(deliveries: list[Delivery]) -> list[int]:
     return [one.sequence for one in deliveries]
 
 
+async def waiting(consumer: Consumer, count: int) -> None:
+    """Wait for so many messages to wait: in a cluster its server may be behind."""
+    async with asyncio.timeout(20):
+        while (await consumer.info()).pending < count:
+            await asyncio.sleep(0.01)
+
+
 async def got(consumer: Consumer, count: int) -> list[Delivery]:
     """Return so many messages, however long they take."""
     found: list[Delivery] = []
@@ -67,6 +74,7 @@ async def test_a_fetch_ends_with_what_is_there(
     started = loop.time()
     assert await consumer.fetch(5, 0.0) == []
     await fill(store, name, "aaa")
+    await waiting(consumer, 3)
     assert numbers(await consumer.fetch(5, 0.0)) == [1, 2, 3]
     assert loop.time() - started < 5
     await fill(store, name, "a")
