@@ -16,8 +16,8 @@ from kitmsg.errors import KitError
 from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.service import Kit, Service
+from kitmsg.service.connecting import trust_of
 from kitmsg.service.inject import made_by
-from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.levels import LevelResponder
 from kitmsg.worker.pings import warn_of_slow_pings
