@@ -176,7 +176,7 @@ class Api:
         data = b"" if body is None else msgspec.json.encode(body)
         where = f"{JS_API}.{subject}"
         block = encode_headers({Js.REQUIRED_LEVEL: str(level)}) if level else b""
-        reply = await self._request(where, data, block, _OFF, FailedPrecondition)
+        reply = await self.request(where, data, block, _OFF, FailedPrecondition)
         raise_error(reply, where)
         found: dict[str, Any] = msgspec.json.decode(reply)
         return found
@@ -228,18 +228,33 @@ class Api:
             ResourceExhausted: It is full.
             Unavailable: No stream takes the subject.
         """
-        reply = await self._request(subject, data, block, missing, Unavailable, timeout)
+        reply = await self.request(subject, data, block, missing, Unavailable, timeout)
         return pub_ack(reply, subject)
 
-    async def _request(
+    async def request(
         self,
         subject: str,
         data: bytes,
         block: bytes,
         missing: str,
-        kind: type[KitError],
+        kind: type[KitError] = Unavailable,
         timeout: float | None = None,
     ) -> bytes:
+        """Return the answer to a message, which is sent again where nobody is there.
+
+        Args:
+            subject: Where it is sent.
+            data: The payload.
+            block: Its headers.
+            missing: Sentence for the case that nobody is there.
+            kind: Error that says it.
+            timeout: Longest wait for one answer, in seconds; None for that of all requests.
+
+        Raises:
+            KitError: `kind`.
+            PermissionDenied: The user may not send there.
+            DeadlineExceeded: There was no answer in time.
+        """
         wait = self._timeout if timeout is None else timeout
         for attempt in range(_RETRIES + 1):
             try:

@@ -76,15 +76,13 @@ class Publisher:
             if number == last:
                 fields[Js.BATCH_COMMIT] = "1"
             block = header_block(message, fields)
+            sent = message.subject, message.data, block, _missing(message.subject)
             if number == last:
-                missing = _missing(message.subject)
-                return await self._api.put(
-                    message.subject, message.data, block, missing, timeout
-                )
+                return await self._api.put(*sent, timeout)
             if number == 1:  # whose answer tells whether the batch was begun
-                reply = await bus.request(message.subject, message.data, timeout, block)
-                if reply.data:
-                    raise_error(reply.data, message.subject)
+                reply = await self._api.request(*sent, timeout=timeout)
+                if reply:
+                    raise_error(reply, message.subject)
             else:
                 bus.publish(message.subject, message.data, "", block)
         raise AssertionError
