@@ -45,6 +45,7 @@ __all__ = [
     "cli_rights",
     "client_rights",
     "gateway_rights",
+    "relay_rights",
     "served",
     "service_rights",
     "together",
@@ -209,6 +210,12 @@ def cli_rights(name: str, services: Iterable[Served]) -> Rights:
     }
     publish = {*_calls(services), *_finds(services), *stats, *levels}
     return _user(name, publish, _presence())
+
+
+def relay_rights(name: str, services: Iterable[Served]) -> Rights:
+    """Return the rights of `kitmsg outbox relay`: to publish what the services declare."""
+    published = {subject for each in services for subject in each.publishes}
+    return _user(name, {*published, f"{JS_API}.STREAM.NAMES"}, set())
 
 
 def together(name: str, several: Iterable[Rights]) -> Rights:
