@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
     from kitmsg_gateways.edge.options import ShownOptions
@@ -51,6 +51,16 @@ class Shown:
     def shows(self, endpoint: CatalogEndpoint) -> bool:
         """Tell whether an endpoint is served."""
         return not endpoint.is_internal and self._names(endpoint.service, endpoint.name)
+
+    def shows_event(self, publishers: Iterable[str], subscribers: Iterable[str]) -> bool:
+        """Tell whether an event is shown: whether a service of it may be.
+
+        Args:
+            publishers: Services that say they publish it.
+            subscribers: Services that subscribe to it; count where nobody says that.
+        """
+        owners = tuple(publishers) or tuple(subscribers)
+        return any(self._names(service, "") for service in owners)
 
     def _names(self, service: str, endpoint: str) -> bool:
         """Tell whether the operator lets a name through; "" for any endpoint of it."""
