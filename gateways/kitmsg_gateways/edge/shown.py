@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg_gateways.edge.options import ShownOptions
 
 __all__ = ["Shown"]
@@ -41,6 +42,7 @@ class Shown:
             for name, info in found.services.items()
             if name in served or (name not in hidden and self._names(name, ""))
         }
+        shown.events = [each for each in found.events if self.shows_event(each)]
         shown.refused = [
             sentence
             for sentence in found.refused
@@ -52,14 +54,12 @@ class Shown:
         """Tell whether an endpoint is served."""
         return not endpoint.is_internal and self._names(endpoint.service, endpoint.name)
 
-    def shows_event(self, publishers: Iterable[str], subscribers: Iterable[str]) -> bool:
-        """Tell whether an event is shown: whether a service of it may be.
+    def shows_event(self, event: CatalogEvent) -> bool:
+        """Tell whether an event is shown: whether a service that publishes it may be.
 
-        Args:
-            publishers: Services that say they publish it.
-            subscribers: Services that subscribe to it; count where nobody says that.
+        Where none says that it publishes it, those count that subscribe to it.
         """
-        owners = tuple(publishers) or tuple(subscribers)
+        owners = event.publishers or event.subscribers
         return any(self._names(service, "") for service in owners)
 
     def _names(self, service: str, endpoint: str) -> bool:

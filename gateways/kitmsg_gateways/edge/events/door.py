@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from kitmsg.auth import Principal
     from kitmsg.bus import Bus
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg.errors import KitError
     from kitmsg.jetstream import Outgoing, PubAck
-    from kitmsg_gateways.edge.events.known import Described
     from kitmsg_gateways.edge.events.posted import Posted
     from kitmsg_gateways.edge.events.since import Since
     from kitmsg_gateways.edge.options import EventOptions
@@ -71,14 +71,16 @@ class EventDoor:
         self._jetstream = jetstream_of(bus)
         self._known: dict[str, Known] = {}
         self._hidden: frozenset[str] = frozenset()
-        self._read: dict[str, Described] = {}
+        self._read: dict[str, CatalogEvent] = {}
         self._feeds: dict[str, Feed] = {}
         self._slots = asyncio.Semaphore(_PAGES)
         self._told: set[str] = set()
 
     # -- which events there are
 
-    def learn(self, found: Iterable[Described], hidden: Collection[str] = ()) -> None:
+    def learn(
+        self, found: Iterable[CatalogEvent], hidden: Collection[str] = ()
+    ) -> None:
         """Note what services say of the open events; those that left stay known.
 
         Args:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -30,47 +30,14 @@ from kitmsg.wire import (
 )
 
 if TYPE_CHECKING:
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg_gateways.edge.events.posted import Posted
 
-__all__ = ["Described", "Known"]
+__all__ = ["Known"]
 
 _SPEC: Final = "1.0"
 _VERSION_AT: Final = 2
 _TYPES: Final[dict[str, type]] = {"uuid": UUID, "date": date, "date-time": datetime}
-
-
-class Described(Protocol):
-    """An event in a catalog."""
-
-    @property
-    def name(self) -> str:
-        """The literal words of its subject."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """Of its fields' meaning."""
-        ...
-
-    @property
-    def subject(self) -> str:
-        """Its template."""
-        ...
-
-    @property
-    def stream(self) -> str:
-        """Where it is stored."""
-        ...
-
-    @property
-    def hash(self) -> str:
-        """Of its schema."""
-        ...
-
-    @property
-    def schema(self) -> Mapping[str, Any] | None:
-        """Its JSON Schema; None where its service did not tell it."""
-        ...
 
 
 class Known:
@@ -89,7 +56,7 @@ class Known:
         ValueError: The description makes no sense.
     """
 
-    def __init__(self, event: Described) -> None:
+    def __init__(self, event: CatalogEvent) -> None:
         self.name = event.name
         self.stream = event.stream
         self.template = Template.parse(event.subject)

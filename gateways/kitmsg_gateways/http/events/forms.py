@@ -13,7 +13,7 @@ Hot path: `sse`, `lines` and `messages` run for each batch and each follower.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, by_content_type, sniff
 from kitmsg.errors import InvalidArgument
 from kitmsg.wire import CONTENT_TYPE
-from kitmsg_gateways.http.streams.formats import Format, NdJson, Sse
+from kitmsg_gateways.http.streams.formats import NdJson, Sse
 
 if TYPE_CHECKING:
     from kitmsg.jetstream import Stored
@@ -112,10 +112,10 @@ def _add_data(event: dict[str, Any], data: bytes, named: str) -> None:
 
 
 class EventSse(Sse):
-    """Server-sent events, made by `sse`."""
+    """Server-sent events, made by `sse`: their ids are numbers of the log."""
 
     def __init__(self) -> None:
-        """Leave out what `Sse` reads of an endpoint: numbers come from the log."""
+        pass  # no endpoint says where ids are
 
     def item(self, data: bytes) -> bytes:
         """Return `data`, which is in its form."""
@@ -125,13 +125,6 @@ class EventSse(Sse):
 class EventLines(NdJson):
     """Lines of JSON, made by `lines`."""
 
-    beat: ClassVar[bytes] = b"\n"  # an empty line, which readers of lines pass over
-
     def item(self, data: bytes) -> bytes:
         """Return `data`, which is in its form."""
         return data
-
-
-def format_named(chosen: str) -> Format:
-    """Return the format of a media type that was chosen."""
-    return EventSse() if chosen == Sse.media_type else EventLines()
