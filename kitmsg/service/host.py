@@ -145,7 +145,7 @@ class ServiceHost:
             name=cls.name,
             id=self.id,
             version=cls.version,
-            description=_first_line(cls),
+            description=first_line(cls),
             metadata={**self.service.metadata, **told_by(cls)},
             endpoints=[
                 EndpointInfo(
@@ -493,6 +493,6 @@ def _make(factory: Callable[[], Service]) -> Service:
     return made
 
 
-def _first_line(cls: type[Service]) -> str:
+def first_line(cls: type[Service]) -> str:
     doc = inspect.cleandoc(cls.__doc__ or "") if "__doc__" in cls.__dict__ else ""
     return doc.partition("\n")[0]

@@ -120,13 +120,13 @@ async def test_a_schema_is_served_by_its_hash_too(kit: Kit) -> None:
 async def test_an_event_that_comes_is_told_of(kit: Kit) -> None:
     """Subscribers have no endpoint, and are listed all the same."""
     seen: list[list[str]] = []
-    catalog = Catalog(
-        kit.bus, on_change=lambda: seen.append([e.name for e in catalog.events])
+    found = Catalog(
+        kit.bus, on_change=lambda: seen.append([e.name for e in found.events])
     )
-    await catalog.start()
+    await found.start()
     await kit.serve(Mail())
     await asyncio.sleep(1)
-    await catalog.stop()
+    await found.stop()
     assert seen[-1] == ["orders.placed"]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg_gateways.edge.options import ShownOptions
 
 __all__ = ["Shown"]
@@ -41,6 +42,7 @@ class Shown:
             for name, info in found.services.items()
             if name in served or (name not in hidden and self._names(name, ""))
         }
+        shown.events = [each for each in found.events if self.shows_event(each)]
         shown.refused = [
             sentence
             for sentence in found.refused
@@ -51,6 +53,14 @@ class Shown:
     def shows(self, endpoint: CatalogEndpoint) -> bool:
         """Tell whether an endpoint is served."""
         return not endpoint.is_internal and self._names(endpoint.service, endpoint.name)
+
+    def shows_event(self, event: CatalogEvent) -> bool:
+        """Tell whether an event is shown: whether a service that publishes it may be.
+
+        Where none says that it publishes it, those count that subscribe to it.
+        """
+        owners = event.publishers or event.subscribers
+        return any(self._names(service, "") for service in owners)
 
     def _names(self, service: str, endpoint: str) -> bool:
         """Tell whether the operator lets a name through; "" for any endpoint of it."""

@@ -116,10 +116,17 @@ class Mounter:
     Args:
         reserved: Paths that belong to the gateway.
         owners: Whose the routes are.
+        below: Beginnings of paths that do, too.
     """
 
-    def __init__(self, reserved: Iterable[str], owners: Owners | None = None) -> None:
+    def __init__(
+        self,
+        reserved: Iterable[str],
+        owners: Owners | None = None,
+        below: tuple[str, ...] = (),
+    ) -> None:
         self._reserved = frozenset(reserved)
+        self._below = below
         self._owners = owners or Owners()
         self._read: dict[str, tuple[dict[str, Any], Parameters]] = {}
         self._told: set[str] = set()
@@ -198,7 +205,8 @@ class Mounter:
         except ValueError as exc:
             table.conflicts.append(f"{owner} is not mounted: {exc}")
             return
-        if (route.template.rstrip("/") or "/") in self._reserved:
+        is_ours = route.template.startswith(self._below)
+        if is_ours or (route.template.rstrip("/") or "/") in self._reserved:
             table.conflicts.append(
                 f"{owner} is not mounted at {text!r}: the path is the gateway's own"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from kitmsg_gateways.edge.extra import Extra
+from kitmsg_gateways.edge.options import EventOptions
 from kitmsg_gateways.edge.weboptions import HttpOptions
 
 __all__ = ["EXTRA", "GatewayOptions"]
@@ -17,7 +18,7 @@ _RPC_METHOD = re.compile(r"[^=\s]+=[\w-]+\.[^=\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayOptions(HttpOptions):
+class GatewayOptions(EventOptions, HttpOptions):
     """Options of an HTTP gateway.
 
     Attributes:
