@@ -201,7 +201,7 @@ async def test_a_full_stream(kit, post):
     for note in notes[:2]:
         assert (await post(note, "notes"))[0].status == 202
     response, problem = await post(notes[2], "notes")
-    assert (response.status, problem["code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert (response.status, problem["code"]) == (429, "resource_exhausted")
     assert [each.number for each in await _logged(kit, Noted)] == [0, 1]
 
 
