@@ -86,6 +86,7 @@ class Attempt:
         "_is_over",
         "_numbers",
         "_over",
+        "_took_ns",
         "deadline",
         "deliveries",
         "handling",
@@ -106,6 +107,8 @@ class Attempt:
         self._go_on = go_on
         # Number of the attempt, by the sequence of what was delivered more than once.
         self._numbers: dict[int, int] = {}
+        # Of an attempt that a `CancelledError` ended, until `ended` says why.
+        self._took_ns = 0
         # Set once; from then on nothing is acknowledged here.
         self._is_over = False
 
@@ -130,6 +133,7 @@ class Attempt:
         enter(ctx)
         once_ids.set(OnceIds(first) if handling.once else None)
         started = perf_counter_ns()
+        code: Code | None = None
         try:
             requests = await self._requests(ctx)
             if requests:
@@ -138,13 +142,18 @@ class Attempt:
                     await handling.endpoint()(ctx, request)
             await self._done()
         except asyncio.CancelledError:
+            self._took_ns = perf_counter_ns() - started
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as error:
+            code = _code_of(error)
             await self._failed(error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise
         finally:
-            handling.stats.observe(perf_counter_ns() - started)
+            took_ns = perf_counter_ns() - started
+            handling.stats.observe(took_ns)
+            if code is not None:
+                handling.stats.broke(code.value, took_ns)
 
     async def _done(self) -> None:
         if self.handling.once and self.handling.attempts is not None:
@@ -196,6 +205,8 @@ class Attempt:
 
     def ended(self, code: Code) -> None:
         """Deliver again what was cut short, before or while it ran."""
+        if self._took_ns:
+            self.handling.stats.broke(code.value, self._took_ns)
         if self._is_over:
             return
         if code is Code.DEADLINE_EXCEEDED:
@@ -211,8 +222,7 @@ class Attempt:
 
     async def _failed(self, error: BaseException) -> None:
         handling = self.handling
-        code = code_of(error) if isinstance(error, KitError) else Code.INTERNAL
-        handling.stats.failed(code.value, _text_of(error))
+        handling.stats.failed(_code_of(error).value, _text_of(error))
         if isinstance(error, Reject):
             await self._rejected(error)
             return
@@ -315,6 +325,10 @@ def _quietly(answer: Callable[[Delivery], None], delivery: Delivery) -> None:
         answer(delivery)
     except KitError as error:
         _log.debug("no answer to %s: %s", _where(delivery), error)
+
+
+def _code_of(error: BaseException) -> Code:
+    return code_of(error) if isinstance(error, KitError) else Code.INTERNAL
 
 
 def _where(delivery: Delivery) -> str:
