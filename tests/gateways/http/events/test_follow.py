@@ -33,7 +33,7 @@ PATH = "/events/orders.placed"
 EVENTS = {"Accept": SSE}
 
 
-async def _publish(kit, *names: str) -> None:
+async def _publish(kit: kitmsg.Kit, *names: str) -> None:
     for name in names:
         await kit.publish(OrderPlaced(name))
 
@@ -67,7 +67,9 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(call, query: str = "", **headers: str) -> AsyncIterator[Follower]:
+async def following(
+    call: Any, query: str = "", **headers: str
+) -> AsyncIterator[Follower]:
     given = {**EVENTS, **{n.replace("_", "-"): v for n, v in headers.items()}}
     async with call.session.get(f"{PATH}{query}", headers=given) as response:
         assert response.status == 200, await response.text()
@@ -75,7 +77,7 @@ async def following(call, query: str = "", **headers: str) -> AsyncIterator[Foll
         yield Follower(response)
 
 
-async def lines(call, query: str, path: str = PATH) -> list[dict[str, Any]]:
+async def lines(call: Any, query: str, path: str = PATH) -> list[dict[str, Any]]:
     """Return what is stored, as lines."""
     async with call.session.get(f"{path}{query}&follow=false") as response:
         body = await response.read()

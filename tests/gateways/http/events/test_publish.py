@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from tests.gateways.http.events.conftest import Mailer, Noted, OrderPlaced, event
+
+if TYPE_CHECKING:
+    from kitmsg import Kit
 
 BINARY = {
     "ce-specversion": "1.0",
@@ -21,7 +25,7 @@ BINARY = {
 }
 
 
-async def _logged(kit, cls=OrderPlaced):
+async def _logged(kit: Kit, cls: type[Any] = OrderPlaced) -> list[Any]:
     return [each async for each in kit.events(cls)]
 
 
