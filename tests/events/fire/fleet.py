@@ -152,12 +152,17 @@ async def _insist(attempt: Callable[[], Awaitable[object]]) -> None:
             return
 
 
-async def at_once(work: Iterable[Callable[[], Awaitable[None]]], most: int) -> None:
-    """Do all of it, so much side by side."""
+async def at_once(
+    work: Iterable[Callable[[], Awaitable[None]]],
+    most: int,
+    pause: Callable[[], float],
+) -> None:
+    """Do all of it, so much side by side, with a pause before each."""
     left = iter(work)
 
     async def some() -> None:
         for each in left:
+            await asyncio.sleep(pause())
             await each()
 
     async with asyncio.TaskGroup() as group:
@@ -186,12 +191,14 @@ class Storm:
     outages: list[tuple[float, float]] = field(default_factory=list)
 
     async def rage(self, until: asyncio.Future[None]) -> None:
-        """Begin a fault every now and then, until there is an end."""
+        """Begin a fault every now and then, each kind at least once, until there is an end."""
         kinds = {self.kill_worker: 2, self.stop_worker: 2, **self.more}
+        first = self.chance.sample(list(kinds), len(kinds))
         async with asyncio.TaskGroup() as group:
-            while not until.done():
+            while first or not until.done():
                 await asyncio.sleep(self.chance.uniform(0.1, 1.2))
-                (fault,) = self.chance.choices(list(kinds), list(kinds.values()))
+                drawn = self.chance.choices(list(kinds), list(kinds.values()))
+                fault = first.pop() if first else drawn[0]
                 self.done[getattr(fault, "__name__", "?")] += 1
                 group.create_task(fault())  # type: ignore[arg-type]
 
@@ -222,12 +229,13 @@ class Storm:
         yield
         self.outages.append((began, time.monotonic() + ACK_WAIT))
 
-    def restart(self, server: EmbeddedServer) -> Callable[[], Awaitable[None]]:
-        """Return a fault: a server that is killed, and comes back after a moment."""
+    def restart(self, *servers: EmbeddedServer) -> Callable[[], Awaitable[None]]:
+        """Return a fault: one of the servers is killed, and comes back after a moment."""
         busy = asyncio.Lock()
 
         async def restart_server() -> None:
             async with busy:
+                server = self.chance.choice(servers)
                 with self.outage():
                     server.kill()
                     await asyncio.sleep(self.chance.uniform(0.0, 1.0))

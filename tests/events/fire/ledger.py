@@ -18,7 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Column, Integer, MetaData, Table, insert
+from sqlalchemy import BigInteger, Column, MetaData, Table, insert
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from kitmsg import Event, Kit, Service, Stream, current, endpoint, outbox, subscribe
@@ -37,7 +37,7 @@ RETRIES: Final = (0.2,) * 20  # more than one event is killed in a test
 KEPT: Final = Stream(name="fire", replicas=int(os.environ.get("FIRE_REPLICAS", "1")))
 
 TABLES: Final = MetaData()
-EFFECTS: Final = Table("effects", TABLES, Column("number", Integer))
+EFFECTS: Final = Table("effects", TABLES, Column("number", BigInteger))
 """A row for each effect: no key that would keep a second one out."""
 
 if "FIRE_ACK_WAIT" in os.environ:

@@ -68,7 +68,7 @@ def dead_letter_after_the_ack() -> None:
             delivery.term(why)
         await right(self, why, deliveries, *more)
 
-    Attempt._bury = wrong  # type: ignore[method-assign]
+    Attempt._bury = wrong  # type: ignore[assignment,method-assign]
 
 
 FAULTS: Final[dict[str, Callable[[], None]]] = {

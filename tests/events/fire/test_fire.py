@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if is_long() else 180)]
 
-COUNT = int(os.environ.get("KITMSG_EVENTS", "0")) or (100_000 if is_long() else 300)
+COUNT = int(os.environ.get("KITMSG_EVENTS", "0")) or (100_000 if is_long() else 200)
 SEED = int(os.environ.get("KITMSG_SEED", "1"))
+PAUSE = 0.12 if is_long() else 0.2  # longest, in seconds, of each of 8 publishers
 SETTLED = 3600.0 if is_long() else 120.0
 
 
@@ -88,7 +89,7 @@ async def rage(storm: Storm, kit: Kit, chance: random.Random) -> None:
     ]
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     raging = asyncio.create_task(storm.rage(over))
-    await at_once(work, 8)
+    await at_once(work, 8, lambda: chance.uniform(0.0, PAUSE))
     over.set_result(None)
     await raging
 
