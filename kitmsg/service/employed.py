@@ -280,7 +280,7 @@ class Employed:
 
         handling = Handling(
             name=f"{self._service().name}.{subscription.name}",
-            decode=lambda ctx, delivery: reader.read(delivery.headers, delivery.data),
+            decode=lambda ctx, delivery: reader.decode(delivery.message),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,

@@ -487,6 +487,35 @@ async def test_what_an_attempt_publishes_again_is_stored_once(kit: Kit) -> None:
     assert Twice.attempts == [2, 2]
 
 
+async def test_calls_after_an_attempt_publish_under_ids_of_their_own(kit: Kit) -> None:
+    class Both(Service):
+        def __init__(self, kit: kitmsg.Kit) -> None:
+            self.kit = kit
+            self.ids: list[str] = []
+
+        async def publish(self, order_id: str) -> None:
+            sequence = await self.kit.publish(Paid(order_id))
+            stream = await self.kit.jetstream.stream("orders")
+            self.ids.append((await stream.get(sequence)).headers[CE_ID])
+
+        @subscribe(Placed, once=True)
+        async def note(self, event: Placed) -> None:
+            await self.publish(event.order_id)
+
+        @endpoint
+        async def pay(self, order_id: str) -> None:
+            await self.publish(order_id)
+
+    both = Both(kit)
+    await kit.serve(both)
+    await kit.publish(Placed("A1"))
+    await until(lambda: both.ids)
+    await kit.client(Both).pay("A2")
+    of_event, of_call = both.ids
+    assert of_event.startswith("orders.both-note.")
+    assert not of_call.startswith("orders.both-note.")
+
+
 @pytest.mark.parametrize("kind", ["memory"])
 async def test_what_waits_or_runs_stays_out_of_others_hands(
     kit: Kit, elsewhere: Elsewhere
