@@ -243,12 +243,17 @@ async def test_payloads_of_all_kinds(kit, call):
     packed = {"Content-Type": "application/msgpack"}
     await js.publish("event.orders.placed.a", b'{\n "order_id": "a"\n}', {CE_ID: "1"})
     await js.publish("event.orders.placed.b", b"\x81\xa1x\x01", packed)
-    await js.publish("event.orders.placed.c", b"\xff\x00", {"Content-Type": "image/png"})
+    await js.publish(
+        "event.orders.placed.c", b"\xff\x00", {"Content-Type": "image/png"}
+    )
     await js.publish("event.orders.placed.d", b"{broken")
     found = await lines(call, "?since=1")
     assert found[0]["data"] == {"order_id": "a"}
     assert found[1]["data"] == {"x": 1}
-    assert (found[2]["data_base64"], found[2]["datacontenttype"]) == ("/wA=", "image/png")
+    assert (found[2]["data_base64"], found[2]["datacontenttype"]) == (
+        "/wA=",
+        "image/png",
+    )
     assert "data_base64" in found[3]
     assert [each["id"] for each in found] == ["1", "2", "3", "4"]
     assert {each["type"] for each in found} == {"orders.placed"}
