@@ -90,7 +90,7 @@ class Api:
         options = gateway.options
         self._bus = gateway.bus
         self._catalogue = catalogue = gateway.catalogue
-        self._pages = Pages(gateway)
+        self._pages = Pages(gateway, events)
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health

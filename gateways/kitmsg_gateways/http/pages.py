@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from kitmsg_gateways.edge.events import EventDoor
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.methods import Table
     from kitmsg_gateways.http.options import GatewayOptions
@@ -87,10 +88,13 @@ _DOCS_HEADERS: Final = {
 class Pages:
     """The gateway's own paths."""
 
-    def __init__(self, gateway: Gateway[GatewayOptions, Table]) -> None:
+    def __init__(
+        self, gateway: Gateway[GatewayOptions, Table], events: EventDoor | None = None
+    ) -> None:
         self._catalogue = gateway.catalogue
         self._metrics = gateway.metrics
         self._readiness = gateway.health
+        self._events = events
         self._title = gateway.options.title
         self._schemes = schemes_of(gateway.options)
         # Documents by path, each with the table that it describes.
@@ -164,7 +168,9 @@ class Pages:
                 self._documents[path] = table, await asyncio.to_thread(make, table)
 
     def _made(self, table: Table) -> bytes:
-        found = document(table, title=self._title, schemes=self._schemes)
+        found = document(
+            table, title=self._title, schemes=self._schemes, events=self._events
+        )
         return msgspec.json.encode(found)
 
     def _made_events(self, table: Table) -> bytes:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from tests.gateways.http.events.conftest import Mailer, Noted, OrderPlaced, event
+
+if TYPE_CHECKING:
+    from kitmsg import Kit
 
 BINARY = {
     "ce-specversion": "1.0",
@@ -21,7 +25,7 @@ BINARY = {
 }
 
 
-async def _logged(kit, cls=OrderPlaced):
+async def _logged(kit: Kit, cls: type[Any] = OrderPlaced) -> list[Any]:
     return [each async for each in kit.events(cls)]
 
 
@@ -201,7 +205,7 @@ async def test_a_full_stream(kit, post):
     for note in notes[:2]:
         assert (await post(note, "notes"))[0].status == 202
     response, problem = await post(notes[2], "notes")
-    assert (response.status, problem["code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert (response.status, problem["code"]) == (429, "resource_exhausted")
     assert [each.number for each in await _logged(kit, Noted)] == [0, 1]
 
 
