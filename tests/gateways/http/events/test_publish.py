@@ -11,7 +11,16 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.gateways.http.events.conftest import Mailer, Noted, OrderPlaced, event
+import kitmsg
+from kitmsg.bus.embedded import EmbeddedServer
+from tests.gateways.http.events.conftest import (
+    Mailer,
+    Noted,
+    OrderPlaced,
+    Orders,
+    event,
+    make_streams,
+)
 
 if TYPE_CHECKING:
     from kitmsg import Kit
@@ -237,3 +246,25 @@ async def test_a_deadline_that_is_none(post):
     """400, as for any call."""
     response, problem = await post(event(), headers={"Request-Timeout": "nonsense"})
     assert (response.status, problem["field"]) == (400, "Request-Timeout")
+
+
+async def test_a_stream_that_says_nothing(start):
+    """504 in the client's time; sent again, it is stored once."""
+    with EmbeddedServer() as server:
+        async with kitmsg.connect(server.url, makes_streams=True) as kit:
+            await make_streams(kit, OrderPlaced)
+            await kit.serve(Orders)
+            call = await start(kit, events=("orders.placed",))
+            headers = {"Content-Type": "application/cloudevents+json"}
+            body = json.dumps(event("A1"))
+            path = "/events/orders.placed"
+            server.pause()
+            response, problem = await call(
+                "POST", path, data=body, headers=headers | {"Request-Timeout": "0.2"}
+            )
+            server.resume()
+            assert response.status == 504
+            assert "the same id" in problem["detail"]
+            response, _ = await call("POST", path, data=body, headers=headers)
+            assert response.status == 202
+            assert len(await _logged(kit)) == 1
