@@ -287,9 +287,7 @@ class EventDoor:
         feed.followers += 1
         try:
             await feed.start()
-            found = Follower(
-                feed, pattern, is_all=pattern == known.pattern, goes_on=goes_on
-            )
+            found = Follower(feed, pattern, goes_on=goes_on)
             await found.begin(since, after)
             yield found
         finally:
