@@ -195,6 +195,15 @@ async def test_hostile_values_stay_in_their_place(kit, post):
     assert len(subjects) == len(HOSTILE)
 
 
+@pytest.mark.parametrize("version", ["²", "1" * 5000, "", "-1", "x"])
+async def test_schemas_that_are_not_ours_are_passed_over(kit, post, version):
+    """Whatever a ``dataschema`` looks like; the gateway says which schema it checked."""
+    sent = event(dataschema=f"kit:orders.placed:{version}:abc")
+    assert (await post(sent))[0].status == 202
+    stored = await (await kit.jetstream.stream("orders")).get(1)
+    assert stored.headers["ce-dataschema"].startswith("kit:orders.placed:1:")
+
+
 async def test_a_value_has_one_form_in_a_subject(kit, post):
     """A UUID in capital letters is the same one, and so the same subject."""
     parcel = "0B5D9D6E-8C51-4B9B-9C55-0D8A7B6E1F00"
