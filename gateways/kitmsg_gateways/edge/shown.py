@@ -7,6 +7,7 @@ count.  A hidden endpoint stays callable on the bus.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,13 @@ class Shown:
             for name, info in found.services.items()
             if name in served or (name not in hidden and self._names(name, ""))
         }
-        shown.events = [each for each in found.events if self.shows_event(each)]
+        shown.events = [
+            self._without_hidden(each)
+            for each in found.events
+            if self.shows_event(each)
+        ]
+        if self._only or self._hide:  # they name services, and what those say
+            shown.event_conflicts = []
         shown.refused = [
             sentence
             for sentence in found.refused
@@ -61,6 +68,14 @@ class Shown:
         """
         owners = event.publishers or event.subscribers
         return any(self._names(service, "") for service in owners)
+
+    def _without_hidden(self, event: CatalogEvent) -> CatalogEvent:
+        """Return an event with those of its services that are shown."""
+        return dataclasses.replace(
+            event,
+            publishers=tuple(n for n in event.publishers if self._names(n, "")),
+            subscribers=tuple(n for n in event.subscribers if self._names(n, "")),
+        )
 
     def _names(self, service: str, endpoint: str) -> bool:
         """Tell whether the operator lets a name through; "" for any endpoint of it."""
