@@ -22,6 +22,7 @@ from kitmsg.events.envelope import Writer, new_event_id
 from kitmsg.events.event import Event
 from kitmsg.events.spans import sending, traced_headers
 from kitmsg.jetstream import Outgoing
+from kitmsg.tracing import tracer
 
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
@@ -69,18 +70,24 @@ class Publisher:
             Disconnected: There is no connection.
             DeadlineExceeded: No word in time; it may be stored.
         """
+        if tracer() is None:
+            return await self._publish(event, id, timeout)
         with sending(type(event).__name__):
-            message = self.outgoing(event, id)
+            return await self._publish(event, id, timeout)
+
+    async def _publish(self, event: Event, id_: str, timeout: float) -> int:
+        message = self._message(event, id_)
+        if self._makes_streams and type(event) not in self._ready:
             await self._make_streams(type(event))
-            try:
-                return await self._send(message, self._left(timeout))
-            except FailedPrecondition:
-                if type(event) not in self._ready:
-                    raise
-                # Deleted since it was made.
-                self._ready.clear()
-                await self._make_streams(type(event))
-                return await self._send(message, self._left(timeout))
+        try:
+            return await self._send(message, self._left(timeout))
+        except FailedPrecondition:
+            if type(event) not in self._ready:
+                raise
+            # Deleted since it was made.
+            self._ready.clear()
+            await self._make_streams(type(event))
+            return await self._send(message, self._left(timeout))
 
     async def publish_many(
         self, events: Iterable[Event], *, timeout: float
@@ -90,7 +97,7 @@ class Publisher:
         All are encoded before the first one leaves.
         """
         wanted = list(events)
-        messages = [self.outgoing(event) for event in wanted]
+        messages = [self._message(event) for event in wanted]
         if not messages:
             return []
         await self._make_streams(*dict.fromkeys(map(type, wanted)))
@@ -102,7 +109,7 @@ class Publisher:
             raise
         return [ack.sequence for ack in acks]
 
-    def outgoing(self, event: Event, id_: str = "") -> Outgoing:
+    def _message(self, event: Event, id_: str = "") -> Outgoing:
         """Return the message of an event.
 
         Raises:
@@ -120,10 +127,8 @@ class Publisher:
             )
         ctx, own = current(), once_ids.get()
         made = id_ or (new_event_id() if own is None else own.next())
-        headers = writer.headers(made, _source(ctx), carried(ctx))
-        return Outgoing(
-            writer.subject(event), writer.payload(event), headers, message_id=made
-        )
+        block = writer.block(made, _source(ctx), carried(ctx))
+        return Outgoing(writer.subject(event), writer.payload(event), block, made)
 
     async def _make_streams(self, *classes: type[Event]) -> None:
         if not self._makes_streams or self._ready.issuperset(classes):

@@ -54,12 +54,6 @@ class Publisher:
         self._api = api
         self._levels = levels
 
-    async def publish(self, message: Outgoing, timeout: float) -> PubAck:
-        """Store a message.  See `JetStream`."""
-        if message.schedule is not None or message.ttl is not None:
-            await self._need(message)
-        return await self.send(message, timeout)
-
     async def publish_batch(
         self, messages: Sequence[Outgoing], timeout: float
     ) -> PubAck:

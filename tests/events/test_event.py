@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from kitmsg import Event, upcast
 from kitmsg.errors import InvalidArgument
 from kitmsg.events import Stream, facts_of
-from kitmsg.events.envelope import Reader
-from kitmsg.message import Message, encode_headers
+from kitmsg.events.envelope import Reader, Writer
+from kitmsg.message import Headers, Message, encode_headers
 
 
 class Placed(Event, subject="orders.placed.{order_id}"):
@@ -152,3 +153,15 @@ def test_a_message_is_read_by_its_type_and_its_codec(
         return
     with pytest.raises(InvalidArgument, match=event):
         reader.decode(message)
+
+
+@pytest.mark.parametrize("more", [{}, {"traceparent": "00-ab", "x-team": "ü"}])
+def test_a_header_block_has_what_the_headers_have(more: dict[str, str]) -> None:
+    writer = Writer(Placed)
+    block = Headers.parse(writer.block("id-1", "orders", more))
+    headers = writer.headers("id-1", "orders", more)
+    told, times = dict(block), (block["ce-time"], headers["ce-time"])
+    assert {**told, "ce-time": ""} == {**headers, "ce-time": ""}
+    assert datetime.fromisoformat(times[0]) <= datetime.fromisoformat(times[1])
+    now = datetime.now(UTC)
+    assert abs(now - datetime.fromisoformat(times[1])) < timedelta(minutes=1)

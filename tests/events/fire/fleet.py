@@ -51,6 +51,9 @@ SERVICE: Final = "tests.events.fire.ledger:Ledger"
 ACK_WAIT: Final = 2.0
 """Seconds for which the store waits for a word in short forms."""
 
+BETWEEN: Final = 6.0 if os.environ.get("KITMSG_LONG") else 1.2
+"""Longest time from one fault to the next, in seconds; a worker is back in ten at most."""
+
 _ACKNOWLEDGED: Final = b'"seq":'
 
 
@@ -196,7 +199,7 @@ class Storm:
         first = self.chance.sample(list(kinds), len(kinds))
         async with asyncio.TaskGroup() as group:
             while first or not until.done():
-                await asyncio.sleep(self.chance.uniform(0.1, 1.2))
+                await asyncio.sleep(self.chance.uniform(0.1, BETWEEN))
                 drawn = self.chance.choices(list(kinds), list(kinds.values()))
                 fault = first.pop() if first else drawn[0]
                 self.done[getattr(fault, "__name__", "?")] += 1
