@@ -1,6 +1,6 @@
 """Calls at one side: how many, how they ended, how long they took, how many run.
 
-Hot path: `Calls.observe` runs for each call: one look-up, three additions.  The families are
+Hot path: `Calls.observe` runs for each call: one look-up, two additions.  The families are
 ``kitmsg_{side}_requests_total``, ``_duration_seconds`` and ``_in_flight``; labels never
 come from a request.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kitmsg.metrics.families import Family
 
-__all__ = ["MOST_SERIES", "OTHER", "Calls", "labels_of"]
+__all__ = ["MOST_SERIES", "OTHER", "Calls", "Series", "labels_of"]
 
 MOST_SERIES: Final = 5_000
 """Endpoints times codes; what comes after is counted as `OTHER`."""
@@ -34,20 +34,37 @@ MOST_SERIES: Final = 5_000
 OTHER: Final = "other"
 """Stands for every endpoint that is not served, since a stranger can name any number."""
 
-_SAMPLED: Final = 15  # one call in 16 of a series may become an exemplar
+_SAMPLED: Final = 15  # one call in 16 of a bucket may become an exemplar
 _LONG_SECONDS: Final = 0.1  # and each that takes so long
 
 
-class _Series:
-    """The calls of one endpoint that ended alike."""
+class Series:
+    """The calls of one endpoint that ended alike.
 
-    __slots__ = ("buckets", "count", "exemplars", "seconds")
+    Attributes:
+        buckets: Their durations, by `BOUNDS_SECONDS`.
+        seconds: Sum of those.
+        exemplars: The last that has a trace, by bucket.
+    """
+
+    __slots__ = ("buckets", "exemplars", "seconds")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
         self.seconds = 0.0
-        self.count = 0
         self.exemplars: dict[int, Exemplar] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.buckets)
+
+    def observe(self, seconds: float) -> int:
+        """Count one; returns how many its bucket has now."""
+        bucket = bisect_left(BOUNDS_SECONDS, seconds)
+        self.buckets[bucket] += 1
+        self.seconds += seconds
+        return self.buckets[bucket]
 
     def distribution(self, labels: dict[str, str]) -> Distribution:
         """Return the durations as they are now."""
@@ -79,7 +96,7 @@ class Calls:
         self.registry.register(self._families)
         self._prefix = f"kitmsg_{side}_"
         self._labels = labels
-        self._series: dict[tuple[str, str], _Series] = {}
+        self._series: dict[tuple[str, str], Series] = {}
 
     def observe(self, name: str, code: str, seconds: float) -> bool:
         """Count one call.
@@ -90,15 +107,13 @@ class Calls:
             seconds: From the first look at it to the answer.
 
         Returns:
-            Whether its trace is wanted by `exemplify`: of one in 16, and of each long one.
+            Whether its trace is wanted by `exemplify`: of one in 16 of each bucket, and
+            of each long one.
         """
         series = self._series.get((name, code))
         if series is None:
             series = self._new(name, code)
-        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        series.seconds += seconds
-        series.count += 1
-        return series.count & _SAMPLED == 1 or seconds > _LONG_SECONDS
+        return series.observe(seconds) & _SAMPLED == 1 or seconds > _LONG_SECONDS
 
     def exemplify(
         self, name: str, code: str, seconds: float, trace: tuple[str, str] | None
@@ -109,11 +124,11 @@ class Calls:
             bucket = bisect_left(BOUNDS_SECONDS, seconds)
             series.exemplars[bucket] = Exemplar(*trace, seconds, time.time())
 
-    def _new(self, name: str, code: str) -> _Series:
+    def _new(self, name: str, code: str) -> Series:
         """Return the series of a name that is new; past `MOST_SERIES`, that of ``other``."""
         if len(self._series) >= MOST_SERIES:
             name = OTHER
-        return self._series.setdefault((name, code), _Series())
+        return self._series.setdefault((name, code), Series())
 
     def count(self, name: str, code: str) -> int:
         """Return how many calls of an endpoint ended so."""
