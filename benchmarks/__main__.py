@@ -41,6 +41,7 @@ _ALONE: Final = (
     "upstreams",
     "resilience",
     "discovery",
+    "followers",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")

@@ -7,7 +7,7 @@
     banner.py   the table that ``kitmsg dev`` shows
     tree.py     the spans of one call as a tree
     reload.py   files that changed; ports.py: ports that are free
-    stored.py   what verbs on what is stored share
+    stored.py   what verbs on what is stored share; exported.py: events to export
     fields.py   flags made of the fields of a dataclass
 
 Each verb has `add_arguments` and `run`:

@@ -45,7 +45,14 @@ from kitmsg.wire import (
     CONTENT_TYPE,
 )
 
-__all__ = ["Envelope", "Reader", "Writer", "new_event_id", "version_of"]
+__all__ = [
+    "Envelope",
+    "Reader",
+    "Writer",
+    "new_event_id",
+    "schema_text",
+    "version_of",
+]
 
 _SPEC: Final = "1.0"
 _SCHEME: Final = "kit"
@@ -97,6 +104,11 @@ def version_of(headers: Headers) -> int:
     return int(parts[2]) if is_ours else 1
 
 
+def schema_text(name: str, version: int, hash_: str) -> str:
+    """Return the schema header of an event: its version, and the hash of its schema."""
+    return f"{_SCHEME}:{name}:{version}:{hash_}"
+
+
 def _time(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if text else None
@@ -120,7 +132,7 @@ class Writer:
         self.facts = facts
         self.subject = facts.subject
         self._encode = request_encoder(codec, cls)
-        schema = f"{_SCHEME}:{facts.name}:{facts.version}:{schema_hash(cls)}"
+        schema = schema_text(facts.name, facts.version, schema_hash(cls))
         fixed = {
             CE_SPEC: _SPEC,
             CE_TYPE: facts.name,

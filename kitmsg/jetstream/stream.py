@@ -186,6 +186,39 @@ class Stream:
         Raises:
             FailedPrecondition: As `last_of`.
         """
+        while True:
+            page, left = await self.page(
+                subject, sequence=sequence, since=since, batch=batch
+            )
+            for one in page:
+                yield one
+            if not left or not page:
+                return
+            since, sequence = None, page[-1].sequence + 1
+
+    async def page(
+        self,
+        subject: str = ">",
+        *,
+        sequence: int = 1,
+        since: float | None = None,
+        batch: int = _BATCH,
+        max_bytes: int = 0,
+    ) -> tuple[list[Stored], int]:
+        """Return the first messages of `read`, and how many there are behind them.
+
+        A replica may answer, which may be a little behind; it leaves none out in between.
+
+        Args:
+            subject: As in `read`; `sequence` and `since`, too.
+            sequence: Where to begin.
+            since: Time to begin at, in unix seconds; takes the place of `sequence`.
+            batch: Most of them.
+            max_bytes: Bytes after which no more are sent; 0 for no bound.
+
+        Raises:
+            FailedPrecondition: As `last_of`.
+        """
         await self._levels.need(1, "reading many messages at once")
         body: dict[str, Any] = {"next_by_subj": subject, "batch": batch}
         body |= (
@@ -193,14 +226,10 @@ class Stream:
             if since is None
             else {"start_time": time_text(since)}
         )
-        while True:
-            page, left, _ = await self._read_batch(body)
-            for one in page:
-                yield one
-            if not left or not page:
-                return
-            body.pop("start_time", None)
-            body["seq"] = page[-1].sequence + 1
+        if max_bytes:
+            body["max_bytes"] = max_bytes
+        found, left, _ = await self._read_batch(body)
+        return found, left
 
     def follow(
         self,
