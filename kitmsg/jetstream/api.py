@@ -42,6 +42,7 @@ __all__ = [
     "NO_MESSAGE",
     "Api",
     "ServerError",
+    "forbidden",
     "number_of",
     "pub_ack",
     "raise_error",
@@ -264,13 +265,18 @@ class Api:
                     raise kind(missing) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             except BusDenied as error:
-                raise PermissionDenied(
-                    f"this user of the NATS server may not publish to {subject!r}:"
-                    " allow it, or give another user"
-                ) from error
+                raise forbidden(subject) from error
             else:
                 return found.data
         raise AssertionError
+
+
+def forbidden(subject: str, verb: str = "publish") -> PermissionDenied:
+    """Return the error of a user who may not use `subject`."""
+    return PermissionDenied(
+        f"this user of the NATS server may not {verb} to {subject!r}: allow it, or give"
+        " another user"
+    )
 
 
 def pub_ack(reply: bytes, subject: str) -> PubAck:
