@@ -48,6 +48,7 @@ __all__ = ["EventDoor"]
 
 _log = logging.getLogger("kitmsg_gateways.events")
 
+_MORE_HEADERS: Final = 1024  # bytes, for what the store's client adds
 _PAGES: Final = 16  # pages of logs that are read at a time
 _AUTH_ID: Final = "ce-authid"
 _AUTH_TYPE: Final = "ce-authtype"  # CloudEvents' "Auth Context" extension
@@ -188,7 +189,7 @@ class EventDoor:
             self._check_sizes(messages, events)
             seconds = PUBLISH_SECONDS if timeout is None else timeout
             acks = await self._stored(known, messages, seconds)
-        await self._check_sources(known, messages, acks, events)
+        await self._check_sources(known, acks, events)
         return acks
 
     async def _stored(
@@ -224,20 +225,17 @@ class EventDoor:
     def _check_sizes(self, messages: list[Outgoing], events: Sequence[Posted]) -> None:
         most = self._bus.max_payload
         for message, posted in zip(messages, events, strict=True):
-            headers = message.headers or {}
-            size = len(message.data) + sum(len(n) + len(v) for n, v in headers.items())
-            if size > most - 1024:
+            if len(message.data) + len(message.headers or b"") > most - _MORE_HEADERS:
                 raise posted.refusal("data", f"is too long: {most} bytes are the most")
 
     async def _check_sources(
         self,
         known: Known,
-        messages: list[Outgoing],
         acks: list[PubAck],
         events: Sequence[Posted],
     ) -> None:
         """Refuse an event that was taken for one of somebody else's, and so not stored."""
-        for message, ack, posted in zip(messages, acks, events, strict=True):
+        for ack, posted in zip(acks, events, strict=True):
             if not ack.duplicate:
                 continue
             stream = await self._jetstream.stream(known.stream)
@@ -245,7 +243,7 @@ class EventDoor:
                 stored = await stream.get(ack.sequence, fresh=True)
             except NotFound:
                 continue  # it was there
-            if stored.headers.get(CE_SOURCE, "") != (message.headers or {})[CE_SOURCE]:
+            if stored.headers.get(CE_SOURCE, "") != posted.source:
                 raise AlreadyExists(
                     f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
                     " source a moment ago; give each event an id of its own"
