@@ -41,6 +41,7 @@ _ALONE: Final = (
     "upstreams",
     "resilience",
     "discovery",
+    "followers",
     "events",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")

@@ -96,6 +96,7 @@ class Attempt:
         "_misfits",
         "_numbers",
         "_over",
+        "_took_ns",
         "deadline",
         "deliveries",
         "handling",
@@ -116,6 +117,8 @@ class Attempt:
         self._go_on = go_on
         # Number of the attempt, by the sequence of what was delivered more than once.
         self._numbers: Mapping[int, int] = _NO_NUMBERS
+        # Of an attempt that a `CancelledError` ended, until `ended` says why.
+        self._took_ns = 0
         # What was found not to fit, before any dead letter is made of it.
         self._misfits: tuple[tuple[Delivery, InvalidArgument], ...] = ()
         # Set once; from then on nothing is acknowledged here.
@@ -148,6 +151,7 @@ class Attempt:
         if handling.once:
             once_ids.set(OnceIds(first))
         started = perf_counter_ns()
+        code: Code | None = None
         try:
             request = self._request(ctx)
             if self._misfits:
@@ -164,13 +168,18 @@ class Attempt:
                 _quietly(_ack, delivery)
             self._end()
         except asyncio.CancelledError:
+            self._took_ns = perf_counter_ns() - started
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as error:
+            code = _code_of(error)
             await self._failed(error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise
         finally:
-            handling.stats.observe(perf_counter_ns() - started)
+            took_ns = perf_counter_ns() - started
+            handling.stats.observe(took_ns)
+            if code is not None:
+                handling.stats.broke(code.value, took_ns)
             if handling.once:
                 once_ids.set(None)
 
@@ -236,6 +245,8 @@ class Attempt:
 
     def ended(self, code: Code) -> None:
         """Deliver again what was cut short, before or while it ran."""
+        if self._took_ns:
+            self.handling.stats.broke(code.value, self._took_ns)
         if self._is_over:
             return
         if code is Code.DEADLINE_EXCEEDED:
@@ -251,8 +262,7 @@ class Attempt:
 
     async def _failed(self, error: BaseException) -> None:
         handling = self.handling
-        code = code_of(error) if isinstance(error, KitError) else Code.INTERNAL
-        handling.stats.failed(code.value, _text_of(error))
+        handling.stats.failed(_code_of(error).value, _text_of(error))
         if isinstance(error, Reject):
             await self._rejected(error)
             return
@@ -361,6 +371,10 @@ def _quietly(answer: Callable[[Delivery], None], delivery: Delivery) -> None:
         answer(delivery)
     except KitError as error:
         _log.debug("no answer to %s: %s", _where(delivery), error)
+
+
+def _code_of(error: BaseException) -> Code:
+    return code_of(error) if isinstance(error, KitError) else Code.INTERNAL
 
 
 def _where(delivery: Delivery) -> str:

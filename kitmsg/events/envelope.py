@@ -14,6 +14,7 @@ Source: CloudEvents 1.0.2, "NATS Protocol Binding", binary content mode.
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -45,13 +46,22 @@ from kitmsg.wire import (
     CONTENT_TYPE,
 )
 
-__all__ = ["Envelope", "Reader", "Writer", "new_event_id", "version_of"]
+__all__ = [
+    "Envelope",
+    "Reader",
+    "Writer",
+    "new_event_id",
+    "schema_text",
+    "version_in",
+    "version_of",
+]
 
 _SPEC: Final = "1.0"
 _SCHEME: Final = "kit"
 _PARTS: Final = 4
 _TYPE: Final = f"\r\n{CE_TYPE}: ".encode()
 _IS_JSON: Final = f"\r\n{CONTENT_TYPE}: {JSON.content_type}\r\n".encode()
+_VERSION: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 _PROCESS: Final = secrets.token_hex(8)
 _count = count()
@@ -94,9 +104,19 @@ class Envelope:
 
 def version_of(headers: Headers) -> int:
     """Return the version that an event's schema header tells; 1 where it tells none."""
-    parts = headers.get(CE_SCHEMA, "").split(":")
-    is_ours = len(parts) == _PARTS and parts[0] == _SCHEME and parts[2].isdigit()
-    return int(parts[2]) if is_ours else 1
+    return version_in(headers.get(CE_SCHEMA, "")) or 1
+
+
+def version_in(text: str) -> int | None:
+    """Return the version that a ``dataschema`` of ours tells; None for any other."""
+    parts = text.split(":")
+    is_ours = len(parts) == _PARTS and parts[0] == _SCHEME
+    return int(parts[2]) if is_ours and _VERSION.fullmatch(parts[2]) else None
+
+
+def schema_text(name: str, version: int, hash_: str) -> str:
+    """Return the schema header of an event: its version, and the hash of its schema."""
+    return f"{_SCHEME}:{name}:{version}:{hash_}"
 
 
 def _time(text: str) -> datetime | None:
@@ -122,7 +142,7 @@ class Writer:
         self.facts = facts
         self.subject = facts.subject
         self._encode = request_encoder(codec, cls)
-        schema = f"{_SCHEME}:{facts.name}:{facts.version}:{schema_hash(cls)}"
+        schema = schema_text(facts.name, facts.version, schema_hash(cls))
         fixed = {
             CE_SPEC: _SPEC,
             CE_TYPE: facts.name,

@@ -13,6 +13,7 @@ from kitmsg.errors import (
     Disconnected,
     FailedPrecondition,
     InvalidArgument,
+    PermissionDenied,
     Unavailable,
 )
 from kitmsg.events.attempts import once_ids
@@ -160,7 +161,7 @@ class Publisher:
 
 
 async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
-    """Return if a stream stores `subject`, though nobody answered for it.
+    """Return if a stream stores `subject`, though nobody answered for it, or nobody knows.
 
     Args:
         jetstream: The store.
@@ -170,7 +171,12 @@ async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) ->
     Raises:
         FailedPrecondition: There is none.
     """
-    if isinstance(error, Disconnected) or await jetstream.streams(subject):
+    if isinstance(error, Disconnected):
+        return
+    try:
+        if await jetstream.streams(subject):
+            return
+    except PermissionDenied:  # with the least rights nobody but an operator asks
         return
     raise FailedPrecondition(
         f"no stream stores {subject!r}; see `kitmsg streams plan`, and make what is missing"

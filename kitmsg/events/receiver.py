@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import KitError
@@ -78,6 +80,8 @@ class Receiver:
         self._alive: asyncio.TimerHandle | None = None
         self._source: Consumer | None = None
         self._looking: asyncio.Task[None] | None = None
+        # Of a batch, what waits for a permit: in our hands, and no attempt yet.
+        self._groups: deque[list[Delivery]] = deque()
         # None before the first is pulled.
         self._messages: Messages | None = None
 
@@ -101,6 +105,8 @@ class Receiver:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+        while self._groups:
+            give_back(self._groups.popleft())
 
     def stop(self) -> None:
         """Give back what is left; after the mailbox has stopped."""
@@ -158,6 +164,8 @@ class Receiver:
 
     async def _receive_batches(self, messages: Messages) -> None:
         """Begin with deliveries in groups, each with a permit."""
+        if self._alive is None:
+            self._later()  # a batch may take long to gather
         while True:
             await self._permit()
             try:
@@ -169,14 +177,11 @@ class Receiver:
             # What failed before is worked on alone, so that it fails alone.
             again = [d for d in found if d.deliveries > 1]
             first = [d for d in found if d.deliveries == 1]
-            groups = ([first] if first else []) + [[one] for one in again]
-            while groups:
-                try:
-                    await self._permit()
-                except asyncio.CancelledError:
-                    give_back(delivery for group in groups for delivery in group)
-                    raise
-                self._offer(groups.pop(0))
+            self._groups.extend([first] if first else [])
+            self._groups.extend([one] for one in again)
+            while self._groups:
+                await self._permit()
+                self._offer(self._groups.popleft())
 
     async def _permit(self) -> None:
         while not self._permits:
@@ -218,14 +223,14 @@ class Receiver:
     def _say_alive(self) -> None:
         """Tell the store of everything that waits or runs here: it is in our hands."""
         self._alive = None
-        if not self._attempts:
+        if not self._attempts and (self._is_leaving or not self._batch):
             return
         if self._messages is not None:
             self._messages.in_progress()
-        for attempt in self._attempts:
-            for delivery in attempt.deliveries:
-                with contextlib.suppress(KitError):  # it comes again then
-                    delivery.in_progress()
+        attempts = (attempt.deliveries for attempt in self._attempts)
+        for delivery in chain.from_iterable((*attempts, *self._groups)):
+            with contextlib.suppress(KitError):  # it comes again then
+                delivery.in_progress()
         # The last delivery may be long ago.
         self._looking = asyncio.ensure_future(self._look())
         self._later()

@@ -15,6 +15,7 @@ import logging
 import math
 import secrets
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kitmsg.errors import (
@@ -116,6 +117,8 @@ class Messages:
         self._ahead = ahead
         self._gives_back = gives_back
         self._ready: deque[Delivery] = deque()
+        # What each `take` gathers, until it returns.
+        self._taking: dict[int, list[Delivery]] = {}
         self._credit = 0
         self._epoch = 0
         self._prefix = ""
@@ -189,6 +192,7 @@ class Messages:
             KitError: As the iterator.
         """
         found: list[Delivery] = []
+        self._taking[id(found)] = found
         try:
             found.append(await anext(self))
             async with asyncio.timeout(within):
@@ -199,6 +203,8 @@ class Messages:
         except BaseException:
             give_back(found)
             raise
+        finally:
+            del self._taking[id(found)]
         return found
 
     def waiting(self) -> int:
@@ -208,7 +214,7 @@ class Messages:
     def in_progress(self) -> None:
         """Keep what waits here out of others' hands for another while."""
         with contextlib.suppress(KitError):  # it comes again then
-            for delivery in self._ready:
+            for delivery in chain(self._ready, *self._taking.values()):
                 delivery.in_progress()
 
     # -- beginning and end

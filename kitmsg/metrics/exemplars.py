@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kitmsg.tracing import given_ids
-from kitmsg.wire import TRACEPARENT
+from kitmsg.tracing.ids import message_ids
 
 if TYPE_CHECKING:
     from kitmsg.message import Message
@@ -16,10 +15,8 @@ __all__ = ["trace_of"]
 def trace_of(message: Message) -> tuple[str, str] | None:
     """Return the trace id and span id that a message brings; None where none is kept.
 
-    Source: W3C Trace Context.  A trace that is not sampled cannot be looked up, so it is
-    no exemplar.
+    Source: W3C Trace Context, and B3.  A trace that is not sampled cannot be looked up, so
+    it is no exemplar.
     """
-    if b"trace" not in message.header_block.lower():
-        return None  # most messages: their headers need not even be parsed
-    found = given_ids(message.headers.get(TRACEPARENT, ""))
+    found = message_ids(message)
     return found[:2] if found is not None and found[2] else None

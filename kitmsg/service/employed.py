@@ -36,6 +36,7 @@ from kitmsg.service.stored import (
     declared_by,
     event_consumer,
     needs_store,
+    replicas_of,
 )
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Employed:
         self._makes_streams = makes_streams
         self._metrics = metrics
         self._dead = DeadLetters(jetstream)
-        self._attempts = Attempts(jetstream)
+        self._attempts = Attempts(jetstream, replicas_of(type(service())))
         self._tickers: list[Ticker] = []
         self._ticking: list[asyncio.Task[None]] = []
         # Unix seconds at which each consumer was first had, by stream and name: one that is

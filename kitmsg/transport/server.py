@@ -96,6 +96,7 @@ class _Turn(msgspec.Struct, eq=False):
     # When it was read, if its caller was not known well then; see `Lateness`.
     read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
+    took_ns: int = 0  # of one that a `CancelledError` ended, until `ended` says why
     since: float = 0.0  # when it came into the mailbox, where it is traced
     span: Span | None = None  # from the beginning of its work, where it is traced
 
@@ -408,12 +409,24 @@ class Server:
         finally:
             self._turns.pop(reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started, message)
+                if error is None:
+                    self.stats.observe(perf_counter_ns() - started, message)
+                else:
+                    self._count_failure(turn, error, perf_counter_ns() - started)
             if span is not None and error is not None:
                 self._finish(span, error)
             if self._finalizer:
                 for finalizer in self._finalizer:
                     finalizer(ctx, message, error)
+
+    def _count_failure(self, turn: _Turn, error: BaseException, took_ns: int) -> None:
+        """Count a turn that failed; of one that was cut short, `ended` says how."""
+        self.stats.observe(took_ns)
+        if isinstance(error, asyncio.CancelledError):
+            turn.took_ns = took_ns
+        else:
+            code = error_code(error, self._declared)
+            self.stats.broke(code.value, took_ns, turn.message)
 
     def _finish(self, span: Span, error: BaseException | None) -> None:
         """End the span of a turn; `ended` ends that of one that was cut short."""
@@ -430,6 +443,8 @@ class Server:
         """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""
         if turn.span is not None:
             turn.span.finish(code, "the turn was cut short")
+        if turn.took_ns:
+            self.stats.broke(code.value, turn.took_ns, turn.message)
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
@@ -534,7 +549,7 @@ class Server:
 
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
-        self.stats.requests += 1
+        self.stats.refuse(error.code.value)
         self._answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:

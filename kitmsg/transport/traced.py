@@ -166,7 +166,7 @@ def traced_open(
         finally:
             span.leave(token)
         span.happened("stream.begin", {})
-        stream.on_end = lambda: _ended(span, stream)
+        count, stream.on_end = stream.on_end, lambda: _ended(span, stream, count)
         if not stream.is_open:
             _ended(span, stream)
         return stream
@@ -193,8 +193,10 @@ def traced_publish(
     return traced
 
 
-def _ended(span: Span, stream: Stream) -> None:
-    """End the span of a stream."""
+def _ended(span: Span, stream: Stream, count: Callable[[], None] | None = None) -> None:
+    """End the span of a stream, and count it."""
+    if count is not None:
+        count()
     span.happened("stream.end", {"kitmsg.stream.items": stream.moved})
     if span.gathers and stream.end is not None:
         span.gather(stream.end.headers.get(SPANS, ""))

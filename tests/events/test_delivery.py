@@ -537,3 +537,72 @@ async def test_what_waits_or_runs_stays_out_of_others_hands(
         await second.serve(other)
         await asyncio.sleep(650)
         assert sorted([*one.given, *other.given]) == ["A0", "A1", "A2"]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_a_batch_that_takes_long_to_gather_stays_out_of_others_hands(
+    kit: Kit,
+) -> None:
+    class Gathers(Service):
+        given: ClassVar[list[list[str]]] = []
+
+        @subscribe(Placed, batch=10, within=300.0)
+        async def note(self, events: list[Placed]) -> None:
+            self.given.append([event.order_id for event in events])
+
+    await kit.serve(Gathers)
+    for n in range(3):
+        await kit.publish(Placed(f"A{n}"))
+        await asyncio.sleep(100)
+    await asyncio.sleep(200)
+    assert Gathers.given == [["A0", "A1", "A2"]]
+
+
+class Slowly(Service):
+    """Takes each of a batch that failed alone, and long."""
+
+    name = "slowly"
+
+    def __init__(self) -> None:
+        self.given: list[list[str]] = []
+        self.seconds = 0.0
+
+    @subscribe(
+        Placed, batch=3, within=1.0, concurrency=1, retries=(1.0,) * 5, since="first"
+    )
+    async def note(self, events: list[Placed]) -> None:
+        self.given.append([event.order_id for event in events])
+        if len(events) > 1:
+            raise RuntimeError("boom")
+        await asyncio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_waits_for_the_others_of_its_batch_stays_out_of_others_hands(
+    kit: Kit,
+) -> None:
+    slowly = Slowly()
+    slowly.seconds = 100.0
+    await kit.publish_many([Placed(f"A{n}") for n in range(3)])
+    await kit.serve(slowly)
+    await asyncio.sleep(1000)
+    assert slowly.given == [["A0", "A1", "A2"], ["A0"], ["A1"], ["A2"]]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_drain_gives_back_at_once_what_waits_for_the_others_of_its_batch(
+    kit: Kit,
+    elsewhere: Elsewhere,
+) -> None:
+    first, second = Slowly(), Slowly()
+    first.seconds = 5.0
+    await kit.publish_many([Placed(f"A{n}") for n in range(3)])
+    host = await kit.serve(first)
+    await until(lambda: len(first.given) == 2)
+    kit.hosts.remove(host)
+    draining = asyncio.create_task(host.drain())
+    async with elsewhere() as other:
+        await other.serve(second)
+        await until(lambda: len(second.given) == 2, 2)
+        await draining
+    assert [first.given[1:], second.given] == [[["A0"]], [["A1"], ["A2"]]]

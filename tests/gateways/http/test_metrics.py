@@ -25,8 +25,8 @@ async def test_metrics_count_by_endpoint(memory_bus, start, foreign):
     await call("PUT", "/far/do")
     response, text = await call("GET", "/metrics")
     assert response.content_type == "text/plain"
-    assert _calls("(none)", "not_found") + b" 3" in text
-    assert _calls("(none)", "unimplemented") + b" 1" in text
+    assert _calls("other", "not_found", "other") + b" 3" in text
+    assert _calls("other", "unimplemented", "other") + b" 1" in text
     assert _calls("far.do", "unavailable", "far") + b" 1" in text
     assert b'kitmsg_gateway_in_flight{gateway="http"} 1' in text
     assert b'kitmsg_gateway_endpoints{gateway="http"} 1' in text
