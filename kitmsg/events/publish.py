@@ -18,8 +18,9 @@ from kitmsg.errors import (
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
-from kitmsg.events.event import Event
+from kitmsg.events.event import Event, Facts
 from kitmsg.events.spans import sending, traced_headers
+from kitmsg.events.stream import PREFIX
 from kitmsg.jetstream import Outgoing
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ class Publisher:
             Disconnected: There is no connection.
             DeadlineExceeded: No word in time; it may be stored.
         """
-        with sending(type(event).__name__):
+        cls = type(event)
+        with sending(cls.__name__, template=_template(cls)) as show:
             message = self.outgoing(event, id)
+            show(message)
             await self._make_streams(type(event))
             try:
                 return await self._send(message, self._left(timeout))
@@ -89,11 +92,16 @@ class Publisher:
         All are encoded before the first one leaves.
         """
         wanted = list(events)
-        messages = [self.outgoing(event) for event in wanted]
-        if not messages:
+        if not wanted:
             return []
-        await self._make_streams(*dict.fromkeys(map(type, wanted)))
-        left = self._left(timeout)
+        classes = dict.fromkeys(map(type, wanted))
+        what = ", ".join(cls.__name__ for cls in classes)
+        with sending(what, count=len(wanted)):
+            messages = [self.outgoing(event) for event in wanted]
+            await self._make_streams(*classes)
+            return await self._send_many(messages, self._left(timeout))
+
+    async def _send_many(self, messages: list[Outgoing], left: float) -> list[int]:
         try:
             acks = await self._jetstream.publish_many(messages, timeout=left)
         except Unavailable as error:
@@ -182,6 +190,12 @@ def carried(ctx: Context) -> Mapping[str, str]:
     given = ctx.metadata
     names: tuple[str, ...] = PROPAGATED
     return traced_headers({name: given[name] for name in names if name in given})
+
+
+def _template(cls: type) -> str:
+    """Return the subject of a class of events as it is declared; "" for what is none."""
+    found = getattr(cls, "__kit_event__", None)
+    return f"{PREFIX}.{found.template.text}" if isinstance(found, Facts) else ""
 
 
 def _source(ctx: Context) -> str:

@@ -195,3 +195,16 @@ async def test_a_strangers_trace_is_linked_at_a_public_edge(
     assert TRACE not in {f"{span.context.trace_id:032x}" for span in spans.all()}
     assert set(greeter.sent) == {"traceparent"}
     assert TRACE not in greeter.sent["traceparent"]
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("public", [True, False], ids=["public", "inside"])
+async def test_a_caller_without_a_trace_begins_one(
+    kit: Kit, spans: Spans, door: Door, public: bool
+) -> None:
+    """Without a link: a public OpenCensus server of Go kit fell over here."""
+    await kit.serve(Greeter())
+    await door(kit, public, {})
+    (root,) = [span for span in spans.all() if span.parent is None]
+    assert root.kind.name == "SERVER"
+    assert not root.links

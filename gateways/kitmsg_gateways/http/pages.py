@@ -19,6 +19,7 @@ from aiohttp import web
 
 from kitmsg.codec import JSON
 from kitmsg.errors import Unavailable
+from kitmsg.metrics import variables
 from kitmsg.metrics.prometheus import negotiate
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import refusal
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["RESERVED", "Pages"]
 
 RESERVED: Final = (
-    *("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
+    *("/", "/debug/vars", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
     rpc.PATH,
 )
 """Paths that no service can take."""
@@ -93,7 +94,9 @@ class Pages:
         self._document: tuple[Table | None, bytes] = None, b""
         self._making = asyncio.Lock()
         home, docs = self._home, self._docs
-        pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
+        health, ready = self._health, self._ready
+        counts = self._variables, self._metrics_page
+        pages = home, counts[0], docs, health, counts[1], self._openapi, ready
         self._pages = dict(zip(RESERVED, pages, strict=False))
         self._has_schemas = gateway.options.openapi
         for path in _switched_off(gateway.options):
@@ -142,6 +145,9 @@ class Pages:
         kind, text = negotiate(accept, self._metrics.page())
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
+    def _variables(self) -> web.Response:
+        return _json(variables.render(self._metrics.page()))
+
     async def prepare(self, path: str) -> None:
         """Make the OpenAPI document of a new table, if `path` shows it.
 
@@ -169,7 +175,7 @@ def _switched_off(options: GatewayOptions) -> list[str]:
     return [
         *(() if has_docs else ("/", "/docs")),
         *(() if options.openapi else ("/openapi.json",)),
-        *(() if options.metrics_page else ("/metrics",)),
+        *(() if options.metrics_page else ("/metrics", "/debug/vars")),
     ]
 
 
