@@ -24,6 +24,7 @@ Beside them:
     schema/        signatures to types, to JSON Schema
     idl/           what gRPC, Thrift and export share
     discovery/     services and instances, on the bus and elsewhere
+    asyncapi.py    the AsyncAPI document of the events on a bus
     balance/       which instance gets a call, and which one the next attempt
     auth/          credentials to principals
     metrics/       counters, and the text that Prometheus reads

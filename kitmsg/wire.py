@@ -91,6 +91,7 @@ __all__ = [
     "cancel_subject",
     "direct_subject",
     "end_call",
+    "event_schema_name",
     "has_trace_last",
     "is_number",
     "is_reply_name",
@@ -329,6 +330,9 @@ class Meta:
     SUBSCRIBES: Final = "kit.subscribes"
     SCHEDULES: Final = "kit.schedules"
 
+    # A list in JSON; see `kitmsg.discovery.events`.
+    EVENTS: Final = "kit.events"
+
 
 def cancel_subject(subject: str) -> str:
     """Return where to say that nobody waits any more for the answer from `subject`."""
@@ -354,6 +358,11 @@ def level_subject(name: str) -> str:
 def schemas_subject(service: str) -> str:
     """Return where a service tells the schemas of all its endpoints."""
     return f"{service}._schema"
+
+
+def event_schema_name(name: str) -> str:
+    """Return the name of an event's schema among those of a service's endpoints."""
+    return f"event.{name}"
 
 
 def schema_subject(service: str, digest: str) -> str:

@@ -1,13 +1,13 @@
 """The command line: ``kitmsg VERB``.  One file per verb, loaded when it is used.
 
     app.py      the parser, and what happens to errors
-    output.py   tables, colours, exit codes
+    output.py   tables, colours, exit codes; progress.py: how far it is
     remote.py   what verbs that talk to a bus share
     samples.py  lines to try, made from schemas
     banner.py   the table that ``kitmsg dev`` shows
     tree.py     the spans of one call as a tree
     reload.py   files that changed; ports.py: ports that are free
-    stored.py   what verbs on what is stored share
+    stored.py   what verbs on what is stored share; exported.py: events to export
     fields.py   flags made of the fields of a dataclass
 
 Each verb has `add_arguments` and `run`:

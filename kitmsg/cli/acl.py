@@ -23,12 +23,14 @@ __all__ = [
     "server_config",
     "users_of",
     "with_buckets",
+    "with_events",
 ]
 
 _EPILOG: Final = """\
 A user for each service, one for a worker that serves all of them (where there are several),
-one for gateways, one for programs that only call, and one for this command line.  A service
-calls those that its constructor asks for, and those that --calls names.
+one for gateways, one for programs that only call, one for this command line, and one for
+`kitmsg outbox relay` where services publish events.  A service calls those that its constructor
+asks for, and those that --calls names.
 
 Services without a class, such as upstreams, are named:
 
@@ -44,7 +46,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _OWN: Final = re.compile(r"[^$_*>\"\\][^\"\\]*")  # the first token is no system's
 _NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
 _WORKER: Final = "worker"
-_OTHERS: Final = ("gateway", "client", "cli")
+_OTHERS: Final = ("gateway", "client", "cli", "outbox")
 _FORMATS: Final = ("config", "claims", "nsc")
 
 
@@ -75,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="USER=BUCKET",
         help="a key-value bucket that a user reads and writes, beyond those of its"
         " middlewares; may be repeated",
+    )
+    parser.add_argument(
+        "--events",
+        action="append",
+        default=[],
+        metavar="NAME[:publish|read]",
+        help="an event of the services that is open at gateways, as it says there; may be"
+        " repeated",
     )
     parser.add_argument(
         "--nkey",
@@ -133,6 +143,7 @@ def run(options: argparse.Namespace) -> int:
         factories = load(targets) if targets else []
         users = users_of(factories, calls, keys, named=named)
         users = with_buckets(users, _pairs(options.bucket, "--bucket"))
+        users = with_events(users, factories, options.events)
         nkeys = dict(_pairs(options.nkey, "--nkey"))
         _check_nkeys(nkeys, users)
     if options.format == "claims":
@@ -181,8 +192,13 @@ def users_of(
     if len(services) > 1:
         services.append(rights.together(_WORKER, services))
     every = list(there.values())
-    makers = (rights.gateway_rights, rights.client_rights, rights.cli_rights)
-    others = [make(name, every) for name, make in zip(_OTHERS, makers, strict=True)]
+    others = [
+        rights.gateway_rights("gateway", every),
+        rights.client_rights("client", every),
+        rights.cli_rights("cli", every),
+    ]
+    if any(each.publishes for each in every):
+        others.append(rights.relay_rights("outbox", every))
     _check_names([*services, *others])
     return [*services, *others]
 
@@ -244,6 +260,47 @@ def with_buckets(users: list[Rights], keeps: list[tuple[str, str]]) -> list[Righ
         else bucket_rights(user, served)
         for user in users
     ]
+
+
+def with_events(
+    users: list[Rights], factories: Sequence[Any], events: Iterable[str]
+) -> list[Rights]:
+    """Return the users, of which gateways' has the rights for open events.
+
+    Args:
+        users: They.
+        factories: Classes of services, or what makes them: those of the events.
+        events: Names of the events, as ``NAME``, ``NAME:publish`` or ``NAME:read``.
+
+    Raises:
+        UsageError: No service has such an event.
+    """
+    from kitmsg.events.event import facts_of
+    from kitmsg.service.rights import OpenEvent, event_rights
+    from kitmsg.service.work import events_by
+
+    classes = [event for f in factories for event, _ in events_by(_class_of(f))]
+    known = {facts.name: facts for facts in map(facts_of, classes)}
+    found = []
+    for text in events:
+        name, mark, only = text.partition(":")
+        if name not in known or (mark and only not in ("publish", "read")):
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(
+                f"--events {text}: write NAME, NAME:publish or NAME:read of an event that a"
+                f" service publishes or subscribes to; there is {listed}"
+            )
+        facts = known[name]
+        found.append(
+            OpenEvent(
+                pattern=facts.pattern,
+                stream=facts.stream.name,
+                is_published=only in ("", "publish"),
+                is_read=only in ("", "read"),
+            )
+        )
+    gateway = _OTHERS[0]
+    return [event_rights(u, found) if u.name == gateway else u for u in users]
 
 
 def server_config(

@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
+from kitmsg.cli.exported import events_of_classes, events_on_bus, look_around
 from kitmsg.cli.gateway import add_kinds
 from kitmsg.cli.output import UsageError, fail, usage
 from kitmsg.cli.remote import add_bus_flags, on_bus
-from kitmsg.worker.plugins import EXPORTERS
+from kitmsg.worker.plugins import EXPORTERS, event_exporter
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from kitmsg.idl.lock import Lock
     from kitmsg.idl.model import ServiceShapes
     from kitmsg.service import Kit, Service
-    from kitmsg.worker.plugins import Exporter
+    from kitmsg.worker.plugins import EventExporter, Exporter
 
 __all__ = ["add_arguments", "run"]
 
@@ -62,12 +63,13 @@ def _fill(one: argparse.ArgumentParser, exporter: Exporter, name: str) -> None:
         metavar="PATH",
         help=f"a {exporter.SUFFIX} file or a folder; standard output by default",
     )
-    one.add_argument(
-        "--lock",
-        metavar="FILE",
-        help=f"the numbers that clients rely on (default: {exporter.LOCK}); written along"
-        " with --out",
-    )
+    if event_exporter(exporter) is None:
+        one.add_argument(
+            "--lock",
+            metavar="FILE",
+            help=f"the numbers that clients rely on (default: {exporter.LOCK}); written"
+            " along with --out",
+        )
     one.add_argument(
         "--check",
         action="store_true",
@@ -84,6 +86,9 @@ def run(options: argparse.Namespace) -> int:
             this format or have changed in a way that would break clients.
     """
     exporter = EXPORTERS.load(options.kind)
+    of_events = event_exporter(exporter)
+    if of_events is not None:
+        return _run_events(options, of_events)
     found = _from_bus(options) if options.from_bus else _from_code(options.targets)
     if not found:
         raise UsageError("nothing to export: no service tells its types")
@@ -99,7 +104,25 @@ def run(options: argparse.Namespace) -> int:
     if options.out or options.lock:
         files[lock_path] = lock.dump()
     if options.check:
-        return _check(files, options, lock_path, lock)
+        return _check({**files, lock_path: lock.dump()}, options)
+    if not options.out:
+        _print(by_name)
+    _write(files)
+    return 0
+
+
+def _run_events(options: argparse.Namespace, exporter: EventExporter) -> int:
+    """Export events; returns the exit code."""
+    found = events_on_bus(options) if options.from_bus else events_of_classes(options)
+    try:
+        by_name = exporter.generate(*found)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    files = _placed(by_name, options.out, exporter.SUFFIX) if options.out else {}
+    if options.check:
+        if not files:
+            raise UsageError("--check compares files: say which with --out")
+        return _check(files, options)
     if not options.out:
         _print(by_name)
     _write(files)
@@ -109,6 +132,7 @@ def run(options: argparse.Namespace) -> int:
 def _from_code(targets: Sequence[str]) -> list[ServiceShapes]:
     """Return the services that targets define."""
     from kitmsg.idl.service import Description, shape_service
+    from kitmsg.service.host import first_line
     from kitmsg.worker.load import load
 
     if not targets:
@@ -130,7 +154,7 @@ def _from_code(targets: Sequence[str]) -> list[ServiceShapes]:
             )
             for declared in cls.__declarations__.values()
         ]
-        shapes = shape_service(cls.name, endpoints, doc=_first_line(cls))
+        shapes = shape_service(cls.name, endpoints, doc=first_line(cls))
         if shapes.refused:
             raise UsageError("; ".join(shapes.refused.values()))
         found[cls.name] = shapes
@@ -169,34 +193,18 @@ def _from_bus(options: argparse.Namespace) -> list[ServiceShapes]:
 
 
 async def _ask(kit: Kit, names: Sequence[str]) -> list[ServiceShapes]:
-    from kitmsg.discovery.catalog import Catalog
-    from kitmsg.errors import NotFound
     from kitmsg.idl.service import shape_service
 
-    catalog = Catalog(kit.bus)
-    await catalog.start()
-    await catalog.stop()
-    there = sorted(catalog.services)
-    for name in names:
-        if name not in there:
-            near = difflib.get_close_matches(name, there, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else _listed(there)
-            raise NotFound(f"there is no service {name!r} on the bus; {hint}")
-    if not there:
-        raise NotFound("there is no service on the bus")
+    catalog = await look_around(kit, names)
     return [
         shape_service(
             name,
             [each for each in catalog.endpoints if each.service == name],
             doc=catalog.services[name].description,
         )
-        for name in there
+        for name in sorted(catalog.services)
         if not names or name in names
     ]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return f"there are: {', '.join(names)}" if names else "there is none"
 
 
 def _read_lock(path: Path) -> Lock:
@@ -224,12 +232,9 @@ def _placed(files: Mapping[str, str], out: str, suffix: str) -> dict[Path, str]:
     return {path: text}
 
 
-def _check(
-    files: Mapping[Path, str], options: argparse.Namespace, lock_path: Path, lock: Lock
-) -> int:
+def _check(files: Mapping[Path, str], options: argparse.Namespace) -> int:
     """Tell what would change, as a diff; returns the exit code."""
-    wanted = {**files, lock_path: lock.dump()}
-    stale = {path: text for path, text in wanted.items() if _text(path) != text}
+    stale = {path: text for path, text in files.items() if _text(path) != text}
     for path, text in stale.items():
         before = _text(path).splitlines(keepends=True)
         after = text.splitlines(keepends=True)
@@ -267,9 +272,3 @@ def _write(files: Mapping[Path, str]) -> None:
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
         print(f"wrote {path}", file=sys.stderr)
-
-
-def _first_line(cls: type) -> str:
-    """Return what discovery says of a service of this class."""
-    doc = inspect.cleandoc(cls.__doc__ or "") if "__doc__" in vars(cls) else ""
-    return doc.partition("\n")[0]

@@ -55,10 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def warn_of_conflicts(found: list[ServiceInfo]) -> None:
-    """Say on stderr where classes say different things under one name."""
+    """Say on stderr where classes or services say different things under one name."""
     from kitmsg.discovery.conflicts import conflicts
+    from kitmsg.discovery.events import event_conflicts
 
-    for sentence in conflicts(found).values():
+    for sentence in (*conflicts(found).values(), *event_conflicts(found)):
         print(f"warning: {sentence}", file=sys.stderr)
 
 

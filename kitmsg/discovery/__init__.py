@@ -8,7 +8,8 @@ nothing can go stale:
     claims.py     who may be called where: names and subjects, and who had them first
     limits.py     how much of what is said on a bus is listed
     conflicts.py  classes that say different things under one name
-    catalog.py    their endpoints with the schemas, as gateways need them
+    events.py     the events that services publish and subscribe to, merged by name
+    catalog.py    their endpoints and events with the schemas, as gateways need them
 
 Go kit's `sd`, for servers anywhere:
 

@@ -1,4 +1,4 @@
-"""The endpoints on a bus with their schemas, followed as services come and go.
+"""The endpoints and events on a bus with their schemas, followed as services come and go.
 
 What a gateway builds on: `Directory` knows the instances, this knows what they serve.  An
 endpoint is listed when its schema was asked for, which happens once for each hash;
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +23,13 @@ from kitmsg.auth.allow import Policy, parse_policy
 from kitmsg.discovery.claims import Claims, SubjectPolicy
 from kitmsg.discovery.conflicts import conflicts
 from kitmsg.discovery.directory import Directory
+from kitmsg.discovery.events import (
+    CatalogEvent,
+    announced_events,
+    event_conflicts,
+    merge_events,
+)
+from kitmsg.discovery.subject import age
 from kitmsg.errors import KitError
 from kitmsg.message import check_name, check_subject, printable
 from kitmsg.schema.live import weigh, why_unread
@@ -50,7 +56,6 @@ _MOST_REFUSED: Final = 100  # sentences
 _SLICE: Final = 32  # services that are listed in one turn of the event loop
 _REST: Final = 4  # times as long as an update took, until the next one begins
 _LONGEST_REST: Final = 2.0
-_NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +142,17 @@ class Catalog:
         bus: Where to look.
         interval: Seconds between two rounds of asking who is there; kitmsg services
             announce themselves and are seen at once.
-        on_change: Called after `services` or `endpoints` changed; not between their
-            changes.  What it raises is logged.
+        on_change: Called after `services`, `endpoints` or `events` changed; not between
+            their changes.  What it raises is logged.
         policy: Where services may be called on their word.
 
     Attributes:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
+        events: All events, sorted by name.
         refused: Sentences about endpoints that cannot be called.
         conflicts: Sentences about classes that say different things under one name.
+        event_conflicts: Sentences about services that define an event differently.
         seniority: Names of the services, those in front that were here first.
     """
 
@@ -159,8 +166,10 @@ class Catalog:
     ) -> None:
         self.services: dict[str, ServiceInfo] = {}
         self.endpoints: list[CatalogEndpoint] = []
+        self.events: list[CatalogEvent] = []
         self.refused: list[str] = []
         self.conflicts: list[str] = []
+        self.event_conflicts: list[str] = []
         self.seniority: list[str] = []
         self._bus = bus
         self._on_change = on_change
@@ -225,12 +234,14 @@ class Catalog:
 
     async def _update(self) -> None:
         """List what is known now, and tell of it if it is something new."""
-        before = self.services, self.endpoints, self.refused
+        before = self.services, self.endpoints, self.events, self.refused
         self._note_conflicts()
-        self.services, self.endpoints, self.refused = await self._build()
+        services, endpoints, self.refused = await self._build()
+        self.services, self.endpoints = services, endpoints
+        self.events = self._merged_events()
         if len(self._schemas) > _MAX_SCHEMAS:
             self._forget()
-        after = self.services, self.endpoints, self.refused
+        after = self.services, self.endpoints, self.events, self.refused
         if self._on_change is None or after == before:
             return
         try:
@@ -239,19 +250,25 @@ class Catalog:
             _log.exception("a change of what is on the bus could not be followed")
 
     def _note_conflicts(self) -> None:
-        found = list(conflicts(self._directory.instances).values())
-        for sentence in found:
-            if sentence not in self.conflicts:
-                _log.warning("%s", sentence)
-        self.conflicts = found
+        instances = self._directory.instances
+        found = list(conflicts(instances).values())
+        of_events = event_conflicts(instances)[:_MOST_REFUSED]
+        for sentence in {*found, *of_events}.difference(
+            self.conflicts, self.event_conflicts
+        ):
+            _log.warning("%s", sentence)
+        self.conflicts, self.event_conflicts = found, of_events
+
+    def _merged_events(self) -> list[CatalogEvent]:
+        by_name: dict[str, list[ServiceInfo]] = {}
+        for info in sorted(self._directory.instances, key=age):
+            by_name.setdefault(info.name, []).append(info)
+        services = [by_name[name] for name in self.seniority if name in by_name]
+        return merge_events(services, self._schemas, self._asked)
 
     def _forget(self) -> None:
         """Drop the schemas that no instance shows: services change for years."""
-        shown = {
-            _hash(endpoint)
-            for info in self._directory.instances
-            for endpoint in info.endpoints
-        }
+        shown = {hash_ for info in self._directory.instances for hash_ in _hashes(info)}
         self._schemas = {h: schema for h, schema in self._schemas.items() if h in shown}
         self._weights = {h: n for h, n in self._weights.items() if h in shown}
         self._asked &= shown
@@ -260,8 +277,7 @@ class Catalog:
         missing = {
             info.name: None
             for info in self._directory.instances
-            for endpoint in info.endpoints
-            if _hash(endpoint) and _hash(endpoint) not in self._schemas
+            if not _hashes(info) <= self._schemas.keys()
         }
         for service in missing:
             if service not in self._fetching:
@@ -286,12 +302,12 @@ class Catalog:
 
     def _wanted(self, service: str) -> set[str]:
         hashes = {
-            _hash(endpoint)
+            hash_
             for info in self._directory.instances
             if info.name == service
-            for endpoint in info.endpoints
+            for hash_ in _hashes(info)
         }
-        return hashes - {"", *self._schemas}
+        return hashes - self._schemas.keys()
 
     async def _ask(self, service: str, subject: str) -> None:
         try:
@@ -324,7 +340,7 @@ class Catalog:
             if len(self._unread) >= _MAX_SCHEMAS:
                 self._unread.clear()
             self._unread[hash_] = problem
-            text = "%s: the schema %s is not read, so its endpoint counts as one without: %s"
+            text = "%s: the schema %s is not read, so whatever has it counts as one without: %s"
             _log.warning(text, service, printable(hash_), problem)
 
     async def _build(
@@ -333,7 +349,7 @@ class Catalog:
         """Return what is known now, made in slices: calls go on meanwhile."""
         instances = sorted(
             (info for info in self._directory.instances if _is_named(info.name)),
-            key=lambda info: (info.name, *_age(info)),
+            key=lambda info: (info.name, *age(info)),
         )
         by_name: dict[str, list[ServiceInfo]] = {}
         for info in instances:
@@ -433,21 +449,18 @@ def _hash(endpoint: EndpointInfo) -> str:
     return (endpoint.metadata or {}).get(Meta.SCHEMA, "")
 
 
+def _hashes(info: ServiceInfo) -> set[str]:
+    """Return the hashes of all schemas that an instance has."""
+    events = {event.schema for event in announced_events(info)}
+    return events | {_hash(endpoint) for endpoint in info.endpoints} - {""}
+
+
 def _is_named(name: str) -> bool:
     try:
         check_name(name, "a service")
     except ValueError:
         return False
     return True
-
-
-def _age(info: ServiceInfo) -> tuple[tuple[int, ...], bool, str]:
-    """Return what sorts instances from the oldest version to the newest."""
-    matched = _NUMBERS.match(info.version)
-    if matched is None:
-        return (), False, info.id
-    numbers = tuple(int(part[:9]) for part in matched.groups()[:3])
-    return numbers, not matched[4], info.id
 
 
 def _seconds(text: str) -> float | None:

@@ -36,6 +36,7 @@ __all__ = [
     "Responder",
     "ServiceInfo",
     "ServiceReport",
+    "age",
     "ask_many",
     "check_version",
     "find_services",
@@ -62,6 +63,9 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_LABEL}(?:\.{_LABEL})*)?"
     r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
 )
+
+
+_NUMBERS: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(-?)")
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +146,15 @@ def check_version(version: str, owner: str) -> str:
             f"{owner}: version {version!r} is not semantic, such as '1.4.0'"
         )
     return version
+
+
+def age(info: ServiceInfo) -> tuple[tuple[int, ...], bool, str]:
+    """Return what sorts instances from the oldest version to the newest."""
+    matched = _NUMBERS.match(info.version)
+    if matched is None:
+        return (), False, info.id
+    numbers = tuple(int(part[:9]) for part in matched.groups()[:3])
+    return numbers, not matched[4], info.id
 
 
 class Responder:

@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import KitError, NotFound
+from kitmsg.jetstream import Bucket
 
 if TYPE_CHECKING:
     from kitmsg.jetstream import Delivery, JetStream, KeyValue
@@ -36,10 +37,12 @@ class Attempts:
 
     Args:
         jetstream: The store.
+        replicas: Servers that keep the bucket, where it has yet to be made.
     """
 
-    def __init__(self, jetstream: JetStream) -> None:
+    def __init__(self, jetstream: JetStream, replicas: int = 1) -> None:
         self._jetstream = jetstream
+        self._options = Bucket(replicas=replicas)
         self._bucket: KeyValue | None = None
 
     async def begin(self, delivery: Delivery) -> int:
@@ -73,7 +76,7 @@ class Attempts:
 
     async def _opened(self) -> KeyValue:
         if self._bucket is None:
-            self._bucket = await self._jetstream.key_value(ATTEMPTS)
+            self._bucket = await self._jetstream.key_value(ATTEMPTS, self._options)
         return self._bucket
 
 

@@ -33,7 +33,7 @@ from kitmsg.events.template import Template
 from kitmsg.schema.jsonschema import json_schema
 from kitmsg.schema.live import document_hash
 
-__all__ = ["Event", "Facts", "facts_of", "schema_hash", "upcast"]
+__all__ = ["Event", "Facts", "facts_of", "schema_hash", "schema_of", "upcast"]
 
 _UPCASTS: Final = "__kit_upcasts__"
 _TOKENS: Final = (str, int, UUID, date, datetime, Enum)
@@ -247,4 +247,10 @@ def _upcasts(cls: Any, version: int) -> dict[int, Callable[..., dict[str, Any]]]
 @functools.cache
 def schema_hash(cls: type[Event]) -> str:
     """Return the hash of an event class's JSON Schema."""
-    return document_hash(json_schema(cls))
+    return document_hash(schema_of(cls))
+
+
+def schema_of(cls: type[Event]) -> dict[str, Any]:
+    """Return the JSON Schema of an event class, as it arrives elsewhere."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(json_schema(cls)))
+    return found

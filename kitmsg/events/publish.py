@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.codec import JSON, Codec
@@ -13,6 +13,7 @@ from kitmsg.errors import (
     Disconnected,
     FailedPrecondition,
     InvalidArgument,
+    PermissionDenied,
     Unavailable,
 )
 from kitmsg.events.attempts import once_ids
@@ -22,6 +23,7 @@ from kitmsg.events.event import Event, Facts
 from kitmsg.events.spans import sending, traced_headers
 from kitmsg.events.stream import PREFIX
 from kitmsg.jetstream import Outgoing
+from kitmsg.tracing import tracer
 
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
@@ -69,20 +71,33 @@ class Publisher:
             Disconnected: There is no connection.
             DeadlineExceeded: No word in time; it may be stored.
         """
+        if tracer() is None:
+            return await self._publish(event, id, timeout)
         cls = type(event)
         with sending(cls.__name__, template=_template(cls)) as show:
-            message = self.outgoing(event, id)
+            return await self._publish(event, id, timeout, show)
+
+    async def _publish(
+        self,
+        event: Event,
+        id_: str,
+        timeout: float,
+        show: Callable[[Outgoing], None] | None = None,
+    ) -> int:
+        message = self._message(event, id_)
+        if show is not None:
             show(message)
+        if self._makes_streams and type(event) not in self._ready:
             await self._make_streams(type(event))
-            try:
-                return await self._send(message, self._left(timeout))
-            except FailedPrecondition:
-                if type(event) not in self._ready:
-                    raise
-                # Deleted since it was made.
-                self._ready.clear()
-                await self._make_streams(type(event))
-                return await self._send(message, self._left(timeout))
+        try:
+            return await self._send(message, self._left(timeout))
+        except FailedPrecondition:
+            if type(event) not in self._ready:
+                raise
+            # Deleted since it was made.
+            self._ready.clear()
+            await self._make_streams(type(event))
+            return await self._send(message, self._left(timeout))
 
     async def publish_many(
         self, events: Iterable[Event], *, timeout: float
@@ -97,7 +112,7 @@ class Publisher:
         classes = dict.fromkeys(map(type, wanted))
         what = ", ".join(cls.__name__ for cls in classes)
         with sending(what, count=len(wanted)):
-            messages = [self.outgoing(event) for event in wanted]
+            messages = [self._message(event) for event in wanted]
             await self._make_streams(*classes)
             return await self._send_many(messages, self._left(timeout))
 
@@ -109,7 +124,7 @@ class Publisher:
             raise
         return [ack.sequence for ack in acks]
 
-    def outgoing(self, event: Event, id_: str = "") -> Outgoing:
+    def _message(self, event: Event, id_: str = "") -> Outgoing:
         """Return the message of an event.
 
         Raises:
@@ -127,10 +142,8 @@ class Publisher:
             )
         ctx, own = current(), once_ids.get()
         made = id_ or (new_event_id() if own is None else own.next())
-        headers = writer.headers(made, _source(ctx), carried(ctx))
-        return Outgoing(
-            writer.subject(event), writer.payload(event), headers, message_id=made
-        )
+        block = writer.block(made, _source(ctx), carried(ctx))
+        return Outgoing(writer.subject(event), writer.payload(event), block, made)
 
     async def _make_streams(self, *classes: type[Event]) -> None:
         if not self._makes_streams or self._ready.issuperset(classes):
@@ -163,7 +176,7 @@ class Publisher:
 
 
 async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
-    """Return if a stream stores `subject`, though nobody answered for it.
+    """Return if a stream stores `subject`, though nobody answered for it, or nobody knows.
 
     Args:
         jetstream: The store.
@@ -173,7 +186,12 @@ async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) ->
     Raises:
         FailedPrecondition: There is none.
     """
-    if isinstance(error, Disconnected) or await jetstream.streams(subject):
+    if isinstance(error, Disconnected):
+        return
+    try:
+        if await jetstream.streams(subject):
+            return
+    except PermissionDenied:  # with the least rights nobody but an operator asks
         return
     raise FailedPrecondition(
         f"no stream stores {subject!r}; see `kitmsg streams plan`, and make what is missing"

@@ -2,8 +2,9 @@
 
 For endpoints that a schema describes and no class does: a value that came as JSON or
 msgpack becomes dicts, lists, text, numbers and, where the schema says base64, bytes.
-Checked are kinds, required and unknown fields, enumerations, bounds and lengths.  Left to
-whoever carries the call out: patterns, formats of text, and rarer words of JSON Schema.
+Checked are kinds, required and unknown fields, enumerations, bounds and lengths; formats of
+text where they are asked for.  Left to whoever carries the call out: patterns, and rarer
+words of JSON Schema.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import binascii
 import math
 import operator
 from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import msgspec
 
@@ -37,24 +41,42 @@ _KINDS: Final[dict[str, str]] = {
     "NoneType": "null",
     "bytes": "bytes",
 }
+_FORMATS: Final[dict[str, type]] = {
+    "uuid": UUID,
+    "date": date,
+    "date-time": datetime,
+    "time": time,
+    "duration": timedelta,
+    "decimal": Decimal,
+}
 
 
-def validator(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+def validator(
+    schema: Mapping[str, Any], *, formats: bool = False
+) -> Callable[[Any], Any]:
     """Return a function that checks a value and returns it in its one form.
 
     It raises `InvalidArgument`, naming the field, for a value that does not fit.
 
     Args:
         schema: JSON Schema; its references lead into itself.
+        formats: Whether text has to be in the format that it says, such as ``uuid``.
 
     Raises:
         ValueError: It is no schema.
     """
     try:
-        fit = _Compiler(schema).compile(schema)
+        fit = _Compiler(schema, formats=formats).compile(schema)
     except (AttributeError, TypeError, RecursionError) as exc:
         raise ValueError(f"this is no JSON Schema: {exc}") from exc
-    return lambda value: fit(value, "")
+
+    def check(value: Any) -> Any:
+        try:
+            return fit(value, "")
+        except RecursionError:  # references that lead in a circle
+            raise refusal("", "is nested too deeply") from None
+
+    return check
 
 
 class _Compiler:
@@ -62,10 +84,12 @@ class _Compiler:
 
     Args:
         root: Where references lead.
+        formats: Whether formats of text are checked.
     """
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
+    def __init__(self, root: Mapping[str, Any], *, formats: bool = False) -> None:
         self._root = root
+        self._formats = _FORMATS if formats else {}
         self._known: dict[str, Fit] = {}
 
     def compile(self, schema: Any) -> Fit:
@@ -119,11 +143,18 @@ class _Compiler:
             item = self.compile(schema.get("items", True))
             return _array(item, *_lengths(schema, "Items"))
         if kind == "string":
-            is_bytes = schema.get("contentEncoding") == "base64"
-            return _bytes if is_bytes else _string(*_lengths(schema, "Length"))
+            return self._text(schema)
         if kind in ("integer", "number"):
             return _number(schema, is_integer=kind == "integer")
         return _anything
+
+    def _text(self, schema: Mapping[str, Any]) -> Fit:
+        if schema.get("contentEncoding") == "base64":
+            return _bytes
+        text, named = _string(*_lengths(schema, "Length")), str(schema.get("format"))
+        if named not in self._formats:
+            return text
+        return _each_of([text, _formatted(named, self._formats[named])])
 
     def _object(self, schema: Mapping[str, Any]) -> Fit:
         fields = {
@@ -241,6 +272,17 @@ def _string(least: int, most: float) -> Fit:
             raise refusal(path, f"expected string, got {_kind_of(value)}")
         if not least <= len(value) <= most:
             raise refusal(path, f"expected {_spelled(least, most)} characters")
+        return value
+
+    return fit
+
+
+def _formatted(name: str, type_: type) -> Fit:
+    def fit(value: Any, path: str) -> Any:
+        try:
+            msgspec.convert(value, type_)
+        except msgspec.ValidationError:
+            raise refusal(path, f"expected {name}") from None
         return value
 
     return fit

@@ -168,9 +168,10 @@ def _children(node: Any) -> list[Any]:
 
 
 def _parts(document: Any) -> Iterator[Any]:
-    """Yield the schemas of an endpoint, each with its definitions."""
+    """Yield the schemas of an endpoint or an event, each with its definitions."""
     if not isinstance(document, Mapping):
         return
+    yield document  # the schema of an event, which has its definitions itself
     errors = document.get("errors")
     yield from (document.get(name) for name in ("request", "response", "items"))
     if isinstance(errors, Mapping):

@@ -35,6 +35,7 @@ from kitmsg.service.stored import (
     declared_by,
     event_consumer,
     needs_store,
+    replicas_of,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Employed:
         self._tasks = tasks
         self._makes_streams = makes_streams
         self._dead = DeadLetters(jetstream)
-        self._attempts = Attempts(jetstream)
+        self._attempts = Attempts(jetstream, replicas_of(type(service())))
         self._tickers: list[Ticker] = []
         self._ticking: list[asyncio.Task[None]] = []
         # Unix seconds at which each consumer was first had, by stream and name: one that is
@@ -279,7 +280,7 @@ class Employed:
 
         handling = Handling(
             name=f"{self._service().name}.{subscription.name}",
-            decode=lambda ctx, delivery: reader.read(delivery.headers, delivery.data),
+            decode=lambda ctx, delivery: reader.decode(delivery.message),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,

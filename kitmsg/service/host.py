@@ -39,7 +39,7 @@ from kitmsg.service.declare import Declaration, Service, unservable
 from kitmsg.service.employed import Employed
 from kitmsg.service.quarantine import Quarantine
 from kitmsg.service.stored import needs_store
-from kitmsg.service.work import told_by
+from kitmsg.service.work import event_schemas, told_by
 from kitmsg.transport import gokit
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.server import Server
@@ -145,7 +145,7 @@ class ServiceHost:
             name=cls.name,
             id=self.id,
             version=cls.version,
-            description=_first_line(cls),
+            description=first_line(cls),
             metadata={**self.service.metadata, **told_by(cls)},
             endpoints=[
                 EndpointInfo(
@@ -381,6 +381,7 @@ class ServiceHost:
         """Serve the schemas, all by ``{service}._schema`` and each by its hash."""
         declarations = self.service.__declarations__
         described = {name: d.describe() for name, d in declarations.items()}
+        described |= event_schemas(type(self.service))
         bodies = {schemas_subject(self.service.name): described} | {
             schema_subject(self.service.name, schema["hash"]): schema
             for schema in described.values()
@@ -492,6 +493,6 @@ def _make(factory: Callable[[], Service]) -> Service:
     return made
 
 
-def _first_line(cls: type[Service]) -> str:
+def first_line(cls: type[Service]) -> str:
     doc = inspect.cleandoc(cls.__doc__ or "") if "__doc__" in cls.__dict__ else ""
     return doc.partition("\n")[0]

@@ -39,12 +39,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESPONSE_SECONDS",
+    "OpenEvent",
     "Rights",
     "Served",
     "bucket_rights",
     "cli_rights",
     "client_rights",
+    "event_rights",
     "gateway_rights",
+    "relay_rights",
     "served",
     "service_rights",
     "together",
@@ -109,6 +112,23 @@ class Served:
     streams: tuple[str, ...] = ()
     consumers: tuple[tuple[str, str], ...] = ()
     told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEvent:
+    """An event that clients of a gateway may publish or read.
+
+    Attributes:
+        pattern: The subjects of the event.
+        stream: The stream that stores it.
+        is_published: Whether they may publish it.
+        is_read: Whether they may read it.
+    """
+
+    pattern: str
+    stream: str
+    is_published: bool
+    is_read: bool
 
 
 def served(cls: type[Service]) -> Served:
@@ -184,6 +204,29 @@ def bucket_rights(user: Rights, buckets: Iterable[str]) -> Rights:
     return replace(user, publish=tuple(sorted({*user.publish, *more})))
 
 
+def event_rights(user: Rights, events: Iterable[OpenEvent]) -> Rights:
+    """Return the rights of a gateway where events are open, too.
+
+    It hears those that are read, and reads their streams, which may hold other events as
+    well.  It may make no consumer; see `bucket_rights`.
+    """
+    publish, subscribe = set(user.publish), set(user.subscribe)
+    for event in events:
+        stream = event.stream
+        publish |= {
+            f"{JS_API}.STREAM.INFO.{stream}",
+            f"{JS_API}.STREAM.MSG.GET.{stream}",
+        }
+        if event.is_published:
+            publish.add(event.pattern)
+        if event.is_read:
+            publish |= {f"{JS_API}.DIRECT.GET.{stream}", _LEVEL}
+            subscribe.add(event.pattern)
+    return replace(
+        user, publish=tuple(sorted(publish)), subscribe=tuple(sorted(subscribe))
+    )
+
+
 def client_rights(name: str, calls: Iterable[Served]) -> Rights:
     """Return the rights of a program that calls services, and is none."""
     calls = list(calls)
@@ -209,6 +252,12 @@ def cli_rights(name: str, services: Iterable[Served]) -> Rights:
     }
     publish = {*_calls(services), *_finds(services), *stats, *levels}
     return _user(name, publish, _presence())
+
+
+def relay_rights(name: str, services: Iterable[Served]) -> Rights:
+    """Return the rights of `kitmsg outbox relay`: to publish what the services declare."""
+    published = {subject for each in services for subject in each.publishes}
+    return _user(name, {*published, f"{JS_API}.STREAM.NAMES"}, set())
 
 
 def together(name: str, several: Iterable[Rights]) -> Rights:

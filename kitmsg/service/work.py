@@ -10,18 +10,27 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kitmsg.discovery.events import AnnouncedEvent, Role, event_text
 from kitmsg.events.background import is_background
-from kitmsg.events.event import facts_of
+from kitmsg.events.event import Event, facts_of, schema_hash, schema_of
 from kitmsg.events.handlers import handler_shape
 from kitmsg.events.schedule import ScheduleOptions, schedule_of
 from kitmsg.events.subscribe import SubscribeOptions, subscribe_options_of
 from kitmsg.schema.calls import Shape
-from kitmsg.wire import Meta
+from kitmsg.wire import Meta, event_schema_name
 
 if TYPE_CHECKING:
     from kitmsg.service.declare import Service
 
-__all__ = ["Scheduled", "Subscription", "Work", "told_by", "work_of"]
+__all__ = [
+    "Scheduled",
+    "Subscription",
+    "Work",
+    "event_schemas",
+    "events_by",
+    "told_by",
+    "work_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Work:
 
 
 def told_by(cls: type[Service]) -> dict[str, str]:
-    """Return what INFO says of a class's work: names of events and schedules, by key."""
+    """Return what INFO says of a class's work: its events and schedules, by key."""
     work = cls.__work__
     heard = {
         facts_of(event).name
@@ -81,7 +90,44 @@ def told_by(cls: type[Service]) -> dict[str, str]:
         Meta.SUBSCRIBES: sorted(heard),
         Meta.SCHEDULES: sorted(work.schedules),
     }
-    return {key: ",".join(names) for key, names in found.items() if names}
+    told = {key: ",".join(names) for key, names in found.items() if names}
+    events = event_text(_announced(*each) for each in events_by(cls))
+    return {**told, Meta.EVENTS: events} if events else told
+
+
+def events_by(cls: type[Service]) -> dict[tuple[type[Event], Role], None]:
+    """Return the event classes that a class publishes or subscribes to, each with its role."""
+    subscriptions = cls.__work__.subscriptions.values()
+    found: dict[tuple[type[Event], Role], None] = {}
+    for event in cls.publishes:
+        found[event, "publish"] = None
+    for subscription in subscriptions:
+        for event in subscription.options.events:
+            found[event, "subscribe"] = None
+    return found
+
+
+def event_schemas(cls: type[Service]) -> dict[str, dict[str, Any]]:
+    """Return the JSON Schemas of a class's events with their hashes, by their names."""
+    return {
+        event_schema_name(facts_of(event).name): {
+            **schema_of(event),
+            "hash": schema_hash(event),
+        }
+        for event, _ in events_by(cls)
+    }
+
+
+def _announced(event: type[Event], role: Role) -> AnnouncedEvent:
+    facts = facts_of(event)
+    return AnnouncedEvent(
+        name=facts.name,
+        version=facts.version,
+        subject=facts.template.text,
+        stream=facts.stream.name,
+        schema=schema_hash(event),
+        role=role,
+    )
 
 
 def work_of(cls: type, endpoints: Collection[str]) -> Work:

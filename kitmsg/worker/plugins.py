@@ -8,7 +8,7 @@ value is a module with the names of the protocol below::
     [project.entry-points."kitmsg.upstreams"]
     toy = "kitmsg_toy.upstream"         # kitmsg upstream toy: an `UpstreamKind`
     [project.entry-points."kitmsg.exporters"]
-    toy = "kitmsg_toy.schema"           # kitmsg export toy: an `Exporter`
+    toy = "kitmsg_toy.schema"           # kitmsg export toy: an `Exporter`, `EventExporter`
 
 Importing the module must be cheap, because ``--help`` does it: it imports its libraries
 when it serves.  Listing the kinds imports nothing.
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from importlib.metadata import EntryPoint
 
+    from kitmsg.discovery.events import CatalogEvent
+    from kitmsg.discovery.subject import ServiceInfo
     from kitmsg.idl.lock import Lock
     from kitmsg.idl.model import ServiceShapes
     from kitmsg.service import Service
@@ -36,6 +38,7 @@ __all__ = [
     "EXPORTERS",
     "GATEWAYS",
     "UPSTREAMS",
+    "EventExporter",
     "Exporter",
     "Gateway",
     "Kinds",
@@ -43,6 +46,7 @@ __all__ = [
     "RunningUpstream",
     "UpstreamKind",
     "check_options",
+    "event_exporter",
     "listen",
     "title",
     "until_ended",
@@ -162,6 +166,42 @@ class Exporter(Protocol):
             FailedPrecondition: A package that it needs is not installed.
         """
         ...
+
+
+class EventExporter(Protocol):
+    """The same for a format of events: it has ``READS = "events"``, and LOCK is ""."""
+
+    @property
+    def TITLE(self) -> str:  # noqa: N802  # a constant of the module
+        """The format as people write it, such as "AsyncAPI"."""
+        ...
+
+    @property
+    def READS(self) -> str:  # noqa: N802  # as above
+        """The text ``events``."""
+        ...
+
+    @property
+    def SUFFIX(self) -> str:  # noqa: N802  # as above
+        """Suffix of its files, with the dot."""
+        ...
+
+    def generate(
+        self, services: Sequence[ServiceInfo], events: Sequence[CatalogEvent], /
+    ) -> Mapping[str, str]:
+        """Return texts by file name.
+
+        Raises:
+            ValueError: The events have no form in this format.
+        """
+        ...
+
+
+def event_exporter(exporter: object) -> EventExporter | None:
+    """Return an exporter as one of events; None if it is none."""
+    if getattr(exporter, "READS", "") != "events":
+        return None
+    return cast("EventExporter", exporter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,17 +100,44 @@ def shop() -> Iterator[str]:
     The server is its own: other tests have services of that name too.
     """
     with EmbeddedServer() as server:
-        yield from _served(server)
+        yield from _served(server, Shop)
 
 
-def _served(nats_server: EmbeddedServer) -> Iterator[str]:
+class Told(kitmsg.Event, subject="tales.told"):
+    title: str
+
+
+class Ended(kitmsg.Event, subject="tales.ended"):
+    title: str
+
+
+class Writer(kitmsg.Service):
+    publishes = (Told, Ended)
+
+
+class Reader(kitmsg.Service):
+    @kitmsg.subscribe(Told, stored=False)
+    async def read(self, event: Told) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def tales() -> Iterator[str]:
+    """Serve a `Writer` and a `Reader` of events from another thread; gives the address."""
+    with EmbeddedServer() as server:
+        yield from _served(server, Writer, Reader)
+
+
+def _served(
+    nats_server: EmbeddedServer, *services: type[kitmsg.Service]
+) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def serve() -> kitmsg.Kit:
         kit = await kitmsg.connect(nats_server.url)
-        await kit.serve(Shop())
+        for service in services:
+            await kit.serve(service())
         kit.bus.subscribe("plain.ping", lambda message: plain(kit, message))
         return kit
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kitmsg.idl.lock import Lock
+from tests.asyncapi import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -237,3 +239,97 @@ def test_an_export_without_its_packages_names_the_extra(
     ran = cli("export", "proto", source())
     assert ran.code == 2
     assert "pip install 'kitmsg[grpc]'" in ran.err
+
+
+EVENTS = """
+from kitmsg import Event, Service, endpoint, subscribe
+
+class Placed(Event, subject="orders.placed.{{order_id}}"):
+    order_id: {type}
+
+class Orders(Service):
+    name = "{name}"
+    publishes = (Placed,)
+
+    @endpoint
+    async def place(self, order_id: str) -> None: ...
+
+class Mail{name}(Service):
+    name = "mail_{name}"
+
+    @subscribe(Placed, stored=False)
+    async def thank(self, event: Placed) -> None: ...
+"""
+
+
+@pytest.fixture
+def events(here: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Write a module with events; gives its name, which is new each time."""
+    count = 0
+
+    def write(type_: str = "str", service: str = "orders") -> str:
+        nonlocal count
+        count += 1
+        name = f"e{abs(hash(request.node.nodeid))}_{count}"
+        (here / f"{name}.py").write_text(EVENTS.format(type=type_, name=service))
+        return f"{name}.py"
+
+    return write
+
+
+def test_events_are_exported_as_asyncapi(
+    cli: Callable[..., Ran], events: Callable[..., str], here: Path
+) -> None:
+    """Valid, with both sides; there are no numbers to lock."""
+    ran = cli("export", "asyncapi", events())
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    check(found)
+    assert sorted(found["operations"]) == [
+        "mail_orders.subscribes.orders.placed",
+        "orders.publishes.orders.placed",
+    ]
+    assert not list(here.glob("*lock"))
+
+
+def test_an_asyncapi_file_is_written_and_checked(
+    cli: Callable[..., Ran], events: Callable[..., str], here: Path
+) -> None:
+    """In CI, --check tells what changed in an event."""
+    assert cli("export", "asyncapi", events(), "--out", "api.json").code == 0
+    check(json.loads((here / "api.json").read_text()))
+    assert cli("export", "asyncapi", events(), "--out", "api.json", "--check").code == 0
+    ran = cli("export", "asyncapi", events("int"), "--out", "api.json", "--check")
+    assert ran.code == 1
+    assert '+            "type": "integer"' in ran.out
+    assert "out of date: api.json" in ran.err
+
+
+def test_what_is_wrong_with_events_is_one_sentence(
+    cli: Callable[..., Ran], events: Callable[..., str], source: Callable[..., str]
+) -> None:
+    """No events, none named, two that differ, nothing to compare with."""
+    ran = cli("export", "asyncapi", source())
+    assert (ran.code, ran.out) == (2, "")
+    assert "no service has events" in ran.err
+    assert "kitmsg export asyncapi shop.py" in cli("export", "asyncapi").err
+    ran = cli("export", "asyncapi", events(), events("int", "others"))
+    assert ran.code == 2
+    assert "the event 'orders.placed' version 1 different schemas" in ran.err
+    assert "--out" in cli("export", "asyncapi", events(), "--check").err
+
+
+def test_events_on_the_bus_are_exported(cli: Callable[..., Ran], tales: str) -> None:
+    """--bus takes those that are announced now; a name chooses the events of a service."""
+    ran = cli("export", "asyncapi", "--bus", "reader", nats_url=tales)
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    check(found)
+    assert sorted(found["operations"]) == [
+        "reader.subscribes.tales.told",
+        "writer.publishes.tales.told",
+    ]
+    assert cli("export", "asyncapi", "--bus", nats_url=tales).code == 0
+    ran = cli("export", "asyncapi", "--bus", "reeder", nats_url=tales)
+    assert ran.code == 3
+    assert "did you mean 'reader'?" in ran.err

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import kitmsg_gateways.http.upstream
     import kitmsg_gateways.thrift.export
     import kitmsg_gateways.thrift.upstream
+    from kitmsg import asyncapi
     from kitmsg.bus.embedded import EmbeddedServer
-    from kitmsg.worker.plugins import Exporter, Gateway, UpstreamKind
+    from kitmsg.worker.plugins import EventExporter, Exporter, Gateway, UpstreamKind
     from tests.cli.conftest import Ran
 
     # mypy holds that our own keep to the seam.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         kitmsg_gateways.grpc.export,
         kitmsg_gateways.thrift.export,
     ]
+    OUR_EVENT_EXPORTERS: list[EventExporter] = [asyncapi]
 
 ENTRY_POINTS = """\
 [kitmsg.gateways]

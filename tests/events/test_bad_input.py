@@ -138,3 +138,6 @@ async def test_a_user_who_may_not_publish_is_told_the_subject(kind: str) -> None
         async with kitmsg.connect(url) as kit:
             with pytest.raises(PermissionDenied, match=r"'event\.bad\.made\.1'"):
                 await kit.publish(Made("1"))
+            many = [Made(str(number)) for number in range(1, 9)]
+            with pytest.raises(PermissionDenied, match=r"'event\.bad\.made\.1'"):
+                await kit.publish_many(many, timeout=3600)  # said at once

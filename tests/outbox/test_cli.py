@@ -87,3 +87,62 @@ async def test_a_service_relays_beside_its_turns(
         await outbox.add(session, Placed("A1"))
     assert await until_stored(kit, 1) == [Placed("A1")]
     await until_empty(engine)
+
+
+ORDERS = """
+from kitmsg import Service, endpoint
+
+class Orders(Service):
+    @endpoint
+    async def ask(self) -> None: ...
+"""
+
+
+async def test_workers_relay_while_they_serve(
+    server: EmbeddedServer, kit: Kit, tmp_path: Path
+) -> None:
+    """Of two workers one does; a drain ends it, and the next one goes on."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/orders.db"
+    (tmp_path / "orders.py").write_text(ORDERS)
+    await make_stream(kit)
+    engine = create_async_engine(url)
+    await outbox.make_tables(engine)
+    for number in (1, 2):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kitmsg", "run", "orders.py"),
+            *("--workers", "2", "--outbox", url, "--nats-url", server.url),
+            cwd=tmp_path,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with async_sessionmaker(engine).begin() as session:
+            await outbox.add(session, Placed(f"A{number}"))
+        await until_stored(kit, number)
+        await until_empty(engine)
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        assert "the outbox's relay works here" in err.decode()
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nonsense", "write postgresql+asyncpg://... or"),
+        ("sqlite+aiosqlite://", "so use a file"),
+    ],
+)
+async def test_workers_of_an_outbox_that_cannot_be_do_not_start(
+    url: str, why: str, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "orders.py").write_text(ORDERS)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kitmsg", "run", "orders.py"),
+        *("--outbox", url, "--nats-url", server.url),
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert why in err.decode()
+    assert "Traceback" not in err.decode()

@@ -118,7 +118,8 @@ EVERY_DOOR = pytest.mark.parametrize("door", [by_grpc, by_thrift, by_mcp, by_htt
 
 def exemplars(metrics: Metrics) -> list[tuple[str, str]]:
     """Return trace and span ids of the exemplars of the endpoint's durations."""
-    (times,) = (f for f in metrics.collect() if f.name.endswith("duration_seconds"))
+    name = "kitmsg_gateway_duration_seconds"
+    (times,) = (f for f in metrics.collect() if f.name == name)
     return [
         (each.trace_id, each.span_id)
         for series in times.distributions

@@ -25,6 +25,7 @@
     turns.py      calls while they run: admitted, counted, logged
     spans.py      server spans of a door's requests
     named.py      the same for calls that are known by name alone
+    events/       events: published by clients, and a log that many follow
     answers.py    replies as plain values, errors as facts
 
 For doors whose protocol's library is an ASGI app:

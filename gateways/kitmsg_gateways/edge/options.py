@@ -22,6 +22,7 @@ __all__ = [
     "AuthOptions",
     "CallOptions",
     "EdgeOptions",
+    "EventOptions",
     "ListenOptions",
     "Options",
     "ShownOptions",
@@ -34,6 +35,7 @@ _AUTH: Final = ("jwt_key", "jwks_url", "basic_file", "api_keys", "tls_client_ca"
 
 
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]+(\.[^\s]+)?")
+_EVENT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:(publish|read))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +329,32 @@ class ShownOptions(Options):
                         f"{name} has {pattern!r}; write SERVICE, SERVICE.ENDPOINT or"
                         " SERVICE.*"
                     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventOptions(Options):
+    """Options of doors that events go through.
+
+    Attributes:
+        events: Events that clients may publish and read, such as orders.placed, or one of
+            the two, such as orders.placed:publish or orders.placed:read; none by default.
+    """
+
+    events: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.events:
+            if not _EVENT.fullmatch(text):
+                raise ValueError(
+                    f"events has {text!r}; write NAME, NAME:publish or NAME:read, such as"
+                    " orders.placed:read"
+                )
+
+    def opens(self, mode: str) -> frozenset[str]:
+        """Return the names of the events that are open for ``publish`` or ``read``."""
+        parts = [text.partition(":") for text in self.events]
+        return frozenset(name for name, _, only in parts if only in ("", mode))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ count.  A hidden endpoint stays callable on the bus.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kitmsg.discovery.catalog import Catalog, CatalogEndpoint
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg_gateways.edge.options import ShownOptions
 
 __all__ = ["Shown"]
@@ -41,6 +43,13 @@ class Shown:
             for name, info in found.services.items()
             if name in served or (name not in hidden and self._names(name, ""))
         }
+        shown.events = [
+            self._without_hidden(each)
+            for each in found.events
+            if self.shows_event(each)
+        ]
+        if self._only or self._hide:  # they name services, and what those say
+            shown.event_conflicts = []
         shown.refused = [
             sentence
             for sentence in found.refused
@@ -51,6 +60,22 @@ class Shown:
     def shows(self, endpoint: CatalogEndpoint) -> bool:
         """Tell whether an endpoint is served."""
         return not endpoint.is_internal and self._names(endpoint.service, endpoint.name)
+
+    def shows_event(self, event: CatalogEvent) -> bool:
+        """Tell whether an event is shown: whether a service that publishes it may be.
+
+        Where none says that it publishes it, those count that subscribe to it.
+        """
+        owners = event.publishers or event.subscribers
+        return any(self._names(service, "") for service in owners)
+
+    def _without_hidden(self, event: CatalogEvent) -> CatalogEvent:
+        """Return an event with those of its services that are shown."""
+        return dataclasses.replace(
+            event,
+            publishers=tuple(n for n in event.publishers if self._names(n, "")),
+            subscribers=tuple(n for n in event.subscribers if self._names(n, "")),
+        )
 
     def _names(self, service: str, endpoint: str) -> bool:
         """Tell whether the operator lets a name through; "" for any endpoint of it."""

@@ -19,6 +19,7 @@
     jsonrpc.py  JSON-RPC 2.0 without I/O; rpc.py, its methods as endpoints
     pages.py    the gateway's own pages: health, metrics, OpenAPI, schemas, docs
     openapi/    the OpenAPI document of what is mounted
+    events/     events that clients publish and follow
     streams/    endpoints that stream: events, lines, bytes, uploads, WebSockets
     upstream/   the other direction: `Upstream`, a remote HTTP API as a service
 

@@ -37,6 +37,7 @@ from kitmsg_gateways.http.call import (
 )
 from kitmsg_gateways.http.content import compress, represent
 from kitmsg_gateways.http.errors import Problem
+from kitmsg_gateways.http.events.serve import PREFIX, Events
 from kitmsg_gateways.http.methods import left_with
 from kitmsg_gateways.http.pages import Pages
 from kitmsg_gateways.http.rpc import PATH, Rpc
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from kitmsg.codec import Codec
     from kitmsg.metrics.families import Family
+    from kitmsg_gateways.edge.events import EventDoor
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.filters import Filter
     from kitmsg_gateways.http.methods import Mounted, Table
@@ -70,6 +72,8 @@ class Api:
     Args:
         gateway: Its endpoints, counters, limits and times.
         filters: What looks at a request before it is read, in this order.
+        trusts: Tells whether an address is a proxy's.
+        events: The events that are open; None for none.
 
     Attributes:
         rpc: JSON-RPC.
@@ -81,11 +85,12 @@ class Api:
         gateway: Gateway[GatewayOptions, Table],
         filters: Sequence[Filter],
         trusts: Callable[[str], bool] = lambda _: False,
+        events: EventDoor | None = None,
     ) -> None:
         options = gateway.options
         self._bus = gateway.bus
         self._catalogue = catalogue = gateway.catalogue
-        self._pages = Pages(gateway)
+        self._pages = Pages(gateway, events)
         self._admission = gateway.admission
         self._metrics = gateway.metrics
         self._health = gateway.health
@@ -104,6 +109,9 @@ class Api:
         self._filters = tuple(filters)
         self._streams = Streams(self._callers, options, self.body)
         self.live = self._streams.live
+        self._events = None
+        if events is not None:
+            self._events = Events(events, self._callers, options, self.live, self.body)
         self.rpc = Rpc(self._callers, catalogue, options, self.body, gateway.gate)
 
     def collect(self) -> Iterator[Family]:
@@ -176,6 +184,8 @@ class Api:
                     visit.route = PATH if path == PATH else f"{PATH}/{service}"
                     visit.name = PATH
                     return await self.rpc.answer(visit, service)
+            if self._events is not None and path.startswith(PREFIX):
+                return await self._events.answer(visit, query)
             method = request.method
             if method == "OPTIONS":
                 return self._options_of(path, visit.id)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kitmsg.discovery.catalog import Catalog
+    from kitmsg.discovery.events import CatalogEvent
     from kitmsg.discovery.subject import ServiceInfo
     from kitmsg.errors import Unavailable
     from kitmsg_gateways.edge.catalogue import Catalogue
@@ -96,6 +97,8 @@ class Table:
     Attributes:
         services: One instance of each service, by name; the newest version.
         endpoints: All endpoints, sorted by service and name.
+        events: The events on the bus, sorted by name.
+        event_conflicts: Sentences about services that define them differently.
         router: Their routes.
         schemas: Their JSON Schemas by hash.
         conflicts: Sentences about routes that could not be mounted.
@@ -104,6 +107,8 @@ class Table:
 
     services: dict[str, ServiceInfo] = field(default_factory=dict)
     endpoints: list[Mounted] = field(default_factory=list)
+    events: list[CatalogEvent] = field(default_factory=list)
+    event_conflicts: list[str] = field(default_factory=list)
     router: Router[Mounted] = field(default_factory=Router)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
@@ -116,10 +121,17 @@ class Mounter:
     Args:
         reserved: Paths that belong to the gateway.
         owners: Whose the routes are.
+        below: Beginnings of paths that do, too.
     """
 
-    def __init__(self, reserved: Iterable[str], owners: Owners | None = None) -> None:
+    def __init__(
+        self,
+        reserved: Iterable[str],
+        owners: Owners | None = None,
+        below: tuple[str, ...] = (),
+    ) -> None:
         self._reserved = frozenset(reserved)
+        self._below = below
         self._owners = owners or Owners()
         self._read: dict[str, tuple[dict[str, Any], Parameters]] = {}
         self._told: set[str] = set()
@@ -127,7 +139,12 @@ class Mounter:
 
     def build(self, catalog: Catalog) -> Table:
         """Return the table of the endpoints that are there; conflicts are logged once."""
-        table = Table(services=catalog.services, conflicts=[*catalog.refused])
+        table = Table(
+            services=catalog.services,
+            events=catalog.events,
+            event_conflicts=catalog.event_conflicts,
+            conflicts=[*catalog.refused],
+        )
         kept, self._kept = self._kept, {}
         table.endpoints = [
             self._mounted(endpoint, kept.get(endpoint.dotted))
@@ -198,7 +215,8 @@ class Mounter:
         except ValueError as exc:
             table.conflicts.append(f"{owner} is not mounted: {exc}")
             return
-        if (route.template.rstrip("/") or "/") in self._reserved:
+        is_ours = route.template.startswith(self._below)
+        if is_ours or (route.template.rstrip("/") or "/") in self._reserved:
             table.conflicts.append(
                 f"{owner} is not mounted at {text!r}: the path is the gateway's own"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from kitmsg_gateways.edge.extra import Extra
+from kitmsg_gateways.edge.options import EventOptions
 from kitmsg_gateways.edge.weboptions import HttpOptions
 
 __all__ = ["EXTRA", "GatewayOptions"]
@@ -17,7 +18,7 @@ _RPC_METHOD = re.compile(r"[^=\s]+=[\w-]+\.[^=\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayOptions(HttpOptions):
+class GatewayOptions(EventOptions, HttpOptions):
     """Options of an HTTP gateway.
 
     Attributes:
@@ -31,10 +32,10 @@ class GatewayOptions(HttpOptions):
         max_streams: Streams and WebSockets open at once; more are refused.
         stream_heartbeat: Seconds between two signs of life on a stream where nothing
             happens; a WebSocket whose client is silent for two of them is closed.
-        title: Name of the API in the OpenAPI document.
+        title: Name of the API in the OpenAPI and AsyncAPI documents.
         docs: Whether there is a page for people at /docs.
-        openapi: Whether there is a description for programs at /openapi.json, which the
-            page needs, and the schemas at /schemas.
+        openapi: Whether there are descriptions for programs at /openapi.json and
+            /asyncapi.json, which the page needs, and the schemas at /schemas.
         metrics_page: Whether there is a page for Prometheus at /metrics, and one in JSON at
             /debug/vars.
         rpc_methods: JSON-RPC methods of another name than their endpoint, such as

@@ -1,4 +1,4 @@
-"""The gateway's own pages: health, readiness, metrics, OpenAPI, schemas and docs.
+"""The gateway's own pages: health, readiness, metrics, OpenAPI, AsyncAPI, schemas and docs.
 
 These paths are the gateway's own; no service can take them.  The docs page is one file with
 its own styles and script: its content policy lets it run exactly those, and talk to this
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
+import kitmsg
+from kitmsg.asyncapi import document as events_document
 from kitmsg.codec import JSON
 from kitmsg.errors import Unavailable
 from kitmsg.metrics import variables
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from kitmsg_gateways.edge.events import EventDoor
     from kitmsg_gateways.edge.lifecycle import Gateway
     from kitmsg_gateways.http.methods import Table
     from kitmsg_gateways.http.options import GatewayOptions
@@ -39,6 +42,7 @@ __all__ = ["RESERVED", "Pages"]
 
 RESERVED: Final = (
     *("/", "/debug/vars", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
+    "/asyncapi.json",
     rpc.PATH,
 )
 """Paths that no service can take."""
@@ -85,19 +89,27 @@ _DOCS_HEADERS: Final = {
 class Pages:
     """The gateway's own paths."""
 
-    def __init__(self, gateway: Gateway[GatewayOptions, Table]) -> None:
+    def __init__(
+        self, gateway: Gateway[GatewayOptions, Table], events: EventDoor | None = None
+    ) -> None:
         self._catalogue = gateway.catalogue
         self._metrics = gateway.metrics
         self._readiness = gateway.health
+        self._events = events
         self._title = gateway.options.title
         self._schemes = schemes_of(gateway.options)
-        self._document: tuple[Table | None, bytes] = None, b""
+        # Documents by path, each with the table that it describes.
+        self._documents: dict[str, tuple[Table | None, bytes]] = {}
+        self._makers = {
+            "/openapi.json": self._made,
+            "/asyncapi.json": self._made_events,
+        }
         self._making = asyncio.Lock()
         home, docs = self._home, self._docs
         health, ready = self._health, self._ready
         counts = self._variables, self._metrics_page
         pages = home, counts[0], docs, health, counts[1], self._openapi, ready
-        self._pages = dict(zip(RESERVED, pages, strict=False))
+        self._pages = dict(zip(RESERVED, (*pages, self._asyncapi), strict=False))
         self._has_schemas = gateway.options.openapi
         for path in _switched_off(gateway.options):
             del self._pages[path]
@@ -149,24 +161,39 @@ class Pages:
         return _json(variables.render(self._metrics.page()))
 
     async def prepare(self, path: str) -> None:
-        """Make the OpenAPI document of a new table, if `path` shows it.
+        """Make the document of a new table, if `path` shows one.
 
         In a thread: that of thousands of endpoints takes a second, and calls go on.
         """
-        if path != "/openapi.json":
+        make = self._makers.get(path)
+        if make is None:
             return
         async with self._making:
             table = self._catalogue.table
-            if self._document[0] is not table:
-                made = await asyncio.to_thread(self._made, table)
-                self._document = table, made
+            if self._documents.get(path, (None,))[0] is not table:
+                self._documents[path] = table, await asyncio.to_thread(make, table)
 
     def _made(self, table: Table) -> bytes:
-        found = document(table, title=self._title, schemes=self._schemes)
+        found = document(
+            table, title=self._title, schemes=self._schemes, events=self._events
+        )
+        return msgspec.json.encode(found)
+
+    def _made_events(self, table: Table) -> bytes:
+        found = events_document(
+            table.events,
+            table.services.values(),
+            title=self._title,
+            version=kitmsg.__version__,
+            conflicts=table.event_conflicts,
+        )
         return msgspec.json.encode(found)
 
     def _openapi(self) -> web.Response:
-        return _json(self._document[1])
+        return _json(self._documents["/openapi.json"][1])
+
+    def _asyncapi(self) -> web.Response:
+        return _json(self._documents["/asyncapi.json"][1])
 
 
 def _switched_off(options: GatewayOptions) -> list[str]:
@@ -174,7 +201,7 @@ def _switched_off(options: GatewayOptions) -> list[str]:
     has_docs = options.docs and options.openapi
     return [
         *(() if has_docs else ("/", "/docs")),
-        *(() if options.openapi else ("/openapi.json",)),
+        *(() if options.openapi else ("/openapi.json", "/asyncapi.json")),
         *(() if options.metrics_page else ("/metrics", "/debug/vars")),
     ]
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from kitmsg.discovery.claims import KEPT_SECONDS
 from kitmsg_gateways.edge.auth import Auth, Gate
+from kitmsg_gateways.edge.events import EventDoor
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
 from kitmsg_gateways.http.api import Api
 from kitmsg_gateways.http.body import body_limit
 from kitmsg_gateways.http.connection import Connection, Server
+from kitmsg_gateways.http.events.serve import PREFIX
 from kitmsg_gateways.http.filters import filters
 from kitmsg_gateways.http.methods import Mounter, Table
 from kitmsg_gateways.http.options import GatewayOptions
@@ -38,6 +40,7 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
 
     Attributes:
         api: Answers requests.
+        events: The events that are open; None for none.
         web: The connections that are open.
     """
 
@@ -59,10 +62,14 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
         kept_seconds = KEPT_SECONDS if options.subject_policy.strict else 0.0
         owners = Owners(kept_seconds=kept_seconds, public=options.public_owners)
-        self._mounter = Mounter(RESERVED, owners)
+        self.events = EventDoor(bus, options) if options.events else None
+        self._mounter = Mounter(RESERVED, owners, (PREFIX,) if self.events else ())
         super().__init__(bus, options, Table(), sockets)
         self.api = Api(
-            self, filters(options, self.gate, self._proxies), self._proxies.trusts
+            self,
+            filters(options, self.gate, self._proxies),
+            self._proxies.trusts,
+            self.events,
         )
         self.metrics.registry.register(self.api.collect)
         self.web: Server
@@ -79,6 +86,10 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         return options.title
 
     def _build(self, found: Catalog) -> Table:
+        if self.events is not None:
+            shown = {event.name for event in found.events}
+            every = {event.name for event in self.catalogue.found.events}
+            self.events.learn(found.events, every - shown)
         return self._mounter.build(found)
 
     def _served(self) -> int:
@@ -100,6 +111,8 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
     async def _drain(self) -> None:
         await self._stop_listening()
         self.api.live.drain()
+        if self.events is not None:
+            self.events.close()
         is_done = await self.admission.drained(self.options.drain_timeout)
         if not is_done:
             count = self.metrics.in_flight

@@ -51,7 +51,7 @@ def direct(
         return
     chosen = _chosen(log, body)
     up_to = body.get("up_to_seq") or log.last
-    page = chosen[: body.get("batch") or len(chosen)]
+    page = _fitting(chosen[: body.get("batch") or len(chosen)], body.get("max_bytes"))
     if not page:
         yield _NOT_FOUND, b""
         return
@@ -66,6 +66,16 @@ def direct(
         Js.UP_TO: str(up_to),
     }
     yield encode_headers(end).replace(b"NATS/1.0", b"NATS/1.0 204 EOB", 1), b""
+
+
+def _fitting(page: list[Record], max_bytes: int | None) -> list[Record]:
+    """Return the first messages: up to the one that reaches `max_bytes`."""
+    size = 0
+    for number, record in enumerate(page, 1):
+        size += len(record.subject) + len(record.block) + len(record.data)
+        if max_bytes and size >= max_bytes:
+            return page[:number]
+    return page
 
 
 def _chosen(log: Log, body: dict[str, Any]) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from kitmsg.discovery.subject import (
     ServiceReport,
 )
 from kitmsg_gateways.http import GatewayOptions
+from tests.require import miss
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.bus.memory import MemoryBus
     from kitmsg_gateways.http.server import GatewayServer
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Outside:
@@ -106,3 +110,12 @@ def foreign(memory_bus: MemoryBus) -> Callable[..., Responder]:
         return responder
 
     return announce
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of a browser."""
+    found = [path for path in map(shutil.which, BROWSERS) if path]
+    return (
+        found[0] if found else miss("chromium is not on PATH; install it to run this")
+    )

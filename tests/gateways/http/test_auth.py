@@ -111,6 +111,7 @@ async def test_paths_that_lead_nowhere_are_guarded_too(guarded):
         ("GET", "/docs"),
         ("GET", "/metrics"),
         ("GET", "/openapi.json"),
+        ("GET", "/asyncapi.json"),
         ("POST", "/rpc"),
     ):
         response, _ = await call(method, path)

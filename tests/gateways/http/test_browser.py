@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import datetime as dt  # noqa: TC003  a service's hint
 import enum
-import shutil
 from collections.abc import AsyncIterator  # noqa: TC003  a service's hint
 from typing import Annotated
 
-import pytest
 from msgspec import Meta
 
 from examples.ticker import Ticker
 from kitmsg import BusinessError, Code, Service, endpoint
 from kitmsg.schema import header
 from tests.gateways.http.browser import open_tab
-from tests.require import miss
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class TooLoud(BusinessError):
@@ -41,15 +36,6 @@ class Greeter(Service):
         if times > 3:
             raise TooLoud(times)
         return f"Hello, {name}{mark}" * times
-
-
-@pytest.fixture
-def chromium() -> str:
-    """The path of a browser."""
-    found = [path for path in map(shutil.which, PROGRAMS) if path]
-    return (
-        found[0] if found else miss("chromium is not on PATH; install it to run this")
-    )
 
 
 FILL = """

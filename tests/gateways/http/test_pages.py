@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs"]
+)
 async def test_pages_are_read_only(memory_bus, start, path):
     """GET and HEAD work, OPTIONS tells, anything else is 405."""
     call = await start(memory_bus)

@@ -18,6 +18,7 @@ from kitmsg.schema.places import HEADER_KEY
 from kitmsg.schema.samples import NONE, Samples
 from kitmsg_gateways.http.body import BODYLESS
 from kitmsg_gateways.http.call import MAX_SECONDS, MIN_SECONDS
+from kitmsg_gateways.http.events.operations import event_paths, event_schemas
 from kitmsg_gateways.http.openapi.responses import (
     BYTES,
     STREAM_NOTES,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kitmsg.discovery.subject import ServiceInfo
+    from kitmsg_gateways.edge.events import EventDoor
     from kitmsg_gateways.http.methods import Mounted, Table
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Route
@@ -49,7 +51,11 @@ _CONSTANT: Final = files("kitmsg_gateways.http").joinpath("static/openapi.json")
 
 
 def document(
-    table: Table, *, title: str, schemes: Mapping[str, Any] | None = None
+    table: Table,
+    *,
+    title: str,
+    schemes: Mapping[str, Any] | None = None,
+    events: EventDoor | None = None,
 ) -> dict[str, Any]:
     """Return the document for a table of endpoints.
 
@@ -57,10 +63,10 @@ def document(
         table: What is mounted.
         title: Of the API.
         schemes: Security schemes, one of which a client needs; see `schemes_of`.
+        events: The open events; None for none.
     """
-    components = Components(
-        [(endpoint.service, endpoint.schema or {}) for endpoint in table.endpoints]
-    )
+    schemas = [(each.service, each.schema or {}) for each in table.endpoints]
+    components = Components([*schemas, *event_schemas(events)])
     found = _constant()
     found["info"] = {"title": title, "version": kitmsg.__version__}
     found["security"] = [{name: []} for name in schemes or ()]
@@ -69,6 +75,7 @@ def document(
         _tag(name, info) for name, info in table.services.items() if name in used
     ]
     paths = found["paths"] | _paths(table, components, schemes or ())
+    paths |= event_paths(events, components)
     found["paths"] = dict(sorted(paths.items()))
     found["components"]["schemas"] |= components.schemas
     if schemes:

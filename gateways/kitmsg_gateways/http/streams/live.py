@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from kitmsg.codec import JSON
 from kitmsg.errors import KitError
 from kitmsg.metrics.families import counter, gauge
+from kitmsg.transport.stream import Stream
 from kitmsg.transport.wheel import Wheel
 from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.catalogue import unavailable
@@ -23,21 +24,61 @@ from kitmsg_gateways.http.call import asked_timeout, fields_of, given_by, proble
 from kitmsg_gateways.http.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from aiohttp import web
 
     from kitmsg.codec import Codec
     from kitmsg.context import Context
+    from kitmsg.message import Message
     from kitmsg.metrics.families import Family
-    from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers, EdgeCaller
     from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.visit import Visit
 
-__all__ = ["Live", "Opening", "Party", "drop_if_gone"]
+__all__ = ["Items", "Live", "Opening", "Party", "drop_if_gone"]
+
+
+class Items(Protocol):
+    """A stream as an answer needs it: items both ways; `Stream` is one."""
+
+    on_item: Callable[[Message], bool] | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on."""
+        ...
+
+    @property
+    def moved(self) -> int:
+        """Items so far."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Message]: ...
+
+    async def __anext__(self) -> Message: ...
+
+    def push(self, data: bytes) -> bool:
+        """Send an item at once; False if it has to wait."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send an item when there is room for it."""
+        ...
+
+    async def finish(self) -> None:
+        """Say that no more items follow."""
+        ...
+
+    def cancel(self) -> None:
+        """Give it up."""
+        ...
+
+    def fail(self, error: KitError) -> None:
+        """End it with `error`."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -74,7 +115,7 @@ class Opening:
         return self.visit.request
 
     @contextlib.asynccontextmanager
-    async def stream(self, body: bytes = b"") -> AsyncIterator[Stream]:
+    async def stream(self, body: bytes = b"") -> AsyncIterator[Items]:
         """Open the stream; it is given up when the context ends.
 
         Args:
@@ -110,7 +151,7 @@ class Opening:
     def problem(
         self,
         error: BaseException,
-        stream: Stream | None = None,
+        stream: Items | None = None,
         *,
         is_head: bool = True,
     ) -> Problem:
@@ -124,7 +165,11 @@ class Opening:
         error = self.broken or error
         if not isinstance(error, KitError):
             return Problem.of(error, self.visit.id)
-        if stream is not None and self.broken is None and self._call is not None:
+        if (
+            isinstance(stream, Stream)
+            and self.broken is None
+            and self._call is not None
+        ):
             caller, ctx = self._call
             error = caller.stream_error(ctx, stream, error)
         return problem_of(error, self.mounted, self.codec, is_head=is_head)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kitmsg.message import Message
-    from kitmsg.transport.stream import Stream
     from kitmsg_gateways.edge.calls import Callers
     from kitmsg_gateways.http.methods import Mounted
     from kitmsg_gateways.http.options import GatewayOptions
     from kitmsg_gateways.http.router import Match
     from kitmsg_gateways.http.streams.formats import Format
+    from kitmsg_gateways.http.streams.live import Items
     from kitmsg_gateways.http.visit import Visit
 
 __all__ = ["Download", "Streams", "head"]
@@ -44,6 +44,7 @@ QUIET_SECONDS: Final = 1.0
 """Time after which a stream where nothing moves is cut off when the gateway stops."""
 
 _FULL_BYTES: Final = 1 << 16
+_SHORT_BYTES: Final = 1 << 12
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -65,7 +66,7 @@ class Download:
     """One answer that streams; a `kitmsg_gateways.http.streams.live.Party`."""
 
     def __init__(
-        self, live: Live, opening: Opening, format_: Format, stream: Stream
+        self, live: Live, opening: Opening, format_: Format, stream: Items
     ) -> None:
         self.kind = format_.kind
         self._live = live
@@ -192,9 +193,12 @@ class Download:
         if transport is None or transport.get_write_buffer_size() > _FULL_BYTES:
             return False
         request.writer.output_size += len(data)
-        if self._is_chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        transport.write(data)
+        if not self._is_chunked:
+            transport.write(data)
+        elif len(data) < _SHORT_BYTES:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:  # many may be sent the same bytes, and then they are there once
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
         return True
 
     async def _write(self, data: bytes) -> None:
@@ -308,7 +312,7 @@ class Streams:
                 return await Download(self.live, opening, format_, stream).run()
             return await self._result(opening, stream)
 
-    async def _result(self, opening: Opening, stream: Stream) -> web.Response:
+    async def _result(self, opening: Opening, stream: Items) -> web.Response:
         party = _Upload(opening.request)
         outcome = "client"
         self.live.enter(party)

@@ -25,8 +25,7 @@ from kitmsg_gateways.http.streams.formats import NDJSON, OCTETS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine
 
-    from kitmsg.transport.stream import Stream
-    from kitmsg_gateways.http.streams.live import Opening
+    from kitmsg_gateways.http.streams.live import Items, Opening
 
 __all__ = [
     "FORM",
@@ -104,7 +103,7 @@ async def arriving(
 
 @contextlib.asynccontextmanager
 async def pumping(
-    opening: Opening, stream: Stream, items: AsyncIterator[bytes]
+    opening: Opening, stream: Items, items: AsyncIterator[bytes]
 ) -> AsyncIterator[None]:
     """Send items, beside what else is done with the stream.
 
@@ -118,7 +117,7 @@ async def pumping(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _pump(opening: Opening, stream: Stream, items: AsyncIterator[bytes]) -> None:
+async def _pump(opening: Opening, stream: Items, items: AsyncIterator[bytes]) -> None:
     try:
         async for item in items:
             await stream.send(item)

@@ -46,9 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg.message import Message
-    from kitmsg.transport.stream import Stream
     from kitmsg_gateways.http.connection import Connection
-    from kitmsg_gateways.http.streams.live import Live, Opening
+    from kitmsg_gateways.http.streams.live import Items, Live, Opening
 
 __all__ = ["Socket"]
 
@@ -78,7 +77,7 @@ class Socket:
         self._closed: asyncio.Future[None] | None = None
         self._protocol = opening.request.protocol
         self._transport: asyncio.Transport  # once hands are shaken
-        self._stream: Stream | None = None
+        self._stream: Items | None = None
         self._awaits_first = _has_parameters(opening)
         self._has_finished = opening.mounted.stream == "out"
         self._is_closing = self._is_cut = False

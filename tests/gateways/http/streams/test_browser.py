@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-
-import pytest
-
 from tests.gateways.http.browser import open_tab
-from tests.require import miss
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture
-def chromium() -> str:
-    """The path of a browser."""
-    found = [path for path in map(shutil.which, PROGRAMS) if path]
-    return (
-        found[0] if found else miss("chromium is not on PATH; install it to run this")
-    )
-
 
 EVENTS = """
 return await new Promise((done) => {
