@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from kitmsg.errors import (
     AlreadyExists,
+    DeadlineExceeded,
     Disconnected,
     FailedPrecondition,
     NotFound,
@@ -194,7 +195,7 @@ class EventDoor:
         self, known: Known, messages: list[Outgoing], seconds: float
     ) -> list[PubAck]:
         try:
-            async with asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(seconds):
                 if len(messages) != 1:
                     return await self._jetstream.publish_many(messages, timeout=seconds)
                 (one,) = messages
@@ -206,6 +207,11 @@ class EventDoor:
                     timeout=seconds,
                 )
                 return [ack]
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"no word from the stream in {seconds:g} s; it does no harm to publish"
+                f" {known.name} again with the same id"
+            ) from error
         except Disconnected:
             raise
         except (Unavailable, FailedPrecondition) as error:
@@ -281,9 +287,7 @@ class EventDoor:
         feed.followers += 1
         try:
             await feed.start()
-            found = Follower(
-                feed, pattern, is_all=pattern == known.pattern, goes_on=goes_on
-            )
+            found = Follower(feed, pattern, goes_on=goes_on)
             await found.begin(since, after)
             yield found
         finally:
