@@ -19,6 +19,99 @@ from kitmsg.errors import (
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
+from kitmsg.events.event import Event, Facts, facts_of
+from kitmsg.events.spans import sending, traced_headers
+from kitmsg.events.stream import PREFIX
+from kitmsg.jetstream import Outgoing
+from kitmsg.tracing import tracer
+
+if TYPE_CHECKING:
+    from kitmsg.jetstream import JetStream
+
+__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "need_stream"]
+
+PUBLISH_SECONDS: Final = 5.0
+"""Longest wait for a stream's word, in seconds, where no deadline is nearer."""
+
+_ID: Final = re.compile(r"[!-~]{1,256}")
+
+
+class Publisher:
+    """Publishes into one store.
+
+    Args:
+        jetstream: The store.
+        codec: How events are encoded.
+        makes_streams: Whether a stream that is missing is made.
+    """
+
+    def __init__(
+        self, jetstream: JetStream, codec: Codec = JSON, *, makes_streams: bool = False
+    ) -> None:
+        self._jetstream = jetstream
+        self._codec = codec
+        self._makes_streams = makes_streams
+        # Classes whose stream was looked for.
+        self._ready: set[type[Event]] = set()
+        self._writers: dict[type[Event], Writer] = {}
+
+    async def publish(self, event: Event, *, id: str = "", timeout: float) -> int:  # noqa: A002
+        """Publish one event; returns its sequence in its stream.
+
+        Args:
+            event: The event.
+            id: Its id, by which the stream knows it again; made up by default.
+            timeout: Longest wait for the stream's word, in seconds.
+
+        Raises:
+            TypeError: It is no event.
+            InvalidArgument: It does not fit its class; nothing is stored.
+            FailedPrecondition: No stream stores it.
+            ResourceExhausted: The stream is full.
+            Disconnected: There is no connection.
+            DeadlineExceeded: No word in time; it may be stored.
+        """
+        if tracer() is None:
+            return await self._publish(event, id, timeout)
+        cls = type(event)
+        with sending(cls.__name__, template=_template(cls)) as show:
+            return await self._publish(event, id, timeout, show)
+
+    async def _publish(
+        self,
+        event: Event,
+        id_: str,
+        timeout: float,
+        show: Callable[[Outgoing], None] | None = None,
+    ) -> int:
+        message = self._message(event, id_)
+        if show is not None:
+            show(message)
+        known = await self._known(event, message)
+        if known is not None:
+            return known
+        if self._makes_streams and type(event) not in self._ready:
+            await self._make_streams(type(event))
+        try:
+            return await self._send(message, self._left(timeout))
+        except FailedPrecondition:
+            if type(event) not in self._ready:
+                raise
+            # Deleted since it was made.
+            self._ready.clear()
+            await self._make_streams(type(event))
+            return await self._send(message, self._left(timeout))
+
+    async def publish_many(
+        self, events: Iterable[Event], *, timeout: float
+    ) -> list[int]:
+        """Publish events side by side; returns their sequences, in order.
+
+        All are encoded before the first one leaves.
+        """
+        wanted = list(events)
+        if not wanted:
+            return []
         classes = dict.fromkeys(map(type, wanted))
         what = ", ".join(cls.__name__ for cls in classes)
         with sending(what, count=len(wanted)):
@@ -31,13 +124,14 @@ from kitmsg.events.envelope import Writer, new_event_id
         known = [
             await self._known(*each) for each in zip(events, messages, strict=True)
         ]
-        messages = [m for m, k in zip(messages, known, strict=True) if k is None]
+        left = [m for m, k in zip(messages, known, strict=True) if k is None]
         await self._make_streams(*dict.fromkeys(map(type, events)))
-        left = self._left(timeout)
         try:
-            acks = iter(await self._jetstream.publish_many(messages, timeout=left))
+            acks = iter(
+                await self._jetstream.publish_many(left, timeout=self._left(timeout))
+            )
         except Unavailable as error:
-            await need_stream(self._jetstream, messages[0].subject, error)
+            await need_stream(self._jetstream, left[0].subject, error)
             raise
         return [next(acks).sequence if k is None else k for k in known]
 
