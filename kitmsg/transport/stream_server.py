@@ -31,7 +31,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.opening import accept
 from kitmsg.transport.server import CancelledWithin, Server
@@ -311,7 +311,9 @@ class StreamServer(Server):
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
 
-    def _finish_run(self, span: Span, run: _Run, error: BaseException | None) -> None:
+    def _finish_run(
+        self, span: TurnSpan, run: _Run, error: BaseException | None
+    ) -> None:
         """End the span of a stream."""
         moved = 0 if run.stream is None else run.stream.moved
         span.happened("stream.end", {"kitmsg.stream.items": moved})
