@@ -65,7 +65,7 @@ class Measures:
             self._age.observe(age if age > 0 else 0.0)  # clocks differ
             if position.deliveries > 1:
                 self._again.add()
-        self._lag.set(position.pending)
+        self._lag.set(deliveries[-1].position.pending)
 
     def waits(self, pending: int) -> None:
         """Note how many wait in the stream."""
