@@ -484,8 +484,8 @@ async def test_a_gateway_publishes_and_reads_the_events_that_are_open(caplog):
     users = with_events(
         users_of([Bells], [], []), [Bells], ["bells.rang", "bells.broke:read"]
     )
-    (gateway,) = (user for user in users if user.name == "gateway")
-    assert not any("CREATE" in subject for subject in gateway.publish)
+    (user,) = (user for user in users if user.name == "gateway")
+    assert not any("CREATE" in subject for subject in user.publish)
     with EmbeddedServer(config=administered(configured(users))) as server:
         await _make_stream(server)
         async with working(server, Bells), connected(server, "gateway") as kit:
