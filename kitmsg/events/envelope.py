@@ -14,6 +14,7 @@ Source: CloudEvents 1.0.2, "NATS Protocol Binding", binary content mode.
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -51,12 +52,14 @@ __all__ = [
     "Writer",
     "new_event_id",
     "schema_text",
+    "version_in",
     "version_of",
 ]
 
 _SPEC: Final = "1.0"
 _SCHEME: Final = "kit"
 _PARTS: Final = 4
+_VERSION: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 _PROCESS: Final = secrets.token_hex(8)
 _count = count()
@@ -99,9 +102,14 @@ class Envelope:
 
 def version_of(headers: Headers) -> int:
     """Return the version that an event's schema header tells; 1 where it tells none."""
-    parts = headers.get(CE_SCHEMA, "").split(":")
-    is_ours = len(parts) == _PARTS and parts[0] == _SCHEME and parts[2].isdigit()
-    return int(parts[2]) if is_ours else 1
+    return version_in(headers.get(CE_SCHEMA, "")) or 1
+
+
+def version_in(text: str) -> int | None:
+    """Return the version that a ``dataschema`` of ours tells; None for any other."""
+    parts = text.split(":")
+    is_ours = len(parts) == _PARTS and parts[0] == _SCHEME
+    return int(parts[2]) if is_ours and _VERSION.fullmatch(parts[2]) else None
 
 
 def schema_text(name: str, version: int, hash_: str) -> str:

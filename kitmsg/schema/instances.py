@@ -69,7 +69,14 @@ def validator(
         fit = _Compiler(schema, formats=formats).compile(schema)
     except (AttributeError, TypeError, RecursionError) as exc:
         raise ValueError(f"this is no JSON Schema: {exc}") from exc
-    return lambda value: fit(value, "")
+
+    def check(value: Any) -> Any:
+        try:
+            return fit(value, "")
+        except RecursionError:  # references that lead in a circle
+            raise refusal("", "is nested too deeply") from None
+
+    return check
 
 
 class _Compiler:

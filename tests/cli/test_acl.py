@@ -484,8 +484,8 @@ async def test_a_gateway_publishes_and_reads_the_events_that_are_open(caplog):
     users = with_events(
         users_of([Bells], [], []), [Bells], ["bells.rang", "bells.broke:read"]
     )
-    (gateway,) = (user for user in users if user.name == "gateway")
-    assert not any("CREATE" in subject for subject in gateway.publish)
+    (user,) = (user for user in users if user.name == "gateway")
+    assert not any("CREATE" in subject for subject in user.publish)
     with EmbeddedServer(config=administered(configured(users))) as server:
         await _make_stream(server)
         async with working(server, Bells), connected(server, "gateway") as kit:
@@ -499,6 +499,29 @@ async def test_a_gateway_publishes_and_reads_the_events_that_are_open(caplog):
             async with connected(server, "gateway") as other:
                 with pytest.raises(KitError, match="ermission|may not"):
                     await other.publish(Broke("front"))
+
+
+async def test_a_gateway_that_may_not_read_an_event_says_so(caplog):
+    """A client gets no names of the bus; the gateway's log has what to do."""
+    users = with_events(users_of([Bells], [], []), [Bells], ["bells.rang:read"])
+    (subject,) = {s for u in users for s in u.subscribe if s.startswith("event.")}
+    config = administered(configured(users, **{f', "{subject}"': ""}))
+    with EmbeddedServer(config=config) as server:
+        await _make_stream(server)
+        async with working(server, Bells), connected(server, "gateway") as kit:
+            options = GatewayOptions(port=0, events=("bells.rang",))
+            gateway = await kitmsg_gateways.http.serve(kit, options)
+            try:
+                async with (
+                    aiohttp.ClientSession(gateway.url) as session,
+                    session.get("/events/bells.rang") as response,
+                ):
+                    told = await response.read()
+            finally:
+                await gateway.stop()
+    assert b"internal" in told
+    assert b"event." not in told
+    assert "kitmsg acl --events" in caplog.text
 
 
 async def _make_stream(server: EmbeddedServer) -> None:

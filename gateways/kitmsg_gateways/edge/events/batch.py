@@ -14,10 +14,10 @@ Where: TypeAlias = tuple[tuple[int, str], ...]
 """Tokens that a subject has, by their place; () for any subject."""
 
 
-def where_of(pattern: str) -> Where:
-    """Return the tokens that subjects of `pattern` have."""
-    tokens = enumerate(pattern.split("."))
-    return tuple((at, text) for at, text in tokens if text != "*")
+def where_of(pattern: str, every: str) -> Where:
+    """Return the tokens that subjects of `pattern` have, where those of `every` may vary."""
+    pairs = zip(pattern.split("."), every.split("."), strict=True)
+    return tuple((at, one) for at, (one, other) in enumerate(pairs) if one != other)
 
 
 class Batch:
@@ -32,7 +32,7 @@ class Batch:
             who follow.
     """
 
-    __slots__ = ("_chosen", "after", "events", "forms", "size", "up_to")
+    __slots__ = ("_by", "_chosen", "after", "events", "forms", "size", "up_to")
 
     def __init__(self, after: int, up_to: int, events: Sequence[Stored]) -> None:
         self.after = after
@@ -41,6 +41,8 @@ class Batch:
         self.size = sum(len(each.data) for each in events)
         self.forms: dict[str, Any] = {}
         self._chosen: dict[Where, Batch] = {}
+        # Events by a token of their subject, for each place that was asked for.
+        self._by: dict[int, dict[str, list[Stored]]] = {}
 
     def where(self, where: Where) -> Batch:
         """Return the batch without the events that have other tokens."""
@@ -48,7 +50,10 @@ class Batch:
             return self
         found = self._chosen.get(where)
         if found is None:
-            kept = [each for each in self.events if _has(each.subject, where)]
+            (at, token), *others = where
+            kept = self._having(at).get(token, [])
+            for at, token in others:
+                kept = [each for each in kept if each.subject.split(".")[at] == token]
             found = self._chosen[where] = Batch(self.after, self.up_to, kept)
         return found
 
@@ -59,7 +64,11 @@ class Batch:
         kept = [each for each in self.events if each.sequence > sequence]
         return Batch(sequence, self.up_to, kept)
 
-
-def _has(subject: str, where: Where) -> bool:
-    tokens = subject.split(".")
-    return all(at < len(tokens) and tokens[at] == text for at, text in where)
+    def _having(self, at: int) -> dict[str, list[Stored]]:
+        """Return the events by one token of their subject."""
+        found = self._by.get(at)
+        if found is None:
+            found = self._by[at] = {}
+            for each in self.events:
+                found.setdefault(each.subject.split(".")[at], []).append(each)
+        return found

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from kitmsg.errors import (
     AlreadyExists,
+    DeadlineExceeded,
     Disconnected,
     FailedPrecondition,
     NotFound,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.discovery.events import CatalogEvent
     from kitmsg.errors import KitError
-    from kitmsg.jetstream import Outgoing, PubAck
+    from kitmsg.jetstream import Outgoing, PubAck, Stream
     from kitmsg_gateways.edge.events.posted import Posted
     from kitmsg_gateways.edge.events.since import Since
     from kitmsg_gateways.edge.options import EventOptions
@@ -89,6 +90,8 @@ class EventDoor:
         """
         there = {event.name: event for event in found}
         self._hidden = self.names & frozenset(hidden)
+        for name in self._hidden:
+            self._end(name, _closed(name))
         for name in self.names & there.keys():
             if self._read.get(name) == there[name]:
                 continue
@@ -122,7 +125,7 @@ class EventDoor:
             Unavailable: No service has said yet what it is.
         """
         if name not in self.names - self._hidden:
-            raise NotFound(f"there is no event {name[:80]!r} here")
+            raise _closed(name)
         if not self.may(name, mode):
             raise PermissionDenied(f"the event {name} is not open to {mode}")
         found = self._known.get(name)
@@ -187,14 +190,14 @@ class EventDoor:
             self._check_sizes(messages, events)
             seconds = PUBLISH_SECONDS if timeout is None else timeout
             acks = await self._stored(known, messages, seconds)
-        await self._check_sources(known, messages, acks, events)
+        await self._check_sources(known, acks, events)
         return acks
 
     async def _stored(
         self, known: Known, messages: list[Outgoing], seconds: float
     ) -> list[PubAck]:
         try:
-            async with asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(seconds):
                 if len(messages) != 1:
                     return await self._jetstream.publish_many(messages, timeout=seconds)
                 (one,) = messages
@@ -206,6 +209,11 @@ class EventDoor:
                     timeout=seconds,
                 )
                 return [ack]
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"no word from the stream in {seconds:g} s; it does no harm to publish"
+                f" {known.name} again with the same id"
+            ) from error
         except Disconnected:
             raise
         except (Unavailable, FailedPrecondition) as error:
@@ -224,26 +232,28 @@ class EventDoor:
                 raise posted.refusal("data", f"is too long: {most} bytes are the most")
 
     async def _check_sources(
-        self,
-        known: Known,
-        messages: list[Outgoing],
-        acks: list[PubAck],
-        events: Sequence[Posted],
+        self, known: Known, acks: list[PubAck], events: Sequence[Posted]
     ) -> None:
         """Refuse an event that was taken for one of somebody else's, and so not stored."""
-        for message, ack, posted in zip(messages, acks, events, strict=True):
-            if not ack.duplicate:
-                continue
+        pairs = zip(acks, events, strict=True)
+        doubtful = [(ack.sequence, posted) for ack, posted in pairs if ack.duplicate]
+        if doubtful:
             stream = await self._jetstream.stream(known.stream)
-            try:
-                stored = await stream.get(ack.sequence, fresh=True)
-            except NotFound:
-                continue  # it was there
-            if stored.headers.get(CE_SOURCE, "") != (message.headers or {})[CE_SOURCE]:
-                raise AlreadyExists(
-                    f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
-                    " source a moment ago; give each event an id of its own"
-                )
+            await asyncio.gather(*(self._check_source(stream, *d) for d in doubtful))
+
+    async def _check_source(
+        self, stream: Stream, sequence: int, posted: Posted
+    ) -> None:
+        try:
+            async with self._slots:
+                stored = await stream.get(sequence, fresh=True)
+        except NotFound:
+            return  # it was there
+        if stored.headers.get(CE_SOURCE, "") != posted.source:
+            raise AlreadyExists(
+                f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
+                " source a moment ago; give each event an id of its own"
+            )
 
     # -- following
 
@@ -281,9 +291,7 @@ class EventDoor:
         feed.followers += 1
         try:
             await feed.start()
-            found = Follower(
-                feed, pattern, is_all=pattern == known.pattern, goes_on=goes_on
-            )
+            found = Follower(feed, pattern, goes_on=goes_on)
             await found.begin(since, after)
             yield found
         finally:
@@ -314,6 +322,10 @@ def _who(principal: Principal | None) -> dict[str, str]:
         return {}
     kind = _AUTH_TYPES.get(principal.method, "unknown")
     return {_AUTH_TYPE: kind, _AUTH_ID: quote(principal.name, safe="@:/+=,;!$&'()*")}
+
+
+def _closed(name: str) -> NotFound:
+    return NotFound(f"there is no event {name[:80]!r} here")
 
 
 def _moved(name: str) -> Unavailable:

@@ -17,12 +17,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import (
+    BusDenied,
     DeadlineExceeded,
     FailedPrecondition,
     KitError,
     NotFound,
     Unavailable,
 )
+from kitmsg.jetstream.source import watch_denials
+from kitmsg.wire import JS_API
 from kitmsg_gateways.edge.events.batch import Batch
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Feed:
         slots: Bounds the pages that are read at a time.
 
     Attributes:
+        pattern: As given.
         position: Sequence up to which all that is stored was read.
         floor: Sequence behind which all up to `position` is kept here.
         epoch: Counts how often the stream was made anew under it.
@@ -82,7 +86,7 @@ class Feed:
         self._bus = bus
         self._jetstream = jetstream
         self._name = stream
-        self._pattern = pattern
+        self.pattern = pattern
         self._slots = slots
         self._stream: Stream | None = None
         self._kept: deque[Batch] = deque()
@@ -93,7 +97,7 @@ class Feed:
         self._pages: dict[tuple[str, int, float | None], asyncio.Task[Batch]] = {}
         self._starting: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._undo: Callable[[], None] | None = None
+        self._undo: list[Callable[[], None]] = []
 
     # -- beginning and end
 
@@ -109,8 +113,12 @@ class Feed:
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
+        watch_denials(self._bus, self)
         try:
-            self._undo = self._bus.subscribe(self._pattern, self._hear).unsubscribe
+            self._undo = [
+                self._bus.subscribe(self.pattern, self._hear).unsubscribe,
+                self._bus.watch(lambda _: self._heard.set()),
+            ]
             self._stream = await self._jetstream.stream(self._name)
             _, self.position = await self.ends()
         except NotFound as error:
@@ -119,6 +127,8 @@ class Feed:
         except KitError as error:
             self.end(error)
             raise
+        if self.error is not None:  # nobody follows it any more
+            raise self.error
         self.floor = self.position
         self._reading = asyncio.create_task(self._read_on())
 
@@ -126,13 +136,23 @@ class Feed:
         """End it: followers are told `error`."""
         if self.error is None:
             self.error = error
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        while self._undo:
+            self._undo.pop()()
         for task in (self._reading, *self._pages.values()):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self.wake()
+
+    def denied(self, subject: str) -> None:
+        """End it where the server forbids what it needs."""
+        needed = (self.pattern, f"{JS_API}.DIRECT.GET.{self._name}")
+        if subject in [each.lower() for each in needed]:
+            self.end(
+                BusDenied(
+                    f"this user of the NATS server may not use {subject!r}, which the log of"
+                    f" {self.pattern} needs: see `kitmsg acl --events`"
+                )
+            )
 
     # -- for followers
 
@@ -237,7 +257,7 @@ class Feed:
                 await self._look()
                 wait = _BACKOFF
             except (Unavailable, DeadlineExceeded) as error:
-                _log.debug("the log %s cannot be read: %s", self._pattern, error)
+                _log.debug("the log %s cannot be read: %s", self.pattern, error)
             except FailedPrecondition as error:
                 if await self._is_over(error):
                     return
@@ -254,7 +274,7 @@ class Feed:
         wait = _FIRST_WAIT
         while True:
             self._heard.clear()
-            found, left = await self._fetch(self._pattern, self.position)
+            found, left = await self._fetch(self.pattern, self.position)
             if found:
                 self._owed = max(0, self._owed - len(found))
                 self._add(found)

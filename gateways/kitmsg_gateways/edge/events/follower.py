@@ -37,13 +37,11 @@ class Follower:
     # Invariant: `_at` is the sequence behind which it reads on; while `_since` is there, it
     # stands for it.
 
-    def __init__(
-        self, feed: Feed, pattern: str, *, is_all: bool, goes_on: bool
-    ) -> None:
+    def __init__(self, feed: Feed, pattern: str, *, goes_on: bool = True) -> None:
         self.gap = False
         self._feed = feed
         self._pattern = pattern
-        self._where = () if is_all else where_of(pattern)
+        self._where = where_of(pattern, feed.pattern)
         self._goes_on = goes_on
         self._at = feed.position
         self._since: float | None = None

@@ -13,7 +13,7 @@ import msgspec
 
 from kitmsg.codec import JSON
 from kitmsg.errors import InvalidArgument
-from kitmsg.events.envelope import schema_text
+from kitmsg.events.envelope import schema_text, version_in
 from kitmsg.events.stream import PREFIX
 from kitmsg.events.template import Template
 from kitmsg.jetstream import Outgoing
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Known"]
 
 _SPEC: Final = "1.0"
-_VERSION_AT: Final = 2
 _TYPES: Final[dict[str, type]] = {"uuid": UUID, "date": date, "date-time": datetime}
 
 
@@ -121,14 +120,11 @@ class Known:
 
     def _check_version(self, posted: Posted) -> None:
         """Refuse an event that says it is of another version."""
-        parts = posted.schema.split(":")
-        said = schema_text(self.name, 0, "").partition(":")[0]
-        is_ours = parts[0] == said and len(parts) > _VERSION_AT
-        if is_ours and parts[_VERSION_AT] != str(self._version):
+        said = version_in(posted.schema)
+        if said not in (None, self._version):
             raise posted.refusal(
                 "dataschema",
-                f"is of version {parts[_VERSION_AT][:20]!r}; {self.name} is at version"
-                f" {self._version}",
+                f"is of version {said}; {self.name} is at version {self._version}",
             )
 
     def _tokens(self, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,16 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.gateways.http.events.conftest import Mailer, Noted, OrderPlaced, event
+import kitmsg
+from kitmsg.bus.embedded import EmbeddedServer
+from tests.gateways.http.events.conftest import (
+    Mailer,
+    Noted,
+    OrderPlaced,
+    Orders,
+    event,
+    make_streams,
+)
 
 if TYPE_CHECKING:
     from kitmsg import Kit
@@ -186,6 +195,15 @@ async def test_hostile_values_stay_in_their_place(kit, post):
     assert len(subjects) == len(HOSTILE)
 
 
+@pytest.mark.parametrize("version", ["²", "1" * 5000, "", "-1", "x"])
+async def test_schemas_that_are_not_ours_are_passed_over(kit, post, version):
+    """Whatever a ``dataschema`` looks like; the gateway says which schema it checked."""
+    sent = event(dataschema=f"kit:orders.placed:{version}:abc")
+    assert (await post(sent))[0].status == 202
+    stored = await (await kit.jetstream.stream("orders")).get(1)
+    assert stored.headers["ce-dataschema"].startswith("kit:orders.placed:1:")
+
+
 async def test_a_value_has_one_form_in_a_subject(kit, post):
     """A UUID in capital letters is the same one, and so the same subject."""
     parcel = "0B5D9D6E-8C51-4B9B-9C55-0D8A7B6E1F00"
@@ -237,3 +255,25 @@ async def test_a_deadline_that_is_none(post):
     """400, as for any call."""
     response, problem = await post(event(), headers={"Request-Timeout": "nonsense"})
     assert (response.status, problem["field"]) == (400, "Request-Timeout")
+
+
+async def test_a_stream_that_says_nothing(start):
+    """504 in the client's time; sent again, it is stored once."""
+    with EmbeddedServer() as server:
+        async with kitmsg.connect(server.url, makes_streams=True) as kit:
+            await make_streams(kit, OrderPlaced)
+            await kit.serve(Orders)
+            call = await start(kit, events=("orders.placed",))
+            headers = {"Content-Type": "application/cloudevents+json"}
+            body = json.dumps(event("A1"))
+            path = "/events/orders.placed"
+            server.pause()
+            response, problem = await call(
+                "POST", path, data=body, headers=headers | {"Request-Timeout": "0.2"}
+            )
+            server.resume()
+            assert response.status == 504
+            assert "the same id" in problem["detail"]
+            response, _ = await call("POST", path, data=body, headers=headers)
+            assert response.status == 202
+            assert len(await _logged(kit)) == 1

@@ -1,0 +1,264 @@
+"""A log that many follow at a door: on a store in memory and virtual time, and on a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kitmsg
+from kitmsg import Event
+from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.bus.memory import MemoryBus
+from kitmsg.discovery.events import CatalogEvent
+from kitmsg.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from kitmsg.events.declared import Declared, apply, plan
+from kitmsg.events.event import facts_of, schema_hash
+from kitmsg.schema.jsonschema import json_schema
+from kitmsg.testing.loop import VirtualTimeLoop
+from kitmsg_gateways.edge.events import EventDoor, Posted, read_since
+from kitmsg_gateways.edge.options import EventOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kitmsg import Kit
+    from kitmsg_gateways.edge.events import Follower
+
+
+class Placed(Event, subject="orders.placed.{order_id}"):
+    order_id: str
+    total: Decimal = Decimal(1)
+    text: str = ""
+
+
+@pytest.fixture(params=["memory", "nats"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend(kind: str) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": VirtualTimeLoop} if kind == "memory" else {}
+
+
+@pytest.fixture
+async def kit(kind: str) -> AsyncIterator[Kit]:
+    async with contextlib.AsyncExitStack() as stack:
+        if kind == "memory":
+            made = kitmsg.connect(bus=MemoryBus())
+        else:
+            server = stack.enter_context(EmbeddedServer())
+            made = kitmsg.connect(server.url, makes_streams=True)
+        kit = await stack.enter_async_context(made)
+        await make_stream(kit)
+        yield kit
+
+
+async def make_stream(kit: Kit) -> None:
+    declared = Declared()
+    declared.event(Placed)
+    await apply(kit.jetstream, await plan(kit.jetstream, declared))
+
+
+def announced(**more: Any) -> CatalogEvent:
+    """Return the event as a service announces it."""
+    facts = facts_of(Placed)
+    usual = {
+        "name": facts.name,
+        "version": facts.version,
+        "subject": facts.template.text,
+        "stream": facts.stream.name,
+        "hash": schema_hash(Placed),
+        "schema": json_schema(Placed),
+        "publishers": ("orders",),
+        "subscribers": (),
+    }
+    return CatalogEvent(**{**usual, **more})
+
+
+@pytest.fixture
+def door(kit: Kit) -> EventDoor:
+    """A door at which the event is open."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.placed",)))
+    door.learn([announced()])
+    return door
+
+
+async def read(follower: Follower, count: int) -> list[int]:
+    """Return the sequences of the next events."""
+    found: list[int] = []
+    async with asyncio.timeout(60):
+        while len(found) < count:
+            batch = await anext(follower)
+            found += [each.sequence for each in batch.events]
+    return found
+
+
+async def test_a_stream_that_is_made_anew_under_a_follower(kit, door):
+    """It is noticed in a while: the follower begins again, and is told of the gap."""
+    await kit.publish_many([Placed(str(n)) for n in range(3)])
+    async with door.follow("orders.placed", since=1) as follower:
+        assert await read(follower, 3) == [1, 2, 3]
+        await kit.jetstream.delete_stream("orders")
+        await make_stream(kit)
+        await kit.publish(Placed("new"))
+        assert await read(follower, 1) == [1]
+        assert follower.gap
+
+
+async def test_a_follower_far_behind_reads_the_log(kit, door):
+    """Not from what is kept here, of which there is a bounded number of bytes."""
+    text = "x" * 1000
+    async with door.follow("orders.placed", since=1) as follower:
+        first = asyncio.create_task(read(follower, 1))
+        await asyncio.sleep(0)
+        await kit.publish(Placed("0"))
+        found = await first
+        for _ in range(6):
+            await kit.publish_many([Placed(str(n), text=text) for n in range(500)])
+        (feed,) = door._feeds.values()
+        async with asyncio.timeout(60):
+            while feed.position < 3001:
+                await feed.wait()
+        assert feed.floor > 1
+        assert sum(batch.size for batch in feed._kept) <= 1 << 20
+        found += await read(follower, 3001 - len(found))
+        assert found == list(range(1, 3002))
+
+
+async def test_a_message_that_is_heard_and_never_stored(kit, door):
+    """A duplicate is one: the stream is asked again for a while, then not any more."""
+    async with door.follow("orders.placed", since=1) as follower:
+        for _ in range(3):
+            await kit.publish(Placed("a"), id="same")
+        assert await read(follower, 1) == [1]
+        await kit.publish(Placed("b"), id="other")
+        assert await read(follower, 1) == [2]
+        (feed,) = door._feeds.values()
+        async with asyncio.timeout(60):
+            while feed._owed:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_replica_that_is_behind_hides_nothing(kit, door, monkeypatch):
+    """An answer without events is no end: the leader of the stream says where that is."""
+    await kit.publish_many([Placed(str(n)) for n in range(3)])
+    async with door.follow("orders.placed", since=1) as follower:
+        (feed,) = door._feeds.values()
+        fetch, asked = feed._fetch, 0
+
+        async def behind(*args: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            found, left = await fetch(*args)
+            return (found[: asked - 1], 0) if asked < 4 else (found, left)
+
+        monkeypatch.setattr(feed, "_fetch", behind)
+        assert await read(follower, 3) == [1, 2, 3]
+
+
+async def test_an_event_that_moves_to_another_stream(door):
+    """Who follows is told to come back, and then reads the other."""
+    async with door.follow("orders.placed", since=1) as follower:
+        waiting = asyncio.create_task(anext(follower))
+        await asyncio.sleep(0)
+        door.learn([announced(stream="other")])
+        with pytest.raises(Unavailable, match="come back"):
+            await waiting
+    with pytest.raises(Unavailable, match="no stream 'other'"):
+        async with door.follow("orders.placed"):
+            pass
+
+
+async def test_an_event_that_is_hidden_under_a_follower(door):
+    """It does not exist any more: not for who followed it, either."""
+    async with door.follow("orders.placed", since=1) as follower:
+        waiting = asyncio.create_task(anext(follower))
+        await asyncio.sleep(0)
+        door.learn([], hidden=["orders.placed"])
+        with pytest.raises(NotFound):
+            await waiting
+
+
+async def test_a_batch_that_is_sent_again(kit, door):
+    """All of it is known, and the sources of all are looked at."""
+    batch = [
+        Posted(id=str(n), source="/", data={"order_id": str(n)}) for n in range(200)
+    ]
+    first = await door.publish("orders.placed", batch, fields={})
+    again = await door.publish("orders.placed", batch, fields={})
+    assert [ack.sequence for ack in again] == [ack.sequence for ack in first]
+    assert all(ack.duplicate for ack in again)
+    batch[7] = Posted(id="7", source="/other", data={"order_id": "7"})
+    with pytest.raises(AlreadyExists, match="another source"):
+        await door.publish("orders.placed", batch, fields={})
+
+
+async def test_an_event_whose_service_left_stays_known(kit, door):
+    """The log is there whoever is."""
+    door.learn([])
+    sent = Posted(id="1", source="/", data={"order_id": "a"})
+    (ack,) = await door.publish("orders.placed", [sent], fields={})
+    assert ack.sequence == 1
+    async with door.follow("orders.placed", since=1, goes_on=False) as follower:
+        (batch,) = [each async for each in follower]
+        assert batch.events[0].data == b'{"order_id":"a"}'
+
+
+async def test_what_is_not_open(kit):
+    """Each way of it has its code."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.placed:read", "b")))
+    door.learn([announced()], hidden=["b"])
+    for name in ("a", "b", ""):
+        with pytest.raises(NotFound):
+            door.known(name, "read")
+    with pytest.raises(PermissionDenied, match="not open to publish"):
+        door.known("orders.placed", "publish")
+    with pytest.raises(Unavailable, match="no service on the bus"):
+        EventDoor(kit.bus, EventOptions(events=("c",))).known("c", "read")
+
+
+@pytest.mark.parametrize(
+    ("schema", "subject"),
+    [
+        ({"type": 7}, "orders.placed.{order_id}"),
+        ({"$ref": "#/$defs/none"}, "orders.placed.{order_id}"),
+        ({"properties": 3}, "orders.placed.{order_id}"),
+        (None, "orders.placed.{order_id}"),
+        ({"anyOf": [{"$ref": "#"}]}, "orders.placed.{a}.{b}"),
+    ],
+    ids=str,
+)
+async def test_hostile_announcements(kit, schema, subject):
+    """Who says nonsense of an event closes it, or opens it for any object; no more."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.placed",)))
+    door.learn([announced(schema=schema, subject=subject)])
+    sent = Posted(id="1", source="/", data={"order_id": "a", "a": 1, "b": 2})
+    with contextlib.suppress(InvalidArgument, Unavailable):
+        await door.publish("orders.placed", [sent], fields={})
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [("", None), ("7", 7), ("#7", 7), ("1h", 400.0), ("1970-01-01T00:01:00Z", 60.0)],
+)
+def test_where_a_log_is_read_from(text, since):
+    """A sequence, a time ago, a time."""
+    assert read_since(text, now=4000.0) == since
+
+
+@pytest.mark.parametrize("text", ["x", "1 h", "-1", "1y", "10000-01-01", "#", "\u0661"])
+def test_what_is_no_place_in_a_log(text):
+    """A sentence says what is."""
+    with pytest.raises(InvalidArgument, match="since"):
+        read_since(text, now=4000.0)
