@@ -11,6 +11,7 @@
     mailbox.py codec.py idle.py   parts of kitmsg alone
     followers.py followers of one event over HTTP, many beside one
     guard.py     a quick look at the cost of the layers, for CI to print
+    events.py    events: stored, consumed, told, heard
     faults.py    faults under a steady load; relay.py is the network that it cuts
     figures/     promises with a number in them, each measured
     peers/       the programs that are compared

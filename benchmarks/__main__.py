@@ -42,6 +42,7 @@ _ALONE: Final = (
     "resilience",
     "discovery",
     "followers",
+    "events",
 )
 _USUAL: Final = (*_COMPARED, "mailbox", "codec", "idle")
 _JSON_ONLY: Final = ("http", "grpc", "thrift", "websocket")
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_words,
         default=[],
         metavar="NAME,...",
-        help="of figures or faults",
+        help="of figures, faults or events",
     )
     add("--quick", action="store_true", help="figures in their short form")
     add("--json", action="store_true", help="for machines")

@@ -59,6 +59,7 @@ class Peer:
         needs: Modules that must be installed.
         label: In charts; "" to stay out of them.
         items: How many things one call brings, which are what is counted.
+        prepares: Whether its load has something to do before each measurement.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Peer:
     needs: tuple[str, ...] = ()
     label: str = ""
     items: int = 1
+    prepares: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,9 +300,12 @@ class _Team:
     def measure(self, in_flight: int, calls: int, bus: int) -> Sample:
         """Measure once; `bus` is the process id of the NATS server."""
         pids = {**self._pids, "bus": bus}
-        before = {role: cpu_seconds(pid) for role, pid in pids.items()}
         items = self.peer.items
-        measured = self.load.measure(in_flight, max(in_flight, calls // items))
+        calls = max(in_flight, calls // items)
+        if self.peer.prepares:
+            self.load.prepare(in_flight, calls)
+        before = {role: cpu_seconds(pid) for role, pid in pids.items()}
+        measured = self.load.measure(in_flight, calls)
         count = measured["calls"] * items
         cpu = {
             role: (cpu_seconds(pid) - before[role]) / count
@@ -337,6 +342,7 @@ def compare(
     rounds: int,
     calls: int,
     go: str | None = None,
+    jetstream: bool = False,
 ) -> list[Sample]:
     """Measure `peers` in turns.
 
@@ -347,11 +353,12 @@ def compare(
         rounds: How often each peer is measured.
         calls: Calls in each measurement; a quarter of it with one in flight.
         go: The Go program; built when None.
+        jetstream: Whether the NATS server stores.
     """
     go = gokit() if go is None else go
     samples: list[Sample] = []
     with contextlib.ExitStack() as stack:
-        bus = stack.enter_context(EmbeddedServer(jetstream=False))
+        bus = stack.enter_context(EmbeddedServer(jetstream=jetstream))
         setting = Setting(bus.url, codec)
         able = [peer for peer in peers if codec in peer.codecs]
         teams = [_Team(peer, setting, go, stack) for peer in able]

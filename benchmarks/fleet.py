@@ -87,20 +87,32 @@ class Process:
 class Load(Process):
     """A load generator, which measures as often as it is asked."""
 
-    def measure(self, in_flight: int, calls: int) -> dict[str, float]:
-        """Make it call; returns what `benchmarks.peers.__main__.repeat` says.
+    def prepare(self, in_flight: int, calls: int) -> None:
+        """Have it do what comes before `measure`, and is not measured.
 
         Raises:
             RuntimeError: It ended.
         """
+        self._ask(f"prepare {in_flight} {calls}")
+
+    def measure(self, in_flight: int, calls: int) -> dict[str, float]:
+        """Make it call; returns what `benchmarks.peers.trial.repeat` says.
+
+        Raises:
+            RuntimeError: It ended.
+        """
+        line = self._ask(f"{in_flight} {calls}")
+        measured: dict[str, float] = msgspec.json.decode(line)
+        return measured
+
+    def _ask(self, words: str) -> str:
         assert self.popen.stdin is not None  # noqa: S101  # a pipe, see above
-        self.popen.stdin.write(f"{in_flight} {calls}\n")
+        self.popen.stdin.write(f"{words}\n")
         self.popen.stdin.flush()
         line = self._line()
         if not line:
             raise RuntimeError(f"{' '.join(self.command)} ended while measuring")
-        measured: dict[str, float] = msgspec.json.decode(line)
-        return measured
+        return line
 
 
 def cpu_seconds(pid: int) -> float:

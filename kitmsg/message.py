@@ -22,11 +22,13 @@ __all__ = [
     "check_name",
     "check_subject",
     "encode_headers",
+    "joined_headers",
     "matches",
     "printable",
 ]
 
 _VERSION: Final = b"NATS/1.0"
+_LINE: Final = b"\r\n"
 _FIRST_LINE = re.compile(rb"NATS/1\.0(?:[ \r]|$)")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 # Controls (C0, C1), line separators, and what turns the direction of text around.
@@ -161,6 +163,13 @@ def encode_headers(fields: Mapping[str, str]) -> bytes:
     if len(_known_names) < _MOST_NAMES:
         _known_names.update(fields)
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def joined_headers(first: bytes, second: bytes) -> bytes:
+    """Return the header block with the fields of two; either may be b""."""
+    if not first or not second:
+        return first or second
+    return first[: -len(_LINE)] + second[len(_VERSION) + len(_LINE) :]
 
 
 # A Struct, because one is made for every message: it takes a quarter of the time.

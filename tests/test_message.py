@@ -13,6 +13,7 @@ from kitmsg.message import (
     check_name,
     check_subject,
     encode_headers,
+    joined_headers,
     matches,
     printable,
 )
@@ -221,3 +222,12 @@ def test_what_is_shown_moves_no_terminal(text: str, shown: str) -> None:
 def test_lines_may_stay() -> None:
     """Where a text has several, such as a traceback."""
     assert printable("a\n\tb\x1b\rc", lines=True) == "a\n\tb  c"
+
+
+@pytest.mark.parametrize("first", [{}, {"A": "1"}])
+@pytest.mark.parametrize("second", [{}, {"B": "2", "C": "3"}])
+def test_header_blocks_are_joined(
+    first: dict[str, str], second: dict[str, str]
+) -> None:
+    joined = joined_headers(encode_headers(first), encode_headers(second))
+    assert joined == encode_headers({**first, **second})

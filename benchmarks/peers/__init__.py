@@ -13,11 +13,14 @@
     fast.py       FastAPI in front of FastStream
     plain.py      aiohttp without a bus
     websocket.py  echo over WebSockets, with the bus and without
+    trial.py      what a load generator measures each time that it is asked
+    events/       events: stored, consumed, told, heard
     gokit/        Go kit's NATS and HTTP transports, and a load generator for HTTP
 
 A module has ``serve(setting)``, which returns when calls are answered, ``connect(setting)``,
-which returns a call of no arguments that asks for 1 + 2, or both.  ``python -m
-benchmarks.peers MODULE serve|load URL CODEC VARIANT PORT`` runs one in a process of its own.
+which returns a call of no arguments that asks for 1 + 2, or a `trial.Trial`; or both.
+``python -m benchmarks.peers MODULE serve|load URL CODEC VARIANT PORT`` runs one in a process
+of its own.
 """
 
 from __future__ import annotations

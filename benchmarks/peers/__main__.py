@@ -1,7 +1,8 @@
 """Runs one side of a peer in this process; see `benchmarks.peers`.
 
 A server prints ``ready`` and stays until SIGTERM.  A load generator prints ``ready``, then
-reads lines of ``IN_FLIGHT CALLS`` and answers each with a line of JSON.
+reads lines of ``IN_FLIGHT CALLS`` and answers each with a line of JSON; one that begins with
+``prepare`` is answered when all is ready for what the next line asks.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import asyncio
 import importlib
 import signal
 import sys
-from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from benchmarks.peers import Setting
+from benchmarks.peers.trial import Calls
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from benchmarks.peers import Call
+    from benchmarks.peers.trial import Trial
 
 __all__ = ["main"]
 
@@ -56,45 +58,26 @@ async def _serve(module: ModuleType, setting: Setting) -> None:
 
 
 async def _load(module: ModuleType, setting: Setting) -> None:
-    call: Call = await module.connect(setting)
-    result = await call()
-    if result != _SUM:
-        raise ValueError(f"asked for 1 + 2, got {result!r}")
+    made: Call | Trial = await module.connect(setting)
+    trial = await _checked(made) if callable(made) else made
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        in_flight, calls = map(int, line.split())
-        measured = await repeat(call, in_flight, calls)
-        print(msgspec.json.encode(measured).decode(), flush=True)
+        *what, in_flight, calls = line.split()
+        if what:
+            await trial.prepare(int(in_flight), int(calls))
+            print("prepared", flush=True)
+        else:
+            measured = await trial.measure(int(in_flight), int(calls))
+            print(msgspec.json.encode(measured).decode(), flush=True)
 
 
-async def repeat(call: Call, in_flight: int, calls: int) -> dict[str, float]:
-    """Call `calls` times, `in_flight` at once.
-
-    Returns:
-        The calls made; their rate per second; p50 and p99 in seconds; this process's CPU
-        per call, in seconds.
-    """
-    times: list[float] = []
-
-    async def one_after_the_other() -> None:
-        for _ in range(calls // in_flight):
-            start = perf_counter()
-            await call()
-            times.append(perf_counter() - start)
-
-    cpu, begin = process_time(), perf_counter()
-    await asyncio.gather(*(one_after_the_other() for _ in range(in_flight)))
-    seconds = perf_counter() - begin
-    cpu = process_time() - cpu
-    times.sort()
-    return {
-        "calls": len(times),
-        "rate": len(times) / seconds,
-        "p50": times[len(times) // 2],
-        "p99": times[len(times) * 99 // 100],
-        "cpu": cpu / len(times),
-    }
+async def _checked(call: Call) -> Trial:
+    """Return a trial of a call, which must give the right sum."""
+    result = await call()
+    if result != _SUM:
+        raise ValueError(f"asked for 1 + 2, got {result!r}")
+    return Calls(call)
 
 
 if __name__ == "__main__":

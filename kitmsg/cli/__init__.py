@@ -1,7 +1,7 @@
 """The command line: ``kitmsg VERB``.  One file per verb, loaded when it is used.
 
     app.py      the parser, and what happens to errors
-    output.py   tables, colours, exit codes
+    output.py   tables, colours, exit codes; progress.py: how far it is
     remote.py   what verbs that talk to a bus share
     samples.py  lines to try, made from schemas
     banner.py   the table that ``kitmsg dev`` shows

@@ -28,8 +28,9 @@ __all__ = [
 
 _EPILOG: Final = """\
 A user for each service, one for a worker that serves all of them (where there are several),
-one for gateways, one for programs that only call, and one for this command line.  A service
-calls those that its constructor asks for, and those that --calls names.
+one for gateways, one for programs that only call, one for this command line, and one for
+`kitmsg outbox relay` where services publish events.  A service calls those that its constructor
+asks for, and those that --calls names.
 
 Services without a class, such as upstreams, are named:
 
@@ -45,7 +46,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _OWN: Final = re.compile(r"[^$_*>\"\\][^\"\\]*")  # the first token is no system's
 _NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
 _WORKER: Final = "worker"
-_OTHERS: Final = ("gateway", "client", "cli")
+_OTHERS: Final = ("gateway", "client", "cli", "outbox")
 _FORMATS: Final = ("config", "claims", "nsc")
 
 
@@ -191,8 +192,13 @@ def users_of(
     if len(services) > 1:
         services.append(rights.together(_WORKER, services))
     every = list(there.values())
-    makers = (rights.gateway_rights, rights.client_rights, rights.cli_rights)
-    others = [make(name, every) for name, make in zip(_OTHERS, makers, strict=True)]
+    others = [
+        rights.gateway_rights("gateway", every),
+        rights.client_rights("client", every),
+        rights.cli_rights("cli", every),
+    ]
+    if any(each.publishes for each in every):
+        others.append(rights.relay_rights("outbox", every))
     _check_names([*services, *others])
     return [*services, *others]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, table, to_json
+from kitmsg.cli.progress import Progress
 from kitmsg.cli.remote import add_bus_flags, on_bus
 from kitmsg.cli.stored import moment, payload, read_since
 from kitmsg.message import printable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
 
     from kitmsg.jetstream import Stored
     from kitmsg.service import Kit
@@ -29,7 +28,6 @@ _EPILOG: Final = """\
 replay and drop take numbers, or filters; without either they need --all.
 """
 _HEADS: Final = ("NUMBER", "DIED", "FOR", "ATTEMPTS", "SUBJECT", "REASON")
-_PROGRESS: Final = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _list(kit: Kit, options: argparse.Namespace) -> int:
-    found = [_facts(letter) async for letter in _letters(kit, options)]
+    found = [_facts(letter) for letter in await _letters(kit, options)]
     if options.json:
         print(to_json(found))
     elif not found:
@@ -79,10 +77,7 @@ async def _list(kit: Kit, options: argparse.Namespace) -> int:
 
 
 async def _show(kit: Kit, options: argparse.Namespace) -> int:
-    from kitmsg.events.dead import DEAD
-
-    stream = await kit.jetstream.stream(DEAD)
-    letter = await stream.get(options.numbers[0])
+    (letter,) = await _letters(kit, options)
     facts = {**_facts(letter), "headers": dict(letter.headers)}
     if options.json:
         print(to_json({**facts, "data": letter.data}))
@@ -99,42 +94,45 @@ async def _show(kit: Kit, options: argparse.Namespace) -> int:
 async def _replay(kit: Kit, options: argparse.Namespace) -> int:
     from kitmsg.events.dead import replay
 
-    count = 0
-    async for letter in _letters(kit, options):
-        await replay(kit.jetstream, letter)
-        count += 1
-        _progress(count)
-    print(f"{count} replayed")
+    letters = await _letters(kit, options)
+    with Progress(len(letters)) as progress:
+        for count, letter in enumerate(letters, 1):
+            await replay(kit.jetstream, letter)
+            progress.at(count)
+    print(f"{len(letters)} replayed")
     return 0
 
 
 async def _drop(kit: Kit, options: argparse.Namespace) -> int:
     from kitmsg.events.dead import DEAD
 
-    stream = await kit.jetstream.stream(DEAD)
-    count = 0
-    async for letter in _letters(kit, options):
-        await stream.delete(letter.sequence)
-        count += 1
-        _progress(count)
-    print(f"{count} dropped")
+    letters = await _letters(kit, options)
+    with Progress(len(letters)) as progress:
+        for count, letter in enumerate(letters, 1):
+            await (await kit.jetstream.stream(DEAD)).delete(letter.sequence)
+            progress.at(count)
+    print(f"{len(letters)} dropped")
     return 0
 
 
-async def _letters(kit: Kit, options: argparse.Namespace) -> AsyncIterator[Stored]:
-    """Give the dead letters that a command is about."""
+async def _letters(kit: Kit, options: argparse.Namespace) -> list[Stored]:
+    """Return the dead letters that a command is about.
+
+    All of them, before anything is done: one that is replayed may die again meanwhile.
+
+    Raises:
+        NotFound: One that is named by its number is not there.
+    """
     from kitmsg.errors import NotFound
     from kitmsg.events.dead import DEAD
     from kitmsg.wire import DEAD_REASON
 
+    if options.numbers:
+        return [await _letter(kit, number) for number in options.numbers]
     try:
         stream = await kit.jetstream.stream(DEAD)
     except NotFound:
-        return
-    if options.numbers:
-        for number in options.numbers:
-            yield await stream.get(number)
-        return
+        return []
     service, _, name = options.name.partition(".")
     pattern = f"{DEAD}.{service or '*'}.{name or '*'}"
     since = read_since(options.since, kit.jetstream.now())
@@ -145,11 +143,26 @@ async def _letters(kit: Kit, options: argparse.Namespace) -> AsyncIterator[Store
             if isinstance(since, int)
             else {"since": since.timestamp()}
         )
-    # All at first: one that is replayed may die again meanwhile.
-    found = [letter async for letter in stream.read(pattern, **begins)]
-    for letter in found:
-        if options.reason in letter.headers.get(DEAD_REASON, ""):
-            yield letter
+    return [
+        letter
+        async for letter in stream.read(pattern, **begins)
+        if options.reason in letter.headers.get(DEAD_REASON, "")
+    ]
+
+
+async def _letter(kit: Kit, number: int) -> Stored:
+    """Return the dead letter of a number; a replay that waits in the same stream is none."""
+    from kitmsg.errors import NotFound
+    from kitmsg.events.dead import DEAD
+
+    missing = NotFound(f"there is no dead letter {number}; see kitmsg dead ls")
+    try:
+        letter = await (await kit.jetstream.stream(DEAD)).get(number)
+    except NotFound as error:
+        raise missing from error
+    if not letter.subject.startswith(f"{DEAD}."):
+        raise missing
+    return letter
 
 
 def _facts(letter: Stored) -> dict[str, Any]:
@@ -164,8 +177,3 @@ def _facts(letter: Stored) -> dict[str, Any]:
         "subject": printable(letter.headers.get(DEAD_SUBJECT, "")),
         "reason": printable(letter.headers.get(DEAD_REASON, "")),
     }
-
-
-def _progress(count: int) -> None:
-    if count % _PROGRESS == 0 and sys.stderr.isatty():
-        print(f"\r{count} ...", end="", file=sys.stderr, flush=True)

@@ -44,6 +44,7 @@ _DRAIN_SECONDS: Final = 5.0
 _SIGNING: Final = "KITMSG_DEV_SIGNING_KEY"
 _TRUSTED: Final = "KITMSG_DEV_TRUSTED_KEY"
 _LOGS: Final = (*LOG_NAMES, "access_log", "metrics", "traces", "trace_errors")
+_STORES: Final = ("outbox",)
 _EPILOG: Final = """\
 TARGET is a file, a folder, or module:Class; by default what `services` in [tool.kitmsg]
 names.
@@ -76,18 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-reload", action="store_true", help="take no notice of changed files"
     )
     add_flags(parser.add_argument_group("logs, metrics, traces"), _LOGS)
+    add_flags(parser.add_argument_group("events"), _STORES)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
     from kitmsg import logs
     from kitmsg.worker.pushing import check_metrics
+    from kitmsg.worker.relaying import check_outbox
 
     with usage():
         settings = load_settings(vars(options))
         targets = tuple(options.targets) or settings.services
         paths = _watched(targets)
         check_metrics(settings)
+        check_outbox(settings)
         if options.set:  # what is wrong is said before anything starts
             _check_options(options.set)
     if not targets:

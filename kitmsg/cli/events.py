@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, to_json
+from kitmsg.cli.progress import Progress
 from kitmsg.cli.remote import add_bus_flags, on_bus
 from kitmsg.cli.stored import (
     add_targets,
@@ -73,10 +74,13 @@ async def _print(kit: Kit, options: argparse.Namespace) -> int:
         raise NotFound(f"no stream stores events named {name!r}; see kitmsg streams ls")
     stream = await kit.jetstream.stream(streams[0].config.name)
     since = read_since(options.since, kit.jetstream.now())
-    async for message in _messages(stream, since, follow=options.follow):
-        said = message.headers.get(CE_TYPE, "")
-        if said == name or (not said and _is_named(message.subject, name)):
-            print(_line(message, is_json=options.json), flush=True)
+    last = (await stream.info()).last
+    with Progress(0 if options.follow else last, shares=True) as progress:
+        async for message in _messages(stream, since, follow=options.follow):
+            said = message.headers.get(CE_TYPE, "")
+            if said == name or (not said and _is_named(message.subject, name)):
+                print(_line(message, is_json=options.json), flush=options.follow)
+            progress.at(message.sequence)
     return 0
 
 

@@ -6,15 +6,19 @@
     drained before it began          given back at once
 
 A process that dies in between acknowledges nothing, so that the store delivers again.
+
+Hot path: `run` and `_attempt` are flat for a delivery that comes alone, for the first time,
+and is done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.context import Context, enter
@@ -25,8 +29,10 @@ from kitmsg.events.dead import DeadLetters
 from kitmsg.events.retries import RETRIES, Reject
 from kitmsg.events.spans import processing
 from kitmsg.metrics.stats import EndpointStats
+from kitmsg.tracing import tracer
 
 if TYPE_CHECKING:
+    from kitmsg.events.measures import Measures
     from kitmsg.jetstream import Delivery
 
 __all__ = ["Attempt", "Handling"]
@@ -34,6 +40,7 @@ __all__ = ["Attempt", "Handling"]
 _log = logging.getLogger("kitmsg.events")
 
 _MOST_TEXT: Final = 512
+_NO_NUMBERS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,7 @@ class Handling:
         once: Whether an attempt that succeeded is noted, and what it publishes has ids of
             its own.
         stats: Counts the attempts.
+        measures: Counts the deliveries; None where nothing is stored.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Handling:
     attempts: Attempts | None = None
     once: bool = False
     stats: EndpointStats = field(default_factory=EndpointStats)
+    measures: Measures | None = None
 
     def wait_after(self, attempt: int) -> float | None:
         """Return the seconds before the attempt after number `attempt`; None for never."""
@@ -84,8 +93,10 @@ class Attempt:
     __slots__ = (
         "_go_on",
         "_is_over",
+        "_misfits",
         "_numbers",
         "_over",
+        "_took_ns",
         "deadline",
         "deliveries",
         "handling",
@@ -105,7 +116,11 @@ class Attempt:
         self._over = over
         self._go_on = go_on
         # Number of the attempt, by the sequence of what was delivered more than once.
-        self._numbers: dict[int, int] = {}
+        self._numbers: Mapping[int, int] = _NO_NUMBERS
+        # Of an attempt that a `CancelledError` ended, until `ended` says why.
+        self._took_ns = 0
+        # What was found not to fit, before any dead letter is made of it.
+        self._misfits: tuple[tuple[Delivery, InvalidArgument], ...] = ()
         # Set once; from then on nothing is acknowledged here.
         self._is_over = False
 
@@ -114,43 +129,64 @@ class Attempt:
         if not self._go_on():
             self.give_back()
             return
-        if any(delivery.deliveries > 1 for delivery in self.deliveries):
-            await self._count()
+        for delivery in self.deliveries:
+            if delivery.deliveries > 1:
+                await self._count()
+                break
         if self.deliveries:
             await self._attempt()
         else:
             self._end()
 
-    async def _attempt(self) -> None:
+    # Flat, because all of it runs for every delivery.
+    async def _attempt(self) -> None:  # noqa: PLR0912, PLR0915
         handling, first = self.handling, self.deliveries[0]
         self.deadline = asyncio.get_running_loop().time() + handling.timeout
         ctx = Context(
             deadline=self.deadline, endpoint=handling.name, message=first.message
         )
         enter(ctx)
-        once_ids.set(OnceIds(first) if handling.once else None)
+        if handling.measures is not None:
+            handling.measures.begins(self.deliveries)
+        if handling.once:
+            once_ids.set(OnceIds(first))
         started = perf_counter_ns()
+        code: Code | None = None
         try:
-            requests = await self._requests(ctx)
-            if requests:
-                request = requests if handling.in_batches else requests[0]
-                with processing(handling.name, first.message, ctx):
+            request = self._request(ctx)
+            if self._misfits:
+                await self._bury_misfits()
+            if self.deliveries:
+                if tracer() is None:
                     await handling.endpoint()(ctx, request)
-            await self._done()
+                else:
+                    with processing(handling.name, first.message, ctx):
+                        await handling.endpoint()(ctx, request)
+                if handling.once:
+                    await self._note_done()
+            for delivery in self.deliveries:
+                _quietly(_ack, delivery)
+            self._end()
         except asyncio.CancelledError:
+            self._took_ns = perf_counter_ns() - started
             raise  # the mailbox knows why, and calls `ended`
         except BaseException as error:
+            code = _code_of(error)
             await self._failed(error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise
         finally:
-            handling.stats.observe(perf_counter_ns() - started)
+            took_ns = perf_counter_ns() - started
+            handling.stats.observe(took_ns)
+            if code is not None:
+                handling.stats.broke(code.value, took_ns)
+            if handling.once:
+                once_ids.set(None)
 
-    async def _done(self) -> None:
-        if self.handling.once and self.handling.attempts is not None:
+    async def _note_done(self) -> None:
+        if self.handling.attempts is not None:
             for delivery in self.deliveries:
                 await self.handling.attempts.done(delivery)
-        self._settle(lambda delivery: delivery.ack())
 
     async def _count(self) -> None:
         """Number the attempts; leave out what is done, and bury what never ended."""
@@ -158,14 +194,17 @@ class Attempt:
         if attempts is None:
             return
         left: list[Delivery] = []
+        numbers: dict[int, int] = {}
+        self._numbers = numbers
         for delivery in self.deliveries:
-            number = await attempts.begin(delivery)
-            self._numbers[delivery.sequence] = number
+            number = numbers[delivery.sequence] = await attempts.begin(delivery)
             if number == 0:
-                _quietly(lambda d: d.ack(), delivery)
+                _quietly(_ack, delivery)
             elif number > most:
-                # Every attempt ended with its process: nobody was left to say why.
-                await self._bury(f"{most} attempts began and none ended", [delivery])
+                # Either its dead letter found no room, or every attempt ended with its
+                # process, and nobody was left to say why.
+                never = f"{most} attempts began and none ended"
+                await self._bury(await attempts.why(delivery) or never, [delivery])
             else:
                 left.append(delivery)
         self.deliveries = left
@@ -177,25 +216,39 @@ class Attempt:
         """Return the seconds before the next attempt; None where this was the last."""
         return self.handling.wait_after(self._number(delivery))
 
-    async def _requests(self, ctx: Context) -> list[Any]:
-        """Return the requests in the deliveries; those that misfit are buried."""
-        found: list[Any] = []
-        misfits: list[Delivery] = []
-        for delivery in self.deliveries:
-            try:
-                found.append(self.handling.decode(ctx, delivery))
-            except InvalidArgument as error:
-                misfits.append(delivery)
-                self.handling.stats.invalid += 1
-                self.handling.stats.failed(error.code.value, str(error))
-                _log.warning("%s: %s: %s", self.handling.name, _where(delivery), error)
-                await self._bury(str(error), [delivery], error)
-        if misfits:
-            self.deliveries = [d for d in self.deliveries if d not in misfits]
-        return found
+    def _request(self, ctx: Context) -> Any:
+        """Return what the endpoint is called with, and set aside what misfits."""
+        if not self.handling.in_batches:
+            return self._decoded(ctx, self.deliveries[0])
+        deliveries = self.deliveries
+        found = [(d, self._decoded(ctx, d)) for d in deliveries]
+        if not self._misfits:
+            return [request for _, request in found]
+        misfits = [delivery for delivery, _ in self._misfits]
+        return [request for d, request in found if d not in misfits]
+
+    def _decoded(self, ctx: Context, delivery: Delivery) -> Any:
+        try:
+            return self.handling.decode(ctx, delivery)
+        except InvalidArgument as error:
+            self._misfits = (*self._misfits, (delivery, error))
+            return None
+
+    async def _bury_misfits(self) -> None:
+        """Make dead letters of what misfits; the rest is worked on."""
+        handling = self.handling
+        for delivery, error in self._misfits:
+            handling.stats.invalid += 1
+            handling.stats.failed(error.code.value, str(error))
+            _log.warning("%s: %s: %s", handling.name, _where(delivery), error)
+            await self._bury(str(error), [delivery], error)
+        misfits = [delivery for delivery, _ in self._misfits]
+        self.deliveries = [d for d in self.deliveries if d not in misfits]
 
     def ended(self, code: Code) -> None:
         """Deliver again what was cut short, before or while it ran."""
+        if self._took_ns:
+            self.handling.stats.broke(code.value, self._took_ns)
         if self._is_over:
             return
         if code is Code.DEADLINE_EXCEEDED:
@@ -211,8 +264,7 @@ class Attempt:
 
     async def _failed(self, error: BaseException) -> None:
         handling = self.handling
-        code = code_of(error) if isinstance(error, KitError) else Code.INTERNAL
-        handling.stats.failed(code.value, _text_of(error))
+        handling.stats.failed(_code_of(error).value, _text_of(error))
         if isinstance(error, Reject):
             await self._rejected(error)
             return
@@ -285,9 +337,14 @@ class Attempt:
                     _where(delivery),
                     failure,
                 )
+                if self.handling.attempts is not None:
+                    number = self._number(delivery)
+                    await self.handling.attempts.failed(delivery, number, why)
                 _quietly(lambda d: d.nak(max((*self.handling.retries, 1.0))), delivery)
             else:
                 _quietly(lambda d: d.term(why), delivery)
+                if self.handling.measures is not None:
+                    self.handling.measures.died()
 
     @property
     def _what(self) -> str:
@@ -309,12 +366,20 @@ class Attempt:
         return f"an attempt of {self.handling.name}"
 
 
+def _ack(delivery: Delivery) -> None:
+    delivery.ack()
+
+
 def _quietly(answer: Callable[[Delivery], None], delivery: Delivery) -> None:
     """Answer a delivery; one that cannot be answered now comes again by itself."""
     try:
         answer(delivery)
     except KitError as error:
         _log.debug("no answer to %s: %s", _where(delivery), error)
+
+
+def _code_of(error: BaseException) -> Code:
+    return code_of(error) if isinstance(error, KitError) else Code.INTERNAL
 
 
 def _where(delivery: Delivery) -> str:

@@ -126,9 +126,12 @@ class Declared:
         """Add a consumer of a declared stream."""
         self.consumers[stream, config.name] = config
 
-    def dead_letters(self) -> None:
-        """Add the stream of dead letters."""
+    def dead_letters(self, replicas: int = 1) -> None:
+        """Add the stream of dead letters, kept by so many servers at least."""
         self.add(dead_stream(), DEAD)
+        before = self.streams[DEAD]
+        most = max(before.replicas, replicas)
+        self.streams[DEAD] = replace(before, replicas=most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ async def plan(jetstream: JetStream, declared: Declared) -> list[Change]:
     """
     found = [await _compared(jetstream, c) for c in declared.streams.values()]
     if declared.consumers:
-        found.append(await _compared_bucket(jetstream))
+        dead = declared.streams.get(DEAD)
+        found.append(await _compared_bucket(jetstream, dead.replicas if dead else 1))
     for (stream, _), config in declared.consumers.items():
         found.append(await _compared_consumer(jetstream, stream, config))
     return [change for change in found if change is not None]
@@ -217,13 +221,17 @@ def _check(change: Change, *, allow: bool) -> None:
         )
 
 
-async def _compared_bucket(jetstream: JetStream) -> Change | None:
+async def _compared_bucket(jetstream: JetStream, replicas: int) -> Change | None:
+    name = kv_stream(ATTEMPTS)
     try:
-        await jetstream.stream(kv_stream(ATTEMPTS))
+        has = (await (await jetstream.stream(name)).info()).config
     except NotFound:
         lines = (f"bucket: {ATTEMPTS}",)
-        return Change(kv_stream(ATTEMPTS), "create", lines, Bucket())
-    return None
+        return Change(name, "create", lines, Bucket(replicas=replicas))
+    if has.replicas >= replicas:  # other services may declare more
+        return None
+    lines = (f"replicas: {has.replicas} -> {replicas}",)
+    return Change(name, "update", lines, replace(has, replicas=replicas))
 
 
 async def _compared_consumer(
@@ -257,6 +265,8 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
     except NotFound:
         return await _new(jetstream, wanted)
     has = (await stream.info()).config
+    if wanted.name == DEAD:  # other services may declare more
+        wanted = replace(wanted, replicas=max(wanted.replicas, has.replicas))
     changed = [
         name for name in _COMPARED if getattr(has, name) != getattr(wanted, name)
     ]

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import KitError
 from kitmsg.events.attempt import Attempt, Handling
+from kitmsg.jetstream.messages import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -27,6 +30,7 @@ __all__ = ["Receiver"]
 
 _log = logging.getLogger("kitmsg.events")
 
+_MOST_AHEAD: Final = 256
 _FULL_SECONDS: Final = 0.05
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
@@ -65,14 +69,20 @@ class Receiver:
         self._within = within
         # One permit for each attempt that is not over: taken before it is offered, given
         # back by `_over`.
-        self._permits = asyncio.Semaphore(concurrency)
-        self._concurrency = concurrency
+        self._permits = self._concurrency = concurrency
+        self._permitted = asyncio.Event()
+        # `_fill` runs: what it leads to at once is done by its loop.
+        self._is_filling = False
         self._attempts: set[Attempt] = set()
         # Set once, by `leave`: nothing is pulled and no attempt begins from then on.
         self._is_leaving = False
         self._task: asyncio.Task[None] | None = None
         self._alive: asyncio.TimerHandle | None = None
-        # None while nothing is pulled.
+        self._source: Consumer | None = None
+        self._looking: asyncio.Task[None] | None = None
+        # Of a batch, what waits for a permit: in our hands, and no attempt yet.
+        self._groups: deque[list[Delivery]] = deque()
+        # None before the first is pulled.
         self._messages: Messages | None = None
 
     @property
@@ -95,6 +105,8 @@ class Receiver:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+        while self._groups:
+            give_back(self._groups.popleft())
 
     def stop(self) -> None:
         """Give back what is left; after the mailbox has stopped."""
@@ -103,18 +115,24 @@ class Receiver:
         if self._alive is not None:
             self._alive.cancel()
             self._alive = None
+        if self._looking is not None:
+            self._looking.cancel()
 
     async def _receive(self, consumer: Consumer) -> None:
         """Pull until told to leave; a consumer that is lost is asked for again."""
         wait = _FIRST_WAIT
         while True:
+            self._source = consumer
+            messages = self._messages = self._pulled(consumer)
             try:
-                async with consumer.messages(buffer=self._buffer) as messages:
-                    self._messages = messages
-                    async for deliveries in self._batches(messages):
-                        wait = _FIRST_WAIT
-                        self._offer(deliveries)
+                async with messages:
+                    if self._batch:
+                        await self._receive_batches(messages)
+                    else:
+                        await messages.hand(self._fill)
             except KitError as error:
+                if messages.count:
+                    wait = _FIRST_WAIT
                 _log.warning(
                     "%s receives nothing: %s; it is tried again in %.1f s",
                     self.handling.name,
@@ -126,41 +144,61 @@ class Receiver:
             with contextlib.suppress(KitError):  # said in the next round
                 consumer = await self._consumer()
 
-    @property
-    def _buffer(self) -> int:
-        """Deliveries that are pulled ahead: as many as are worked on at once."""
-        return max(2, self._concurrency * max(1, self._batch))
+    def _pulled(self, consumer: Consumer) -> Messages:
+        """Return messages; as many are pulled ahead as are worked on at once, or quickly."""
+        buffer = max(2, self._concurrency * max(1, self._batch))
+        return consumer.messages(buffer=buffer, most=_MOST_AHEAD)
 
-    async def _batches(self, messages: Messages) -> AsyncIterator[list[Delivery]]:
-        """Give deliveries in the groups that they are worked on in, each with a permit."""
+    def _fill(self) -> None:
+        """Begin with what waits, as far as there are permits.  Hot path."""
+        messages = self._messages
+        if messages is None or self._is_filling or self._is_leaving:
+            return
+        self._is_filling = True
+        try:
+            while self._permits and (delivery := messages.pop()) is not None:
+                self._permits -= 1
+                self._offer((delivery,))
+        finally:
+            self._is_filling = False
+
+    async def _receive_batches(self, messages: Messages) -> None:
+        """Begin with deliveries in groups, each with a permit."""
+        if self._alive is None:
+            self._later()  # a batch may take long to gather
         while True:
-            await self._permits.acquire()
+            await self._permit()
             try:
-                found = await messages.take(max(1, self._batch), self._within)
-            except BaseException:
-                self._permits.release()
-                raise
+                found = await messages.take(self._batch, self._within)
+            finally:
+                self._permits += 1
             if not found:
-                self._permits.release()
                 return
             # What failed before is worked on alone, so that it fails alone.
-            again = [d for d in found if self._batch and d.deliveries > 1]
-            first = [d for d in found if d not in again]
-            groups = ([first] if first else []) + [[delivery] for delivery in again]
-            for at, group in enumerate(groups):
-                if at:
-                    await self._permits.acquire()
-                yield group
+            again = [d for d in found if d.deliveries > 1]
+            first = [d for d in found if d.deliveries == 1]
+            self._groups.extend([first] if first else [])
+            self._groups.extend([one] for one in again)
+            while self._groups:
+                await self._permit()
+                self._offer(self._groups.popleft())
 
-    def _offer(self, deliveries: list[Delivery]) -> None:
-        attempt = Attempt(
-            self.handling, deliveries, self._over, lambda: not self._is_leaving
-        )
+    async def _permit(self) -> None:
+        while not self._permits:
+            self._permitted.clear()
+            await self._permitted.wait()
+        self._permits -= 1
+
+    def _offer(self, deliveries: Sequence[Delivery]) -> None:
+        attempt = Attempt(self.handling, deliveries, self._over, self._goes_on)
         self._attempts.add(attempt)
         if self._alive is None:
             self._later()
         if not self._mailbox.offer(attempt):
             asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
+
+    def _goes_on(self) -> bool:
+        return not self._is_leaving
 
     def _again(self, attempt: Attempt) -> None:
         """Offer once more what a full mailbox did not take."""
@@ -172,7 +210,11 @@ class Receiver:
     def _over(self, attempt: Attempt) -> None:
         if attempt in self._attempts:
             self._attempts.discard(attempt)
-            self._permits.release()
+            self._permits += 1
+            if self._batch:
+                self._permitted.set()
+            else:
+                self._fill()
 
     def _later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -181,12 +223,21 @@ class Receiver:
     def _say_alive(self) -> None:
         """Tell the store of everything that waits or runs here: it is in our hands."""
         self._alive = None
-        if not self._attempts:
+        if not self._attempts and (self._is_leaving or not self._batch):
             return
         if self._messages is not None:
             self._messages.in_progress()
-        for attempt in self._attempts:
-            for delivery in attempt.deliveries:
-                with contextlib.suppress(KitError):  # it comes again then
-                    delivery.in_progress()
+        attempts = (attempt.deliveries for attempt in self._attempts)
+        for delivery in chain.from_iterable((*attempts, *self._groups)):
+            with contextlib.suppress(KitError):  # it comes again then
+                delivery.in_progress()
+        # The last delivery may be long ago.
+        self._looking = asyncio.ensure_future(self._look())
         self._later()
+
+    async def _look(self) -> None:
+        """Note how many wait in the stream, behind what is worked on."""
+        measures, source = self.handling.measures, self._source
+        if measures is not None and source is not None:
+            with contextlib.suppress(KitError):
+                measures.waits((await source.info()).pending)

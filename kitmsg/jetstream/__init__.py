@@ -258,7 +258,7 @@ class JetStream(Protocol):
         self,
         subject: str,
         data: bytes = b"",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | bytes | None = None,
         *,
         message_id: str = "",
         expect: Expect | None = None,
@@ -275,7 +275,7 @@ class JetStream(Protocol):
         Args:
             subject: A subject of a stream.
             data: The payload.
-            headers: Its header fields.
+            headers: As in `Outgoing`.
             message_id: As in `Outgoing`.
             expect: As in `Outgoing`.
             ttl: As in `Outgoing`.

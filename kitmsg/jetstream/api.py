@@ -42,6 +42,7 @@ __all__ = [
     "NO_MESSAGE",
     "Api",
     "ServerError",
+    "forbidden",
     "number_of",
     "pub_ack",
     "raise_error",
@@ -176,7 +177,7 @@ class Api:
         data = b"" if body is None else msgspec.json.encode(body)
         where = f"{JS_API}.{subject}"
         block = encode_headers({Js.REQUIRED_LEVEL: str(level)}) if level else b""
-        reply = await self._request(where, data, block, _OFF, FailedPrecondition)
+        reply = await self.request(where, data, block, _OFF, FailedPrecondition)
         raise_error(reply, where)
         found: dict[str, Any] = msgspec.json.decode(reply)
         return found
@@ -228,18 +229,33 @@ class Api:
             ResourceExhausted: It is full.
             Unavailable: No stream takes the subject.
         """
-        reply = await self._request(subject, data, block, missing, Unavailable, timeout)
+        reply = await self.request(subject, data, block, missing, Unavailable, timeout)
         return pub_ack(reply, subject)
 
-    async def _request(
+    async def request(
         self,
         subject: str,
         data: bytes,
         block: bytes,
         missing: str,
-        kind: type[KitError],
+        kind: type[KitError] = Unavailable,
         timeout: float | None = None,
     ) -> bytes:
+        """Return the answer to a message, which is sent again where nobody is there.
+
+        Args:
+            subject: Where it is sent.
+            data: The payload.
+            block: Its headers.
+            missing: Sentence for the case that nobody is there.
+            kind: Error that says it.
+            timeout: Longest wait for one answer, in seconds; None for that of all requests.
+
+        Raises:
+            KitError: `kind`.
+            PermissionDenied: The user may not send there.
+            DeadlineExceeded: There was no answer in time.
+        """
         wait = self._timeout if timeout is None else timeout
         for attempt in range(_RETRIES + 1):
             try:
@@ -249,13 +265,18 @@ class Api:
                     raise kind(missing) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             except BusDenied as error:
-                raise PermissionDenied(
-                    f"this user of the NATS server may not publish to {subject!r}:"
-                    " allow it, or give another user"
-                ) from error
+                raise forbidden(subject) from error
             else:
                 return found.data
         raise AssertionError
+
+
+def forbidden(subject: str, verb: str = "publish") -> PermissionDenied:
+    """Return the error of a user who may not use `subject`."""
+    return PermissionDenied(
+        f"this user of the NATS server may not {verb} to {subject!r}: allow it, or give"
+        " another user"
+    )
 
 
 def pub_ack(reply: bytes, subject: str) -> PubAck:

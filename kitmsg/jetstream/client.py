@@ -94,7 +94,7 @@ class Streams:
         self,
         subject: str,
         data: bytes = b"",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | bytes | None = None,
         *,
         message_id: str = "",
         expect: Expect | None = None,
@@ -104,7 +104,9 @@ class Streams:
     ) -> PubAck:
         """Store a message.  See `JetStream`."""
         message = Outgoing(subject, data, headers, message_id, expect, ttl, schedule)
-        return await self._publisher.publish(message, timeout)
+        if ttl is not None or schedule is not None:
+            await self._publisher.check(message)
+        return await self._publisher.send(message, timeout)
 
     async def publish_many(
         self,

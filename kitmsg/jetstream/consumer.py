@@ -91,18 +91,20 @@ class Consumer:
         """
         return consumer_info(await self._api.ask(f"CONSUMER.INFO.{self.path}"))
 
-    def messages(self, *, buffer: int = DEFAULT_BUFFER) -> Messages:
+    def messages(self, *, buffer: int = DEFAULT_BUFFER, most: int = 0) -> Messages:
         """Return its messages, to be opened with ``async with`` and read.
 
         Args:
             buffer: Messages that are pulled ahead, 1 or more.
+            most: As many are pulled ahead while they are read quickly; `buffer`, if that
+                is more.
 
         Raises:
             InvalidArgument: `buffer` is less than 1.
         """
         if buffer < 1:
             raise InvalidArgument(f"buffer must be 1 or more, not {buffer}")
-        return Messages(self._api.bus, self, self._pace, buffer=buffer)
+        return Messages(self._api.bus, self, self._pace, buffer=buffer, most=most)
 
     async def fetch(self, most: int, timeout: float = 5.0) -> list[Delivery]:
         """Return `most` messages, or those that are there after `timeout` seconds.

@@ -49,10 +49,17 @@ class Position(NamedTuple):
     def read(cls, reply: str) -> Self:
         """Return the position that the subject of a delivery's acks tells."""
         tokens = reply.split(".")
-        at = 2 if len(tokens) == _PLAIN_TOKENS else 4
-        deliveries, sequence, own, ns, pending = map(int, tokens[at + 2 : at + 7])
+        if len(tokens) != _PLAIN_TOKENS:
+            tokens = ["", "", *tokens[4:]]
+        stream, consumer, deliveries, sequence, own, ns, pending = tokens[2:9]
         return cls(
-            tokens[at], tokens[at + 1], deliveries, sequence, own, ns / NS, pending
+            stream,
+            consumer,
+            int(deliveries),
+            int(sequence),
+            int(own),
+            int(ns) / NS,
+            int(pending),
         )
 
 

@@ -4,7 +4,7 @@ One inbox for as long as it is read; a new pull leaves when half of what was pul
 so that the consumer never waits for us (NATS ADR-13, ADR-37).  Heartbeats tell that it is
 there; one that is silent, lost its leader or was deleted is found again, or made again.
 
-Hot path: `_take` and `__anext__` run for every message.
+Hot path: `_take` and `_next` run for every message.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import math
 import secrets
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kitmsg.errors import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from kitmsg.jetstream.source import Pace, Source
     from kitmsg.message import Message
 
-__all__ = ["DEFAULT_BUFFER", "Messages"]
+__all__ = ["DEFAULT_BUFFER", "Messages", "give_back"]
 
 DEFAULT_BUFFER: Final = 512
 """Messages that are pulled ahead."""
@@ -57,6 +58,8 @@ _REFUSED: Final = (
     b"Exceeded MaxRe"  # MaxRequestBatch, MaxRequestExpires, MaxRequestMaxBytes
 )
 _SILENT_BEATS: Final = 2
+_QUICK: Final = 0.02  # seconds to read half of what was pulled ahead
+_SLOW: Final = 0.2
 _NOTHING, _BEAT, _MESSAGE = range(3)  # what was heard of late
 _BACKOFF: Final = 0.1
 _MOST_BACKOFF: Final = 2.0
@@ -76,6 +79,9 @@ class Messages:
 
     Several tasks may read it.  At its end what was pulled and not read is given back at
     once, for others.  What was read is the reader's to answer, before or after.
+
+    Attributes:
+        count: Messages that were read.
     """
 
     # Invariants:
@@ -84,6 +90,8 @@ class Messages:
     #   that were given up.
     # - Pulls have the subject `{_prefix}{_epoch}`; what is said of older epochs is void.
     # - While `_repair` is there, nothing pulls but it.
+    # - `_buffer` is from `_least` to `_most`: more than `_least` only while messages are
+    #   read quickly, so that what waits here is done in a moment.
 
     def __init__(
         self,
@@ -92,21 +100,31 @@ class Messages:
         pace: Pace,
         *,
         buffer: int = DEFAULT_BUFFER,
+        most: int = 0,
         ahead: bool = True,
         gives_back: bool = True,
     ) -> None:
         self._bus = bus
         self._source = source
         self._pace = pace
-        self._buffer = buffer
-        self._low = buffer // 2
+        # Without signs of life nothing would tell that its reader stands still.
+        self._least = buffer
+        self._most = max(buffer, most) if pace.heartbeat else buffer
+        self._resize(buffer)
+        self._pulled_at = 0.0
+        self.count = 0
+        self._read_before = 0  # `count` at the last tick
         self._ahead = ahead
         self._gives_back = gives_back
         self._ready: deque[Delivery] = deque()
+        # What each `take` gathers, until it returns.
+        self._taking: dict[int, list[Delivery]] = {}
         self._credit = 0
         self._epoch = 0
         self._prefix = ""
         self._came = asyncio.Event()
+        # Called with each message, instead of `_came`.
+        self._on_message: Callable[[], None] | None = None
         self._error: KitError | None = None
         self._is_closed = False
         self._is_lost = False
@@ -143,6 +161,26 @@ class Messages:
             await self._wait()
         return self._next()
 
+    async def hand(self, on_message: Callable[[], None]) -> None:
+        """Call `on_message` with each that comes, until the end; `pop` gives them.
+
+        It is called while the bus reads, so what it does is soon done, and what many
+        messages lead to is written at once.
+
+        Raises:
+            KitError: As the iterator; what waits then is given back.
+        """
+        self._on_message = on_message
+        on_message()  # for what waits already
+        while not self._is_closed:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    def pop(self) -> Delivery | None:
+        """Return the next message; None if none waits."""
+        return self._next() if self._ready else None
+
     async def take(self, most: int, within: float) -> list[Delivery]:
         """Return the next messages: one at least, when there is one.
 
@@ -154,6 +192,7 @@ class Messages:
             KitError: As the iterator.
         """
         found: list[Delivery] = []
+        self._taking[id(found)] = found
         try:
             found.append(await anext(self))
             async with asyncio.timeout(within):
@@ -164,6 +203,8 @@ class Messages:
         except BaseException:
             give_back(found)
             raise
+        finally:
+            del self._taking[id(found)]
         return found
 
     def waiting(self) -> int:
@@ -173,7 +214,7 @@ class Messages:
     def in_progress(self) -> None:
         """Keep what waits here out of others' hands for another while."""
         with contextlib.suppress(KitError):  # it comes again then
-            for delivery in self._ready:
+            for delivery in chain(self._ready, *self._taking.values()):
                 delivery.in_progress()
 
     # -- beginning and end
@@ -282,14 +323,43 @@ class Messages:
                 delivery.nak()
             return
         self._ready.append(delivery)
-        self._came.set()
+        if self._on_message is None:
+            self._came.set()
+        else:
+            self._on_message()
 
     def _next(self) -> Delivery:
         delivery = self._ready.popleft()
         self._credit -= 1
+        self.count += 1
         if self._ahead and self._credit <= self._low:
+            self._adapt()
             self._pull()
         return delivery
+
+    def _adapt(self) -> None:
+        """Pull more ahead, or less, by how long it took to read half of it."""
+        if self._least == self._most:
+            return
+        now = asyncio.get_running_loop().time()
+        took, self._pulled_at = now - self._pulled_at, now
+        if took < _QUICK:
+            self._resize(min(self._most, self._buffer * 2))
+        elif took > _SLOW:
+            self._resize(max(self._least, self._buffer // 2))
+
+    def _resize(self, buffer: int) -> None:
+        self._buffer = buffer
+        self._low = buffer // 2
+
+    def _shrink(self) -> None:
+        """Give back what waits behind messages that nobody is done with."""
+        self._resize(self._least)
+        if self._credit > len(self._ready):
+            return  # else it would come back, for pulls that are open
+        extra = [self._ready.pop() for _ in range(len(self._ready) - self._least)]
+        self._credit -= len(extra)
+        give_back(reversed(extra))
 
     async def _wait(self) -> None:
         """Return when something came, or changed."""
@@ -378,8 +448,12 @@ class Messages:
             self._ticking = loop.call_later(self._pace.heartbeat, self._tick)
 
     def _tick(self) -> None:
-        """See whether the consumer is silent."""
+        """See whether the consumer is silent, or its reader."""
         self._tick_later()
+        is_more = max(self._buffer, len(self._ready)) > self._least
+        if is_more and self.count == self._read_before:
+            self._shrink()
+        self._read_before = self.count
         if self._heard:
             self._silent, self._backoff = 0, _BACKOFF
         elif self._bus.is_connected:

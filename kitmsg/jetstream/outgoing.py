@@ -15,7 +15,7 @@ import msgspec
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.jetstream.checks import whole_seconds
-from kitmsg.message import check_subject, encode_headers
+from kitmsg.message import check_subject, encode_headers, joined_headers
 from kitmsg.wire import JS_EXPECTED, JS_TTL, Js
 
 __all__ = ["Expect", "Outgoing", "PubAck", "Schedule", "header_block"]
@@ -102,7 +102,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     Attributes:
         subject: A subject of a stream.
         data: The payload.
-        headers: Header fields, beside those that the rest stands for.
+        headers: Header fields, beside those that the rest stands for; or a block of them,
+            as `kitmsg.message.encode_headers` makes it.
         message_id: Stored once in the stream's duplicate window; "" for none.
         expect: The state that the stream has to be in; None for any.
         ttl: Seconds that it lives, rounded up; None for as long as the stream says.
@@ -111,7 +112,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     subject: str
     data: bytes = b""
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | bytes | None = None
     message_id: str = ""
     expect: Expect | None = None
     ttl: float | None = None
@@ -143,7 +144,9 @@ def header_block(message: Outgoing, more: Mapping[str, str] | None = None) -> by
         InvalidArgument: A field is malformed.
         ValueError: A time to live is not positive.
     """
-    fields = dict(message.headers or {})
+    given = message.headers
+    block = given if isinstance(given, bytes) else b""
+    fields = {} if isinstance(given, bytes) else dict(given or {})
     if message.message_id:
         fields[Js.MESSAGE_ID] = message.message_id
     if message.expect is not None:
@@ -154,7 +157,7 @@ def header_block(message: Outgoing, more: Mapping[str, str] | None = None) -> by
         fields.update(_schedule(message.schedule))
     if more:
         fields.update(more)
-    return encode_headers(fields)
+    return joined_headers(block, encode_headers(fields))
 
 
 def _expectations(expect: Expect) -> Mapping[str, str]:

@@ -20,8 +20,9 @@ from kitmsg.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from kitmsg.jetstream.api import pub_ack, raise_error
+from kitmsg.jetstream.api import forbidden, pub_ack, raise_error
 from kitmsg.jetstream.outgoing import header_block
+from kitmsg.jetstream.source import watch_denials
 from kitmsg.wire import Js
 
 if TYPE_CHECKING:
@@ -54,12 +55,6 @@ class Publisher:
         self._api = api
         self._levels = levels
 
-    async def publish(self, message: Outgoing, timeout: float) -> PubAck:
-        """Store a message.  See `JetStream`."""
-        if message.schedule is not None or message.ttl is not None:
-            await self._need(message)
-        return await self.send(message, timeout)
-
     async def publish_batch(
         self, messages: Sequence[Outgoing], timeout: float
     ) -> PubAck:
@@ -76,15 +71,13 @@ class Publisher:
             if number == last:
                 fields[Js.BATCH_COMMIT] = "1"
             block = header_block(message, fields)
+            sent = message.subject, message.data, block, _missing(message.subject)
             if number == last:
-                missing = _missing(message.subject)
-                return await self._api.put(
-                    message.subject, message.data, block, missing, timeout
-                )
+                return await self._api.put(*sent, timeout)
             if number == 1:  # whose answer tells whether the batch was begun
-                reply = await bus.request(message.subject, message.data, timeout, block)
-                if reply.data:
-                    raise_error(reply.data, message.subject)
+                reply = await self._api.request(*sent, timeout=timeout)
+                if reply:
+                    raise_error(reply, message.subject)
             else:
                 bus.publish(message.subject, message.data, "", block)
         raise AssertionError
@@ -206,6 +199,7 @@ class _Window:
         """Send them all and return their acknowledgements, in order."""
         subscription = self._bus.subscribe(f"{self._prefix}*", self._take)
         undo = self._bus.watch(self._connection_changed)
+        watch_denials(self._bus, self)
         try:
             for message in messages:
                 await self._publisher.check(message)
@@ -293,6 +287,18 @@ class _Window:
             self._failed = self._failed or error
         if len(self._sent) <= self._wanted or self._untaken:
             self._moved.set()
+
+    def denied(self, subject: str) -> None:
+        """Give up what the server forbids, which it answers with no acknowledgement."""
+        if subject.startswith(self._prefix.lower()):
+            self._failed = self._failed or forbidden(f"{self._prefix}*", "subscribe")
+            self._sent.clear()
+        else:
+            found = [n for n, m in self._sent.items() if m.subject.lower() == subject]
+            for number in found:
+                message = self._sent.pop(number)
+                self._failed = self._failed or forbidden(message.subject)
+        self._moved.set()
 
     def _connection_changed(self, is_up: bool) -> None:
         if not is_up:

@@ -18,6 +18,7 @@ from kitmsg.errors import (
     NotFound,
     Unavailable,
 )
+from kitmsg.jetstream.api import NO_MESSAGE, number_of
 from kitmsg.jetstream.checks import check_bucket
 from kitmsg.jetstream.configs import ConsumerConfig
 from kitmsg.jetstream.consumer import Consumer, put_consumer
@@ -281,13 +282,19 @@ class Stream:
         except NoResponders:
             return await self._read_leader(body)  # which says what is the matter
         if reply.status == _NOT_FOUND:
-            raise NotFound(f"stream {self.name} has no such message: {body}")
+            raise NotFound(self._absent(body))
         if reply.status:
             raise Unavailable(f"stream {self.name} cannot be read: {_line(reply)}")
         return _stored(reply)
 
     async def _read_leader(self, body: dict[str, Any]) -> Stored:
-        found = (await self._api.ask(f"STREAM.MSG.GET.{self.name}", body))["message"]
+        try:
+            answer = await self._api.ask(f"STREAM.MSG.GET.{self.name}", body)
+        except NotFound as error:
+            if number_of(error) != NO_MESSAGE:
+                raise
+            raise NotFound(self._absent(body)) from error.__cause__
+        found = answer["message"]
         return Stored(
             found["subject"],
             base64.b64decode(found.get("data", "")),
@@ -295,6 +302,13 @@ class Stream:
             found["seq"],
             time_of(found["time"]),
         )
+
+    def _absent(self, body: dict[str, Any]) -> str:
+        """Return the sentence for a read that found nothing."""
+        subject = body.get("last_by_subj") or body.get("next_by_subj")
+        what = f" of {subject!r}" if subject else f" {body['seq']}"
+        behind = f" from {body['seq']} on" if subject and body.get("seq", 1) > 1 else ""
+        return f"stream {self.name} has no message{what}{behind}"
 
     async def _read_batch(self, body: dict[str, Any]) -> tuple[list[Stored], int, int]:
         """Return a page, how many messages are behind it, and the stream's last sequence."""

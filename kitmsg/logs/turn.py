@@ -12,8 +12,8 @@ import logging
 from typing import Final
 
 from kitmsg.context import current
-from kitmsg.tracing import current_ids, given_ids
-from kitmsg.wire import TRACEPARENT
+from kitmsg.tracing import current_ids
+from kitmsg.tracing.ids import message_ids
 
 __all__ = ["NAMES", "TURN", "TurnFilter", "turn_facts", "turn_of"]
 
@@ -32,7 +32,7 @@ def turn_facts() -> dict[str, str]:
 
     ``service``, ``endpoint``, ``request_id``, and where they are known ``caller``,
     ``trace_id`` and ``span_id``.  The span is OpenTelemetry's where one is active, also
-    outside a turn; else that of the ``traceparent`` which came with the request.
+    outside a turn; else that of the ``traceparent``, or B3, which came with the request.
     """
     facts: dict[str, str] = {}
     ctx = current()
@@ -43,7 +43,7 @@ def turn_facts() -> dict[str, str]:
         if ctx.caller:
             facts["caller"] = ctx.caller
         facts["request_id"] = ctx.request_id
-        if ids is None and (given := given_ids(ctx.headers.get(TRACEPARENT, ""))):
+        if ids is None and (given := message_ids(ctx.message)):
             ids = given[:2]
     if ids is not None:
         facts["trace_id"], facts["span_id"] = ids

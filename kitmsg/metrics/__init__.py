@@ -7,6 +7,7 @@
 
     stats.py       what happened at one endpoint of a service; filled on every turn
     calls.py       calls at one side: counts, durations, in flight
+    clients.py     calls that the process makes on the bus
     resilience.py  refusals, circuits and second answers of the process's middlewares
     families.py    families and their samples; `Registry`: what is shown together
     exemplars.py   trace of a message, for the exemplars of a histogram
@@ -26,10 +27,10 @@
     lines.py       lines of text in batches, and names made of labels
     senders.py     UDP and TCP
 
-One naming family: ``kitmsg_{server,client,gateway}_{requests_total,duration_seconds}``, and
-``_in_flight`` of servers and gateways, with the labels service and endpoint, and one list of
-bounds, `kitmsg.metrics.stats.BOUNDS_SECONDS`.  An upstream is a server on the bus, and
-counted as one.
+One naming family: ``kitmsg_{server,client,gateway,upstream}_{requests_total,
+duration_seconds,in_flight}``, with the labels service, endpoint and code, and one list of
+bounds, `kitmsg.metrics.stats.BOUNDS_SECONDS`.  An upstream is a server on the bus, whose
+turns are counted as any; its own family has the calls that went to the server elsewhere.
 """
 
 from kitmsg.metrics.provider import Counter, Gauge, Histogram, Provider

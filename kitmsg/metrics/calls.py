@@ -7,10 +7,18 @@ come from a request.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Literal
 
-from kitmsg.metrics.families import Distribution, Registry, counter, gauge, histogram
+from kitmsg.metrics.families import (
+    Distribution,
+    Exemplar,
+    Registry,
+    counter,
+    gauge,
+    histogram,
+)
 from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
@@ -18,25 +26,52 @@ if TYPE_CHECKING:
 
     from kitmsg.metrics.families import Family
 
-__all__ = ["MOST_SERIES", "OTHER", "UNKNOWN", "Calls", "labels_of"]
+__all__ = ["MOST_SERIES", "OTHER", "Calls", "Series", "labels_of"]
 
 MOST_SERIES: Final = 5_000
 """Endpoints times codes; what comes after is counted as `OTHER`."""
 
 OTHER: Final = "other"
+"""Stands for every endpoint that is not served, since a stranger can name any number."""
 
-UNKNOWN: Final = "(none)"
-"""Stands for every endpoint that is not served: a stranger can name any number."""
+_SAMPLED: Final = 15  # one call in 16 of a bucket may become an exemplar
+_LONG_SECONDS: Final = 0.1  # and each that takes so long
 
 
-class _Series:
-    """The calls of one endpoint that ended alike."""
+class Series:
+    """The calls of one endpoint that ended alike.
 
-    __slots__ = ("buckets", "seconds")
+    Attributes:
+        buckets: Their durations, by `BOUNDS_SECONDS`.
+        seconds: Sum of those.
+        exemplars: The last that has a trace, by bucket.
+    """
+
+    __slots__ = ("buckets", "exemplars", "seconds")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
         self.seconds = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of them."""
+        return sum(self.buckets)
+
+    def observe(self, seconds: float) -> int:
+        """Count one; returns how many its bucket has now."""
+        bucket = bisect_left(BOUNDS_SECONDS, seconds)
+        self.buckets[bucket] += 1
+        self.seconds += seconds
+        return self.buckets[bucket]
+
+    def distribution(self, labels: dict[str, str]) -> Distribution:
+        """Return the durations as they are now."""
+        counts, exemplars = self.buckets.copy(), self.exemplars.copy()
+        return Distribution(
+            labels, BOUNDS_SECONDS, counts, self.seconds, exemplars=exemplars
+        )
 
 
 class Calls:
@@ -61,32 +96,44 @@ class Calls:
         self.registry.register(self._families)
         self._prefix = f"kitmsg_{side}_"
         self._labels = labels
-        self._series: dict[tuple[str, str], _Series] = {}
+        self._series: dict[tuple[str, str], Series] = {}
 
-    def observe(self, name: str, code: str, seconds: float) -> None:
+    def observe(self, name: str, code: str, seconds: float) -> bool:
         """Count one call.
 
         Args:
-            name: ``service.endpoint``, or `UNKNOWN`.
+            name: ``service.endpoint``, or `OTHER`.
             code: ``ok``, or the name of the failure's code.
             seconds: From the first look at it to the answer.
+
+        Returns:
+            Whether its trace is wanted by `exemplify`: of one in 16 of each bucket, and
+            of each long one.
         """
         series = self._series.get((name, code))
         if series is None:
             series = self._new(name, code)
-        series.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        series.seconds += seconds
+        return series.observe(seconds) & _SAMPLED == 1 or seconds > _LONG_SECONDS
 
-    def _new(self, name: str, code: str) -> _Series:
+    def exemplify(
+        self, name: str, code: str, seconds: float, trace: tuple[str, str] | None
+    ) -> None:
+        """Keep the trace of a call that was counted as an exemplar; None is not kept."""
+        series = self._series.get((name, code)) or self._series.get((OTHER, code))
+        if series is not None and trace is not None:
+            bucket = bisect_left(BOUNDS_SECONDS, seconds)
+            series.exemplars[bucket] = Exemplar(*trace, seconds, time.time())
+
+    def _new(self, name: str, code: str) -> Series:
         """Return the series of a name that is new; past `MOST_SERIES`, that of ``other``."""
         if len(self._series) >= MOST_SERIES:
             name = OTHER
-        return self._series.setdefault((name, code), _Series())
+        return self._series.setdefault((name, code), Series())
 
     def count(self, name: str, code: str) -> int:
         """Return how many calls of an endpoint ended so."""
         series = self._series.get((name, code))
-        return sum(series.buckets) if series else 0
+        return series.count if series else 0
 
     def collect(self) -> Iterator[Family]:
         """Yield the families, and those that are shown together with them."""
@@ -98,11 +145,8 @@ class Calls:
         durations = histogram(f"{prefix}duration_seconds", "Time from call to answer.")
         for (name, code), series in sorted(self._series.items()):
             labels = {**self._labels, **labels_of(name), "code": code}
-            requests.add(sum(series.buckets), **labels)
-            counts = series.buckets.copy()
-            durations.distributions.append(
-                Distribution(labels, BOUNDS_SECONDS, counts, series.seconds)
-            )
+            requests.add(series.count, **labels)
+            durations.distributions.append(series.distribution(labels))
         running = gauge(f"{prefix}in_flight", "Calls that run now.")
         running.add(self.in_flight, **self._labels)
         return requests, durations, running
@@ -110,5 +154,5 @@ class Calls:
 
 def labels_of(name: str) -> dict[str, str]:
     """Return the labels of an endpoint: its service, and its dotted name."""
-    service = "" if name[:1] in ("(", "/") else name.partition(".")[0]
+    service = "" if name[:1] == "/" else name.partition(".")[0]
     return {"service": service, "endpoint": name}

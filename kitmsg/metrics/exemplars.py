@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kitmsg.tracing import given_ids
-from kitmsg.wire import TRACEPARENT
+from kitmsg.tracing.ids import message_ids
+from kitmsg.wire import last_trace
 
 if TYPE_CHECKING:
     from kitmsg.message import Message
@@ -16,10 +16,11 @@ __all__ = ["trace_of"]
 def trace_of(message: Message) -> tuple[str, str] | None:
     """Return the trace id and span id that a message brings; None where none is kept.
 
-    Source: W3C Trace Context.  A trace that is not sampled cannot be looked up, so it is
-    no exemplar.
+    Source: W3C Trace Context, and B3.  A trace that is not sampled cannot be looked up, so
+    it is no exemplar.
     """
-    if b"trace" not in message.header_block.lower():
-        return None  # most messages: their headers need not even be parsed
-    found = given_ids(message.headers.get(TRACEPARENT, ""))
+    value = last_trace(message.header_block)
+    if value is not None and value.endswith("-00"):
+        return None  # not sampled, as most are
+    found = message_ids(message)
     return found[:2] if found is not None and found[2] else None

@@ -146,14 +146,42 @@ Circuits, limits, hedges, instancers: every page and push loop shows them.
 
 
 def joined(families: Iterable[Family]) -> list[Family]:
-    """Return families with those of one name made one."""
-    found: dict[str, Family] = {}
+    """Return families with those of one name made one, and series of equal labels too."""
+    found: dict[str, list[Family]] = {}
     for family in families:
-        there = found.setdefault(family.name, family)
-        if there is not family:
-            there.samples += family.samples
-            there.distributions += family.distributions
-    return list(found.values())
+        found.setdefault(family.name, []).append(family)
+    return [some[0] if len(some) == 1 else _merged(some) for some in found.values()]
+
+
+def _merged(families: list[Family]) -> Family:
+    """Return families of one name as one, whose series are each there once."""
+    sums: dict[frozenset[tuple[str, str]], Sample] = {}
+    for labels, value in (sample for each in families for sample in each.samples):
+        key = frozenset(labels.items())
+        sums[key] = labels, value + (sums[key][1] if key in sums else 0)
+    series: dict[frozenset[tuple[str, str]], Distribution] = {}
+    for one in (each for family in families for each in family.distributions):
+        key = frozenset(one.labels.items())
+        series[key] = _added(series[key], one) if key in series else one
+    return replace(
+        families[0],
+        samples=list(sums.values()),
+        distributions=list(series.values()),
+    )
+
+
+def _added(one: Distribution, two: Distribution) -> Distribution:
+    """Return two series of equal labels as one; other bounds than the first's are lost."""
+    if one.bounds != two.bounds:
+        return one
+    has_fine = bool(one.fine and two.fine)
+    return replace(
+        one,
+        counts=[a + b for a, b in zip(one.counts, two.counts, strict=True)],
+        total=one.total + two.total,
+        fine=sorted(one.fine + two.fine) if has_fine else [],
+        exemplars={**one.exemplars, **two.exemplars},
+    )
 
 
 def labelled(families: Iterable[Family], **labels: str) -> Iterator[Family]:

@@ -17,7 +17,14 @@ from kitmsg.metrics.families import Exemplar
 if TYPE_CHECKING:
     from kitmsg.message import Message
 
-__all__ = ["BOUNDS_NS", "BOUNDS_SECONDS", "EndpointStats", "Snapshot", "quantile"]
+__all__ = [
+    "BOUNDS_NS",
+    "BOUNDS_SECONDS",
+    "EndpointStats",
+    "Outcome",
+    "Snapshot",
+    "quantile",
+]
 
 # Four buckets for each power of two: a quantile is at most 25 % too high.
 _STEPS: Final = 4
@@ -60,6 +67,25 @@ _QUICK: Final = bytes(_bucket(n << _QUICK_SHIFT) for n in range(1 << 13))
 """Buckets of durations under 2 ms, which most are: looked up, not computed."""
 
 
+@dataclass(slots=True)
+class Outcome:
+    """The turns that ended with one error code.
+
+    Attributes:
+        processing_ns: Time spent in them, in nanoseconds.
+        buckets: Their durations, as in `Snapshot.buckets`.
+        exemplars: As in `Snapshot.exemplars`.
+    """
+
+    processing_ns: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * len(BOUNDS_NS))
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+
+    def copy(self) -> Outcome:
+        """Return the numbers as they are now."""
+        return Outcome(self.processing_ns, self.buckets.copy(), self.exemplars.copy())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One reading of an endpoint's counters since the instance started.
@@ -78,7 +104,10 @@ class Snapshot:
         processing_ns: Time spent in turns, in nanoseconds.
         buckets: Turns by duration; bounds in `BOUNDS_NS`.
         callers: Turns by calling endpoint (``Kit-Caller``), at most 100 names.
-        exemplars: The last turn with a sampled trace, by bucket of `BOUNDS_SECONDS`.
+        exemplars: The last turn with a sampled trace that ended well, by bucket of
+            `BOUNDS_SECONDS`.
+        outcomes: The turns that failed, by code; all others ended well.
+        refused: Requests that never became a turn, by code; also in `requests`.
     """
 
     requests: int
@@ -94,6 +123,8 @@ class Snapshot:
     buckets: tuple[int, ...]
     callers: dict[str, int]
     exemplars: dict[int, Exemplar] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 class EndpointStats:
@@ -109,7 +140,9 @@ class EndpointStats:
         "expired",
         "invalid",
         "last_error",
+        "outcomes",
         "processing_ns",
+        "refused",
         "requests",
         "shed",
         "unvouched",
@@ -127,6 +160,10 @@ class EndpointStats:
         self.callers: dict[str, int] = {}
         self.codes: dict[str, int] = {}
         self.exemplars: dict[int, Exemplar] = {}
+        # Turns that failed are in `buckets` too, so that one that ends well costs nothing
+        # more: what is not here ended well.
+        self.outcomes: dict[str, Outcome] = {}
+        self.refused: dict[str, int] = {}
 
     def observe(self, duration_ns: int, message: Message | None = None) -> None:
         """Count one turn that took `duration_ns` nanoseconds.
@@ -140,7 +177,7 @@ class EndpointStats:
         if message is not None and (
             self.requests & _SAMPLED == 1 or duration_ns > _LONG_NS
         ):
-            self._keep(duration_ns, message)
+            _keep(self.exemplars, duration_ns, message)
         self.processing_ns += duration_ns
         try:
             bucket = _QUICK[duration_ns >> _QUICK_SHIFT]
@@ -148,12 +185,32 @@ class EndpointStats:
             bucket = _bucket(duration_ns)
         self.buckets[bucket] += 1
 
-    def _keep(self, duration_ns: int, message: Message) -> None:
-        found = trace_of(message)
-        if found is not None:
-            seconds = duration_ns / 1e9
-            bucket = bisect_left(BOUNDS_SECONDS, seconds)
-            self.exemplars[bucket] = Exemplar(*found, seconds, time.time())
+    def broke(
+        self, code: str, duration_ns: int, message: Message | None = None
+    ) -> None:
+        """Count that a turn which `observe` counts, before or after, ended with `code`.
+
+        Args:
+            code: Of its error.
+            duration_ns: As for `observe`.
+            message: As for `observe`, which is not given it then.
+        """
+        outcome = self.outcomes.get(code)
+        if outcome is None:
+            outcome = self.outcomes[code] = Outcome()
+        outcome.processing_ns += duration_ns
+        outcome.buckets[_bucket(duration_ns)] += 1
+        if message is not None and (
+            self.requests & _SAMPLED == 1
+            or duration_ns > _LONG_NS
+            or not outcome.exemplars
+        ):
+            _keep(outcome.exemplars, duration_ns, message)
+
+    def refuse(self, code: str) -> None:
+        """Count a request that is answered with `code` and never becomes a turn."""
+        self.requests += 1
+        self.refused[code] = self.refused.get(code, 0) + 1
 
     def failed(self, code: str, text: str) -> None:
         """Count an error answer; of `text` is kept what any report can hold."""
@@ -185,7 +242,17 @@ class EndpointStats:
             buckets=tuple(self.buckets),
             callers=dict(self.callers),
             exemplars=dict(self.exemplars),
+            outcomes={code: one.copy() for code, one in self.outcomes.items()},
+            refused=dict(self.refused),
         )
+
+
+def _keep(exemplars: dict[int, Exemplar], duration_ns: int, message: Message) -> None:
+    found = trace_of(message)
+    if found is not None:
+        seconds = duration_ns / 1e9
+        bucket = bisect_left(BOUNDS_SECONDS, seconds)
+        exemplars[bucket] = Exemplar(*found, seconds, time.time())
 
 
 def quantile(buckets: tuple[int, ...], q: float) -> int:

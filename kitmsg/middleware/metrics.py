@@ -6,10 +6,10 @@ Without a provider it needs the extra ``prometheus``, when `metrics` is called.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from kitmsg.context import Context
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     CollectorRegistry = Any  # of an extra, which need not be there to read the types
 
-__all__ = ["metrics"]
+__all__ = ["counts_calls", "metrics"]
 
 Add: TypeAlias = Callable[[float], None]
 """Adds to a series, or observes in it."""
@@ -66,7 +66,11 @@ def metrics(
     ``kitmsg_server_duration_seconds`` have the labels ``service``, ``endpoint`` (its
     dotted name) and ``code`` (``ok``, or the error's).  Labels never come from a request.
 
-        kit.client(Orders, middleware=(metrics(kit.metrics, side="client"),))
+        kit.client(Orders, middleware=(metrics(kit.metrics, side="client"), retry(3)))
+
+    Clients count each attempt by themselves, under the same names
+    (`kitmsg.metrics.clients`); one that is given this around it counts calls instead, as
+    they are seen from here: around a retry, once.
 
     Args:
         registry: Where to count: a `kitmsg.metrics.Provider`, as a kit's, or a registry of
@@ -99,7 +103,17 @@ def metrics(
 
         return measured
 
+    if side == "client":
+        _counting.add(wrap)
     return wrap
+
+
+def counts_calls(middleware: Iterable[Middleware]) -> bool:
+    """Tell whether one of a client's middlewares counts its calls already."""
+    return any(each is one for each in middleware for one in _counting)
+
+
+_counting: WeakSet[Middleware] = WeakSet()
 
 
 def _recorder(registry: CollectorRegistry | None, side: str) -> _Recorder:

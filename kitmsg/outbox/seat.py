@@ -23,7 +23,7 @@ from kitmsg.outbox.tables import CHANNEL, LEASE, insert_into
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-__all__ = ["Seat", "open_seat"]
+__all__ = ["Seat", "check_engine", "open_seat"]
 
 _LOCK: Final = 0x6B69746F  # "kito", beside the hash of the schema
 _NAME: Final = "relay"
@@ -51,6 +51,21 @@ class Seat(Protocol):
         ...
 
 
+def check_engine(engine: AsyncEngine) -> None:
+    """Check that a database can have a relay; connects to nothing.
+
+    Raises:
+        FailedPrecondition: The outbox does not know this database, or all use one
+            connection to it.
+    """
+    insert_into(LEASE, engine.dialect)  # checks the dialect
+    if isinstance(engine.pool, StaticPool):
+        raise FailedPrecondition(
+            "the relay needs a connection of its own; a SQLite database in memory has only"
+            " one, so use a file"
+        )
+
+
 @contextlib.asynccontextmanager
 async def open_seat(engine: AsyncEngine, lease: float) -> AsyncIterator[Seat]:
     """Open the connection of a seat; it is free again after the block.
@@ -63,12 +78,7 @@ async def open_seat(engine: AsyncEngine, lease: float) -> AsyncIterator[Seat]:
         FailedPrecondition: The outbox does not know this database, or all use one
             connection to it.
     """
-    insert_into(LEASE, engine.dialect)  # checks the dialect
-    if isinstance(engine.pool, StaticPool):
-        raise FailedPrecondition(
-            "the relay needs a connection of its own; a SQLite database in memory has only"
-            " one, so use a file"
-        )
+    check_engine(engine)
     async with engine.connect() as made:
         connection = await made.execution_options(isolation_level="AUTOCOMMIT")
         seat: Seat

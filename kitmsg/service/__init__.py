@@ -18,17 +18,21 @@
     peers.py         the codec of a service that is called: kitmsg's own, or JSON
     rights.py        the subjects that a service, a gateway or a client needs
     detach.py        `detached`: work that outlives the call it began in
-    kit.py           `Kit`, `connect`: one bus connection, the services and clients on it
+    plain.py         requests and responses of calls by name
+    storing.py       the half of a kit that stores: events, tells, logs
+    kit.py           `Kit`: one bus connection, the services and clients on it
+    connecting.py    `connect`: from servers and keys to a kit
 
 All that a class says is checked where it is defined.
 """
 
 from __future__ import annotations
 
+from kitmsg.service.connecting import connect
 from kitmsg.service.declare import Service, Supervision, endpoint
 from kitmsg.service.detach import detached
 from kitmsg.service.host import ServiceHost
-from kitmsg.service.kit import Kit, connect
+from kitmsg.service.kit import Kit
 
 __all__ = [
     "Kit",

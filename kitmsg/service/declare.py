@@ -103,6 +103,8 @@ class Service:
         metadata: Text that INFO shows.
         publishes: Events that it publishes; for the rights of its user, its streams and the
             docs.  What it publishes beside them is published all the same.
+        replicas: Servers of a cluster that keep what it is told, its schedules and its dead
+            letters, 1 to 5; no fewer than keep the events that it subscribes to.
         off: Which of the `DEFAULTS` to do without: ``deadline`` (ends late turns, drops
             expired asks), ``limit`` (of turns at once and waiting), ``shedding`` (lets few
             wait in an overload, leaves the queue group when full), ``metrics``,
@@ -122,6 +124,7 @@ class Service:
     supervision: Supervision = Supervision()
     metadata: Mapping[str, str] = {}
     publishes: ClassVar[Collection[type[Event]]] = ()
+    replicas: ClassVar[int] = 1
     off: Collection[str] = ()
 
     __declarations__: ClassVar[Mapping[str, Declaration]] = {}

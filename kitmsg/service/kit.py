@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from kitmsg.auth.signing import AUDIENCE, CallSigner
-from kitmsg.auth.trusted import trusted_keys
+from kitmsg.auth.signing import CallSigner
 from kitmsg.auth.vouched import Trust
 from kitmsg.balance.everyone import everyone
 from kitmsg.balance.fleet import Fleet
 from kitmsg.balance.routes import Route
 from kitmsg.bus import Bus
-from kitmsg.bus.memory import MemoryBus
-from kitmsg.codec import (
-    DECODE_ERRORS,
-    ENCODE_ERRORS,
-    JSON,
-    MSGPACK,
-    RAW,
-    Codec,
-    translate,
-)
+from kitmsg.codec import Codec
 from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
-from kitmsg.errors import DataLoss, InvalidArgument
-from kitmsg.events.event import Event
-from kitmsg.events.log import Log
-from kitmsg.events.publish import PUBLISH_SECONDS, Publisher
-from kitmsg.events.tells import Teller, cancel_tell
-from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.message import check_subject
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.provider import Provider
@@ -43,33 +25,27 @@ from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.peers import Peers
+from kitmsg.service.plain import decode_plain, plain_encoder
 from kitmsg.service.proxy import make_client
-from kitmsg.service.told import make_teller
+from kitmsg.service.storing import Storing
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After
 from kitmsg.transport.client import Client
 from kitmsg.transport.stream_client import StreamCall, StreamClient
-from kitmsg.transport.typed import Encode, reply_codec
 from kitmsg.wire import PRINCIPAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
     from types import TracebackType
 
     from kitmsg.endpoints import Endpoint
-    from kitmsg.jetstream import JetStream
-    from kitmsg.message import Message
 
-__all__ = ["DEFAULT_URL", "Kit", "connect", "trust_of"]
+__all__ = ["Kit"]
 
 S = TypeVar("S", bound=Service)
-E = TypeVar("E", bound=Event)
 
 _MOST_ROUTED = 1_000  # calls by name and route that are kept
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
 
-
-class Kit:
+class Kit(Storing):
     """Services and clients on one bus.
 
     Args:
@@ -134,6 +110,7 @@ class Kit:
             injected(service, self),
             trust=self.trust,
             makes_streams=self.makes_streams,
+            metrics=self.metrics,
         )
         for other in self.hosts:
             if not other.is_draining:
@@ -268,8 +245,8 @@ class Kit:
                 self.bus,
                 subject,
                 name=name,
-                encode=_plain_encoder(codec),
-                decode=_decode_plain,
+                encode=plain_encoder(codec),
+                decode=decode_plain,
                 timeout=timeout,
                 before=self._signers,
                 hint=self._directory.hint if subject == name else None,
@@ -333,12 +310,12 @@ class Kit:
         """
 
         def make(codec: Codec) -> Endpoint[Any, Any]:
-            encode = _plain_encoder(codec)
+            encode = plain_encoder(codec)
             return StreamClient(
                 self.bus,
                 name,
                 encode=encode,
-                decode=_decode_plain,
+                decode=decode_plain,
                 encode_item=encode if items is not None else None,
                 gives_items=True,
                 lifetime=timeout,
@@ -369,103 +346,6 @@ class Kit:
         check_subject(name)
         return self._peers.endpoint(name.partition(".")[0], name, make, timeout)
 
-    @functools.cached_property
-    def jetstream(self) -> JetStream:
-        """The store behind the bus: streams, consumers, key-value buckets."""
-        return jetstream_of(self.bus)
-
-    @functools.cached_property
-    def _publisher(self) -> Publisher:
-        is_own = self.makes_streams or isinstance(self.bus, MemoryBus)
-        return Publisher(self.jetstream, self.codec or JSON, makes_streams=is_own)
-
-    async def publish(
-        self,
-        event: Event,
-        *,
-        id: str = "",  # noqa: A002
-        timeout: float = PUBLISH_SECONDS,
-    ) -> int:
-        """Publish an event; returns its sequence once its stream has it.
-
-        Args:
-            event: The event.
-            id: By which the stream knows it again, for two minutes unless its class says
-                else: an event that is published twice is stored once.
-            timeout: Longest wait for the stream's word, in seconds; in a turn, its
-                deadline, if that is nearer.
-
-        Raises:
-            InvalidArgument: A field does not fit its class; nothing is stored.
-            FailedPrecondition: No stream stores it.
-            ResourceExhausted: The stream is full.
-            Disconnected: There is no connection; nothing is stored.
-            DeadlineExceeded: No word in time; it may be stored.
-        """
-        return await self._publisher.publish(event, id=id, timeout=timeout)
-
-    async def publish_many(
-        self, events: Iterable[Event], *, timeout: float = PUBLISH_SECONDS
-    ) -> list[int]:
-        """Publish events side by side; returns their sequences, in order.  As `publish`.
-
-        One that fails fails the call; others may be stored.
-        """
-        return await self._publisher.publish_many(events, timeout=timeout)
-
-    def events(
-        self,
-        event: type[E],
-        *,
-        since: datetime | int | None = None,
-        where: Mapping[str, Any] | None = None,
-        follow: bool = False,
-    ) -> Log[E]:
-        """Read the log of an event: ``async for placed in kit.events(OrderPlaced): ...``.
-
-        Args:
-            event: The class.
-            since: A time or a sequence to begin at; None for the first that is stored.
-            where: Values of fields that are in the subject; others are passed over.
-            follow: Whether to go on at the end, with events as they are published.
-        """
-        return Log(self.jetstream, event, since=since, where=where, follow=follow)
-
-    def tell(
-        self,
-        service: type[S],
-        *,
-        after: float = 0.0,
-        at: datetime | None = None,
-        id: str = "",  # noqa: A002
-        timeout: float = PUBLISH_SECONDS,
-    ) -> S:
-        """Return an object with the durable endpoints of `service`, which are stored calls.
-
-        ``await kit.tell(Mailer).send("a@b.example", "hi")`` returns once the stream has
-        it; it is carried out by whichever instance is there, now or later, and again if it
-        fails.
-
-        Args:
-            service: The service's class.
-            after: Seconds until it is carried out; 0 for now.
-            at: When it is carried out.
-            id: By which the stream knows it again, and by which `cancel_tell` finds it.
-            timeout: Longest wait for the stream's word, in seconds.
-
-        Raises:
-            TypeError: `service` is no class of a service.
-            ValueError: A time that it cannot have.
-        """
-        teller = Teller(
-            self.jetstream, service.name, after=after, at=at, id_=id, timeout=timeout
-        )
-        return make_teller(service, teller)
-
-    async def cancel_tell(self, service: type[Service], id: str) -> bool:  # noqa: A002
-        """Cancel a tell that waits for its time; False if there is none of this id."""
-        return await cancel_tell(self.jetstream, service.name, id)
-
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
         hosts, self.hosts = self.hosts, []
@@ -495,56 +375,6 @@ class Kit:
         await self.close()
 
 
-_encoders = {codec.name: codec.encoder(Any) for codec in (MSGPACK, JSON)}
-_encoders[RAW.name] = RAW.encoder(bytes)
-_decoders = {codec.name: codec.decoder(Any) for codec in (MSGPACK, JSON)}
-_decoders[RAW.name] = RAW.decoder(bytes)
-
-
-def _plain_encoder(codec: Codec) -> Encode:
-    write = _encoders[codec.name]
-
-    def encode(ctx: Context, request: Any) -> bytes:
-        ctx.codec = codec
-        try:
-            return write(request)
-        except ENCODE_ERRORS as exc:
-            raise InvalidArgument(
-                f"the request has no form on the wire: {exc}"
-            ) from exc
-
-    return encode
-
-
-def _decode_plain(ctx: Context, message: Message) -> Any:
-    codec = reply_codec(ctx, message).name
-    try:
-        return _decoders[codec](message.data)
-    except DECODE_ERRORS as exc:
-        why = translate(exc, codec)
-        raise DataLoss(f"the reply cannot be read: {why}") from exc
-
-
-def trust_of(
-    bus: Bus, sources: str | Sequence[str], audience: str = AUDIENCE
-) -> Trust | None:
-    """Return the trust in keys that are in files or on the bus; None for no keys.
-
-    Args:
-        bus: Where buckets are.
-        sources: As `kitmsg.auth.trusted.trusted_keys` takes them.
-        audience: The system that principals must be for.
-
-    Raises:
-        InvalidArgument: There are no keys in a source.
-        FailedPrecondition: A library is missing.
-    """
-    given = [sources] if isinstance(sources, str) else list(sources)
-    if not any(given):
-        return None
-    return Trust(trusted_keys(given, lambda: bus.request), audience=audience)
-
-
 def _where_nobody_calls(auth: CallSigner) -> CallSigner:
     """Return a signer that leaves alone the calls that a principal stands behind."""
 
@@ -553,76 +383,3 @@ def _where_nobody_calls(auth: CallSigner) -> CallSigner:
             auth(ctx, fields)
 
     return sign
-
-
-class _Connecting:
-    """Awaited, a connected kit; as ``async with``, one that closes at the end."""
-
-    def __init__(self, connect: Callable[[], Awaitable[Kit]]) -> None:
-        self._connect = connect
-        self._kit: Kit | None = None
-
-    def __await__(self) -> Generator[Any, None, Kit]:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> Kit:
-        self._kit = await self._connect()
-        return self._kit
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._kit is not None:
-            await self._kit.close()
-
-
-def connect(
-    servers: str | Sequence[str] | None = None,
-    *,
-    bus: Bus | None = None,
-    codec: Codec | None = None,
-    trust: str | Sequence[str] = (),
-    audience: str = AUDIENCE,
-    auth: CallSigner | None = None,
-    breaker: bool = True,
-    makes_streams: bool = False,
-    **options: Any,
-) -> _Connecting:
-    """Connect to a bus: ``async with kitmsg.connect() as kit`` or ``await``.
-
-    Args:
-        servers: One NATS URL or several, or where to ask for them, as in
-            ``srv://_nats._tcp.example``; by default ``NATS_URL``, else the local bus.
-        bus: Use this bus instead.
-        codec: How requests travel, as in `Kit`.
-        trust: Files, ``env:NAME`` or buckets (``kv:NAME``) with the public keys
-            that may vouch for the callers of services here.
-        audience: The system that principals must be for.
-        auth: Signs calls, as in `Kit`.
-        breaker: As in `Kit`.
-        makes_streams: As in `Kit`.
-        options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
-            TLS and more.
-
-    Raises:
-        Unavailable: No server answered.
-        Unauthenticated: The server refused the credentials.
-    """
-    make_kit = functools.partial(
-        Kit, codec=codec, auth=auth, breaker=breaker, makes_streams=makes_streams
-    )
-
-    async def make() -> Kit:
-        if bus is not None:
-            keys = trust_of(bus, trust, audience)
-            return make_kit(bus, trust=keys)
-        from kitmsg.discovery.pool import connect_bus
-
-        chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
-        made = await connect_bus(chosen, **options)
-        try:
-            keys = trust_of(made, trust, audience)
-        except BaseException:
-            await made.close()
-            raise
-        return make_kit(made, trust=keys)
-
-    return _Connecting(make)

@@ -14,6 +14,7 @@ from kitmsg.context import NOWHERE, Context, entered
 from kitmsg.endpoints import Endpoint, Middleware, chain
 from kitmsg.message import encode_headers
 from kitmsg.middleware.hedge import Hedge, fitting
+from kitmsg.middleware.metrics import counts_calls
 from kitmsg.service.declare import Declaration, Service
 from kitmsg.service.peers import Peers
 from kitmsg.transport import gokit
@@ -103,6 +104,7 @@ def make_client(
             before=() if auth is None else (auth,),
             hint=hint,
             breaker=breaker,
+            counts=not counts_calls(middleware),
         )
         if route is not None and fleet is not None:
             make = _routed(fleet(service.name), route, subject, name, make)

@@ -25,6 +25,7 @@ _WHOLE: Final[Mapping[str, int]] = {
     "mailbox": 0,
     "max_streams": 1,
     "max_bytes": 1,
+    "replicas": 1,
 }
 """Settings that are whole numbers, and the least of each."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.events.dead import DEAD, replay_subject
 from kitmsg.events.declared import Declared, tell_stream, tick_stream
+from kitmsg.events.event import facts_of
 from kitmsg.events.tells import tell_subject
 from kitmsg.events.ticks import tick_subject
 from kitmsg.jetstream import ConsumerConfig
@@ -25,6 +26,7 @@ __all__ = [
     "durables",
     "event_consumer",
     "needs_store",
+    "replicas_of",
 ]
 
 ACK_WAIT: Final = 30.0
@@ -55,6 +57,15 @@ def needs_store(cls: type[Service]) -> bool:
     work = cls.__work__
     stored = [s for s in work.subscriptions.values() if s.options.stored]
     return bool(stored or work.schedules or durables(cls))
+
+
+def replicas_of(cls: type[Service]) -> int:
+    """Return how many servers keep a service's tells, ticks and dead letters.
+
+    As many as its `replicas` says, and no fewer than keep the events that it takes.
+    """
+    events = (facts_of(event).stream.replicas for event in _subscribed(cls))
+    return max((cls.replicas, *events))
 
 
 def durables(cls: type[Service]) -> list[str]:
@@ -138,11 +149,13 @@ def declared_by(*classes: type[Service]) -> Declared:
         for event in (*_subscribed(cls), *cls.publishes):
             declared.event(event)
         if cls.__work__.schedules:
-            declared.add(tick_stream(cls.name), cls.__name__)
+            ticks = replace(tick_stream(cls.name), replicas=replicas_of(cls))
+            declared.add(ticks, cls.__name__)
         if durables(cls):
-            declared.add(tell_stream(cls.name), cls.__name__)
+            tells = replace(tell_stream(cls.name), replicas=replicas_of(cls))
+            declared.add(tells, cls.__name__)
         if needs_store(cls):
-            declared.dead_letters()
+            declared.dead_letters(replicas_of(cls))
         for consumed in consumed_by(cls):
             declared.consumer(consumed.stream, consumed.config)
     return declared

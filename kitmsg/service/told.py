@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from kitmsg.codec import MSGPACK
 from kitmsg.errors import InvalidArgument
@@ -51,18 +52,30 @@ def make_teller(service: type[S], teller: Teller) -> S:
     if not (isinstance(given, type) and issubclass(given, Service)):
         raise TypeError(f"{service!r} is no class of a service; give a kitmsg.Service")
     told = _Told(service)
-    for declaration in service.__declarations__.values():
-        if declaration.options.durable:
-            setattr(told, declaration.attribute, _method(declaration, teller))
+    for attribute, method in _methods(given):  # type: ignore[arg-type]  # mypy: a class is hashable
+        setattr(told, attribute, functools.partial(method, teller))
     return cast("S", told)
 
 
-def _method(declaration: Declaration, teller: Teller) -> Callable[..., Awaitable[None]]:
+_Method: TypeAlias = "Callable[..., Awaitable[None]]"
+
+
+@functools.cache
+def _methods(service: type[Service]) -> tuple[tuple[str, _Method], ...]:
+    """Return the durable endpoints of a class, as functions of a teller and arguments."""
+    return tuple(
+        (declaration.attribute, _method(declaration))
+        for declaration in service.__declarations__.values()
+        if declaration.options.durable
+    )
+
+
+def _method(declaration: Declaration) -> _Method:
     signature = declaration.signature
     encode = signature.request_encoder(MSGPACK)
     decode = signature.request_decoder(MSGPACK)
 
-    async def tell(*args: Any, **kwargs: Any) -> None:
+    async def tell(teller: Teller, /, *args: Any, **kwargs: Any) -> None:
         request = signature.bind(*args, **kwargs)
         try:
             data = encode(request)

@@ -3,10 +3,13 @@
     seam.py         `Tracer`, `Operation`, `Span`: all that the hot paths know
     conventions.py  names of spans and attributes; which codes are errors
     operations.py   operations: when a span begins, and below which parent
+    turns.py        spans of nearly all calls: ids and times, until somebody looks
     spans.py        spans as kitmsg records them, for the pipeline of `set_up`
     foreign.py      spans of an SDK that the program has set up itself
+    ids.py          trace and span id in headers, for logs and exemplars
     propagation.py  trace and baggage in headers: W3C, B3, what ``OTEL_PROPAGATORS`` names
-    sampling.py     ``OTEL_TRACES_SAMPLER``
+    sampling.py     ``OTEL_TRACES_SAMPLER``, and the ids of new traces
+    active.py       OpenTelemetry's current context, in one step
     pipeline.py     a thread that hands ended spans to exporters; flush and bounds
     exporters.py    addresses such as ``otlp://127.0.0.1:4317``, and their exporters
     otlp.py         spans as OTLP bytes: no object of protobuf for each
@@ -22,7 +25,6 @@ and services.  Library: ``pip install 'kitmsg[otel]'``.
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,18 +36,11 @@ __all__ = [
     "current_ids",
     "event",
     "flush",
-    "given_ids",
     "tracer",
     "use",
 ]
 
 _API = "opentelemetry.trace"
-
-# W3C Trace Context, section 3.2; zeros only are no id, and ff is no version.
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
-)
-_SAMPLED = 1
 
 # Set by `use`, at the start of a process; read at wiring.
 _tracer: Tracer | None = None
@@ -90,14 +85,6 @@ def current_ids() -> tuple[str, str] | None:
     if not context.is_valid:
         return None
     return format_trace_id(context.trace_id), format_span_id(context.span_id)
-
-
-def given_ids(traceparent: str) -> tuple[str, str, bool] | None:
-    """Return trace id, span id and whether it is sampled; None for a broken header."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    if found is None:
-        return None
-    return found[1], found[2], bool(int(found[3], 16) & _SAMPLED)
 
 
 def current_headers() -> dict[str, str]:

@@ -3,6 +3,7 @@
     server.py   Server: a subject is served by an endpoint
     intake.py   Intake: mailbox, queue-group membership and drain that servers share
     caller.py   Caller: one call, bytes in and out, with all that a call promises
+    counted.py  counts of calls that failed, and of streams
     traced.py   spans around calls
     client.py   Client: an endpoint that asks over the bus: encode, caller, decode
     replies.py  errors as replies and back; the codec of a reply

@@ -12,7 +12,9 @@ Hot path: `ask` runs for every call and is flat on purpose.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
 from typing import Any, Final, TypeAlias
 
 from kitmsg.bus import Bus
@@ -27,6 +29,8 @@ from kitmsg.errors import (
     ResourceExhausted,
 )
 from kitmsg.message import Message, check_subject, encode_headers
+from kitmsg.metrics.clients import CLIENTS, CallCounts
+from kitmsg.metrics.stats import BOUNDS_SECONDS
 from kitmsg.middleware.adaptive_breaker import (
     Throttle,
     Unthrottled,
@@ -36,6 +40,7 @@ from kitmsg.middleware.adaptive_breaker import (
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import bus_attributes
 from kitmsg.transport import transfer
+from kitmsg.transport.counted import count_failure, count_stream
 from kitmsg.transport.opening import open_stream
 from kitmsg.transport.replies import Declared, decode_error
 from kitmsg.transport.stream import Stream
@@ -102,6 +107,11 @@ class Caller:
         max_bytes: Longest request, and longest reply.
         breaker: Whether a service that cannot keep up is sent only as many calls as it
             answers, and a few to try it (`kitmsg.middleware.adaptive_breaker`).
+        counts: Whether its calls are shown as ``kitmsg_client_...``; a gateway's own count
+            as the gateway's.
+
+    Attributes:
+        counts: The calls of the endpoint.
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -125,6 +135,7 @@ class Caller:
         is_kit: bool = True,
         max_bytes: int = transfer.MAX_BYTES,
         breaker: bool = True,
+        counts: bool = True,
     ) -> None:
         if not 0 < timeout < MAX_TIMEOUT:
             raise ValueError(
@@ -137,9 +148,8 @@ class Caller:
         self.max_bytes = max_bytes
         self._open_timeout = timeout if open_timeout is None else open_timeout
         self._lifetime = lifetime
-        self._before = tuple(before)
+        self._before, self._after = tuple(before), tuple(after)
         self.is_bare = not before  # nobody adds headers
-        self._after = tuple(after)
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._error_decoder = error_decoder or self._default_error
         self._reads_body = error_decoder is not None
@@ -156,6 +166,7 @@ class Caller:
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
         self.throttle = Throttle() if breaker else Unthrottled()
+        self.counts = CLIENTS.of(self.name) if counts else CallCounts()
         found = tracer()
         if found is not None:
             operation = found.client(self.name, bus_attributes(self.name, subject))
@@ -187,60 +198,71 @@ class Caller:
             Unavailable: The service failed too often lately, and the call was not sent.
             Exception: The error that the reply tells of, or one of `Bus.request`.
         """
-        data: bytes = request if encode is None else encode(ctx, request)
-        loop = self._loop
-        # `get_running_loop` asks the system for the process: 1 us and more on Python 3.11.
-        if loop is None or not loop.is_running():
-            loop = self._loop = get_running_loop()
-        now = loop.time()
-        throttle = self.throttle
-        if not throttle.is_quiet:
-            self._enter(throttle, now)
-        left, deadline = self.timeout, ctx.deadline
-        # `ctx.caller` is `_caller`, or stands in its message.
-        if (
-            deadline is None and self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
-        ):
-            block = self._steady(ctx.metadata) if ctx.metadata else self._plain
-        else:
-            if deadline is not None and deadline - now < left:
-                left = deadline - now
-                if left <= 0:
-                    self._check_left(left)
-            block = self._headers(ctx, left)
-        if trace:
-            block = block[:-2] + trace
+        counts = self.counts
+        counts.begun += 1
+        started = perf_counter()
         try:
-            reply = await self.bus.request(self.subject, data, left, block)
-        except NoResponders as exc:
-            raise await self._unheard(exc) from exc
-        except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
-            self._unsent(exc)
-            raise
-        except DeadlineExceeded as exc:
-            self._judge(exc)
-            raise
-        except InvalidArgument:
-            if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
+            data: bytes = request if encode is None else encode(ctx, request)
+            loop = self._loop
+            # `get_running_loop` asks the system for the process: 1 us and more on Python 3.11.
+            if loop is None or not loop.is_running():
+                loop = self._loop = get_running_loop()
+            now = loop.time()
+            throttle = self.throttle
+            if not throttle.is_quiet:
+                self._enter(throttle, now)
+            left, deadline = self.timeout, ctx.deadline
+            # `ctx.caller` is `_caller`, or stands in its message.
+            if (
+                deadline is None and self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
+            ):
+                block = self._steady(ctx.metadata) if ctx.metadata else self._plain
+            else:
+                if deadline is not None and deadline - now < left:
+                    left = deadline - now
+                    if left <= 0:
+                        self._check_left(left)
+                block = self._headers(ctx, left)
+            if trace:
+                block = block[:-2] + trace
+            try:
+                reply = await self.bus.request(self.subject, data, left, block)
+            except NoResponders as exc:
+                raise await self._unheard(exc) from exc
+            except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
+                self._unsent(exc)
                 raise
-            reply = await self._ask_long(data, left, block)
-        if reply.header_block and transfer.is_elsewhere(reply.header_block):
-            left -= loop.time() - now  # one deadline over all of it
-            what, most = "the reply", self.max_bytes
-            reply = await transfer.fetch(self.bus, reply, left, what, most)
-        if self._after:
-            for hook in self._after:
-                hook(ctx, reply)
-        if reply.header_block or self._reads_body:
-            error = self._error_decoder(ctx, reply)
-            if error is not None:
-                self._judge(error)
-                raise self._told(reply, error)
-        if throttle.is_quiet:
-            throttle.good += 1
-        else:
-            throttle.succeeded(now)
-        return reply if decode is None else decode(ctx, reply)
+            except DeadlineExceeded as exc:
+                self._judge(exc)
+                raise
+            except InvalidArgument:
+                if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
+                    raise
+                reply = await self._ask_long(data, left, block)
+            if reply.header_block and transfer.is_elsewhere(reply.header_block):
+                left -= loop.time() - now  # one deadline over all of it
+                what, most = "the reply", self.max_bytes
+                reply = await transfer.fetch(self.bus, reply, left, what, most)
+            if self._after:
+                for hook in self._after:
+                    hook(ctx, reply)
+            if reply.header_block or self._reads_body:
+                error = self._error_decoder(ctx, reply)
+                if error is not None:
+                    self._judge(error)
+                    raise self._told(reply, error)  # noqa: TRY301  # no call more here
+            if throttle.is_quiet:
+                throttle.good += 1
+            else:
+                throttle.succeeded(now)
+            result = reply if decode is None else decode(ctx, reply)
+        except BaseException as exc:
+            count_failure(counts, exc, started, self._declared)
+            raise
+        took, well = perf_counter() - started, counts.well
+        well.buckets[bisect_left(BOUNDS_SECONDS, took)] += 1
+        well.seconds += took
+        return result
 
     async def open(self, ctx: Context, data: bytes, trace: bytes = b"") -> Stream:
         """Ask for a stream; returns when a service took it.
@@ -255,6 +277,17 @@ class Caller:
             DeadlineExceeded: Nobody took it in time, or no time is left.
             KitError: The service refused; see `open_stream` for the rest.
         """
+        self.counts.begun += 1
+        started = perf_counter()
+        try:
+            stream = await self._open(ctx, data, trace)
+        except BaseException as exc:
+            count_failure(self.counts, exc, started, self._declared)
+            raise
+        count_stream(self.counts, stream, started)
+        return stream
+
+    async def _open(self, ctx: Context, data: bytes, trace: bytes) -> Stream:
         self._enter(self.throttle, get_running_loop().time())
         seconds = self._lifetime
         if ctx.deadline is not None:

@@ -46,6 +46,7 @@ class Client(Generic[Req, Resp]):
         hint: Asked for a helpful word when nobody serves `subject`.
         max_bytes: Longest request, and longest reply.
         breaker: As in `kitmsg.transport.caller.Caller`.
+        counts: Likewise.
 
     Raises:
         ValueError: `timeout` is not positive, or no number that `Kit-Timeout` takes.
@@ -69,6 +70,7 @@ class Client(Generic[Req, Resp]):
         hint: Hint | None = None,
         max_bytes: int = transfer.MAX_BYTES,
         breaker: bool = True,
+        counts: bool = True,
     ) -> None:
         self.caller = Caller(
             bus,
@@ -82,6 +84,7 @@ class Client(Generic[Req, Resp]):
             hint=hint,
             max_bytes=max_bytes,
             breaker=breaker,
+            counts=counts,
         )
         self.name = self.caller.name
         self._call: Endpoint[Req, Resp] = _call(self.caller, encode, decode)

@@ -41,7 +41,7 @@ from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import bus_attributes, exception_attributes
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.lateness import NOISE
@@ -96,8 +96,9 @@ class _Turn(msgspec.Struct, eq=False):
     # When it was read, if its caller was not known well then; see `Lateness`.
     read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
+    took_ns: int = 0  # of one that a `CancelledError` ended, until `ended` says why
     since: float = 0.0  # when it came into the mailbox, where it is traced
-    span: Span | None = None  # from the beginning of its work, where it is traced
+    span: TurnSpan | None = None  # from the beginning of its work, where it is traced
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -205,7 +206,7 @@ class Server:
         self._logs = "error_log" not in off
         self._trace = self._operation()
 
-    def _operation(self) -> Callable[[Message, float], Span | None] | None:
+    def _operation(self) -> Callable[[Message, float], TurnSpan | None] | None:
         """Return what begins the span of a turn; None where nothing is traced."""
         self._propagates = "trace" not in self.intake.off
         found = tracer()
@@ -243,9 +244,11 @@ class Server:
             return
         head: Head | None = None
         block = message.header_block
-        left = self._plain_left.get(block)
-        if left is None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
-            left = self._plain_left.get(block[:TRACE_FROM])
+        # Where nothing is traced, a trace is the exception.
+        left = self._plain_left.get(block) if self._trace is None else None
+        if left is None:
+            is_traced = block[TRACE_FROM:IDS_FROM] == TRACE_MARK
+            left = self._plain_left.get(block[:TRACE_FROM] if is_traced else block)
         if left is not None:
             message.is_plain = True
         elif (known := self._heads.of(message)) is not None:
@@ -408,14 +411,26 @@ class Server:
         finally:
             self._turns.pop(reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started, message)
+                if error is None:
+                    self.stats.observe(perf_counter_ns() - started, message)
+                else:
+                    self._count_failure(turn, error, perf_counter_ns() - started)
             if span is not None and error is not None:
                 self._finish(span, error)
             if self._finalizer:
                 for finalizer in self._finalizer:
                     finalizer(ctx, message, error)
 
-    def _finish(self, span: Span, error: BaseException | None) -> None:
+    def _count_failure(self, turn: _Turn, error: BaseException, took_ns: int) -> None:
+        """Count a turn that failed; of one that was cut short, `ended` says how."""
+        self.stats.observe(took_ns)
+        if isinstance(error, asyncio.CancelledError):
+            turn.took_ns = took_ns
+        else:
+            code = error_code(error, self._declared)
+            self.stats.broke(code.value, took_ns, turn.message)
+
+    def _finish(self, span: TurnSpan, error: BaseException | None) -> None:
         """End the span of a turn; `ended` ends that of one that was cut short."""
         if error is None:
             span.finish()
@@ -430,6 +445,8 @@ class Server:
         """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""
         if turn.span is not None:
             turn.span.finish(code, "the turn was cut short")
+        if turn.took_ns:
+            self.stats.broke(code.value, turn.took_ns, turn.message)
         self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
@@ -534,7 +551,7 @@ class Server:
 
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
-        self.stats.requests += 1
+        self.stats.refuse(error.code.value)
         self._answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:

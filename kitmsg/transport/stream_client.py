@@ -54,6 +54,7 @@ class StreamClient:
         before: As for `Client`.
         hint: As for `Client`.
         breaker: As for `Client`.
+        counts: As for `Client`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class StreamClient:
         before: Sequence[Before] = (),
         hint: Hint | None = None,
         breaker: bool = True,
+        counts: bool = True,
     ) -> None:
         self.caller = Caller(
             bus,
@@ -83,6 +85,7 @@ class StreamClient:
             raises=raises,
             hint=hint,
             breaker=breaker,
+            counts=counts,
         )
         self.name = self.caller.name
         self._encode = encode

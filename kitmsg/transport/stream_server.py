@@ -31,9 +31,10 @@ from kitmsg.errors import (
 from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.opening import accept
+from kitmsg.transport.replies import error_code
 from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
 from kitmsg.transport.typed import Decode, Encode
@@ -305,13 +306,28 @@ class StreamServer(Server):
                 run.timer.cancel()
             self._runs.pop(message.reply, None)
             if self._counts:
-                self.stats.observe(perf_counter_ns() - started, message)
+                self._count_run(run, perf_counter_ns() - started, error)
             if span is not None:
                 self._finish_run(span, run, error)
             for finalizer in self._finalizer:
                 finalizer(ctx, message, error)
 
-    def _finish_run(self, span: Span, run: _Run, error: BaseException | None) -> None:
+    def _count_run(self, run: _Run, took_ns: int, error: BaseException | None) -> None:
+        """Count a stream that is over, and how it ended."""
+        code = run.cut
+        if code is None and isinstance(error, asyncio.CancelledError):
+            code = Code.UNAVAILABLE if _is_cancelled() else Code.INTERNAL
+        elif code is None and error is not None:
+            code = error_code(error, self._declared)
+        if code is None:
+            self.stats.observe(took_ns, run.message)
+        else:
+            self.stats.observe(took_ns)
+            self.stats.broke(code.value, took_ns, run.message)
+
+    def _finish_run(
+        self, span: TurnSpan, run: _Run, error: BaseException | None
+    ) -> None:
         """End the span of a stream."""
         moved = 0 if run.stream is None else run.stream.moved
         span.happened("stream.end", {"kitmsg.stream.items": moved})

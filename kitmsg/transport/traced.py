@@ -62,11 +62,10 @@ def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[
         if not ctx.metadata or _SPELLED.isdisjoint(ctx.metadata):
             if is_bare and throttle.is_quiet:
                 found = begin()
+                if found.__class__ is bytes:
+                    return ask(ctx, request, encode, decode, found)
                 if found is not None:
-                    line, span = found
-                    if span is None:
-                        return ask(ctx, request, encode, decode, line)
-                    return brief(line, span, ctx, request, encode, decode)
+                    return brief(*found, ctx, request, encode, decode)
             elif line := unsampled():
                 return ask(ctx, request, encode, decode, line)
         return spanned(ctx, request, encode, decode)
@@ -166,7 +165,7 @@ def traced_open(
         finally:
             span.leave(token)
         span.happened("stream.begin", {})
-        stream.on_end = lambda: _ended(span, stream)
+        count, stream.on_end = stream.on_end, lambda: _ended(span, stream, count)
         if not stream.is_open:
             _ended(span, stream)
         return stream
@@ -193,8 +192,10 @@ def traced_publish(
     return traced
 
 
-def _ended(span: Span, stream: Stream) -> None:
-    """End the span of a stream."""
+def _ended(span: Span, stream: Stream, count: Callable[[], None] | None = None) -> None:
+    """End the span of a stream, and count it."""
+    if count is not None:
+        count()
     span.happened("stream.end", {"kitmsg.stream.items": stream.moved})
     if span.gathers and stream.end is not None:
         span.gather(stream.end.headers.get(SPANS, ""))

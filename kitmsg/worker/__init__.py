@@ -15,6 +15,7 @@
     plugins.py     gateways, upstreams and exporters, found by entry points
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
     pushing.py     pushes what a process counts: ``--metrics``
+    relaying.py    relays a database's outbox: ``--outbox``
     report.py      counters and gauges of a worker
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut

@@ -90,7 +90,8 @@ class GatewayRuntime(Runtime):
     """
 
     def __init__(self, orders: Orders) -> None:
-        super().__init__((), orders.settings, place=(orders.index, orders.restarts))
+        settings = dataclasses.replace(orders.settings, outbox="")  # of services
+        super().__init__((), settings, place=(orders.index, orders.restarts))
         if orders.gateway is None:
             raise InvalidArgument("these orders are for no gateway")
         self._orders = orders.gateway

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from kitmsg.errors import InvalidArgument, NotFound
+from kitmsg.errors import InvalidArgument, KitError, NotFound
 from kitmsg.importpath import add_folder
 from kitmsg.service import Service
 from kitmsg.service.declare import need_apart, unservable
@@ -37,7 +37,7 @@ class BrokenTarget(InvalidArgument):
 
     Args:
         message: The sentence for people.
-        stack: The traceback as text.
+        stack: The traceback as text; "" where the sentence says it all.
     """
 
     def __init__(self, message: str, stack: str = "") -> None:
@@ -111,12 +111,23 @@ def _checked(module: ModuleType, target: Target) -> ModuleType:
 
 def _broken(target: Target, error: BaseException) -> BrokenTarget:
     where = _line_of(error)
+    if _is_refusal(error) and os.environ.get("KITMSG_DEBUG") != "1":
+        return BrokenTarget(f"cannot import {target.text}: {where}{error}")
     kind = type(error).__name__
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return BrokenTarget(
         f"cannot import {target.text}: {where}{kind}: {text}",
         _stack(error),
     )
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Tell whether kitmsg itself refuses a declaration: its sentence says what to do."""
+    if not isinstance(error, (TypeError, ValueError, KitError)):
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    is_ours = last.filename.startswith(str(Path(__file__).parents[1]))
+    return is_ours and (last.line or "").startswith("raise ")
 
 
 def _stack(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kitmsg.worker.announce import announcer, check_announcing
 from kitmsg.worker.health import HealthServer
 from kitmsg.worker.pushing import check_metrics
+from kitmsg.worker.relaying import check_outbox
 from kitmsg.worker.settings import parse_address
 from kitmsg.worker.supervisor import Supervisor
 
@@ -48,10 +49,13 @@ def run_parent(
 
     Raises:
         FailedPrecondition: The health port is taken.
-        InvalidArgument: It cannot be announced, or metrics not sent, as the settings say.
+        InvalidArgument: It cannot be announced, metrics not sent or the outbox not relayed,
+            as the settings say.
     """
     check_announcing(settings, has_place=bool(serves or settings.health))
     check_metrics(settings)
+    if gateway is None:
+        check_outbox(settings)
     supervisor = Supervisor(targets, settings, gateway=gateway, on_stop=on_stop)
     return asyncio.run(_run(settings, supervisor, serves))
 

@@ -6,6 +6,7 @@ Adding up is the backend's job.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["families"]
 
 _COUNTERS: Final = {
-    "requests": "Turns that ran, failed ones included.",
     "expired": "Asks dropped unread because their deadline had passed.",
     "cancelled": "Turns ended because the caller gave up or time was up.",
     "shed": "Asks refused because the mailbox was full.",
@@ -87,6 +87,7 @@ def _endpoints(known: list[Any]) -> Iterator[Family]:
         for s in report["services"]
         for name, stats in s["endpoints"].items()
     ]
+    yield _requests(points)
     for field, text in _COUNTERS.items():
         family = counter(f"kitmsg_server_{field}_total", text)
         for labels, stats in points:
@@ -100,17 +101,48 @@ def _endpoints(known: list[Any]) -> Iterator[Family]:
         for code, count in sorted(stats["codes"].items()):
             errors.add(count, **labels, code=code)
     yield errors
-    times = histogram("kitmsg_server_duration_seconds", "Duration of turns.")
+    yield _durations(points)
+
+
+def _requests(points: list[tuple[dict[str, str], dict[str, Any]]]) -> Family:
+    """Return the requests by code: turns, and requests that never became one."""
+    family = counter(
+        "kitmsg_server_requests_total",
+        "Turns that ran and requests that were refused before, by code.",
+    )
     for labels, stats in points:
-        parts = [sum(stats["buckets"][a:b]) for a, b in pairwise(_CUTS)]
-        seconds = stats["processing_ns"] / _NS
-        fine = _fine(stats["buckets"])
-        times.distributions.append(
-            Distribution(
-                labels, BOUNDS_SECONDS, parts, seconds, fine, _exemplars(stats)
-            )
-        )
-    yield times
+        codes = Counter(stats.get("refused", {}))
+        for code, outcome in stats.get("outcomes", {}).items():
+            codes[code] += sum(outcome["buckets"])
+        family.add(stats["requests"] - codes.total(), **labels, code="ok")
+        for code, count in sorted(codes.items()):
+            family.add(count, **labels, code=code)
+    return family
+
+
+def _durations(points: list[tuple[dict[str, str], dict[str, Any]]]) -> Family:
+    """Return the durations of turns, by code; those that failed are taken from all."""
+    family = histogram("kitmsg_server_duration_seconds", "Duration of turns.")
+    shown = family.distributions
+    for labels, stats in points:
+        buckets, ns = list(stats["buckets"]), stats["processing_ns"]
+        outcomes = sorted(stats.get("outcomes", {}).items())
+        for _, outcome in outcomes:
+            failed = outcome["buckets"]
+            buckets = [a - b for a, b in zip(buckets, failed, strict=True)]
+            ns -= outcome["processing_ns"]
+        well = {**stats, "buckets": buckets, "processing_ns": ns}
+        for code, outcome in (("ok", well), *outcomes):
+            shown.append(_distribution({**labels, "code": code}, outcome))
+    return family
+
+
+def _distribution(labels: dict[str, str], outcome: dict[str, Any]) -> Distribution:
+    buckets, seconds = outcome["buckets"], outcome["processing_ns"] / _NS
+    parts = [sum(buckets[a:b]) for a, b in pairwise(_CUTS)]
+    return Distribution(
+        labels, BOUNDS_SECONDS, parts, seconds, _fine(buckets), _exemplars(outcome)
+    )
 
 
 def _exemplars(stats: dict[str, Any]) -> dict[int, Exemplar]:

@@ -16,13 +16,14 @@ from kitmsg.errors import KitError
 from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.service import Kit, Service
+from kitmsg.service.connecting import trust_of
 from kitmsg.service.inject import made_by
-from kitmsg.service.kit import trust_of
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.levels import LevelResponder
 from kitmsg.worker.pings import warn_of_slow_pings
 from kitmsg.worker.prometheus import families
 from kitmsg.worker.pushing import PushLoops, is_pushed
+from kitmsg.worker.relaying import WorkerRelay
 from kitmsg.worker.report import report
 from kitmsg.worker.starting import start_all
 from kitmsg.worker.traces import flush_traces, set_up_traces
@@ -87,6 +88,7 @@ class Runtime:
         self.is_draining = False
         self._threads: ThreadPoolExecutor | None = None  # from `serve` on
         self._levels: LevelResponder | None = None  # while calls are served
+        self._relay: WorkerRelay | None = None  # the same, and while it drains
 
     def add(self, service: Service | Factory) -> None:
         """Serve `service` too; before `serve` has begun to."""
@@ -171,6 +173,8 @@ class Runtime:
             self.is_ready = True
             self._levels = LevelResponder(self.kit.bus)
             self._levels.start((host.service.name, host.id) for host in self.hosts)
+            if self._settings.outbox:
+                self._relay = WorkerRelay(self._settings, self.kit)
             if on_ready is not None:
                 on_ready()
             return await self._until_failed()
@@ -232,6 +236,8 @@ class Runtime:
                     _log.error("a service did not end well", exc_info=result)
         finally:
             progress.cancel()
+            if self._relay is not None:  # after the last turns have committed
+                await self._relay.close()
             if self._loops is not None:
                 await self._loops.close()
             await kit.bus.close()

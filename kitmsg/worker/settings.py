@@ -122,6 +122,13 @@ class Settings:
         "make the streams that services declare, where that adds only; dev does",
         "KITMSG_MAKES_STREAMS",
     )
+    outbox: str = _say(
+        "",
+        "relay the outbox of this database while serving, as in"
+        " postgresql+asyncpg://app@db/orders; with a password, set the variable",
+        "KITMSG_OUTBOX",
+        metavar="URL",
+    )
     access_log: bool = _say(False, "write a line per call", "KITMSG_ACCESS_LOG")
     traces: tuple[str, ...] = _say(
         (),

@@ -58,7 +58,8 @@ class UpstreamRuntime(Runtime):
 
     def __init__(self, orders: Orders) -> None:
         place = orders.index, orders.restarts
-        super().__init__((), orders.settings, place=place)
+        settings = dataclasses.replace(orders.settings, outbox="")  # of services
+        super().__init__((), settings, place=place)
         if orders.gateway is None:
             raise InvalidArgument("these orders are for no upstream")
         self._orders = orders.gateway

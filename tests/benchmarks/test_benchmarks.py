@@ -294,3 +294,26 @@ def test_metrics_are_measured_beside_prometheus_client(
     for row in found["rows"]:
         assert row["kitmsg"] > 0
         assert row["other"] > 0
+
+
+@pytest.mark.slow
+def test_events_are_measured_beside_their_peers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each part has a row for each peer, with a rate and the goal that it is held to."""
+    parts = "consume,publish,tell,hear"
+    options = ("--calls", "400", "--rounds", "1", "--only", parts)
+    rows = run(capsys, "events", *options)["rows"]
+    assert list(dict.fromkeys(row["part"] for row in rows)) == parts.split(",")
+    for row in rows:
+        assert row["rate"][0] > 0
+        assert row["cpu"]["client"] > 0
+        assert row["cpu"]["bus"] > 0
+    goals_of = {row["part"] for row in rows if row["goals"]}
+    assert goals_of == set(parts.split(","))
+
+
+def test_a_part_of_events_that_is_none_is_named() -> None:
+    """A wrong name is answered with those that there are."""
+    with pytest.raises(SystemExit):
+        main(["events", "--only", "nothing"])

@@ -479,13 +479,15 @@ class Bells(Service):
     publishes = (Rang, Broke)
 
 
-async def test_a_gateway_publishes_and_reads_the_events_that_are_open(caplog):
+async def test_a_gateway_publishes_and_reads_the_events_that_are_open(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """And no others; it makes neither a stream nor a consumer."""
     users = with_events(
         users_of([Bells], [], []), [Bells], ["bells.rang", "bells.broke:read"]
     )
-    (user,) = (user for user in users if user.name == "gateway")
-    assert not any("CREATE" in subject for subject in user.publish)
+    (rights,) = (user for user in users if user.name == "gateway")
+    assert not any("CREATE" in subject for subject in rights.publish)
     with EmbeddedServer(config=administered(configured(users))) as server:
         await _make_stream(server)
         async with working(server, Bells), connected(server, "gateway") as kit:
@@ -501,7 +503,9 @@ async def test_a_gateway_publishes_and_reads_the_events_that_are_open(caplog):
                     await other.publish(Broke("front"))
 
 
-async def test_a_gateway_that_may_not_read_an_event_says_so(caplog):
+async def test_a_gateway_that_may_not_read_an_event_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A client gets no names of the bus; the gateway's log has what to do."""
     users = with_events(users_of([Bells], [], []), [Bells], ["bells.rang:read"])
     (subject,) = {s for u in users for s in u.subscribe if s.startswith("event.")}

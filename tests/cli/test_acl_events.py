@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 import kitmsg
-from kitmsg import Event, Kit, Service, endpoint, every, subscribe
+from kitmsg import Event, Kit, Service, endpoint, every, outbox, subscribe
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.cli.acl import users_of
-from kitmsg.errors import BusDenied, PermissionDenied
+from kitmsg.errors import BusDenied, PermissionDenied, Unavailable
 from kitmsg.events.declared import apply, plan
 from kitmsg.jetstream import ConsumerConfig, StreamConfig
 from kitmsg.service.stored import declared_by
@@ -19,6 +20,7 @@ from tests.cli.test_acl import administered, configured, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,15 @@ class Shop(Service):
     @endpoint
     async def place(self, order_id: str) -> int:
         return await self.kit.publish(Placed(order_id))
+
+
+class Biller(Service):
+    """Publishes once what it makes of an event."""
+
+    publishes = (Placed,)
+
+    @subscribe(Placed, once=True)
+    async def bill(self, event: Placed) -> None: ...
 
 
 class Mailer(Service):
@@ -104,7 +115,35 @@ async def test_all_of_it_works_with_exactly_these(
     assert "ermission" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ["shop", "mailer", "client"])
+async def test_the_relay_of_an_outbox_works_with_exactly_these(
+    server: EmbeddedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    await outbox.make_tables(engine)
+    async with kitmsg.connect(server.url, user="admin", password="admin") as admin:
+        await apply(admin.jetstream, await plan(admin.jetstream, declared_by(Shop)))
+        async with async_sessionmaker(engine).begin() as session:
+            await outbox.add(session, Placed("outbox"))
+        async with connected(server, "outbox") as kit:
+            relay = asyncio.create_task(outbox.Relay(engine, kit.jetstream).run())
+            async for event in admin.events(Placed, follow=True):
+                if event.order_id == "outbox":
+                    break
+            relay.cancel()
+            await asyncio.wait((relay,))
+    await engine.dispose()
+    assert "ermission" not in caplog.text
+
+
+async def test_without_a_stream_somebody_with_the_least_rights_is_told_so() -> None:
+    """And not that he may not ask which streams there are."""
+    with EmbeddedServer(config=administered(configured(USERS))) as server:
+        async with connected(server, "shop") as kit:
+            with pytest.raises(Unavailable, match="no stream takes 'event.orders"):
+                await kit.publish(Placed("A1"))
+
+
+@pytest.mark.parametrize("name", ["shop", "mailer", "client", "outbox"])
 async def test_nobody_makes_reads_or_says_what_is_others(
     server: EmbeddedServer, name: str
 ) -> None:
@@ -167,3 +206,10 @@ async def test_a_plan_shows_what_is_missing_and_is_empty_when_it_is_applied(
             assert change.lines == ("filters: event.orders.x -> event.orders.placed.*",)
             await apply(kit.jetstream, [change])
             assert await plan(kit.jetstream, declared_by(Mailer)) == []
+
+
+def test_a_service_with_once_may_look_for_what_it_published() -> None:
+    reads = "$JS.API.DIRECT.GET.orders"
+    users = {user.name: user for user in users_of([Biller, Mailer], [], [])}
+    assert reads in users["biller"].publish
+    assert reads not in users["mailer"].publish

@@ -12,6 +12,7 @@ import pytest
 
 import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.events.dead import dead_stream, replay_subject
 from kitmsg.worker.load import load
 
 if TYPE_CHECKING:
@@ -237,6 +238,24 @@ def test_a_dead_letter_is_shown_replayed_and_dropped(
     assert dead("ls").out == "nothing is dead\n"
 
 
+def test_a_replay_that_waits_is_no_dead_letter(
+    cli: Callable[..., Ran], url: str
+) -> None:
+    """It is in the same stream, and neither replayed again nor dropped by its number."""
+
+    async def store() -> None:
+        async with kitmsg.connect(url) as kit:
+            await kit.jetstream.create_stream(dead_stream())
+            await kit.jetstream.publish(replay_subject("a.b"), b"{}")
+
+    asyncio.run(store())
+    for what, number in (("show", 1), ("drop", 1), ("replay", 1), ("show", 2)):
+        ran = cli("dead", what, str(number), nats_url=url)
+        assert ran.code == 3
+        assert f"there is no dead letter {number}; see kitmsg dead ls" in ran.err
+    assert "messages   1" in cli("streams", "show", "dead", nats_url=url).out
+
+
 def test_a_tell_is_stored_shown_and_cancelled(
     cli: Callable[..., Ran], url: str, serving: None
 ) -> None:
@@ -277,6 +296,7 @@ def test_a_tell_is_stored_shown_and_cancelled(
         (("streams", "show"), "name one stream"),
         (("dead", "show"), "name one number"),
         (("dead", "drop"), "give numbers, a filter, or --all"),
+        (("dead", "show", "9"), "there is no dead letter 9; see kitmsg dead ls"),
         (("events", "x", "--since", "yesterday"), "no stream stores events named 'x'"),
         (("events", "check"), "name the stream"),
         (("publish", "a.b"), "no services: name some, as in --target shop.py"),

@@ -21,11 +21,14 @@ import kitmsg
 from examples.addsvc.service import AddService
 from examples.greeter import Greeter
 from examples.orders import Inventory, Orders
+from examples.shop.events import OrderPaid
+from examples.shop.mail import Mail
 from examples.stringsvc import stringsvc1
 from examples.ticker import Ticker
 from kitmsg.auth.allow import known
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import Code
+from kitmsg.events.dead import DEAD, replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -46,6 +49,12 @@ FORMS = {
     "inbox": rb"\S+",
     "n": rb"\d+",
     "time": rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",
+    "event": rb"[\w-]+",
+    "hash": rb"[0-9a-f]{16}",
+    "another": rb"\S+",
+    "unix": rb"\d+\.\d+",
+    "seconds": rb"\d+\.\d+",
+    "due": rb"\d{4}-\d\d-\d\dT[\d:.]+Z",
 }
 SECONDS = 5.0
 
@@ -150,10 +159,27 @@ class Peer:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
+def plain() -> Iterator[EmbeddedServer]:
     """A server with nobody else on it."""
     with EmbeddedServer(jetstream=False) as embedded:
         yield embedded
+
+
+@pytest.fixture
+def server(plain: EmbeddedServer, example: Example) -> Iterator[EmbeddedServer]:
+    """The same, or where something is stored one of the example's own."""
+    if example.served.removeprefix("nobody, then ") not in STORED:
+        yield plain
+        return
+    with EmbeddedServer() as embedded:
+        yield embedded
+
+
+class Clock(kitmsg.Service):
+    """Has a schedule."""
+
+    @kitmsg.every(1)
+    async def strike(self) -> None: ...
 
 
 def full_inventory() -> Inventory:
@@ -171,7 +197,38 @@ SERVED: dict[str, Callable[[kitmsg.Kit], kitmsg.Service]] = {
     "inventory with room for one": lambda _: full_inventory(),
     "orders": lambda kit: Orders(kit.client(Inventory)),
     "orders with a bug": lambda _: Orders(None),  # type: ignore[arg-type]
+    "mail": Mail,
+    "clock": lambda _: Clock(),
 }
+STORED = ("mail", "clock")
+
+
+async def until(
+    look: Callable[[], Awaitable[Any]], is_so: Callable[[Any], bool]
+) -> None:
+    """Look until it is so; what is seen on the bus is stored a little later."""
+    async with asyncio.timeout(10 * SECONDS):
+        while not is_so(await look()):
+            await asyncio.sleep(0.01)
+
+
+def stored_by(kit: kitmsg.Kit) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """Return what can be stored during an example."""
+
+    async def replayed() -> None:
+        stream = await kit.jetstream.stream(DEAD)
+        await until(stream.info, lambda info: info.messages > 0)
+        await replay(kit.jetstream, await stream.get(1, fresh=True))
+
+    return {
+        "an order is paid": lambda: kit.publish(OrderPaid("A1", 4200)),
+        "the mail is sent": lambda: until(kit.client(Mail).sent, bool),
+        "mail is told": lambda: kit.tell(Mail).ask_for_review("A1"),
+        "mail is told for later": lambda: kit.tell(
+            Mail, after=3600, id="review-A1"
+        ).ask_for_review("A1"),
+        "the dead letter is replayed": replayed,
+    }
 
 
 @asynccontextmanager
@@ -193,6 +250,7 @@ async def serving(
         await kit.serve(served)
         if isinstance(served, Inventory):
             events["the turn begins"] = served.searching.wait
+    events |= stored_by(kit)
     events["the instance stops"] = lambda: kit.drain(0)
     yield events
     await kit.drain(0)
@@ -223,7 +281,7 @@ EXAMPLES = read_examples(PAGE)
 async def test_example_is_what_happens(server, example):
     """Every byte of the page is what a served example sends."""
     async with (
-        kitmsg.connect(server.url) as kit,
+        kitmsg.connect(server.url, makes_streams=True) as kit,
         serving(kit, example.served) as events,
         connected(server.url) as peer,
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ import kitmsg
 from kitmsg import Context, Event, Reject, Service, endpoint, subscribe
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.events.attempts import Attempts
+from kitmsg.events.dead import dead_stream
 from kitmsg.jetstream import ConsumerConfig
 from kitmsg.wire import CE_ID, DEAD_ATTEMPTS, DEAD_ERROR, DEAD_REASON, DEAD_SUBJECT
 
@@ -407,6 +409,25 @@ async def test_a_service_with_calls_and_events_has_both(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory"])
+async def test_a_dead_letter_that_finds_no_room_says_later_why_it_died(
+    kit: Kit,
+) -> None:
+    mailer = Mailer()
+    mailer.fails["A1"] = [RuntimeError("boom")] * 3
+    await kit.serve(mailer)
+    await kit.jetstream.publish("dead.somebody.else", b"")
+    full = replace(dead_stream(), max_messages=1, discard="new")
+    await kit.jetstream.update_stream(full)
+    await kit.publish(Placed("A1"))
+    await asyncio.sleep(60)
+    await kit.jetstream.update_stream(dead_stream())
+    _, letter = await dead(kit, 2)
+    assert letter.headers[DEAD_REASON] == "boom"
+    assert letter.headers[DEAD_ATTEMPTS] == "3"
+    assert len(mailer.given) == 3
+
+
+@pytest.mark.parametrize("kind", ["memory"])
 async def test_what_is_given_back_before_it_begins_is_no_attempt(kit: Kit) -> None:
     """However often instances come and go, an event keeps its attempts."""
     mailer = Mailer()
@@ -487,6 +508,65 @@ async def test_what_an_attempt_publishes_again_is_stored_once(kit: Kit) -> None:
     assert Twice.attempts == [2, 2]
 
 
+async def test_calls_after_an_attempt_publish_under_ids_of_their_own(kit: Kit) -> None:
+    class Both(Service):
+        def __init__(self, kit: kitmsg.Kit) -> None:
+            self.kit = kit
+            self.ids: list[str] = []
+
+        async def publish(self, order_id: str) -> None:
+            sequence = await self.kit.publish(Paid(order_id))
+            stream = await self.kit.jetstream.stream("orders")
+            self.ids.append((await stream.get(sequence)).headers[CE_ID])
+
+        @subscribe(Placed, once=True)
+        async def note(self, event: Placed) -> None:
+            await self.publish(event.order_id)
+
+        @endpoint
+        async def pay(self, order_id: str) -> None:
+            await self.publish(order_id)
+
+    both = Both(kit)
+    await kit.serve(both)
+    await kit.publish(Placed("A1"))
+    await until(lambda: both.ids)
+    await kit.client(Both).pay("A2")
+    of_event, of_call = both.ids
+    assert of_event.startswith("orders.both-note.")
+    assert not of_call.startswith("orders.both-note.")
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_an_attempt_publishes_again_is_stored_once_an_hour_later(
+    kit: Kit,
+) -> None:
+    """Long after the stream forgot the ids."""
+
+    class Late(Service):
+        attempts: ClassVar[list[list[int]]] = []
+
+        def __init__(self, kit: kitmsg.Kit) -> None:
+            self.kit = kit
+
+        @subscribe(Placed, once=True, retries=(3600.0,))
+        async def note(self, event: Placed) -> None:
+            paid = Paid(event.order_id)
+            found = [await self.kit.publish(paid)]
+            found += await self.kit.publish_many([paid, paid])
+            if self.attempts:
+                found += await self.kit.publish_many([paid])
+            self.attempts.append(found)
+            if len(self.attempts) == 1:
+                raise RuntimeError("boom")
+
+    await kit.serve(Late)
+    await kit.publish(Paid("A1"))
+    await kit.publish(Placed("A1"))
+    await until(lambda: len(Late.attempts) == 2, 4000)
+    assert Late.attempts == [[3, 4, 5], [3, 4, 5, 6]]
+
+
 @pytest.mark.parametrize("kind", ["memory"])
 async def test_what_waits_or_runs_stays_out_of_others_hands(
     kit: Kit, elsewhere: Elsewhere
@@ -508,3 +588,72 @@ async def test_what_waits_or_runs_stays_out_of_others_hands(
         await second.serve(other)
         await asyncio.sleep(650)
         assert sorted([*one.given, *other.given]) == ["A0", "A1", "A2"]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_a_batch_that_takes_long_to_gather_stays_out_of_others_hands(
+    kit: Kit,
+) -> None:
+    class Gathers(Service):
+        given: ClassVar[list[list[str]]] = []
+
+        @subscribe(Placed, batch=10, within=300.0)
+        async def note(self, events: list[Placed]) -> None:
+            self.given.append([event.order_id for event in events])
+
+    await kit.serve(Gathers)
+    for n in range(3):
+        await kit.publish(Placed(f"A{n}"))
+        await asyncio.sleep(100)
+    await asyncio.sleep(200)
+    assert Gathers.given == [["A0", "A1", "A2"]]
+
+
+class Slowly(Service):
+    """Takes each of a batch that failed alone, and long."""
+
+    name = "slowly"
+
+    def __init__(self) -> None:
+        self.given: list[list[str]] = []
+        self.seconds = 0.0
+
+    @subscribe(
+        Placed, batch=3, within=1.0, concurrency=1, retries=(1.0,) * 5, since="first"
+    )
+    async def note(self, events: list[Placed]) -> None:
+        self.given.append([event.order_id for event in events])
+        if len(events) > 1:
+            raise RuntimeError("boom")
+        await asyncio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_waits_for_the_others_of_its_batch_stays_out_of_others_hands(
+    kit: Kit,
+) -> None:
+    slowly = Slowly()
+    slowly.seconds = 100.0
+    await kit.publish_many([Placed(f"A{n}") for n in range(3)])
+    await kit.serve(slowly)
+    await asyncio.sleep(1000)
+    assert slowly.given == [["A0", "A1", "A2"], ["A0"], ["A1"], ["A2"]]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_drain_gives_back_at_once_what_waits_for_the_others_of_its_batch(
+    kit: Kit,
+    elsewhere: Elsewhere,
+) -> None:
+    first, second = Slowly(), Slowly()
+    first.seconds = 5.0
+    await kit.publish_many([Placed(f"A{n}") for n in range(3)])
+    host = await kit.serve(first)
+    await until(lambda: len(first.given) == 2)
+    kit.hosts.remove(host)
+    draining = asyncio.create_task(host.drain())
+    async with elsewhere() as other:
+        await other.serve(second)
+        await until(lambda: len(second.given) == 2, 2)
+        await draining
+    assert [first.given[1:], second.given] == [[["A0"]], [["A1"], ["A2"]]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from kitmsg import Event, upcast
+from kitmsg.errors import InvalidArgument
 from kitmsg.events import Stream, facts_of
+from kitmsg.events.envelope import Reader, Writer
+from kitmsg.message import Headers, Message, encode_headers
 
 
 class Placed(Event, subject="orders.placed.{order_id}"):
@@ -107,3 +111,57 @@ def test_an_upcast_that_is_not_needed_is_refused() -> None:
 def test_a_stream_option_that_cannot_be_is_refused(options: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Stream(**options)
+
+
+class Priced(Event, subject="prices.set.{item}", version=2):
+    item: str
+    cents: int = 0
+
+    @upcast(1)
+    @staticmethod
+    def in_cents(old: dict[str, Any]) -> dict[str, Any]:
+        return {"item": old["item"], "cents": old["euros"] * 100}
+
+
+_PLACED = {"ce-type": "orders.placed", "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "event"),
+    [
+        (_PLACED, b'{"order_id":"A1"}', Placed("A1")),
+        ({"CE-Type": "orders.placed"}, b'{"order_id":"A1"}', Placed("A1")),
+        ({}, b"\x81\xa8order_id\xa2A1", "an event of type ''"),
+        ({"ce-type": "prices.set"}, b'{"item":"tea","euros":2}', Priced("tea", 200)),
+        (
+            {**_PLACED, "ce-type": "orders.paid"},
+            b"{}",
+            "an event of type 'orders.paid'",
+        ),
+        (_PLACED, b'{"order_id":7}', "order_id"),
+        ({**_PLACED, "Content-Type": "application/msgpack"}, b"\x80", "order_id"),
+    ],
+)
+def test_a_message_is_read_by_its_type_and_its_codec(
+    headers: dict[str, str], data: bytes, event: Event | str
+) -> None:
+    """The usual headers are not parsed, and say the same as those that are."""
+    reader = Reader(Placed, Priced)
+    message = Message("event.a", data, header_block=encode_headers(headers))
+    if isinstance(event, Event):
+        assert reader.decode(message) == event
+        return
+    with pytest.raises(InvalidArgument, match=event):
+        reader.decode(message)
+
+
+@pytest.mark.parametrize("more", [{}, {"traceparent": "00-ab", "x-team": "ü"}])
+def test_a_header_block_has_what_the_headers_have(more: dict[str, str]) -> None:
+    writer = Writer(Placed)
+    block = Headers.parse(writer.block("id-1", "orders", more))
+    headers = writer.headers("id-1", "orders", more)
+    told, times = dict(block), (block["ce-time"], headers["ce-time"])
+    assert {**told, "ce-time": ""} == {**headers, "ce-time": ""}
+    assert datetime.fromisoformat(times[0]) <= datetime.fromisoformat(times[1])
+    now = datetime.now(UTC)
+    assert abs(now - datetime.fromisoformat(times[1])) < timedelta(minutes=1)

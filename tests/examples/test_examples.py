@@ -166,4 +166,4 @@ def test_tests_among_the_examples_pass_without_any_setting():
     """A user's project has no plugin and no configuration but kitmsg's own."""
     folder = str(ROOT / "examples" / "testing")
     out = run("-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", folder)
-    assert "7 passed" in out
+    assert "10 passed" in out

@@ -17,9 +17,10 @@ from kitmsg.wire import JS_API
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kitmsg.bus import Bus
     from kitmsg.bus.nats import NatsBus
 
-__all__ = ["PASSES", "free_ports", "leader", "ready", "three"]
+__all__ = ["PASSES", "caught_up", "free_ports", "leader", "ready", "three"]
 
 PASSES = (Unavailable, DeadlineExceeded, FailedPrecondition)
 
@@ -67,3 +68,14 @@ async def leader(bus: NatsBus, stream: str) -> str:
     """Return the server that leads a stream."""
     reply = await bus.request(f"{JS_API}.STREAM.INFO.{stream}", b"", 5)
     return str(json.loads(reply.data)["cluster"]["leader"])
+
+
+async def caught_up(bus: Bus, stream: str) -> None:
+    """Return when all servers have what the leader of a stream has."""
+    async with asyncio.timeout(20):
+        while True:
+            reply = await bus.request(f"{JS_API}.STREAM.INFO.{stream}", b"", 5)
+            replicas = json.loads(reply.data)["cluster"]["replicas"]
+            if all(one["current"] and not one.get("lag") for one in replicas):
+                return
+            await asyncio.sleep(0.01)

@@ -16,14 +16,14 @@ from kitmsg.jetstream import StreamConfig
 from kitmsg.jetstream.nats import NatsJetStream
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.testing.loop import VirtualTimeLoop
-from tests.jetstream.clusters import ready, three
+from tests.jetstream.clusters import caught_up, ready, three
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from kitmsg.bus import Bus
     from kitmsg.bus.embedded import EmbeddedServer
-    from kitmsg.jetstream import JetStream, Stream
+    from kitmsg.jetstream import JetStream, Outgoing, PubAck, Stream
 
 
 KINDS = [
@@ -79,13 +79,25 @@ async def bus(
 
 
 class _Replicated(NatsJetStream):
-    """All that it makes is on three servers."""
+    """All that it makes is on three servers, and so is what was published."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus)
+        self._servers = bus
 
     async def create_stream(self, config: StreamConfig) -> Stream:
         return await super().create_stream(replace(config, replicas=3))
 
     async def update_stream(self, config: StreamConfig) -> Stream:
         return await super().update_stream(replace(config, replicas=3))
+
+    async def publish_many(
+        self, messages: Iterable[Outgoing], *args: Any, **options: Any
+    ) -> list[PubAck]:
+        acks = await super().publish_many(messages, *args, **options)
+        for stream in {ack.stream for ack in acks}:
+            await caught_up(self._servers, stream)
+        return acks
 
 
 @pytest.fixture

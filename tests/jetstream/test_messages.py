@@ -9,12 +9,13 @@ import pytest
 
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import InvalidArgument, NotFound
-from kitmsg.jetstream import ConsumerConfig, Outgoing
+from kitmsg.jetstream import ConsumerConfig, Messages, Outgoing
+from kitmsg.jetstream.source import Pace
 from tests.jetstream.conftest import KINDS
 
 if TYPE_CHECKING:
     from kitmsg.bus import Bus
-    from kitmsg.jetstream import Consumer, Delivery, JetStream, Messages, Stream
+    from kitmsg.jetstream import Consumer, Delivery, JetStream, Stream
 
 
 @pytest.fixture(params=[*KINDS, "nats-uvloop"])
@@ -82,6 +83,47 @@ async def test_no_more_are_pulled_than_the_buffer_holds(
         assert (await consumer.info()).pending == 90
     with pytest.raises(InvalidArgument, match="1 or more"):
         consumer.messages(buffer=0)
+
+
+@pytest.mark.parametrize("kind", ["nats"])
+async def test_more_are_pulled_ahead_while_they_are_read_quickly(
+    bus: Bus, store: JetStream, consumer: Consumer, name: str
+) -> None:
+    """And what waits behind a reader that stands still goes to others."""
+    await fill(store, name, 1000)
+    most = 0
+    pace = Pace(heartbeat=0.2)
+    async with Messages(bus, consumer, pace, buffer=4, most=64) as messages:
+        for _ in range(500):
+            (await anext(messages)).ack()
+            most = max(most, messages.waiting())
+        assert 4 < most <= 64
+        async with consumer.messages() as others:
+            found = await read(others, 496)
+        assert messages.waiting() == 4
+    assert len({one.sequence for one in found}) == 496
+
+
+async def test_messages_are_handed_out_as_they_come(
+    store: JetStream, consumer: Consumer, name: str
+) -> None:
+    """Those that wait and those that come later, without a task that asks for each."""
+    await fill(store, name, 3)
+    found: list[bytes] = []
+    async with consumer.messages() as messages:
+
+        def take() -> None:
+            while (message := messages.pop()) is not None:
+                found.append(message.data)
+                message.ack()
+
+        handing = asyncio.create_task(messages.hand(take))
+        await fill(store, name, 3, 3)
+        await acked(consumer, 6)
+        assert not handing.done()
+        await messages.close()
+        await handing
+    assert found == [b"%d" % i for i in range(6)]
 
 
 async def test_what_was_not_read_is_given_back_at_once(

@@ -164,6 +164,15 @@ async def test_a_batch_is_stored_whole(
     assert (await store.publish_batch([Outgoing(f"{name}.a")])).sequence == 4
 
 
+async def test_a_batch_that_no_stream_takes_is_refused(
+    store: JetStream, name: str
+) -> None:
+    """With the sentence that a single message gets."""
+    batch = [Outgoing(f"{name}.a"), Outgoing(f"{name}.b")]
+    with pytest.raises(Unavailable, match=f"no stream takes '{name}.a': make one"):
+        await store.publish_batch(batch)
+
+
 async def test_a_batch_of_which_one_is_refused_is_not_stored(
     store: JetStream, stream: Stream, name: str
 ) -> None:

@@ -37,11 +37,11 @@ def test_prometheus_reads_what_is_written() -> None:
 def test_an_endpoint_is_labelled_with_its_service() -> None:
     """What is no endpoint has none."""
     calls = Calls("server")
-    for name in ("shop.price", "(none)", "/docs"):
+    for name in ("shop.price", "other", "/docs"):
         calls.observe(name, "ok", 0.0)
     family = next(iter(calls.collect()))
     labels = [(s[0]["service"], s[0]["endpoint"]) for s in family.samples]
-    assert labels == [("", "(none)"), ("", "/docs"), ("shop", "shop.price")]
+    assert labels == [("", "/docs"), ("other", "other"), ("shop", "shop.price")]
 
 
 def test_collectors_of_one_family_are_shown_as_one() -> None:

@@ -15,6 +15,7 @@ from kitmsg.errors import (
     InvalidArgument,
     KitError,
     NoResponders,
+    NotFound,
     PermissionDenied,
     ResourceExhausted,
     Unavailable,
@@ -23,6 +24,7 @@ from kitmsg.message import Message, encode_headers
 from kitmsg.middleware import rate_limit
 from kitmsg.transport import Intake, Server
 from kitmsg.transport.transfer import MAX_BYTES
+from kitmsg.wire import CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -533,3 +535,51 @@ class TestBegan:
         with pytest.raises(ResourceExhausted) as caught:
             await client.get()
         assert caught.value.refused == "limited.get"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, ""),
+        (NotFound("none"), "not_found"),
+        (RuntimeError("no"), "internal"),
+        (asyncio.CancelledError(), "internal"),
+    ],
+    ids=["well", "its own error", "a bug", "a task of its own"],
+)
+async def test_a_turn_is_counted_by_how_it_ended(
+    kit: Kit, error: BaseException | None, code: str
+) -> None:
+    """Its duration, too; a turn that ended well costs no look-up."""
+    endpoint = upper if error is None else raises_later(error)
+    server = await serve(kit.bus, endpoint)
+    await ask(kit.bus)
+    seen = server.stats.snapshot()
+    assert (seen.requests, sum(seen.buckets)) == (1, 1)
+    assert list(seen.outcomes) == ([code] if code else [])
+    for outcome in seen.outcomes.values():
+        assert outcome.buckets == list(seen.buckets)
+        assert outcome.processing_ns == seen.processing_ns
+
+
+async def test_a_turn_that_was_cut_short_is_counted_by_why(kit: Kit) -> None:
+    """Here because its time was up; in its code alone."""
+    server = await serve(kit.bus, _for_ever, timeout=0.05)
+    assert (await ask(kit.bus)).headers[CODE] == "deadline_exceeded"
+    seen = server.stats.snapshot()
+    assert list(seen.outcomes) == ["deadline_exceeded"]
+    assert seen.requests == 1
+
+
+async def test_a_request_that_was_no_turn_is_counted_by_its_refusal(kit: Kit) -> None:
+    """It has no duration."""
+    server = await serve(kit.bus)
+    await ask(kit.bus, Kit_Timeout="soon")
+    seen = server.stats.snapshot()
+    assert seen.refused == {"invalid_argument": 1}
+    assert (seen.requests, sum(seen.buckets), seen.outcomes) == (1, 0, {})
+
+
+async def _for_ever(_: Context, request: str) -> str:
+    await asyncio.Event().wait()
+    return request

@@ -16,6 +16,7 @@ from kitmsg.errors import (
     FailedPrecondition,
     Internal,
     KitError,
+    NotFound,
     Unavailable,
 )
 from kitmsg.message import Message, encode_headers
@@ -122,6 +123,26 @@ async def test_a_deadline_that_is_swallowed(memory_bus: MemoryBus) -> None:
         await anext(stream)
     await memory_bus.flush()
     await server.drain(0)
+    assert list(server.stats.outcomes) == ["deadline_exceeded"]
+
+
+async def test_a_stream_is_counted_by_how_it_ended(memory_bus: MemoryBus) -> None:
+    """As a turn is: well, or by the code of its error."""
+
+    async def fail(request: StreamRequest) -> AsyncIterator[bytes]:
+        yield b"first"
+        if request.request:
+            raise NotFound("no more")
+
+    server = await served(memory_bus, fail)
+    for data in (b"", b"x"):
+        stream = await open_stream(memory_bus, "test.stream", data)
+        with contextlib.suppress(NotFound):
+            async for _ in stream:
+                pass
+    seen = server.stats.snapshot()
+    assert (seen.requests, list(seen.outcomes)) == (2, ["not_found"])
+    assert sum(seen.outcomes["not_found"].buckets) == 1
 
 
 async def test_a_stream_that_will_not_end(

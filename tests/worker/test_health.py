@@ -153,7 +153,10 @@ async def test_counts_as_prometheus_reads(
             for sample in family.samples:
                 labels = tuple(sorted(sample.labels.items()))
                 found.setdefault(sample.name, {})[labels] = sample.value
-    pid = (("endpoint", "desk.pid"), ("service", "desk"), ("worker", "1"))
+    pid = (
+        *(("code", "ok"), ("endpoint", "desk.pid")),
+        *(("service", "desk"), ("worker", "1")),
+    )
     assert found["kitmsg_server_requests_total"][pid] == 3
     assert found["kitmsg_server_duration_seconds_count"][pid] == 3
     assert (

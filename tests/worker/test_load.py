@@ -199,6 +199,33 @@ def test_broken_code_is_located(folder: Path, code: str, sentence: str) -> None:
     assert "Traceback" in caught.value.stack or "SyntaxError" in caught.value.stack
 
 
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "@subscribe(Placed)\n    async def on(self, event: int) -> None: ...",
+            r"broken.py:5: Bad.on subscribes to Placed, and its parameter is .*int",
+        ),
+        ("@endpoint\n    async def on(self, a: object) -> None: ...", "no wire form"),
+        ('@cron("0 3 * *")\n    async def on(self) -> None: ...', "broken.py:6: @cron"),
+    ],
+    ids=["subscription", "endpoint", "schedule"],
+)
+def test_a_declaration_that_is_refused_is_a_sentence(
+    folder: Path, code: str, sentence: str
+) -> None:
+    """It says where and what to do, so there is no traceback beside it."""
+    (folder / "broken.py").write_text(
+        "from kitmsg import Event, Service, cron, endpoint, subscribe\n\n"
+        'class Placed(Event, subject="placed.{id}"):\n    id: str\n'
+        f"class Bad(Service):\n    {code}\n"
+    )
+    with pytest.raises(BrokenTarget, match=sentence) as caught:
+        load(["broken.py"])
+    assert caught.value.stack == ""
+    assert "Error:" not in str(caught.value)
+
+
 def test_a_file_does_not_hide_behind_a_module_of_its_name(folder: Path) -> None:
     """A file named as a module that is loaded already is refused, not confused."""
     (folder / "json.py").write_text(CODE.format(one="A", two="B"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kitmsg.metrics.prometheus import render
-from kitmsg.metrics.stats import BOUNDS_NS
+from kitmsg.metrics.stats import BOUNDS_NS, EndpointStats
 from kitmsg.worker.prometheus import families
 
 
@@ -39,8 +41,8 @@ def test_counters_carry_labels() -> None:
     """A counter names its service, endpoint and worker."""
     text = render(families([(7, 0, report(requests=3))]))
     assert (
-        'kitmsg_server_requests_total{service="a",endpoint="a.b",worker="7"} 3\n'
-        in text
+        'kitmsg_server_requests_total{service="a",endpoint="a.b",worker="7",code="ok"}'
+        " 3\n" in text
     )
     assert 'kitmsg_server_waiting{service="a",worker="7"} 2\n' in text
     assert 'kitmsg_server_held{service="a",worker="7"} 1\n' in text
@@ -57,12 +59,33 @@ def test_a_histogram_adds_up() -> None:
     text = render(
         families([(1, 0, report(buckets=buckets, processing_ns=2_000_000_000))])
     )
-    labels = 'service="a",endpoint="a.b",worker="1"'
+    labels = 'service="a",endpoint="a.b",worker="1",code="ok"'
     assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="0.0001"}} 2\n' in text
     assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="10"}} 2\n' in text
     assert f'kitmsg_server_duration_seconds_bucket{{{labels},le="+Inf"}} 3\n' in text
     assert f"kitmsg_server_duration_seconds_count{{{labels}}} 3\n" in text
     assert f"kitmsg_server_duration_seconds_sum{{{labels}}} 2.0\n" in text
+
+
+def test_requests_and_durations_are_told_apart_by_code() -> None:
+    """What failed is in its code's series alone; what was never a turn has no duration."""
+    stats = EndpointStats()
+    for _ in range(3):
+        stats.observe(2_000_000)
+    stats.broke("not_found", 2_000_000)
+    stats.refuse("invalid_argument")
+    told = msgspec.to_builtins(stats.snapshot())
+    text = render(families([(1, 0, report(**told))]))
+    labels = 'service="a",endpoint="a.b",worker="1"'
+    name = "kitmsg_server_requests_total"
+    assert f'{name}{{{labels},code="ok"}} 2\n' in text
+    assert f'{name}{{{labels},code="not_found"}} 1\n' in text
+    assert f'{name}{{{labels},code="invalid_argument"}} 1\n' in text
+    name = "kitmsg_server_duration_seconds"
+    assert f'{name}_count{{{labels},code="ok"}} 2\n' in text
+    assert f'{name}_count{{{labels},code="not_found"}} 1\n' in text
+    assert f'{name}_sum{{{labels},code="ok"}} 0.004\n' in text
+    assert f'{name}_count{{{labels},code="invalid_argument"}}' not in text
 
 
 def test_a_family_is_described_once() -> None:

@@ -359,6 +359,7 @@ class Callers:
             error_decoder=_gokit_error if endpoint.wire == "gokit" else None,
             is_kit=endpoint.is_kit,
             breaker=self._breaker,
+            counts=False,
         )
 
     def keep(self, endpoints: Iterable[CatalogEndpoint]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kitmsg.metrics.calls import UNKNOWN, Calls
+from kitmsg.metrics.calls import OTHER, Calls
 from kitmsg.metrics.families import PROCESS, counter, gauge, labelled
 from kitmsg.metrics.prometheus import render
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.edge.admission import Connections
     from kitmsg_gateways.edge.budget import Budget
 
-__all__ = ["UNKNOWN", "Metrics"]
+__all__ = ["OTHER", "Metrics"]
 
 
 class Metrics(Calls):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import Code, KitError
 from kitmsg.tracing import tracer
+from kitmsg.tracing.ids import sampled_ids
 from kitmsg.wire import B3, BAGGAGE, ERROR, TRACE
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from kitmsg.tracing.seam import Attributes, Operation, Span
 
-__all__ = ["OUTSIDE", "TRACES", "carrier", "door", "finish", "passing"]
+__all__ = ["OUTSIDE", "TRACES", "carrier", "door", "exemplary", "finish", "passing"]
 
 TRACES: Final = (*TRACE, *B3)
 """The headers of traces, which doors pass on."""
@@ -59,6 +60,18 @@ def finish(span: Span, error: BaseException | None) -> None:
         span.finish(Code.INTERNAL, type(error).__name__)
     else:
         span.finish(Code.CANCELLED)
+
+
+def exemplary(
+    span: Span | None, sent: Mapping[str, Sequence[str] | str]
+) -> tuple[str, str] | None:
+    """Return trace and span id that a request's duration is an exemplar with, if any.
+
+    Args:
+        span: Of the request; None where nothing is traced.
+        sent: The headers that came, by name in lower case; they count without a span.
+    """
+    return sampled_ids(sent if span is None else span.headers())
 
 
 def carrier(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kitmsg.errors import Code, Internal, KitError
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.catalogue import unavailable
-from kitmsg_gateways.edge.spans import finish
+from kitmsg_gateways.edge.spans import exemplary, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -88,7 +88,7 @@ class Turns:
             self._limits.discard(limit)
             work.close()  # it was never begun if the gateway is full
             self._admission.leave()
-            self._count(name, visit, code, perf_counter() - started)
+            self._count(name, visit, code, perf_counter() - started, span)
             if span is not None:
                 finish(span, told)
 
@@ -110,8 +110,12 @@ class Turns:
         error.request_id = error.request_id or visit.id
         return error
 
-    def _count(self, name: str, visit: Visit, code: str, seconds: float) -> None:
-        self._metrics.observe(name, code, seconds)
+    def _count(
+        self, name: str, visit: Visit, code: str, seconds: float, span: Span | None
+    ) -> None:
+        if self._metrics.observe(name, code, seconds):
+            trace = exemplary(span, visit.trace)
+            self._metrics.exemplify(name, code, seconds, trace)
         if self._access is not None:
             self._access.write(
                 f"{name} {code}",

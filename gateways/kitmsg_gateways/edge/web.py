@@ -14,7 +14,7 @@ from kitmsg_gateways.edge.asgi import Connections, Guard
 from kitmsg_gateways.edge.catalogue import unavailable
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.listener import Listener
-from kitmsg_gateways.edge.metrics import UNKNOWN
+from kitmsg_gateways.edge.metrics import OTHER
 from kitmsg_gateways.edge.turns import Turns
 from kitmsg_gateways.edge.weboptions import WebOptions
 
@@ -153,7 +153,7 @@ class WebGateway(SocketGateway[W, T]):
             near = difflib.get_close_matches(shown, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             error = NotFound(f"there is no {shown!r} here{hint}")
-        self.metrics.observe(UNKNOWN, error.code.value, 0.0)
+        self.metrics.observe(OTHER, error.code.value, 0.0)
         return error
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:

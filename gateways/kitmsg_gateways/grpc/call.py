@@ -39,8 +39,8 @@ from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.answers import details
 from kitmsg_gateways.edge.auth import Public
 from kitmsg_gateways.edge.calls import has_begun
-from kitmsg_gateways.edge.metrics import UNKNOWN
-from kitmsg_gateways.edge.spans import door
+from kitmsg_gateways.edge.metrics import OTHER
+from kitmsg_gateways.edge.spans import door, exemplary
 from kitmsg_gateways.grpc import peer
 from kitmsg_gateways.grpc.errors import REQUEST_ID, Failure, handler_metadata
 from kitmsg_gateways.grpc.metadata import Forwarding, given_by
@@ -126,7 +126,7 @@ class Calls:
         async def refuse(*_: Any) -> None:
             raise error()
 
-        work = self._counted(UNKNOWN, refuse)
+        work = self._counted(OTHER, refuse)
         return grpc.stream_stream_rpc_method_handler(work)
 
     def guarded(
@@ -245,7 +245,7 @@ class Calls:
             finally:
                 metrics.in_flight -= 1
                 took = perf_counter() - started
-                metrics.observe(path, code, took)
+                _count(metrics, path, code, took, span, context)
                 if access is not None:
                     _write_line(access, f"{path} {code}", context, took, who)
                 if span is not None:
@@ -372,6 +372,19 @@ def _finish(span: Span, code: str, failure: Failure | None) -> None:
         span.finish(failure.error.code, failure.text, is_business=is_business)
     else:
         span.finish(None if code == _OK else Code(code))
+
+
+def _count(
+    metrics: Metrics,
+    path: str,
+    code: str,
+    seconds: float,
+    span: Span | None,
+    context: _ServicerContext,
+) -> None:
+    if metrics.observe(path, code, seconds):
+        sent = dict(context.invocation_metadata() or ())
+        metrics.exemplify(path, code, seconds, exemplary(span, sent))
 
 
 def _write_line(

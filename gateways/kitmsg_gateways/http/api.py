@@ -16,7 +16,7 @@ from kitmsg.logs.access import Call
 from kitmsg_gateways.edge.accesslog import AccessLog
 from kitmsg_gateways.edge.admission import admit
 from kitmsg_gateways.edge.budget import Claim
-from kitmsg_gateways.edge.spans import door
+from kitmsg_gateways.edge.spans import door, exemplary
 from kitmsg_gateways.http.aiohttp_parts import Brief
 from kitmsg_gateways.http.body import (
     arrived,
@@ -153,7 +153,9 @@ class Api:
             self._admission.leave()
             took = perf_counter() - started
             code = visit.code if answer is not None else Code.CANCELLED.value
-            self._metrics.observe(visit.name, code, took)
+            if self._metrics.observe(visit.name, code, took):
+                trace = exemplary(visit.span, request.headers)
+                self._metrics.exemplify(visit.name, code, took, trace)
             if self._access is not None:
                 _write_line(self._access, visit, answer, took)
             if visit.span is not None:

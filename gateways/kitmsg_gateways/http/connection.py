@@ -20,6 +20,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kitmsg.errors import Code, ResourceExhausted
+from kitmsg.metrics.calls import OTHER
 from kitmsg_gateways.edge.budget import Claim
 from kitmsg_gateways.http.aiohttp_parts import Brief, RequestHandler, http_date
 from kitmsg_gateways.http.errors import Problem, refusal
@@ -47,7 +48,6 @@ _INTERNAL: Final = 500
 _LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
 _BAD_VERSION: Final = 505
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
-_MALFORMED: Final = "(malformed)"
 _TIMED_OUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -262,7 +262,7 @@ class Connection(RequestHandler):
             problem = refusal(431, text)
         _log.debug("bad HTTP from %s (request id %s): %s", request.remote, id_, exc)
         if problem.status != _INTERNAL:
-            self._server.metrics.observe(_MALFORMED, problem.code.value, 0.0)
+            self._server.metrics.observe(OTHER, problem.code.value, 0.0)
         response = problem.response("", id_)
         response.headers["Server"] = "kitmsg"
         response.force_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.context import new_request_id
+from kitmsg.metrics.calls import OTHER
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROBES", "UNMATCHED", "Visit"]
 
-UNMATCHED: Final = "(none)"
+UNMATCHED: Final = OTHER
 """The route of a request that leads nowhere."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})

@@ -33,8 +33,8 @@ from kitmsg_gateways.edge.admission import full
 from kitmsg_gateways.edge.answers import DECODERS, ENCODERS, details
 from kitmsg_gateways.edge.auth import Public
 from kitmsg_gateways.edge.calls import request_id
-from kitmsg_gateways.edge.metrics import UNKNOWN
-from kitmsg_gateways.edge.spans import carrier, finish
+from kitmsg_gateways.edge.metrics import OTHER
+from kitmsg_gateways.edge.spans import carrier, exemplary, finish
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.thrift.encode import UNFIT
 from kitmsg_gateways.thrift.errors import encode_error
@@ -216,7 +216,9 @@ class Calls:
             return encode_error(protocol, begin, _broken(served, exc, id_))
         finally:
             seconds = perf_counter() - started
-            metrics.observe(served.name, code, seconds)
+            if metrics.observe(served.name, code, seconds):
+                trace = exemplary(span, visit.trace if visit else _NO_HEADERS)
+                metrics.exemplify(served.name, code, seconds, trace)
             if span is not None:
                 span.finish(None if code == _OK else Code(code))
             if self._access is not None:
@@ -309,7 +311,7 @@ class Calls:
 
     def refuse(self, protocol: ThriftProtocol, begin: Begin, error: KitError) -> bytes:
         """Return the answer to a call that is not carried out, and count it."""
-        self._metrics.observe(UNKNOWN, error.code.value, 0.0)
+        self._metrics.observe(OTHER, error.code.value, 0.0)
         return encode_error(protocol, begin, error)
 
 

@@ -6,6 +6,7 @@
     client.py      Go kit's client phases around a protocol's `Transport` and `Method`s,
                    with deadline, trace, request id and metadata of a call
     spans.py       client spans of the calls
+    counts.py      their metrics
     options.py     options of every upstream; header values from files; TLS
     errors.py      failures of a connection as errors
     offers.py      which endpoints are wanted; a class's own settings

@@ -23,6 +23,7 @@ from kitmsg.balance.named import parse_picker
 from kitmsg.errors import DeadlineExceeded, Unimplemented
 from kitmsg.tracing import current_headers, tracer
 from kitmsg.wire import AUTHORIZATION, B3, IDEMPOTENCY_KEY, REQUEST_ID, TRACE
+from kitmsg_gateways.upstream.counts import counted
 from kitmsg_gateways.upstream.offers import only
 from kitmsg_gateways.upstream.pool import Pool
 from kitmsg_gateways.upstream.spans import note_address, note_reply, spanned
@@ -251,7 +252,8 @@ class Client(Generic[M, Q, A]):
         is_stream = bool(method.declaration.signature.stream)
         make = self._streaming if is_stream else self._unary
         call = self._hooks.finalized(make(method))
-        return spanned(call, method, self._dotted(method))
+        name = self._dotted(method)
+        return spanned(counted(call, name), method, name)
 
     def _unary(self, method: M) -> Endpoint[Any, Any]:
         async def call(ctx: Context, request: Any) -> Any:

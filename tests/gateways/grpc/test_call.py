@@ -311,7 +311,7 @@ async def test_calls_are_counted_by_method_and_status(
     count = outside.server.metrics.count
     assert count("shop.price", "ok") == 1
     await until(lambda: count("shop.busy", "resource_exhausted") == 1)
-    await until(lambda: count("(none)", "unimplemented") == 2)
+    await until(lambda: count("other", "unimplemented") == 2)
 
 
 async def test_a_result_that_does_not_fit_is_in_the_log(

@@ -55,7 +55,7 @@ async def test_a_refused_request_has_a_line_too(hello, caplog):
     await call("GET", "/nowhere/%0D%0AGET")
     (line,) = lines(caplog)
     assert line.message == "GET /nowhere/%0D%0AGET 404"
-    assert line.route == "(none)"
+    assert line.route == "other"
 
 
 async def test_behind_a_proxy_it_names_the_client(hello, caplog):

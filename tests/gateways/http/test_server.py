@@ -409,7 +409,7 @@ async def test_another_version_of_http_is_refused(memory_bus, start, line):
     reply = await call.raw(line + b"\r\nHost: x\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 505 ")
     assert b"Connection: close" in reply
-    assert call.server.metrics.count("(malformed)", "unimplemented") == 1
+    assert call.server.metrics.count("other", "unimplemented") == 1
 
 
 async def test_what_is_no_http_is_counted(memory_bus, start):
@@ -417,4 +417,4 @@ async def test_what_is_no_http_is_counted(memory_bus, start):
     call = await start(memory_bus)
     reply = await call.raw(b"nonsense\r\n\r\n")
     assert b" 400 " in reply.partition(b"\r\n")[0]
-    assert call.server.metrics.count("(malformed)", "invalid_argument") == 1
+    assert call.server.metrics.count("other", "invalid_argument") == 1

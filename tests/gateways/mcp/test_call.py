@@ -104,7 +104,7 @@ async def test_an_unknown_tool_is_refused_with_a_hint(hub, shop, start, mode):
     async with outside.client(mode) as client:
         with pytest.raises(Exception, match=r"did you mean 'shop\.put'"):
             await client.call_tool("shop.putt", {})
-    assert outside.server.metrics.count("(none)", "not_found") == 1
+    assert outside.server.metrics.count("other", "not_found") == 1
 
 
 async def test_the_client_may_give_a_timeout(hub, shop, start, mode):

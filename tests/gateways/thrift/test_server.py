@@ -101,7 +101,7 @@ async def test_an_unknown_method_is_said(hub, start):
     assert struct.unpack_from(">i", answer, 12) == (7,)
     assert b"unimplemented: there is no method 'helo' here" in answer
     assert answer.count(b"crash") == 1
-    assert outside.server.metrics.count("(none)", "unimplemented") == 1
+    assert outside.server.metrics.count("other", "unimplemented") == 1
 
 
 async def test_a_failure_of_the_gateway_itself_is_answered(hub, start, caplog):

@@ -48,6 +48,7 @@ __all__ = ["EventDoor"]
 
 _log = logging.getLogger("kitmsg_gateways.events")
 
+_MORE_HEADERS: Final = 1024  # bytes, for what the store's client adds
 _PAGES: Final = 16  # pages of logs that are read at a time
 _AUTH_ID: Final = "ce-authid"
 _AUTH_TYPE: Final = "ce-authtype"  # CloudEvents' "Auth Context" extension
@@ -226,9 +227,7 @@ class EventDoor:
     def _check_sizes(self, messages: list[Outgoing], events: Sequence[Posted]) -> None:
         most = self._bus.max_payload
         for message, posted in zip(messages, events, strict=True):
-            headers = message.headers or {}
-            size = len(message.data) + sum(len(n) + len(v) for n, v in headers.items())
-            if size > most - 1024:
+            if len(message.data) + len(message.headers or b"") > most - _MORE_HEADERS:
                 raise posted.refusal("data", f"is too long: {most} bytes are the most")
 
     async def _check_sources(

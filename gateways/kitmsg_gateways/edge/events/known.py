@@ -17,6 +17,7 @@ from kitmsg.events.envelope import schema_text, version_in
 from kitmsg.events.stream import PREFIX
 from kitmsg.events.template import Template
 from kitmsg.jetstream import Outgoing
+from kitmsg.message import encode_headers
 from kitmsg.schema.instances import validator
 from kitmsg.schema.pointers import alternatives, resolve
 from kitmsg.wire import (
@@ -111,7 +112,8 @@ class Known:
                 f"{posted.place or self.name}: {error}", field=path
             ) from None
         data = posted.raw or msgspec.json.encode(posted.data)
-        return Outgoing(subject, data, headers, message_id=posted.id)
+        block = encode_headers(headers)
+        return Outgoing(subject, data, block, message_id=posted.id)
 
     def values(self, where: Mapping[str, str]) -> dict[str, Any]:
         """Return values of fields of the subject, given as text, in their one form."""
