@@ -57,7 +57,7 @@ class Measures:
         ).labels(**labels)
 
     def begins(self, deliveries: Sequence[Delivery]) -> None:
-        """Count deliveries that an attempt begins on, the last one at the end."""
+        """Count deliveries that an attempt begins on: one at least, the last one last."""
         now = self._now()
         for delivery in deliveries:
             position = delivery.position
@@ -65,7 +65,7 @@ class Measures:
             self._age.observe(age if age > 0 else 0.0)  # clocks differ
             if position.deliveries > 1:
                 self._again.add()
-        self._lag.set(position.pending)
+        self._lag.set(deliveries[-1].position.pending)
 
     def waits(self, pending: int) -> None:
         """Note how many wait in the stream."""

@@ -49,12 +49,19 @@ METRIC = re.compile(r"\bkitmsg_[a-z_]+")
 
 CODE = """
 import asyncio, threading
-from kitmsg import Service, endpoint
+from kitmsg import Event, Service, endpoint, subscribe
 from kitmsg.errors import Unavailable
 from kitmsg.middleware import breaker, cache, rate_limit
 
+class Observed(Event, subject="observed.{id}"):
+    id: str
+
 class Orders(Service):
     concurrency = 4
+
+    @subscribe(Observed)
+    async def note(self, event: Observed) -> None:
+        pass
 
     @endpoint(idempotent=True, middleware=[cache(ttl=60)])
     async def get(self, id: str) -> str:
@@ -209,6 +216,7 @@ async def _work(url: str, nats_url: str) -> None:
                         await answer.read()
             with contextlib.suppress(kitmsg.KitError):
                 await kit.call("orders.pay")
+            await kit.jetstream.publish("event.observed.1", b'{"id":"1"}')
             await asyncio.sleep(0.05)
 
 
@@ -234,6 +242,7 @@ def pages(
     words.append(f"--web.listen-address=127.0.0.1:{own}")
     with contextlib.ExitStack() as stack:
         for command, says in (
+            ([*run, "streams", "apply", "shop:Orders"], "made"),
             ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
             ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
         ):
