@@ -201,8 +201,10 @@ class Attempt:
             if number == 0:
                 _quietly(_ack, delivery)
             elif number > most:
-                # Every attempt ended with its process: nobody was left to say why.
-                await self._bury(f"{most} attempts began and none ended", [delivery])
+                # Either its dead letter found no room, or every attempt ended with its
+                # process, and nobody was left to say why.
+                never = f"{most} attempts began and none ended"
+                await self._bury(await attempts.why(delivery) or never, [delivery])
             else:
                 left.append(delivery)
         self.deliveries = left
@@ -335,6 +337,9 @@ class Attempt:
                     _where(delivery),
                     failure,
                 )
+                if self.handling.attempts is not None:
+                    number = self._number(delivery)
+                    await self.handling.attempts.failed(delivery, number, why)
                 _quietly(lambda d: d.nak(max((*self.handling.retries, 1.0))), delivery)
             else:
                 _quietly(lambda d: d.term(why), delivery)

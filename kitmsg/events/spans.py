@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from kitmsg.context import Context
 from kitmsg.errors import Code, code_of
+from kitmsg.jetstream import Outgoing
 from kitmsg.message import Message
 from kitmsg.tracing import current_headers, tracer
-from kitmsg.tracing.conventions import DESTINATION, MESSAGING_SYSTEM, OPERATION
+from kitmsg.tracing.conventions import (
+    BATCH_COUNT,
+    CONSUMER_GROUP,
+    DESTINATION,
+    MESSAGE_ID,
+    MESSAGING_SYSTEM,
+    OPERATION,
+    OPERATION_NAME,
+    TEMPLATE,
+)
 from kitmsg.wire import B3, TRACE
 
 __all__ = ["processing", "sending", "traced_headers"]
@@ -32,17 +42,37 @@ def traced_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def sending(subject: str) -> Iterator[None]:
-    """Have a span around what is published inside, which deliveries are children of."""
+def sending(
+    what: str, *, template: str = "", count: int = 1
+) -> Iterator[Callable[[Outgoing], None]]:
+    """Have a span around what is published inside, which deliveries are children of.
+
+    Args:
+        what: What is sent, of which there are few: an event's class, a told endpoint.
+        template: Of their subjects, where those are many.
+        count: How many messages there are.
+
+    Yields:
+        A function that is shown the message, once it is made: its subject and id.
+    """
     found = tracer()
     if found is None:
-        yield
+        yield lambda _: None
         return
-    name = f"send {subject}"
-    span = found.producer(name, _attributes("send", subject)).begin()
+    facts: dict[str, str | int] = {**_attributes("send", what)}
+    if template:
+        facts[TEMPLATE] = template
+    if count > 1:
+        facts[BATCH_COUNT] = count
+    span = found.producer(f"send {what}", facts).begin()
     token = span.enter()
+
+    def show(message: Outgoing) -> None:
+        span.note(DESTINATION, message.subject)
+        span.note(MESSAGE_ID, message.message_id)
+
     try:
-        yield
+        yield show
     except BaseException as error:
         is_ours = isinstance(error, Exception)
         span.finish(code_of(error) if is_ours else Code.CANCELLED, str(error))
@@ -65,7 +95,7 @@ def processing(name: str, message: Message, ctx: Context) -> Iterator[None]:
     if found is None:
         yield
         return
-    attributes = _attributes("process", name)
+    attributes = {**_attributes("process", message.subject), CONSUMER_GROUP: name}
     span = found.consumer(f"process {name}", attributes).receive(message, 0.0)
     ctx._span = span  # noqa: SLF001
     try:
@@ -83,5 +113,6 @@ def _attributes(operation: str, destination: str) -> dict[str, str]:
     return {
         MESSAGING_SYSTEM: "nats",
         OPERATION: operation,
+        OPERATION_NAME: operation,
         DESTINATION: destination,
     }

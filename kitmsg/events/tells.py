@@ -16,8 +16,9 @@ from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import tell_stream
 from kitmsg.events.envelope import new_event_id
 from kitmsg.events.publish import carried, need_stream
+from kitmsg.events.spans import sending
 from kitmsg.events.template import token_of
-from kitmsg.jetstream import Schedule
+from kitmsg.jetstream import Outgoing, Schedule
 from kitmsg.wire import CALLER, CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -86,29 +87,41 @@ class Teller:
             FailedPrecondition: No stream stores it.
             InvalidArgument: The id cannot stand in a subject or a header.
         """
+        name = f"{self._service}.{endpoint}"
+        with sending(name) as show:
+            message = self._outgoing(name, data, content_type)
+            show(message)
+            return await self._send(message)
+
+    def _outgoing(self, name: str, data: bytes, content_type: str) -> Outgoing:
         ctx = current()
         own = once_ids.get()
         id_ = self._id or (new_event_id() if own is None else own.next())
         headers = {CONTENT_TYPE: content_type, **carried(ctx)}
         if ctx.endpoint:
             headers[CALLER] = ctx.endpoint
-        target = tell_subject(f"{self._service}.{endpoint}")
+        target = tell_subject(name)
         due = self._due()
         schedule = None if due is None else Schedule.at(due, target)
         subject = target if due is None else later_subject(self._service, id_)
+        return Outgoing(
+            subject, data, headers, message_id=token_of(id_), schedule=schedule
+        )
+
+    async def _send(self, message: Outgoing) -> int:
         left = current().remaining(asyncio.get_running_loop().time())
         timeout = self._timeout if left is None else min(left, self._timeout)
         try:
             ack = await self._jetstream.publish(
-                subject,
-                data,
-                headers,
-                message_id=token_of(id_),
-                schedule=schedule,
+                message.subject,
+                message.data,
+                message.headers,
+                message_id=message.message_id,
+                schedule=message.schedule,
                 timeout=timeout,
             )
         except Unavailable as error:
-            await need_stream(self._jetstream, subject, error)
+            await need_stream(self._jetstream, message.subject, error)
             raise
         return ack.sequence
 

@@ -1,17 +1,17 @@
 """structlog's lines through the same formats, levels and redaction.
 
-    from kitmsg.logs.structured import use_structlog
-
-    use_structlog()
     log = structlog.get_logger("orders")
     log.info("placed", order_id="A1")     # like logging's, with the turn's ids
 
-With a configuration of your own, `add_turn` among its processors adds the facts of the turn.
+``kitmsg run`` and `kitmsg.run` see to it by `follow_structlog`; other programs call
+`use_structlog`.  With a configuration of your own, `add_turn` among its processors adds
+the facts of the turn.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import FailedPrecondition
@@ -20,7 +20,7 @@ from kitmsg.logs.turn import turn_facts
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["add_turn", "use_structlog"]
+__all__ = ["add_turn", "follow_structlog", "use_structlog"]
 
 _NOT_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _ARGUMENTS: Final = {"exc_info", "stack_info"}
@@ -62,6 +62,16 @@ def use_structlog() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def follow_structlog() -> None:
+    """Do as `use_structlog` where the program logs by structlog as it comes.
+
+    One that was configured is left alone, and one that was not imported is not looked for.
+    """
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and not structlog.is_configured():
+        use_structlog()
 
 
 def _renamed(

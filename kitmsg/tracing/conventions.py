@@ -16,18 +16,23 @@ from typing import Final
 from kitmsg.errors import Code
 
 __all__ = [
+    "BATCH_COUNT",
+    "CONSUMER_GROUP",
     "DESTINATION",
     "ERROR_TYPE",
     "FAULTS",
     "HTTP_STATUS",
     "MAILBOX",
     "MAILBOX_SECONDS",
+    "MESSAGE_ID",
     "MESSAGING_SYSTEM",
     "OK",
     "OPERATION",
+    "OPERATION_NAME",
     "RPC_STATUS",
     "SCHEMA_URL",
     "SCOPE",
+    "TEMPLATE",
     "bus_attributes",
     "exception_attributes",
     "is_fault",
@@ -46,7 +51,12 @@ HTTP_STATUS: Final = "http.response.status_code"
 ERROR_TYPE: Final = "error.type"
 MESSAGING_SYSTEM: Final = "messaging.system"
 DESTINATION: Final = "messaging.destination.name"
+TEMPLATE: Final = "messaging.destination.template"
 OPERATION: Final = "messaging.operation.type"
+OPERATION_NAME: Final = "messaging.operation.name"
+MESSAGE_ID: Final = "messaging.message.id"
+BATCH_COUNT: Final = "messaging.batch.message_count"
+CONSUMER_GROUP: Final = "messaging.consumer.group.name"
 OK: Final = "OK"
 
 MAILBOX: Final = "mailbox.wait"

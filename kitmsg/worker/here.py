@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kitmsg import logs, loops
 from kitmsg.errors import KitError, PermissionDenied, Unauthenticated
+from kitmsg.logs.structured import follow_structlog
 from kitmsg.service import Service
 from kitmsg.worker.control import EXIT_CONFIG, EXIT_DENIED
 from kitmsg.worker.ending import end_without
@@ -42,6 +43,7 @@ def run_here(*services: Service | Factory) -> None:
     try:
         settings = load_settings()
         logs.set_up(**settings.logging())
+        follow_structlog()
         is_well = loops.run(_serve(services, settings))
     except KitError as exc:
         print(f"kitmsg: {exc}", file=sys.stderr)  # noqa: T201  # the last word

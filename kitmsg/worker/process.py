@@ -30,6 +30,7 @@ from kitmsg.errors import (
     PermissionDenied,
     Unauthenticated,
 )
+from kitmsg.logs.structured import follow_structlog
 from kitmsg.worker.control import (
     BEAT_SECONDS,
     EXIT_CONFIG,
@@ -80,6 +81,7 @@ def main(argv: list[str]) -> int:
     importlib.import_module("kitmsg.bus.nats")  # slow, so before the heart beats
     try:
         make = _maker(orders)
+        follow_structlog()  # the services' modules are loaded now
     except KitError as exc:
         _tell(channel, failure(exc))
         return EXIT_CONFIG

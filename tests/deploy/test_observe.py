@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.parse
@@ -49,9 +50,15 @@ METRIC = re.compile(r"\bkitmsg_[a-z_]+")
 
 CODE = """
 import asyncio, threading
-from kitmsg import Event, Service, endpoint, subscribe
+from collections.abc import AsyncIterator
+from kitmsg import Event, Kit, Service, endpoint, subscribe
+from kitmsg.balance import direct
 from kitmsg.errors import Unavailable
 from kitmsg.middleware import breaker, cache, rate_limit
+
+class Ghost(Service):  # that nobody serves
+    @endpoint
+    async def haunt(self) -> None: ...
 
 class Observed(Event, subject="observed.{id}"):
     id: str
@@ -62,6 +69,19 @@ class Orders(Service):
     @subscribe(Observed)
     async def note(self, event: Observed) -> None:
         pass
+
+    def __init__(self, kit: Kit) -> None:
+        self.ghost = kit.client(Ghost, route=direct())
+
+    @endpoint
+    async def haunt(self) -> None:
+        await self.ghost.haunt()
+
+    @endpoint
+    async def watch(self) -> AsyncIterator[int]:
+        for number in range(2):
+            yield number
+            await asyncio.sleep(0.3)
 
     @endpoint(idempotent=True, middleware=[cache(ttl=60)])
     async def get(self, id: str) -> str:
@@ -209,15 +229,28 @@ async def _work(url: str, nats_url: str) -> None:
     """Make calls that end in every way that the dashboard shows, until cancelled."""
     async with aiohttp.ClientSession(url) as session, kitmsg.connect(nats_url) as kit:
         while True:
-            for path in ("get", "place", "pay", "crash", "nothing"):
+            for path in ("get", "place", "pay", "crash", "haunt", "watch", "nothing"):
                 data = {"id": "1"} if path == "get" else {}
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.post(f"/orders/{path}", json=data) as answer:
                         await answer.read()
-            with contextlib.suppress(kitmsg.KitError):
-                await kit.call("orders.pay")
+            for name in ("orders.pay", "far.get"):
+                with contextlib.suppress(kitmsg.KitError):
+                    await kit.call(name)
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(_send_long_head, url)
             await kit.jetstream.publish("event.observed.1", b'{"id":"1"}')
             await asyncio.sleep(0.05)
+
+
+def _send_long_head(url: str) -> None:
+    """Open a connection that the gateway closes."""
+    place = urllib.parse.urlsplit(url)
+    assert place.hostname is not None
+    with socket.create_connection((place.hostname, place.port or 80), 10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 200_000)
+        while client.recv(4096):
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -229,13 +262,14 @@ def pages(
     """URLs of a gateway, and of a Prometheus that reads it and a worker."""
     tmp_path = tmp_path_factory.mktemp("observe")
     (tmp_path / "shop.py").write_text(CODE)
-    worker, gateway, own = (free_tcp_port_factory() for _ in range(3))
+    worker, gateway, far, own = (free_tcp_port_factory() for _ in range(4))
     config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
     config["rule_files"] = [str(OBSERVE / "alerts.yml")]
-    for job, port in zip(config["scrape_configs"], (worker, gateway), strict=True):
+    jobs = zip(config["scrape_configs"], ((worker, far), (gateway,)), strict=True)
+    for job, ports in jobs:
         del job["dns_sd_configs"]
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     run = ["-m", "kitmsg.cli"]
     words = ["--config.file=prometheus.yml", "--storage.tsdb.path=data"]
@@ -245,6 +279,14 @@ def pages(
             ([*run, "streams", "apply", "shop:Orders"], "made"),
             ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
             ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
+            (
+                [
+                    *(*run, "upstream", "http", f"http://127.0.0.1:{gateway}"),
+                    *("--as", "far", "--route", "get=POST /orders/get"),
+                    *("--health", str(far)),
+                ],
+                "is serving as",
+            ),
         ):
             started = Command(command, tmp_path, nats_url=nats_server.url)
             stack.enter_context(started).says(says)

@@ -138,6 +138,33 @@ def test_equal_labels_are_one_series() -> None:
     assert metrics.value("c_total", a="1") == 3
 
 
+def test_labels_bound_one_after_the_other_make_the_same_series() -> None:
+    """In any order: Go kit's were a list, in which the order counted."""
+    metrics = MemoryMetrics()
+    counter = metrics.counter("c", labels=("a", "b"))
+    counter.labels(a="1").labels(b="2").add()
+    counter.labels(b="2").labels(a="1").add()
+    counter.labels(b="2", a="1").add()
+    assert metrics.value("c_total", a="1", b="2") == 3
+
+
+def test_histograms_of_other_labels_are_other_ones() -> None:
+    """Go kit's generic `With` shared the observations of all."""
+    metrics = MemoryMetrics()
+    histogram = metrics.histogram("h", labels=("a",))
+    histogram.labels(a="1").observe(1.0)
+    histogram.labels(a="2").observe(1.0)
+    assert metrics.value("h", a="1") == metrics.value("h", a="2") == 1
+
+
+def test_parts_of_one_are_counted() -> None:
+    """Go kit's PCP cut each addition to a whole number."""
+    metrics = MemoryMetrics()
+    for _ in range(4):
+        metrics.counter("c").add(0.25)
+    assert metrics.value("c_total") == 1.0
+
+
 def test_observations_that_are_no_numbers_harm_nothing() -> None:
     metrics = MemoryMetrics(fine=True)
     gauge = metrics.gauge("g")

@@ -272,3 +272,30 @@ async def test_a_call_over_grpc_is_the_root(kit: Kit, spans: Spans) -> None:
         "rpc.response.status_code": "INTERNAL",
         "error.type": "INTERNAL",
     }
+
+
+async def test_each_call_of_a_batch_is_a_span(kit: Kit, spans: Spans) -> None:
+    """Below that of its HTTP request: the method, its id, and how it ended."""
+    batch = [
+        {"jsonrpc": "2.0", "method": "greeter.hello", "params": [name], "id": number}
+        for number, name in enumerate(("Ann", "nobody"))
+    ]
+    async with http(kit) as session, session.post("/rpc", json=batch) as response:
+        assert response.status == 200
+    assert sorted(spans.tree()[1:]) == sorted(
+        [
+            *2 * ["  server greeter.hello"],
+            *2 * ["    client greeter.hello"],
+            *2 * ["      server greeter.hello"],
+        ]
+    )
+    assert spans.tree()[0] == "server POST /rpc"
+    calls = [
+        dict(span.attributes)
+        for span in spans.named("greeter.hello", "server")
+        if span.attributes.get("rpc.system.name") == "jsonrpc"
+    ]
+    found = {each["jsonrpc.request.id"]: each for each in calls}
+    assert set(found) == {"0", "1"}
+    assert found["0"]["rpc.method"] == "greeter.hello"
+    assert found["1"]["rpc.response.status_code"] == "NOT_FOUND"

@@ -118,7 +118,8 @@ EVERY_DOOR = pytest.mark.parametrize("door", [by_grpc, by_thrift, by_mcp, by_htt
 
 def exemplars(metrics: Metrics) -> list[tuple[str, str]]:
     """Return trace and span ids of the exemplars of the endpoint's durations."""
-    (times,) = (f for f in metrics.collect() if f.name.endswith("duration_seconds"))
+    name = "kitmsg_gateway_duration_seconds"
+    (times,) = (f for f in metrics.collect() if f.name == name)
     return [
         (each.trace_id, each.span_id)
         for series in times.distributions
@@ -195,3 +196,16 @@ async def test_a_strangers_trace_is_linked_at_a_public_edge(
     assert TRACE not in {f"{span.context.trace_id:032x}" for span in spans.all()}
     assert set(greeter.sent) == {"traceparent"}
     assert TRACE not in greeter.sent["traceparent"]
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("public", [True, False], ids=["public", "inside"])
+async def test_a_caller_without_a_trace_begins_one(
+    kit: Kit, spans: Spans, door: Door, public: bool
+) -> None:
+    """Without a link: a public OpenCensus server of Go kit fell over here."""
+    await kit.serve(Greeter())
+    await door(kit, public, {})
+    (root,) = [span for span in spans.all() if span.parent is None]
+    assert root.kind.name == "SERVER"
+    assert not root.links

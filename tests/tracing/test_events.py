@@ -74,3 +74,49 @@ async def test_deliveries_are_below_what_published(spans: Spans, stored: Kit) ->
     assert first.status.status_code is StatusCode.ERROR
     assert second.status.status_code is StatusCode.UNSET
     assert second.attributes["messaging.system"] == "nats"
+    assert second.attributes["messaging.consumer.group.name"] == "mailer.thank"
+    sent = spans.one("send Placed").attributes
+    assert sent["messaging.destination.name"] == "event.orders.placed.A1"
+    assert sent["messaging.destination.template"] == "event.orders.placed.{order_id}"
+    assert sent["messaging.operation.name"] == "send"
+    assert sent["messaging.message.id"]
+
+
+async def test_events_that_are_published_together_are_one_span(
+    spans: Spans, stored: Kit
+) -> None:
+    """With their number; each one's delivery is below it."""
+    mailer = Mailer()
+    mailer.attempts = 1
+    await stored.serve(mailer)
+    await stored.publish_many([Placed("A1"), Placed("A2")])
+    async with asyncio.timeout(10):
+        while len(spans.named("process mailer.thank")) < 2:
+            await asyncio.sleep(0.01)
+    assert spans.tree() == [
+        "producer send Placed",
+        "  consumer process mailer.thank",
+        "  consumer process mailer.thank",
+    ]
+    attributes = spans.one("send Placed").attributes
+    assert attributes["messaging.batch.message_count"] == 2
+
+
+async def test_a_tell_is_sent_and_processed(spans: Spans, stored: Kit) -> None:
+    """As an event is: a producer's span, and below it each attempt."""
+
+    class Clerk(Service):
+        @endpoint(durable=True)
+        async def file(self, paper: str) -> None: ...
+
+    await stored.serve(Clerk())
+    await stored.tell(Clerk).file("deed")
+    async with asyncio.timeout(10):
+        while not spans.named("process clerk.file"):
+            await asyncio.sleep(0.01)
+    assert spans.tree() == [
+        "producer send clerk.file",
+        "  consumer process clerk.file",
+    ]
+    sent = spans.one("send clerk.file").attributes
+    assert sent["messaging.destination.name"] == "tell.clerk.file"

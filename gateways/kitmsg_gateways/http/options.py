@@ -36,7 +36,8 @@ class GatewayOptions(EventOptions, HttpOptions):
         docs: Whether there is a page for people at /docs.
         openapi: Whether there are descriptions for programs at /openapi.json and
             /asyncapi.json, which the page needs, and the schemas at /schemas.
-        metrics_page: Whether there is a page for Prometheus at /metrics.
+        metrics_page: Whether there is a page for Prometheus at /metrics, and one in JSON at
+            /debug/vars.
         rpc_methods: JSON-RPC methods of another name than their endpoint, such as
             ``add=addsvc.sum``.
         rpc_max_batch: Most calls in one JSON-RPC batch.

@@ -21,6 +21,7 @@ import kitmsg
 from kitmsg.asyncapi import document as events_document
 from kitmsg.codec import JSON
 from kitmsg.errors import Unavailable
+from kitmsg.metrics import variables
 from kitmsg.metrics.prometheus import negotiate
 from kitmsg_gateways.http import rpc
 from kitmsg_gateways.http.errors import refusal
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["RESERVED", "Pages"]
 
 RESERVED: Final = (
-    *("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
+    *("/", "/debug/vars", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz"),
     "/asyncapi.json",
     rpc.PATH,
 )
@@ -105,7 +106,9 @@ class Pages:
         }
         self._making = asyncio.Lock()
         home, docs = self._home, self._docs
-        pages = home, docs, self._health, self._metrics_page, self._openapi, self._ready
+        health, ready = self._health, self._ready
+        counts = self._variables, self._metrics_page
+        pages = home, counts[0], docs, health, counts[1], self._openapi, ready
         self._pages = dict(zip(RESERVED, (*pages, self._asyncapi), strict=False))
         self._has_schemas = gateway.options.openapi
         for path in _switched_off(gateway.options):
@@ -154,6 +157,9 @@ class Pages:
         kind, text = negotiate(accept, self._metrics.page())
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
+    def _variables(self) -> web.Response:
+        return _json(variables.render(self._metrics.page()))
+
     async def prepare(self, path: str) -> None:
         """Make the document of a new table, if `path` shows one.
 
@@ -196,7 +202,7 @@ def _switched_off(options: GatewayOptions) -> list[str]:
     return [
         *(() if has_docs else ("/", "/docs")),
         *(() if options.openapi else ("/openapi.json", "/asyncapi.json")),
-        *(() if options.metrics_page else ("/metrics",)),
+        *(() if options.metrics_page else ("/metrics", "/debug/vars")),
     ]
 
 

@@ -24,6 +24,7 @@ from kitmsg_gateways.http.call import ask, asked_timeout, fields_of, given_by
 from kitmsg_gateways.http.errors import Problem, refusal
 from kitmsg_gateways.http.jsonrpc import Call, RpcError
 from kitmsg_gateways.http.methods import left_with
+from kitmsg_gateways.http.spans import CallSpans
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -73,6 +74,7 @@ class Rpc:
         self._read = read
         self._names = dict(text.split("=", 1) for text in options.rpc_methods)
         self._methods: _Methods | None = None
+        self._spans = CallSpans()
 
     def service(self, path: str) -> str | None:
         """Return the service whose methods a path has: "" for all.
@@ -188,17 +190,18 @@ class Rpc:
         if not params or mounted.parameters.headers:
             params = mounted.parameters.build({}, "", params, JSON, headers)
         fields = fields_of(visit, self._options)
-        reply = await ask(
-            callers,
-            mounted,
-            JSON,
-            params,
-            seconds=seconds,
-            fields=fields,
-            principal=visit.principal,
-            given=given_by(callers, headers),
-        )
-        return _result(reply, mounted)
+        with self._spans.around(mounted.dotted, call.id):
+            reply = await ask(
+                callers,
+                mounted,
+                JSON,
+                params,
+                seconds=seconds,
+                fields=fields,
+                principal=visit.principal,
+                given=given_by(callers, headers),
+            )
+            return _result(reply, mounted)
 
     def _find(self, method: str, service: str) -> Mounted:
         table = self._catalogue.table

@@ -1,20 +1,30 @@
-"""The span of an HTTP request: name, attributes, status.
+"""The span of an HTTP request: name, attributes, status; and those of the calls in it.
 
-OpenTelemetry's "Semantic conventions for HTTP spans", HTTP server.  Queries and headers are
-not in it: they may hold secrets.
+OpenTelemetry's "Semantic conventions for HTTP spans", HTTP server, and those for JSON-RPC.
+Queries and headers are not in it: they may hold secrets.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.errors import Code
+from kitmsg.errors import Code, KitError
+from kitmsg.tracing import tracer
+from kitmsg.tracing.conventions import rpc_attributes
+from kitmsg_gateways.edge.spans import finish
+from kitmsg_gateways.http.errors import Problem
 from kitmsg_gateways.http.visit import UNMATCHED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kitmsg.tracing.seam import Operation, Span
     from kitmsg_gateways.http.visit import Visit
 
-__all__ = ["finish_span"]
+__all__ = ["CallSpans", "finish_span"]
+
+_MOST: Final = 4096
 
 _METHODS: Final = frozenset(
     {
@@ -40,6 +50,57 @@ def finish_span(visit: Visit, status: int | None) -> None:
         span.finish(Code.CANCELLED)
     else:
         span.answered(status)
+
+
+class CallSpans:
+    """Spans of JSON-RPC calls: each is below its request's, however many that has."""
+
+    def __init__(self) -> None:
+        self._tracer = tracer()
+        self._operations: dict[str, Operation] = {}
+
+    @contextlib.contextmanager
+    def around(self, dotted: str, id_: bytes | None) -> Iterator[None]:
+        """Have a span around a call; nothing where nothing is traced.
+
+        Args:
+            dotted: Name of the endpoint.
+            id_: The call's, as JSON; None of a notification.
+        """
+        if self._tracer is None:
+            yield
+            return
+        found = self._operations.get(dotted)
+        if found is None:
+            if len(self._operations) >= _MOST:  # names that came and went
+                self._operations.clear()
+            attributes = {
+                **rpc_attributes("jsonrpc", dotted),
+                "jsonrpc.protocol.version": "2.0",
+            }
+            found = self._tracer.server(dotted, attributes)
+            self._operations[dotted] = found
+        span = found.begin()
+        if id_ is not None:
+            text = id_.decode(errors="replace").strip('"')
+            span.note("jsonrpc.request.id", text[:_MOST])
+        token = span.enter()
+        try:
+            yield
+        except BaseException as exc:
+            _failed(span, exc)
+            raise
+        finally:
+            span.leave(token)
+        span.finish()
+
+
+def _failed(span: Span, error: BaseException) -> None:
+    cause = error.__cause__
+    if isinstance(error, Problem) and not isinstance(cause, KitError):
+        span.finish(error.code, error.detail)
+    else:  # a declared error is known by its reply
+        finish(span, cause if isinstance(error, Problem) else error)
 
 
 def _describe(visit: Visit) -> None:

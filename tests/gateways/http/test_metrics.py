@@ -54,3 +54,18 @@ def test_buckets_add_up():
     assert f"{name}_count{{{labels}}} 4" in text
     assert f"{CALLS}{{{labels}}} 4" in text
     assert metrics.count("a.b", "ok") == 4
+
+
+async def test_metrics_are_there_as_json(memory_bus, start, foreign):
+    """As Go's expvar shows them; not where there is no page of metrics."""
+    foreign("far", "far.do")
+    call = await start(memory_bus)
+    await call("POST", "/far/do")
+    response, found = await call("GET", "/debug/vars")
+    assert response.content_type == "application/json"
+    key = "gateway=http,service=far,endpoint=far.do,code=unavailable"
+    assert found[CALLS][key] == 1
+    assert found["kitmsg_gateway_duration_seconds"][key]["count"] == 1
+    closed = await start(memory_bus, metrics_page=False)
+    response, _ = await closed("GET", "/debug/vars")
+    assert response.status == 404
