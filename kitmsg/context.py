@@ -19,7 +19,7 @@ import msgspec
 from kitmsg.codec import Codec
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import EMPTY_HEADERS, Headers, Message
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.wire import B3, CALLER, PRINCIPAL, REQUEST_ID, TRACE, is_reply_name
 
 __all__ = [
@@ -112,7 +112,7 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     _origin: Context | None = None  # the context this is a copy of
     _reply: ReplyFields | None = None  # made when a handler first asks for it
     # Of the turn, where it is traced: then trace and baggage are OpenTelemetry's context's.
-    _span: Span | None = None
+    _span: TurnSpan | None = None
 
     def remaining(self, now: float) -> float | None:
         """Return the seconds left at `now`, never negative; None without a deadline."""

@@ -97,6 +97,7 @@ __all__ = [
     "is_reply_name",
     "kv_stream",
     "kv_subject",
+    "last_trace",
     "level_subject",
     "milliseconds",
     "plain_headers",
@@ -395,6 +396,9 @@ TRACE_FROM: Final = -74
 IDS_FROM: Final = -56
 """Where its ids begin."""
 
+_VALUE_FROM: Final = IDS_FROM - len(b"00-")
+_VALUE_TO: Final = -len(b"\r\n\r\n")
+
 
 # Header blocks in their plain form, and the milliseconds in them.  Most callers give all
 # their asks the same, so it is looked up, not read.
@@ -523,6 +527,13 @@ def traced(block: bytes, line: bytes) -> bytes:
 def has_trace_last(block: bytes) -> bool:
     """Tell whether a trace stands last in a header block, so that few others are alike."""
     return block[TRACE_FROM:IDS_FROM] == TRACE_MARK
+
+
+def last_trace(block: bytes) -> str | None:
+    """Return the ``traceparent`` that stands last in a header block; None without one."""
+    if block[TRACE_FROM:IDS_FROM] != TRACE_MARK:
+        return None
+    return block[_VALUE_FROM:_VALUE_TO].decode(errors="replace")
 
 
 def with_fields(block: bytes, fields: Mapping[str, str]) -> bytes:

@@ -6,9 +6,10 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from kitmsg.cli.output import UsageError
+from kitmsg.cli.output import UsageError, usage
 from kitmsg.cli.remote import add_bus_flags, connected, settings_of
 from kitmsg.errors import InvalidArgument
+from kitmsg.worker.settings import add_flags
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("relay", "tables"))
     parser.add_argument("url", nargs="?", default="", metavar="URL")
     add_bus_flags(parser)
+    add_flags(parser.add_argument_group("metrics of the relay"), ("metrics",))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,16 +69,26 @@ async def _tables(url: str) -> None:
 
 
 async def _relay(url: str, options: argparse.Namespace) -> None:
+    from kitmsg.metrics.memory import MemoryMetrics
     from kitmsg.outbox import Relay
+    from kitmsg.worker.pushing import PushLoops, check_metrics, is_pushed
 
+    settings = settings_of(options)
+    with usage():
+        check_metrics(settings)
     engine = _engine(url)
-    async with connected(settings_of(options), wait=True) as kit:
-        work: asyncio.Future[Any] = asyncio.ensure_future(
-            Relay(engine, kit.jetstream).run()
-        )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-        await asyncio.wait((work,))
-        if not work.cancelled():
-            work.result()
+    metrics = MemoryMetrics(fine=is_pushed(settings))
+    loops = PushLoops(settings, metrics.collect, process="outbox")
+    try:
+        async with connected(settings, wait=True) as kit:
+            work: asyncio.Future[Any] = asyncio.ensure_future(
+                Relay(engine, kit.jetstream, metrics=metrics).run()
+            )
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+            await asyncio.wait((work,))
+            if not work.cancelled():
+                work.result()
+    finally:
+        await loops.close()
     await engine.dispose()

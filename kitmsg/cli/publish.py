@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if cls is None:
         known = ", ".join(sorted(events)) or "none"
         raise UsageError(
-            f"there is no event {options.name!r} in these services; {known}"
+            f"there is no event {options.name!r} in these services; they have {known}"
         )
     try:
         fields: dict[str, Any] = json.loads(options.data) if options.data else {}

@@ -17,6 +17,7 @@
     attempts.py    how many attempts began, where deliveries are no measure
     retries.py     when the next attempt is; `Reject`
     dead.py        dead letters
+    measures.py    metrics of deliveries: age, lag, redeliveries, dead letters
     spans.py       spans of what is stored and delivered
     declared.py    the streams that classes need, and the plan to have them
 

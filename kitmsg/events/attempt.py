@@ -32,6 +32,7 @@ from kitmsg.metrics.stats import EndpointStats
 from kitmsg.tracing import tracer
 
 if TYPE_CHECKING:
+    from kitmsg.events.measures import Measures
     from kitmsg.jetstream import Delivery
 
 __all__ = ["Attempt", "Handling"]
@@ -59,6 +60,7 @@ class Handling:
         once: Whether an attempt that succeeded is noted, and what it publishes has ids of
             its own.
         stats: Counts the attempts.
+        measures: Counts the deliveries; None where nothing is stored.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Handling:
     attempts: Attempts | None = None
     once: bool = False
     stats: EndpointStats = field(default_factory=EndpointStats)
+    measures: Measures | None = None
 
     def wait_after(self, attempt: int) -> float | None:
         """Return the seconds before the attempt after number `attempt`; None for never."""
@@ -143,6 +146,8 @@ class Attempt:
             deadline=self.deadline, endpoint=handling.name, message=first.message
         )
         enter(ctx)
+        if handling.measures is not None:
+            handling.measures.begins(self.deliveries)
         if handling.once:
             once_ids.set(OnceIds(first))
         started = perf_counter_ns()
@@ -196,8 +201,10 @@ class Attempt:
             if number == 0:
                 _quietly(_ack, delivery)
             elif number > most:
-                # Every attempt ended with its process: nobody was left to say why.
-                await self._bury(f"{most} attempts began and none ended", [delivery])
+                # Either its dead letter found no room, or every attempt ended with its
+                # process, and nobody was left to say why.
+                never = f"{most} attempts began and none ended"
+                await self._bury(await attempts.why(delivery) or never, [delivery])
             else:
                 left.append(delivery)
         self.deliveries = left
@@ -330,9 +337,14 @@ class Attempt:
                     _where(delivery),
                     failure,
                 )
+                if self.handling.attempts is not None:
+                    number = self._number(delivery)
+                    await self.handling.attempts.failed(delivery, number, why)
                 _quietly(lambda d: d.nak(max((*self.handling.retries, 1.0))), delivery)
             else:
                 _quietly(lambda d: d.term(why), delivery)
+                if self.handling.measures is not None:
+                    self.handling.measures.died()
 
     @property
     def _what(self) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import KitError, NotFound
 from kitmsg.jetstream import Bucket
+from kitmsg.wire import Js
 
 if TYPE_CHECKING:
-    from kitmsg.jetstream import Delivery, JetStream, KeyValue
+    from kitmsg.jetstream import Delivery, JetStream, KeyValue, Outgoing
 
 __all__ = ["ATTEMPTS", "Attempts", "OnceIds", "once_ids"]
 
@@ -26,6 +27,7 @@ _log = logging.getLogger("kitmsg.events")
 ATTEMPTS: Final = "kit-attempts"
 """Name of the bucket."""
 
+_MOST_SKEW: Final = 60.0  # seconds between the clocks of two servers
 _DONE: Final = b"done"
 _KEPT_SECONDS: Final = 7 * 86_400.0
 
@@ -64,9 +66,23 @@ class Attempts:
             noted = b"1"
         if noted == _DONE:
             return 0
-        number = int(noted) + 1
-        await bucket.put(key, b"%d" % number, ttl=_KEPT_SECONDS)
+        before, _, why = noted.partition(b" ")
+        number = int(before) + 1
+        await bucket.put(key, b"%d %b" % (number, why), ttl=_KEPT_SECONDS)
         return number
+
+    async def failed(self, delivery: Delivery, number: int, why: str) -> None:
+        """Note why the last attempt failed, until its dead letter can be stored."""
+        with contextlib.suppress(KitError):
+            bucket, note = await self._opened(), f"{number} {why}".encode()
+            await bucket.put(_key(delivery), note, ttl=_KEPT_SECONDS)
+
+    async def why(self, delivery: Delivery) -> str:
+        """Return what `failed` noted; "" for nothing."""
+        with contextlib.suppress(KitError):
+            note = (await (await self._opened()).get(_key(delivery))).value
+            return note.partition(b" ")[2].decode("utf-8", "replace")
+        return ""
 
     async def done(self, delivery: Delivery) -> None:
         """Note that an attempt succeeded, before the delivery is acknowledged."""
@@ -90,15 +106,38 @@ class OnceIds:
 
     Args:
         delivery: What is worked on.
+
+    Attributes:
+        since: Time after which an earlier attempt may have published, in unix seconds; None
+            where this is the first one.
     """
 
     def __init__(self, delivery: Delivery) -> None:
         self._prefix = _key(delivery)
         self._count = count(1)
+        is_again = delivery.deliveries > 1
+        self.since = max(0.0, delivery.time - _MOST_SKEW) if is_again else None
 
     def next(self) -> str:
         """Return the id of the next thing that is published."""
         return f"{self._prefix}.{next(self._count)}"
+
+    async def stored(
+        self, jetstream: JetStream, stream: str, message: Outgoing
+    ) -> int | None:
+        """Return the sequence of what an earlier attempt published; None where there is none.
+
+        A stream knows an id for as long as its dedupe window, and attempts may be further
+        apart.  Where it may not be read, the window has to do.
+        """
+        if self.since is None:
+            return None
+        with contextlib.suppress(KitError):
+            found = await jetstream.stream(stream)
+            async for one in found.read(message.subject, since=self.since):
+                if one.headers.get(Js.MESSAGE_ID) == message.message_id:
+                    return one.sequence
+        return None
 
 
 once_ids: Final[ContextVar[OnceIds | None]] = ContextVar(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.codec import JSON, Codec
@@ -19,7 +19,7 @@ from kitmsg.errors import (
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.envelope import Writer, new_event_id
-from kitmsg.events.event import Event, Facts
+from kitmsg.events.event import Event, Facts, facts_of
 from kitmsg.events.spans import sending, traced_headers
 from kitmsg.events.stream import PREFIX
 from kitmsg.jetstream import Outgoing
@@ -87,6 +87,9 @@ class Publisher:
         message = self._message(event, id_)
         if show is not None:
             show(message)
+        known = await self._known(event, message)
+        if known is not None:
+            return known
         if self._makes_streams and type(event) not in self._ready:
             await self._make_streams(type(event))
         try:
@@ -113,16 +116,32 @@ class Publisher:
         what = ", ".join(cls.__name__ for cls in classes)
         with sending(what, count=len(wanted)):
             messages = [self._message(event) for event in wanted]
-            await self._make_streams(*classes)
-            return await self._send_many(messages, self._left(timeout))
+            return await self._publish_many(wanted, messages, timeout)
 
-    async def _send_many(self, messages: list[Outgoing], left: float) -> list[int]:
+    async def _publish_many(
+        self, events: Sequence[Event], messages: Sequence[Outgoing], timeout: float
+    ) -> list[int]:
+        known = [
+            await self._known(*each) for each in zip(events, messages, strict=True)
+        ]
+        left = [m for m, k in zip(messages, known, strict=True) if k is None]
+        await self._make_streams(*dict.fromkeys(map(type, events)))
         try:
-            acks = await self._jetstream.publish_many(messages, timeout=left)
+            acks = iter(
+                await self._jetstream.publish_many(left, timeout=self._left(timeout))
+            )
         except Unavailable as error:
-            await need_stream(self._jetstream, messages[0].subject, error)
+            await need_stream(self._jetstream, left[0].subject, error)
             raise
-        return [ack.sequence for ack in acks]
+        return [next(acks).sequence if k is None else k for k in known]
+
+    async def _known(self, event: Event, message: Outgoing) -> int | None:
+        """Return the sequence that an earlier attempt got for it; None where there is none."""
+        own = once_ids.get()
+        if own is None:
+            return None
+        name = facts_of(type(event)).stream.name
+        return await own.stored(self._jetstream, name, message)
 
     def _message(self, event: Event, id_: str = "") -> Outgoing:
         """Return the message of an event.

@@ -78,6 +78,8 @@ class Receiver:
         self._is_leaving = False
         self._task: asyncio.Task[None] | None = None
         self._alive: asyncio.TimerHandle | None = None
+        self._source: Consumer | None = None
+        self._looking: asyncio.Task[None] | None = None
         # Of a batch, what waits for a permit: in our hands, and no attempt yet.
         self._groups: deque[list[Delivery]] = deque()
         # None before the first is pulled.
@@ -113,11 +115,14 @@ class Receiver:
         if self._alive is not None:
             self._alive.cancel()
             self._alive = None
+        if self._looking is not None:
+            self._looking.cancel()
 
     async def _receive(self, consumer: Consumer) -> None:
         """Pull until told to leave; a consumer that is lost is asked for again."""
         wait = _FIRST_WAIT
         while True:
+            self._source = consumer
             messages = self._messages = self._pulled(consumer)
             try:
                 async with messages:
@@ -226,4 +231,13 @@ class Receiver:
         for delivery in chain.from_iterable((*attempts, *self._groups)):
             with contextlib.suppress(KitError):  # it comes again then
                 delivery.in_progress()
+        # The last delivery may be long ago.
+        self._looking = asyncio.ensure_future(self._look())
         self._later()
+
+    async def _look(self) -> None:
+        """Note how many wait in the stream, behind what is worked on."""
+        measures, source = self.handling.measures, self._source
+        if measures is not None and source is not None:
+            with contextlib.suppress(KitError):
+                measures.waits((await source.info()).pending)

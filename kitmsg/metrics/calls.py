@@ -56,7 +56,7 @@ class Series:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of them."""
         return sum(self.buckets)
 
     def observe(self, seconds: float) -> int:

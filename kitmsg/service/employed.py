@@ -24,6 +24,7 @@ from kitmsg.events.attempts import Attempts
 from kitmsg.events.dead import DeadLetters
 from kitmsg.events.declared import apply, plan, tick_stream
 from kitmsg.events.envelope import Reader
+from kitmsg.events.measures import Measures
 from kitmsg.events.receiver import Receiver
 from kitmsg.events.ticks import Tick, Ticker
 from kitmsg.events.unstored import Listener
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from kitmsg.jetstream import Consumer, ConsumerConfig, JetStream, Stream
     from kitmsg.mailbox import Mailbox
     from kitmsg.message import Message
+    from kitmsg.metrics.provider import Provider
     from kitmsg.metrics.stats import EndpointStats
     from kitmsg.service.declare import Service
     from kitmsg.service.work import Scheduled, Subscription
@@ -93,6 +95,7 @@ class Employed:
         tasks: Runs what goes on beside the turns.
         makes_streams: Whether streams are made and changed where that adds only; else they
             have to be there.
+        metrics: Counts deliveries.
         told: Decoders and servers of the endpoints that may be told, by name.
     """
 
@@ -106,6 +109,7 @@ class Employed:
         tasks: Tasks,
         *,
         makes_streams: bool,
+        metrics: Provider,
         told: Mapping[str, tuple[Callable[[Context, Message], Any], Server]],
     ) -> None:
         self._bus = bus
@@ -115,6 +119,7 @@ class Employed:
         self._mailbox = mailbox
         self._tasks = tasks
         self._makes_streams = makes_streams
+        self._metrics = metrics
         self._dead = DeadLetters(jetstream)
         self._attempts = Attempts(jetstream, replicas_of(type(service())))
         self._tickers: list[Ticker] = []
@@ -290,7 +295,7 @@ class Employed:
             once=options.once,
         )
         if options.stored:
-            return handling
+            return replace(handling, measures=self._measures(handling.name))
         return replace(handling, dead=None, attempts=None, retries=())
 
     def _of_tells(
@@ -303,6 +308,7 @@ class Employed:
             dead=self._dead,
             attempts=self._attempts,
             stats=server.stats,  # told or asked, it is one endpoint
+            measures=self._measures(server.name),
         )
 
     def _of_ticks(self, scheduled: Scheduled) -> Handling:
@@ -330,6 +336,15 @@ class Employed:
             attempts=self._attempts,
             retries=options.retries,
             timeout=options.timeout,
+            measures=self._measures(name),
+        )
+
+    def _measures(self, name: str) -> Measures | None:
+        off = self._service().off
+        return (
+            None
+            if "metrics" in off
+            else Measures(self._metrics, name, self._jetstream.now)
         )
 
     def _around(

@@ -33,6 +33,7 @@ from kitmsg.endpoints import Endpoint, chain
 from kitmsg.errors import KitError
 from kitmsg.events.background import Tasks
 from kitmsg.jetstream.opening import jetstream_of
+from kitmsg.metrics.discard import DISCARD
 from kitmsg.metrics.stats import Snapshot, quantile
 from kitmsg.middleware.allow import allow
 from kitmsg.service.declare import Declaration, Service, unservable
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kitmsg.auth.vouched import Trust
     from kitmsg.bus import Bus, Subscription
     from kitmsg.message import Message
+    from kitmsg.metrics.provider import Provider
 
 __all__ = ["RestartsExceeded", "ServiceHost"]
 
@@ -74,6 +76,7 @@ class ServiceHost:
             supervision policy of ``restart`` needs.
         trust: Keys that may vouch for callers; None where callers are nobody.
         makes_streams: Whether streams that it needs are made where they are missing.
+        metrics: Counts deliveries; None for nobody.
 
     Attributes:
         id: Unique name of this instance on the bus.
@@ -92,6 +95,7 @@ class ServiceHost:
         *,
         trust: Trust | None = None,
         makes_streams: bool = False,
+        metrics: Provider | None = None,
     ) -> None:
         self.bus = bus
         self.id = secrets.token_hex(8)
@@ -134,7 +138,7 @@ class ServiceHost:
         }
         self._tasks = Tasks(self.service.name)
         self.service.__tasks__ = self._tasks
-        self._employed = self._employ(makes_streams=makes_streams)
+        self._employed = self._employ(metrics or DISCARD, makes_streams=makes_streams)
         self._responder = Responder(bus, self.info, self.report)
 
     @property
@@ -275,7 +279,7 @@ class ServiceHost:
         _log.error("%s: stop() took more than %.0f s", self.service.name, limit)
         return None
 
-    def _employ(self, *, makes_streams: bool) -> Employed | None:
+    def _employ(self, metrics: Provider, *, makes_streams: bool) -> Employed | None:
         """Return the work beside the calls; None for a service without any."""
         cls = type(self.service)
         if not cls.__work__ and not needs_store(cls):
@@ -288,6 +292,7 @@ class ServiceHost:
             self.intake.mailbox,
             self._tasks,
             makes_streams=makes_streams or isinstance(self.bus, MemoryBus),
+            metrics=metrics,
             told={
                 name: (decode_request(declaration.signature), self._servers[name])
                 for name, declaration in cls.__declarations__.items()

@@ -110,6 +110,7 @@ class Kit(Storing):
             injected(service, self),
             trust=self.trust,
             makes_streams=self.makes_streams,
+            metrics=self.metrics,
         )
         for other in self.hosts:
             if not other.is_draining:

@@ -98,6 +98,7 @@ class Served:
         publishes: Subjects of the events that it says it publishes.
         hears: Subjects of events that it hears as they happen, with the queue group.
         streams: Streams that it reads or asks about.
+        rereads: Streams in which it looks for what an earlier attempt published.
         consumers: Consumers that it pulls from, as stream and name.
         told: Subjects of what it may be told, now and later.
     """
@@ -110,6 +111,7 @@ class Served:
     publishes: tuple[str, ...] = ()
     hears: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    rereads: tuple[str, ...] = ()
     consumers: tuple[tuple[str, str], ...] = ()
     told: tuple[str, ...] = ()
 
@@ -148,6 +150,7 @@ def served(cls: type[Service]) -> Served:
         publishes=tuple(facts_of(event).pattern for event in cls.publishes),
         hears=tuple(_heard(cls)),
         streams=tuple(declared_by(cls).streams),
+        rereads=tuple(_reread(cls)),
         consumers=tuple((each.stream, each.config.name) for each in consumed),
         told=tuple(
             subject
@@ -318,6 +321,7 @@ def _stores(service: Served) -> set[str]:
     found = {*service.publishes, *([_LEVEL] if service.streams else [])}
     for stream in service.streams:
         found |= {f"{JS_API}.STREAM.INFO.{stream}", f"{JS_API}.STREAM.MSG.GET.{stream}"}
+    found |= {f"{JS_API}.DIRECT.GET.{stream}" for stream in service.rereads}
     for stream, name in service.consumers:
         found |= {
             f"{JS_API}.CONSUMER.INFO.{stream}.{name}",
@@ -328,6 +332,13 @@ def _stores(service: Served) -> set[str]:
         name = service.name
         found |= {dead_subject(f"{name}.*"), tick_subject(f"{name}.*")}
     return found
+
+
+def _reread(cls: type[Service]) -> set[str]:
+    """Return the streams of what a class publishes, where it has ``once=`` subscriptions."""
+    if not any(each.options.once for each in cls.__work__.subscriptions.values()):
+        return set()
+    return {facts_of(event).stream.name for event in cls.publishes}
 
 
 def _heard(cls: type[Service]) -> list[str]:

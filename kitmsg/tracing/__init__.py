@@ -3,11 +3,13 @@
     seam.py         `Tracer`, `Operation`, `Span`: all that the hot paths know
     conventions.py  names of spans and attributes; which codes are errors
     operations.py   operations: when a span begins, and below which parent
+    turns.py        spans of nearly all calls: ids and times, until somebody looks
     spans.py        spans as kitmsg records them, for the pipeline of `set_up`
     foreign.py      spans of an SDK that the program has set up itself
     ids.py          trace and span id in headers, for logs and exemplars
     propagation.py  trace and baggage in headers: W3C, B3, what ``OTEL_PROPAGATORS`` names
-    sampling.py     ``OTEL_TRACES_SAMPLER``
+    sampling.py     ``OTEL_TRACES_SAMPLER``, and the ids of new traces
+    active.py       OpenTelemetry's current context, in one step
     pipeline.py     a thread that hands ended spans to exporters; flush and bounds
     exporters.py    addresses such as ``otlp://127.0.0.1:4317``, and their exporters
     otlp.py         spans as OTLP bytes: no object of protobuf for each

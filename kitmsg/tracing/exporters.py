@@ -20,7 +20,6 @@ from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.tracing.conventions import (
     MAILBOX,
     MAILBOX_SECONDS,
-    OK,
     RPC_STATUS,
     SCHEMA_URL,
     SCOPE,
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from kitmsg.tracing.pipeline import Export
-    from kitmsg.tracing.spans import Brief, RecordedSpan
+    from kitmsg.tracing.spans import RecordedSpan
+    from kitmsg.tracing.turns import Ended
 
 __all__ = ["check_address", "export_of", "exporter_of", "exporting", "readable"]
 
@@ -155,8 +155,13 @@ def exporting(exporter: SpanExporter, resource: Resource) -> Export:
     """Return what hands kitmsg's own spans to an exporter."""
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    def export(spans: Sequence[RecordedSpan | Brief]) -> bool:
-        found = [readable(_whole(span), resource) for span in spans]
+    from kitmsg.tracing.spans import RecordedSpan
+
+    def export(spans: Sequence[Ended]) -> bool:
+        found = [
+            readable(span if isinstance(span, RecordedSpan) else span.span(), resource)
+            for span in spans
+        ]
         return exporter.export(found) is SpanExportResult.SUCCESS
 
     return export
@@ -187,18 +192,10 @@ def _otlp_export(url: str, resource: Resource) -> Export:
     exporter._stub = Bytes  # noqa: SLF001  it makes its client of this, now and later
     exporter._client = Bytes(exporter._channel)  # noqa: SLF001
 
-    def export(spans: Sequence[RecordedSpan | Brief]) -> bool:
+    def export(spans: Sequence[Ended]) -> bool:
         return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
 
     return export
-
-
-def _whole(span: RecordedSpan | Brief) -> RecordedSpan:
-    if not isinstance(span, tuple):
-        return span
-    made = span[0].whole(span)
-    made.stop, made.wait, made.code = span[5], span[6], OK
-    return made
 
 
 def readable(span: RecordedSpan, resource: Resource) -> ReadableSpan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.wire import B3, TRACEPARENT
+from kitmsg.wire import B3, TRACEPARENT, last_trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,12 @@ def sampled_ids(carrier: Carrier) -> tuple[str, str] | None:
 
 def message_ids(message: Message) -> tuple[str, str, bool] | None:
     """Return what `ids_in` finds in the headers of a message."""
-    block = message.header_block.lower()
+    block = message.header_block
+    value = last_trace(block)
+    found = None if value is None else given_ids(value)
+    if found is not None:
+        return found
+    block = block.lower()
     if (
         b"\r\ntrace" not in block
         and b"\r\nb3:" not in block

@@ -5,18 +5,19 @@ Hot path: `begin` and `receive` run for each call.
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from random import getrandbits
 from time import time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import context as otel_context
-from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, get_current_span
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
 from kitmsg.tracing import propagation
+from kitmsg.tracing.active import attach, current
 from kitmsg.tracing.conventions import RPC_STATUS
 from kitmsg.tracing.gathered import BAG, Bag
 from kitmsg.tracing.otlp import (
@@ -24,31 +25,28 @@ from kitmsg.tracing.otlp import (
     brief_encoder,
     head_bytes,
     status_attribute,
+    turn_encoder,
 )
-from kitmsg.tracing.spans import (
-    CALL,
-    SPAN,
-    Brief,
-    Off,
-    RecordedSpan,
-    Turn,
-    Unsampled,
-)
-from kitmsg.wire import TRACE_BACK, TRACE_MARK
+from kitmsg.tracing.sampling import Draws, Sampling, ids_of
+from kitmsg.tracing.spans import CALL, NOWHERE, SPAN, RecordedSpan, Unsampled
+from kitmsg.tracing.turns import Brief, Ended, OffTurn, Turn, TurnContext
+from kitmsg.wire import IDS_FROM, TRACE_BACK, TRACE_FROM, TRACE_MARK, plain_headers
 
 if TYPE_CHECKING:
-    from kitmsg.tracing.sampling import Sampling
+    from opentelemetry.context import Context
+
     from kitmsg.tracing.seam import Attributes
 
 __all__ = ["RecordedOperation", "RecordingTracer"]
 
-_NOWHERE: Final = Context()
-_LOW: Final = (1 << 64) - 1
-_HEX: Final = b"0123456789abcdef"
-_UNSAMPLED: Final = b"traceparent: 00-%016x%016x-%016x-00\r\n\r\n"
+_MOST_KNOWN: Final = 4096
+_TICK: Final = 0.001
+_DASH: Final = ord("-")
+# A time of up to ten digits, and a trace: too short for another header, whose name alone has
+# seven letters and more.
+_MOST_BRIEF: Final = len(plain_headers(0)) + 9 - TRACE_FROM - len(b"\r\n\r\n")
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _ASKED: Final = f"\r\n{TRACE_BACK}: ".encode()
-_current, _attach = otel_context.get_current, otel_context.attach
 
 
 class RecordedOperation:
@@ -62,7 +60,6 @@ class RecordedOperation:
         all_errors: Whether business errors make a span an error.
         is_plain: Whether W3C headers go out, and nothing else.
         put: Takes spans that have ended.
-        brief_bytes: Encodes its spans of `brief`.
         head: Name and kind as OTLP has them.
         tail: The attributes as OTLP has them.
     """
@@ -73,7 +70,8 @@ class RecordedOperation:
         kind: SpanKind,
         attributes: Attributes,
         sampling: Sampling,
-        put: Callable[[RecordedSpan | Brief], None],
+        draws: Draws,
+        put: Callable[[Ended], None],
         all_errors: bool,
         gathers: bool,
     ) -> None:
@@ -87,12 +85,21 @@ class RecordedOperation:
         self.head = head_bytes(name, kind)
         self.tail = attributes_bytes(self.attributes)
         self.statuses: dict[str, bytes] = {}
-        self.brief_bytes = brief_encoder(self)
         self._gathers = gathers
         self._is_cheap = self.is_plain and sampling.follows_parent
         self._bound = sampling.bound
+        self._draws, self._next = draws, draws.next
         self._follows = sampling.follows_parent
-        self._low = 0  # low bits of the next trace id, if drawn; see `unsampled`
+
+    @cached_property
+    def brief_bytes(self) -> Callable[[Brief], bytes]:
+        """Encoder of its spans of `brief`."""
+        return brief_encoder(self)
+
+    @cached_property
+    def turn_bytes(self) -> Callable[[Turn], bytes]:
+        """Encoder of its turns."""
+        return turn_encoder(self)
 
     def status(self, code: str) -> bytes:
         """Return the attribute of an RPC's status, as OTLP has it."""
@@ -103,70 +110,75 @@ class RecordedOperation:
 
     def unsampled(self) -> bytes:
         """Return the headers of a call whose trace is not kept; b"" for others."""
-        context = _current()
+        context = current()
         if context:
-            found = context.get(SPAN)
-            if isinstance(found, Unsampled) and not found.is_live:
-                is_plain = len(context) == 1 and self.is_plain and not found.state
-                return found.line() if is_plain else b""
+            return self._unsampled_below(context)
+        if not self.is_plain:
             return b""
-        low = getrandbits(64)
-        if low < self._bound or not self.is_plain:
-            self._low = low  # `begin` follows
-            return b""
-        return _UNSAMPLED % (getrandbits(64) or 1, low, getrandbits(64) or 1)
+        draw = self._draws.next()
+        if isinstance(draw, bytes):
+            return draw
+        self._draws.put_back(draw)  # `begin` follows
+        return b""
 
-    def brief(self) -> tuple[bytes, Brief | None] | None:
+    def _unsampled_below(self, context: Context) -> bytes:
+        if isinstance(context, TurnContext):
+            turn = context.turn
+            return turn.line() if isinstance(turn, OffTurn) and self.is_plain else b""
+        found = context.get(SPAN)
+        if not isinstance(found, Unsampled) or found.is_live or found.state:
+            return b""
+        return found.line() if len(context) == 1 and self.is_plain else b""
+
+    def brief(self) -> bytes | tuple[bytes, Brief] | None:
         """Begin a span of which nobody but the pipeline will hear.
 
         Returns:
-            The headers of its message, and the span as far as it is known, None for one
-            that is not kept; None where one of `begin` is needed.
+            The headers of its message, and the span as far as it is known; the headers
+            alone for one that is not kept; None where one of `begin` is needed.
         """
-        context = _current()
+        context = current()
         if context:
             return self._brief_below(context)
         if not self.is_plain:
             return None
-        bits = getrandbits(192)
-        low = bits & _LOW
-        if low >= self._bound:
-            return _UNSAMPLED % (bits >> 128, low, bits >> 64 & _LOW), None
-        raw = bits.to_bytes(24)
-        ids = raw.hex()
-        own, trace = ids[:16], ids[16:]
-        line = f"traceparent: 00-{trace}-{own}-01\r\n\r\n".encode()
-        return line, (self, trace, raw[:8], "", time_ns(), 0, None)
+        draw = self._next()
+        if isinstance(draw, bytes):
+            return draw
+        line, trace, own = draw
+        return line, Brief(self, trace, own, "", time_ns())
 
-    def _brief_below(self, context: Context) -> tuple[bytes, Brief | None] | None:
-        above = context.get(SPAN)
-        if len(context) > 1 or not isinstance(above, Unsampled) or above.state:
-            return None
-        if not isinstance(above, RecordedSpan):
-            return above.line(), None
-        if above.bag is not None or above.flags != b"01":
-            return None
-        trace, parent = above.trace.decode(), above.id.decode()
+    def _brief_below(self, context: Context) -> bytes | tuple[bytes, Brief] | None:
+        if isinstance(context, TurnContext) and self.is_plain:
+            turn = context.turn
+            if isinstance(turn, OffTurn):
+                return turn.line()
+            trace, parent = turn.ids()
+        else:
+            above = context.get(SPAN)
+            if len(context) > 1 or not isinstance(above, Unsampled) or above.state:
+                return None
+            if not isinstance(above, RecordedSpan):
+                return above.line()
+            if above.bag is not None or above.flags != b"01":
+                return None
+            trace, parent = above.trace.decode(), above.id.decode()
         own = getrandbits(64).to_bytes(8)
         line = f"traceparent: 00-{trace}-{own.hex()}-01\r\n\r\n".encode()
-        return line, (self, trace, own, parent, time_ns(), 0, None)
+        return line, Brief(self, trace, own, parent, time_ns())
 
     def end(self, brief: Brief) -> None:
         """End a span of `brief`."""
-        this, trace, own, parent, start, _, _ = brief
-        self.put((this, trace, own, parent, start, time_ns(), None))
+        brief.stop = time_ns()
+        self.put(brief)
 
     def whole(self, brief: Brief) -> RecordedSpan:
         """Return a span of `brief` as one of `begin`: something is to be told of it."""
-        _, trace, own, parent, start, *_ = brief
-        ids = trace.encode(), own.hex().encode()
-        span = RecordedSpan(*ids, _NOWHERE, self, parent.encode(), b"01")
-        span.start = start
-        return span
+        return brief.span()
 
     def begin(self, carrier: Mapping[str, str] = _NO_HEADERS) -> Unsampled:
         """Begin a span below the current one; see `kitmsg.tracing.seam.Operation`."""
-        context = _current()
+        context = current()
         if carrier and not get_current_span(context).get_span_context().is_valid:
             context = propagation.extract(carrier)
         if not context:
@@ -175,31 +187,49 @@ class RecordedOperation:
 
     def current(self) -> Unsampled | None:
         """Return the span of this very call that an outer layer began."""
-        found = _current().get(CALL)
+        found = current().get(CALL)
         if isinstance(found, Unsampled) and found.operation.name == self.name:
             return found
         return None
 
-    def receive(self, message: Message, wait: float) -> Unsampled:
+    def receive(self, message: Message, wait: float) -> Unsampled | Turn | OffTurn:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
         block = message.header_block
-        if (
-            message.is_plain
-            and block[-74:-56] == TRACE_MARK
+        if not (
+            block[TRACE_FROM:IDS_FROM] == TRACE_MARK
             and self._is_cheap
-            and b"\r\ntracestate" not in block
-            and b"\r\nbaggage" not in block
+            and message.is_plain
+            # Most are too short for anything else.
+            and (
+                len(block) <= _MOST_BRIEF
+                or (b"\r\ntracestate" not in block and b"\r\nbaggage" not in block)
+            )
         ):
-            # Nothing but a trace: its ids are cut out when somebody asks.
-            flags = block[-6:-4]
-            if flags == b"00":
-                off = Off(block, self)
-                _attach(Context({SPAN: off}))
-                return off
-            if flags == b"01" and block[-56:-7].translate(None, _HEX) == b"-":
-                turn = Turn(block, self, wait, getrandbits(64) or 1)
-                _attach(Context({SPAN: turn}))
-                return turn
+            return self._receive(message, wait)
+        # Nothing but a trace: its ids are cut out when somebody asks.
+        flags = block[-6:-4]
+        turn: Turn | OffTurn
+        if flags == b"00":
+            turn = OffTurn(block, self)
+        elif flags == b"01" and block[-24] == _DASH:
+            try:
+                trace, parent = unhexlify(block[-56:-24]), unhexlify(block[-23:-7])
+            except ValueError:
+                return self._receive(message, wait)
+            start = time_ns()
+            # The loop's clock may tick in milliseconds: no turn begins before it came.
+            if wait > _TICK:
+                start -= int((wait - _TICK) * 1e9)
+            turn = Turn(self, trace, parent, getrandbits(64) or 1, start, wait)
+        else:
+            return self._receive(message, wait)
+        context = TurnContext()
+        context.turn = turn
+        attach(context)
+        return turn
+
+    def _receive(self, message: Message, wait: float) -> Unsampled:
+        block = message.header_block
         ids = (
             (b"", b"", b"")
             if message.is_plain and TRACE_MARK not in block
@@ -213,9 +243,9 @@ class RecordedOperation:
         elif ids[0]:
             trace, parent, flags = ids
             is_kept = flags == b"01" or bool(int(flags, 16) & 1)
-            span = self._child(trace, parent, is_kept, _NOWHERE, bag)
+            span = self._child(trace, parent, is_kept, NOWHERE, bag)
         else:
-            span = self._root(_NOWHERE, bag)
+            span = self._root(NOWHERE, bag)
         span.waited(wait)
         span.enter()
         return span
@@ -224,7 +254,7 @@ class RecordedOperation:
         try:
             context = propagation.remote(message)
         except InvalidArgument:  # the headers are broken; the server says so
-            return self._root(_NOWHERE, bag)
+            return self._root(NOWHERE, bag)
         return self._below(context, bag)
 
     def accept(
@@ -232,14 +262,14 @@ class RecordedOperation:
     ) -> Unsampled:
         """Begin the span of a request at a door; see `kitmsg.tracing.seam.Operation`."""
         if self.is_plain and propagation.has_none(carrier):
-            span = self._root(_NOWHERE, None)
+            span = self._root(NOWHERE, None)
             span.enter()
             return span
         context = propagation.extract(carrier, is_public=is_public)
         if not is_public:
             span = self._below(context)
         else:
-            span = self._root(_NOWHERE, None)
+            span = self._root(NOWHERE, None)
             stranger = propagation.span_context_of(context)
             if stranger.is_valid:
                 span.add_link(stranger)
@@ -283,10 +313,9 @@ class RecordedOperation:
         return span
 
     def _root(self, context: Context, bag: Bag | None) -> Unsampled:
-        low, self._low = self._low or getrandbits(64), 0
-        trace = b"%016x%016x" % (getrandbits(64) or 1, low)
-        own = b"%016x" % (getrandbits(64) or 1)
-        is_kept = low < self._bound
+        draw = self._draws.next()
+        is_kept = not isinstance(draw, bytes)
+        trace, own = ids_of(draw if isinstance(draw, bytes) else draw[0])
         if not is_kept and bag is None:
             return Unsampled(trace, own, context, self)
         flags = b"01" if is_kept else b"00"
@@ -309,13 +338,15 @@ class RecordingTracer:
     def __init__(
         self,
         sampling: Sampling,
-        put: Callable[[RecordedSpan | Brief], None],
+        put: Callable[[Ended], None],
         flush: Callable[[float], bool],
         *,
         all_errors: bool = False,
         gathers: bool = False,
     ) -> None:
         self._sampling = sampling
+        self._draws = Draws(sampling)
+        self._known: dict[tuple[Any, ...], RecordedOperation] = {}
         self._put = put
         self._flush = flush
         self._all_errors = all_errors
@@ -340,15 +371,23 @@ class RecordingTracer:
     def _operation(
         self, name: str, kind: SpanKind, attributes: Attributes
     ) -> RecordedOperation:
-        return RecordedOperation(
-            name,
-            kind,
-            attributes,
-            self._sampling,
-            self._put,
-            self._all_errors,
-            self._gathers,
-        )
+        # Those of deliveries are asked for once for each of them.
+        key = name, kind, *attributes.items()
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = RecordedOperation(
+                name,
+                kind,
+                attributes,
+                self._sampling,
+                self._draws,
+                self._put,
+                self._all_errors,
+                self._gathers,
+            )
+        return found
 
     def flush(self, timeout: float) -> bool:
         """Export what has ended; see `kitmsg.tracing.seam.Tracer`."""

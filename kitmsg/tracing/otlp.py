@@ -19,12 +19,13 @@ from kitmsg.tracing.conventions import (
     SCHEMA_URL,
     SCOPE,
 )
+from kitmsg.tracing.turns import Brief, Ended, Turn
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Link, SpanKind
 
     from kitmsg.tracing.operations import RecordedOperation
-    from kitmsg.tracing.spans import Brief, RecordedSpan
+    from kitmsg.tracing.spans import RecordedSpan
 
 __all__ = [
     "attributes_bytes",
@@ -33,6 +34,7 @@ __all__ = [
     "request_bytes",
     "span_bytes",
     "status_attribute",
+    "turn_encoder",
 ]
 
 _KINDS: Final = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
@@ -175,55 +177,69 @@ def _link(link: Link) -> bytes:
 
 
 def brief_encoder(operation: RecordedOperation) -> Callable[[Brief], bytes]:
-    """Return what encodes spans of an operation that have nothing of their own.
+    """Return what encodes calls of an operation that have nothing of their own.
 
-    All of them have one length, and so one pack of a struct does.
+    All have one length, and so one pack of a struct does.
     """
-    head = operation.head + b"\x39"
-    tail = operation.tail
-    if operation.has_status:
-        tail += operation.status(OK)
-    root = 18 + 10 + len(head) + 8 + 9 + len(tail)
-    sizes = {"root": root, "child": root + 10, "turn": root + 10 + 2 + _WAIT_SIZE}
-    fronts = {
-        name: b"\x12" + _varint(size) + b"\x0a\x10" for name, size in sizes.items()
-    }
-    ends = f"{len(head)}sQcQ{len(tail)}s"
-
-    def packing(name: str, middle: str, more: str = "") -> Callable[..., bytes]:
-        return struct.Struct(f"<{len(fronts[name])}s16s{middle}{ends}{more}").pack
-
-    pack_root = packing("root", "2s8s")
-    pack_child = packing("child", "2s8s2s8s")
-    pack_turn = packing("turn", "2s8s2s8s", f"3sQ{len(_WAIT_HEAD)}sd")
-    for_root, for_child, for_turn = (fronts[n] for n in ("root", "child", "turn"))
+    head, tail = _constant(operation)
+    pack_root, for_root = _packing("2s8s", head, tail)
+    pack, front = _packing("2s8s2s8s", head, tail)
     from_hex = bytes.fromhex
 
     def encode(brief: Brief) -> bytes:
-        _, trace, own, parent, start, stop, wait = brief
-        ids = from_hex(trace)
+        trace, own, parent = brief.trace, brief.own, brief.parent
+        start, stop = brief.start, brief.stop
+        # fmt: off
         if not parent:
             return pack_root(
-                for_root, ids, b"\x12\x08", own, head, start, b"\x41", stop, tail
+                for_root, trace, b"\x12\x08", own,
+                head, start, b"\x41", stop, tail,
             )
-        above = from_hex(parent)
-        if wait is None:
-            return pack_child(
-                *(for_child, ids, b"\x12\x08", own, b"\x22\x08", above),
-                *(head, start, b"\x41", stop, tail),
-            )
-        return pack_turn(
-            *(for_turn, ids, b"\x12\x08", own, b"\x22\x08", above),
-            *(head, start, b"\x41", stop, tail),
-            *(_WAIT_TAG, start + int(wait * 1e9), _WAIT_HEAD, wait),
+        ids = trace if isinstance(trace, bytes) else from_hex(trace)
+        return pack(
+            front, ids, b"\x12\x08", own, b"\x22\x08", from_hex(parent),
+            head, start, b"\x41", stop, tail,
         )
+        # fmt: on
 
     return encode
 
 
-def request_bytes(
-    resource: Mapping[str, Any], spans: Sequence[RecordedSpan | Brief]
-) -> bytes:
+def turn_encoder(operation: RecordedOperation) -> Callable[[Turn], bytes]:
+    """Return what encodes turns of an operation that have nothing of their own."""
+    head, tail = _constant(operation)
+    pack, front = _packing("2s8s2s8s", head, tail, f"3sQ{len(_WAIT_HEAD)}sd")
+
+    def encode(turn: Turn) -> bytes:
+        start, wait = turn.start, turn.wait
+        own, left = turn.own.to_bytes(8), start + int(wait * 1e9)
+        # fmt: off
+        return pack(
+            front, turn.trace, b"\x12\x08", own, b"\x22\x08", turn.parent,
+            head, start, b"\x41", turn.stop, tail,
+            _WAIT_TAG, left, _WAIT_HEAD, wait,
+        )
+        # fmt: on
+
+    return encode
+
+
+def _constant(operation: RecordedOperation) -> tuple[bytes, bytes]:
+    """Return what stands between ids and times of a span, and behind them."""
+    status = operation.status(OK) if operation.has_status else b""
+    return operation.head + b"\x39", operation.tail + status
+
+
+def _packing(
+    ids: str, head: bytes, tail: bytes, more: str = ""
+) -> tuple[Callable[..., bytes], bytes]:
+    """Return the pack of spans of one form, and how each of them begins."""
+    form = f"16s{ids}{len(head)}sQcQ{len(tail)}s{more}"
+    front = b"\x12" + _varint(struct.calcsize(f"<2s{form}")) + b"\x0a\x10"
+    return struct.Struct(f"<{len(front)}s{form}").pack, front
+
+
+def request_bytes(resource: Mapping[str, Any], spans: Sequence[Ended]) -> bytes:
     """Return an ``ExportTraceServiceRequest``.
 
     Args:
@@ -234,8 +250,13 @@ def request_bytes(
     scope = _field(b"\x0a", _field(b"\x0a", SCOPE.encode()))
     url = _field(b"\x1a", SCHEMA_URL.encode())
     encoded = [
-        span[0].brief_bytes(span) if isinstance(span, tuple) else span_bytes(span)
+        of.brief_bytes(span)
+        if isinstance(span, Brief)
+        else of.turn_bytes(span)
+        if isinstance(span, Turn)
+        else span_bytes(span)
         for span in spans
+        for of in (span.operation,)
     ]
     scoped = scope + b"".join(encoded) + url
     return _field(b"\x0a", _field(b"\x0a", of) + _field(b"\x12", scoped))

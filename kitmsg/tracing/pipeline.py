@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final
 from kitmsg.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from kitmsg.tracing.spans import Brief, RecordedSpan
+    from kitmsg.tracing.turns import Ended
 
 __all__ = ["Export", "Pipeline"]
 
 _log = logging.getLogger("kitmsg.tracing")
 
-Export = Callable[[Sequence["RecordedSpan | Brief"]], bool]
+Export = Callable[[Sequence["Ended"]], bool]
 """Sends spans; False if that failed."""
 
 _BATCH: Final = 2048
@@ -55,7 +55,7 @@ class Pipeline:
         self._most = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._delay = _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS) / 1000
         # Appended by any thread, taken by the exporting one.
-        self._queue: deque[RecordedSpan | Brief] = deque()
+        self._queue: deque[Ended] = deque()
         self._wake = threading.Event()
         # One at a time hands spans on: the thread, or who flushes.
         self._exporting = threading.Lock()
@@ -64,7 +64,7 @@ class Pipeline:
         self._is_failing = [False] * len(self._exports)
         self._thread: threading.Thread | None = None
 
-    def put(self, span: RecordedSpan | Brief) -> None:
+    def put(self, span: Ended) -> None:
         """Take a span that has ended; drops it where there is no room."""
         queue = self._queue
         queue.append(span)
@@ -130,9 +130,7 @@ class Pipeline:
         for number, export in enumerate(self._exports):
             self._hand_to(number, export, batch)
 
-    def _hand_to(
-        self, number: int, export: Export, batch: Sequence[RecordedSpan | Brief]
-    ) -> None:
+    def _hand_to(self, number: int, export: Export, batch: Sequence[Ended]) -> None:
         """Export a batch; one line is logged when that begins to fail, and when it works."""
         try:
             why: object = "" if export(batch) else "it takes no spans"

@@ -1,5 +1,6 @@
-"""``OTEL_TRACES_SAMPLER``: which new traces are kept.
+"""``OTEL_TRACES_SAMPLER``: which new traces are kept, and their ids.
 
+Ids are drawn, and judged, many at a time: a call that begins a trace takes the next one.
 OpenTelemetry's "Environment Variable Specification", and its ``TraceIdRatioBased``: the low
 64 bits of the trace id are compared with a share of their range, so that every process
 decides alike.
@@ -8,16 +9,30 @@ decides alike.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from kitmsg.errors import InvalidArgument
 
-__all__ = ["Sampling", "sampling_of"]
+__all__ = ["Draws", "Kept", "Sampling", "ids_of", "sampling_of"]
 
 _RANGE: Final = 1 << 64
+_BATCH: Final = 256
+_HALF: Final = 8  # bytes of half a trace id, and of a span id
+_PLACES: Final = range(0, _BATCH * 2 * _HALF, 2 * _HALF)
+_TEXT: Final = b"traceparent: 00-%b%b-%b-00\r\n\r\n"
+_TRACE, _OWN, _FLAGS_FROM = slice(16, 48), slice(49, 65), 66
+_HALVES: Final = struct.Struct("16s16s" * _BATCH).unpack
+_LINES: Final = struct.Struct("72s" * _BATCH).unpack
 _SHARES: Final = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
+
+
+Kept: TypeAlias = "tuple[bytes, bytes, bytes]"
+"""A new trace that is kept: the headers of a message below its first span, with the block's
+end; trace id and span id.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +70,59 @@ def sampling_of(environ: Mapping[str, str] = os.environ) -> Sampling | None:
                 f"OTEL_TRACES_SAMPLER_ARG must be a share from 0 to 1, not {text!r}"
             )
     return Sampling(round(share * _RANGE), kind != named)
+
+
+class Draws:
+    """New traces of a process.
+
+    Used by any thread: each takes from the end of one list, and fills it if it is empty.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        # Numbers of one length are in the order of their hexadecimal text; "g" is beyond.
+        bound = sampling.bound
+        self._bound = b"%016x" % bound if bound < _RANGE else b"g"
+        self._drawn: list[bytes | Kept] = []
+        self._pop = self._drawn.pop
+        # A forked process must not begin the same traces as its parent.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._drawn.clear)
+
+    def next(self) -> bytes | Kept:
+        """Return a trace that nobody else gets; of one that is not kept just the headers."""
+        try:
+            return self._pop()
+        except IndexError:
+            self._drawn.extend(self._draw())
+            return self.next()
+
+    def put_back(self, draw: bytes | Kept) -> None:
+        """Keep a trace for who asks next."""
+        self._drawn.append(draw)
+
+    def _draw(self) -> list[bytes | Kept]:
+        """Return a batch of traces, whose ids differ in the low half, as good as all of it.
+
+        The text of all is made at once: alone, each would take twice the time.
+        """
+        bound = self._bound
+        high, rest = os.urandom(_HALF), os.urandom(_BATCH * 2 * _HALF)
+        halves: tuple[bytes, ...] = _HALVES(rest.hex().encode())
+        text = _TEXT % (high.hex().encode(), b"%b", b"%b") * _BATCH
+        lines: tuple[bytes, ...] = _LINES(text % halves)
+        lows = halves[::2]
+        if min(lows) >= bound:
+            return list(lines)
+        return [
+            line if low >= bound else _kept(line, high, rest[at : at + 2 * _HALF])
+            for line, low, at in zip(lines, lows, _PLACES, strict=True)
+        ]
+
+
+def ids_of(line: bytes) -> tuple[bytes, bytes]:
+    """Return trace id and span id of the headers of a new trace, in hexadecimal."""
+    return line[_TRACE], line[_OWN]
+
+
+def _kept(line: bytes, high: bytes, rest: bytes) -> Kept:
+    return line[:_FLAGS_FROM] + b"01\r\n\r\n", high + rest[:_HALF], rest[_HALF:]

@@ -11,20 +11,49 @@ from typing import Any, Protocol
 from kitmsg.errors import Code
 from kitmsg.message import Message
 
-__all__ = ["Attributes", "Operation", "Span", "Token", "Tracer"]
+__all__ = ["Attributes", "Operation", "Span", "Token", "Tracer", "TurnSpan"]
 
 Attributes = Mapping[str, "str | int | float | bool"]
 Token = Any
 """Token of `Span.enter`, for `Span.leave`."""
 
 
-class Span(Protocol):
-    """A span that kitmsg began; its methods do nothing where it is not sampled."""
+class TurnSpan(Protocol):
+    """The span of a turn; its methods do nothing where it is not sampled."""
 
     @property
     def is_live(self) -> bool:
         """Whether what is written to it is kept."""
         ...
+
+    def happened(self, name: str, attributes: Attributes) -> None:
+        """Add an event, now."""
+        ...
+
+    def gathered(self) -> str:
+        """Return the spans so far of a call that asked for them, as a header; else ""."""
+        ...
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the spans of this call go back to its caller."""
+        ...
+
+    def finish(
+        self, code: Code | None = None, text: str = "", *, is_business: bool = False
+    ) -> None:
+        """End it; more than once does nothing.
+
+        Args:
+            code: Of the error that ended the work; None for a success.
+            text: Of the error.
+            is_business: Whether the endpoint declares the error.
+        """
+        ...
+
+
+class Span(TurnSpan, Protocol):
+    """A span that kitmsg began; its methods do nothing where it is not sampled."""
 
     def line(self) -> bytes:
         """Return the headers that make a message's turn its child, and a block's end."""
@@ -55,33 +84,8 @@ class Span(Protocol):
         """Give this span, and no other of its operation, another name."""
         ...
 
-    def happened(self, name: str, attributes: Attributes) -> None:
-        """Add an event, now."""
-        ...
-
-    def gathered(self) -> str:
-        """Return the spans so far of a call that asked for them, as a header; else ""."""
-        ...
-
     def gather(self, text: str) -> None:
         """Take the spans that a reply brought in a header."""
-        ...
-
-    @property
-    def gathers(self) -> bool:
-        """Whether the spans of this call go back to its caller."""
-        ...
-
-    def finish(
-        self, code: Code | None = None, text: str = "", *, is_business: bool = False
-    ) -> None:
-        """End it; more than once does nothing.
-
-        Args:
-            code: Of the error that ended the work; None for a success.
-            text: Of the error.
-            is_business: Whether the endpoint declares the error.
-        """
         ...
 
     def answered(self, status: int) -> None:
@@ -107,12 +111,12 @@ class Operation(Protocol):
         """
         ...
 
-    def brief(self) -> tuple[bytes, Any | None] | None:
+    def brief(self) -> bytes | tuple[bytes, Any] | None:
         """Begin a span that nobody can ask for, in a call that runs no code of users.
 
         Returns:
-            The headers of its message, and what `end` or `whole` take, None for a span that
-            is not kept; None where a span of `begin` is needed.
+            The headers of its message, and what `end` or `whole` take; the headers alone
+            for a span that is not kept; None where a span of `begin` is needed.
         """
         ...
 
@@ -128,7 +132,7 @@ class Operation(Protocol):
         """Return the span of this very call that an outer layer began; None without one."""
         ...
 
-    def receive(self, message: Message, wait: float) -> Span:
+    def receive(self, message: Message, wait: float) -> TurnSpan:
         """Begin the span of a turn, below what its message says, and enter it.
 
         Args:

@@ -1,20 +1,21 @@
 """Spans as kitmsg records them: OpenTelemetry's API for users, plain slots for the pipeline.
 
-Hot path: one `RecordedSpan` for each call that is sampled, one `Unsampled` for others.  Ids
-stay the hexadecimal text of the header; numbers are made when somebody asks.
+Ids stay the hexadecimal text of the header; numbers are made when somebody asks.  Most calls
+need none of these: see `kitmsg.tracing.turns`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context, trace as api
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
 from kitmsg.errors import Code, code_of
 from kitmsg.tracing import conventions, gathered, propagation
+from kitmsg.tracing.active import attach
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -22,13 +23,7 @@ if TYPE_CHECKING:
     from kitmsg.tracing.operations import RecordedOperation
     from kitmsg.tracing.seam import Attributes
 
-__all__ = ["CALL", "SPAN", "Brief", "Off", "RecordedSpan", "Turn", "Unsampled"]
-
-Brief: TypeAlias = "tuple[RecordedOperation, str, bytes, str, int, int, float | None]"
-"""A span with nothing of its own: operation, trace id, span id in bytes, parent's id ("" for
-a root), start, stop, wait.  Ids but its own are hexadecimal text.
-"""
-
+__all__ = ["CALL", "NOWHERE", "SPAN", "RecordedSpan", "Unsampled"]
 
 CALL: Final = otel_context.create_key("kitmsg.call")
 """Key of the client span that the call under way has from an outer layer."""
@@ -37,9 +32,10 @@ _SAMPLED: Final = api.TraceFlags(api.TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = api.TraceFlags(api.TraceFlags.DEFAULT)
 _ERROR_STATUS: Final = 500
 _CLIENT_STATUS: Final = 400
-_attach, _detach = otel_context.attach, otel_context.detach
-_TICK: Final = 0.001
-_NOWHERE: Final = otel_context.Context()
+_detach = otel_context.detach
+NOWHERE: Final = otel_context.Context()
+"""The context outside of all traces."""
+
 (SPAN,) = api.set_span_in_context(api.INVALID_SPAN, otel_context.Context())
 
 
@@ -99,7 +95,7 @@ class Unsampled(api.Span):
         made = self._context or self.context()
         if is_call:
             made = self._context = _with(made, CALL, self)
-        return _attach(made)
+        return attach(made)
 
     def leave(self, token: Any) -> None:
         """Make the span before it the current one again."""
@@ -390,74 +386,3 @@ class RecordedSpan(Unsampled):
             self.record_exception(error)
             self.failure = f"{code_of(error).value}: {error}"
         self.end()
-
-
-class Off(Unsampled):
-    """The turn of a trace that is not kept, whose ids stand last in a header block."""
-
-    _around = _NOWHERE
-
-    def __init__(self, block: bytes, operation: RecordedOperation) -> None:
-        self._block = block
-        self.operation = operation
-
-    @property
-    def trace(self) -> bytes:  # type: ignore[override]
-        """Trace id, in hexadecimal."""
-        return self._block[-56:-24]
-
-    @property
-    def id(self) -> bytes:  # type: ignore[override]
-        """Span id of the caller: a span that is not kept needs none."""
-        return self._block[-23:-7]
-
-
-class Turn(RecordedSpan):
-    """The turn of a request with nothing but a trace, which stands last in its headers.
-
-    Nearly all turns are this and no more; ids are read when somebody asks for them.
-    """
-
-    _around = _NOWHERE
-    flags = b"01"
-    wait = 0.0
-
-    def __init__(
-        self, block: bytes, operation: RecordedOperation, wait: float, own: int
-    ) -> None:
-        self._block = block
-        self.operation = operation
-        self.wait = wait
-        self._own = own
-        # The loop's clock may tick in milliseconds: no turn begins before it came.
-        self.start = time_ns() - max(0, int((wait - _TICK) * 1e9))
-
-    @property
-    def trace(self) -> bytes:  # type: ignore[override]
-        """Trace id, in hexadecimal."""
-        return self._block[-56:-24]
-
-    @property
-    def id(self) -> bytes:  # type: ignore[override]
-        """Span id, in hexadecimal."""
-        return b"%016x" % self._own
-
-    @property
-    def parent(self) -> bytes:  # type: ignore[override]
-        """Span id of its parent, in hexadecimal."""
-        return self._block[-23:-7]
-
-    def finish(
-        self, code: Code | None = None, text: str = "", *, is_business: bool = False
-    ) -> None:
-        """End it; see `kitmsg.tracing.seam.Span`."""
-        if code is None and not self._is_special and not self.stop:
-            self.code = conventions.OK
-            self.stop = stop = time_ns()
-            ids = self._block[-56:-7].decode()
-            own, wait = self._own.to_bytes(8), self.wait
-            self.operation.put(
-                (self.operation, ids[:32], own, ids[33:], self.start, stop, wait)
-            )
-        else:
-            super().finish(code, text, is_business=is_business)

@@ -41,7 +41,7 @@ from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import bus_attributes, exception_attributes
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.lateness import NOISE
@@ -98,7 +98,7 @@ class _Turn(msgspec.Struct, eq=False):
     error: BaseException | None = None  # the CancelledError that ended it, if one did
     took_ns: int = 0  # of one that a `CancelledError` ended, until `ended` says why
     since: float = 0.0  # when it came into the mailbox, where it is traced
-    span: Span | None = None  # from the beginning of its work, where it is traced
+    span: TurnSpan | None = None  # from the beginning of its work, where it is traced
 
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
@@ -206,7 +206,7 @@ class Server:
         self._logs = "error_log" not in off
         self._trace = self._operation()
 
-    def _operation(self) -> Callable[[Message, float], Span | None] | None:
+    def _operation(self) -> Callable[[Message, float], TurnSpan | None] | None:
         """Return what begins the span of a turn; None where nothing is traced."""
         self._propagates = "trace" not in self.intake.off
         found = tracer()
@@ -244,9 +244,11 @@ class Server:
             return
         head: Head | None = None
         block = message.header_block
-        left = self._plain_left.get(block)
-        if left is None and block[TRACE_FROM:IDS_FROM] == TRACE_MARK:
-            left = self._plain_left.get(block[:TRACE_FROM])
+        # Where nothing is traced, a trace is the exception.
+        left = self._plain_left.get(block) if self._trace is None else None
+        if left is None:
+            is_traced = block[TRACE_FROM:IDS_FROM] == TRACE_MARK
+            left = self._plain_left.get(block[:TRACE_FROM] if is_traced else block)
         if left is not None:
             message.is_plain = True
         elif (known := self._heads.of(message)) is not None:
@@ -428,7 +430,7 @@ class Server:
             code = error_code(error, self._declared)
             self.stats.broke(code.value, took_ns, turn.message)
 
-    def _finish(self, span: Span, error: BaseException | None) -> None:
+    def _finish(self, span: TurnSpan, error: BaseException | None) -> None:
         """End the span of a turn; `ended` ends that of one that was cut short."""
         if error is None:
             span.finish()

@@ -31,7 +31,7 @@ from kitmsg.errors import (
 from kitmsg.message import Message
 from kitmsg.schema.calls import StreamRequest
 from kitmsg.threads import enter_place
-from kitmsg.tracing.seam import Span
+from kitmsg.tracing.seam import TurnSpan
 from kitmsg.transport.lateness import NOISE
 from kitmsg.transport.opening import accept
 from kitmsg.transport.replies import error_code
@@ -325,7 +325,9 @@ class StreamServer(Server):
             self.stats.observe(took_ns)
             self.stats.broke(code.value, took_ns, run.message)
 
-    def _finish_run(self, span: Span, run: _Run, error: BaseException | None) -> None:
+    def _finish_run(
+        self, span: TurnSpan, run: _Run, error: BaseException | None
+    ) -> None:
         """End the span of a stream."""
         moved = 0 if run.stream is None else run.stream.moved
         span.happened("stream.end", {"kitmsg.stream.items": moved})

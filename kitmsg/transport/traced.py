@@ -62,11 +62,10 @@ def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[
         if not ctx.metadata or _SPELLED.isdisjoint(ctx.metadata):
             if is_bare and throttle.is_quiet:
                 found = begin()
+                if found.__class__ is bytes:
+                    return ask(ctx, request, encode, decode, found)
                 if found is not None:
-                    line, span = found
-                    if span is None:
-                        return ask(ctx, request, encode, decode, line)
-                    return brief(line, span, ctx, request, encode, decode)
+                    return brief(*found, ctx, request, encode, decode)
             elif line := unsampled():
                 return ask(ctx, request, encode, decode, line)
         return spanned(ctx, request, encode, decode)

@@ -40,6 +40,15 @@ class Shop(Service):
         return await self.kit.publish(Placed(order_id))
 
 
+class Biller(Service):
+    """Publishes once what it makes of an event."""
+
+    publishes = (Placed,)
+
+    @subscribe(Placed, once=True)
+    async def bill(self, event: Placed) -> None: ...
+
+
 class Mailer(Service):
     given: ClassVar[list[str]] = []
 
@@ -197,3 +206,10 @@ async def test_a_plan_shows_what_is_missing_and_is_empty_when_it_is_applied(
             assert change.lines == ("filters: event.orders.x -> event.orders.placed.*",)
             await apply(kit.jetstream, [change])
             assert await plan(kit.jetstream, declared_by(Mailer)) == []
+
+
+def test_a_service_with_once_may_look_for_what_it_published() -> None:
+    reads = "$JS.API.DIRECT.GET.orders"
+    users = {user.name: user for user in users_of([Biller, Mailer], [], [])}
+    assert reads in users["biller"].publish
+    assert reads not in users["mailer"].publish

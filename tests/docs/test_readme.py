@@ -225,7 +225,7 @@ def test_client_of_the_readme_prints_the_greeting(folder, nats_server):
     [
         (PAGES[0], 1),
         (ROOT / "docs" / "guide.md", 5),
-        (ROOT / "docs" / "events.md", 1),
+        (ROOT / "docs" / "events.md", 4),
     ],
 )
 def test_tests_of_a_page_pass(folder, count):

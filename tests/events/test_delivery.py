@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ import kitmsg
 from kitmsg import Context, Event, Reject, Service, endpoint, subscribe
 from kitmsg.errors import FailedPrecondition, InvalidArgument
 from kitmsg.events.attempts import Attempts
+from kitmsg.events.dead import dead_stream
 from kitmsg.jetstream import ConsumerConfig
 from kitmsg.wire import CE_ID, DEAD_ATTEMPTS, DEAD_ERROR, DEAD_REASON, DEAD_SUBJECT
 
@@ -407,6 +409,25 @@ async def test_a_service_with_calls_and_events_has_both(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory"])
+async def test_a_dead_letter_that_finds_no_room_says_later_why_it_died(
+    kit: Kit,
+) -> None:
+    mailer = Mailer()
+    mailer.fails["A1"] = [RuntimeError("boom")] * 3
+    await kit.serve(mailer)
+    await kit.jetstream.publish("dead.somebody.else", b"")
+    full = replace(dead_stream(), max_messages=1, discard="new")
+    await kit.jetstream.update_stream(full)
+    await kit.publish(Placed("A1"))
+    await asyncio.sleep(60)
+    await kit.jetstream.update_stream(dead_stream())
+    _, letter = await dead(kit, 2)
+    assert letter.headers[DEAD_REASON] == "boom"
+    assert letter.headers[DEAD_ATTEMPTS] == "3"
+    assert len(mailer.given) == 3
+
+
+@pytest.mark.parametrize("kind", ["memory"])
 async def test_what_is_given_back_before_it_begins_is_no_attempt(kit: Kit) -> None:
     """However often instances come and go, an event keeps its attempts."""
     mailer = Mailer()
@@ -514,6 +535,36 @@ async def test_calls_after_an_attempt_publish_under_ids_of_their_own(kit: Kit) -
     of_event, of_call = both.ids
     assert of_event.startswith("orders.both-note.")
     assert not of_call.startswith("orders.both-note.")
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_what_an_attempt_publishes_again_is_stored_once_an_hour_later(
+    kit: Kit,
+) -> None:
+    """Long after the stream forgot the ids."""
+
+    class Late(Service):
+        attempts: ClassVar[list[list[int]]] = []
+
+        def __init__(self, kit: kitmsg.Kit) -> None:
+            self.kit = kit
+
+        @subscribe(Placed, once=True, retries=(3600.0,))
+        async def note(self, event: Placed) -> None:
+            paid = Paid(event.order_id)
+            found = [await self.kit.publish(paid)]
+            found += await self.kit.publish_many([paid, paid])
+            if self.attempts:
+                found += await self.kit.publish_many([paid])
+            self.attempts.append(found)
+            if len(self.attempts) == 1:
+                raise RuntimeError("boom")
+
+    await kit.serve(Late)
+    await kit.publish(Paid("A1"))
+    await kit.publish(Placed("A1"))
+    await until(lambda: len(Late.attempts) == 2, 4000)
+    assert Late.attempts == [[3, 4, 5], [3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize("kind", ["memory"])

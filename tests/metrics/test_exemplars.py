@@ -20,6 +20,13 @@ def test_a_sampled_trace_is_an_exemplar() -> None:
     assert trace_of(_message(f"00-{TRACE}-{SPAN}-01")) == (TRACE, SPAN)
 
 
+def test_a_trace_before_other_headers_is_found() -> None:
+    """Another client may write it anywhere."""
+    block = f"NATS/1.0\r\nTraceparent: 00-{TRACE}-{SPAN}-01\r\na: b\r\n\r\n".encode()
+    message = Message(subject="a.b", data=b"", header_block=block)
+    assert trace_of(message) == (TRACE, SPAN)
+
+
 @pytest.mark.parametrize(
     ("lines", "trace"),
     [

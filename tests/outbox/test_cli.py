@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,42 @@ async def test_tables_are_made_and_events_relayed_until_the_end(
     assert relay.returncode == 0
     assert out.decode() == "the outbox's relay works here\n"
     await engine.dispose()
+
+
+async def test_the_relay_tells_how_far_it_is_behind(
+    server: EmbeddedServer, kit: Kit, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/other.db"
+    await make_stream(kit)
+    engine = create_async_engine(url)
+    await outbox.make_tables(engine)
+    async with async_sessionmaker(engine).begin() as session:
+        await outbox.add(session, Placed("A1"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        address = f"statsd://127.0.0.1:{receiver.getsockname()[1]}?interval=3600"
+        words = ("relay", url, "--nats-url", server.url, "--metrics", address)
+        relay = await kitmsg_outbox(*words)
+        await until_stored(kit, 1)
+        await until_empty(engine)
+        relay.send_signal(signal.SIGTERM)
+        await relay.communicate()
+        told = await asyncio.to_thread(receiver.recv, 65_536)
+    assert b"kitmsg_outbox_published_total.outbox:1|c" in told
+    assert b"kitmsg_outbox_lag_seconds.outbox:0|g" in told
+    await engine.dispose()
+
+
+async def test_an_address_of_metrics_that_is_none_is_a_sentence(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/other.db"
+    relay = await kitmsg_outbox("relay", url, "--metrics", "nonsense://h:1")
+    out, _ = await relay.communicate()
+    assert relay.returncode == 2, out.decode()
+    assert "Traceback" not in out.decode()
+    assert "nonsense" in out.decode()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql+aiomysql://h/d", ""])

@@ -20,7 +20,7 @@ from kitmsg.events.declared import apply, plan
 from kitmsg.service.stored import declared_by
 from tests.bus.proxy import Proxy
 from tests.events.fire.ledger import Happened, Ledger
-from tests.worker.commands import Command
+from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:
     import random
@@ -38,11 +38,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACK_WAIT",
+    "PATIENCE",
+    "ROOT",
     "LossyProxy",
     "Storm",
+    "at_once",
+    "end",
     "fleet",
+    "is_long",
     "make_streams",
     "publish",
+    "said",
+    "serving",
     "tell",
 ]
 
@@ -51,6 +58,7 @@ SERVICE: Final = "tests.events.fire.ledger:Ledger"
 ACK_WAIT: Final = 2.0
 """Seconds for which the store waits for a word in short forms."""
 
+PATIENCE: Final = 120.0  # seconds
 BETWEEN: Final = 6.0 if os.environ.get("KITMSG_LONG") else 1.2
 """Longest time from one fault to the next, in seconds; a worker is back in ten at most."""
 
@@ -111,8 +119,18 @@ def fleet(
             for url in urls
         ]
         for command in commands:
-            command.says("is serving as", workers)
+            serving(command, workers)
         yield commands
+
+
+def serving(command: Command, workers: int = 1) -> None:
+    """Return when so many of its workers serve."""
+    said(command, "is serving as", workers)
+
+
+def said(command: Command, text: str, count: int) -> None:
+    """Return when it has printed a text so often; however busy the machine is."""
+    until(lambda: command.output.count(text) >= count, command.output, PATIENCE)
 
 
 def settings(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -251,7 +269,7 @@ def end(commands: Sequence[Command]) -> str:
     """End the workers; returns what they printed."""
     for command in commands:
         command.send(signal.SIGTERM)
-    codes = [command.ends() for command in commands]
+    codes = [command.process.wait(PATIENCE) for command in commands]
     output = "".join(command.output for command in commands)
     assert not any(codes), output
     return output

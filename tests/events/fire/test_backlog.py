@@ -21,7 +21,7 @@ from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.events.declared import apply, plan
 from kitmsg.service.stored import declared_by
 from tests.events.fire.books import Books, Entered
-from tests.events.fire.fleet import ROOT, is_long
+from tests.events.fire.fleet import PATIENCE, ROOT, is_long, serving
 from tests.worker.commands import Command
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ HELD: Final = 16 + 256  # attempts at once, and deliveries that are pulled ahead
 # Far less than is left of the time for which the store waits for a word.
 AT_ONCE: Final = 1.0 if is_long() else 15.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if is_long() else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if is_long() else 300)]
 
 
 class Shop:
@@ -110,7 +110,7 @@ async def run(shop: Shop, consumer: Consumer) -> Findings:
     """Have a worker do half of it, hang, and end; another one does the rest."""
     began = time.monotonic()
     with shop.worker() as first, ExitStack() as stack:
-        await asyncio.to_thread(first.says, "is serving as")
+        await asyncio.to_thread(serving, first)
         started = time.monotonic() - began
         await until(lambda: shop.has_begun(EVENTS // 2))
         [worker] = first.workers()
@@ -120,15 +120,15 @@ async def run(shop: Shop, consumer: Consumer) -> Findings:
         held = await consumer.info()
         shop.work_for(0)
         second = stack.enter_context(shop.worker())
-        await asyncio.to_thread(second.says, "is serving as")
+        await asyncio.to_thread(serving, second)
         began = time.monotonic()
         first.send(signal.SIGTERM)
-        code = await asyncio.to_thread(first.process.wait, DRAIN + 60)
+        code = await asyncio.to_thread(first.process.wait, DRAIN + PATIENCE)
         drained = time.monotonic() - began
         await until(lambda: is_acked(consumer, held.delivered))
         back = time.monotonic() - began - drained
         second.send(signal.SIGTERM)
-        await asyncio.to_thread(second.ends)
+        await asyncio.to_thread(second.process.wait, PATIENCE)
     return Findings(memory, started, drained, back, held.ack_pending, code)
 
 

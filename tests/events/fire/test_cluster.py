@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kitmsg import Kit
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if is_long() else 240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if is_long() else 300)]
 
 LEADERS = (
     "STREAM.LEADER.STEPDOWN.fire",

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from kitmsg import Kit
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if is_long() else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if is_long() else 300)]
 
 COUNT = int(os.environ.get("KITMSG_EVENTS", "0")) or (100_000 if is_long() else 200)
 SEED = int(os.environ.get("KITMSG_SEED", "1"))

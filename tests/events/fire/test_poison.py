@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVENTS = 10_000 if is_long() else 500
 POISON = EVENTS // 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 if is_long() else 60)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 if is_long() else 180)]
 
 
 class Entered(Event, subject="books.entered.{number}"):

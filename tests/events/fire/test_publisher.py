@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from kitmsg import Kit
 
-KILLS = 100 if is_long() else 4
+KILLS = 100 if is_long() else 3
 COMMITTING = str(Path(__file__).with_name("committing.py"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if is_long() else 120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if is_long() else 240)]
 
 
 @pytest.mark.parametrize("place", ["in_sqlite", "in_postgres"])

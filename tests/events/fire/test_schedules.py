@@ -17,7 +17,7 @@ from tests.events.fire.fleet import is_long
 SECONDS = 60 if is_long() else 3  # on a quiet bus, before the outage and after it
 AWAY = 30.0 if is_long() else 3.2
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 if is_long() else 90)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 if is_long() else 180)]
 
 
 class Clock(Service):

@@ -28,7 +28,14 @@ import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.events.dead import dead_stream
 from tests.events.fire.account import Account, died, read_journal, settled, stored
-from tests.events.fire.fleet import ACK_WAIT, LossyProxy, end, fleet, make_streams
+from tests.events.fire.fleet import (
+    ACK_WAIT,
+    LossyProxy,
+    end,
+    fleet,
+    make_streams,
+    said,
+)
 from tests.events.fire.ledger import Happened, Poisoned
 
 if TYPE_CHECKING:
@@ -40,9 +47,9 @@ if TYPE_CHECKING:
 
     Scene = Callable[[Path, str], Awaitable[dict[str, list[str]]]]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-SETTLED = 60.0
+SETTLED = 120.0
 
 
 @dataclass
@@ -133,7 +140,7 @@ async def dead_letters_find_no_room(folder: Path, fault: str) -> dict[str, list[
         full = replace(dead_stream(), max_messages=1, discard="new")
         await it.kit.jetstream.update_stream(full)
         await it.kit.publish_many([Poisoned(n) for n in it.poison])
-        await asyncio.to_thread(it.command.says, "no dead letter could be stored", 5)
+        await asyncio.to_thread(said, it.command, "no dead letter could be stored", 5)
         await it.kit.jetstream.update_stream(dead_stream())
         return await it.report()
 

@@ -1,4 +1,4 @@
-"""Where in a log a follower begins: a sequence, a time, or so long ago."""
+"""The place in a log that a follower begins at: a sequence, a time, or so long ago."""
 
 from __future__ import annotations
 
