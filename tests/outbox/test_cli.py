@@ -51,12 +51,14 @@ async def test_tables_are_made_and_events_relayed_until_the_end(
     async with async_sessionmaker(engine).begin() as session:
         await outbox.add(session, Placed("A1"))
     relay = await kitmsg_outbox("relay", url, "--nats-url", server.url)
-    assert await until_stored(kit, 1) == [Placed("A1")]
+    assert await until_stored(kit, 1, 60) == [Placed("A1")]
     await until_empty(engine)
+    assert relay.stdout is not None
+    assert await relay.stdout.readline() == b"the outbox's relay works here\n"
     relay.send_signal(signal.SIGTERM)
     out, _ = await relay.communicate()
     assert relay.returncode == 0
-    assert out.decode() == "the outbox's relay works here\n"
+    assert out == b""
     await engine.dispose()
 
 
@@ -75,8 +77,10 @@ async def test_the_relay_tells_how_far_it_is_behind(
         address = f"statsd://127.0.0.1:{receiver.getsockname()[1]}?interval=3600"
         words = ("relay", url, "--nats-url", server.url, "--metrics", address)
         relay = await kitmsg_outbox(*words)
-        await until_stored(kit, 1)
+        await until_stored(kit, 1, 60)
         await until_empty(engine)
+        assert relay.stdout is not None
+        await relay.stdout.readline()  # when it has counted
         relay.send_signal(signal.SIGTERM)
         await relay.communicate()
         told = await asyncio.to_thread(receiver.recv, 65_536)
