@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from kitmsg.cli.ports import free_port
+from tests.ports import free_port
 from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:
