@@ -98,7 +98,7 @@ class Door:
         given = self.callers.given(lambda key: sent.get(key, []))
         caller = self.callers.of(self.endpoint(name))
         fields = {REQUEST_ID: "id-1"}
-        return self.callers.context(caller, codec, 2.0, fields, None, given)
+        return self.callers.context(caller, codec, 20.0, fields, None, given)
 
     async def ask(
         self,
