@@ -54,7 +54,7 @@ TRACED = {"b3": f"{TRACE}-b7ad6b7169203331-1"}
 CODE = """
 import asyncio, threading
 from collections.abc import AsyncIterator
-from kitmsg import Kit, Service, endpoint
+from kitmsg import Event, Kit, Service, endpoint, subscribe
 from kitmsg.balance import direct
 from kitmsg.errors import Unavailable
 from kitmsg.middleware import breaker, cache, rate_limit
@@ -63,14 +63,23 @@ class Ghost(Service):  # that nobody serves
     @endpoint
     async def haunt(self) -> None: ...
 
+class Placed(Event, subject="observed.placed.{order_id}"):
+    order_id: str
+
+class Mailer(Service):
+    @subscribe(Placed)
+    async def thank(self, event: Placed) -> None: ...
+
 class Orders(Service):
     concurrency = 4
 
     def __init__(self, kit: Kit) -> None:
+        self.kit = kit
         self.ghost = kit.client(Ghost, route=direct())
 
     @endpoint
     async def haunt(self) -> None:
+        await self.kit.publish(Placed("A1"))
         await self.ghost.haunt()
 
     @endpoint
@@ -273,8 +282,12 @@ def pages(
     command = SERVICES["prometheus"]["command"]
     words += [word for word in command if word.startswith("--enable-feature")]
     with contextlib.ExitStack() as stack:
+        words_of_worker = ["shop:Orders", "shop:Mailer", "--makes-streams"]
         for command, says in (
-            ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
+            (
+                [*run, "run", *words_of_worker, "--health", str(worker)],
+                "mailer 0.1.0 is serving as",
+            ),
             ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
             (
                 [
