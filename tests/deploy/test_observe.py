@@ -63,23 +63,21 @@ class Ghost(Service):  # that nobody serves
     @endpoint
     async def haunt(self) -> None: ...
 
-class Placed(Event, subject="observed.placed.{order_id}"):
-    order_id: str
-
-class Mailer(Service):
-    @subscribe(Placed)
-    async def thank(self, event: Placed) -> None: ...
+class Observed(Event, subject="observed.{id}"):
+    id: str
 
 class Orders(Service):
     concurrency = 4
 
+    @subscribe(Observed)
+    async def note(self, event: Observed) -> None:
+        pass
+
     def __init__(self, kit: Kit) -> None:
-        self.kit = kit
         self.ghost = kit.client(Ghost, route=direct())
 
     @endpoint
     async def haunt(self) -> None:
-        await self.kit.publish(Placed("A1"))
         await self.ghost.haunt()
 
     @endpoint
@@ -245,6 +243,7 @@ async def _work(url: str, nats_url: str) -> None:
                     await kit.call(name)
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(_send_long_head, url)
+            await kit.jetstream.publish("event.observed.1", b'{"id":"1"}')
             await asyncio.sleep(0.05)
 
 
@@ -282,12 +281,9 @@ def pages(
     command = SERVICES["prometheus"]["command"]
     words += [word for word in command if word.startswith("--enable-feature")]
     with contextlib.ExitStack() as stack:
-        words_of_worker = ["shop:Orders", "shop:Mailer", "--makes-streams"]
         for command, says in (
-            (
-                [*run, "run", *words_of_worker, "--health", str(worker)],
-                "mailer 0.1.0 is serving as",
-            ),
+            ([*run, "streams", "apply", "shop:Orders"], "made"),
+            ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
             ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
             (
                 [
