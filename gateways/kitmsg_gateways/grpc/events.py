@@ -44,6 +44,15 @@ SERVICE: Final = "kit.events.v1.Events"
 FILE: Final = "kit/events/v1/events.proto"
 
 _WHOLE: Final = 2**53  # beyond it, a double does not say which whole number it is
+_NO_FIELDS: Final = (
+    msgspec.DecodeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""Raised for JSON whose values do not all have a form among fields."""
+
 _BINARY: Final = files("kitmsg_gateways.grpc").joinpath("static/events.binpb")
 
 
@@ -161,9 +170,12 @@ def _data(event: Any, place: str) -> tuple[bytes, Any]:
     kind = event.WhichOneof("data")
     if kind is None:
         return b"{}", {}
-    if kind == "fields":
-        return b"", _whole(json_format.MessageToDict(event.fields))
     field = f"{place}.{kind}"
+    if kind == "fields":
+        try:
+            return b"", _whole(json_format.MessageToDict(event.fields))
+        except (json_format.Error, ValueError) as error:
+            raise InvalidArgument(f"{field}: {error}", field=field) from None
     if kind == "binary":
         raise InvalidArgument(f"{field}: send json or fields", field=field)
     raw = event.json.encode()
@@ -217,12 +229,12 @@ def _item(stored: Any, name: str, *, as_fields: bool) -> bytes:
 
 def _set_fields(event: Any, json: bytes) -> bool:
     """Set the data of an event as fields; returns whether it has that form."""
-    value: Mapping[str, Any] | Any = msgspec.json.decode(json)
-    if not isinstance(value, dict):
-        return False
     try:
+        value: Mapping[str, Any] | Any = msgspec.json.decode(json)
+        if not isinstance(value, dict):
+            return False
         event.fields.update(value)
-    except (ValueError, TypeError, RecursionError):
+    except _NO_FIELDS:
         event.ClearField("fields")
         return False
     return True

@@ -154,6 +154,7 @@ async def test_fields_may_be_values(call: Any) -> None:
         ({"json": '{"total": "1"}'}, "events[1].data.order_id"),
         ({"attributes": {"Shop!": "x"}}, "events[1].Shop!"),
         ({"json": None, "binary": b"x"}, "events[1].binary"),
+        ({"json": None, "fields": {"count": float("inf")}}, "events[1].fields"),
     ],
 )
 async def test_what_does_not_fit_is_refused_by_field(
@@ -184,6 +185,33 @@ async def test_a_log_is_read_from_a_place(call: Any) -> None:
     assert found.event.type == "orders.placed"
     assert found.event.dataschema.startswith("kit:orders.placed:1:")
     assert "sequence" not in found.event.attributes
+
+
+@pytest.mark.parametrize("as_fields", [False, True])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b'{"order_id":"\xff"}', "binary"),
+        (b"\xff\xfe", "binary"),
+        (b"[1, 2]", "json"),
+        (b'{"order_id":"x","big":1e400}', None),
+        (b"{", "binary"),
+        (b"", "binary"),
+    ],
+)
+async def test_what_others_store_is_read_on(
+    kit: Kit, call: Any, data: bytes, kind: str | None, as_fields: bool
+) -> None:
+    """Any client of NATS may store anything there; one odd event ends nobody's watch."""
+    headers = {"ce-x": "caf\u00e9%FF", "Content-Type": "application/json"}
+    await kit.jetstream.publish("event.orders.placed.odd", data, headers)
+    await publish(call, event("A2"))
+    odd, found = await read(call, as_fields=as_fields)
+    assert (odd.event.id, odd.event.type) == ("1", "orders.placed")
+    assert kind in (None, odd.event.WhichOneof("data"))
+    if kind == "binary":
+        assert odd.event.binary == data
+    assert found.event.id == "id-A2"
 
 
 async def test_a_gap_is_told(kit: Kit, call: Any) -> None:

@@ -55,7 +55,7 @@ def tell(stored: Stored, name: str) -> Told:
     """
     headers = stored.headers
     said = {
-        n.lower().removeprefix(_PREFIX): unquote(value)
+        _plain(n.lower().removeprefix(_PREFIX)): _plain(unquote(value))
         for n, value in headers.pairs()
         if n.lower().startswith(_PREFIX)
     }
@@ -77,11 +77,16 @@ def tell(stored: Stored, name: str) -> Told:
     )
 
 
+def _plain(text: str) -> str:
+    """Return a text without what no text on the wire may have: halves of characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _json(data: bytes, named: str) -> bytes | None:
     try:
         codec = by_content_type(named) if named else sniff(data)
         if codec is JSON:
-            _check(data)
+            str(_check(data), "utf-8")  # which is not looked at otherwise
             is_lined = b"\n" in data or b"\r" in data
             return msgspec.json.format(data, indent=-1) if is_lined else data
         if codec is MSGPACK:
