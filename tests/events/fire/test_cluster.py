@@ -64,7 +64,7 @@ async def test_none_is_lost_and_none_counts_twice_on_a_cluster(
             storm.restart(*servers.values()): 1,
         }
         await rage(storm, kit, chance)
-        account = await held(kit, storm, tmp_path, databases)
+        account = await held(url, storm, tmp_path, databases)
         await asyncio.to_thread(end, commands)
     assert account.broken() == {}
 

@@ -72,7 +72,7 @@ async def test_none_is_lost_and_none_counts_twice_on_one_server(
         lossy.loses = 0.05
         await rage(storm, kit, chance)
         lossy.loses = 0.0
-        account = await held(kit, storm, tmp_path, databases)
+        account = await held(server.url, storm, tmp_path, databases)
         output = await asyncio.to_thread(end, commands)
     print(f"{lossy.lost} acknowledgements were lost")
     assert account.broken() == {}
@@ -95,19 +95,21 @@ async def rage(storm: Storm, kit: Kit, chance: random.Random) -> None:
 
 
 async def held(
-    kit: Kit, storm: Storm, folder: Path, databases: dict[str, AsyncEngine]
+    url: str, storm: Storm, folder: Path, databases: dict[str, AsyncEngine]
 ) -> Account:
     """Return the account of all that was published, once everything is done."""
-    await settled(kit, SETTLED)
-    effects = {name: await counted(engine) for name, engine in databases.items()}
-    effects["on_stream"] = await stored(kit, "noted")
+    async with kitmsg.connect(url) as kit:
+        await settled(kit, SETTLED)
+        effects = {name: await counted(engine) for name, engine in databases.items()}
+        effects["on_stream"] = await stored(kit, "noted")
+        once, dead = await stored(kit, "happened"), await died(kit)
     account = Account(
         events=[n for n in range(COUNT) if n % 3],
         tells=[n for n in range(COUNT) if not n % 3],
         journal=read_journal(folder / "journal"),
-        stored=await stored(kit, "happened"),
+        stored=once,
         effects=effects,
-        dead=await died(kit),
+        dead=dead,
         outages=storm.outages,
     )
     print(
