@@ -46,7 +46,7 @@ class CallCounts:
 
     @property
     def in_flight(self) -> int:
-        """How many calls have begun and not ended."""
+        """Calls that have begun and not ended."""
         failed = sum(series.count for series in self.failed.values())
         return self.begun - self.well.count - failed
 

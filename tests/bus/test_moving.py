@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,17 +15,12 @@ import pytest
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.moving import Overlap
 from kitmsg.bus.nats import NatsBus
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kitmsg.message import Message
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def server_of(ours: int, *others: int) -> EmbeddedServer:

@@ -28,6 +28,7 @@ from kitmsg.errors import (
     Unavailable,
 )
 from tests.bus.jwt import Operator, new_user_key
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -387,11 +388,6 @@ async def test_nats_py_does_not_replay_either(
 
 
 # -- the first connection -----------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def test_says_that_no_server_is_there() -> None:

@@ -32,6 +32,7 @@ from kitmsg.bus.embedded import find_server
 from kitmsg.bus.nats import NatsBus
 from kitmsg.cli.app import main
 from kitmsg.errors import KitError
+from tests.ports import free_ports
 from tests.require import need
 from tests.worker.commands import Command, until
 
@@ -153,17 +154,6 @@ def deployed(
         for command in made.commands:
             command.send(15)
             assert command.ends() == 0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody has."""
-    import socket
-
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 @contextlib.asynccontextmanager

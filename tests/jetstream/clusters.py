@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.errors import DeadlineExceeded, FailedPrecondition, KitError, Unavailable
 from kitmsg.jetstream.api import Api
 from kitmsg.wire import JS_API
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.bus.nats import NatsBus
 
-__all__ = ["PASSES", "caught_up", "free_ports", "leader", "ready", "three"]
+__all__ = ["PASSES", "caught_up", "leader", "ready", "three"]
 
 PASSES = (Unavailable, DeadlineExceeded, FailedPrecondition)
 
@@ -40,15 +40,6 @@ def three() -> Iterator[dict[str, EmbeddedServer]]:
             )
             for i, port in enumerate(ports)
         }
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 async def ready(bus: NatsBus) -> None:

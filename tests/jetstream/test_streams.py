@@ -174,6 +174,21 @@ async def test_many_messages_are_read_in_pages(
     assert [one async for one in stream.read(f"{name}.none")] == []
 
 
+async def test_a_page_of_messages_is_bounded(
+    store: JetStream, stream: Stream, name: str
+) -> None:
+    """By their number, or by their bytes: one at least, and how many are left is told."""
+    await fill(store, name, *[("a", b"x" * 1000)] * 10)
+    page, left = await stream.page(f"{name}.a", sequence=3, batch=4)
+    assert ([one.sequence for one in page], left) == ([3, 4, 5, 6], 4)
+    page, left = await stream.page(batch=10, max_bytes=2500)
+    assert len(page) in (2, 3)
+    assert left == 10 - len(page)
+    page, left = await stream.page(batch=10, max_bytes=1)
+    assert (len(page), left) == (1, 9)
+    assert await stream.page(sequence=11) == ([], 0)
+
+
 async def test_the_last_of_each_subject_is_read_at_once(
     store: JetStream, stream: Stream, name: str
 ) -> None:

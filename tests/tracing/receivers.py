@@ -13,6 +13,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests import peers
+from tests.ports import free_port
 from tests.require import need
 from tests.worker.commands import until
 
@@ -20,16 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Collector", "Zipkin", "collector", "free_port", "zipkin"]
+__all__ = ["Collector", "Zipkin", "collector", "zipkin"]
 
 _START_SECONDS = 50.0
-
-
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Zipkin:

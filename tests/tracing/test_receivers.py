@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.tracing.receivers import collector, free_port, zipkin
+from tests.ports import free_port
+from tests.tracing.receivers import collector, zipkin
 from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from kitmsg.errors import InvalidArgument
 from kitmsg.worker.announce import announcer, check_announcing, place_of
 from kitmsg.worker.settings import Settings
 from tests.discovery.systems.etcd import Etcd
-from tests.discovery.systems.program import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,9 +14,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import kitmsg
-from tests.discovery.systems.program import free_port
 from tests.metrics.receivers.exporter import StatsDExporter
 from tests.metrics.receivers.started import started
+from tests.ports import free_port
 from tests.worker.commands import Command, until
 from tests.worker.test_health import ask, port
 

@@ -8,7 +8,8 @@ import urllib.request
 from typing import Any
 
 from tests import peers
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
+from tests.ports import free_port
 
 __all__ = ["Consul"]
 

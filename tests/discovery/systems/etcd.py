@@ -8,7 +8,8 @@ import subprocess
 import urllib.request
 from typing import Any
 
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
+from tests.ports import free_port
 from tests.require import need
 
 __all__ = ["Etcd"]

@@ -7,7 +7,8 @@ import socket
 import subprocess
 from typing import Final
 
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
+from tests.ports import free_port
 from tests.require import need
 
 __all__ = ["Knot", "Names", "Records"]

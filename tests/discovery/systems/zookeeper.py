@@ -10,7 +10,8 @@ from pathlib import Path
 import kazoo.client
 import kazoo.exceptions
 
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
+from tests.ports import free_port
 from tests.require import miss
 
 __all__ = ["ZooKeeper"]

@@ -14,7 +14,13 @@ from kitmsg import Event
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.discovery.events import CatalogEvent
-from kitmsg.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from kitmsg.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.event import facts_of, schema_hash
 from kitmsg.schema.jsonschema import json_schema
@@ -172,6 +178,30 @@ async def test_an_event_that_moves_to_another_stream(door):
     with pytest.raises(Unavailable, match="no stream 'other'"):
         async with door.follow("orders.placed"):
             pass
+
+
+async def test_an_event_that_is_hidden_under_a_follower(door):
+    """It does not exist any more: not for who followed it, either."""
+    async with door.follow("orders.placed", since=1) as follower:
+        waiting = asyncio.create_task(anext(follower))
+        await asyncio.sleep(0)
+        door.learn([], hidden=["orders.placed"])
+        with pytest.raises(NotFound):
+            await waiting
+
+
+async def test_a_batch_that_is_sent_again(kit, door):
+    """All of it is known, and the sources of all are looked at."""
+    batch = [
+        Posted(id=str(n), source="/", data={"order_id": str(n)}) for n in range(200)
+    ]
+    first = await door.publish("orders.placed", batch, fields={})
+    again = await door.publish("orders.placed", batch, fields={})
+    assert [ack.sequence for ack in again] == [ack.sequence for ack in first]
+    assert all(ack.duplicate for ack in again)
+    batch[7] = Posted(id="7", source="/other", data={"order_id": "7"})
+    with pytest.raises(AlreadyExists, match="another source"):
+        await door.publish("orders.placed", batch, fields={})
 
 
 async def test_an_event_whose_service_left_stays_known(kit, door):

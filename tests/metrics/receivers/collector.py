@@ -10,9 +10,10 @@ from typing import Any
 
 from kitmsg.testing.metrics import Observed
 from tests import peers
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
 from tests.metrics.receivers.buckets import quantile
 from tests.metrics.receivers.pushed import Pushed
+from tests.ports import free_port
 
 __all__ = ["Collector", "OtlpReceiver"]
 

@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kitmsg.testing.metrics import Observed
 from tests import peers
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
 from tests.metrics.receivers.pushed import Pushed
+from tests.ports import free_port
 
 __all__ = ["DogStatsDReceiver", "StatsDExporter"]
 

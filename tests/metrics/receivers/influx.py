@@ -10,8 +10,9 @@ import urllib.request
 from typing import Any
 
 from kitmsg.testing.metrics import Observed
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
 from tests.metrics.receivers.pushed import Pushed
+from tests.ports import free_port
 from tests.require import need
 
 __all__ = ["InfluxDB", "InfluxReceiver"]

@@ -11,8 +11,9 @@ from typing import Any
 from kitmsg.metrics.lines import path_name
 from kitmsg.testing.metrics import Observed
 from tests import peers
-from tests.discovery.systems.program import Program, free_port
+from tests.discovery.systems.program import Program
 from tests.metrics.receivers.pushed import Pushed
+from tests.ports import free_port
 from tests.require import need
 
 __all__ = ["StatsD", "StatsDReceiver"]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.bus import Bus
     from kitmsg.discovery.events import CatalogEvent
     from kitmsg.errors import KitError
-    from kitmsg.jetstream import Outgoing, PubAck
+    from kitmsg.jetstream import Outgoing, PubAck, Stream
     from kitmsg_gateways.edge.events.posted import Posted
     from kitmsg_gateways.edge.events.since import Since
     from kitmsg_gateways.edge.options import EventOptions
@@ -91,6 +91,8 @@ class EventDoor:
         """
         there = {event.name: event for event in found}
         self._hidden = self.names & frozenset(hidden)
+        for name in self._hidden:
+            self._end(name, _closed(name))
         for name in self.names & there.keys():
             if self._read.get(name) == there[name]:
                 continue
@@ -124,7 +126,7 @@ class EventDoor:
             Unavailable: No service has said yet what it is.
         """
         if name not in self.names - self._hidden:
-            raise NotFound(f"there is no event {name[:80]!r} here")
+            raise _closed(name)
         if not self.may(name, mode):
             raise PermissionDenied(f"the event {name} is not open to {mode}")
         found = self._known.get(name)
@@ -229,25 +231,28 @@ class EventDoor:
                 raise posted.refusal("data", f"is too long: {most} bytes are the most")
 
     async def _check_sources(
-        self,
-        known: Known,
-        acks: list[PubAck],
-        events: Sequence[Posted],
+        self, known: Known, acks: list[PubAck], events: Sequence[Posted]
     ) -> None:
         """Refuse an event that was taken for one of somebody else's, and so not stored."""
-        for ack, posted in zip(acks, events, strict=True):
-            if not ack.duplicate:
-                continue
+        pairs = zip(acks, events, strict=True)
+        doubtful = [(ack.sequence, posted) for ack, posted in pairs if ack.duplicate]
+        if doubtful:
             stream = await self._jetstream.stream(known.stream)
-            try:
-                stored = await stream.get(ack.sequence, fresh=True)
-            except NotFound:
-                continue  # it was there
-            if stored.headers.get(CE_SOURCE, "") != posted.source:
-                raise AlreadyExists(
-                    f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
-                    " source a moment ago; give each event an id of its own"
-                )
+            await asyncio.gather(*(self._check_source(stream, *d) for d in doubtful))
+
+    async def _check_source(
+        self, stream: Stream, sequence: int, posted: Posted
+    ) -> None:
+        try:
+            async with self._slots:
+                stored = await stream.get(sequence, fresh=True)
+        except NotFound:
+            return  # it was there
+        if stored.headers.get(CE_SOURCE, "") != posted.source:
+            raise AlreadyExists(
+                f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
+                " source a moment ago; give each event an id of its own"
+            )
 
     # -- following
 
@@ -316,6 +321,10 @@ def _who(principal: Principal | None) -> dict[str, str]:
         return {}
     kind = _AUTH_TYPES.get(principal.method, "unknown")
     return {_AUTH_TYPE: kind, _AUTH_ID: quote(principal.name, safe="@:/+=,;!$&'()*")}
+
+
+def _closed(name: str) -> NotFound:
+    return NotFound(f"there is no event {name[:80]!r} here")
 
 
 def _moved(name: str) -> Unavailable:
