@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kitmsg import Event, Kit, Reject, Service, endpoint, every, subscribe
 from kitmsg.bus.memory import MemoryBus
+from kitmsg.events.measures import Measures
 from kitmsg.metrics.memory import MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-pytestmark = pytest.mark.anyio
 
 
 class Placed(Event, subject="orders.placed.{order_id}"):
@@ -34,6 +35,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.anyio
 async def test_deliveries_are_counted_with_their_age(kit: Kit) -> None:
     """Those that came before, and those that end as dead letters, too."""
 
@@ -54,6 +56,7 @@ async def test_deliveries_are_counted_with_their_age(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory"])
+@pytest.mark.anyio
 async def test_the_lag_and_the_age_are_those_of_the_stream(kit: Kit) -> None:
     """Also while nothing new is begun, so that a service that hangs is seen."""
 
@@ -81,6 +84,7 @@ async def test_the_lag_and_the_age_are_those_of_the_stream(kit: Kit) -> None:
     assert ages.total == pytest.approx(200, abs=1)
 
 
+@pytest.mark.anyio
 async def test_tells_and_ticks_are_counted_under_their_names(kit: Kit) -> None:
     class Mailer(Service):
         @endpoint(durable=True)
@@ -96,6 +100,7 @@ async def test_tells_and_ticks_are_counted_under_their_names(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory"])
+@pytest.mark.anyio
 async def test_a_service_without_metrics_counts_nothing() -> None:
     class Quiet(Service):
         off = ("metrics",)
@@ -113,3 +118,12 @@ async def test_a_service_without_metrics_counts_nothing() -> None:
     await asyncio.sleep(1)
     assert [family.name for family in metrics.collect()] == []
     await kit.close()
+
+
+def test_every_metric_is_listed_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/events.md").read_text()
+    table = page.partition("| metric | counts |")[2].partition("\n\n")[0]
+    metrics = MemoryMetrics()
+    Measures(metrics, "mailer.note", lambda: 0.0)
+    listed = set(re.findall(r"`(kitmsg_\w+)`", table))
+    assert listed == {family.name for family in metrics.collect()}
