@@ -1,4 +1,4 @@
-"""How a caller counts what is off its hot path: calls that failed, and streams."""
+"""Counts of a caller off its hot path: calls that failed, and streams."""
 
 from __future__ import annotations
 
