@@ -328,7 +328,7 @@ class Attempt:
                     self.handling.name,
                     why,
                     type(error).__name__ if error else "",
-                    self._number(delivery),
+                    min(self._number(delivery), len(self.handling.retries) + 1),
                 )
             except KitError as failure:
                 _log.error(

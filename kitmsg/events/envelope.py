@@ -192,19 +192,20 @@ class Writer:
         return joined_headers(block, encode_headers(more)) if more else block
 
 
-# The second that was asked for last, and its text up to the dot.
-_second: tuple[int, str] = (0, "")
+# The second that was asked for last, and its text with a place for microseconds.
+_second = 0
+_form = ""
 
 
 def _now() -> str:
     """Return the time, in RFC 3339 with microseconds."""
-    global _second  # noqa: PLW0603  one text for all that happens in a second
+    global _second, _form
     micros = time.time_ns() // 1000
-    second, rest = divmod(micros, 1_000_000)
-    if second != _second[0]:
+    second = micros // 1_000_000
+    if second != _second:
         text = datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
-        _second = second, text
-    return f"{_second[1]}.{rest:06}Z"
+        _second, _form = second, f"{text}.%06dZ"
+    return _form % (micros % 1_000_000)
 
 
 class Reader:

@@ -57,7 +57,7 @@ class Measures:
         ).labels(**labels)
 
     def begins(self, deliveries: Sequence[Delivery]) -> None:
-        """Count deliveries that an attempt begins on, the last one at the end."""
+        """Count deliveries that an attempt begins on: one at least, the last one last."""
         now = self._now()
         for delivery in deliveries:
             position = delivery.position

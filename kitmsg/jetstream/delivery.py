@@ -8,7 +8,7 @@ account behind ``$JS.ACK`` where there are such).
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -24,7 +24,7 @@ _PLAIN_TOKENS: Final = 9
 _MOST_REASON: Final = 512  # characters of why a message is given up
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True):
     """The place of a delivery in its stream and consumer.
 
     Attributes:

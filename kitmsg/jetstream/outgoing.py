@@ -145,6 +145,8 @@ def header_block(message: Outgoing, more: Mapping[str, str] | None = None) -> by
         ValueError: A time to live is not positive.
     """
     given = message.headers
+    if more is None and isinstance(given, bytes) and _has_only_id(message):
+        return given[:-2] + f"{Js.MESSAGE_ID}: {message.message_id}\r\n\r\n".encode()
     block = given if isinstance(given, bytes) else b""
     fields = {} if isinstance(given, bytes) else dict(given or {})
     if message.message_id:
@@ -158,6 +160,16 @@ def header_block(message: Outgoing, more: Mapping[str, str] | None = None) -> by
     if more:
         fields.update(more)
     return joined_headers(block, encode_headers(fields))
+
+
+def _has_only_id(message: Outgoing) -> bool:
+    """Tell whether all that is to be added to headers is an id, as events have it."""
+    return (
+        message.expect is None
+        and message.ttl is None
+        and message.schedule is None
+        and message.message_id.isalnum()
+    )
 
 
 def _expectations(expect: Expect) -> Mapping[str, str]:

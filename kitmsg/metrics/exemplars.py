@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kitmsg.tracing.ids import message_ids
+from kitmsg.tracing.ids import given_ids, message_ids
 from kitmsg.wire import last_trace
 
 if TYPE_CHECKING:
@@ -22,5 +22,7 @@ def trace_of(message: Message) -> tuple[str, str] | None:
     value = last_trace(message.header_block)
     if value is not None and value.endswith("-00"):
         return None  # not sampled, as most are
-    found = message_ids(message)
+    found = given_ids(value) if value is not None else None
+    if found is None:
+        found = message_ids(message)
     return found[:2] if found is not None and found[2] else None

@@ -1,4 +1,4 @@
-"""Counts of a caller off its hot path: calls that failed, and streams."""
+"""Counts of a caller for what is off its hot path: calls that failed, and streams."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_export(installed: Installed, project: Path, kind: str) -> None:
 
 def test_gateway(installed: Installed, project: Path, serving: str) -> None:
     """A gateway's processes start, and route."""
-    port = free_port(0)
+    port = free_port()
     words = ("kitmsg", "gateway", "http", "--port", str(port))
     with installed.start(*words, folder=project, nats_url=serving):
         assert until(lambda: _get(port), "an answer over HTTP") == b'"Hi Ann!"'
@@ -160,7 +160,7 @@ def test_gateway(installed: Installed, project: Path, serving: str) -> None:
 
 def test_dev(installed: Installed, project: Path) -> None:
     """`kitmsg dev` has a bus, a worker and a gateway of its own."""
-    ports = free_port(0), free_port(0)
+    ports = free_port(), free_port()
     words = ("--http", str(ports[0]), "--nats", str(ports[1]))
     with installed.start("kitmsg", "dev", "greeter.py", *words, folder=project):
         assert until(lambda: _get(ports[0]), "an answer over HTTP") == b'"Hi Ann!"'

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from kitmsg.cli.output import EXIT_CODES, UsageError, exit_code, table, to_json, usage
+from kitmsg.cli.ports import free_port
 from kitmsg.errors import Code, FailedPrecondition, NotFound, error_for
-from tests.ports import free_port
 
 
 def test_columns_line_up() -> None:

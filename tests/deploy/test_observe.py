@@ -13,6 +13,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,13 @@ BOARD: dict[str, Any] = json.loads((OBSERVE / "grafana/kitmsg.json").read_text()
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 QUERIES = [(p["title"], t) for p in PANELS for t in p["targets"]]
 METRIC = re.compile(r"\bkitmsg_[a-z_]+")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACED = {"b3": f"{TRACE}-b7ad6b7169203331-1"}
 
 CODE = """
 import asyncio, threading
 from collections.abc import AsyncIterator
-from kitmsg import Kit, Service, endpoint
+from kitmsg import Event, Kit, Service, endpoint, subscribe
 from kitmsg.balance import direct
 from kitmsg.errors import Unavailable
 from kitmsg.middleware import breaker, cache, rate_limit
@@ -60,8 +63,15 @@ class Ghost(Service):  # that nobody serves
     @endpoint
     async def haunt(self) -> None: ...
 
+class Observed(Event, subject="observed.{id}"):
+    id: str
+
 class Orders(Service):
     concurrency = 4
+
+    @subscribe(Observed)
+    async def note(self, event: Observed) -> None:
+        pass
 
     def __init__(self, kit: Kit) -> None:
         self.ghost = kit.client(Ghost, route=direct())
@@ -225,13 +235,15 @@ async def _work(url: str, nats_url: str) -> None:
             for path in ("get", "place", "pay", "crash", "haunt", "watch", "nothing"):
                 data = {"id": "1"} if path == "get" else {}
                 with contextlib.suppress(aiohttp.ClientError):
-                    async with session.post(f"/orders/{path}", json=data) as answer:
+                    to = f"/orders/{path}"
+                    async with session.post(to, json=data, headers=TRACED) as answer:
                         await answer.read()
             for name in ("orders.pay", "far.get"):
                 with contextlib.suppress(kitmsg.KitError):
                     await kit.call(name)
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(_send_long_head, url)
+            await kit.jetstream.publish("event.observed.1", b'{"id":"1"}')
             await asyncio.sleep(0.05)
 
 
@@ -266,8 +278,11 @@ def pages(
     run = ["-m", "kitmsg.cli"]
     words = ["--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     words.append(f"--web.listen-address=127.0.0.1:{own}")
+    command = SERVICES["prometheus"]["command"]
+    words += [word for word in command if word.startswith("--enable-feature")]
     with contextlib.ExitStack() as stack:
         for command, says in (
+            ([*run, "streams", "apply", "shop:Orders"], "made"),
             ([*run, "run", "shop:Orders", "--health", str(worker)], "is serving as"),
             ([*run, "gateway", "http", "--port", str(gateway)], "ready at"),
             (
@@ -311,6 +326,34 @@ async def test_every_query_of_the_dashboard_and_the_alerts_finds_something(
         pytest.fail("no series for\n" + "\n".join(missing))
     finally:
         working.cancel()
+
+
+@pytest.mark.parametrize("side", ["server", "gateway"])
+async def test_a_duration_in_prometheus_leads_to_a_trace(
+    pages: dict[str, str], nats_server: EmbeddedServer, side: str
+) -> None:
+    """By the exemplars that panels ask for; here of a caller that speaks B3 alone."""
+    text = urllib.parse.urlencode(
+        {
+            "query": f"kitmsg_{side}_duration_seconds_bucket",
+            "start": time.time() - 60,
+            "end": time.time() + 600,
+        }
+    )
+    working = asyncio.create_task(_work(pages["gateway"], nats_server.url))
+
+    def traces() -> set[str]:
+        url = f"{pages['prometheus']}/api/v1/query_exemplars?{text}"
+        with urlopen(url, timeout=10) as answer:
+            found = json.load(answer)["data"]
+        return {e["labels"]["trace_id"] for each in found for e in each["exemplars"]}
+
+    try:
+        assert await asyncio.to_thread(until, traces, "an exemplar") == {TRACE}
+    finally:
+        working.cancel()
+    asks = [t for _, t in QUERIES if f"kitmsg_{side}_duration_seconds_b" in t["expr"]]
+    assert any(target.get("exemplar") for target in asks)
 
 
 async def test_the_dashboard_can_be_drawn(

@@ -68,7 +68,7 @@ async def test_tables_are_made_and_events_relayed_until_the_end(
     async with async_sessionmaker(engine).begin() as session:
         await outbox.add(session, Placed("A1"))
     relay = await kitmsg_outbox("relay", url, "--nats-url", server.url)
-    assert await until_stored(kit, 1) == [Placed("A1")]
+    assert await until_stored(kit, 1, 60) == [Placed("A1")]
     await until_empty(engine)
     said = await until_it_works(relay.stdout)
     relay.send_signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ async def test_the_relay_tells_how_far_it_is_behind(
         words = ("relay", url, "--nats-url", server.url, "--metrics", address)
         relay = await kitmsg_outbox(*words)
         await until_it_works(relay.stdout)
-        await until_stored(kit, 1)
+        await until_stored(kit, 1, 60)
         await until_empty(engine)
         relay.send_signal(signal.SIGTERM)
         await relay.communicate()
@@ -143,7 +143,7 @@ async def test_a_service_relays_beside_its_turns(
     await kit.serve(Orders())
     async with sessions.begin() as session:
         await outbox.add(session, Placed("A1"))
-    assert await until_stored(kit, 1) == [Placed("A1")]
+    assert await until_stored(kit, 1, 60) == [Placed("A1")]
     await until_empty(engine)
 
 

@@ -19,6 +19,7 @@
     metadata.py   what crosses beside the request: headers, deadline, request id
     errors.py     errors as statuses with details, and back
     health.py     grpc.health.v1
+    events.py     kit.events.v1: open events, published and followed
     reflection.py server reflection, v1 and v1alpha
     tls.py        the port and the certificates of gRPC's core
     upstream/     the other direction: a gRPC service elsewhere, served on the bus

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from kitmsg_gateways.grpc.methods import Handler, Method
     from kitmsg_gateways.grpc.options import GatewayOptions
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "check_size", "time_left"]
 
 _log = logging.getLogger("kitmsg_gateways.grpc")
 
@@ -168,6 +168,19 @@ class Calls:
 
         return handle
 
+    def own(self, path: str, work: _Work, *, gives_stream: bool) -> Handler:
+        """Return a method of the gateway's own that is served as those of services are.
+
+        Args:
+            path: Of the method.
+            work: Takes the request, the call, and who makes it; returns the answer, or
+                writes a stream of them.
+            gives_stream: Whether it does.
+        """
+        read, is_open = self._read(work), path in self._public
+        handle = self._counted(path.removeprefix("/"), read, is_open, path)
+        return _HANDLERS[gives_stream](handle)
+
     def _read(self, work: _Work) -> _Work:
         """Return `work` on the one message of a call, which is read first."""
         message = self._reader.message
@@ -219,7 +232,7 @@ class Calls:
                 who = await peer.admit(gate, context) if gate else None
                 answer = await work(request, context, who)
                 if answer is not None:
-                    _check_size(answer, options)
+                    check_size(answer, options)
             except BaseError as exc:  # the call is over: the client is gone
                 raise asyncio.CancelledError from exc
             except Exception as exc:  # noqa: BLE001  # the last line of defence answers
@@ -255,7 +268,7 @@ class Calls:
         ) -> bytes:
             data, claim = await message(context)
             try:
-                left = callers.seconds(_left(context), endpoint)
+                left = callers.seconds(time_left(context), endpoint)
                 sent = context.invocation_metadata()
                 fields, is_given = forwarding.fields(sent)
                 if is_given:
@@ -328,7 +341,7 @@ class Calls:
         if is_given:
             context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
         caller = callers.of(method.endpoint)
-        left = _left(context)
+        left = time_left(context)
         by = given_by(callers, sent)
         ctx = callers.context(caller, method.codec, left, fields, who, by)
         stream: Stream | None = None
@@ -390,7 +403,7 @@ def _access_log(options: GatewayOptions) -> AccessLog | None:
     return AccessLog("grpc", form) if form else None
 
 
-def _left(context: _ServicerContext) -> float | None:
+def time_left(context: _ServicerContext) -> float | None:
     """Return the seconds until the client's deadline; None without one.
 
     Raises:
@@ -444,7 +457,7 @@ async def _pump(
     write = method.encode
     async for message in stream:
         item = write(message.data)
-        _check_size(item, options)
+        check_size(item, options)
         await context.write(item)
 
 
@@ -497,7 +510,7 @@ def _failure(error: Exception, path: str) -> Failure:
     return Failure(Internal("internal error; the gateway's log has it"))
 
 
-def _check_size(message: bytes, options: GatewayOptions) -> None:
+def check_size(message: bytes, options: GatewayOptions) -> None:
     """Refuse to send what gRPC's core would drop the call for, with a traceback."""
     if len(message) > options.max_message_bytes:
         raise ResourceExhausted(

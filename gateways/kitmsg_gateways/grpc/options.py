@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from kitmsg_gateways.edge.extra import Extra
-from kitmsg_gateways.edge.options import EdgeOptions
+from kitmsg_gateways.edge.options import EdgeOptions, EventOptions
 
 __all__ = ["EXTRA", "GatewayOptions"]
 
@@ -21,7 +21,7 @@ EXTRA: Final = Extra(
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayOptions(EdgeOptions):
+class GatewayOptions(EventOptions, EdgeOptions):
     """Options of a gRPC gateway.
 
     Attributes:

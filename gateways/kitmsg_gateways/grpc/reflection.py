@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kitmsg_gateways.grpc.methods import Guarded, Handler
 
-__all__ = ["SERVICES", "Reflection", "make_pool"]
+__all__ = ["SERVICES", "Reflection", "make_pool", "well_known"]
 
 _log = logging.getLogger("kitmsg_gateways.grpc")
 
@@ -40,12 +40,15 @@ class Reflection:
 
     Args:
         services: Full names of services that are always there.
+        files: Their descriptors, but for those of gRPC's own.
     """
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(
+        self, services: Iterable[str], files: Iterable[FileDescriptorProto] = ()
+    ) -> None:
         self._always = (*services, *SERVICES)
         self._own = [
-            _file(struct_pb2),
+            *well_known(),
             _file(any_pb2),
             _file(duration_pb2),
             _file(status_pb2),  # of the details of errors
@@ -53,6 +56,7 @@ class Reflection:
             _file(health_pb2),
             _file(reflection_pb2),
             _v1(),
+            *files,
         ]
         self._pool = DescriptorPool()
         self._servicer: Any = None
@@ -99,6 +103,11 @@ class Reflection:
         if method not in known:
             return request
         return reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
+
+
+def well_known() -> list[FileDescriptorProto]:
+    """Return the descriptors of values of any type."""
+    return [_file(struct_pb2)]
 
 
 def make_pool(files: Iterable[FileDescriptorProto]) -> DescriptorPool:

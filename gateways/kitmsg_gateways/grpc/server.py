@@ -19,8 +19,10 @@ from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg.idl.numbers import warn_apart
 from kitmsg_gateways.edge.catalogue import Source, unavailable
+from kitmsg_gateways.edge.events import EventDoor
 from kitmsg_gateways.edge.lifecycle import Gateway
 from kitmsg_gateways.grpc.call import Calls
+from kitmsg_gateways.grpc.events import SERVICE as EVENTS, Events, events_file
 from kitmsg_gateways.grpc.health import SERVICE as HEALTH, Health
 from kitmsg_gateways.grpc.metadata import Forwarding
 from kitmsg_gateways.grpc.methods import Handler, Table
@@ -48,6 +50,9 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 
     Args:
         source: What is served of the bus; by default as the options say.
+
+    Attributes:
+        events: The events that are open; None for none.
     """
 
     kind: ClassVar[str] = "grpc"
@@ -66,11 +71,15 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
             options = dataclasses.replace(options, port=port, reuse_port=True)
             sock.close()  # the parent's keeps the port
         self._source = source or choose_source(options)
+        self.events = EventDoor(bus, options) if options.events else None
         super().__init__(bus, options, Table(), sockets)
         self._calls = Calls(self.callers, options, self.metrics, self.gate, self.budget)
         self._checks = Health(lambda: not self.health.problem(), self._is_served)
-        self._reflection = Reflection([HEALTH])
         self._own = self._checks.handlers(self._calls.guarded)
+        self._reflection = Reflection([HEALTH])
+        if self.events is not None:
+            self._own |= Events(self.events, options).handlers(self._calls)
+            self._reflection = Reflection([HEALTH, EVENTS], [events_file()])
         if options.reflection:
             self._own |= self._reflection.handlers(self._calls.guarded)
         self._handlers: dict[str, Handler] = dict(self._own)
@@ -130,10 +139,16 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
     async def _drain(self) -> None:
         assert self._server is not None  # noqa: S101  # `_bind` made it
         self._checks.end()
+        if self.events is not None:
+            self.events.close()
         await self._server.stop(self.options.drain_timeout)
         self._port = 0
 
     def _build(self, found: Catalog) -> Table:
+        if self.events is not None:
+            shown = {event.name for event in found.events}
+            every = {event.name for event in self.catalogue.found.events}
+            self.events.learn(found.events, every - shown)
         return self._source.table(found)
 
     def _served(self) -> int:
@@ -180,6 +195,8 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
 
     def _is_served(self, service: str) -> bool | None:
         services = self.table.services
+        if service == EVENTS and self.events is not None:
+            return True
         if services.get(service) or service in services.values():
             return True
         return False if service in self._known else None

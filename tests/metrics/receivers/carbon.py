@@ -17,6 +17,8 @@ from tests.require import need
 
 __all__ = ["Carbon", "GraphiteReceiver"]
 
+# It writes what is a day old, so that all of a test is in its cache; where it may not
+# create a file it would drop what it has.
 _CONFIG = """\
 [cache]
 STORAGE_DIR = {folder}
@@ -32,9 +34,8 @@ PICKLE_RECEIVER_PORT = {pickle}
 CACHE_QUERY_INTERFACE = 127.0.0.1
 CACHE_QUERY_PORT = {query}
 ENABLE_TAGS = False
-MAX_UPDATES_PER_SECOND = 1
-MAX_CREATES_PER_MINUTE = 1
-CACHE_WRITE_STRATEGY = naive
+CACHE_WRITE_STRATEGY = timesorted
+MIN_TIMESTAMP_LAG = 86400
 """
 _SCHEMAS = "[all]\npattern = .*\nretentions = 1s:1d\n"
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}

@@ -7,6 +7,7 @@
     follower.py  one who follows: where it stands, and what comes next
     batch.py     events that stand one behind the other
     since.py     the place in a log where a follower begins
+    told.py      a stored event as readers are told of it
 
 Which events are open is the operator's word (``--events``); none are by default.  What an
 event is, services on the bus say.  Errors have the codes that calls have:

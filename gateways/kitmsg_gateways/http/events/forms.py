@@ -14,13 +14,10 @@ Hot path: `sse`, `lines` and `messages` run for each batch and each follower.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import msgspec
 
-from kitmsg.codec import DECODE_ERRORS, JSON, MSGPACK, by_content_type, sniff
-from kitmsg.errors import InvalidArgument
-from kitmsg.wire import CONTENT_TYPE
+from kitmsg_gateways.edge.events.told import tell
 from kitmsg_gateways.http.streams.formats import NdJson, Sse
 
 if TYPE_CHECKING:
@@ -31,11 +28,7 @@ __all__ = ["GAP", "EventLines", "EventSse", "lines", "messages", "sse"]
 
 GAP: Final = b"event: gap\ndata: {}\n\n"
 
-_PREFIX: Final = "ce-"
-_HIDDEN: Final = frozenset({"authid", "authtype", "authclaims", "sequence"})
-_CORE: Final = ("id", "source", "type", "time", "dataschema")
 _encode: Final = msgspec.json.Encoder().encode
-_check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def sse(batch: Batch, name: str) -> bytes:
@@ -68,47 +61,12 @@ def messages(batch: Batch, name: str) -> list[bytes]:
 
 
 def _event(stored: Stored, name: str) -> bytes:
-    """Return an event in the JSON format of CloudEvents.
-
-    What somebody published without attributes gets those that it must have.
-    """
-    headers = stored.headers
-    said = {
-        n.lower().removeprefix(_PREFIX): unquote(value)
-        for n, value in headers.pairs()
-        if n.lower().startswith(_PREFIX)
-    }
-    event: dict[str, Any] = {
-        "specversion": "1.0",
-        "id": str(stored.sequence),
-        "source": "/",
-        "type": name,
-    }
-    event |= {key: said[key] for key in _CORE if key in said}
-    event |= {key: text for key, text in said.items() if key not in _HIDDEN}
-    event["sequence"] = str(stored.sequence)
-    _add_data(event, stored.data, headers.get(CONTENT_TYPE, ""))
-    return _encode(event)
-
-
-def _add_data(event: dict[str, Any], data: bytes, named: str) -> None:
-    try:
-        codec = by_content_type(named) if named else sniff(data)
-        if codec is JSON:
-            _check(data)
-            is_lined = b"\n" in data or b"\r" in data
-            event["data"] = msgspec.Raw(
-                msgspec.json.format(data, indent=-1) if is_lined else data
-            )
-            return
-        if codec is MSGPACK:
-            event["data"] = msgspec.msgpack.decode(data)
-            _encode(event["data"])  # what has no form in JSON goes as bytes
-            return
-    except (*DECODE_ERRORS, InvalidArgument, TypeError, ValueError):
-        event.pop("data", None)
-    event["datacontenttype"] = named or "application/octet-stream"
-    event["data_base64"] = data
+    """Return an event in the JSON format of CloudEvents."""
+    told = tell(stored, name)
+    event: dict[str, Any] = {**told.attributes, "sequence": str(told.sequence)}
+    if told.json is not None:
+        return _encode({**event, "data": msgspec.Raw(told.json)})
+    return _encode({**event, "datacontenttype": told.media, "data_base64": told.data})
 
 
 class EventSse(Sse):
