@@ -56,7 +56,7 @@ FORMS = {
     "seconds": rb"\d+\.\d+",
     "due": rb"\d{4}-\d\d-\d\dT[\d:.]+Z",
 }
-SECONDS = 5.0
+SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ async def until(
     look: Callable[[], Awaitable[Any]], is_so: Callable[[Any], bool]
 ) -> None:
     """Look until it is so; what is seen on the bus is stored a little later."""
-    async with asyncio.timeout(10 * SECONDS):
+    async with asyncio.timeout(SECONDS):
         while not is_so(await look()):
             await asyncio.sleep(0.01)
 
