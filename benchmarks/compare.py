@@ -267,7 +267,7 @@ def available(
         raise ValueError(f"no peer {unknown[0]!r}; there are {', '.join(known)}")
     chosen = []
     for peer in peers if not wanted else [known[name] for name in wanted]:
-        missing = [name for name in peer.needs if not importlib.util.find_spec(name)]
+        missing = [name for name in peer.needs if not _is_there(name)]
         if not go and "go " in f"{peer.server} {peer.load} {peer.gateway}":
             missing.append("Go")
         if missing:
@@ -277,6 +277,14 @@ def available(
         else:
             chosen.append(peer)
     return chosen
+
+
+def _is_there(name: str) -> bool:
+    """Tell whether a module is installed; it is not if what it is part of is not."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 class _Team:

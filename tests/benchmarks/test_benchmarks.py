@@ -201,11 +201,13 @@ def test_peers_that_cannot_run_are_left_out_with_a_sentence(
         Peer("there", "kit", "kit"),
         Peer("gopher", "go serve {url}", "go load {url}"),
         Peer("absent", "kit", "kit", needs=("no_such_module",)),
+        Peer("part", "kit", "kit", needs=("no_such_package.part",)),
     )
     assert compare.available(peers, go="") == [peers[0]]
     said = capsys.readouterr().err
     assert "gopher is left out: it needs Go." in said
     assert "absent is left out: it needs no_such_module." in said
+    assert "part is left out: it needs no_such_package.part." in said
 
 
 def test_an_unknown_peer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,6 +296,18 @@ def test_metrics_are_measured_beside_prometheus_client(
     for row in found["rows"]:
         assert row["kitmsg"] > 0
         assert row["other"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # it starts two dozen processes
+def test_traces_are_measured_beside_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """A ratio for each share that is kept, and for both protocols."""
+    found = run(capsys, "tracing", "--rounds", "1", "--calls", "640")
+    medians = {row["figure"]: row["median"] for row in found["rows"]}
+    for mode in ("none", "some", "all"):
+        assert medians[f"rpc, 64 in flight: {mode} / off"] > 0
+    for protocol in ("http", "grpc"):
+        assert medians[f"32 in flight: kitmsg {protocol} all / off"] > 0
 
 
 @pytest.mark.slow
