@@ -19,11 +19,10 @@ from tests.events.fire.ledger import EFFECTS, Happened
 
 
 async def main(database: str, bus: str) -> None:
-    """Say "going" on standard output, then go on for ever."""
+    """Go on for ever, and print a line after each commit."""
     engine = create_async_engine(database)
     async with kitmsg.connect(bus) as kit, asyncio.TaskGroup() as group:
         group.create_task(outbox.Relay(engine, kit.jetstream, batch=20).run())
-        print("going", flush=True)
         for _ in range(2):
             group.create_task(commit(engine))
 
@@ -37,6 +36,7 @@ async def commit(engine: AsyncEngine) -> None:
                 await session.execute(insert(EFFECTS).values(number=number))
                 await outbox.add(session, Happened(number))
                 _ = 1 / (turn % 3)  # each third is rolled back
+            print(number, flush=True)
 
 
 if __name__ == "__main__":
