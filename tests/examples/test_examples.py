@@ -28,6 +28,8 @@ from kitmsg.worker.load import load
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(150)  # programs start slowly on a busy machine
+
 SCRIPTS = (
     "examples/stringsvc/stringsvc1.py",
     "examples/stringsvc/stringsvc2.py",
@@ -53,7 +55,7 @@ def run(*command: str, **environ: str) -> str:
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
