@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
@@ -324,7 +325,9 @@ def test_events_are_measured_beside_their_peers(
         assert row["cpu"]["client"] > 0
         assert row["cpu"]["bus"] > 0
     goals_of = {row["part"] for row in rows if row["goals"]}
-    assert goals_of == set(parts.split(","))
+    held = {part for part in parts.split(",") if part != "hear"}
+    has_faststream = importlib.util.find_spec("faststream") is not None
+    assert goals_of == (held | {"hear"} if has_faststream else held)
 
 
 def test_a_part_of_events_that_is_none_is_named() -> None:

@@ -241,10 +241,13 @@ async def outdated(url: str) -> AsyncIterator[str]:
     ) -> None:
         # By lines, so that what is changed is never cut in two.
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                line = await reader.readuntil(b"\n")
-                writer.write(LEVEL.sub(rb"\g<1>1", line) if is_answer else line)
-        writer.close()
+            try:
+                while True:
+                    line = await reader.readuntil(b"\n")
+                    writer.write(LEVEL.sub(rb"\g<1>1", line) if is_answer else line)
+            finally:
+                writer.close()
+                await writer.wait_closed()
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(host, int(port))

@@ -97,8 +97,8 @@ def test_a_level_is_enough_to_say_what_is_written(
     before = root.handlers[:], root.level
     try:
         set_up(log_format=log_format, level="warning")
-        logging.getLogger("tests.level").info("quiet")
-        logging.getLogger("tests.level").warning("loud")
+        logging.getLogger("tests.squelched").info("quiet")
+        logging.getLogger("tests.squelched").warning("loud")
     finally:
         root.handlers[:], root.level = before
     written = capsys.readouterr().err

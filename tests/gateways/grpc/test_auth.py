@@ -135,7 +135,12 @@ async def test_reflection_and_services_health_are_not_for_strangers(guarded):
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     assert (await check(overall)).status == health_pb2.HealthCheckResponse.SERVING
     assert await call.keep(check(one)).code() == UNAUTHENTICATED
-    assert await call.keep(reflect(iter([asked]))).code() == UNAUTHENTICATED
+    code = grpc.StatusCode.INTERNAL
+    for _ in range(3):
+        code = await call.keep(reflect(iter([asked]))).code()
+        if code is not grpc.StatusCode.INTERNAL:
+            break  # or else the call was over before grpcio had sent our message
+    assert code == UNAUTHENTICATED
     known = metadata("ApiKey kit_1")["metadata"]
     assert (await check(one, metadata=known)).status == 1
     answers = [each async for each in reflect(iter([asked]), metadata=known)]
