@@ -133,7 +133,7 @@ PARTS: Final = (
         ),
     ),
 )
-"""What is measured."""
+"""The parts that are measured."""
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

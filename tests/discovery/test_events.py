@@ -84,7 +84,7 @@ def instance(
 async def test_an_event_is_listed_with_its_schema_and_both_sides(
     kit: Kit, catalog: Catalog
 ) -> None:
-    """Whoever publishes and subscribes, and the schema under the hash that events carry."""
+    """Publishers and subscribers, and the schema under the hash that events carry."""
     await kit.serve(Mail())
     await kit.serve(Orders())
     await catalog.start()

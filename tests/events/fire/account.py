@@ -102,7 +102,7 @@ async def died(kit: Kit) -> Counter[int]:
 
 @dataclass
 class Account:
-    """What became of so many events and tells.
+    """The fate of so many events and tells.
 
     Attributes:
         events: Numbers of the events that were published.

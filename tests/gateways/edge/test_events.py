@@ -168,7 +168,7 @@ async def test_a_replica_that_is_behind_hides_nothing(kit, door, monkeypatch):
 
 
 async def test_an_event_that_moves_to_another_stream(door):
-    """Who follows is told to come back, and then reads the other."""
+    """A follower is told to come back, and then reads the other."""
     async with door.follow("orders.placed", since=1) as follower:
         waiting = asyncio.create_task(anext(follower))
         await asyncio.sleep(0)
@@ -240,7 +240,7 @@ async def test_what_is_not_open(kit):
     ids=str,
 )
 async def test_hostile_announcements(kit, schema, subject):
-    """Who says nonsense of an event closes it, or opens it for any object; no more."""
+    """Nonsense said of an event closes it, or opens it for any object; no more."""
     door = EventDoor(kit.bus, EventOptions(events=("orders.placed",)))
     door.learn([announced(schema=schema, subject=subject)])
     sent = Posted(id="1", source="/", data={"order_id": "a", "a": 1, "b": 2})

@@ -159,7 +159,7 @@ async def test_the_page_works_where_events_are_for_others(
     tmp_path: Path,
     public: tuple[str, ...],
 ) -> None:
-    """Who may see the endpoints and not the events sees the endpoints."""
+    """A client who may see the endpoints and not the events sees the endpoints."""
     await hub.serve(Orders())
     keys = tmp_path / "keys"
     keys.write_text(f"app:$sha256${'0' * 64}\n")

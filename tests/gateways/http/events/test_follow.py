@@ -245,7 +245,7 @@ async def test_a_websocket_has_a_message_for_each_event(kit, call):
 
 
 async def test_payloads_of_all_kinds(kit, call):
-    """What is stored and no JSON goes as bytes; line breaks in JSON are no lines."""
+    """Stored data that is no JSON goes as bytes; line breaks in JSON are no lines."""
     js = kit.jetstream
     packed = {"Content-Type": "application/msgpack"}
     await js.publish("event.orders.placed.a", b'{\n "order_id": "a"\n}', {CE_ID: "1"})
@@ -334,7 +334,7 @@ async def test_followers_beyond_the_limit_of_streams(kit, start):
 
 
 async def test_a_service_that_left_is_not_needed(memory_bus, start, until):
-    """What is stored can be read, whether or not anybody is there."""
+    """Stored events can be read, whether or not anybody is there."""
     async with kitmsg.connect(bus=memory_bus) as kit:
         await make_streams(kit, OrderPlaced)
         orders = await kit.serve(Orders)
