@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+_MOST_NAMES: Final = 10
 _EPILOG: Final = """\
   kitmsg events orders.placed                      all that are stored
   kitmsg events orders.placed --since 1h --follow  of the last hour, and those that come
@@ -75,13 +77,25 @@ async def _print(kit: Kit, options: argparse.Namespace) -> int:
     stream = await kit.jetstream.stream(streams[0].config.name)
     since = read_since(options.since, kit.jetstream.now())
     last = (await stream.info()).last
+    names: set[str] = set()
     with Progress(0 if options.follow else last, shares=True) as progress:
         async for message in _messages(stream, since, follow=options.follow):
             said = message.headers.get(CE_TYPE, "")
-            if said == name or (not said and _is_named(message.subject, name)):
+            is_one = said == name or (not said and _is_named(message.subject, name))
+            names.add(name if is_one else said)
+            if is_one:
                 print(_line(message, is_json=options.json), flush=options.follow)
             progress.at(message.sequence)
+    if name not in names:
+        print(_absent(name, streams[0].config.name, names), file=sys.stderr)
     return 0
+
+
+def _absent(name: str, stream: str, names: set[str]) -> str:
+    """Return the sentence for an event of which nothing was read."""
+    others = ", ".join(sorted(filter(None, names))[:_MOST_NAMES])
+    rest = f"only {others}" if others else "nothing"
+    return f"kitmsg: no {name!r} there: what was read of the stream {stream} has {rest}"
 
 
 def _is_named(subject: str, name: str) -> bool:

@@ -157,7 +157,10 @@ def test_an_event_is_published_and_read(
     ran = cli("events", "cli.orders.placed", "--since", "#2", "--json", nats_url=url)
     (row,) = map(json.loads, ran.out.splitlines())
     assert row["data"] == {"region": "us", "order_id": "A2", "cents": 0}
-    assert cli("events", "cli.orders.paid", nats_url=url).out == ""
+    ran = cli("events", "cli.orders.paid", nats_url=url)
+    assert (ran.code, ran.out) == (0, "")
+    assert "no 'cli.orders.paid' there" in ran.err
+    assert "the stream cli has only cli.orders.placed" in ran.err
 
 
 def test_an_event_that_does_not_fit_is_not_published(
