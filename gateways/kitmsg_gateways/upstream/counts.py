@@ -7,7 +7,7 @@ turns of the service that stands for an upstream are ``kitmsg_server_...``, as e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from functools import partial
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,11 @@ from kitmsg.metrics.exemplars import trace_of
 from kitmsg.metrics.families import PROCESS
 from kitmsg.tracing import current_headers
 from kitmsg.tracing.ids import sampled_ids
+from kitmsg_gateways.upstream.hooks import told_of_its_end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint
 
@@ -38,41 +41,15 @@ def counted(call: Endpoint[Any, Any], dotted: str) -> Endpoint[Any, Any]:
         dotted: Its name on the bus: the label.
     """
 
-    async def run(ctx: Context, request: Any) -> Any:
-        started = perf_counter()
+    def begin(ctx: Context) -> Callable[[BaseException | None], None]:
         UPSTREAMS.in_flight += 1
-        try:
-            result = await call(ctx, request)
-        except BaseException as exc:
-            _end(ctx, dotted, started, exc)
-            raise
-        if isinstance(result, AsyncIterator):
-            return _to_the_end(ctx, dotted, started, result)
-        _end(ctx, dotted, started)
-        return result
+        return partial(_end, ctx, dotted, perf_counter())
 
-    return run
-
-
-async def _to_the_end(
-    ctx: Context, dotted: str, started: float, items: AsyncIterator[Any]
-) -> AsyncIterator[Any]:
-    error: BaseException | None = None
-    try:
-        async for item in items:
-            yield item
-    except BaseException as exc:
-        error = exc
-        raise
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
-        _end(ctx, dotted, started, error)
+    return told_of_its_end(call, begin)
 
 
 def _end(
-    ctx: Context, dotted: str, started: float, error: BaseException | None = None
+    ctx: Context, dotted: str, started: float, error: BaseException | None
 ) -> None:
     code = "ok"
     if isinstance(error, Exception):

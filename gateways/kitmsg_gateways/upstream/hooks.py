@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from kitmsg.context import Context
     from kitmsg.endpoints import Endpoint
 
-__all__ = ["Hooks"]
+__all__ = ["Hooks", "told_of_its_end"]
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -45,35 +46,52 @@ class Hooks(Generic[Q, A]):
         if not self.finalizer:
             return call
 
-        async def run(ctx: Context, request: Any) -> Any:
-            try:
-                result = await call(ctx, request)
-            except BaseException as exc:
-                self._finalize(ctx, exc)
-                raise
-            if isinstance(result, AsyncIterator):
-                return self._to_the_end(ctx, result)
-            self._finalize(ctx, None)
-            return result
-
-        return run
-
-    async def _to_the_end(
-        self, ctx: Context, items: AsyncIterator[T]
-    ) -> AsyncIterator[T]:
-        error: BaseException | None = None
-        try:
-            async for item in items:
-                yield item
-        except BaseException as exc:
-            error = exc
-            raise
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
-            self._finalize(ctx, error)
+        return told_of_its_end(call, lambda ctx: partial(self._finalize, ctx))
 
     def _finalize(self, ctx: Context, error: BaseException | None) -> None:
         for hook in self.finalizer:
             hook(ctx, error)
+
+
+def told_of_its_end(
+    call: Endpoint[Any, T],
+    begin: Callable[[Context], Callable[[BaseException | None], None]],
+) -> Endpoint[Any, T]:
+    """Return `call` with a function that is told when each call is over, streams read.
+
+    Args:
+        call: The endpoint.
+        begin: Called with each call's context; returns the function, which is given the
+            error or None.
+    """
+
+    async def run(ctx: Context, request: Any) -> Any:
+        over = begin(ctx)
+        try:
+            result = await call(ctx, request)
+        except BaseException as exc:
+            over(exc)
+            raise
+        if isinstance(result, AsyncIterator):
+            return _to_the_end(result, over)
+        over(None)
+        return result
+
+    return run
+
+
+async def _to_the_end(
+    items: AsyncIterator[T], over: Callable[[BaseException | None], None]
+) -> AsyncIterator[T]:
+    error: BaseException | None = None
+    try:
+        async for item in items:
+            yield item
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
+        over(error)
