@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["RecordedOperation", "RecordingTracer"]
 
 _MOST_KNOWN: Final = 4096
-_TICK: Final = 0.001
 _DASH: Final = ord("-")
 # A time of up to ten digits, and a trace: too short for another header, whose name alone has
 # seven letters and more.
@@ -216,10 +215,7 @@ class RecordedOperation:
                 trace, parent = unhexlify(block[-56:-24]), unhexlify(block[-23:-7])
             except ValueError:
                 return self._receive(message, wait)
-            start = time_ns()
-            # The loop's clock may tick in milliseconds: no turn begins before it came.
-            if wait > _TICK:
-                start -= int((wait - _TICK) * 1e9)
+            start = time_ns() - int(wait * 1e9)
             turn = Turn(self, trace, parent, getrandbits(64) or 1, start, wait)
         else:
             return self._receive(message, wait)

@@ -97,7 +97,7 @@ class _Turn(msgspec.Struct, eq=False):
     read_at: float | None = None
     error: BaseException | None = None  # the CancelledError that ended it, if one did
     took_ns: int = 0  # of one that a `CancelledError` ended, until `ended` says why
-    since: float = 0.0  # when it came into the mailbox, where it is traced
+    since_ns: int = 0  # when it came into the mailbox, where it is traced
     span: TurnSpan | None = None  # from the beginning of its work, where it is traced
 
     def __repr__(self) -> str:
@@ -281,7 +281,9 @@ class Server:
             return
         turn = _Turn(self, message, deadline, head)
         if self._trace is not None:
-            turn.since = now
+            turn.since_ns = (
+                perf_counter_ns()
+            )  # the loop's clock is that of its last poll
         if reply:
             self._turns[reply] = turn
             if is_new:
@@ -313,7 +315,7 @@ class Server:
         """Take a long request, now that it is here; its time has run meanwhile."""
         turn = _Turn(self, message, deadline)
         if self._trace is not None:
-            turn.since = asyncio.get_running_loop().time()
+            turn.since_ns = perf_counter_ns()
         if message.reply:
             self._turns[message.reply] = turn
         if not self.intake.mailbox.offer(turn):
@@ -365,7 +367,8 @@ class Server:
         enter(ctx)
         span = None
         if self._trace is not None:
-            span = ctx._span = self._trace(message, now - turn.since)  # noqa: SLF001
+            wait = (started - turn.since_ns) / 1e9
+            span = ctx._span = self._trace(message, wait)  # noqa: SLF001
             if span is not None and not span.is_live:
                 span = None
             turn.span = span

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 import kitmsg
 from kitmsg import Service, current, endpoint
+from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import Internal, NotFound, ResourceExhausted, Unavailable
+from kitmsg.message import Message, encode_headers
 from kitmsg.middleware.breaker import breaker
 from kitmsg.middleware.hedge import hedge
 from kitmsg.middleware.ratelimit import rate_limit
@@ -134,6 +138,36 @@ async def test_spans_have_the_conventions_attributes(shop: Shop, spans: Spans) -
     scope = server.instrumentation_scope
     assert scope is not None
     assert (scope.name, scope.schema_url[-6:]) == ("kitmsg", "1.43.0")
+
+
+@pytest.mark.parametrize("more", [{}, {"tracestate": "a=b"}])
+def test_no_turn_begins_before_its_request_came(
+    spans: Spans, more: dict[str, str]
+) -> None:
+    """Nor does its wait go on after it; though uvloop's clock ticks in milliseconds."""
+    came: dict[int, int] = {}
+
+    async def many() -> None:
+        bus = MemoryBus(seed=1)
+        kit = kitmsg.Kit(bus)
+        host = await kit.serve(Stock())
+        for number in range(1, 500):
+            trace = f"00-{1:032x}-{number:016x}-01"
+            block = encode_headers({"traceparent": trace, **more})
+            came[number] = time.time_ns()
+            request = Message("stock.count", b'["hat"]', "", block)
+            host.intake.servers["stock.count"].receive(request)
+            await asyncio.sleep(0)
+        await kit.close()
+        await bus.close()
+
+    uvloop.run(many())
+    turns = spans.named("stock.count", "server")
+    assert len(turns) == len(came)
+    for turn in turns:
+        assert turn.start_time >= came[turn.parent.span_id]
+        wait = turn.events[0].attributes["kitmsg.mailbox.wait_seconds"]
+        assert turn.start_time + int(wait * 1e9) <= turn.end_time
 
 
 async def test_a_thread_has_the_span_of_its_turn(shop: Shop, spans: Spans) -> None:

@@ -10,6 +10,7 @@
     admission.py  limits on connections and calls, and the answer of a full gateway
     budget.py     the bytes that are held for clients, and their bound
     listener.py   listening sockets, own ones or handed over
+    parting.py    the end of a connection whose client may still be sending
     tls.py        TLS and mutual TLS, with certificates that change
     files.py      files that are read again when they change
     auth.py       who calls: token, password, certificate

@@ -26,6 +26,8 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict
 
+from kitmsg_gateways.edge.parting import part
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -153,6 +155,17 @@ class RequestHandler(web.RequestHandler):
         self.transport.write(data)
         response._keep_alive = True  # aiohttp asks it whether to go on
         return True
+
+    def part(self) -> None:
+        """End a connection that was answered; `force_close` still ends it at once."""
+        if not _is_tried:
+            self.force_close()
+            return
+        self._force_close = True
+        if self._waiter:
+            self._waiter.cancel()
+        if self.transport is not None:
+            part(self.transport, self)
 
     @property
     def is_idle(self) -> bool:

@@ -44,6 +44,7 @@ _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
     for status in HTTPStatus
 }
+_FAULTY: Final = 400  # statuses of clients who may still be sending
 _INTERNAL: Final = 500
 _LINGER_SECONDS: Final = 10.0  # for the rest of a body that nobody reads
 _BAD_VERSION: Final = 505
@@ -155,11 +156,11 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request whose headers are not complete starts the clock."""
-        is_head = self.is_idle and (self.body is None or self.body.is_eof())
-        if is_head and not self._fits(data):
+        is_after_body = self.body is None or self.body.is_eof()
+        if is_after_body and self.is_idle and not self._fits(data):
             return
         # Most requests bring all their headers at once and cost no timer.
-        is_part = self.expects_headers and b"\r\n\r\n" not in data
+        is_part = self.expects_headers and is_after_body and b"\r\n\r\n" not in data
         if is_part and self._header_timer is None:
             self._header_timer = asyncio.get_running_loop().call_later(
                 self._server.options.header_timeout, self._too_slow
@@ -186,10 +187,9 @@ class Connection(RequestHandler):
                 head.resize(size)
             except ResourceExhausted:
                 refusal = _BUSY
-        if refusal and self.transport is not None:
+        if refusal:
             self._server.metrics.closed["headers"] += 1
-            self.transport.write(refusal)
-            self.force_close()
+            self._end(refusal)
         return not refusal
 
     def _give_way(self) -> None:
@@ -211,9 +211,13 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def _too_slow(self) -> None:
+        self._end(_TIMED_OUT)
+
+    def _end(self, answer: bytes) -> None:
+        """Say the last, and end the connection."""
         if self.transport is not None:
-            self.transport.write(_TIMED_OUT)
-        self.force_close()
+            self.transport.write(answer)
+        self.part()
 
     async def finish_response(
         self,
@@ -225,7 +229,10 @@ class Connection(RequestHandler):
         self.expects_headers = True
         if not _is_simple(resp, request) or not self.may_write_whole:
             writing = super().finish_response(request, resp, start_time)
-            return await sent(writing, self.transport, self._send_timeout)
+            written = await sent(writing, self.transport, self._send_timeout)
+            if resp.status >= _FAULTY and not resp.keep_alive:
+                self.part()
+            return written
         is_there = self.write_whole(request, resp, encode(resp))
         if is_there and self.writing_paused:
             await sent(request.writer.drain(), self.transport, self._send_timeout)

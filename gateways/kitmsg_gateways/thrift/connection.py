@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from kitmsg.errors import InvalidArgument, KitError, ResourceExhausted
 from kitmsg_gateways.edge.auth import peer_principal
 from kitmsg_gateways.edge.budget import Claim
+from kitmsg_gateways.edge.parting import part
 from kitmsg_gateways.thrift.methods import SEPARATOR
 from kitmsg_gateways.thrift.protocol.base import Begin, Cursor, Kind, Malformed, skip
 from kitmsg_gateways.thrift.protocol.framing import framed
@@ -166,7 +167,8 @@ class Connection(asyncio.Protocol):
         """Begin no more calls; close when those in flight are answered."""
         self._is_ending = True
         self._pause()
-        self._close_if_done()
+        if not self._slots and self._transport is not None:
+            self._transport.close()
 
     def abort(self, reason: str) -> None:
         """Close at once."""
@@ -345,7 +347,7 @@ class Connection(asyncio.Protocol):
             self._moved = self._loop.time()
             transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if self._is_ending:
-            self._close_if_done()
+            self._part_if_done()
         elif self._is_paused:
             self._go_on()
 
@@ -364,9 +366,9 @@ class Connection(asyncio.Protocol):
             self._is_paused = True
             self._transport.pause_reading()
 
-    def _close_if_done(self) -> None:
+    def _part_if_done(self) -> None:
         if not self._slots and self._transport is not None:
-            self._transport.close()
+            part(self._transport, self)
 
     def _give_up(self, why: Malformed) -> None:
         """Say what was wrong, if we know how the client speaks, and close."""
@@ -377,7 +379,7 @@ class Connection(asyncio.Protocol):
         if isinstance(why, _Refused):
             error: KitError = InvalidArgument(str(why))
             self._answer(self._gateway.calls.refuse(why.protocol, why.begin, error))
-        self._close_if_done()
+        self._part_if_done()
 
 
 class _Refused(Malformed):

@@ -11,6 +11,7 @@ import pytest
 
 from kitmsg import Service, endpoint
 from tests.auth.tokens import SECRET, sign
+from tests.gateways.stubborn import keeps_sending
 
 
 class Echo(Service):
@@ -92,6 +93,23 @@ async def test_a_body_that_trickles(slow, headers, more):
     """Likewise, chunks or not."""
     answer = await trickle(slow, HEAD + headers, more)
     assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 "))
+
+
+@pytest.mark.parametrize(
+    ("begin", "more", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"X-A: b\r\n", b"408"),  # headers, after a while
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, b"x" * 65536, b"431"),
+        (b"GET\0/ HTTP/1.1\r\n\r\n", b"X-A: b\r\n", b"400"),
+        (HEAD + b"Content-Length: 999999999\r\n\r\nx", b"x" * 65536, b"413"),
+        (HEAD + b"Content-Length: 1000\r\n\r\nx", b"x", b"408"),  # a body
+    ],
+)
+async def test_an_answer_is_not_taken_back(slow, begin, more, status):
+    """A client that is still sending when it is turned away reads why."""
+    answer = await keeps_sending(slow.server.port, begin, more)
+    assert answer.split(b" ")[1] == status
+    assert answer.count(b"HTTP/1.") == 1
 
 
 async def test_many_slow_ones_do_not_hold_up_others(slow):

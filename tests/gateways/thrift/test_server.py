@@ -18,6 +18,7 @@ import kitmsg_gateways.thrift
 from examples.addsvc.service import AddService
 from kitmsg import Service, endpoint
 from kitmsg_gateways.thrift import GatewayOptions
+from tests.gateways.stubborn import keeps_sending
 from tests.gateways.thrift.services import Greeter, Slow
 
 SPEECHES = [(p, f) for p in ("binary", "compact") for f in (False, True)]
@@ -470,6 +471,17 @@ async def test_what_is_malformed_or_over_a_limit_ends_the_connection(
     assert answer[:4] == b"\x80\x01\x00\x03"
     assert why.encode() in answer
     assert outside.server.metrics.closed["malformed"] == 1
+
+
+async def test_what_was_wrong_is_not_taken_back(hub, start):
+    """A client that is still sending reads it, and what it was answered before."""
+    await hub.serve(Greeter())
+    outside = await start(hub)
+    endless = call(b"hello", 2, struct.pack(">bhi", 11, 1, -1))
+    begin = call(b"hello", 1, text("A") + b"\0") + endless
+    answer = await keeps_sending(outside.server.port, begin, b"more" * 20_000)
+    assert b"Hello, A!" in answer
+    assert b"a length of -" in answer
 
 
 async def test_a_frame_over_the_limit_ends_the_connection(hub, start):
