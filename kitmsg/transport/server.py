@@ -281,9 +281,7 @@ class Server:
             return
         turn = _Turn(self, message, deadline, head)
         if self._trace is not None:
-            turn.since_ns = (
-                perf_counter_ns()
-            )  # the loop's clock is that of its last poll
+            turn.since_ns = perf_counter_ns()  # the loop's may tick in milliseconds
         if reply:
             self._turns[reply] = turn
             if is_new:
