@@ -50,6 +50,11 @@ class Turn(Protocol):
     deadline: float | None
     """Absolute time on the event loop's clock after which the turn is ended."""
 
+    @property
+    def reply(self) -> str:
+        """Where its answer goes, by which a caller ends it; "" for nowhere."""
+        ...
+
     def run(self) -> Awaitable[None]:
         """Do the work and answer; a `CancelledError` out of it is the turn's end."""
         ...
@@ -128,9 +133,12 @@ class Mailbox:
             raise ValueError(f"mailbox must be at least 0, not {size}")
         self.concurrency = concurrency
         self.size = size
-        # Turns that are taken: concurrency + size, and 0 while stuck, so that `offer` has
-        # one comparison to make.
+        # Set once, never back: turns are refused from here on.
+        self._is_stopping = False
+        # Turns that are taken: concurrency + size, and 0 while stuck.
         self._capacity = self._room = self._high = self._low = 0
+        # From so many on `offer` looks closer: 0 while stuck or stopping.
+        self._mark = 0
         self._on_full, self._on_room, self._on_stuck = on_full, on_room, on_stuck
         self._soon = soon or _next_turn
         self._executor = executor
@@ -146,7 +154,8 @@ class Mailbox:
         # At most `concurrency`.  They never end by themselves: `_lost` takes out one that a
         # turn killed, `stop` all.
         self._workers: list[_Worker] = []
-        # Workers with a turn, those that are held included; changed with `_Worker.turn`.
+        # Workers that are awake.  Each has a turn, those that are held included, but for the
+        # moments between two turns, when nobody looks.
         self._running = 0
         # Workers that are held: as many as have `is_held`.
         self._held = 0
@@ -171,8 +180,6 @@ class Mailbox:
         # A worker lets the loop turn and then goes on with the queue: no other takes from
         # it, or as many runs as there are workers would follow one another.
         self._is_breathing = False
-        # Set once, never back: turns are refused from here on.
-        self._is_stopping = False
 
     @property
     def waiting(self) -> int:
@@ -204,10 +211,19 @@ class Mailbox:
 
         After `stop` it is taken and ended at once.
         """
+        if len(self._queue) + self._running >= self._mark:
+            return self._offer_closely(turn)
+        self._queue.append(turn)
+        if not self._is_waking:
+            self._next_worker()
+        return True
+
+    def _offer_closely(self, turn: Turn) -> bool:
+        """Do as `offer`, where the mailbox fills up, is stuck or stops."""
         if self._is_stopping:
             turn.ended(Code.UNAVAILABLE)
             return True
-        taken = len(self._queue) + self._running
+        taken = self._taken()
         if taken >= self._capacity:
             self._turned_away += 1
             return False
@@ -259,6 +275,7 @@ class Mailbox:
         A turn that swallows its cancellation is answered after 1 s, and left to itself.
         """
         self._is_stopping = True
+        self._mark = 0
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
@@ -302,54 +319,19 @@ class Mailbox:
             worker.task = asyncio.get_running_loop().create_task(self._work(worker))
             worker.task.add_done_callback(lambda task: self._lost(worker, task))
 
-    # One flat loop, because all of it runs for every message.
-    async def _work(self, worker: _Worker) -> None:  # noqa: PLR0912, PLR0915
+    async def _work(self, worker: _Worker) -> None:
         loop = asyncio.get_running_loop()
-        queue = self._queue
         task = worker.task
         assert task is not None  # noqa: S101  # this one
         enter_place(worker)
         while True:
-            self._is_waking = False
-            self._runner = worker
-            run_ends = perf_counter() + _RUN_SECONDS
-            # It does not stop while a turn runs, so not before the next wait.
-            if self._ticker is None and queue:
-                self._start_ticking(loop)
-            while queue and not self._is_breathing:
-                turn = queue.popleft()
-                if queue and not self._is_waking:
-                    self._next_worker()
-                self._running += 1
-                worker.turn = turn
-                try:
-                    await turn.run()
-                except asyncio.CancelledError:
-                    self._cut_short(worker, turn)
-                except Exception:  # noqa: BLE001  a worker outlives its turns
-                    _log.exception("a turn failed outside its handler")
-                finally:
-                    worker.turn = None
-                    self._running -= 1
-                    self._done += 1
-                if self._is_stopping:  # the turn took its cancellation for itself
-                    return
-                if worker.cut is not None:
-                    self._forget_cut(worker)
-                if worker.threads:
-                    await self._outlast(worker, turn)
-                if self._is_over:
-                    self._settle()
-                if not queue:
-                    break
-                if self._runner is not worker:  # the turn was suspended
-                    self._runner = worker
-                    run_ends = perf_counter() + _RUN_SECONDS
-                elif perf_counter() >= run_ends:
-                    await self._breathe()
-                    run_ends = perf_counter() + _RUN_SECONDS
-                    if self._ticker is None:
-                        self._start_ticking(loop)
+            self._running += 1
+            try:
+                await self._run(worker, loop)
+            finally:
+                self._running -= 1
+            if self._is_stopping:  # a turn took its cancellation for itself
+                return
             if self._is_over or self._is_draining:
                 self._settle()
             if task.cancelling():  # by somebody else: ours are forgotten by now
@@ -358,18 +340,66 @@ class Mailbox:
             self._idle.append(idle)
             await idle
 
+    # Flat, because all of it runs for every message.
+    async def _run(  # noqa: PLR0912, PLR0915
+        self, worker: _Worker, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Run what waits, one turn after the other, until nothing does."""
+        queue = self._queue
+        self._is_waking = False
+        self._runner = worker
+        run_ends = perf_counter() + _RUN_SECONDS
+        # It does not stop while a turn runs, so not before the next wait.
+        if self._ticker is None and queue:
+            self._start_ticking(loop)
+        while queue and not self._is_breathing:
+            turn = queue.popleft()
+            if queue and not self._is_waking:
+                self._next_worker()
+            worker.turn = turn
+            try:
+                await turn.run()
+            except asyncio.CancelledError:
+                self._cut_short(worker, turn)
+            except Exception:  # noqa: BLE001  a worker outlives its turns
+                _log.exception("a turn failed outside its handler")
+            finally:
+                worker.turn = None
+            self._done += 1
+            if self._is_stopping:
+                return
+            if worker.cut is not None:
+                self._forget_cut(worker)
+            if worker.threads:
+                await self._outlast(worker, turn)
+            if self._is_over:
+                self._running -= 1  # now it has none
+                self._settle()
+                self._running += 1
+            if not queue:
+                return
+            if self._runner is not worker:  # the turn was suspended
+                self._runner = worker
+                run_ends = perf_counter() + _RUN_SECONDS
+            elif perf_counter() >= run_ends:
+                await self._breathe()
+                run_ends = perf_counter() + _RUN_SECONDS
+                if self._ticker is None:
+                    self._start_ticking(loop)
+
     async def _breathe(self) -> None:
         """Let the loop read and write; the queue is left to the worker that calls this."""
         self._is_breathing = True
+        self._running -= 1
         try:
             await asyncio.sleep(0)
         finally:
+            self._running += 1
             self._is_breathing = False
 
     async def _outlast(self, worker: _Worker, turn: Turn) -> None:
         """Keep the place of a turn that is over, until its threads are done."""
         worker.turn, worker.is_held = turn, True
-        self._running += 1
         self._held += 1
         if self._held >= self._threads and not self._is_stuck:
             self._get_stuck()
@@ -379,16 +409,15 @@ class Mailbox:
                 worker.threads.pop()
         finally:
             worker.turn, worker.is_held = None, False
-            self._running -= 1
             self._held -= 1
             if self._is_stuck and self._held <= self._threads * 3 // 4:
                 self._is_stuck = False
-                self._capacity = self._room
+                self._set_capacity(self._room)
 
     def _get_stuck(self) -> None:
         """Refuse from now on, and refuse what waits: nothing can begin."""
         self._is_stuck = True
-        self._capacity = 0
+        self._set_capacity(0)
         self._on_stuck()
         self._pass_high_water()
         self._refuse_from(0)
@@ -506,7 +535,11 @@ class Mailbox:
         self._high = running + max(1, waiting * 3 // 4)
         self._low = running + waiting // 4
         if not self._is_stuck:
-            self._capacity = self._room
+            self._set_capacity(self._room)
+
+    def _set_capacity(self, turns: int) -> None:
+        self._capacity = turns
+        self._mark = 0 if self._is_stopping else min(turns, self._high)
 
 
 def _next_turn(callback: Callable[[], object]) -> None:

@@ -30,6 +30,8 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 class Turn:
     """A turn that does what the test says, and remembers how it ended."""
 
+    reply = ""
+
     def __init__(
         self,
         work: Callable[[], Awaitable[None]] | None = None,

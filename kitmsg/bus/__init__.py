@@ -37,10 +37,13 @@ What every bus promises, and one contract suite checks on each:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from kitmsg.bus.inboxes import Inboxes
 from kitmsg.message import Message
+
+if TYPE_CHECKING:
+    from kitmsg.bus.asks import Ask
 
 __all__ = ["Bus", "Handler", "Subscription"]
 
@@ -136,6 +139,22 @@ class Bus(Protocol):
             InvalidArgument: As in `publish`.
             ResourceExhausted: As in `publish`.
         """
+        ...
+
+    def ask(
+        self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
+    ) -> Ask:
+        """Send, and return the reply to await: `request` without a coroutine.
+
+        Whoever stops waiting, for whatever reason, says so to `give_up`.
+
+        Raises:
+            KitError: What `request` raises before it waits.
+        """
+        ...
+
+    def give_up(self, ask: Ask, error: BaseException) -> None:
+        """Wait no longer for an ask, because of `error`; cancels it as `request` does."""
         ...
 
     def subscribe(

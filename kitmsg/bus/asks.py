@@ -81,7 +81,8 @@ class Asks:
     written: `mark_written` is O(1) per flush.
 
     Attributes:
-        on_expired: Called with the asks whose time is up, those of one sweep together.
+        on_abandoned: Called with asks that nobody waits for any more: one that was
+            cancelled, or all whose time was up in one sweep.
         count: Returns how many are awaited; as `len`, in one step.
     """
 
@@ -96,11 +97,11 @@ class Asks:
         "_written",
         "count",
         "late",
-        "on_expired",
+        "on_abandoned",
     )
 
     def __init__(self) -> None:
-        self.on_expired: Callable[[list[Ask]], None] = lambda _: None
+        self.on_abandoned: Callable[[list[Ask]], None] = lambda _: None
         # One table for ever: `count` is its own.
         self._table: dict[bytes, Ask] = {}
         self.count: Callable[[], int] = self._table.__len__
@@ -179,6 +180,11 @@ class Asks:
             ask.future.exception()  # seen: the send that ended it has raised, too
         return False
 
+    def give_up(self, ask: Ask, error: BaseException) -> None:
+        """Stop waiting because of `error`; where that is a cancellation, tell the service."""
+        if self.forget(ask) and isinstance(error, asyncio.CancelledError):
+            self.on_abandoned([ask])
+
     def mark_written(self) -> None:
         """Note that every ask opened so far has been handed to the network."""
         self._written = self._last
@@ -234,7 +240,7 @@ class Asks:
         expired = [a for a in self._table.values() if a.expires <= now]
         self._fail(expired, _expired)
         if expired:
-            self.on_expired(expired)
+            self.on_abandoned(expired)
         earliest = min((a.expires for a in self._table.values()), default=_NEVER)
         if earliest < _NEVER:
             self._arm(max(now, earliest))

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import operator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kitmsg.bus.asks import Asks
@@ -157,8 +156,16 @@ class Connection(Dialer):
         if info.get("ldm") and not initial_connection:
             self.spawn(self._mover.leave())
 
-    # As nats-py's own, without a step in Python: it is looked at for each message.
-    max_payload: property = property(operator.attrgetter("_max_payload"))
+    # A plain attribute, since it is looked at for each message; nats-py sets the other.
+    max_payload: int = 1 << 20
+
+    @property
+    def _max_payload(self) -> int:
+        return self.max_payload
+
+    @_max_payload.setter
+    def _max_payload(self, size: int) -> None:
+        self.max_payload = size
 
     # -- up and down --------------------------------------------------------------
 

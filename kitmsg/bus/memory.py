@@ -82,7 +82,7 @@ class MemoryBus:
         self._random = random.Random(seed)  # noqa: S311  # spreads load, hides nothing
         self._max_payload = max_payload
         self._asks = Asks()
-        self._asks.on_expired = self._abandon
+        self._asks.on_abandoned = self._abandon
         self._exact: dict[str, list[_Subscription]] = {}
         self._wild: list[_Subscription] = []
         self._cache: dict[str, _Interest] = {}
@@ -137,16 +137,30 @@ class MemoryBus:
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
+        ask = self.ask(subject, data, timeout, header_block)
+        try:
+            return await ask.future
+        except BaseException as error:
+            self.give_up(ask, error)
+            raise
+
+    def ask(
+        self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
+    ) -> Ask:
+        """Send, and return the reply to await.  See `Bus`."""
         self._asks.attend(asyncio.get_running_loop())
         ask = self._asks.open(subject, timeout)
         try:
             self.publish(subject, data, f"{_INBOX}{ask.key.decode()}", header_block)
-            self._asks.mark_written()
-            return await ask.future
         except BaseException as error:
-            if self._asks.forget(ask) and isinstance(error, asyncio.CancelledError):
-                self._abandon([ask])
+            self.give_up(ask, error)
             raise
+        self._asks.mark_written()
+        return ask
+
+    def give_up(self, ask: Ask, error: BaseException) -> None:
+        """Wait no longer for an ask.  See `Bus`."""
+        self._asks.give_up(ask, error)
 
     def hand(self, to: str, message: Message) -> bool:
         """Deliver `message`, its own subject kept, to those subscribed to `to`.

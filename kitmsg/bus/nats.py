@@ -85,7 +85,7 @@ class NatsBus:
         self._options = options
         self._watchers = Watchers()
         self._connection = Connection(options, self._watchers.tell)
-        self._connection.asks.on_expired = self._abandon
+        self._connection.asks.on_abandoned = self._abandon
         self._open = self._connection.asks.open
         # Subjects that are well formed, and what a command with headers that asks there
         # begins with.  Empty while there is no connection, or no reply can come.
@@ -297,6 +297,17 @@ class NatsBus:
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
+        ask = self.ask(subject, data, timeout, header_block)
+        try:
+            return await ask.future
+        except BaseException as error:
+            self.give_up(ask, error)
+            raise
+
+    def ask(
+        self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
+    ) -> Ask:
+        """Send, and return the reply to await.  See `Bus`."""
         connection = self._connection
         head = len(header_block)
         size = head + len(data)
@@ -304,20 +315,21 @@ class NatsBus:
         if start is None or size > connection.max_payload:
             start = self._check(subject, size)
         ask = self._open(subject, timeout)
+        if not head:
+            start = start[1:]  # PUB
+        sizes = _SIZES[head, size]
         try:
-            if not head:
-                start = start[1:]  # PUB
-            sizes = _SIZES[head, size]
             connection.send(
                 b"".join((start, ask.key, sizes, header_block, data, b"\r\n"))
             )
-            return await ask.future
         except BaseException as error:
-            if connection.asks.forget(ask) and isinstance(
-                error, asyncio.CancelledError
-            ):
-                self._abandon([ask])
+            self.give_up(ask, error)
             raise
+        return ask
+
+    def give_up(self, ask: Ask, error: BaseException) -> None:
+        """Wait no longer for an ask.  See `Bus`."""
+        self._connection.asks.give_up(ask, error)
 
     def subscribe(
         self, subject: str, handler: Handler, queue: str = ""

@@ -124,6 +124,11 @@ class Attempt:
         # Set once; from then on nothing is acknowledged here.
         self._is_over = False
 
+    @property
+    def reply(self) -> str:
+        """Return nothing: no caller waits."""
+        return ""
+
     async def run(self) -> None:
         """Work on it; a `CancelledError` goes out to the mailbox, which calls `ended`."""
         if not self._go_on():

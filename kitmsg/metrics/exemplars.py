@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kitmsg.tracing.ids import given_ids, message_ids
 from kitmsg.wire import last_trace
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["trace_of"]
 
+# A header block with nothing but the shortest trace, which is B3's in one line.
+_SHORTEST: Final = len(b"NATS/1.0\r\nb3:1234567890abcdef-1234567890abcdef\r\n\r\n")
+
 
 def trace_of(message: Message) -> tuple[str, str] | None:
     """Return the trace id and span id that a message brings; None where none is kept.
@@ -19,7 +22,10 @@ def trace_of(message: Message) -> tuple[str, str] | None:
     Source: W3C Trace Context, and B3.  A trace that is not sampled cannot be looked up, so
     it is no exemplar.
     """
-    value = last_trace(message.header_block)
+    block = message.header_block
+    if len(block) < _SHORTEST:  # as most are
+        return None
+    value = last_trace(block)
     if value is not None and value.endswith("-00"):
         return None  # not sampled, as most are
     found = given_ids(value) if value is not None else None

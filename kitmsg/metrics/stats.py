@@ -143,7 +143,6 @@ class EndpointStats:
         "outcomes",
         "processing_ns",
         "refused",
-        "requests",
         "shed",
         "unvouched",
     )
@@ -153,7 +152,7 @@ class EndpointStats:
 
     def reset(self) -> None:
         """Start again from zero."""
-        self.requests = self.errors = self.expired = self.cancelled = 0
+        self.errors = self.expired = self.cancelled = 0
         self.shed = self.invalid = self.unvouched = self.processing_ns = 0
         self.last_error = ""
         self.buckets = [0] * len(BOUNDS_NS)
@@ -165,25 +164,27 @@ class EndpointStats:
         self.outcomes: dict[str, Outcome] = {}
         self.refused: dict[str, int] = {}
 
+    @property
+    def requests(self) -> int:
+        """Turns that ran, and requests that never became one."""
+        return sum(self.buckets) + sum(self.refused.values())
+
     def observe(self, duration_ns: int, message: Message | None = None) -> None:
         """Count one turn that took `duration_ns` nanoseconds.
 
         Args:
             duration_ns: From its begin to its end.
-            message: The request; the trace of one in 16, and of each long one, is kept as
-                an exemplar.
+            message: The request; the trace of one in 16 that took as long, the first one
+                included, and of each very long one is kept as an exemplar.
         """
-        self.requests += 1
-        if message is not None and (
-            self.requests & _SAMPLED == 1 or duration_ns > _LONG_NS
-        ):
-            _keep(self.exemplars, duration_ns, message)
         self.processing_ns += duration_ns
         try:
             bucket = _QUICK[duration_ns >> _QUICK_SHIFT]
         except IndexError:
             bucket = _bucket(duration_ns)
-        self.buckets[bucket] += 1
+        count = self.buckets[bucket] = self.buckets[bucket] + 1
+        if (count & _SAMPLED == 1 or duration_ns > _LONG_NS) and message is not None:
+            _keep(self.exemplars, duration_ns, message)
 
     def broke(
         self, code: str, duration_ns: int, message: Message | None = None
@@ -199,17 +200,15 @@ class EndpointStats:
         if outcome is None:
             outcome = self.outcomes[code] = Outcome()
         outcome.processing_ns += duration_ns
-        outcome.buckets[_bucket(duration_ns)] += 1
+        bucket = _bucket(duration_ns)
+        count = outcome.buckets[bucket] = outcome.buckets[bucket] + 1
         if message is not None and (
-            self.requests & _SAMPLED == 1
-            or duration_ns > _LONG_NS
-            or not outcome.exemplars
+            count & _SAMPLED == 1 or duration_ns > _LONG_NS or not outcome.exemplars
         ):
             _keep(outcome.exemplars, duration_ns, message)
 
     def refuse(self, code: str) -> None:
         """Count a request that is answered with `code` and never becomes a turn."""
-        self.requests += 1
         self.refused[code] = self.refused.get(code, 0) + 1
 
     def failed(self, code: str, text: str) -> None:

@@ -15,7 +15,7 @@ from asyncio import AbstractEventLoop, get_running_loop
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter  # uvloop's own clock ticks in whole milliseconds
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kitmsg.bus import Bus
 from kitmsg.codec import MSGPACK
@@ -59,6 +59,9 @@ from kitmsg.wire import (
     start_call,
     traced,
 )
+
+if TYPE_CHECKING:
+    from kitmsg.bus.asks import Ask
 
 __all__ = ["DEFAULT_TIMEOUT", "After", "Before", "Caller", "ErrorDecoder", "Hint"]
 
@@ -141,7 +144,7 @@ class Caller:
             raise ValueError(
                 f"timeout must be positive seconds under {MAX_TIMEOUT:g}, not {timeout!r}"
             )
-        self.bus = bus
+        self.bus, self._ask = bus, bus.ask
         self.subject = check_subject(subject)
         self.name = name or subject
         self.timeout = timeout
@@ -201,23 +204,19 @@ class Caller:
         counts = self.counts
         counts.begun += 1
         started = perf_counter()
+        asked: Ask | None = None
         try:
             data: bytes = request if encode is None else encode(ctx, request)
-            loop = self._loop
-            # `get_running_loop` asks the system for the process: 1 us and more on Python 3.11.
-            if loop is None or not loop.is_running():
-                loop = self._loop = get_running_loop()
-            now = loop.time()
             throttle = self.throttle
-            if not throttle.is_quiet:
-                self._enter(throttle, now)
             left, deadline = self.timeout, ctx.deadline
             # `ctx.caller` is `_caller`, or stands in its message.
-            if (
-                deadline is None and self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
-            ):
+            is_bare = self.is_bare and not (ctx._caller or ctx.message)  # noqa: SLF001
+            if is_bare and deadline is None and throttle.is_quiet:
                 block = self._steady(ctx.metadata) if ctx.metadata else self._plain
             else:
+                now = self._time()
+                if not throttle.is_quiet:
+                    self._enter(throttle, now)
                 if deadline is not None and deadline - now < left:
                     left = deadline - now
                     if left <= 0:
@@ -226,7 +225,8 @@ class Caller:
             if trace:
                 block = block[:-2] + trace
             try:
-                reply = await self.bus.request(self.subject, data, left, block)
+                asked = self._ask(self.subject, data, left, block)
+                ends, reply = asked.expires, await asked.future
             except NoResponders as exc:
                 raise await self._unheard(exc) from exc
             except (Disconnected, ResourceExhausted) as exc:  # of the bus itself
@@ -238,9 +238,10 @@ class Caller:
             except InvalidArgument:
                 if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
                     raise
+                ends = self._time() + left
                 reply = await self._ask_long(data, left, block)
             if reply.header_block and transfer.is_elsewhere(reply.header_block):
-                left -= loop.time() - now  # one deadline over all of it
+                left = ends - self._time()  # one deadline over all of it
                 what, most = "the reply", self.max_bytes
                 reply = await transfer.fetch(self.bus, reply, left, what, most)
             if self._after:
@@ -254,15 +255,25 @@ class Caller:
             if throttle.is_quiet:
                 throttle.good += 1
             else:
-                throttle.succeeded(now)
+                throttle.succeeded(self._time())
             result = reply if decode is None else decode(ctx, reply)
         except BaseException as exc:
+            if asked is not None:
+                self.bus.give_up(asked, exc)
             count_failure(counts, exc, started, self._declared)
             raise
         took, well = perf_counter() - started, counts.well
         well.buckets[bisect_left(BOUNDS_SECONDS, took)] += 1
         well.seconds += took
         return result
+
+    def _time(self) -> float:
+        """Return the time of the running loop."""
+        loop = self._loop
+        # `get_running_loop` asks the system for the process: 1 us and more on Python 3.11.
+        if loop is None or not loop.is_running():
+            loop = self._loop = get_running_loop()
+        return loop.time()
 
     async def open(self, ctx: Context, data: bytes, trace: bytes = b"") -> Stream:
         """Ask for a stream; returns when a service took it.

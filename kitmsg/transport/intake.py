@@ -53,7 +53,7 @@ class Served(Protocol):
         ...
 
     def cancel(self, reply: str, /) -> bool:
-        """End the turn that would answer on `reply`; False if there is none."""
+        """End what runs beside the mailbox and answers on `reply`; False if nothing does."""
         ...
 
     async def wind_down(self, seconds: float, /) -> None:
@@ -224,6 +224,19 @@ class Intake:
             self.bus.publish(message.reply, data, "", header_block)
 
     def _cancelled(self, message: Message) -> None:
-        for reply in message.data.decode("ascii", "replace").split("\n"):
-            if not self.fetcher.cancel(reply):
-                any(server.cancel(reply) for server in self.servers.values())
+        """End what answers on the subjects that a caller gave up.
+
+        That is rare, so nobody keeps a table of them: each turn would pay for it.
+        """
+        servers = self.servers.values()
+        replies = {
+            reply
+            for reply in message.data.decode("ascii", "replace").split("\n")
+            if reply
+            and not self.fetcher.cancel(reply)
+            and not any(server.cancel(reply) for server in servers)
+        }
+        running, waiting = self.mailbox.turns()
+        for turn in (*running, *waiting):
+            if turn.reply in replies:
+                self.mailbox.cancel(turn)

@@ -103,6 +103,10 @@ class _Turn(msgspec.Struct, eq=False):
     def __repr__(self) -> str:
         return f"a turn of {self.server.name}"
 
+    @property
+    def reply(self) -> str:
+        return self.message.reply
+
     def run(self) -> Awaitable[None]:
         return self.server.serve(self)
 
@@ -153,7 +157,7 @@ class Server:
         ValueError: `intake` serves the subject already.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915
         self,
         bus: Bus,
         subject: str,
@@ -189,12 +193,11 @@ class Server:
         self._finalizer = tuple(finalizer)
         self._on_failure = on_failure
         self._verifier = verifier
-        self._turns: dict[str, _Turn] = {}
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
         self._plain_left: dict[bytes, float] = {}
         self._heads = Heads()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = self._first_now
         self.intake = intake or Intake(bus, subject.partition(".")[0])
         self.intake.add(self)
         self._lateness, self._inboxes = self.intake.lateness, bus.inboxes.starts
@@ -205,6 +208,15 @@ class Server:
         self._counts = "metrics" not in off
         self._logs = "error_log" not in off
         self._trace = self._operation()
+        self._is_marked = self._trace is not None or not self._propagates
+        self._is_guarded = bool(verifier or self._before)
+        is_quick = self._trace is None and self._ends_late
+        self._quick_left = self._plain_left if is_quick else {}
+
+    def _first_now(self) -> float:
+        """Return the time of the loop that this runs on, and ask that from now on."""
+        self._now = asyncio.get_running_loop().time
+        return self._now()
 
     def _operation(self) -> Callable[[Message, float], TurnSpan | None] | None:
         """Return what begins the span of a turn; None where nothing is traced."""
@@ -236,19 +248,23 @@ class Server:
 
     def receive(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """Take a message from the bus into the mailbox, or answer why not."""
-        reply = message.reply
+        reply, block = message.reply, message.header_block
         # Reply subjects like one that was taken lately are inboxes; see `Lateness.arrivals`.
         arrival = self._arrivals.get(reply[:-SECRET_CHARS])
-        if arrival is None and reply and not reply.startswith(self._inboxes):
+        now = self._now()
+        if arrival is not None and 0.0 <= now - arrival <= NOISE:
+            left = self._quick_left.get(block)
+            if left is not None:  # as nearly always: nothing else has to be asked
+                message.is_plain = True
+                if not self._offer(_Turn(self, message, now + left)):
+                    self._shed(message)
+                return
+        elif arrival is None and reply and not reply.startswith(self._inboxes):
             self.bus.inboxes.refuse(reply)
             return
         head: Head | None = None
-        block = message.header_block
-        # Where nothing is traced, a trace is the exception.
-        left = self._plain_left.get(block) if self._trace is None else None
-        if left is None:
-            is_traced = block[TRACE_FROM:IDS_FROM] == TRACE_MARK
-            left = self._plain_left.get(block[:TRACE_FROM] if is_traced else block)
+        is_traced = block[TRACE_FROM:IDS_FROM] == TRACE_MARK
+        left = self._plain_left.get(block[:TRACE_FROM] if is_traced else block)
         if left is not None:
             message.is_plain = True
         elif (known := self._heads.of(message)) is not None:
@@ -261,10 +277,6 @@ class Server:
             left = self._left(message)
             if left is None:
                 return
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        now = loop.time()
         is_new = False
         if (arrival is None or not 0.0 <= now - arrival <= NOISE) and reply:
             late = self._lateness.of(reply, now)
@@ -282,12 +294,9 @@ class Server:
         turn = _Turn(self, message, deadline, head)
         if self._trace is not None:
             turn.since_ns = perf_counter_ns()  # the loop's may tick in milliseconds
-        if reply:
-            self._turns[reply] = turn
-            if is_new:
-                turn.read_at = now
+        if is_new:
+            turn.read_at = now
         if not self._offer(turn):
-            self._turns.pop(reply, None)
             self._shed(message)
 
     def _left(self, message: Message) -> float | None:
@@ -314,10 +323,7 @@ class Server:
         turn = _Turn(self, message, deadline)
         if self._trace is not None:
             turn.since_ns = perf_counter_ns()
-        if message.reply:
-            self._turns[message.reply] = turn
-        if not self.intake.mailbox.offer(turn):
-            self._turns.pop(message.reply, None)
+        if not self._offer(turn):
             self._shed(message)
 
     def _came_late(self, message: Message, late: float) -> None:
@@ -337,12 +343,8 @@ class Server:
         return running, waiting
 
     def cancel(self, reply: str) -> bool:
-        """End the turn that would answer on `reply`; False if there is none."""
-        turn = self._turns.get(reply)
-        if turn is None:
-            return False
-        self.intake.mailbox.cancel(turn)
-        return True
+        """End what runs beside the mailbox and answers on `reply`; here nothing does."""
+        return False
 
     async def serve(self, turn: _Turn) -> None:  # noqa: PLR0912, PLR0915
         """Run one turn, from message to reply."""
@@ -352,42 +354,41 @@ class Server:
         if turn.read_at is not None and deadline is not None:
             deadline -= self._lateness.of(reply, turn.read_at)
             turn.deadline = deadline
-        now = self._loop.time()  # type: ignore[union-attr]
+        now = self._now()
         if deadline is not None and deadline <= now:
             self.stats.expired += 1
-            self._turns.pop(reply, None)
             return
         turn.has_begun = True
         started = perf_counter_ns()
         ctx = Context(deadline=deadline, endpoint=self.name, message=message)
-        if not self._propagates:
-            ctx.propagates = False
         enter(ctx)
         span = None
-        if self._trace is not None:
-            wait = (started - turn.since_ns) / 1e9
-            span = ctx._span = self._trace(message, wait)  # noqa: SLF001
-            if span is not None and not span.is_live:
-                span = None
-            turn.span = span
+        if self._is_marked:
+            ctx.propagates = self._propagates
+            if self._trace is not None:
+                wait = (started - turn.since_ns) / 1e9
+                span = ctx._span = self._trace(message, wait)  # noqa: SLF001
+                if span is not None and not span.is_live:
+                    span = None
+                turn.span = span
         head = turn.head
-        is_bare = head is None and message.is_plain
         error: BaseException | None = None
         data: bytes | None = None
         header_block = b""
         try:
-            if self._verifier is not None and message.header_block:
-                ctx.principal = self._verifier.recall(message.header_block, now)
-                if ctx.principal is PENDING:
-                    ctx.principal = await self._verify(message)
-            if self._before:
+            if self._is_guarded:
+                if self._verifier is not None and message.header_block:
+                    ctx.principal = self._verifier.recall(message.header_block, now)
+                    if ctx.principal is PENDING:
+                        ctx.principal = await self._verify(message)
                 for before in self._before:
                     before(ctx, message)
             if head is not None:
                 ctx.codec = head.codec
+                self._note_caller(head.caller)
+            elif not message.is_plain:
+                self._note_caller(message.headers.get(CALLER, ""))
             request = self._decode(ctx, message)
-            if self._counts and not is_bare:
-                self._note_caller(message, head)
             response = await self.endpoint(ctx, request)
             if self._after or ctx._reply is not None or (span and span.gathers):  # noqa: SLF001
                 header_block = self._reply_headers(ctx)
@@ -410,17 +411,15 @@ class Server:
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
-            self._turns.pop(reply, None)
-            if self._counts:
-                if error is None:
-                    self.stats.observe(perf_counter_ns() - started, message)
-                else:
+            if error is not None:
+                if self._counts:
                     self._count_failure(turn, error, perf_counter_ns() - started)
-            if span is not None and error is not None:
-                self._finish(span, error)
-            if self._finalizer:
-                for finalizer in self._finalizer:
-                    finalizer(ctx, message, error)
+                if span is not None:
+                    self._finish(span, error)
+            elif self._counts:
+                self.stats.observe(perf_counter_ns() - started, message)
+            for finalizer in self._finalizer:
+                finalizer(ctx, message, error)
 
     def _count_failure(self, turn: _Turn, error: BaseException, took_ns: int) -> None:
         """Count a turn that failed; of one that was cut short, `ended` says how."""
@@ -448,7 +447,6 @@ class Server:
             turn.span.finish(code, "the turn was cut short")
         if turn.took_ns:
             self.stats.broke(code.value, turn.took_ns, turn.message)
-        self._turns.pop(turn.message.reply, None)
         ctx = Context(endpoint=self.name, message=turn.message)
         if code is Code.UNAVAILABLE:
             stopping = Unavailable(f"{self.name} is stopping")
@@ -505,9 +503,8 @@ class Server:
             self.stats.unvouched += found is None
         return found
 
-    def _note_caller(self, message: Message, head: Head | None = None) -> None:
-        caller = message.headers.get(CALLER) if head is None else head.caller
-        if caller:
+    def _note_caller(self, caller: str) -> None:
+        if caller and self._counts:
             self.stats.called_by(caller)
 
     def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:

@@ -38,7 +38,7 @@ from kitmsg.transport.replies import error_code
 from kitmsg.transport.server import CancelledWithin, Server
 from kitmsg.transport.transfer import is_elsewhere
 from kitmsg.transport.typed import Decode, Encode
-from kitmsg.wire import STREAM, timeout_ms
+from kitmsg.wire import CALLER, STREAM, timeout_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -383,7 +383,7 @@ class StreamServer(Server):
             before(ctx, message)
         request = self._decode(ctx, message)
         if self._counts:
-            self._note_caller(message)
+            self._note_caller(message.headers.get(CALLER, ""))
         decode_item = self._decode_item
         try:
             stream = run.stream = accept(

@@ -35,8 +35,10 @@ Decode: TypeAlias = Callable[[Context, Message], Any]
 Encode: TypeAlias = Callable[[Context, Any], bytes]
 """Takes a context and a request or response; returns its payload."""
 
-_SMALL_MAPS: Final = frozenset(bytes([byte]) for byte in range(0x80, 0x90))
-"""First bytes of the msgpack maps of up to 15 entries."""
+_BRACE: Final = ord("{")
+_SMALL_MAP: Final = (
+    0x80  # first byte of a msgpack map; as many entries, up to 15, are added
+)
 
 
 def _for_each_codec(
@@ -62,14 +64,17 @@ def decode_request(signature: Signature) -> Decode:
     from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
 
     def decode(ctx: Context, message: Message) -> Any:
-        if message.is_plain:  # as nearly always: the first byte of the map tells
-            first = message.data[:1]
-            if first == b"{":
+        data = message.data
+        if (
+            message.is_plain and data
+        ):  # as nearly always: the first byte of the map tells
+            first = data[0]
+            if first == _BRACE:
                 ctx.codec = JSON
-                return from_json(message.data)
-            if first in _SMALL_MAPS:
+                return from_json(data)
+            if first & 0xF0 == _SMALL_MAP:
                 ctx.codec = MSGPACK
-                return from_msgpack(message.data)
+                return from_msgpack(data)
         codec = ctx.codec
         if codec is None:  # the server has not looked
             codec = ctx.codec = request_codec(message)

@@ -199,6 +199,41 @@ async def test_tells_of_a_cancelled_ask(bus: Bus) -> None:
         await task
 
 
+async def test_an_ask_is_a_request_in_two_steps(bus: Bus) -> None:
+    """Whoever does not await it to its end gives it up: only a cancellation is told."""
+    notices: list[str] = []
+    bus.subscribe("_kit.cancel.shop", lambda m: notices.append(m.data.decode()))
+    bus.subscribe("shop.echo", lambda m: bus.respond(m, m.data))
+    bus.subscribe("shop.slow", lambda _: None)
+    await bus.flush()
+    assert (await bus.ask("shop.echo", b"hi", 5.0).future).data == b"hi"
+    cancelled, failed = (bus.ask("shop.slow", b"", 5.0) for _ in range(2))
+    answered = bus.ask("shop.echo", b"", 5.0)
+    await answered.future
+    bus.give_up(cancelled, asyncio.CancelledError())
+    bus.give_up(failed, ValueError())
+    bus.give_up(answered, asyncio.CancelledError())
+    await bus.flush()
+    async with asyncio.timeout(5):
+        while not notices:
+            await asyncio.sleep(0.01)
+    (notice,) = notices
+    assert notice.endswith(cancelled.key.decode())
+
+
+async def test_an_ask_that_is_not_sent_leaves_nothing(bus: Bus) -> None:
+    """It raises before anything waits."""
+    for subject in ("", "a b"):
+        with pytest.raises(InvalidArgument):
+            bus.ask(subject, b"", 5.0)
+    with pytest.raises(InvalidArgument):
+        bus.ask("shop.echo", b"x" * (bus.max_payload + 1), 5.0)
+    with pytest.raises(DeadlineExceeded):
+        bus.ask("shop.echo", b"", 0.0)
+    asks = bus._asks if isinstance(bus, MemoryBus) else bus._connection.asks  # type: ignore[attr-defined]
+    assert len(asks) == 0
+
+
 async def test_refuses_what_is_too_long(bus: Bus) -> None:
     """Headers and payload together must fit `max_payload`; nothing breaks."""
     seen: list[Message] = []

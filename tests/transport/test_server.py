@@ -400,6 +400,31 @@ async def test_cancel_by_the_caller(kit: Kit) -> None:
     assert server.stats.cancelled == 2
 
 
+async def test_only_a_reply_subject_ends_a_turn(kit: Kit) -> None:
+    """A cancellation with empty lines, or of what is not here, ends nobody's turn."""
+    ended: list[str] = []
+
+    async def endpoint(_: Context, request: str) -> str:
+        try:
+            await asyncio.sleep(0.2)
+        except asyncio.CancelledError:
+            ended.append(request)
+            raise
+        return request
+
+    intake = Intake(kit.bus, "test", concurrency=1)
+    await serve(kit.bus, endpoint, intake=intake)
+    kit.bus.publish("test.upper", b"unheard")
+    kit.bus.publish("test.upper", b"waiting")
+    await kit.bus.flush()
+    for told in (b"", b"\n\n", b"\xff\n_INBOX.kit_other.1-abc\n"):
+        kit.bus.publish("_kit.cancel.test", told)
+    await kit.bus.flush()
+    await asyncio.sleep(0.05)
+    assert (intake.mailbox.running, intake.mailbox.waiting) == (1, 1)
+    assert ended == []
+
+
 async def test_a_task_of_the_handlers_own_is_cancelled(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
