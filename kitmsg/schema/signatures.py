@@ -371,6 +371,7 @@ def _guarded(
             again = with_integers(data, codec, error)
             return fail(data, error) if again is None else read(again)
 
+    read.__wrapped__ = decode  # type: ignore[attr-defined]
     return read
 
 
@@ -407,4 +408,13 @@ def _writer(encode: Callable[[Any], bytes], type_: Any) -> Callable[[Any], bytes
             actual = types.spell(type(value))
             raise kind(f"cannot encode {actual} as {what}: {error}") from error
 
+    write.__wrapped__ = encode  # type: ignore[attr-defined]
     return write
+
+
+def unguarded(coder: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what a coder of a `Signature` tries first, or the coder if that is all of it.
+
+    Where it fails, with an error of any kind, the coder itself says what is wrong.
+    """
+    return getattr(coder, "__wrapped__", coder)

@@ -16,7 +16,7 @@ from kitmsg.message import encode_headers
 from kitmsg.middleware.hedge import Hedge, fitting
 from kitmsg.middleware.metrics import counts_calls
 from kitmsg.service.declare import Declaration, Service
-from kitmsg.service.peers import Peers
+from kitmsg.service.peers import Call, Peers
 from kitmsg.transport import gokit
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After, Hint
 from kitmsg.transport.client import Client
@@ -297,6 +297,15 @@ def _coders(declaration: Declaration, codec: Codec) -> dict[str, Any]:
     return coders
 
 
+class _Fixed:
+    """A call that is what it is, in the shape of a `Call`."""
+
+    __slots__ = ("current",)
+
+    def __init__(self, call: Endpoint[Any, Any]) -> None:
+        self.current = call
+
+
 def _method(
     call: Endpoint[Any, Any],
     declaration: Declaration,
@@ -306,6 +315,7 @@ def _method(
     signature = declaration.signature
     bind = signature.bind_stream if signature.stream else signature.bind
     make = signature.quick_bind or bind
+    at = call if isinstance(call, Call) else _Fixed(call)
 
     async def method(*args: Any, **kwargs: Any) -> Any:
         # `current().child(name)`, in one step for a call made outside any turn.
@@ -317,7 +327,7 @@ def _method(
             request = make(*args, **kwargs)
         except TypeError:
             request = bind(*args, **kwargs)  # it says what is wrong
-        return await call(ctx, request)
+        return await at.current(ctx, request)
 
     if signature.gives_items:
         method = _stream_method(method)

@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from kitmsg.codec import JSON, MSGPACK, RAW, Codec, by_content_type, sniff
+from kitmsg.codec import (
+    DECODE_ERRORS,
+    ENCODE_ERRORS,
+    JSON,
+    MSGPACK,
+    RAW,
+    Codec,
+    by_content_type,
+    sniff,
+)
 from kitmsg.context import Context
-from kitmsg.errors import DataLoss, InvalidArgument
+from kitmsg.errors import InvalidArgument
 from kitmsg.message import Message
 from kitmsg.schema import Signature
+from kitmsg.schema.signatures import unguarded
 from kitmsg.transport import replies
 from kitmsg.wire import CONTENT_TYPE
 
@@ -53,6 +63,13 @@ def _for_each_codec(
             if codec is not RAW:
                 raise
     return coders
+
+
+def _quick(
+    decoders: dict[str, Callable[[Any], Any]],
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return what reads JSON, and msgpack, where nothing is wrong with it."""
+    return unguarded(decoders[JSON.name]), unguarded(decoders[MSGPACK.name])
 
 
 def decode_request(signature: Signature) -> Decode:
@@ -134,12 +151,19 @@ def encode_request(signature: Signature, codec: Codec = MSGPACK) -> Encode:
 
 
 def _encode_sent(encoder: Callable[[Any], bytes], codec: Codec) -> Encode:
+    quick = unguarded(encoder)
+
     def encode(ctx: Context, value: Any) -> bytes:
         ctx.codec = codec
+        data: bytes
         try:
-            return encoder(value)
-        except (TypeError, ValueError) as exc:
-            raise InvalidArgument(f"{ctx.endpoint}: {exc}") from exc
+            data = quick(value)
+        except ENCODE_ERRORS:
+            try:
+                data = encoder(value)
+            except (TypeError, ValueError) as exc:
+                raise InvalidArgument(f"{ctx.endpoint}: {exc}") from exc
+        return data
 
     return encode
 
@@ -174,7 +198,7 @@ def decode_response(signature: Signature) -> Decode:
     for a reply that does not fit.
     """
     decoders = _for_each_codec(signature.response_decoder)
-    from_json, from_msgpack = decoders[JSON.name], decoders[MSGPACK.name]
+    from_json, from_msgpack = _quick(decoders)
 
     def decode(ctx: Context, message: Message) -> Any:
         if not message.header_block or message.is_plain:
@@ -184,9 +208,8 @@ def decode_response(signature: Signature) -> Decode:
                     return from_json(message.data)
                 if codec is MSGPACK:
                     return from_msgpack(message.data)
-            except DataLoss:
-                if reply_codec(ctx, message) is codec:
-                    raise
+            except DECODE_ERRORS:
+                pass  # below it is told what is wrong, unless the codec is another
         name = reply_codec(ctx, message).name
         return (decoders.get(name) or decoders["msgpack"])(message.data)
 
