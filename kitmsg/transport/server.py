@@ -196,6 +196,8 @@ class Server:
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
         self._plain_left: dict[bytes, float] = {}
+        # The same for those that are taken in one step, up to where the ids of a trace are.
+        self._quick_left: dict[bytes, float] = {}
         self._heads = Heads()
         self._now: Callable[[], float] = self._first_now
         self.intake = intake or Intake(bus, subject.partition(".")[0])
@@ -210,8 +212,6 @@ class Server:
         self._trace = self._operation()
         self._is_marked = self._trace is not None or not self._propagates
         self._is_guarded = bool(verifier or self._before)
-        is_quick = self._trace is None and self._ends_late
-        self._quick_left = self._plain_left if is_quick else {}
 
     def _first_now(self) -> float:
         """Return the time of the loop that this runs on, and ask that from now on."""
@@ -253,10 +253,14 @@ class Server:
         arrival = self._arrivals.get(reply[:-SECRET_CHARS])
         now = self._now()
         if arrival is not None and 0.0 <= now - arrival <= NOISE:
-            left = self._quick_left.get(block)
+            quick = self._quick_left
+            left = quick.get(block if self._trace is None else block[:IDS_FROM])
             if left is not None:  # as nearly always: nothing else has to be asked
                 message.is_plain = True
-                if not self._offer(_Turn(self, message, now + left)):
+                turn = _Turn(self, message, now + left)
+                if self._trace is not None:
+                    turn.since_ns = perf_counter_ns()
+                if not self._offer(turn):
                     self._shed(message)
                 return
         elif arrival is None and reply and not reply.startswith(self._inboxes):
@@ -313,9 +317,13 @@ class Server:
         if message.is_plain:
             if len(self._plain_left) >= _MOST_PLAIN:
                 self._plain_left.clear()
+                self._quick_left.clear()
             block = message.header_block
-            key = block[:TRACE_FROM] if has_trace_last(block) else block
-            self._plain_left[key] = left
+            is_traced = has_trace_last(block)
+            self._plain_left[block[:TRACE_FROM] if is_traced else block] = left
+            if self._ends_late and is_traced == (self._trace is not None):
+                # Where spans are made, a trace comes with nearly all.
+                self._quick_left[block[:IDS_FROM] if is_traced else block] = left
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
