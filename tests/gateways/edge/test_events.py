@@ -228,6 +228,33 @@ async def test_what_is_not_open(kit):
         EventDoor(kit.bus, EventOptions(events=("c",))).known("c", "read")
 
 
+@pytest.mark.parametrize("kind", ["memory"])  # ten seconds, of virtual time
+async def test_an_event_that_stays_unknown_is_warned_of_once(kit, caplog):
+    """Ten seconds later, with the name that was meant: services start beside their gateway."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.place", "orders.placed")))
+    door.learn([])
+    await asyncio.sleep(5)
+    door.learn([announced()])
+    assert not caplog.messages
+    await asyncio.sleep(6)
+    sentence = "no service on the bus publishes or subscribes to 'orders.place'"
+    assert caplog.messages == [f"{sentence}; did you mean 'orders.placed'?"]
+    door.learn([announced()])
+    await asyncio.sleep(11)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_a_door_that_is_closed_warns_of_nothing(kit, caplog):
+    """Services leave before their gateway does, or beside it."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.placed",)))
+    door.learn([])
+    door.close()
+    door.learn([])
+    await asyncio.sleep(11)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(
     ("schema", "subject"),
     [

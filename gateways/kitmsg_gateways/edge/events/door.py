@@ -49,6 +49,7 @@ __all__ = ["EventDoor"]
 _log = logging.getLogger("kitmsg_gateways.events")
 
 _MORE_HEADERS: Final = 1024  # bytes, for what the store's client adds
+_GRACE_SECONDS: Final = 10.0  # for a fleet that starts beside its gateway
 _PAGES: Final = 16  # pages of logs that are read at a time
 _AUTH_ID: Final = "ce-authid"
 _AUTH_TYPE: Final = "ce-authtype"  # CloudEvents' "Auth Context" extension
@@ -77,6 +78,10 @@ class EventDoor:
         self._feeds: dict[str, Feed] = {}
         self._slots = asyncio.Semaphore(_PAGES)
         self._told: set[str] = set()
+        self._there: frozenset[str] = frozenset()
+        # Runs while an open event is unknown that may only be late.
+        self._grace: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     # -- which events there are
 
@@ -84,6 +89,8 @@ class EventDoor:
         self, found: Iterable[CatalogEvent], hidden: Collection[str] = ()
     ) -> None:
         """Note what services say of the open events; those that left stay known.
+
+        An event that is unknown ten seconds later is warned of: its name may be wrong.
 
         Args:
             found: The events of which clients may know.
@@ -106,8 +113,10 @@ class EventDoor:
             self._known[name] = known
             if before is not None and before.key != known.key:
                 self._end(name, _moved(name))
-        for name in sorted(self.names - self._hidden - self._known.keys()):
-            self._warn(self._unknown(name, there))
+        self._there = frozenset(there)
+        if self._unknown() and self._grace is None and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(_GRACE_SECONDS, self._warn_of_unknown)
 
     def may(self, name: str, mode: str) -> bool:
         """Tell whether an event is open for ``publish`` or ``read``."""
@@ -142,10 +151,18 @@ class EventDoor:
         """Return the open events that are known, by name."""
         return [self._known[n] for n in sorted(self._known) if n not in self._hidden]
 
-    def _unknown(self, name: str, there: Iterable[str]) -> str:
-        near = difflib.get_close_matches(name, there, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"no service on the bus publishes or subscribes to {name!r}{hint}"
+    def _unknown(self) -> list[str]:
+        return sorted(self.names - self._hidden - self._known.keys())
+
+    def _warn_of_unknown(self) -> None:
+        """Warn of the open events that no service has spoken of in all the grace."""
+        self._grace = None
+        for name in self._unknown():
+            near = difflib.get_close_matches(name, self._there, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self._warn(
+                f"no service on the bus publishes or subscribes to {name!r}{hint}"
+            )
 
     def _warn(self, sentence: str) -> None:
         if sentence not in self._told:
@@ -306,6 +323,9 @@ class EventDoor:
 
     def close(self) -> None:
         """End all that follows."""
+        self._is_closed = True
+        if self._grace is not None:
+            self._grace.cancel()
         for name in list(self._feeds):
             self._end(name, Unavailable("the gateway is stopping; come back"))
 

@@ -77,10 +77,10 @@ async def test_an_event_may_be_open_one_way_only(kit, start):
 
 
 async def test_an_event_that_nobody_has_spoken_of(kit, start, caplog):
-    """503, and a warning that has the name that was meant."""
+    """503; no warning yet, as services may start beside their gateway."""
     with caplog.at_level(logging.WARNING, "kitmsg_gateways"):
         call = await start(kit, events=("orders.place",))
-    assert "did you mean 'orders.placed'?" in caplog.text
+    assert not caplog.messages
     response, problem = await post(call, "/events/orders.place")
     assert response.status == 503
     assert "no service on the bus" in problem["detail"]
