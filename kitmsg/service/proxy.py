@@ -112,7 +112,9 @@ def make_client(
         is_open = codec is None and declaration.options.wire != "gokit"
         if is_open and peers is not None:
             peer = f"{service.name}.{instance}" if instance else service.name
-            call = peers.endpoint(peer, declaration.subject, make, most)
+            call: Endpoint[Any, Any] = peers.endpoint(
+                peer, declaration.subject, make, most
+            )
         else:
             call = make(codec or MSGPACK)
         call = _around(call, middleware, declaration, bus, most)
