@@ -87,7 +87,7 @@ class RecordedOperation:
         self._gathers = gathers
         self._is_cheap = self.is_plain and sampling.follows_parent
         self._bound = sampling.bound
-        self._draws, self._next = draws, draws.next
+        self._draws, self._drawn = draws, draws.pop
         self._follows = sampling.follows_parent
 
     @cached_property
@@ -141,7 +141,10 @@ class RecordedOperation:
             return self._brief_below(context)
         if not self.is_plain:
             return None
-        draw = self._next()
+        try:
+            draw = self._drawn()
+        except IndexError:
+            draw = self._draws.next()
         if isinstance(draw, bytes):
             return draw
         line, trace, own = draw

@@ -76,6 +76,9 @@ class Draws:
     """New traces of a process.
 
     Used by any thread: each takes from the end of one list, and fills it if it is empty.
+
+    Attributes:
+        pop: Does as `next`, but raises an `IndexError` where that would draw more.
     """
 
     def __init__(self, sampling: Sampling) -> None:
@@ -83,7 +86,7 @@ class Draws:
         bound = sampling.bound
         self._bound = b"%016x" % bound if bound < _RANGE else b"g"
         self._drawn: list[bytes | Kept] = []
-        self._pop = self._drawn.pop
+        self.pop = self._drawn.pop
         # A forked process must not begin the same traces as its parent.
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._drawn.clear)
@@ -91,7 +94,7 @@ class Draws:
     def next(self) -> bytes | Kept:
         """Return a trace that nobody else gets; of one that is not kept just the headers."""
         try:
-            return self._pop()
+            return self.pop()
         except IndexError:
             self._drawn.extend(self._draw())
             return self.next()
