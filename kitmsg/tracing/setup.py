@@ -134,7 +134,7 @@ def _made(
     exports = [exporters.export_of(each, resource) for each in addresses]
     if exporter is not None:
         exports.append(exporters.exporting(exporter, resource))
-    pipeline = Pipeline(exports)
+    pipeline = Pipeline(exports, names=addresses)
 
     def flush(timeout: float) -> bool:
         return pipeline.flush(timeout) and provider.force_flush(int(timeout * 1000))
