@@ -52,7 +52,7 @@ class Turn(Protocol):
 
     @property
     def reply(self) -> str:
-        """Where its answer goes, by which a caller ends it; "" for nowhere."""
+        """Subject of its answer, by which a caller ends it; "" for no answer."""
         ...
 
     def run(self) -> Awaitable[None]:

@@ -1,6 +1,7 @@
 """Turns messages into endpoint calls (`Server`) and endpoint calls into messages (`Client`).
 
     server.py   Server: a subject is served by an endpoint
+    failures.py what callers, the log and the supervision hear of an error
     intake.py   Intake: mailbox, queue-group membership and drain that servers share
     caller.py   Caller: one call, bytes in and out, with all that a call promises
     counted.py  counts of calls that failed, and of streams

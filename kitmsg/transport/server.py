@@ -20,47 +20,47 @@ import msgspec
 from kitmsg.auth import Principal
 from kitmsg.auth.vouched import PENDING, PrincipalVerifier
 from kitmsg.bus import Bus
-from kitmsg.codec import JSON
 from kitmsg.context import Context, enter
 from kitmsg.endpoints import Endpoint
 from kitmsg.errors import (
-    BusDenied,
     Cancelled,
     Code,
     DeadlineExceeded,
-    Disconnected,
     Internal,
     InvalidArgument,
     KitError,
     ResourceExhausted,
     Unavailable,
-    error_for,
-    outward,
 )
 from kitmsg.message import Message, check_subject, encode_headers
 from kitmsg.metrics.stats import EndpointStats
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import bus_attributes, exception_attributes
 from kitmsg.tracing.seam import TurnSpan
+from kitmsg.transport.failures import (
+    ErrorEncoder,
+    Failures,
+    OnFailure,
+    set_by_handler,
+    text_of,
+)
 from kitmsg.transport.heads import Head, Heads
 from kitmsg.transport.intake import Intake
 from kitmsg.transport.lateness import NOISE
-from kitmsg.transport.replies import Declared, declaration, encode_error, error_code
-from kitmsg.transport.transfer import is_elsewhere, moved, offered
+from kitmsg.transport.replies import Declared, declaration, error_code
+from kitmsg.transport.transfer import is_elsewhere, respond_long
 from kitmsg.transport.typed import Decode, Encode
 from kitmsg.wire import (
     CALLER,
     IDS_FROM,
     SECRET_CHARS,
-    SPANS,
     TRACE_FROM,
     TRACE_MARK,
     has_trace_last,
     timeout_ms,
-    with_fields,
 )
 
-__all__ = ["CancelledWithin", "ErrorEncoder", "OnFailure", "Server"]
+__all__ = ["CancelledWithin", "Server"]
 
 _log = logging.getLogger("kitmsg.service")
 
@@ -77,12 +77,6 @@ After: TypeAlias = Callable[[Context, dict[str, str]], None]
 
 Finalizer: TypeAlias = Callable[[Context, Message, BaseException | None], None]
 """Runs last, whatever happened, with what went wrong or None."""
-
-OnFailure: TypeAlias = Callable[[BaseException, Message], None]
-"""Told of a failure that nobody declared, and of the request."""
-
-ErrorEncoder: TypeAlias = Callable[[Context, BaseException], tuple[bytes, bytes]]
-"""Returns payload and header block of the reply that tells of an error."""
 
 
 class _Turn(msgspec.Struct, eq=False):
@@ -157,7 +151,7 @@ class Server:
         ValueError: `intake` serves the subject already.
     """
 
-    def __init__(  # noqa: PLR0915
+    def __init__(
         self,
         bus: Bus,
         subject: str,
@@ -189,9 +183,7 @@ class Server:
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._before = tuple(before)
         self._after = tuple(after)
-        self._error_encoder = error_encoder or self._default_error
         self._finalizer = tuple(finalizer)
-        self._on_failure = on_failure
         self._verifier = verifier
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
@@ -208,7 +200,17 @@ class Server:
         off = self.intake.off
         self._ends_late = "deadline" not in off
         self._counts = "metrics" not in off
-        self._logs = "error_log" not in off
+        self._failures = Failures(
+            bus,
+            self.name,
+            self.stats,
+            declared=self._declared,
+            encoder=error_encoder,
+            on_failure=on_failure,
+            logs="error_log" not in off,
+            respond_long=self._respond_long,
+            send=self._send_error,
+        )
         self._trace = self._operation()
         self._is_marked = self._trace is not None or not self._propagates
         self._is_guarded = bool(verifier or self._before)
@@ -415,7 +417,7 @@ class Server:
             if error is not None:
                 if span is not None:
                     self._finish(span, error)
-                await self._fail(ctx, message, error)
+                await self._failures.fail(ctx, message, error)
             if isinstance(error, (GeneratorExit, KeyboardInterrupt)):
                 raise  # the end of this task, or of the process
         finally:
@@ -443,11 +445,11 @@ class Server:
         if error is None:
             span.finish()
         elif not isinstance(error, asyncio.CancelledError):
-            if not self._is_told(error):
+            if not self._failures.is_told(error):
                 span.happened("exception", exception_attributes(error))
             is_business = bool(declaration(error, self._declared))
             code = error_code(error, self._declared)
-            span.finish(code, _text_of(error), is_business=is_business)
+            span.finish(code, text_of(error), is_business=is_business)
 
     def ended(self, turn: _Turn, code: Code) -> None:
         """Answer a turn that was cut short; see `kitmsg.mailbox.Turn.ended`."""
@@ -460,23 +462,25 @@ class Server:
             stopping = Unavailable(f"{self.name} is stopping")
             if not turn.has_begun:
                 stopping.before(self.name)
-            self._answer(ctx, turn.message, stopping)
+            self._failures.answer(ctx, turn.message, stopping)
             return
         if code is Code.RESOURCE_EXHAUSTED:
             self._shed(turn.message)
             return
         if code is Code.INTERNAL:
-            self._failed(ctx, turn.message, CancelledWithin.by(turn.error))
+            self._failures.failed(ctx, turn.message, CancelledWithin.by(turn.error))
             return
         self.stats.cancelled += 1
         if code is Code.DEADLINE_EXCEEDED:
             late = DeadlineExceeded(f"{self.name} did not finish in time")
-            self._answer(ctx, turn.message, late)
+            self._failures.answer(ctx, turn.message, late)
         else:
-            self._answer(ctx, turn.message, Cancelled(f"{self.name} was cancelled"))
+            self._failures.answer(
+                ctx, turn.message, Cancelled(f"{self.name} was cancelled")
+            )
 
     def _reply_headers(self, ctx: Context) -> bytes:
-        fields = _set_by_handler(ctx)
+        fields = set_by_handler(ctx)
         for hook in self._after:
             hook(ctx, fields)
         return encode_headers(fields)
@@ -490,15 +494,7 @@ class Server:
             return Internal(
                 f"the response of {self.name} is {len(data)} bytes; at most {most} are sent"
             )
-        try:
-            with offered(self.bus, data) as offer:
-                # With where it is as reply subject: who may answer may fetch.
-                block = moved(header_block, offer, len(data))
-                self.bus.publish(message.reply, b"", offer.subject, block)
-                await offer.fetched
-        except KitError as exc:
-            return exc
-        return None
+        return await respond_long(self.bus, message, data, header_block)
 
     async def _verify(self, message: Message) -> Principal | None:
         """Return the principal of a request; one that does not hold is counted."""
@@ -515,50 +511,10 @@ class Server:
         if caller and self._counts:
             self.stats.called_by(caller)
 
-    def _failed(self, ctx: Context, message: Message, error: BaseException) -> None:
-        """Log what is the service's fault, and answer."""
-        self._note_failure(ctx, message, error)
-        told = outward(error) if isinstance(error, KitError) else error
-        self._answer(ctx, message, told)
-
-    async def _fail(self, ctx: Context, message: Message, error: BaseException) -> None:
-        """Do as `_failed`; an error that is too long for a message goes as a long reply."""
-        self._note_failure(ctx, message, error)
-        told = outward(error) if isinstance(error, KitError) else error
-        over = self._tell(ctx, message, told)
-        if over is not None and await self._respond_long(message, *over) is not None:
-            self._answer_briefly(ctx, message, told)
-
-    def _note_failure(
-        self, ctx: Context, message: Message, error: BaseException
-    ) -> None:
-        """Log what is the service's fault, and tell the supervision."""
-        if not self._is_told(error):
-            if self._logs:
-                self._log_failure(ctx, error)
-            if self._on_failure is not None:
-                self._on_failure(error, message)
-        elif isinstance(error, BusDenied) and self._logs:
-            self._log_failure(ctx, error)
-
-    def _is_told(self, error: BaseException) -> bool:
-        """Tell whether the text of `error` is meant for others than the log."""
-        return isinstance(error, KitError) or bool(declaration(error, self._declared))
-
-    def _log_failure(self, ctx: Context, error: BaseException) -> None:
-        _log.error(
-            "%s failed: %s: %s",
-            self.name,
-            type(error).__name__,
-            _text_of(error),
-            exc_info=error,
-            extra={"endpoint": self.name, "request_id": _request_id(ctx)},
-        )
-
     def _refuse(self, message: Message, error: KitError) -> None:
         """Answer a message that never became a turn."""
         self.stats.refuse(error.code.value)
-        self._answer(self._outside(message), message, error.before(self.name))
+        self._failures.answer(self._outside(message), message, error.before(self.name))
 
     def _outside(self, message: Message) -> Context:
         """Return a context to answer with, of a message that never became a turn."""
@@ -578,92 +534,7 @@ class Server:
                 f"{self.name} is stuck: {box.held} threads run for calls that are over"
             )
         full = ResourceExhausted(text, retry_after=wait)
-        self._answer(self._outside(message), message, full.before(self.name))
-
-    def _answer(self, ctx: Context, message: Message, error: BaseException) -> None:
-        """Send an error reply and count it.
-
-        One that cannot be made or sent is logged, and a plain one takes its place.
-        """
-        if self._tell(ctx, message, error) is not None:
-            self._answer_briefly(ctx, message, error)
-
-    def _tell(
-        self, ctx: Context, message: Message, error: BaseException
-    ) -> tuple[bytes, bytes] | None:
-        """Do as `_answer`; returns payload and headers of one that is too long, unsent."""
-        text = str(error) if self._is_told(error) else f"request id {_request_id(ctx)}"
-        self.stats.failed(error_code(error, self._declared).value, text)
-        if isinstance(error, InvalidArgument):
-            self.stats.invalid += 1
-        if not message.reply:
-            return None
-        try:
-            data, header_block = self._error_encoder(ctx, error)
-            header_block = with_fields(header_block, _set_by_handler(ctx))
-            if len(data) + len(header_block) > self.bus.max_payload:
-                return data, header_block
-            self._send_error(message, data, header_block)
-        except Disconnected:
-            _log.debug("%s: no connection to answer on", self.name)
-        except Exception:  # noqa: BLE001  a custom encoder may fail in any way
-            _log.exception("%s: the error reply failed", self.name)
-            failed = Internal(f"{self.name} failed, and so did its error reply")
-            self._answer_plainly(ctx, message, failed)
-        return None
-
-    def _answer_briefly(
-        self, ctx: Context, message: Message, error: BaseException
-    ) -> None:
-        """Send the code and text of an error whose fields are too long.
-
-        The text of an error that nobody declared stays here.
-        """
-        brief: KitError = Internal(f"{self.name} failed, and so did its error reply")
-        if self._is_told(error):
-            brief = error_for(error_code(error, self._declared), str(error))
-        self._answer_plainly(ctx, message, brief)
-
-    def _answer_plainly(self, ctx: Context, message: Message, error: KitError) -> None:
-        data, header_block = self._default_error(ctx, error)
-        try:
-            self._send_error(message, data, header_block)
-        except KitError as exc:
-            _log.warning("%s: no answer to %s: %s", self.name, message.reply, exc)
+        self._failures.answer(self._outside(message), message, full.before(self.name))
 
     def _send_error(self, message: Message, data: bytes, header_block: bytes) -> None:
         self.bus.publish(message.reply, data, "", header_block)
-
-    def _default_error(self, ctx: Context, error: BaseException) -> tuple[bytes, bytes]:
-        return encode_error(
-            error,
-            request_id=_request_id(ctx),
-            codec=ctx.codec or JSON,
-            declared=self._declared,
-            endpoint=self.name,
-        )
-
-
-def _set_by_handler(ctx: Context) -> dict[str, str]:
-    """Return the headers that the handler gave its reply, and the spans that go back."""
-    given = ctx._reply  # noqa: SLF001
-    fields = {} if given is None else dict(given)
-    span = ctx._span  # noqa: SLF001
-    if span is not None and span.gathers:
-        fields[SPANS] = span.gathered()
-    return fields
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  its class may do anything
-        return "(it has no text: its __str__ fails)"
-
-
-def _request_id(ctx: Context) -> str:
-    """Return the request's id; one is made up where its headers cannot be read."""
-    try:
-        return ctx.request_id
-    except InvalidArgument:
-        return Context().request_id

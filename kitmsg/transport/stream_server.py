@@ -371,9 +371,9 @@ class StreamServer(Server):
                 return True
             error = CancelledWithin.by(error)
         if run.cut is None:
-            self._failed(run.ctx, run.message, error)
+            self._failures.failed(run.ctx, run.message, error)
         else:
-            self._note_failure(run.ctx, run.message, error)
+            self._failures.note(run.ctx, run.message, error)
         return isinstance(error, (GeneratorExit, KeyboardInterrupt))
 
     async def _serve(self, run: _Run) -> None:
@@ -460,7 +460,7 @@ class StreamServer(Server):
             error = Unavailable(f"{self.name} is stopping")
         elif why is Code.DEADLINE_EXCEEDED:
             error = DeadlineExceeded(f"{self.name} took too long")
-        self._answer(run.ctx, run.message, error)
+        self._failures.answer(run.ctx, run.message, error)
 
     def _send_error(self, message: Message, data: bytes, header_block: bytes) -> None:
         """Send an error: as the end of the stream, if it was taken."""

@@ -60,6 +60,7 @@ __all__ = [
     "offered",
     "open_large",
     "request",
+    "respond_long",
 ]
 
 MAX_BYTES: Final = 64 << 20
@@ -241,6 +242,21 @@ async def ask(
     check_size(len(data), "the request", max_bytes)
     with offered(bus, data) as offer:
         return await offer.ask(subject, timeout, block)
+
+
+async def respond_long(
+    bus: Bus, message: Message, data: bytes, header_block: bytes
+) -> KitError | None:
+    """Answer with what is too long for one message; returns what went wrong."""
+    try:
+        with offered(bus, data) as offer:
+            # With where it is as reply subject: who may answer may fetch.
+            block = moved(header_block, offer, len(data))
+            bus.publish(message.reply, b"", offer.subject, block)
+            await offer.fetched
+    except KitError as exc:
+        return exc
+    return None
 
 
 async def request(
