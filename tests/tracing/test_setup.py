@@ -112,6 +112,42 @@ def test_a_wrong_address_is_said_before_anything_starts(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("OTEL_PROPAGATORS", "tracecontex", "Propagator tracecontex not found"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-3", "max_queue_size must be a positive integer"),
+        ("OTEL_TRACES_SAMPLER_ARG", "7", "must be a share from 0 to 1"),
+        ("OTEL_TRACES_EXPORTER", "jaeger", "traces go to otlp://"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is grpc or http/protobuf"),
+    ],
+)
+def test_a_wrong_variable_is_said_in_a_sentence(
+    variable: str, value: str, sentence: str
+) -> None:
+    """In a process of its own: OpenTelemetry reads some when it is imported."""
+    code = (
+        "from kitmsg.errors import InvalidArgument\n"
+        "from kitmsg.tracing.setup import set_up\n"
+        "try:\n    set_up()\nexcept InvalidArgument as error:\n    print(error)\n"
+    )
+    environ = {
+        **os.environ,
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        variable: value,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert sentence in ran.stdout
+
+
+@pytest.mark.parametrize(
     "address", ["otlp://me:secret@x", "zipkin://x?a=b", "otlp+http://x/v1#y"]
 )
 def test_what_an_address_cannot_say_is_refused_and_not_shown(address: str) -> None:
