@@ -123,6 +123,13 @@ class Bus(Protocol):
         """
         ...
 
+    def acknowledge(self, message: Message, data: bytes) -> None:
+        """Answer `message` as `respond` does, where nobody waits for it.
+
+        So it is written together with what follows, by the end of the read or turn.
+        """
+        ...
+
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
