@@ -2,6 +2,7 @@
 
     provider.py    the seam: `Counter`, `Gauge`, `Histogram`, and the `Provider` of them
     memory.py      the provider that everything counts in and every backend reads
+    names.py       names of metrics and labels: those that a page can hold
     multi.py       a provider that counts in several
     discard.py     a provider that counts nothing
 

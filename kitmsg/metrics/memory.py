@@ -14,11 +14,9 @@ Hot path: `add` is an addition under the family's lock, since a service's thread
 from __future__ import annotations
 
 import math
-import re
 import time
 from bisect import bisect_left
 from functools import lru_cache
-from itertools import pairwise
 from threading import Lock
 from typing import (
     TYPE_CHECKING,
@@ -36,6 +34,7 @@ from typing import (
 from kitmsg.context import NOWHERE, entered
 from kitmsg.metrics.exemplars import trace_of
 from kitmsg.metrics.families import Distribution, Exemplar, Family
+from kitmsg.metrics.names import check_bounds, check_names, names_on_a_page
 from kitmsg.metrics.stats import BOUNDS_SECONDS
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ MOST_SERIES: Final = 1_000
 
 OTHER: Final = "other"
 
-_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MAX_VALUE: Final = 200  # of a label, in characters
 _STEPS: Final = 32  # fine buckets for each power of two: 3 % apart
 _HALF: Final = 2 * _STEPS
@@ -223,11 +221,8 @@ class _Instrument(Generic[C]):
     ) -> None:
         if isinstance(names, str):  # one name, not its letters
             names = (names,)
-        for each in (name, *names):
-            if not _NAME.fullmatch(each):
-                raise ValueError(f"{each!r} is no name: letters, digits and _ only")
-        if any(not low < high for low, high in pairwise(bounds)):
-            raise ValueError(f"bounds of {name} must rise, not be {tuple(bounds)}")
+        check_names(cell.kind, name, names)
+        check_bounds(name, bounds)
         self.name = name
         self.text = text
         self.names = tuple(names)
@@ -236,6 +231,11 @@ class _Instrument(Generic[C]):
         self.lock = Lock()
         self.cells: dict[tuple[str, ...], C] = {}
         self._cell = cell
+
+    @property
+    def kind(self) -> str:
+        """The kind of its cells."""
+        return self._cell.kind
 
     @property
     def facts(self) -> str:
@@ -292,6 +292,8 @@ class MemoryMetrics:
         self._lock = Lock()
         self._instruments: dict[str, _Instrument[Any]] = {}
         self._others: list[Collect] = []
+        # Names of families and samples, and whose they are; under the lock.
+        self._taken: dict[str, str] = {}
 
     def counter(
         self, name: str, text: str = "", /, *, labels: Sequence[str] = ()
@@ -348,12 +350,26 @@ class MemoryMetrics:
     def _made(self, new: _Instrument[Any]) -> object:
         """Return the instrument of that name, `new` if it is the first."""
         with self._lock:
-            there = self._instruments.setdefault(new.name, new)
+            there = self._instruments.get(new.name)
+            if there is None:
+                self._take_names(new)
+                there = self._instruments[new.name] = new
         if there.facts != new.facts:
             raise ValueError(
                 f"{new.name} is a {there.facts} already; it cannot be a {new.facts} too"
             )
         return there.bind({}, {})
+
+    def _take_names(self, new: _Instrument[Any]) -> None:
+        """Note the names that an instrument has on a page; under the lock."""
+        names = names_on_a_page(new.kind, new.name)
+        for name in names:
+            if (other := self._taken.get(name)) is not None:
+                raise ValueError(
+                    f"{new.name} cannot be a {new.kind}: {other} has the name {name} on a"
+                    " page; choose another"
+                )
+        self._taken.update(dict.fromkeys(names, new.name))
 
 
 def _count_fine(fine: dict[int, int], values: list[float]) -> None:

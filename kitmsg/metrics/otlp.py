@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from kitmsg.tracing.quiet import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +30,6 @@ _GRPC_PORT: Final = 4317
 _HTTP_PORT: Final = 4318
 _SECONDS: Final = 3  # with the exporter's own tries
 _THREAD: Final = "kitmsg-otlp-metrics"
-_EXPORTERS: Final = "opentelemetry.exporter"
 
 
 def open_backend(address: Address, /) -> OtlpBackend:
@@ -81,23 +81,20 @@ class OtlpBackend:
         self._id = str(uuid.uuid4())
         self._started = time.time_ns()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-        self._quiet = _Quiet()
+        self._why = ""  # of the last push that failed
 
     async def push(self, families: Iterable[Family], /) -> None:
         """Send all families as they stand."""
         found = list(families)
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._thread, self._export, found):
-            raise ConnectionError(
-                self._quiet.last or "the collector does not take them"
-            )
+            raise ConnectionError(self._why or "the collector does not take them")
 
     async def close(self) -> None:
         """Close the connection; an export that goes on is broken off."""
         if self._exporter is not None:
             await asyncio.to_thread(self._exporter.shutdown)
         self._thread.shutdown(wait=False)
-        self._quiet.remove()
 
     def _export(self, families: list[Family]) -> bool:
         """Send families; False when the collector did not take them."""
@@ -105,8 +102,9 @@ class OtlpBackend:
 
         if self._exporter is None:
             self._exporter = self._make()
-        self._quiet.install()
-        result = self._exporter.export(self._data(families))
+        with quietly() as said:
+            result = self._exporter.export(self._data(families))
+        self._why = said.last
         return bool(result is MetricExportResult.SUCCESS)
 
     def _data(self, families: Iterable[Family]) -> Any:
@@ -182,34 +180,3 @@ def _exemplar(found: Exemplar) -> Any:
         span_id=int(found.span_id, 16),
         trace_id=int(found.trace_id, 16),
     )
-
-
-class _Quiet(logging.Filter):
-    """Keeps what the exporters log of our thread, which the push loop says once.
-
-    Attributes:
-        last: The last of it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not (record.threadName or "").startswith(_THREAD):
-            return True
-        self.last = record.getMessage()
-        return False
-
-    def install(self) -> None:
-        """Filter the exporters' loggers: a filter of their parent would not see them."""
-        self.last = ""
-        for name in list(logging.root.manager.loggerDict):
-            if name.startswith(_EXPORTERS):
-                logging.getLogger(name).addFilter(self)
-
-    def remove(self) -> None:
-        """End it."""
-        for name in list(logging.root.manager.loggerDict):
-            if name.startswith(_EXPORTERS):
-                logging.getLogger(name).removeFilter(self)

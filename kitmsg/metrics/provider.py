@@ -79,8 +79,9 @@ class Provider(Protocol):
     most 1,000 series of a name are kept; later ones are counted together, under labels that
     are all ``other``.
 
-    Every method raises `ValueError` for a name or label that is none, and for a name that
-    stands for another kind or has other labels.
+    Every method raises `ValueError` for a name or label that is none or a format's own
+    (``le``, ``quantile``, ``__...``), and for a name that stands for another kind, has other
+    labels, or is that of another's samples.
     """
 
     def counter(
@@ -116,6 +117,7 @@ class Provider(Protocol):
             name: With its unit.
             text: Its meaning, for people.
             labels: Names of the labels that each series has.
-            bounds: Upper bounds of its buckets, rising; by default for durations in seconds.
+            bounds: Upper bounds of its buckets, rising and finite; by default for durations
+                in seconds.
         """
         ...

@@ -81,7 +81,7 @@ class Pusher:
             self._failed(exc)
         else:
             if not self.is_well:
-                _log.info("%s takes metrics again", self._name)
+                _log.info(f"{self._name} takes metrics again")
             self.is_well = True
         return self.is_well
 
@@ -104,9 +104,11 @@ class Pusher:
     def _failed(self, error: Exception) -> None:
         if self.is_well:
             why = str(error) or type(error).__name__
+            # In the template, not an argument: the lines of two receivers are not folded.
+            name = self._name.replace("%", "%%")
             _log.warning(
-                "%s takes no metrics: %s; counts go on and are sent when it is back",
-                self._name,
+                f"{name} takes no metrics: %s;"
+                " counts go on and are sent when it is back",
                 why,
             )
         self.is_well = False

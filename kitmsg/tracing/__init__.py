@@ -11,6 +11,7 @@
     sampling.py     ``OTEL_TRACES_SAMPLER``, and the ids of new traces
     active.py       OpenTelemetry's current context, in one step
     pipeline.py     a thread that hands ended spans to exporters; flush and bounds
+    quiet.py        lines of exporters that are kept from the log
     exporters.py    addresses such as ``otlp://127.0.0.1:4317``, and their exporters
     otlp.py         spans as OTLP bytes: no object of protobuf for each
     sdk.py          OpenTelemetry's SDK, for spans that users' code begins

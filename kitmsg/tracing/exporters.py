@@ -67,6 +67,11 @@ def check_address(address: str) -> tuple[str, str]:
         host = port = None
     if found.scheme not in _PORTS or not host:
         raise InvalidArgument(f"traces go to {_EXAMPLE}, not to {address!r}")
+    if found.query or found.fragment or "@" in found.netloc:
+        raise InvalidArgument(
+            f"an address of traces has no user and no options, as that at {host} has; headers"
+            " and the like come from OTEL_EXPORTER_OTLP_..."
+        )
     bare = found.scheme.removesuffix("s")
     web = "https" if bare != found.scheme else "http"
     path = "" if bare == "otlp" else found.path.rstrip("/") or _PATHS[bare]

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.errors import InvalidArgument
+from kitmsg.tracing.quiet import quietly
 
 if TYPE_CHECKING:
     from kitmsg.tracing.turns import Ended
@@ -37,6 +38,7 @@ class Pipeline:
 
     Args:
         exports: Where they go, each of them all.
+        names: Theirs, for logs.
         environ: Bounds and times.
 
     Attributes:
@@ -47,10 +49,15 @@ class Pipeline:
     """
 
     def __init__(
-        self, exports: Sequence[Export], environ: Mapping[str, str] = os.environ
+        self,
+        exports: Sequence[Export],
+        environ: Mapping[str, str] = os.environ,
+        *,
+        names: Sequence[str] = (),
     ) -> None:
         self.dropped = 0
         self._exports = tuple(exports)
+        self._names = [*names, *[""] * (len(self._exports) - len(names))]
         self._batch = _number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)
         self._most = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._delay = _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS) / 1000
@@ -133,16 +140,20 @@ class Pipeline:
     def _hand_to(self, number: int, export: Export, batch: Sequence[Ended]) -> None:
         """Export a batch; one line is logged when that begins to fail, and when it works."""
         try:
-            why: object = "" if export(batch) else "it takes no spans"
+            with quietly() as said:
+                why = "" if export(batch) else said.last or "it takes no spans"
         except Exception as exc:  # noqa: BLE001  an exporter may fail in any way
             why = str(exc) or type(exc).__name__
         if bool(why) == self._is_failing[number]:
             return
         self._is_failing[number] = bool(why)
+        where = f" to {self._names[number]}" if self._names[number] else ""
+        # In the template, not an argument: the lines of two exporters are not folded.
         if why:
-            _log.warning("traces cannot be exported, and are lost: %s", why)
+            where = where.replace("%", "%%")
+            _log.warning(f"traces cannot be exported{where}, and are lost: %s", why)
         else:
-            _log.info("traces are exported again")
+            _log.info(f"traces are exported{where} again")
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from kitmsg.errors import FailedPrecondition
+from kitmsg.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -32,7 +32,11 @@ _PROTOCOLS: Final = (
 
 
 def addresses_of(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the addresses that ``OTEL_...`` names; none if it says nothing of traces."""
+    """Return the addresses that ``OTEL_...`` names; none if it says nothing of traces.
+
+    Raises:
+        InvalidArgument: It names another protocol than gRPC and HTTP with protobuf.
+    """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ()
     named = environ.get("OTEL_TRACES_EXPORTER", "")
@@ -51,7 +55,10 @@ def _address(named: str, endpoint: str, environ: Mapping[str, str]) -> str:
         return where.replace("http", "zipkin", 1) or "zipkin://127.0.0.1:9411"
     if named != "otlp":
         return named
-    protocol = next((environ[n] for n in _PROTOCOLS if environ.get(n)), "grpc")
+    variable = next((n for n in _PROTOCOLS if environ.get(n)), "")
+    protocol = environ[variable] if variable else "grpc"
+    if protocol not in ("grpc", "http/protobuf"):
+        raise InvalidArgument(f"{variable} is grpc or http/protobuf, not {protocol!r}")
     if protocol == "grpc":
         where = (
             endpoint if "://" in endpoint else f"http://{endpoint or '127.0.0.1:4317'}"
@@ -105,6 +112,8 @@ def set_up(
         raise FailedPrecondition(
             f"traces need a library: pip install 'kitmsg[otel]' ({exc})"
         ) from exc
+    except ValueError as exc:  # a propagator, a bound: OpenTelemetry's own words
+        raise InvalidArgument(f"a variable OTEL_... is wrong: {exc}") from exc
     tracing.use(made)
     return made
 
@@ -134,7 +143,7 @@ def _made(
     exports = [exporters.export_of(each, resource) for each in addresses]
     if exporter is not None:
         exports.append(exporters.exporting(exporter, resource))
-    pipeline = Pipeline(exports)
+    pipeline = Pipeline(exports, names=addresses)
 
     def flush(timeout: float) -> bool:
         return pipeline.flush(timeout) and provider.force_flush(int(timeout * 1000))

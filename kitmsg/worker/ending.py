@@ -51,8 +51,11 @@ async def end_without(executors: Iterable[Executor], code: int) -> None:
 
 
 def _hung() -> list[threading.Thread]:
+    """Return the threads that Python would wait for; it leaves daemons behind by itself."""
     return [
-        thread for thread in threading.enumerate() if thread.name.startswith(THREADS)
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(THREADS) and not thread.daemon
     ]
 
 

@@ -15,6 +15,8 @@ from tests.metrics.receivers.carbon import Carbon, GraphiteReceiver
 from tests.metrics.receivers.collector import Collector, OtlpReceiver
 from tests.metrics.receivers.exporter import DogStatsDReceiver, StatsDExporter
 from tests.metrics.receivers.influx import InfluxDB, InfluxReceiver
+from tests.metrics.receivers.pushed import Pushed
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -71,6 +73,18 @@ async def test_a_receiver_that_is_gone_is_said_once_and_gets_it_all_later(
     others = [r for r in caplog.records if r.name.startswith("opentelemetry")]
     assert others == []
     await receiver.pusher.close()
+
+
+async def test_receivers_that_are_gone_are_each_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Repeated lines of one kind are folded, and these are of two."""
+    for _ in range(2):
+        receiver = Pushed(f"graphite://127.0.0.1:{free_port()}")
+        assert not await receiver.pusher.flush()
+        await receiver.close()
+    kinds = {record.msg for record in caplog.records}
+    assert len(kinds) == len(caplog.records) == 2
 
 
 async def test_memory_does_not_grow_for_a_receiver_that_is_gone() -> None:

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 from kitmsg import Service, endpoint, tracing
 from kitmsg.errors import InvalidArgument
 from kitmsg.tracing.conventions import bus_attributes
-from kitmsg.tracing.exporters import check_address
+from kitmsg.tracing.exporters import check_address, export_of
 from kitmsg.tracing.operations import RecordingTracer
 from kitmsg.tracing.otlp import request_bytes
 from kitmsg.tracing.pipeline import Pipeline
 from kitmsg.tracing.sampling import Sampling, sampling_of
 from kitmsg.tracing.setup import addresses_of, set_up
 from kitmsg.worker.settings import Settings, load_settings
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +109,52 @@ def test_a_wrong_address_is_said_before_anything_starts(address: str) -> None:
     """In one sentence that shows the right ones."""
     with pytest.raises(InvalidArgument, match="otlp://127.0.0.1:4317"):
         Settings(traces=(address,))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("OTEL_PROPAGATORS", "tracecontex", "Propagator tracecontex not found"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-3", "max_queue_size must be a positive integer"),
+        ("OTEL_TRACES_SAMPLER_ARG", "7", "must be a share from 0 to 1"),
+        ("OTEL_TRACES_EXPORTER", "jaeger", "traces go to otlp://"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is grpc or http/protobuf"),
+    ],
+)
+def test_a_wrong_variable_is_said_in_a_sentence(
+    variable: str, value: str, sentence: str
+) -> None:
+    """In a process of its own: OpenTelemetry reads some when it is imported."""
+    code = (
+        "from kitmsg.errors import InvalidArgument\n"
+        "from kitmsg.tracing.setup import set_up\n"
+        "try:\n    set_up()\nexcept InvalidArgument as error:\n    print(error)\n"
+    )
+    environ = {
+        **os.environ,
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        variable: value,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert sentence in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "address", ["otlp://me:secret@x", "zipkin://x?a=b", "otlp+http://x/v1#y"]
+)
+def test_what_an_address_cannot_say_is_refused_and_not_shown(address: str) -> None:
+    """A user, an option: nobody would follow it."""
+    with pytest.raises(InvalidArgument, match="no user and no options") as found:
+        Settings(traces=(address,))
+    assert "secret" not in str(found.value)
 
 
 def test_addresses_come_from_flags_and_the_environment() -> None:
@@ -318,6 +366,30 @@ def test_a_receiver_that_is_gone_is_said_once_and_comes_back(
     assert len(lines) == 2
     assert "cannot be exported" in lines[0]
     assert "exported again" in lines[1]
+    pipeline.close()
+
+
+def test_receivers_that_are_gone_are_each_said_by_name(
+    own_process: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the exporter's reason, and none of the exporter's own lines."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    port = free_port()
+    gone = [f"{kind}://127.0.0.1:{port}" for kind in ("otlp", "otlp+http", "zipkin")]
+    exports = [export_of(each, Resource.create()) for each in gone]
+    pipeline = Pipeline(exports, {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}, names=gone)
+    for _ in range(2):
+        pipeline.put(_span())
+        pipeline.flush(30)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3, lines
+    for line, where in zip(lines, gone, strict=True):
+        assert line.startswith(f"traces cannot be exported to {where}, and are lost: ")
+        assert "it takes no spans" not in line
+    folded = {record.msg for record in caplog.records}
+    assert len(folded) == 3  # no kind of line hides another
     pipeline.close()
 
 

@@ -43,6 +43,22 @@ class Slow(kitmsg.Service):
         raise NotImplementedError
 
 
+async def test_a_traced_worker_ends_without_a_word(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """The thread that exports spans is left behind, as Python leaves it."""
+    (tmp_path / "slow.py").write_text(CODE)
+    words = ["-m", "kitmsg.cli", "run", "slow:Slow", "--traces", "console"]
+    with Command(words, tmp_path, nats_url=nats_server.url) as command:
+        command.says("is serving as")
+        async with kitmsg.connect(nats_server.url) as kit:
+            await kit.client(Slow).work(late=False)
+        command.send(signal.SIGTERM)
+        assert command.ends() == 0
+    assert '"name": "slow.work"' in command.output
+    assert " error " not in command.output
+
+
 @pytest.mark.parametrize("pause", [1.5])
 async def test_a_pause_leaves_no_work_behind(
     nats_server: EmbeddedServer, tmp_path: Path, pause: float
