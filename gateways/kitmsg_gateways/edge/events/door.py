@@ -299,7 +299,7 @@ class EventDoor:
                 return [ack]
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"no word from the stream in {seconds:g} s; it does no harm to publish"
+                f"no word from the stream in {seconds:.3g} s; it does no harm to publish"
                 f" {known.name} again with the same id"
             ) from error
         except Disconnected:
