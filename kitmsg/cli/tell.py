@@ -25,7 +25,7 @@ _EPILOG: Final = """\
   kitmsg schedules rm mailer welcome-7          cancels it
 
 A value is read as the endpoint's schema wants it, where an instance tells that.  What would
-only be a dead letter is not stored: a field is missing, or nobody takes such calls.
+only be a dead letter is not stored: a field does not fit, or nobody takes such calls.
 """
 
 
@@ -139,7 +139,13 @@ async def _check_taken(kit: Kit, name: str) -> None:
 
 
 def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Refuse what an instance would; without a schema, nothing.
+
+    Raises:
+        InvalidArgument: A field is missing, unknown, or does not fit; it is named.
+    """
     from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.instances import validator
 
     required = chosen(schema, schema).get("required", ())
     missing = [field for field in required if field not in given]
@@ -148,6 +154,12 @@ def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> N
             f"{name}: missing {', '.join(missing)}; write {missing[0]}=VALUE",
             field=str(missing[0]),
         )
+    try:
+        validator(schema)(given)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{name}: {error}", field=error.field) from error
+    except ValueError:
+        return  # what it says of itself is no schema
 
 
 def _time(text: str) -> datetime:
