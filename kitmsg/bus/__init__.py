@@ -123,6 +123,13 @@ class Bus(Protocol):
         """
         ...
 
+    def acknowledge(self, message: Message, data: bytes) -> None:
+        """Answer `message` as `respond` does, where nobody waits for it.
+
+        So it is written together with what follows, by the end of the read or turn.
+        """
+        ...
+
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:
@@ -146,7 +153,7 @@ class Bus(Protocol):
     ) -> Ask:
         """Send, and return the reply to await: `request` without a coroutine.
 
-        Whoever stops waiting, for whatever reason, says so to `give_up`.
+        To stop waiting, for whatever reason, call `give_up`.
 
         Raises:
             KitError: What `request` raises before it waits.

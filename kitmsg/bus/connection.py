@@ -100,6 +100,7 @@ class Connection(Dialer):
         asks, most = self.asks, options.max_pending
         self._out = Outbox(self._soon, asks.count, most, asks.mark_written, self.lose)
         self.send = self._out.send
+        self.join = self._out.join
         self.write = self._out.write
         self.is_busy = self._out.is_busy
         self._loop = asyncio.get_running_loop()

@@ -133,6 +133,10 @@ class MemoryBus:
         """Answer `message`.  See `Bus`."""
         self.publish(message.reply, data, "", header_block)
 
+    def acknowledge(self, message: Message, data: bytes) -> None:
+        """Answer `message` where nobody waits for it.  See `Bus`."""
+        self.publish(message.reply, data)
+
     async def request(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""
     ) -> Message:

@@ -20,6 +20,7 @@ __all__ = ["Outbox"]
 
 _RETRY_SECONDS: Final = 0.25
 _BATCH: Final = 32
+_JOINED: Final = 256  # commands that nobody waits for
 _MANY: Final = 16  # asks awaited; then the next one is not far
 _FEW: Final = 8
 _MOST_TURNS: Final = 8
@@ -158,6 +159,22 @@ class Outbox:
         commands.append(command)
         self._bytes += len(command)
         if len(commands) >= self._batch:
+            self._fill()
+
+    def join(self, command: bytes) -> None:
+        """Have a command written as `send` does, together with more: nobody waits for it.
+
+        Raises as `send` does.
+        """
+        if self._bytes + self._socket_bytes > self._max_pending:
+            self._look_again()
+        commands = self._commands
+        commands.append(command)
+        self._bytes += len(command)
+        if not self._is_due:
+            self._is_due = True
+            self._soon.call(self._end_turn)
+        elif len(commands) >= _JOINED:
             self._fill()
 
     def put(self, command: bytes) -> None:

@@ -7,8 +7,7 @@
 
 A process that dies in between acknowledges nothing, so that the store delivers again.
 
-Hot path: `run` and `_attempt` are flat for a delivery that comes alone, for the first time,
-and is done.
+Hot path: `run` is flat for a delivery that comes alone, for the first time, and is done.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kitmsg.context import Context, enter
 from kitmsg.endpoints import Endpoint
@@ -34,8 +33,9 @@ from kitmsg.tracing import tracer
 if TYPE_CHECKING:
     from kitmsg.events.measures import Measures
     from kitmsg.jetstream import Delivery
+    from kitmsg.message import Message
 
-__all__ = ["Attempt", "Handling"]
+__all__ = ["Attempt", "Handling", "Owner"]
 
 _log = logging.getLogger("kitmsg.events")
 
@@ -49,7 +49,7 @@ class Handling:
 
     Attributes:
         name: Dotted name, such as ``mailer.thank``; in logs, metrics and contexts.
-        decode: Makes the request of a delivery; `InvalidArgument` for one that misfits.
+        decode: Makes the request of a message; `InvalidArgument` for one that misfits.
         endpoint: Carries it out, in its middlewares; exchanged when the instance is.
         dead: Takes what failed for good; None where nothing is stored, and so is dropped.
         retries: Seconds before each further attempt.
@@ -64,7 +64,7 @@ class Handling:
     """
 
     name: str
-    decode: Callable[[Context, Delivery], Any]
+    decode: Callable[[Context, Message], Any]
     endpoint: Callable[[], Endpoint[Any, Any]]
     dead: DeadLetters | None
     retries: tuple[float, ...] = RETRIES
@@ -80,22 +80,34 @@ class Handling:
         return self.retries[attempt - 1] if attempt <= len(self.retries) else None
 
 
+class Owner(Protocol):
+    """The one that begins attempts.
+
+    Attributes:
+        is_leaving: Whether none may begin any more: what it was to be on is given back.
+    """
+
+    is_leaving: bool
+
+    def over(self, attempt: Attempt) -> None:
+        """Take note that an attempt is over, whatever happened; once for each."""
+        ...
+
+
 class Attempt:
     """A turn that works on a delivery, or on several that are one batch.
 
     Args:
         handling: How.
         deliveries: On what.
-        over: Called when it is over, whatever happened.
-        go_on: Tells whether an attempt may still begin.
+        owner: Whose.
     """
 
     __slots__ = (
-        "_go_on",
         "_is_over",
         "_misfits",
         "_numbers",
-        "_over",
+        "_owner",
         "_took_ns",
         "deadline",
         "deliveries",
@@ -106,15 +118,13 @@ class Attempt:
         self,
         handling: Handling,
         deliveries: Sequence[Delivery],
-        over: Callable[[Attempt], None],
-        go_on: Callable[[], bool],
+        owner: Owner,
     ) -> None:
         self.handling = handling
         self.deliveries = deliveries
         # None until it runs: the time of an attempt begins with it.
         self.deadline: float | None = None
-        self._over = over
-        self._go_on = go_on
+        self._owner = owner
         # Number of the attempt, by the sequence of what was delivered more than once.
         self._numbers: Mapping[int, int] = _NO_NUMBERS
         # Of an attempt that a `CancelledError` ended, until `ended` says why.
@@ -129,48 +139,52 @@ class Attempt:
         """Return nothing: no caller waits."""
         return ""
 
-    async def run(self) -> None:
+    # Flat, because all of it runs for every delivery.
+    async def run(self) -> None:  # noqa: PLR0912, PLR0915
         """Work on it; a `CancelledError` goes out to the mailbox, which calls `ended`."""
-        if not self._go_on():
+        if self._owner.is_leaving:
             self.give_back()
             return
         for delivery in self.deliveries:
-            if delivery.deliveries > 1:
+            if delivery.glance()[0] > 1:
                 await self._count()
                 break
-        if self.deliveries:
-            await self._attempt()
-        else:
+        if not self.deliveries:
             self._end()
-
-    # Flat, because all of it runs for every delivery.
-    async def _attempt(self) -> None:  # noqa: PLR0912, PLR0915
-        handling, first = self.handling, self.deliveries[0]
+            return
+        handling, message = self.handling, self.deliveries[0].message
         self.deadline = asyncio.get_running_loop().time() + handling.timeout
-        ctx = Context(
-            deadline=self.deadline, endpoint=handling.name, message=first.message
-        )
+        ctx = Context(deadline=self.deadline, endpoint=handling.name, message=message)
         enter(ctx)
         if handling.measures is not None:
             handling.measures.begins(self.deliveries)
         if handling.once:
-            once_ids.set(OnceIds(first))
+            once_ids.set(OnceIds(self.deliveries[0]))
         started = perf_counter_ns()
         code: Code | None = None
         try:
-            request = self._request(ctx)
+            if handling.in_batches:
+                request = self._batch(ctx)
+            else:
+                try:
+                    request = handling.decode(ctx, message)
+                except InvalidArgument as error:
+                    request, self._misfits = None, ((self.deliveries[0], error),)
             if self._misfits:
                 await self._bury_misfits()
             if self.deliveries:
                 if tracer() is None:
                     await handling.endpoint()(ctx, request)
                 else:
-                    with processing(handling.name, first.message, ctx):
+                    with processing(handling.name, message, ctx):
                         await handling.endpoint()(ctx, request)
                 if handling.once:
                     await self._note_done()
             for delivery in self.deliveries:
-                _quietly(_ack, delivery)
+                try:
+                    delivery.ack()
+                except KitError as error:
+                    _unanswered(delivery, error)
             self._end()
         except asyncio.CancelledError:
             self._took_ns = perf_counter_ns() - started
@@ -221,23 +235,15 @@ class Attempt:
         """Return the seconds before the next attempt; None where this was the last."""
         return self.handling.wait_after(self._number(delivery))
 
-    def _request(self, ctx: Context) -> Any:
+    def _batch(self, ctx: Context) -> list[Any]:
         """Return what the endpoint is called with, and set aside what misfits."""
-        if not self.handling.in_batches:
-            return self._decoded(ctx, self.deliveries[0])
-        deliveries = self.deliveries
-        found = [(d, self._decoded(ctx, d)) for d in deliveries]
-        if not self._misfits:
-            return [request for _, request in found]
-        misfits = [delivery for delivery, _ in self._misfits]
-        return [request for d, request in found if d not in misfits]
-
-    def _decoded(self, ctx: Context, delivery: Delivery) -> Any:
-        try:
-            return self.handling.decode(ctx, delivery)
-        except InvalidArgument as error:
-            self._misfits = (*self._misfits, (delivery, error))
-            return None
+        found: list[Any] = []
+        for delivery in self.deliveries:
+            try:
+                found.append(self.handling.decode(ctx, delivery.message))
+            except InvalidArgument as error:
+                self._misfits = (*self._misfits, (delivery, error))
+        return found
 
     async def _bury_misfits(self) -> None:
         """Make dead letters of what misfits; the rest is worked on."""
@@ -365,7 +371,7 @@ class Attempt:
     def _end(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._over(self)
+            self._owner.over(self)
 
     def __repr__(self) -> str:
         return f"an attempt of {self.handling.name}"
@@ -380,7 +386,11 @@ def _quietly(answer: Callable[[Delivery], None], delivery: Delivery) -> None:
     try:
         answer(delivery)
     except KitError as error:
-        _log.debug("no answer to %s: %s", _where(delivery), error)
+        _unanswered(delivery, error)
+
+
+def _unanswered(delivery: Delivery, error: KitError) -> None:
+    _log.debug("no answer to %s: %s", _where(delivery), error)
 
 
 def _code_of(error: BaseException) -> Code:

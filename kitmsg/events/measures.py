@@ -59,13 +59,14 @@ class Measures:
     def begins(self, deliveries: Sequence[Delivery]) -> None:
         """Count deliveries that an attempt begins on: one at least, the last one last."""
         now = self._now()
+        pending = 0
         for delivery in deliveries:
-            position = delivery.position
-            age = now - position.time
+            times, stored_at, pending = delivery.glance()
+            age = now - stored_at
             self._age.observe(age if age > 0 else 0.0)  # clocks differ
-            if position.deliveries > 1:
+            if times > 1:
                 self._again.add()
-        self._lag.set(deliveries[-1].position.pending)
+        self._lag.set(pending)
 
     def waits(self, pending: int) -> None:
         """Note how many wait in the stream."""

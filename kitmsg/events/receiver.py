@@ -30,7 +30,7 @@ __all__ = ["Receiver"]
 
 _log = logging.getLogger("kitmsg.events")
 
-_MOST_AHEAD: Final = 256
+_MOST_AHEAD: Final = 512
 _FULL_SECONDS: Final = 0.05
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
@@ -68,14 +68,14 @@ class Receiver:
         self._batch = batch
         self._within = within
         # One permit for each attempt that is not over: taken before it is offered, given
-        # back by `_over`.
+        # back by `over`.
         self._permits = self._concurrency = concurrency
         self._permitted = asyncio.Event()
         # `_fill` runs: what it leads to at once is done by its loop.
         self._is_filling = False
         self._attempts: set[Attempt] = set()
         # Set once, by `leave`: nothing is pulled and no attempt begins from then on.
-        self._is_leaving = False
+        self.is_leaving = False
         self._task: asyncio.Task[None] | None = None
         self._alive: asyncio.TimerHandle | None = None
         self._source: Consumer | None = None
@@ -101,7 +101,7 @@ class Receiver:
 
     async def leave(self) -> None:
         """Pull no more, and give back what no attempt was begun on; attempts run on."""
-        self._is_leaving = True
+        self.is_leaving = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -152,7 +152,7 @@ class Receiver:
     def _fill(self) -> None:
         """Begin with what waits, as far as there are permits.  Hot path."""
         messages = self._messages
-        if messages is None or self._is_filling or self._is_leaving:
+        if messages is None or self._is_filling or self.is_leaving:
             return
         self._is_filling = True
         try:
@@ -190,31 +190,28 @@ class Receiver:
         self._permits -= 1
 
     def _offer(self, deliveries: Sequence[Delivery]) -> None:
-        attempt = Attempt(self.handling, deliveries, self._over, self._goes_on)
+        attempt = Attempt(self.handling, deliveries, self)
         self._attempts.add(attempt)
         if self._alive is None:
             self._later()
         if not self._mailbox.offer(attempt):
             asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
 
-    def _goes_on(self) -> bool:
-        return not self._is_leaving
-
     def _again(self, attempt: Attempt) -> None:
         """Offer once more what a full mailbox did not take."""
-        if self._is_leaving:
+        if self.is_leaving:
             attempt.give_back()
         elif not self._mailbox.offer(attempt):
             asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
 
-    def _over(self, attempt: Attempt) -> None:
-        if attempt in self._attempts:
-            self._attempts.discard(attempt)
-            self._permits += 1
-            if self._batch:
-                self._permitted.set()
-            else:
-                self._fill()
+    def over(self, attempt: Attempt) -> None:
+        """Give its permit to the next one.  See `Owner`."""
+        self._attempts.remove(attempt)
+        self._permits += 1
+        if self._batch:
+            self._permitted.set()
+        else:
+            self._fill()
 
     def _later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -223,7 +220,7 @@ class Receiver:
     def _say_alive(self) -> None:
         """Tell the store of everything that waits or runs here: it is in our hands."""
         self._alive = None
-        if not self._attempts and (self._is_leaving or not self._batch):
+        if not self._attempts and (self.is_leaving or not self._batch):
             return
         if self._messages is not None:
             self._messages.in_progress()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from kitmsg.events.attempt import Attempt, Handling
 from kitmsg.jetstream import Position
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kitmsg.message import Headers, Message
 
 __all__ = ["Listener"]
+
+_GLANCE: Final = (1, 0.0, 0)  # it comes once, and nothing waits
 
 
 class _Heard:
@@ -46,6 +48,9 @@ class _Heard:
     def position(self) -> Position:
         return Position("the bus", "", 1, 0, 0, 0.0, 0)
 
+    def glance(self) -> tuple[int, float, int]:
+        return _GLANCE
+
     def ack(self) -> None:
         self.is_settled = True
 
@@ -68,6 +73,8 @@ class Listener:
         queue: Queue group to join; "" to hear each one on each instance.
         mailbox: Where attempts run; one that is full drops events, and counts them.
     """
+
+    is_leaving = False  # what was heard is worked on
 
     def __init__(
         self,
@@ -113,12 +120,12 @@ class Listener:
 
     def _hear(self, message: Message) -> None:
         delivery = cast("Delivery", _Heard(message))
-        attempt = Attempt(self.handling, (delivery,), self._attempts.discard, _always)
+        attempt = Attempt(self.handling, (delivery,), self)
         self._attempts.add(attempt)
         if not self._mailbox.offer(attempt):
             self._attempts.discard(attempt)
             self.handling.stats.shed += 1
 
-
-def _always() -> bool:
-    return True
+    def over(self, attempt: Attempt) -> None:
+        """Forget it.  See `Owner`."""
+        self._attempts.discard(attempt)

@@ -1,7 +1,7 @@
 """A message that a consumer handed out, and the words that answer it.
 
-Hot path: one is made for each message; where it stands in its stream is read from the
-subject of its acks when somebody asks (NATS ADR-15: ``$JS.ACK.<stream>.<consumer>
+Hot path: one is made for each message; its place in the stream is read from the subject of
+its acks when somebody asks (NATS ADR-15: ``$JS.ACK.<stream>.<consumer>
 .<deliveries>.<sequence>.<consumer sequence>.<time>.<pending>``, with a domain and an
 account behind ``$JS.ACK`` where there are such).
 """
@@ -48,10 +48,7 @@ class Position(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, reply: str) -> Self:
         """Return the position that the subject of a delivery's acks tells."""
-        tokens = reply.split(".")
-        if len(tokens) != _PLAIN_TOKENS:
-            tokens = ["", "", *tokens[4:]]
-        stream, consumer, deliveries, sequence, own, ns, pending = tokens[2:9]
+        stream, consumer, deliveries, sequence, own, ns, pending = _tokens(reply)
         return cls(
             stream,
             consumer,
@@ -61,6 +58,12 @@ class Position(msgspec.Struct, frozen=True):
             int(ns) / NS,
             int(pending),
         )
+
+
+def _tokens(reply: str) -> list[str]:
+    """Return what the subject of a delivery's acks tells, from the stream on."""
+    tokens = reply.split(".")
+    return tokens[2:] if len(tokens) == _PLAIN_TOKENS else tokens[4:11]
 
 
 class Stored(msgspec.Struct, frozen=True, eq=False):
@@ -99,6 +102,7 @@ class Delivery(msgspec.Struct, eq=False):
     _bus: Bus
     is_settled: bool = False
     _position: Position | None = None
+    _glance: tuple[int, float, int] | None = None
 
     @property
     def subject(self) -> str:
@@ -126,6 +130,16 @@ class Delivery(msgspec.Struct, eq=False):
             self._position = Position.read(self.message.reply)
         return self._position
 
+    def glance(self) -> tuple[int, float, int]:
+        """Return deliveries, time and pending, of `position`.
+
+        Hot path: this is what is looked at for each, and costs a third of all.
+        """
+        if self._glance is None:
+            _, _, deliveries, _, _, ns, pending = _tokens(self.message.reply)
+            self._glance = int(deliveries), int(ns) / NS, int(pending)
+        return self._glance
+
     @property
     def sequence(self) -> int:
         """Its number in the stream."""
@@ -134,17 +148,20 @@ class Delivery(msgspec.Struct, eq=False):
     @property
     def deliveries(self) -> int:
         """The number of its deliveries, this one included."""
-        return self.position.deliveries
+        return self.glance()[0]
 
     @property
     def time(self) -> float:
         """The time it was stored at, in unix seconds."""
-        return self.position.time
+        return self.glance()[1]
 
     def ack(self) -> None:
-        """Say that it is done.  At most once: see `ack_confirmed`."""
+        """Say that it is done.  At most once: see `ack_confirmed`.
+
+        It leaves with those of other messages, at the end of the event loop's turn.
+        """
         if not self.is_settled:
-            self._bus.respond(self.message, _ACK)
+            self._bus.acknowledge(self.message, _ACK)
             self.is_settled = True
 
     async def ack_confirmed(self, timeout: float = _TIMEOUT) -> None:

@@ -4,7 +4,7 @@ One inbox for as long as it is read; a new pull leaves when half of what was pul
 so that the consumer never waits for us (NATS ADR-13, ADR-37).  Heartbeats tell that it is
 there; one that is silent, lost its leader or was deleted is found again, or made again.
 
-Hot path: `_take` and `_next` run for every message.
+Hot path: `_take` and `pop` run for every message.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Messages:
         self._epoch = 0
         self._prefix = ""
         self._came = asyncio.Event()
-        # Called with each message, instead of `_came`.
+        # Called with a message that finds none before it, instead of `_came`.
         self._on_message: Callable[[], None] | None = None
         self._error: KitError | None = None
         self._is_closed = False
@@ -153,19 +153,19 @@ class Messages:
         return self
 
     async def __anext__(self) -> Delivery:
-        while not self._ready:
+        while (delivery := self.pop()) is None:
             if self._is_closed:
                 raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
             await self._wait()
-        return self._next()
+        return delivery
 
     async def hand(self, on_message: Callable[[], None]) -> None:
-        """Call `on_message` with each that comes, until the end; `pop` gives them.
+        """Call `on_message` when one comes and none waited, until the end; `pop` gives them.
 
         It is called while the bus reads, so what it does is soon done, and what many
-        messages lead to is written at once.
+        messages lead to is written at once.  Whoever leaves some has to come for them.
 
         Raises:
             KitError: As the iterator; what waits then is given back.
@@ -179,7 +179,15 @@ class Messages:
 
     def pop(self) -> Delivery | None:
         """Return the next message; None if none waits."""
-        return self._next() if self._ready else None
+        if not self._ready:
+            return None
+        delivery = self._ready.popleft()
+        self.count += 1
+        self._credit -= 1
+        if self._credit <= self._low and self._ahead:
+            self._adapt()
+            self._pull()
+        return delivery
 
     async def take(self, most: int, within: float) -> list[Delivery]:
         """Return the next messages: one at least, when there is one.
@@ -197,7 +205,8 @@ class Messages:
             found.append(await anext(self))
             async with asyncio.timeout(within):
                 while len(found) < most:
-                    found.append(self._next() if self._ready else await anext(self))
+                    one = self.pop()
+                    found.append(await anext(self) if one is None else one)
         except (TimeoutError, StopAsyncIteration):
             pass
         except BaseException:
@@ -283,7 +292,8 @@ class Messages:
 
     def drawn(self, count: int) -> list[Delivery]:
         """Return up to `count` messages that wait."""
-        return [self._next() for _ in range(min(count, len(self._ready)))]
+        found = (self.pop() for _ in range(min(count, len(self._ready))))
+        return [delivery for delivery in found if delivery is not None]
 
     def _pull(self) -> None:
         """Ask for as many as there is room for."""
@@ -325,17 +335,8 @@ class Messages:
         self._ready.append(delivery)
         if self._on_message is None:
             self._came.set()
-        else:
+        elif len(self._ready) == 1:
             self._on_message()
-
-    def _next(self) -> Delivery:
-        delivery = self._ready.popleft()
-        self._credit -= 1
-        self.count += 1
-        if self._ahead and self._credit <= self._low:
-            self._adapt()
-            self._pull()
-        return delivery
 
     def _adapt(self) -> None:
         """Pull more ahead, or less, by how long it took to read half of it."""

@@ -285,7 +285,7 @@ class Employed:
 
         handling = Handling(
             name=f"{self._service().name}.{subscription.name}",
-            decode=lambda ctx, delivery: reader.decode(delivery.message),
+            decode=lambda ctx, message: reader.decode(message),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,
@@ -303,7 +303,7 @@ class Employed:
     ) -> Handling:
         return Handling(
             name=server.name,
-            decode=lambda ctx, delivery: decode(ctx, delivery.message),
+            decode=decode,
             endpoint=lambda: server.endpoint,
             dead=self._dead,
             attempts=self._attempts,
@@ -330,7 +330,7 @@ class Employed:
 
         return Handling(
             name=name,
-            decode=lambda ctx, delivery: msgspec.json.decode(delivery.data, type=Tick),
+            decode=lambda ctx, message: msgspec.json.decode(message.data, type=Tick),
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,

@@ -199,6 +199,25 @@ async def test_tells_of_a_cancelled_ask(bus: Bus) -> None:
         await task
 
 
+async def test_an_answer_that_nobody_waits_for_keeps_its_place(bus: Bus) -> None:
+    """It comes between what was sent before it and what was sent after; a flush covers it."""
+    seen: list[bytes] = []
+    bus.subscribe("shop.done", lambda m: seen.append(m.data))
+    await bus.flush()
+    message = Message("shop.it", b"", "shop.done")
+    bus.publish("shop.done", b"before")
+    bus.acknowledge(message, b"done")
+    bus.publish("shop.done", b"after")
+    bus.acknowledge(message, b"done too")
+    await bus.flush()
+    assert seen == [b"before", b"done", b"after", b"done too"]
+    with pytest.raises(InvalidArgument):
+        bus.acknowledge(message, b"x" * (bus.max_payload + 1))
+    await bus.close()
+    with pytest.raises(Disconnected):
+        bus.acknowledge(message, b"late")
+
+
 async def test_an_ask_is_a_request_in_two_steps(bus: Bus) -> None:
     """Whoever does not await it to its end gives it up: only a cancellation is told."""
     notices: list[str] = []

@@ -97,6 +97,41 @@ async def test_commands_of_a_turn_are_joined(box: Fixture) -> None:
     assert box.wire.writes == [b"a", b"bc"]
 
 
+async def test_what_nobody_waits_for_leaves_with_the_rest_of_its_turn(
+    box: Fixture,
+) -> None:
+    """Not at once; in its place; and no batch of those who are waited for ends it."""
+    box.out.join(b"a")
+    box.out.send(b"b")
+    for _ in range(29):
+        box.out.join(b"c")
+    assert box.wire.writes == []
+    await turn()
+    assert box.wire.writes == [b"ab" + b"c" * 29]
+    for _ in range(40):
+        box.out.join(b"d")
+    box.out.send(b"e")
+    assert box.wire.writes[1:] == [b"d" * 40 + b"e"]
+
+
+async def test_what_nobody_waits_for_leaves_when_it_is_much(box: Fixture) -> None:
+    """A turn may be long, and the other side has work with it."""
+    for _ in range(300):
+        box.out.join(b"a")
+    assert box.wire.writes == [b"a" * 256]
+    await turn()
+    assert box.wire.writes[1:] == [b"a" * 44]
+
+
+async def test_what_nobody_waits_for_is_refused_as_the_rest(box: Fixture) -> None:
+    """There is room for it, or its sender is told."""
+    box.wire.is_full = True
+    box.out.join(b"a")
+    await turn()
+    with pytest.raises(ResourceExhausted):
+        box.out.join(b"b")
+
+
 async def test_with_many_asks_a_command_waits_for_the_next_turn(box: Fixture) -> None:
     """One a turn becomes one write; the first turn without any ends the wait."""
     box.asks = 16

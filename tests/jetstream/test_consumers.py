@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kitmsg.bus.memory import MemoryBus
 from kitmsg.errors import AlreadyExists, InvalidArgument, NotFound
-from kitmsg.jetstream import ConsumerConfig, Outgoing
+from kitmsg.jetstream import ConsumerConfig, Delivery, Outgoing, Position
+from kitmsg.message import Message
 
 if TYPE_CHECKING:
-    from kitmsg.jetstream import Consumer, Delivery, JetStream, Stream
+    from kitmsg.jetstream import Consumer, JetStream, Stream
 
 
 async def fill(store: JetStream, name: str, tokens: str) -> None:
@@ -63,6 +65,18 @@ async def test_messages_come_in_order_with_their_places(
     assert place.pending == 1
     assert abs(place.time - store.now()) < 10
     assert place.time == pytest.approx((await stream.get(2)).time, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["$JS.ACK.S.c.2.7.9.1500000000.4", "$JS.ACK.hub.Ab3.S.c.2.7.9.1500000000.4.x7"],
+)
+async def test_a_place_is_told_by_the_subject_of_the_acks(reply: str) -> None:
+    """With a domain and an account, or without; whole, or at a glance."""
+    found = Delivery(Message("a", b"", reply), MemoryBus())
+    assert found.glance() == (2, 1.5, 4)
+    assert (found.deliveries, found.time, found.sequence) == (2, 1.5, 7)
+    assert found.position == Position("S", "c", 2, 7, 9, 1.5, 4)
 
 
 async def test_a_fetch_ends_with_what_is_there(

@@ -78,7 +78,10 @@ async def test_no_more_are_pulled_than_the_buffer_holds(
     await fill(store, name, 100)
     async with consumer.messages(buffer=10) as messages:
         await read(messages, 1)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            while messages.waiting() < 9:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # no more come
         assert messages.waiting() == 9
         assert (await consumer.info()).pending == 90
     with pytest.raises(InvalidArgument, match="1 or more"):
@@ -124,6 +127,31 @@ async def test_messages_are_handed_out_as_they_come(
         await messages.close()
         await handing
     assert found == [b"%d" % i for i in range(6)]
+
+
+async def test_those_that_were_left_are_told_of_no_more(
+    store: JetStream, consumer: Consumer, name: str
+) -> None:
+    """One call for all that come while some wait; the next when none does any more."""
+    calls: list[int] = []
+    async with consumer.messages() as messages:
+        handing = asyncio.create_task(
+            messages.hand(lambda: calls.append(messages.waiting()))
+        )
+        await fill(store, name, 3)
+        async with asyncio.timeout(10):
+            while messages.waiting() < 3:
+                await asyncio.sleep(0.01)
+        assert calls == [0, 1]  # at the beginning, and of the first
+        while (message := messages.pop()) is not None:
+            message.ack()
+        await fill(store, name, 1, 3)
+        async with asyncio.timeout(10):
+            while not messages.waiting():
+                await asyncio.sleep(0.01)
+        assert calls == [0, 1, 1]
+        await messages.close()
+        await handing
 
 
 async def test_what_was_not_read_is_given_back_at_once(

@@ -27,14 +27,14 @@ def switch_on(name: str) -> None:
 
 def ack_before_the_effect() -> None:
     """A delivery is acknowledged as its attempt begins."""
-    right = Attempt._attempt
+    right = Attempt.run
 
     async def wrong(self: Attempt) -> None:
         for delivery in self.deliveries:
             delivery.ack()
         await right(self)
 
-    Attempt._attempt = wrong  # type: ignore[method-assign]
+    Attempt.run = wrong  # type: ignore[method-assign]
 
 
 def no_message_id_on_a_retry() -> None:

@@ -34,7 +34,7 @@ EVENTS: Final = 1_000_000 if is_long() else 20_000
 PART: Final = 20_000
 MEMORY: Final = 120e6
 DRAIN: Final = 25.0 if is_long() else 1.0  # seconds
-HELD: Final = 16 + 256  # attempts at once, and deliveries that are pulled ahead
+HELD: Final = 16 + 512  # attempts at once, and deliveries that are pulled ahead
 # Far less than is left of the time for which the store waits for a word.
 AT_ONCE: Final = 1.0 if is_long() else 15.0
 
