@@ -29,6 +29,7 @@ _EPILOG: Final = """\
 
 replay and drop take numbers, or filters; without either they need --all.
 """
+_MOST_NUMBER: Final = (1 << 64) - 1
 _HEADS: Final = ("NUMBER", "DIED", "FOR", "ATTEMPTS", "SUBJECT", "REASON")
 
 
@@ -143,7 +144,8 @@ async def _letters(kit: Kit, options: argparse.Namespace) -> list[Stored]:
     from kitmsg.wire import DEAD_REASON
 
     if options.numbers:
-        return [await _letter(kit, number) for number in options.numbers]
+        numbers = dict.fromkeys(options.numbers)
+        return [await _letter(kit, number) for number in numbers]
     try:
         stream = await kit.jetstream.stream(DEAD)
     except NotFound:
@@ -171,6 +173,8 @@ async def _letter(kit: Kit, number: int) -> Stored:
     from kitmsg.events.dead import DEAD
 
     missing = NotFound(f"there is no dead letter {number}; see kitmsg dead ls")
+    if not 0 < number <= _MOST_NUMBER:
+        raise missing
     try:
         letter = await (await kit.jetstream.stream(DEAD)).get(number)
     except NotFound as error:

@@ -73,14 +73,17 @@ def run(options: argparse.Namespace) -> int:
         schema = await _schema(kit, options.name)
         given = fields | parse_pairs(options.pairs, schema)
         _check_fields(options.name, given, schema)
-        teller = Teller(
-            kit.jetstream,
-            service,
-            after=after,
-            at=at,
-            id_=options.id,
-            timeout=PUBLISH_SECONDS,
-        )
+        try:
+            teller = Teller(
+                kit.jetstream,
+                service,
+                after=after,
+                at=at,
+                id_=options.id,
+                timeout=PUBLISH_SECONDS,
+            )
+        except ValueError as exc:
+            raise UsageError(f"--after {options.after}: {exc}") from exc
         data = json.dumps(given, ensure_ascii=False).encode()
         return await teller.tell(endpoint, data, JSON.content_type)
 

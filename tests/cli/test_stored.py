@@ -232,9 +232,11 @@ def test_a_dead_letter_is_shown_replayed_and_dropped(
     shown = dead("show", str(rows[0]["number"])).out
     assert "Kit-Dead-Error: RuntimeError" in shown
     assert shown.endswith('{"region":"eu","order_id":"bad","cents":0}\n')
+    number = str(rows[0]["number"])
+    assert dead("show", number, number).code == 2
     assert dead("ls", "--name", "other").out == "nothing is dead\n"
     assert dead("ls", "--reason", "customer", "--since", "1h").out.count("bad") == 2
-    assert dead("replay", str(rows[0]["number"])).out == "1 replayed\n"
+    assert dead("replay", number, number).out == "1 replayed\n"
     # It fails again, so it is dead again, and knows where it came from at first.
     again = until(
         lambda: [
@@ -320,9 +322,16 @@ def test_a_tell_is_stored_shown_and_cancelled(
         (("tell", "mailer.send", "--data", "[1]"), "--data must be a JSON object"),
         (("tell", "mailer"), "write SERVICE.ENDPOINT"),
         (("tell", "mailer.send", "--after", "soon"), "write a time such as 30s"),
+        (
+            ("tell", "mailer.send", "--after", "99999999d"),
+            "kitmsg: --after 99999999d: after=",
+        ),
         (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),
         (("tell", "mailer.send", "to=ann"), "no stream stores 'tell.mailer.send'"),
         (("schedules", "rm", "mailer"), "write kitmsg schedules rm SERVICE ID"),
+        (("dead", "show", "-1"), "there is no dead letter -1; see kitmsg dead ls"),
+        (("dead", "drop", "9" * 30), f"there is no dead letter {'9' * 30}; see"),
+        (("streams", "show", "a b"), "'a b' is no name of a stream: letters"),
         (("streams", "show", "nowhere"), "there is no stream 'nowhere'; see kitmsg"),
         (("consumers", "nowhere"), "there is no stream 'nowhere'; see kitmsg streams"),
         (("events", "a.b", "id=5"), "'id=5' is not understood: kitmsg events NAME"),
