@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import table, to_json
 from kitmsg.cli.remote import add_bus_flags, on_bus
+from kitmsg.cli.stored import open_stream
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +42,7 @@ async def _consumers(kit: Kit, names: list[str]) -> list[dict[str, Any]]:
     wanted = names or [info.config.name for info in await kit.jetstream.streams()]
     found: list[dict[str, Any]] = []
     for name in wanted:
-        stream = await kit.jetstream.stream(name)
+        stream = await open_stream(kit, name)
         found += [await _facts(stream, info) for info in await stream.consumers()]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, table, to_json
@@ -12,6 +13,7 @@ from kitmsg.message import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Awaitable, Callable
 
     from kitmsg.jetstream import Stored
     from kitmsg.service import Kit
@@ -27,6 +29,7 @@ _EPILOG: Final = """\
 
 replay and drop take numbers, or filters; without either they need --all.
 """
+_MOST_NUMBER: Final = (1 << 64) - 1
 _HEADS: Final = ("NUMBER", "DIED", "FOR", "ATTEMPTS", "SUBJECT", "REASON")
 
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reason", default="", metavar="TEXT", help="has it in its reason"
     )
     parser.add_argument(
-        "--since", default="", metavar="TIME", help="1h, a time, or #NUMBER"
+        "--since", default="", metavar="TIME", help="1h, a time, or a number"
     )
     parser.add_argument("--all", action="store_true", help="all of them")
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
@@ -94,25 +97,38 @@ async def _show(kit: Kit, options: argparse.Namespace) -> int:
 async def _replay(kit: Kit, options: argparse.Namespace) -> int:
     from kitmsg.events.dead import replay
 
-    letters = await _letters(kit, options)
-    with Progress(len(letters)) as progress:
-        for count, letter in enumerate(letters, 1):
-            await replay(kit.jetstream, letter)
-            progress.at(count)
-    print(f"{len(letters)} replayed")
+    async def act(letter: Stored) -> None:
+        await replay(kit.jetstream, letter)
+
+    await _each(await _letters(kit, options), act, "replayed")
     return 0
 
 
 async def _drop(kit: Kit, options: argparse.Namespace) -> int:
     from kitmsg.events.dead import DEAD
 
-    letters = await _letters(kit, options)
-    with Progress(len(letters)) as progress:
-        for count, letter in enumerate(letters, 1):
-            await (await kit.jetstream.stream(DEAD)).delete(letter.sequence)
-            progress.at(count)
-    print(f"{len(letters)} dropped")
+    async def act(letter: Stored) -> None:
+        await (await kit.jetstream.stream(DEAD)).delete(letter.sequence)
+
+    await _each(await _letters(kit, options), act, "dropped")
     return 0
+
+
+async def _each(
+    letters: list[Stored], act: Callable[[Stored], Awaitable[None]], done: str
+) -> None:
+    """Do something with each letter; where it is cut short, say how far it came."""
+    count = 0
+    try:
+        with Progress(len(letters)) as progress:
+            for letter in letters:
+                await act(letter)
+                count += 1
+                progress.at(count)
+    except BaseException:
+        print(f"kitmsg: {count} of {len(letters)} {done}", file=sys.stderr)
+        raise
+    print(f"{count} {done}")
 
 
 async def _letters(kit: Kit, options: argparse.Namespace) -> list[Stored]:
@@ -128,7 +144,8 @@ async def _letters(kit: Kit, options: argparse.Namespace) -> list[Stored]:
     from kitmsg.wire import DEAD_REASON
 
     if options.numbers:
-        return [await _letter(kit, number) for number in options.numbers]
+        numbers = dict.fromkeys(options.numbers)
+        return [await _letter(kit, number) for number in numbers]
     try:
         stream = await kit.jetstream.stream(DEAD)
     except NotFound:
@@ -156,6 +173,8 @@ async def _letter(kit: Kit, number: int) -> Stored:
     from kitmsg.events.dead import DEAD
 
     missing = NotFound(f"there is no dead letter {number}; see kitmsg dead ls")
+    if not 0 < number <= _MOST_NUMBER:
+        raise missing
     try:
         letter = await (await kit.jetstream.stream(DEAD)).get(number)
     except NotFound as error:

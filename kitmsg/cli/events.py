@@ -14,6 +14,7 @@ from kitmsg.cli.stored import (
     add_targets,
     events_of,
     moment,
+    open_stream,
     payload,
     read_since,
     services_of,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncGenerator
 
-    from kitmsg.jetstream import Delivery, JetStream, Stored, Stream
+    from kitmsg.jetstream import Delivery, Stored, Stream
     from kitmsg.service import Kit
 
 __all__ = ["add_arguments", "run"]
@@ -32,7 +33,7 @@ _MOST_NAMES: Final = 10
 _EPILOG: Final = """\
   kitmsg events orders.placed                      all that are stored
   kitmsg events orders.placed --since 1h --follow  of the last hour, and those that come
-  kitmsg events orders.placed --since '#120' --json
+  kitmsg events orders.placed --since 120 --json
   kitmsg events check --against orders shop.py     do the last 1000 fit today's classes?
 
 NAME is the literal words of the subject; no class is needed.  check reads the last --last
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of an event; or check")
     add_targets(parser)
     parser.add_argument(
-        "--since", default="", metavar="TIME", help="1h, a time, or #SEQUENCE"
+        "--since", default="", metavar="TIME", help="1h, a time, or a sequence"
     )
     parser.add_argument(
         "--follow", action="store_true", help="go on with those that come"
@@ -62,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
     if options.name == "check":
         return _check(options)
     if options.targets:
-        raise UsageError("only kitmsg events check takes services")
+        raise UsageError(
+            f"{options.targets[0]!r} is not understood: kitmsg events NAME reads all of one"
+            " event, kitmsg events check takes services"
+        )
     return on_bus(options, lambda kit: _print(kit, options))
 
 
@@ -79,7 +83,7 @@ async def _print(kit: Kit, options: argparse.Namespace) -> int:
     last = (await stream.info()).last
     names: set[str] = set()
     with Progress(0 if options.follow else last, shares=True) as progress:
-        async for message in _messages(stream, since, follow=options.follow):
+        async for message in _messages(stream, since, last, follow=options.follow):
             said = message.headers.get(CE_TYPE, "")
             is_one = said == name or (not said and _is_named(message.subject, name))
             names.add(name if is_one else said)
@@ -103,8 +107,9 @@ def _is_named(subject: str, name: str) -> bool:
 
 
 async def _messages(
-    stream: Stream, since: Any, *, follow: bool
+    stream: Stream, since: Any, known: int, *, follow: bool
 ) -> AsyncGenerator[Stored | Delivery, None]:
+    """Yield what is stored, and then what comes: all behind the message `known`, at least."""
     from kitmsg.jetstream import ConsumerConfig
 
     begins: dict[str, Any] = {}
@@ -114,9 +119,9 @@ async def _messages(
             if isinstance(since, int)
             else {"since": since.timestamp()}
         )
-    last = 0
+    last = max(known, since - 1) if isinstance(since, int) else known
     async for stored in stream.read("event.>", **begins):
-        last = stored.sequence
+        last = max(last, stored.sequence)
         yield stored
     if not follow:
         return
@@ -124,10 +129,8 @@ async def _messages(
         durable=False,
         ack="none",
         deliver="by_start_sequence",
-        start_sequence=max(1, last + 1),
+        start_sequence=last + 1,
     )
-    if not last:
-        config = ConsumerConfig(durable=False, ack="none", deliver="new")
     consumer = await stream.create_consumer(config)
     async with consumer.messages() as messages:
         async for delivery in messages:
@@ -171,7 +174,8 @@ def _check(options: argparse.Namespace) -> int:
         raise UsageError("these services have no events")
 
     async def work(kit: Kit) -> tuple[int, list[dict[str, Any]]]:
-        return await _misfits(kit.jetstream, options, list(classes.values()))
+        stream = await open_stream(kit, options.against)
+        return await _misfits(stream, options, list(classes.values()))
 
     count, misfits = on_bus(options, work)
     if options.json:
@@ -184,14 +188,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 async def _misfits(
-    jetstream: JetStream, options: argparse.Namespace, classes: list[Any]
+    stream: Stream, options: argparse.Namespace, classes: list[Any]
 ) -> tuple[int, list[dict[str, Any]]]:
     from kitmsg.errors import InvalidArgument
     from kitmsg.events.envelope import Reader
     from kitmsg.wire import CE_TYPE
 
     reader = Reader(*classes)
-    stream = await jetstream.stream(options.against)
     last = (await stream.info()).last
     kept: deque[Stored] = deque(maxlen=options.last)
     async for stored in stream.read(sequence=max(1, last - options.last + 1)):

@@ -13,6 +13,7 @@ from kitmsg.cli.stored import events_of, services_of
 if TYPE_CHECKING:
     import argparse
 
+    from kitmsg.events import Event
     from kitmsg.service import Kit
 
 __all__ = ["add_arguments", "run"]
@@ -53,8 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Publish, and print the sequence; returns the exit code."""
-    import msgspec
-
     from kitmsg.events import facts_of
 
     events = events_of(services_of(options, example="--target shop.py"))
@@ -70,13 +69,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--data is not JSON: {exc}") from exc
     if not isinstance(fields, dict):
         raise UsageError("--data must be a JSON object")
-    fields |= parse_pairs(options.pairs, msgspec.json.schema(cls))
-    try:
-        event = msgspec.convert(fields, cls, strict=False)
-    except msgspec.ValidationError as exc:
-        from kitmsg.errors import InvalidArgument
-
-        raise InvalidArgument(f"{options.name}: {exc}") from exc
+    event = _made(options, cls, fields)
 
     async def work(kit: Kit) -> int:
         return await kit.publish(event, id=options.id)
@@ -88,3 +81,30 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{stream} #{sequence}")
     return 0
+
+
+def _made(options: argparse.Namespace, cls: type[Event], fields: Any) -> Event:
+    """Return the event that was written.
+
+    A reader ignores a field that it does not know; here it is a name that is misspelt.
+
+    Raises:
+        InvalidArgument: A field does not fit, is missing or unknown; it is named.
+    """
+    import msgspec
+
+    from kitmsg.codec.faults import as_step, refusal, translate, unknown_field
+    from kitmsg.errors import InvalidArgument
+
+    given = fields | parse_pairs(options.pairs, msgspec.json.schema(cls))
+    known = cls.__struct_encode_fields__
+    try:
+        for name in given:
+            if name not in known:
+                raise refusal(as_step(name), unknown_field(known))
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as exc:
+            raise translate(exc, "JSON") from exc
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{options.name}: {error}", field=error.field) from error

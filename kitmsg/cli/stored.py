@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import argparse
 
     from kitmsg.events import Event
-    from kitmsg.service import Service
+    from kitmsg.jetstream import Stream
+    from kitmsg.service import Kit, Service
 
 __all__ = [
     "add_targets",
     "events_of",
     "moment",
+    "open_stream",
     "payload",
     "read_seconds",
     "read_since",
@@ -84,6 +86,20 @@ def events_of(services: list[type[Service]]) -> dict[str, type[Event]]:
     return {each.name: each.cls for each in facts}
 
 
+async def open_stream(kit: Kit, name: str) -> Stream:
+    """Return the stream that a command names.
+
+    Raises:
+        NotFound: There is none of that name.
+    """
+    from kitmsg.errors import NotFound
+
+    try:
+        return await kit.jetstream.stream(name)
+    except NotFound as error:
+        raise NotFound(f"there is no stream {name!r}; see kitmsg streams ls") from error
+
+
 def read_seconds(text: str, flag: str) -> float:
     """Return the seconds of a time such as ``90``, ``30s``, ``10m``, ``2h`` or ``7d``.
 
@@ -100,7 +116,7 @@ def read_since(text: str, now: float) -> datetime | int | None:
     """Return where a log is read from: a sequence, so long ago, or a time.
 
     Args:
-        text: ``#120``, ``1h``, or a time in ISO 8601; "" for the beginning.
+        text: ``120`` or ``#120``, ``1h``, or a time in ISO 8601; "" for the beginning.
         now: Unix seconds.
 
     Raises:
@@ -108,8 +124,8 @@ def read_since(text: str, now: float) -> datetime | int | None:
     """
     if not text:
         return None
-    if text.startswith("#") and text[1:].isdigit():
-        return int(text[1:])
+    if sequence := re.fullmatch(r"#?(\d{1,18})", text, re.ASCII):
+        return int(sequence[1])
     if re.fullmatch(r"\d.*[smhd]", text):
         return datetime.fromtimestamp(now - read_seconds(text, "--since"), UTC)
     try:
@@ -117,7 +133,7 @@ def read_since(text: str, now: float) -> datetime | int | None:
     except ValueError:
         raise UsageError(
             f"--since {text}: write a time ago such as 1h, a time such as"
-            " 2026-11-28T12:00:00Z, or a sequence such as #120"
+            " 2026-11-28T12:00:00Z, or a sequence such as 120"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.output import UsageError, paint, table, to_json
 from kitmsg.cli.remote import add_bus_flags, on_bus
-from kitmsg.cli.stored import add_targets, moment, services_of
+from kitmsg.cli.stored import add_targets, moment, open_stream, services_of
 
 if TYPE_CHECKING:
     import argparse
@@ -138,7 +138,7 @@ def _show(options: argparse.Namespace) -> int:
     [name] = options.targets
 
     async def work(kit: Kit) -> dict[str, Any]:
-        stream = await kit.jetstream.stream(name)
+        stream = await open_stream(kit, name)
         return {"stream": await stream.info(), "consumers": await stream.consumers()}
 
     found = on_bus(options, work)

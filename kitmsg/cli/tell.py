@@ -25,7 +25,7 @@ _EPILOG: Final = """\
   kitmsg schedules rm mailer welcome-7          cancels it
 
 A value is read as the endpoint's schema wants it, where an instance tells that.  What would
-only be a dead letter is not stored: a field is missing, or nobody takes such calls.
+only be a dead letter is not stored: a field does not fit, or nobody takes such calls.
 """
 
 
@@ -73,14 +73,17 @@ def run(options: argparse.Namespace) -> int:
         schema = await _schema(kit, options.name)
         given = fields | parse_pairs(options.pairs, schema)
         _check_fields(options.name, given, schema)
-        teller = Teller(
-            kit.jetstream,
-            service,
-            after=after,
-            at=at,
-            id_=options.id,
-            timeout=PUBLISH_SECONDS,
-        )
+        try:
+            teller = Teller(
+                kit.jetstream,
+                service,
+                after=after,
+                at=at,
+                id_=options.id,
+                timeout=PUBLISH_SECONDS,
+            )
+        except ValueError as exc:
+            raise UsageError(f"--after {options.after}: {exc}") from exc
         data = json.dumps(given, ensure_ascii=False).encode()
         return await teller.tell(endpoint, data, JSON.content_type)
 
@@ -139,7 +142,13 @@ async def _check_taken(kit: Kit, name: str) -> None:
 
 
 def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Refuse what an instance would; without a schema, nothing.
+
+    Raises:
+        InvalidArgument: A field is missing, unknown, or does not fit; it is named.
+    """
     from kitmsg.errors import InvalidArgument
+    from kitmsg.schema.instances import validator
 
     required = chosen(schema, schema).get("required", ())
     missing = [field for field in required if field not in given]
@@ -148,6 +157,12 @@ def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> N
             f"{name}: missing {', '.join(missing)}; write {missing[0]}=VALUE",
             field=str(missing[0]),
         )
+    try:
+        validator(schema)(given)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{name}: {error}", field=error.field) from error
+    except ValueError:
+        return  # what it says of itself is no schema
 
 
 def _time(text: str) -> datetime:

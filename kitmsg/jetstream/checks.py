@@ -15,15 +15,19 @@ _KEY: Final = re.compile(r"[-/_=A-Za-z0-9]+(?:\.[-/_=A-Za-z0-9]+)*")
 _TOKEN: Final = re.compile(r"[-/_=A-Za-z0-9]+|\*")
 
 
-def check_bucket(name: str) -> str:
-    """Return `name` if a bucket can have it.
+def check_bucket(name: str, noun: str = "bucket") -> str:
+    """Return `name` if a bucket can have it, and so can a stream and a consumer.
+
+    Args:
+        name: Of one.
+        noun: For the error: what it is the name of.
 
     Raises:
         InvalidArgument: It is not letters, digits, ``-`` and ``_``.
     """
     if not _BUCKET.fullmatch(name):
         raise InvalidArgument(
-            f"{name!r} is no name of a bucket: letters, digits, '-' and '_'"
+            f"{name!r} is no name of a {noun}: letters, digits, '-' and '_'"
         )
     return name
 

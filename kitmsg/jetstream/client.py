@@ -77,7 +77,7 @@ class Streams:
 
     async def stream(self, name: str) -> Stream:
         """Return the stream `name`.  See `JetStream`."""
-        found = await self._api.ask(f"STREAM.INFO.{check_bucket(name)}")
+        found = await self._api.ask(f"STREAM.INFO.{check_bucket(name, 'stream')}")
         return self._handle(stream_info(found))
 
     async def streams(self, subject: str = "") -> list[StreamInfo]:
@@ -88,7 +88,7 @@ class Streams:
 
     async def delete_stream(self, name: str) -> None:
         """Delete a stream.  See `JetStream`."""
-        await self._api.ask(f"STREAM.DELETE.{check_bucket(name)}")
+        await self._api.ask(f"STREAM.DELETE.{check_bucket(name, 'stream')}")
 
     async def publish(
         self,
@@ -125,7 +125,7 @@ class Streams:
         return await self._publisher.publish_batch(messages, timeout)
 
     async def _check(self, config: StreamConfig) -> None:
-        check_bucket(config.name)
+        check_bucket(config.name, "stream")
         level, feature = level_of(config)
         if level:
             await self._levels.need(level, feature)

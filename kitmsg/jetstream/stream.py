@@ -369,7 +369,7 @@ class Stream:
         Raises:
             NotFound: There is none.
         """
-        path = f"{self.name}.{check_bucket(name)}"
+        path = f"{self.name}.{check_bucket(name, 'consumer')}"
         return self._handle(consumer_info(await self._api.ask(f"CONSUMER.INFO.{path}")))
 
     async def consumers(self) -> list[ConsumerInfo]:
@@ -384,13 +384,13 @@ class Stream:
         Raises:
             NotFound: There is none.
         """
-        path = f"{self.name}.{check_bucket(name)}"
+        path = f"{self.name}.{check_bucket(name, 'consumer')}"
         await self._api.ask(f"CONSUMER.DELETE.{path}")
 
     async def _put(self, config: ConsumerConfig, action: str) -> Consumer:
         if not config.name:
             config = replace(config, name=secrets.token_hex(8))
-        check_bucket(config.name)
+        check_bucket(config.name, "consumer")
         if config.paused_until is not None:
             await self._levels.need(1, "a consumer that is paused")
         info = await put_consumer(self._api, self.name, config, action)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 import msgspec
 
+from kitmsg.bus.reach import site
 from kitmsg.context import Context
 from kitmsg.endpoints import Endpoint, Middleware, Req, Resp
 from kitmsg.errors import Cancelled, Code, DeadlineExceeded, code_of
 from kitmsg.metrics.resilience import RESILIENCE
+from kitmsg.schema.calls import StreamRequest
 from kitmsg.wire import AUTHORIZATION, PRINCIPAL
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def cache(
 
     Errors are not kept.  Equal calls at one time wait for one call; it goes on while
     anybody waits, and those with time left start another when the deadline of the first
-    cut it short.
+    cut it short.  What streams is not kept, and runs as ever.
 
     Args:
         ttl: Seconds a result is fresh; more than zero.
@@ -75,9 +77,14 @@ def cache(
         )
 
     def wrap(call: Endpoint[Req, Resp], /) -> Endpoint[Req, Resp]:
+        place = site()
+        if place is not None and place.is_stream:
+            return call
         kept: _Kept[Resp] = _Kept(ttl, stale, most)
 
         async def cached(ctx: Context, request: Req) -> Resp:
+            if isinstance(request, StreamRequest):  # wired by hand
+                return await call(ctx, request)
             place = key(ctx, request)
             now = asyncio.get_running_loop().time()
             entry = kept.find(place, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import secrets
@@ -12,7 +13,11 @@ import pytest
 
 import kitmsg
 from kitmsg.bus.embedded import EmbeddedServer
+from kitmsg.bus.memory import MemoryBus
+from kitmsg.cli.dead import _replay
+from kitmsg.cli.events import _messages
 from kitmsg.events.dead import dead_stream, replay_subject
+from kitmsg.jetstream import StreamConfig
 from kitmsg.worker.load import load
 
 if TYPE_CHECKING:
@@ -171,10 +176,14 @@ def test_an_event_that_does_not_fit_is_not_published(
 
     wrong = ran("cli.orders.placed", "region=eu", "order_id=A1", "cents=x")
     assert wrong.code == 5
-    assert "cents" in wrong.err
-    assert (
-        "missing required field `order_id`" in ran("cli.orders.placed", "region=eu").err
-    )
+    sentence = "cli.orders.placed: field 'cents': expected int, got str"
+    assert wrong.err == f"kitmsg: {sentence}\n"
+    fields = "region=eu", "order_id=A1"
+    assert "field 'order_id' is missing" in ran("cli.orders.placed", fields[0]).err
+    # A reader would ignore it; who writes it by hand has misspelt another.
+    misspelt = ran("cli.orders.placed", *fields, "cnts=7")
+    assert misspelt.code == 5
+    assert "'cnts' is not known; known fields: region, order_id, cents" in misspelt.err
     unknown = ran("cli.orders.plaaced", "region=eu")
     assert unknown.code == 2
     assert "there is no event 'cli.orders.plaaced'" in unknown.err
@@ -223,9 +232,11 @@ def test_a_dead_letter_is_shown_replayed_and_dropped(
     shown = dead("show", str(rows[0]["number"])).out
     assert "Kit-Dead-Error: RuntimeError" in shown
     assert shown.endswith('{"region":"eu","order_id":"bad","cents":0}\n')
+    number = str(rows[0]["number"])
+    assert dead("show", number, number).code == 2
     assert dead("ls", "--name", "other").out == "nothing is dead\n"
     assert dead("ls", "--reason", "customer", "--since", "1h").out.count("bad") == 2
-    assert dead("replay", str(rows[0]["number"])).out == "1 replayed\n"
+    assert dead("replay", number, number).out == "1 replayed\n"
     # It fails again, so it is dead again, and knows where it came from at first.
     again = until(
         lambda: [
@@ -284,6 +295,10 @@ def test_a_tell_is_stored_shown_and_cancelled(
         ran("tell", "shop_mailer.sned", "to=ann").err
     )
     assert "missing to; write to=VALUE" in ran("tell", "shop_mailer.send").err
+    misspelt = ran("tell", "shop_mailer.send", "to=ann", "tims=2").err
+    assert "shop_mailer.send: field 'tims' is not known" in misspelt
+    wrong = ran("tell", "shop_mailer.send", "to=ann", "times=x").err
+    assert "shop_mailer.send: field 'times': expected integer, got string" in wrong
     assert not json.loads(ran("streams", "show", "tell-shop_mailer", "--json").out)[
         "stream"
     ]["messages"]
@@ -307,10 +322,19 @@ def test_a_tell_is_stored_shown_and_cancelled(
         (("tell", "mailer.send", "--data", "[1]"), "--data must be a JSON object"),
         (("tell", "mailer"), "write SERVICE.ENDPOINT"),
         (("tell", "mailer.send", "--after", "soon"), "write a time such as 30s"),
+        (
+            ("tell", "mailer.send", "--after", "99999999d"),
+            "kitmsg: --after 99999999d: after=",
+        ),
         (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),
         (("tell", "mailer.send", "to=ann"), "no stream stores 'tell.mailer.send'"),
         (("schedules", "rm", "mailer"), "write kitmsg schedules rm SERVICE ID"),
-        (("streams", "show", "nowhere"), "nowhere"),
+        (("dead", "show", "-1"), "there is no dead letter -1; see kitmsg dead ls"),
+        (("dead", "drop", "9" * 30), f"there is no dead letter {'9' * 30}; see"),
+        (("streams", "show", "a b"), "'a b' is no name of a stream: letters"),
+        (("streams", "show", "nowhere"), "there is no stream 'nowhere'; see kitmsg"),
+        (("consumers", "nowhere"), "there is no stream 'nowhere'; see kitmsg streams"),
+        (("events", "a.b", "id=5"), "'id=5' is not understood: kitmsg events NAME"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -333,3 +357,72 @@ def test_no_jetstream_is_a_sentence(cli: Callable[..., Ran]) -> None:
         ran = cli("streams", "ls", nats_url=server.url)
     assert ran.code == 7
     assert "JetStream is off on the NATS server" in ran.err
+
+
+@pytest.mark.parametrize("since", ["2", "#2"])
+def test_a_log_is_read_from_a_sequence(
+    cli: Callable[..., Ran], url: str, shop: str, since: str
+) -> None:
+    """As over HTTP; a shell takes what begins with # for a comment."""
+    cli("streams", "apply", shop, nats_url=url)
+    words = ("publish", "cli.orders.placed", "region=eu")
+    for name in ("A1", "A2", "A3"):
+        cli(*words, f"order_id={name}", "--target", shop, nats_url=url)
+    ran = cli("events", "cli.orders.placed", "--since", since, nats_url=url)
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["#2", "#3"]
+
+
+def test_a_stream_to_check_against_is_there(
+    cli: Callable[..., Ran], url: str, shop: str
+) -> None:
+    ran = cli("events", "check", "--against", "nowhere", shop, nats_url=url)
+    assert ran.code == 3
+    assert "there is no stream 'nowhere'" in ran.err
+
+
+async def test_nothing_is_missed_between_a_log_and_what_comes() -> None:
+    """An event that is published when the log was just read, and was empty."""
+    async with kitmsg.connect(bus=MemoryBus()) as kit:
+        config = StreamConfig(name="cli", subjects=("event.cli.>",))
+        stream = await kit.jetstream.create_stream(config)
+
+        class Late:
+            """The stream, where an event comes before the consumer that follows it."""
+
+            read = stream.read
+
+            async def create_consumer(self, config: Any) -> Any:
+                await kit.jetstream.publish("event.cli.a", b"late")
+                return await stream.create_consumer(config)
+
+        late: Any = Late()
+        messages = _messages(late, None, 0, follow=True)
+        async with asyncio.timeout(20):
+            assert (await anext(messages)).data == b"late"
+        await messages.aclose()
+
+
+async def test_a_replay_that_is_cut_short_says_how_far_it_came(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What was replayed is replayed."""
+    async with kitmsg.connect(bus=MemoryBus()) as kit:
+        await kit.jetstream.create_stream(dead_stream())
+        for _ in range(50):
+            await kit.jetstream.publish("dead.a.b", b"{}")
+        options = argparse.Namespace(
+            what="replay", numbers=[], name="", reason="", since="", all=True
+        )
+        stream = await kit.jetstream.stream("dead")
+        task = asyncio.create_task(_replay(kit, options))
+        while (await stream.info()).last < 60:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        replayed = (await stream.info()).last - 50
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err in {
+        f"kitmsg: {count} of 50 replayed\n" for count in (replayed - 1, replayed)
+    }

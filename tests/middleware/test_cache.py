@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator  # noqa: TC003  # hints are read
 
 import msgspec
 import pytest
 
+import kitmsg
+from kitmsg import Service, endpoint
+from kitmsg.bus.memory import MemoryBus
 from kitmsg.context import Context
 from kitmsg.errors import DeadlineExceeded, NotFound, Unavailable
 from kitmsg.middleware import cache, timeout
+from kitmsg.schema.calls import StreamRequest
 
 
 class Ask(msgspec.Struct):
@@ -183,3 +188,50 @@ def test_wrong_options_are_told_at_once() -> None:
         cache(0)
     with pytest.raises(ValueError, match="most at least 1"):
         cache(1, most=0)
+
+
+class Counting(Service):
+    """Streams numbers, with a cache around and without."""
+
+    @endpoint(middleware=[cache(60.0)])
+    async def kept(self, count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+    @endpoint
+    async def plain(self, count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+
+async def test_what_streams_is_not_kept() -> None:
+    """Items go once: a stream that was given again would be an empty one."""
+    async with kitmsg.connect(bus=MemoryBus()) as kit:
+        await kit.serve(Counting())
+        for stream in (
+            kit.client(Counting).kept,
+            kit.client(Counting, middleware=[cache(60.0)]).plain,
+        ):
+            for _ in range(50):
+                assert [item async for item in stream(3)] == [0, 1, 2]
+
+
+async def test_a_stream_that_is_wired_by_hand_is_not_kept_either() -> None:
+    """Its request says that it is one."""
+
+    async def count(_ctx: Context, request: StreamRequest) -> AsyncIterator[int]:
+        return aiter(Numbers(request.request))
+
+    call = cache(60.0, key=lambda _ctx, _request: "same")(count)
+    for _ in range(2):
+        items = await call(ctx(), StreamRequest(2, None))
+        assert [item async for item in items] == [0, 1]
+
+
+class Numbers:
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        for number in range(self._count):
+            yield number

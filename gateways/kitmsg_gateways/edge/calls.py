@@ -158,6 +158,7 @@ class EdgeCaller:
         wrap = chain(*fitting(middleware, idempotent=endpoint.is_idempotent))
         with at_site(Site(bus=caller.bus)):
             send: Endpoint[bytes, Message] = wrap(to.ask)
+        with at_site(Site(bus=caller.bus, is_stream=True)):
             self._open: Endpoint[bytes, Stream] = wrap(to.open)
         if middleware or routed is not None:  # one span over all that they do
             send = around(send, caller.name, endpoint.subject)

@@ -348,7 +348,7 @@ class EventOptions(Options):
             if not _EVENT.fullmatch(text):
                 raise ValueError(
                     f"events has {text!r}; write NAME, NAME:publish or NAME:read, such as"
-                    " orders.placed:read"
+                    " orders.placed:read, once for each event"
                 )
 
     def opens(self, mode: str) -> frozenset[str]:

@@ -1,14 +1,15 @@
 """Events at a door: published by clients, and read by them from the log.
 
-    door.py      `EventDoor`: the open events of one gateway
-    known.py     an event as its services describe it: subject, stream, schema
-    requests.py  `Publishing` and `Following`: the requests that middlewares see
-    posted.py    `Posted`: an event that a client publishes
-    feed.py      the log of an event, read once for all who follow it
-    follower.py  one who follows: where it stands, and what comes next
-    batch.py     events that stand one behind the other
-    since.py     the place in a log where a follower begins
-    told.py      a stored event as readers are told of it
+    door.py       `EventDoor`: the open events of one gateway
+    known.py      an event as its services describe it: subject, stream, schema
+    requests.py   `Publishing` and `Following`: the requests that middlewares see
+    posted.py     `Posted`: an event that a client publishes
+    publisher.py  `Publisher`: checks events of clients, and stores them
+    feed.py       the log of an event, read once for all who follow it
+    follower.py   one who follows: where it stands, and what comes next
+    batch.py      events that stand one behind the other
+    since.py      the place in a log where a follower begins
+    told.py       a stored event as readers are told of it
 
 Which events are open is the operator's word (``--events``); none are by default.  What an
 event is, services on the bus say.  Errors have the codes that calls have:

@@ -12,31 +12,25 @@ import difflib
 import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from kitmsg.bus.reach import Site, at_site
 from kitmsg.codec import JSON
-from kitmsg.context import PROPAGATED, Context
+from kitmsg.context import Context
 from kitmsg.endpoints import chain
 from kitmsg.errors import (
-    AlreadyExists,
-    DeadlineExceeded,
-    Disconnected,
-    FailedPrecondition,
     NotFound,
     PermissionDenied,
     Unavailable,
 )
 from kitmsg.events.publish import PUBLISH_SECONDS
-from kitmsg.events.spans import sending, traced_headers
 from kitmsg.events.stream import PREFIX
 from kitmsg.jetstream.opening import jetstream_of
 from kitmsg.middleware.hedge import fitting
-from kitmsg.wire import CE_SOURCE
 from kitmsg_gateways.edge.admission import RETRY_SECONDS
 from kitmsg_gateways.edge.events.feed import Feed
 from kitmsg_gateways.edge.events.follower import Follower
 from kitmsg_gateways.edge.events.known import Known
+from kitmsg_gateways.edge.events.publisher import Publisher
 from kitmsg_gateways.edge.events.requests import Following, Publishing
 
 if TYPE_CHECKING:
@@ -55,7 +49,7 @@ if TYPE_CHECKING:
     from kitmsg.discovery.events import CatalogEvent
     from kitmsg.endpoints import Endpoint, Middleware
     from kitmsg.errors import KitError
-    from kitmsg.jetstream import Outgoing, PubAck, Stream
+    from kitmsg.jetstream import PubAck
     from kitmsg_gateways.edge.events.posted import Posted
     from kitmsg_gateways.edge.events.since import Since
     from kitmsg_gateways.edge.options import EventOptions
@@ -64,12 +58,8 @@ __all__ = ["EventDoor"]
 
 _log = logging.getLogger("kitmsg_gateways.events")
 
-_MORE_HEADERS: Final = 1024  # bytes, for what the store's client adds
 _GRACE_SECONDS: Final = 10.0  # for a fleet that starts beside its gateway
 _PAGES: Final = 16  # pages of logs that are read at a time
-_AUTH_ID: Final = "ce-authid"
-_AUTH_TYPE: Final = "ce-authtype"  # CloudEvents' "Auth Context" extension
-_AUTH_TYPES: Final = {"key": "api_key", "service": "service_account"}
 
 
 class EventDoor:
@@ -106,6 +96,7 @@ class EventDoor:
         self._read: dict[str, CatalogEvent] = {}
         self._feeds: dict[str, Feed] = {}
         self._slots = asyncio.Semaphore(_PAGES)
+        self._publisher = Publisher(bus, self._jetstream, self._slots)
         self._told: set[str] = set()
         self._there: frozenset[str] = frozenset()
         # Runs while an open event is unknown that may only be late.
@@ -269,77 +260,8 @@ class EventDoor:
     async def _publish(
         self, name: str, ctx: Context, request: Publishing
     ) -> list[PubAck]:
-        known, events = self.known(name, "publish"), request.events
-        fields = {n: v for n, v in ctx.metadata.items() if n in PROPAGATED}
-        left = ctx.remaining(asyncio.get_running_loop().time())
-        with sending(name):
-            more = traced_headers(fields | _who(ctx.principal))
-            messages = [known.outgoing(each, more) for each in events]
-            self._check_sizes(messages, events)
-            seconds = PUBLISH_SECONDS if left is None else left
-            acks = await self._stored(known, messages, seconds)
-        await self._check_sources(known, acks, events)
-        return acks
-
-    async def _stored(
-        self, known: Known, messages: list[Outgoing], seconds: float
-    ) -> list[PubAck]:
-        try:
-            async with asyncio.timeout(seconds):
-                if len(messages) != 1:
-                    return await self._jetstream.publish_many(messages, timeout=seconds)
-                (one,) = messages
-                ack = await self._jetstream.publish(
-                    one.subject,
-                    one.data,
-                    one.headers,
-                    message_id=one.message_id,
-                    timeout=seconds,
-                )
-                return [ack]
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"no word from the stream in {seconds:g} s; it does no harm to publish"
-                f" {known.name} again with the same id"
-            ) from error
-        except Disconnected:
-            raise
-        except (Unavailable, FailedPrecondition) as error:
-            _log.warning("the event %s cannot be stored: %s", known.name, error)
-            raise Unavailable(
-                f"no stream takes the event {known.name} now",
-                retry_after=RETRY_SECONDS,
-            ) from error
-
-    def _check_sizes(self, messages: list[Outgoing], events: Sequence[Posted]) -> None:
-        most = self._bus.max_payload
-        for message, posted in zip(messages, events, strict=True):
-            if len(message.data) + len(message.headers or b"") > most - _MORE_HEADERS:
-                raise posted.refusal("data", f"is too long: {most} bytes are the most")
-
-    async def _check_sources(
-        self, known: Known, acks: list[PubAck], events: Sequence[Posted]
-    ) -> None:
-        """Refuse an event that was taken for one of somebody else's, and so not stored."""
-        pairs = zip(acks, events, strict=True)
-        doubtful = [(ack.sequence, posted) for ack, posted in pairs if ack.duplicate]
-        if doubtful:
-            stream = await self._jetstream.stream(known.stream)
-            await asyncio.gather(*(self._check_source(stream, *d) for d in doubtful))
-
-    async def _check_source(
-        self, stream: Stream, sequence: int, posted: Posted
-    ) -> None:
-        try:
-            async with self._slots:
-                stored = await stream.get(sequence, fresh=True)
-        except NotFound:
-            return  # it was there
-        if stored.headers.get(CE_SOURCE, "") != posted.source:
-            raise AlreadyExists(
-                f"{posted.place or 'the event'}: id {posted.id!r} was used by another"
-                " source a moment ago; give each event an id of its own"
-            )
+        known = self.known(name, "publish")
+        return await self._publisher.publish(known, ctx, request.events)
 
     # -- following
 
@@ -421,14 +343,6 @@ class EventDoor:
         feed = self._feeds.pop(name, None)
         if feed is not None:
             feed.end(error)
-
-
-def _who(principal: Principal | None) -> dict[str, str]:
-    """Return the attributes that say who published an event."""
-    if principal is None:
-        return {}
-    kind = _AUTH_TYPES.get(principal.method, "unknown")
-    return {_AUTH_TYPE: kind, _AUTH_ID: quote(principal.name, safe="@:/+=,;!$&'()*")}
 
 
 def _closed(name: str) -> NotFound:

@@ -36,6 +36,7 @@ _CORE: Final = frozenset(
         *("data", "data_base64", "datacontenttype"),
     }
 )
+_TEXTS: Final = _CORE | {"subject"}
 
 _one: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _many: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -74,7 +75,7 @@ def _decoded(decode: Any, body: bytes, what: str) -> Any:
 def _structured(given: Mapping[str, msgspec.Raw], place: str) -> Posted:
     """Return an event in the JSON format."""
     texts = {
-        name: _text(raw, _at(place, name))
+        name: _text(raw, _at(place, name), is_core=name in _TEXTS)
         for name, raw in given.items()
         if name not in ("data", "data_base64")
     }
@@ -158,11 +159,16 @@ def _posted(said: Mapping[str, str], raw: bytes, place: str) -> Posted:
     )
 
 
-def _text(raw: msgspec.Raw, field: str) -> str | None:
-    """Return the text of an attribute; None for one that is null, and so not there."""
+def _text(raw: msgspec.Raw, field: str, *, is_core: bool) -> str | None:
+    """Return the text of an attribute; None for one that is null, and so not there.
+
+    Those of the specification's own are text; an extension may be a number or a boolean.
+    """
     value = msgspec.json.decode(raw)
     if value is None or isinstance(value, str):
         return value
+    if is_core:
+        raise InvalidArgument(f"{field} must be text", field=field)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

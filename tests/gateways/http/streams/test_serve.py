@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from kitmsg.middleware import cache
 from kitmsg_gateways.http.streams.formats import NDJSON, SSE
 
 if TYPE_CHECKING:
@@ -234,6 +235,14 @@ async def test_headers_that_a_page_needs_are_on_a_stream_too(hub, feed, start):
     async with call.session.get("/count/1", headers=headers) as response:
         allowed = response.headers["Access-Control-Allow-Origin"]
     assert allowed == "https://shop.example"
+
+
+async def test_a_cache_of_the_gateway_keeps_no_stream(hub, feed, start):
+    """The second request gets all items, and not the rest of the first one's."""
+    call = await start(hub, middleware=(cache(60.0),))
+    for _ in range(2):
+        async with call.session.get("/feed/count?n=2") as response:
+            assert await response.read() == b"0\n1\n"
 
 
 async def test_http_1_0_gets_a_stream_that_ends_with_the_connection(call):
