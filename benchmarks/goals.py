@@ -59,6 +59,10 @@ _GOALS: Final = (
     Goal("events tell", "kitmsg", "nats-py", "p50", 1, 1.3),
     Goal("events hear", "kitmsg", "faststream", "rate", 1, 6.0),
     Goal("events rpc", "kitmsg", "kitmsg-without", "rate", 64, 0.99),
+    # Modes of one program: without an SDK, with 1 % sampled, with all exported.
+    Goal("tracing", "none", "off", "rate", 64, 0.99),
+    Goal("tracing", "some", "off", "rate", 64, 0.95),
+    Goal("tracing", "all", "off", "rate", 64, 0.7),
 )
 
 _METRICS: Final[dict[str, Callable[[Sample], float]]] = {

@@ -36,8 +36,8 @@ from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.prometheus import render
 from kitmsg.metrics.push import pushers, pushing
 from kitmsg.metrics.stats import BOUNDS_SECONDS
-from kitmsg.worker.prometheus import families
-from kitmsg.worker.report import report as describe
+from kitmsg.service.counted import families
+from kitmsg.service.report import report as describe
 
 if TYPE_CHECKING:
     import argparse

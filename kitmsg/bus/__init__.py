@@ -153,7 +153,7 @@ class Bus(Protocol):
     ) -> Ask:
         """Send, and return the reply to await: `request` without a coroutine.
 
-        Whoever stops waiting, for whatever reason, says so to `give_up`.
+        To stop waiting, for whatever reason, call `give_up`.
 
         Raises:
             KitError: What `request` raises before it waits.

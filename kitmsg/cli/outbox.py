@@ -81,6 +81,7 @@ async def _relay(url: str, options: argparse.Namespace) -> None:
     loops = PushLoops(settings, metrics.collect, process="outbox")
     try:
         async with connected(settings, wait=True) as kit:
+            metrics.register(kit.collect)
             work: asyncio.Future[Any] = asyncio.ensure_future(
                 Relay(engine, kit.jetstream, metrics=metrics).run()
             )

@@ -28,7 +28,7 @@ from kitmsg.tracing import tracer
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
 
-__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "store"]
+__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "store", "template_of"]
 
 PUBLISH_SECONDS: Final = 5.0
 """Longest wait for a stream's word, in seconds, where no deadline is nearer."""
@@ -74,7 +74,7 @@ class Publisher:
         if tracer() is None:
             return await self._publish(event, id, timeout)
         cls = type(event)
-        with sending(cls.__name__, template=_template(cls)) as show:
+        with sending(cls.__name__, template=template_of(cls)) as show:
             return await self._publish(event, id, timeout, show)
 
     async def _publish(
@@ -258,7 +258,7 @@ def carried(ctx: Context) -> Mapping[str, str]:
     return traced_headers({name: given[name] for name in names if name in given})
 
 
-def _template(cls: type) -> str:
+def template_of(cls: type) -> str:
     """Return the subject of a class of events as it is declared; "" for what is none."""
     found = getattr(cls, "__kit_event__", None)
     return f"{PREFIX}.{found.template.text}" if isinstance(found, Facts) else ""

@@ -43,7 +43,7 @@ def traced_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def sending(
-    what: str, *, template: str = "", count: int = 1
+    what: str, *, template: str = "", count: int = 1, operation: str = "send"
 ) -> Iterator[Callable[[Outgoing], None]]:
     """Have a span around what is published inside, which deliveries are children of.
 
@@ -51,6 +51,7 @@ def sending(
         what: What is sent, of which there are few: an event's class, a told endpoint.
         template: Of their subjects, where those are many.
         count: How many messages there are.
+        operation: ``send``, or ``create`` where they are sent later, if at all.
 
     Yields:
         A function that is shown the message, once it is made: its subject and id.
@@ -59,12 +60,12 @@ def sending(
     if found is None:
         yield lambda _: None
         return
-    facts: dict[str, str | int] = {**_attributes("send", what)}
+    facts: dict[str, str | int] = {**_attributes(operation, what)}
     if template:
         facts[TEMPLATE] = template
     if count > 1:
         facts[BATCH_COUNT] = count
-    span = found.producer(f"send {what}", facts).begin()
+    span = found.producer(f"{operation} {what}", facts).begin()
     token = span.enter()
 
     def show(message: Outgoing) -> None:

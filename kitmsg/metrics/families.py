@@ -26,6 +26,7 @@ __all__ = [
     "gauge",
     "histogram",
     "labelled",
+    "shown",
 ]
 
 Sample: TypeAlias = tuple[dict[str, str], float]
@@ -141,8 +142,18 @@ class Registry:
 PROCESS = Registry()
 """Registry of the process, for parts that are made before anything could hand them one.
 
-Circuits, limits, hedges, instancers: every page and push loop shows them.
+Clients, upstreams, circuits, limits, hedges, instancers: every page and push loop shows them,
+by `shown`.
 """
+
+
+def shown(own: Collect) -> Collect:
+    """Return what collects all that a page or a push loop of this process shows.
+
+    Args:
+        own: Makes the families beside `PROCESS`'s.
+    """
+    return lambda: joined(f for each in (PROCESS.collect, own) for f in each())
 
 
 def joined(families: Iterable[Family]) -> list[Family]:

@@ -41,6 +41,7 @@ from kitmsg.metrics.stats import BOUNDS_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kitmsg.metrics.families import Collect
     from kitmsg.metrics.provider import Counter, Gauge, Histogram
 
 __all__ = ["MOST_SERIES", "OTHER", "MemoryMetrics"]
@@ -290,6 +291,7 @@ class MemoryMetrics:
         self._fine = fine
         self._lock = Lock()
         self._instruments: dict[str, _Instrument[Any]] = {}
+        self._others: list[Collect] = []
 
     def counter(
         self, name: str, text: str = "", /, *, labels: Sequence[str] = ()
@@ -317,12 +319,18 @@ class MemoryMetrics:
         made = _Instrument(_Histogram, name, text, labels, bounds, is_fine=self._fine)
         return cast("Histogram", self._made(made))
 
+    def register(self, collect: Collect) -> None:
+        """Show what `collect` makes, too."""
+        self._others.append(collect)
+
     def collect(self) -> Iterator[Family]:
-        """Yield all that was counted."""
+        """Yield all that was counted, and what is shown beside it."""
         with self._lock:
             instruments = list(self._instruments.values())
         for instrument in instruments:
             yield instrument.family()
+        for others in self._others:
+            yield from others()
 
     def value(self, name: str, /, **labels: str) -> float:
         """Return the value of a counter or gauge, or a histogram's number of observations.

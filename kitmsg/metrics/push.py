@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.metrics.address import backend_of, parse
-from kitmsg.metrics.families import labelled
+from kitmsg.metrics.families import labelled, shown
 from kitmsg.metrics.memory import MemoryMetrics
 
 if TYPE_CHECKING:
@@ -113,9 +113,15 @@ class Pusher:
 
 
 def pushers(
-    addresses: Iterable[Address], collect: Collect, labels: dict[str, str] | None = None
+    addresses: Iterable[Address], own: Collect, labels: dict[str, str] | None = None
 ) -> list[Pusher]:
     """Return a loop for each address that is pushed to, not started.
+
+    Args:
+        addresses: Of the receivers.
+        own: Makes the families that are pushed beside those of the process, as
+            `kitmsg.metrics.families.shown`.
+        labels: Labels of all series.
 
     Raises:
         InvalidArgument: An address cannot be used.
@@ -125,7 +131,7 @@ def pushers(
     return [
         Pusher(
             backend,
-            collect,
+            shown(own),
             name=address.shown,
             interval=address.interval,
             labels=labels,
@@ -138,6 +144,9 @@ def pushers(
 @contextlib.asynccontextmanager
 async def pushing(*addresses: str) -> AsyncIterator[MemoryMetrics]:
     """Push to `addresses` for as long as the block lasts; gives the provider to count in.
+
+    All that the process counts is pushed: calls of clients, circuits and the rest; services
+    and the connection too of a kit that is made by ``kitmsg.connect(metrics=...)`` with it.
 
     Raises:
         InvalidArgument: An address cannot be used.

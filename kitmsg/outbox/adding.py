@@ -15,7 +15,9 @@ from kitmsg.context import current
 from kitmsg.errors import InvalidArgument
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.envelope import Writer, new_event_id
-from kitmsg.events.publish import carried
+from kitmsg.events.publish import carried, template_of
+from kitmsg.events.spans import sending
+from kitmsg.jetstream import Outgoing
 from kitmsg.outbox.tables import CHANNEL, OUTBOX, dialect_of, insert_into
 
 if TYPE_CHECKING:
@@ -59,18 +61,30 @@ async def add(
             f"id={id[:40]!r}: up to 256 printable ASCII characters without spaces",
             field="id",
         )
+    cls = type(event)
+    with sending(cls.__name__, template=template_of(cls), operation="create") as show:
+        message = _message(writer, event, id)
+        show(message)
+        await _insert(session, message, key or message.subject)
+    return message.message_id
+
+
+def _message(writer: Writer, event: Event, id_: str) -> Outgoing:
+    """Return the message of an event, with the headers of the running turn and span."""
     ctx, own = current(), once_ids.get()
-    made = id or (new_event_id() if own is None else own.next())
+    made = id_ or (new_event_id() if own is None else own.next())
     source = ctx.endpoint.partition(".")[0]
-    subject = writer.subject(event)
+    headers = writer.headers(made, source, carried(ctx))
+    return Outgoing(writer.subject(event), writer.payload(event), headers, made)
+
+
+async def _insert(session: Executes, message: Outgoing, key: str) -> None:
     row = {
-        "id": made,
-        "key": key or subject,
-        "subject": subject,
-        "headers": msgspec.json.encode(
-            writer.headers(made, source, carried(ctx))
-        ).decode(),
-        "data": writer.payload(event),
+        "id": message.message_id,
+        "key": key,
+        "subject": message.subject,
+        "headers": msgspec.json.encode(message.headers).decode(),
+        "data": message.data,
         "added_at": time.time(),
     }
     dialect = dialect_of(session)
@@ -80,4 +94,3 @@ async def add(
         # In the same round trip; PostgreSQL tells it when the transaction commits.
         insert = insert.returning(func.pg_notify(CHANNEL, ""))
     await session.execute(insert)
-    return made

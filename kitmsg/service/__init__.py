@@ -20,6 +20,8 @@
     detach.py        `detached`: work that outlives the call it began in
     plain.py         requests and responses of calls by name
     storing.py       the half of a kit that stores: events, tells, logs
+    report.py        counters and gauges of what is served, and of the process
+    counted.py       such reports as metric families
     kit.py           `Kit`: one bus connection, the services and clients on it
     connecting.py    `connect`: from servers and keys to a kit
 

@@ -12,6 +12,8 @@ from kitmsg.auth.trusted import trusted_keys
 from kitmsg.auth.vouched import Trust
 from kitmsg.bus import Bus
 from kitmsg.codec import Codec
+from kitmsg.metrics.memory import MemoryMetrics
+from kitmsg.metrics.provider import Provider
 from kitmsg.service.kit import Kit
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def connect(
     audience: str = AUDIENCE,
     auth: CallSigner | None = None,
     breaker: bool = True,
+    metrics: Provider | None = None,
     makes_streams: bool = False,
     **options: Any,
 ) -> _Connecting:
@@ -85,6 +88,8 @@ def connect(
         audience: The system that principals must be for.
         auth: Signs calls, as in `Kit`.
         breaker: As in `Kit`.
+        metrics: As in `Kit`.  A `MemoryMetrics`, such as `kitmsg.metrics.push.pushing` gives,
+            shows the counters of the services and the connection too.
         makes_streams: As in `Kit`.
         options: As in `kitmsg.bus.nats.NatsOptions`: user, password, token, nkey, creds,
             TLS and more.
@@ -94,13 +99,18 @@ def connect(
         Unauthenticated: The server refused the credentials.
     """
     make_kit = functools.partial(
-        Kit, codec=codec, auth=auth, breaker=breaker, makes_streams=makes_streams
+        Kit,
+        codec=codec,
+        auth=auth,
+        breaker=breaker,
+        metrics=metrics,
+        makes_streams=makes_streams,
     )
 
     async def make() -> Kit:
         if bus is not None:
             keys = trust_of(bus, trust, audience)
-            return make_kit(bus, trust=keys)
+            return _shown(make_kit(bus, trust=keys), metrics)
         from kitmsg.discovery.pool import connect_bus
 
         chosen = servers or os.environ.get("NATS_URL") or DEFAULT_URL
@@ -110,6 +120,13 @@ def connect(
         except BaseException:
             await made.close()
             raise
-        return make_kit(made, trust=keys)
+        return _shown(make_kit(made, trust=keys), metrics)
 
     return _Connecting(make)
+
+
+def _shown(kit: Kit, metrics: Provider | None) -> Kit:
+    """Return a kit whose counters are shown with the metrics of the program."""
+    if isinstance(metrics, MemoryMetrics):
+        metrics.register(kit.collect)
+    return kit

@@ -7,6 +7,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import msgspec
+
 from kitmsg.auth.signing import CallSigner
 from kitmsg.auth.vouched import Trust
 from kitmsg.balance.everyone import everyone
@@ -18,15 +20,18 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
 from kitmsg.message import check_subject
+from kitmsg.metrics.families import Family
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.provider import Provider
 from kitmsg.schema.calls import StreamRequest
+from kitmsg.service.counted import families
 from kitmsg.service.declare import Service, need_apart
 from kitmsg.service.host import ServiceHost
 from kitmsg.service.inject import injected
 from kitmsg.service.peers import Peers
 from kitmsg.service.plain import decode_plain, plain_encoder
 from kitmsg.service.proxy import make_client
+from kitmsg.service.report import report
 from kitmsg.service.storing import Storing
 from kitmsg.transport.caller import DEFAULT_TIMEOUT, After
 from kitmsg.transport.client import Client
@@ -88,6 +93,7 @@ class Kit(Storing):
         self.makes_streams = makes_streams
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
+        self._drained: list[ServiceHost] = []  # counted still
         self._directory = Directory(bus)
         self._fleets: dict[str, Fleet] = {}
         self._routed: dict[object, Endpoint[Any, Any]] = {}
@@ -346,9 +352,15 @@ class Kit(Storing):
         check_subject(name)
         return self._peers.endpoint(name.partition(".")[0], name, make, timeout)
 
+    def collect(self) -> list[Family]:
+        """Return the counters of the services and the connection; `metrics` has its own."""
+        told = msgspec.to_builtins(report(self, [*self._drained, *self.hosts]))
+        return families([(1, 0, told)])
+
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
         hosts, self.hosts = self.hosts, []
+        self._drained += hosts
         drains = (host.drain(timeout) for host in hosts)
         for end in await asyncio.gather(*drains, return_exceptions=True):
             if isinstance(end, BaseException):

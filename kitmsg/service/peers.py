@@ -96,7 +96,7 @@ class Call:
     """A call that finds its codec, and from then on is the call in that.
 
     Attributes:
-        current: The endpoint to call now; whoever looks here each time saves a step.
+        current: The endpoint to call now: to read it for each call saves a step.
     """
 
     def __init__(

@@ -16,7 +16,6 @@
     gateway.py     gateways as supervised workers; upstream.py, the same for upstreams
     pushing.py     pushes what a process counts: ``--metrics``
     relaying.py    relays a database's outbox: ``--outbox``
-    report.py      counters and gauges of a worker
     pings.py       warns of a server that would notice late that a machine has died
     lifeline.py    a worker's connection, which its parent can cut
     watchdog.py    does that for a worker without a parent, from a thread
@@ -24,7 +23,6 @@
     ending.py      ends a process whose threads hang
     health.py      ``/healthz``, ``/readyz``, ``/metrics``, ``/debug/vars`` on the parent
     pages.py       the small HTTP of such pages
-    prometheus.py  reports as metric families
     traces.py      the exporters of a process's spans, and their last flush
     here.py        one worker in this process: ``kitmsg.run(Greeter())``
 

@@ -111,12 +111,12 @@ class GatewayRuntime(Runtime):
     def _name(self) -> str:
         return self._orders.kind
 
-    def collect(self) -> Iterable[Family]:
+    def own(self) -> Iterable[Family]:
         """Yield the gateway's counters, and those of users."""
         read = getattr(self._server, "collect", None)
-        yield from super().collect() if read is None else read()
         if read is not None:
-            yield from self.metrics.collect()
+            yield from read()
+        yield from super().own()
 
     def exposition(self) -> str:
         """Return the counters of a gateway that only has a page, which are not pushed."""

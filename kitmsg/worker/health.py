@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.metrics.prometheus import merge
+from kitmsg.service.counted import families
 from kitmsg.worker.control import BEAT_SECONDS
 from kitmsg.worker.pages import Pages
-from kitmsg.worker.prometheus import families
 
 if TYPE_CHECKING:
     from kitmsg.metrics.families import Family

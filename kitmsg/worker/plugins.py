@@ -40,6 +40,7 @@ __all__ = [
     "UPSTREAMS",
     "EventExporter",
     "Exporter",
+    "Format",
     "Gateway",
     "Kinds",
     "RunningGateway",
@@ -137,8 +138,8 @@ class UpstreamKind(Protocol):
         ...
 
 
-class Exporter(Protocol):
-    """The module of an entry point in ``kitmsg.exporters``."""
+class Format(Protocol):
+    """The format that an exporter writes."""
 
     @property
     def TITLE(self) -> str:  # noqa: N802  # a constant of the module
@@ -146,13 +147,17 @@ class Exporter(Protocol):
         ...
 
     @property
-    def LOCK(self) -> str:  # noqa: N802  # as above
-        """Usual name of the file with the numbers that clients rely on."""
-        ...
-
-    @property
     def SUFFIX(self) -> str:  # noqa: N802  # as above
         """Suffix of its files, with the dot."""
+        ...
+
+
+class Exporter(Format, Protocol):
+    """The module of an entry point in ``kitmsg.exporters``."""
+
+    @property
+    def LOCK(self) -> str:  # noqa: N802  # a constant of the module
+        """Usual name of the file with the numbers that clients rely on."""
         ...
 
     def generate(
@@ -168,22 +173,12 @@ class Exporter(Protocol):
         ...
 
 
-class EventExporter(Protocol):
+class EventExporter(Format, Protocol):
     """The same for a format of events: it has ``READS = "events"``, and LOCK is ""."""
 
     @property
-    def TITLE(self) -> str:  # noqa: N802  # a constant of the module
-        """The format as people write it, such as "AsyncAPI"."""
-        ...
-
-    @property
-    def READS(self) -> str:  # noqa: N802  # as above
+    def READS(self) -> str:  # noqa: N802  # a constant of the module
         """The text ``events``."""
-        ...
-
-    @property
-    def SUFFIX(self) -> str:  # noqa: N802  # as above
-        """Suffix of its files, with the dot."""
         ...
 
     def generate(

@@ -31,6 +31,7 @@ from kitmsg.errors import (
     Unauthenticated,
 )
 from kitmsg.logs.structured import follow_structlog
+from kitmsg.service.report import report
 from kitmsg.worker.control import (
     BEAT_SECONDS,
     EXIT_CONFIG,
@@ -46,7 +47,6 @@ from kitmsg.worker.gateway import GatewayRuntime
 from kitmsg.worker.lifeline import Lender
 from kitmsg.worker.load import load
 from kitmsg.worker.modules import edited_folders
-from kitmsg.worker.report import report
 from kitmsg.worker.runtime import Runtime
 from kitmsg.worker.upstream import UpstreamRuntime
 

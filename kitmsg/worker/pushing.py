@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from kitmsg.errors import InvalidArgument
 from kitmsg.metrics.address import backend_of, parse
-from kitmsg.metrics.families import PROCESS
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.push import pushers
-from kitmsg.worker.prometheus import families
-from kitmsg.worker.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,14 +42,14 @@ def is_pushed(settings: Settings) -> bool:
 
 
 def counted(server: object, kit: Kit) -> Collect:
-    """Return what collects the families of a gateway in a process of its own."""
+    """Return what collects the families of a gateway that has no worker around it."""
 
     def collect() -> Iterable[Family]:
-        read = getattr(server, "collect", None)
-        more = list(PROCESS.collect() if read is None else read())
+        yield from kit.collect()
+        if (read := getattr(server, "collect", None)) is not None:
+            yield from read()
         if isinstance(kit.metrics, MemoryMetrics):
-            more += kit.metrics.collect()
-        return families([(1, 0, msgspec.to_builtins(report(kit)))], more)
+            yield from kit.metrics.collect()
 
     return collect
 
@@ -64,7 +59,7 @@ class PushLoops:
 
     Args:
         settings: With the addresses.
-        collect: Makes the families.
+        own: Makes the families beside those of the process.
         labels: Labels of all series.
 
     Raises:
@@ -72,10 +67,8 @@ class PushLoops:
         FailedPrecondition: A package is missing.
     """
 
-    def __init__(self, settings: Settings, collect: Collect, **labels: str) -> None:
-        self._loops: list[Pusher] = pushers(
-            map(parse, settings.metrics), collect, labels
-        )
+    def __init__(self, settings: Settings, own: Collect, **labels: str) -> None:
+        self._loops: list[Pusher] = pushers(map(parse, settings.metrics), own, labels)
         for each in self._loops:
             each.start()
 

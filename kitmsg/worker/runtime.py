@@ -13,18 +13,18 @@ import msgspec
 
 from kitmsg.auth.signing import PrincipalSigner
 from kitmsg.errors import KitError
-from kitmsg.metrics.families import PROCESS
+from kitmsg.metrics.families import shown
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.service import Kit, Service
 from kitmsg.service.connecting import trust_of
+from kitmsg.service.counted import families
 from kitmsg.service.inject import made_by
+from kitmsg.service.report import report
 from kitmsg.worker.ending import THREADS
 from kitmsg.worker.levels import LevelResponder
 from kitmsg.worker.pings import warn_of_slow_pings
-from kitmsg.worker.prometheus import families
 from kitmsg.worker.pushing import PushLoops, is_pushed
 from kitmsg.worker.relaying import WorkerRelay
-from kitmsg.worker.report import report
 from kitmsg.worker.starting import start_all
 from kitmsg.worker.traces import flush_traces, set_up_traces
 
@@ -97,8 +97,11 @@ class Runtime:
         )
 
     def collect(self) -> Iterable[Family]:
-        """Yield what is counted beside the services: by the process, and by users."""
-        yield from PROCESS.collect()
+        """Return what is counted beside the services: by the process, and `own`."""
+        return shown(self.own)()
+
+    def own(self) -> Iterable[Family]:
+        """Yield what is counted beside the services and the process: by users."""
         yield from self.metrics.collect()
 
     def exposition(self) -> str:
@@ -182,10 +185,10 @@ class Runtime:
             await self._end(self.kit)
 
     def _all(self) -> list[Family]:
-        """Return the families of everything that is counted here."""
+        """Return the families of all that is counted here, beside the process's."""
         number, restarts = self._place
         told = msgspec.to_builtins(report(self.kit, self.hosts))
-        return families([(number, restarts, told)], self.collect())
+        return families([(number, restarts, told)], self.own())
 
     async def _start(self, kit: Kit) -> bool:
         await start_all(kit, self._services, self.hosts)

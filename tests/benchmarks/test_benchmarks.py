@@ -305,8 +305,10 @@ def test_traces_are_measured_beside_none(capsys: pytest.CaptureFixture[str]) -> 
     """A ratio for each share that is kept, and for both protocols."""
     found = run(capsys, "tracing", "--rounds", "1", "--calls", "640")
     medians = {row["figure"]: row["median"] for row in found["rows"]}
-    for mode in ("none", "some", "all"):
+    bounds = {row["figure"]: row["bound"] for row in found["rows"]}
+    for mode, bound in (("none", 0.99), ("some", 0.95), ("all", 0.7)):
         assert medians[f"rpc, 64 in flight: {mode} / off"] > 0
+        assert bounds[f"rpc, 64 in flight: {mode} / off"] == f">= {bound}"
     for protocol in ("http", "grpc"):
         assert medians[f"32 in flight: kitmsg {protocol} all / off"] > 0
 

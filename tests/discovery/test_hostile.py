@@ -82,14 +82,17 @@ async def kit(nats_server: EmbeddedServer) -> AsyncIterator[Kit]:
 async def follow(
     nats_server: EmbeddedServer,
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Start catalogs on connections of their own."""
+    """Start catalogs on connections of their own, and wait until services are listed."""
     started: list[tuple[NatsBus, Catalog]] = []
 
-    async def start(**options: Any) -> Catalog:
+    async def start(*services: str, **options: Any) -> Catalog:
         bus = await NatsBus.connect(nats_server.url)
         catalog = Catalog(bus, interval=0.2, **options)
         started.append((bus, catalog))
         await catalog.start()
+        # An answer that comes late is one of the next round.
+        await until(lambda: {*services} <= {*listed(catalog).values()})
+        await until(lambda: not catalog._fetching)
         return catalog
 
     yield start
@@ -126,7 +129,7 @@ async def test_an_info_leads_to_no_subject_of_others(
 ) -> None:
     """The first owner keeps it; a sentence names both."""
     await kit.serve(Orders())
-    catalog = await follow()
+    catalog = await follow("orders")
     assert listed(catalog) == {"orders.get": "orders"}
     mallory.claim(info("evil", "e1", subject, "evil.fine"))
     await until(lambda: "evil.fine" in listed(catalog))
@@ -141,7 +144,7 @@ async def test_a_foreign_service_keeps_subjects_that_do_not_carry_its_name(
 ) -> None:
     """As those of nats.go do, be there a service of that name later."""
     mallory.claim(info("calc", "c1", "plus", "math.minus"))
-    catalog = await follow()
+    catalog = await follow("calc")
     assert listed(catalog) == {"plus": "calc", "math.minus": "calc"}
     mallory.claim(info("plus", "p1", "plus.one"), info("math", "m1", "math.minus"))
     await until(lambda: "plus.one" in listed(catalog))
@@ -156,7 +159,7 @@ async def test_strictly_a_service_is_called_below_its_name(
     """And where the operator says so."""
     policy = SubjectPolicy.of(strict=True, allowed=["calc=math.>"])
     mallory.claim(info("calc", "c1", "plus", "math.minus", "calc.times"))
-    catalog = await follow(policy=policy)
+    catalog = await follow("calc", policy=policy)
     assert set(listed(catalog)) == {"math.minus", "calc.times"}
     (sentence,) = catalog.refused
     assert "--allow-subject 'calc=plus'" in sentence
@@ -200,7 +203,7 @@ async def test_a_goodbye_is_confirmed_by_a_ping(
 ) -> None:
     """Nobody is gone because somebody says so; who says so of himself is, at once."""
     host = await kit.serve(Orders())
-    catalog = await follow()
+    catalog = await follow("orders")
     seen: list[set[str]] = []
     catalog._on_change = lambda: seen.append(set(listed(catalog)))
     for name in ("orders", "evil"):
@@ -218,7 +221,7 @@ async def test_presence_speaks_for_its_own_name_only(
 ) -> None:
     """Neither on another's subject, nor with another's id."""
     host = await kit.serve(Orders())
-    catalog = await follow()
+    catalog = await follow("orders")
     stolen = msgspec.json.encode(info("evil", host.id, "evil.x"))
     mallory.bus.publish("_kit.up.evil", stolen)
     other = msgspec.json.encode(info("evil", "e1", "evil.x"))
@@ -235,7 +238,7 @@ async def test_noise_in_a_round_takes_nobody_from_the_list(
 ) -> None:
     """One that is not heard among many is asked by itself before it is gone."""
     await kit.serve(Orders())
-    catalog = await follow()
+    catalog = await follow("orders")
     seen: list[set[str]] = []
     catalog._on_change = lambda: seen.append(set(listed(catalog)))
     monkeypatch.setattr("kitmsg.discovery.subject._MOST_REPLIES", 0)
@@ -249,7 +252,7 @@ async def test_ten_thousand_instances_that_are_not_there(
 ) -> None:
     """Real ones stay, callers see no error, and what is listed is bounded."""
     await kit.serve(Orders())
-    catalog = await follow()
+    catalog = await follow("orders")
     answers = 0
 
     async def call() -> None:
@@ -309,7 +312,7 @@ async def test_a_schema_over_its_budget_is_read_by_nobody(
     await kit.serve(Orders())
     serve_schema(mallory, schema, document_hash(schema))
     with caplog.at_level(logging.WARNING):
-        catalog = await follow()
+        catalog = await follow("orders", "evil")
     assert {e.subject: e.schema is None for e in catalog.endpoints} == {
         "evil.x": True,
         "orders.get": False,
@@ -323,7 +326,7 @@ async def test_a_schema_is_believed_under_its_own_hash_only(
 ) -> None:
     """Else one service says what another takes: schemas are asked for by hash."""
     serve_schema(mallory, schema, "0123456789abcdef")
-    catalog = await follow()
+    catalog = await follow("evil")
     assert [each.schema for each in catalog.endpoints] == [None]
 
 
@@ -334,7 +337,7 @@ async def test_a_schema_that_nobody_asked_for_is_not_kept(
     mine = {"request": {"type": "object"}}
     many = [{"request": {"title": f"{n}"}} for n in range(100)]
     serve_schema(mallory, mine, document_hash(mine), *many)
-    catalog = await follow()
+    catalog = await follow("evil")
     assert [each.schema for each in catalog.endpoints] == [
         {**mine, "hash": document_hash(mine)}
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kitmsg.cli.output import EXIT_CODES
 from kitmsg.service import Service
-from kitmsg.worker.prometheus import families
+from kitmsg.service.counted import families
 from kitmsg.worker.settings import Settings, load_settings
 from kitmsg.worker.supervisor import Backoff
 

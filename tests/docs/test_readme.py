@@ -9,6 +9,7 @@ Ports are replaced by free ones, so that nothing on this machine is in the way.
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -27,12 +28,14 @@ from pathlib import Path
 import pytest
 
 from kitmsg.worker.settings import Settings
+from tests.postgres import empty_database, postgres  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
+SHOP = ROOT / "examples" / "shop" / "README.md"
 PAGES = [
     ROOT / "README.md",
     ROOT / "examples" / "addsvc" / "README.md",
-    ROOT / "examples" / "shop" / "README.md",
+    SHOP,
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 README = PAGES[0].read_text()
@@ -60,10 +63,17 @@ def free_port() -> int:
 
 
 class Session:
-    """Runs the commands of one block."""
+    """Runs the commands of one block.
 
-    def __init__(self, folder: Path, nats_url: str) -> None:
+    Args:
+        folder: Where they run.
+        nats_url: Of a server that is there.
+        fixed: More of the environment, whatever the block exports.
+    """
+
+    def __init__(self, folder: Path, nats_url: str, **fixed: str) -> None:
         self._folder = folder
+        self._fixed = {"NATS_URL", *fixed}
         known = (8080, 9090, 4222, 8081, 8082, 8083)
         self._ports = {port: free_port() for port in known}
         self._environ = {
@@ -71,6 +81,7 @@ class Session:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "NATS_URL": nats_url,
             "NO_COLOR": "1",
+            **fixed,
         }
         self._served: list[tuple[str, subprocess.Popen[bytes]]] = []
 
@@ -94,7 +105,7 @@ class Session:
 
     def _export(self, words: list[str]) -> None:
         for name, _, value in (word.partition("=") for word in words[1:]):
-            if name != "NATS_URL":  # which is set already, to a server that is there
+            if name not in self._fixed:
                 self._environ[name] = value
 
     def _output(self, words: list[str]) -> str:
@@ -207,6 +218,27 @@ def test_commands_of_a_page_work_as_written(page, block, folder, nats_server):
             session.run(line)
     finally:
         session.stop()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", [SHOP])
+@pytest.mark.parametrize("block", blocks(SHOP.read_text(), "sh"), ids=["dev", "run"])
+def test_the_shop_works_the_same_on_postgresql(
+    page,
+    block,
+    folder,
+    nats_server,
+    postgres,  # noqa: F811
+):
+    """Nothing but the URL of its database differs."""
+    url = asyncio.run(empty_database(postgres))
+    session = Session(folder, nats_server.url, SHOP_DATABASE=url)
+    try:
+        for line in block.splitlines():
+            session.run(line)
+    finally:
+        session.stop()
+    assert not list(folder.glob("*.db*"))
 
 
 @pytest.mark.parametrize("page", PAGES[:1], ids=["README.md"])

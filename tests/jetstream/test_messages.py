@@ -78,7 +78,10 @@ async def test_no_more_are_pulled_than_the_buffer_holds(
     await fill(store, name, 100)
     async with consumer.messages(buffer=10) as messages:
         await read(messages, 1)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            while messages.waiting() < 9:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # no more come
         assert messages.waiting() == 9
         assert (await consumer.info()).pending == 90
     with pytest.raises(InvalidArgument, match="1 or more"):

@@ -61,7 +61,8 @@ async def test_the_last_flush_is_at_the_end(udp: socket.socket) -> None:
     address = f"statsd://127.0.0.1:{udp.getsockname()[1]}?interval=3600"
     async with pushing(address) as metrics:
         metrics.counter("orders").add(3)
-    assert datagrams(udp) == [b"orders_total:3|c\n"]
+    lines = [line for each in datagrams(udp) for line in each.splitlines()]
+    assert b"orders_total:3|c" in lines
 
 
 async def test_what_could_not_be_sent_is_sent_later(udp: socket.socket) -> None:

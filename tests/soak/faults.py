@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import psutil
-
 import kitmsg
 from kitmsg.errors import Disconnected, KitError
 from kitmsg.middleware import retry
+from tests.worker.faults import WorkerFaults
 
 if TYPE_CHECKING:
     import random
@@ -57,6 +55,7 @@ _TIMEOUTS: Final = (0.3, 0.6, 1.2)
 _HANG_SECONDS: Final = 5.0
 _LATE_SECONDS: Final = 0.2
 _TICK_SECONDS: Final = 0.01
+_STOP_SECONDS: Final = 3.0  # the longest
 _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
 
 
@@ -206,7 +205,7 @@ class Faults:
     ) -> None:
         self._server = server
         self._network = network
-        self._commands = commands
+        self._workers = WorkerFaults(commands, chance, _STOP_SECONDS)
         self._chance = chance
         self._bus = asyncio.Lock()  # a server that is down cannot be frozen
         self.done: Counter[str] = Counter()
@@ -215,8 +214,8 @@ class Faults:
     async def run(self, seconds: float) -> None:
         """Begin a fault every now and then, for so long; several go on at once."""
         kinds = {
-            self.kill_worker: 1,
-            self.stop_worker: 4,
+            self._workers.kill_worker: 1,
+            self._workers.stop_worker: 4,
             self.block_worker: 3,
             self.restart_server: 1,
             self.freeze_server: 2,
@@ -238,24 +237,6 @@ class Faults:
 
     async def _wait(self, longest: float) -> None:
         await asyncio.sleep(self._chance.uniform(0.1, longest))
-
-    def _worker(self) -> psutil.Process | None:
-        with contextlib.suppress(psutil.Error):
-            workers = [w for command in self._commands for w in command.workers()]
-            return self._chance.choice(workers) if workers else None
-        return None
-
-    async def kill_worker(self) -> None:
-        with contextlib.suppress(psutil.Error):
-            if worker := self._worker():
-                worker.kill()
-
-    async def stop_worker(self) -> None:
-        with contextlib.suppress(psutil.Error):
-            if worker := self._worker():
-                worker.send_signal(signal.SIGSTOP)
-                await self._wait(3.0)
-                worker.send_signal(signal.SIGCONT)
 
     async def block_worker(self) -> None:
         with contextlib.suppress(KitError):

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kitmsg.metrics.calls import OTHER, Calls
-from kitmsg.metrics.families import PROCESS, counter, gauge, labelled
+from kitmsg.metrics.families import counter, gauge, labelled, shown
 from kitmsg.metrics.prometheus import render
 
 if TYPE_CHECKING:
@@ -46,16 +46,15 @@ class Metrics(Calls):
         self.process = ""
         self._gateway = gateway
         self.registry.register(self._edge)
-        self.registry.register(PROCESS.collect)
 
     def exposition(self) -> str:
-        """Return all of it in Prometheus' text format."""
-        return render(self.collect())
+        """Return its page in Prometheus' text format, without `process`."""
+        return render(shown(self.collect)())
 
     def page(self) -> list[Family]:
-        """Return all of it, as the gateway's own page shows it."""
+        """Return all of it and of the process, as the gateway's own page shows it."""
         labels = {"process": self.process} if self.process else {}
-        return list(labelled(self.collect(), **labels))
+        return list(labelled(shown(self.collect)(), **labels))
 
     def _edge(self) -> Iterator[Family]:
         gateway = self._gateway

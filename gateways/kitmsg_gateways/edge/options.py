@@ -169,8 +169,8 @@ class CallOptions(Options):
         max_concurrent: Calls in flight at once; more are refused.
         max_held_bytes: Bytes held for all clients at once, in requests that arrive or are
             answered; more are refused.
-        middleware: Middlewares around every call to a service, or where a list of them
-            is, such as shop.edge:middlewares.
+        middleware: Middlewares around every call to a service, and what clients do with
+            events, or where a list of them is, such as shop.edge:middlewares.
         signing_key: File with the private key that vouches for callers to services, or
             env:NAME for a variable: Ed25519, as PEM, JWK or nkey seed.
         audience: The system that these signatures are for.

@@ -99,16 +99,14 @@ class Events:
         request = _read("PublishRequest", data)
         left = time_left(context)
         asked = PUBLISH_SECONDS if left is None else left
-        fields, is_given = self._forwarding.fields(context.invocation_metadata())
-        if is_given:
-            context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
+        fields = self._fields(context)
         self._door.known(request.name, "publish")
         if not request.events:
             raise InvalidArgument("events is empty", field="events")
         acks = await self._door.publish(
             request.name,
             [_posted(one, f"events[{at}]") for at, one in enumerate(request.events)],
-            fields={name: fields[name] for name in PROPAGATED if name in fields},
+            fields=fields,
             principal=who,
             timeout=min(asked, self._options.max_timeout),
         )
@@ -120,7 +118,6 @@ class Events:
 
     async def watch(self, data: bytes, context: Any, who: Principal | None) -> None:
         """Write the events of a log until the call is over.  Raises as `EventDoor.follow`."""
-        del who  # it was let in
         request = _read("WatchRequest", data)
         time_left(context)
         follow = self._door.follow(
@@ -129,6 +126,8 @@ class Events:
             after=request.after if request.HasField("after") else None,
             where=dict(request.where),
             goes_on=not request.to_end,
+            fields=self._fields(context),
+            principal=who,
         )
         async with follow as follower:
             # So that a client knows that it misses nothing from now on.
@@ -141,6 +140,13 @@ class Events:
                 for item in items:
                     check_size(item, self._options)
                     await context.write(item)
+
+    def _fields(self, context: Any) -> dict[str, str]:
+        """Return request id and trace of a call; an id that was given is told back."""
+        fields, is_given = self._forwarding.fields(context.invocation_metadata())
+        if is_given:
+            context.set_trailing_metadata(((REQUEST_ID, fields[wire.REQUEST_ID]),))
+        return {name: fields[name] for name in PROPAGATED if name in fields}
 
 
 def _read(name: str, data: bytes) -> Any:

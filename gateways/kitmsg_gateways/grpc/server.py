@@ -18,6 +18,7 @@ import grpc.aio
 from kitmsg.bus import Bus
 from kitmsg.errors import FailedPrecondition, KitError, Unimplemented
 from kitmsg.idl.numbers import warn_apart
+from kitmsg_gateways.edge.calls import load_middleware
 from kitmsg_gateways.edge.catalogue import Source, unavailable
 from kitmsg_gateways.edge.events import EventDoor
 from kitmsg_gateways.edge.lifecycle import Gateway
@@ -71,7 +72,10 @@ class GatewayServer(Gateway[GatewayOptions, Table], grpc.GenericRpcHandler):  # 
             options = dataclasses.replace(options, port=port, reuse_port=True)
             sock.close()  # the parent's keeps the port
         self._source = source or choose_source(options)
-        self.events = EventDoor(bus, options) if options.events else None
+        self.events: EventDoor | None = None
+        if options.events:
+            around = load_middleware(options.middleware)
+            self.events = EventDoor(bus, options, middleware=around, kind=self.kind)
         super().__init__(bus, options, Table(), sockets)
         self._calls = Calls(self.callers, options, self.metrics, self.gate, self.budget)
         self._checks = Health(lambda: not self.health.problem(), self._is_served)

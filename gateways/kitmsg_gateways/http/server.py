@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from kitmsg.discovery.claims import KEPT_SECONDS
 from kitmsg_gateways.edge.auth import Auth, Gate
+from kitmsg_gateways.edge.calls import load_middleware
 from kitmsg_gateways.edge.events import EventDoor
 from kitmsg_gateways.edge.lifecycle import SocketGateway
 from kitmsg_gateways.edge.proxies import Proxies
@@ -62,7 +63,10 @@ class GatewayServer(SocketGateway[GatewayOptions, Table]):
         self._proxies = Proxies(options.trusted_proxies, options.proxy_header)
         kept_seconds = KEPT_SECONDS if options.subject_policy.strict else 0.0
         owners = Owners(kept_seconds=kept_seconds, public=options.public_owners)
-        self.events = EventDoor(bus, options) if options.events else None
+        self.events: EventDoor | None = None
+        if options.events:
+            around = load_middleware(options.middleware)
+            self.events = EventDoor(bus, options, middleware=around, kind=self.kind)
         self._mounter = Mounter(RESERVED, owners, (PREFIX,) if self.events else ())
         super().__init__(bus, options, Table(), sockets)
         self.api = Api(

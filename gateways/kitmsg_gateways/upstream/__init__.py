@@ -5,6 +5,7 @@
     hooks.py       `Hooks`: before, after, error decoder, finalizer
     client.py      Go kit's client phases around a protocol's `Transport` and `Method`s,
                    with deadline, trace, request id and metadata of a call
+    items.py       the items of a reply that streams, whose end is told once
     spans.py       client spans of the calls
     counts.py      their metrics
     options.py     options of every upstream; header values from files; TLS

@@ -24,13 +24,14 @@ from kitmsg.errors import DeadlineExceeded, Unimplemented
 from kitmsg.tracing import current_headers, tracer
 from kitmsg.wire import AUTHORIZATION, B3, IDEMPOTENCY_KEY, REQUEST_ID, TRACE
 from kitmsg_gateways.upstream.counts import counted
+from kitmsg_gateways.upstream.items import Items
 from kitmsg_gateways.upstream.offers import only
 from kitmsg_gateways.upstream.pool import Pool
 from kitmsg_gateways.upstream.spans import note_address, note_reply, spanned
 from kitmsg_gateways.upstream.upstream import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
     from kitmsg.balance import Picker
     from kitmsg.balance.routes import Key
@@ -292,7 +293,7 @@ class Client(Generic[M, Q, A]):
             name = self._dotted(method)
             reply = await self._servers.through(send, name, ctx, key)
             if isinstance(reply, Replies):
-                return self._items(ctx, method, reply)
+                return self._closing(ctx, method, reply)
             return self._result(ctx, method, reply)
 
         return call
@@ -333,21 +334,34 @@ class Client(Generic[M, Q, A]):
             raise error
         return method.decode(reply)
 
+    def _closing(self, ctx: Context, method: M, replies: Replies[A]) -> Items[Any]:
+        """Return the items of a reply, which is closed at their end, read or not."""
+        items = self._items(ctx, method, replies)
+
+        async def close() -> None:
+            try:
+                await items.aclose()
+            finally:
+                await replies.aclose()
+
+        return Items(items, _ended, close)
+
     async def _items(
         self, ctx: Context, method: M, replies: Replies[A]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         head = replies.head
-        try:
-            if head is not None:
-                self._after(ctx, head)
-            async for reply in replies:
-                if head is None:
-                    self._after(ctx, reply)
-                yield self._decoded(ctx, method, reply)
-        finally:
-            await replies.aclose()
+        if head is not None:
+            self._after(ctx, head)
+        async for reply in replies:
+            if head is None:
+                self._after(ctx, reply)
+            yield self._decoded(ctx, method, reply)
 
     async def close(self) -> None:
         """Close the connections; a later call opens them again."""
         await self._servers.close()
         await self._transport.close()
+
+
+def _ended(_error: BaseException | None, _count: int) -> None:
+    """Note nothing: hooks, counts and spans, which stand around it, do."""

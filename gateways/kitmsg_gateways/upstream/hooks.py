@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kitmsg_gateways.upstream.items import Items
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -73,25 +75,8 @@ def told_of_its_end(
             over(exc)
             raise
         if isinstance(result, AsyncIterator):
-            return _to_the_end(result, over)
+            return Items(result, lambda error, _: over(error))
         over(None)
         return result
 
     return run
-
-
-async def _to_the_end(
-    items: AsyncIterator[T], over: Callable[[BaseException | None], None]
-) -> AsyncIterator[T]:
-    error: BaseException | None = None
-    try:
-        async for item in items:
-            yield item
-    except BaseException as exc:
-        error = exc
-        raise
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
-        over(error)

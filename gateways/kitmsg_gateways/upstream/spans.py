@@ -7,11 +7,13 @@ an HTTP status are added as they are known.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kitmsg.tracing import tracer
 from kitmsg.tracing.conventions import HTTP_STATUS, rpc_attributes
 from kitmsg.transport.traced import finish
+from kitmsg_gateways.upstream.items import Items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,29 +62,19 @@ def spanned(
             span.leave(token)
         if isinstance(result, AsyncIterator):
             span.happened("stream.begin", {})
-            return _to_the_end(span, result)
+            return Items(result, partial(_end, span))
         span.finish()
         return result
 
     return traced
 
 
-async def _to_the_end(span: Span, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    count = 0
-    try:
-        async for item in items:
-            count += 1
-            yield item
-    except BaseException as exc:
-        span.happened("stream.end", {"kitmsg.stream.items": count})
-        finish(span, exc)
-        raise
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
-        span.happened("stream.end", {"kitmsg.stream.items": count})
+def _end(span: Span, error: BaseException | None, count: int) -> None:
+    span.happened("stream.end", {"kitmsg.stream.items": count})
+    if error is None:
         span.finish()
+    else:
+        finish(span, error)
 
 
 def note_address(address: str) -> None:

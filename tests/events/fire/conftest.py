@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.events.fire.ledger import make_tables
-from tests.outbox.conftest import postgres  # noqa: F401
+from tests.postgres import empty_database, postgres  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,14 +29,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def postgres_url(postgres: str) -> str:  # noqa: F811
-    name = f"t{secrets.token_hex(6)}"
-    root = create_async_engine(
-        f"postgresql+asyncpg://kit@{postgres}/postgres", isolation_level="AUTOCOMMIT"
-    )
-    async with root.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await root.dispose()
-    return f"postgresql+asyncpg://kit@{postgres}/{name}"
+    return await empty_database(postgres)
 
 
 @pytest.fixture

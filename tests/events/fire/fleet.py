@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from kitmsg.errors import KitError
 from kitmsg.events.declared import apply, plan
 from kitmsg.service.stored import declared_by
 from tests.bus.proxy import Proxy
 from tests.events.fire.ledger import Happened, Ledger
 from tests.worker.commands import Command, until
+from tests.worker.faults import WorkerFaults
 
 if TYPE_CHECKING:
     import random
@@ -213,7 +212,9 @@ class Storm:
 
     async def rage(self, until: asyncio.Future[None]) -> None:
         """Begin a fault every now and then, each kind at least once, until there is an end."""
-        kinds = {self.kill_worker: 2, self.stop_worker: 2, **self.more}
+        # A stop may be longer than the store waits.
+        workers = WorkerFaults(self.commands, self.chance, self.longest)
+        kinds = {workers.kill_worker: 2, workers.stop_worker: 2, **self.more}
         first = self.chance.sample(list(kinds), len(kinds))
         async with asyncio.TaskGroup() as group:
             while first or not until.done():
@@ -222,26 +223,6 @@ class Storm:
                 fault = first.pop() if first else drawn[0]
                 self.done[getattr(fault, "__name__", "?")] += 1
                 group.create_task(fault())  # type: ignore[arg-type]
-
-    def _worker(self) -> psutil.Process | None:
-        with contextlib.suppress(psutil.Error):
-            workers = [w for command in self.commands for w in command.workers()]
-            return self.chance.choice(workers) if workers else None
-        return None
-
-    async def kill_worker(self) -> None:
-        """SIGKILL."""
-        with contextlib.suppress(psutil.Error):
-            if worker := self._worker():
-                worker.kill()
-
-    async def stop_worker(self) -> None:
-        """SIGSTOP, for a while that may be longer than the store waits."""
-        with contextlib.suppress(psutil.Error):
-            if worker := self._worker():
-                worker.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(self.chance.uniform(0.1, self.longest))
-                worker.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:

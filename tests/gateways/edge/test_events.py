@@ -11,27 +11,38 @@ import pytest
 
 import kitmsg
 from kitmsg import Event
+from kitmsg.auth import Principal
 from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.discovery.events import CatalogEvent
 from kitmsg.errors import (
     AlreadyExists,
+    DeadlineExceeded,
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     Unavailable,
 )
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg.events.event import facts_of, schema_hash
+from kitmsg.middleware import rate_limit
 from kitmsg.schema.jsonschema import json_schema
 from kitmsg.testing.loop import VirtualTimeLoop
-from kitmsg_gateways.edge.events import EventDoor, Posted, read_since
+from kitmsg_gateways.edge.events import (
+    EventDoor,
+    Following,
+    Posted,
+    Publishing,
+    read_since,
+)
 from kitmsg_gateways.edge.options import EventOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kitmsg import Kit
+    from kitmsg.context import Context
     from kitmsg_gateways.edge.events import Follower
 
 
@@ -204,6 +215,105 @@ async def test_a_batch_that_is_sent_again(kit, door):
         await door.publish("orders.placed", batch, fields={})
 
 
+class Watching:
+    """A middleware that notes what it sees, and refuses on demand."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.refuses = ""
+
+    def __call__(self, endpoint: Any, /) -> Any:
+        async def call(ctx: Context, request: Any) -> Any:
+            self.seen.append((ctx.endpoint, ctx.principal, request))
+            if self.refuses == "before":
+                raise PermissionDenied("not today")
+            result = await endpoint(ctx, request)
+            if self.refuses == "after":
+                raise PermissionDenied("not this one")
+            return result
+
+        return call
+
+
+def door_within(kit: Kit, *middleware: Any) -> EventDoor:
+    """Return a door with middlewares, at which the event is open."""
+    options = EventOptions(events=("orders.placed",))
+    door = EventDoor(kit.bus, options, middleware=middleware, kind="http")
+    door.learn([announced()])
+    return door
+
+
+async def test_a_middleware_stands_around_publishing(kit):
+    """It sees who publishes what, and what it refuses is not stored."""
+    watching, ann = Watching(), Principal("ann", method="key")
+    door = door_within(kit, watching)
+    sent = [Posted(id="1", source="/", data={"order_id": "a"})]
+    await door.publish("orders.placed", sent, fields={}, principal=ann)
+    assert watching.seen == [("events.orders.placed", ann, Publishing(sent))]
+    watching.refuses = "before"
+    other = [Posted(id="2", source="/", data={"order_id": "b"})]
+    with pytest.raises(PermissionDenied, match="not today"):
+        await door.publish("orders.placed", other, fields={})
+    assert [each.order_id async for each in kit.events(Placed)] == ["a"]
+
+
+async def test_a_middleware_may_change_who_publishes_and_for_how_long(kit):
+    """It hands on another context, as around a call."""
+
+    def renamed(endpoint: Any, /) -> Any:
+        async def call(ctx: Context, request: Any) -> Any:
+            assert ctx.caller == "gateway.http"
+            left = ctx.remaining(asyncio.get_running_loop().time())
+            assert left is not None
+            assert 0 < left <= 30
+            who = Principal("bob", method="key")
+            return await endpoint(ctx.evolve(principal=who), request)
+
+        return call
+
+    door = door_within(kit, renamed)
+    sent = [Posted(id="1", source="/", data={"order_id": "a"})]
+    await door.publish("orders.placed", sent, fields={}, timeout=30)
+    stored = await (await kit.jetstream.stream("orders")).get(1)
+    assert stored.headers["ce-authid"] == "bob"
+    hurried = door_within(kit, lambda call: lambda ctx, it: call(_late(ctx), it))
+    with pytest.raises(DeadlineExceeded):
+        await hurried.publish("orders.placed", sent, fields={})
+
+
+def _late(ctx: Context) -> Context:
+    return ctx.evolve(deadline=asyncio.get_running_loop().time() - 1)
+
+
+async def test_a_middleware_stands_around_the_opening_of_a_log(kit):
+    """One that refuses leaves no log behind that is read for nobody."""
+    await kit.publish(Placed("a"))
+    watching, ann = Watching(), Principal("ann", method="key")
+    door = door_within(kit, watching)
+    log: dict[str, Any] = {"since": 1, "goes_on": False, "principal": ann}
+    async with door.follow("orders.placed", **log) as follower:
+        assert await read(follower, 1) == [1]
+    assert watching.seen == [
+        ("events.orders.placed", ann, Following(since=1, goes_on=False))
+    ]
+    for watching.refuses in ("before", "after"):
+        with pytest.raises(PermissionDenied):
+            async with door.follow("orders.placed", since=1):
+                pass
+        assert door._feeds == {}
+
+
+async def test_a_middleware_has_one_state_for_each_event_and_way(kit):
+    """As one has for each endpoint: the second publication is one too many."""
+    door = door_within(kit, rate_limit(0.001, burst=1))
+    sent = [Posted(id="1", source="/", data={"order_id": "a"})]
+    await door.publish("orders.placed", sent, fields={})
+    with pytest.raises(ResourceExhausted):
+        await door.publish("orders.placed", sent, fields={})
+    async with door.follow("orders.placed", since=1) as follower:
+        assert await read(follower, 1) == [1]
+
+
 async def test_an_event_whose_service_left_stays_known(kit, door):
     """The log is there whoever is."""
     door.learn([])
@@ -226,6 +336,33 @@ async def test_what_is_not_open(kit):
         door.known("orders.placed", "publish")
     with pytest.raises(Unavailable, match="no service on the bus"):
         EventDoor(kit.bus, EventOptions(events=("c",))).known("c", "read")
+
+
+@pytest.mark.parametrize("kind", ["memory"])  # ten seconds, of virtual time
+async def test_an_event_that_stays_unknown_is_warned_of_once(kit, caplog):
+    """Ten seconds later, with the name that was meant: services start beside their gateway."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.place", "orders.placed")))
+    door.learn([])
+    await asyncio.sleep(5)
+    door.learn([announced()])
+    assert not caplog.messages
+    await asyncio.sleep(6)
+    sentence = "no service on the bus publishes or subscribes to 'orders.place'"
+    assert caplog.messages == [f"{sentence}; did you mean 'orders.placed'?"]
+    door.learn([announced()])
+    await asyncio.sleep(11)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+async def test_a_door_that_is_closed_warns_of_nothing(kit, caplog):
+    """Services leave before their gateway does, or beside it."""
+    door = EventDoor(kit.bus, EventOptions(events=("orders.placed",)))
+    door.learn([])
+    door.close()
+    door.learn([])
+    await asyncio.sleep(11)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

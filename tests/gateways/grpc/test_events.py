@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 import kitmsg
 from kitmsg import Event, Service, subscribe
 from kitmsg.bus.memory import MemoryBus
+from kitmsg.errors import PermissionDenied
 from kitmsg.events.declared import Declared, apply, plan
 from kitmsg_gateways.grpc.events import FILE, events_file
 from kitmsg_gateways.grpc.load import load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from kitmsg import Kit
+    from kitmsg.context import Context
 
 PUBLISH = "kit.events.v1.Events/Publish"
 WATCH = "kit.events.v1.Events/Watch"
@@ -364,3 +366,32 @@ def test_the_descriptor_is_the_compiled_file() -> None:
     compiled = load([str(STATIC / "events.proto")]).files[-1]
     compiled.name = FILE
     assert events_file() == compiled
+
+
+async def test_middlewares_of_the_gateway_stand_around_its_events(
+    kit: Kit, start: Callable[..., Any]
+) -> None:
+    """As around its calls: they see each request, and may refuse it."""
+    seen: list[str] = []
+
+    def noting(endpoint: Any, /) -> Any:
+        async def call(ctx: Context, request: Any) -> Any:
+            seen.append(f"{ctx.endpoint} {type(request).__name__} {ctx.caller}")
+            if len(seen) > 2:
+                raise PermissionDenied("enough")
+            return await endpoint(ctx, request)
+
+        return call
+
+    call = await start(kit, events=("orders.placed",), middleware=(noting,))
+    await publish(call, event())
+    assert orders(await read(call)) == ["A1"]
+    assert seen == [
+        "events.orders.placed Publishing gateway.grpc",
+        "events.orders.placed Following gateway.grpc",
+    ]
+    for refused in (publish(call, event("A2")), read(call)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await refused
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert caught.value.details() == "enough"

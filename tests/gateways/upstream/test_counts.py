@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from kitmsg.schema.calls import StreamRequest
 from kitmsg_gateways.grpc.upstream import Upstream as GrpcUpstream
 from kitmsg_gateways.http.upstream import Upstream as HttpUpstream
 from kitmsg_gateways.thrift.upstream import Upstream as ThriftUpstream
+from kitmsg_gateways.upstream import Hooks
 from kitmsg_gateways.upstream.counts import UPSTREAMS
 from tests.gateways.upstream.test_client import Wire, client, method
 
@@ -111,6 +113,49 @@ async def test_a_stream_is_counted_at_its_end() -> None:
     assert await anext(items) == "a"
     await items.aclose()
     assert since(name, before) == {"ok": 1, "cancelled": 1}
+
+
+@pytest.mark.parametrize("leave", ["closed", "dropped"])
+@pytest.mark.parametrize("items_read", [0, 1])
+async def test_a_stream_that_nobody_reads_on_is_not_in_flight_for_ever(
+    leave: str, items_read: int
+) -> None:
+    """Its connection is closed, too: also where not one item was asked for."""
+    seen: list[str] = []
+    wire, one = Wire(seen), method([], gives_items=True)
+    name, error = f"toy.{one.declaration.name}", asyncio.Future[str]()
+    given: Hooks[Any, Any] = Hooks(
+        finalizer=[lambda _, why: error.set_result(repr(why))]
+    )
+    call, before = client(wire, given=given).endpoint(one), counts(name)
+    items = await call(Context(), StreamRequest({"text": "a b"}, None))
+    for _ in range(items_read):
+        await anext(items)
+    assert (since(name, before), UPSTREAMS.in_flight) == ({}, 1)
+    if leave == "closed":
+        await items.aclose()
+    del items
+    async with asyncio.timeout(10):
+        assert await error == "GeneratorExit()"
+        while UPSTREAMS.in_flight:
+            await asyncio.sleep(0)
+    assert since(name, before) == {"cancelled": 1}
+    assert seen == ["close"]
+
+
+def test_a_stream_may_outlive_its_event_loop() -> None:
+    """It is counted all the same."""
+    wire, one = Wire([]), method([], gives_items=True)
+    name = f"toy.{one.declaration.name}"
+    call, before = client(wire).endpoint(one), counts(name)
+
+    async def opened() -> Any:
+        return await call(Context(), StreamRequest({"text": "a b"}, None))
+
+    items = asyncio.run(opened())
+    assert UPSTREAMS.in_flight == 1
+    del items
+    assert (since(name, before), UPSTREAMS.in_flight) == ({"cancelled": 1}, 0)
 
 
 async def test_its_durations_lead_to_the_trace_that_came() -> None:

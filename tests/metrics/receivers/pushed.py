@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kitmsg.metrics.address import parse
+from kitmsg.metrics.address import backend_of, parse
 from kitmsg.metrics.memory import MemoryMetrics
-from kitmsg.metrics.push import pushers
+from kitmsg.metrics.push import Pusher
 
 __all__ = ["Pushed"]
 
@@ -18,7 +18,9 @@ class Pushed:
 
     def __init__(self, address: str) -> None:
         self.metrics = MemoryMetrics(fine=True)
-        (self.pusher,) = pushers([parse(address)], self.metrics.collect)
+        backend = backend_of(parse(address))
+        assert backend is not None
+        self.pusher = Pusher(backend, self.metrics.collect, name=address, interval=10)
 
     async def push(self) -> None:
         assert await self.pusher.flush(), "the receiver did not take them"

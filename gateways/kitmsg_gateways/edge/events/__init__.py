@@ -2,6 +2,7 @@
 
     door.py      `EventDoor`: the open events of one gateway
     known.py     an event as its services describe it: subject, stream, schema
+    requests.py  `Publishing` and `Following`: the requests that middlewares see
     posted.py    `Posted`: an event that a client publishes
     feed.py      the log of an event, read once for all who follow it
     follower.py  one who follows: where it stands, and what comes next
@@ -29,6 +30,16 @@ from kitmsg_gateways.edge.events.batch import Batch
 from kitmsg_gateways.edge.events.door import EventDoor
 from kitmsg_gateways.edge.events.follower import Follower
 from kitmsg_gateways.edge.events.posted import Posted
+from kitmsg_gateways.edge.events.requests import Following, Publishing
 from kitmsg_gateways.edge.events.since import Since, read_since
 
-__all__ = ["Batch", "EventDoor", "Follower", "Posted", "Since", "read_since"]
+__all__ = [
+    "Batch",
+    "EventDoor",
+    "Follower",
+    "Following",
+    "Posted",
+    "Publishing",
+    "Since",
+    "read_since",
+]

@@ -95,13 +95,15 @@ class _Followed(Opening):
     async def stream(self, body: bytes = b"") -> AsyncIterator[Reading]:
         """Follow the log until the context ends.  Raises as `EventDoor.follow`."""
         del body
-        wanted = self.wanted
+        wanted, visit = self.wanted, self.visit
         async with self.door.follow(
             self.mounted.name,
             since=wanted.since,
             after=wanted.after,
             where=wanted.where,
             goes_on=wanted.goes_on,
+            fields=_fields(visit, self.options),
+            principal=visit.principal,
         ) as follower:
             yield Reading(follower, self.form, self.gap)
 
@@ -175,14 +177,14 @@ class Events:
         self._door.known(name, "publish")  # before the body is read
         body = await self._read(visit)
         events, is_batch = read_events(headers, body)
-        fields = fields_of(visit, self._options)
+        fields = _fields(visit, self._options)
         left = timeout - (monotonic() - started)
         if left <= 0:
             raise DeadlineExceeded("the request took all its time to arrive")
         acks = await self._door.publish(
             name,
             events,
-            fields={n: fields[n] for n in PROPAGATED if n in fields},
+            fields=fields,
             principal=visit.principal,
             timeout=left,
         )
@@ -256,6 +258,12 @@ class Events:
             where=given,
             goes_on=_WORDS[follow],
         )
+
+
+def _fields(visit: Visit, options: GatewayOptions) -> dict[str, str]:
+    """Return request id and trace of a request."""
+    fields = fields_of(visit, options)
+    return {name: fields[name] for name in PROPAGATED if name in fields}
 
 
 def _format(visit: Visit) -> Format:

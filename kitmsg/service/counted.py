@@ -1,6 +1,6 @@
-"""Workers' counters as metric families: one series per endpoint and worker.
+"""Counters of services and connections as metric families: a series per endpoint and worker.
 
-Adding up is the backend's job.
+Adding up the workers is the backend's job.
 """
 
 from __future__ import annotations
@@ -66,18 +66,37 @@ def families(
     """Return the families of workers.
 
     Args:
-        reports: Number of the worker, its restarts, and its report (`kitmsg.worker.
+        reports: Number of the worker, its restarts, and its report (`kitmsg.service.
             report`), for each worker.
         more: Families beside them.
     """
     known = list(reports)
-    own = [*_endpoints(known), *_mailboxes(known), *_workers(known)]
+    own = list(_workers(known))
+    for part in _once_each(known) or [[]]:
+        own += [*_endpoints(part), *_mailboxes(part)]
     for worker, _, report in known:
         told = msgspec.convert(
             report.get("families", []), type=list[Family], str_keys=True
         )
         own += labelled(told, worker=str(worker))
     return joined([*own, *more])
+
+
+def _once_each(known: list[Any]) -> list[list[Any]]:
+    """Return the reports in parts that have each service of a worker once.
+
+    It may serve several instances of one, whose series are added up then.
+    """
+    parts: list[list[Any]] = []
+    for worker, restarts, report in known:
+        met: Counter[str] = Counter()
+        for service in report["services"]:
+            depth = met[service["service"]]
+            met[service["service"]] += 1
+            if depth == len(parts):
+                parts.append([])
+            parts[depth].append((worker, restarts, {"services": [service]}))
+    return parts
 
 
 def _endpoints(known: list[Any]) -> Iterator[Family]:

@@ -1,4 +1,4 @@
-"""Report of a worker: its counters and gauges, as its parent or a push loop reads them."""
+"""Report of a process: its counters and gauges, as a page or a push loop reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["describe", "process_facts", "report"]
 
 
 def report(kit: Kit | None, hosts: Iterable[ServiceHost] = ()) -> dict[str, Any]:
-    """Return what `kitmsg.worker.prometheus` makes families of.
+    """Return what `kitmsg.service.counted` makes families of.
 
     Args:
         kit: With the connection; None before there is one.

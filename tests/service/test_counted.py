@@ -6,7 +6,7 @@ import msgspec
 
 from kitmsg.metrics.prometheus import render
 from kitmsg.metrics.stats import BOUNDS_NS, EndpointStats
-from kitmsg.worker.prometheus import families
+from kitmsg.service.counted import families
 
 
 def report(**stats: object) -> dict[str, object]:
