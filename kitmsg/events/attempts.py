@@ -98,7 +98,7 @@ class Attempts:
 
 def _key(delivery: Delivery) -> str:
     position = delivery.position
-    return f"{position.stream}.{position.consumer}.{position.sequence}"
+    return f"{position.consumer}.{position.identity}"
 
 
 class OnceIds:

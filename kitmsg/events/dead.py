@@ -142,7 +142,7 @@ class DeadLetters:
         if error:
             headers[DEAD_ERROR] = error
         # The same death is stored once, however often it is told.
-        id_ = f"{position.stream}:{position.sequence}:{name}"
+        id_ = f"{position.identity}:{name}"
         await self._jetstream.publish(
             dead_subject(name), delivery.data, headers, message_id=id_
         )

@@ -33,6 +33,7 @@ from kitmsg.codec import (
     sniff,
     translate,
 )
+from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.events.event import Event, Facts, facts_of, schema_hash
 from kitmsg.message import Headers, Message, encode_headers, joined_headers
@@ -244,8 +245,8 @@ class Reader:
         self._begins = b"\n"  # which no block does
         self._decode: Callable[[bytes], Any] = _nothing
 
-    def decode(self, message: Message) -> Event:
-        """Return the event in a message, as `read`.
+    def decode(self, ctx: Context, message: Message) -> Event:
+        """Return the event in a message, as `read`; a turn's `decode`.
 
         Hot path: of headers that begin as those before, no more is looked at.
         """

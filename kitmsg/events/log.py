@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from kitmsg.errors import InvalidArgument, KitError, NotFound
+from kitmsg.errors import InvalidArgument, NotFound
 from kitmsg.events.envelope import Envelope, Reader
 from kitmsg.events.event import Event, facts_of
 from kitmsg.events.stream import PREFIX
-from kitmsg.jetstream import ConsumerConfig
 
 if TYPE_CHECKING:
-    from kitmsg.jetstream import Delivery, JetStream, Stored, Stream
+    from kitmsg.jetstream import Delivery, JetStream, Stored
 
 __all__ = ["Log"]
 
@@ -92,41 +89,16 @@ class Log(Generic[E]):
             raise NotFound(
                 f"no stream stores {self._facts.name!r}; make it with `kitmsg streams apply`"
             ) from error
-        async for stored in stream.read(self._pattern, **self._from()):
-            yield stored
-        if self._follow:
-            async with contextlib.aclosing(self._coming(stream)) as coming:
-                async for delivery in coming:
-                    yield delivery
+        if not self._follow:
+            async for stored in stream.read(self._pattern, **self._from()):
+                yield stored
+            return
+        async with stream.follow(self._pattern, **self._from()) as coming:
+            async for delivery in coming:
+                yield delivery
 
     def _from(self) -> dict[str, Any]:
         since = self._since
         if isinstance(since, datetime):
             return {"since": since.timestamp()}
         return {} if since is None else {"sequence": since}
-
-    async def _coming(self, stream: Stream) -> AsyncGenerator[Delivery, None]:
-        """Give what is published from the last event on; each once, in order."""
-        config = ConsumerConfig(
-            durable=False,
-            filters=(self._pattern,),
-            deliver="by_start_sequence",
-            start_sequence=max(self.sequence + 1, self._first()),
-            ack="none",
-        )
-        consumer = await stream.create_consumer(config)
-        try:
-            async with consumer.messages() as messages:
-                async for delivery in messages:
-                    if delivery.sequence > self.sequence:
-                        yield delivery
-        finally:
-            await asyncio.shield(_deleted(stream, consumer.name))
-
-    def _first(self) -> int:
-        return self._since if isinstance(self._since, int) else 1
-
-
-async def _deleted(stream: Stream, name: str) -> None:
-    with contextlib.suppress(KitError):  # it ends by itself
-        await stream.delete_consumer(name)

@@ -28,7 +28,7 @@ from kitmsg.tracing import tracer
 if TYPE_CHECKING:
     from kitmsg.jetstream import JetStream
 
-__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "need_stream", "template_of"]
+__all__ = ["PUBLISH_SECONDS", "Publisher", "carried", "store", "template_of"]
 
 PUBLISH_SECONDS: Final = 5.0
 """Longest wait for a stream's word, in seconds, where no deadline is nearer."""
@@ -93,14 +93,11 @@ class Publisher:
         if self._makes_streams and type(event) not in self._ready:
             await self._make_streams(type(event))
         try:
-            return await self._send(message, self._left(timeout))
+            return await store(self._jetstream, message, timeout)
         except FailedPrecondition:
-            if type(event) not in self._ready:
+            if not await self._made_again(type(event)):
                 raise
-            # Deleted since it was made.
-            self._ready.clear()
-            await self._make_streams(type(event))
-            return await self._send(message, self._left(timeout))
+            return await store(self._jetstream, message, timeout)
 
     async def publish_many(
         self, events: Iterable[Event], *, timeout: float
@@ -125,15 +122,26 @@ class Publisher:
             await self._known(*each) for each in zip(events, messages, strict=True)
         ]
         left = [m for m, k in zip(messages, known, strict=True) if k is None]
-        await self._make_streams(*dict.fromkeys(map(type, events)))
+        classes = dict.fromkeys(map(type, events))
+        await self._make_streams(*classes)
         try:
-            acks = iter(
-                await self._jetstream.publish_many(left, timeout=self._left(timeout))
-            )
+            found = await self._store_many(left, timeout)
+        except FailedPrecondition:
+            if not await self._made_again(*classes):
+                raise
+            found = await self._store_many(left, timeout)
+        sequences = iter(found)
+        return [next(sequences) if k is None else k for k in known]
+
+    async def _store_many(
+        self, messages: Sequence[Outgoing], timeout: float
+    ) -> list[int]:
+        try:
+            acks = await self._jetstream.publish_many(messages, timeout=_left(timeout))
         except Unavailable as error:
-            await need_stream(self._jetstream, left[0].subject, error)
+            await _need_stream(self._jetstream, messages[0].subject, error)
             raise
-        return [next(acks).sequence if k is None else k for k in known]
+        return [ack.sequence for ack in acks]
 
     async def _known(self, event: Event, message: Outgoing) -> int | None:
         """Return the sequence that an earlier attempt got for it; None where there is none."""
@@ -173,28 +181,49 @@ class Publisher:
         await apply(self._jetstream, await plan(self._jetstream, declared))
         self._ready.update(classes)
 
-    async def _send(self, message: Outgoing, timeout: float) -> int:
-        try:
-            ack = await self._jetstream.publish(
-                message.subject,
-                message.data,
-                message.headers,
-                message_id=message.message_id,
-                timeout=timeout,
-            )
-        except Unavailable as error:
-            await need_stream(self._jetstream, message.subject, error)
-            raise
-        return ack.sequence
-
-    @staticmethod
-    def _left(timeout: float) -> float:
-        """Return `timeout`, or what the running turn has left if that is less."""
-        left = current().remaining(asyncio.get_running_loop().time())
-        return timeout if left is None else min(timeout, left)
+    async def _made_again(self, *classes: type[Event]) -> bool:
+        """Make streams that were deleted since they were made; False where none was made."""
+        if self._ready.isdisjoint(classes):
+            return False
+        self._ready.clear()
+        await self._make_streams(*classes)
+        return True
 
 
-async def need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
+async def store(jetstream: JetStream, message: Outgoing, timeout: float) -> int:
+    """Store a message; returns its sequence.
+
+    Args:
+        jetstream: The store.
+        message: What is stored; it has no expectations, and lives as long as others.
+        timeout: Longest wait for the stream's word, in seconds; what the running turn has
+            left, if that is less.
+
+    Raises:
+        FailedPrecondition: No stream stores its subject.
+        KitError: As `JetStream.publish`.
+    """
+    try:
+        ack = await jetstream.publish(
+            message.subject,
+            message.data,
+            message.headers,
+            message_id=message.message_id,
+            schedule=message.schedule,
+            timeout=_left(timeout),
+        )
+    except Unavailable as error:
+        await _need_stream(jetstream, message.subject, error)
+        raise
+    return ack.sequence
+
+
+def _left(timeout: float) -> float:
+    left = current().remaining(asyncio.get_running_loop().time())
+    return timeout if left is None else min(timeout, left)
+
+
+async def _need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:
     """Return if a stream stores `subject`, though nobody answered for it, or nobody knows.
 
     Args:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -158,7 +158,12 @@ class Receiver:
         try:
             while self._permits and (delivery := messages.pop()) is not None:
                 self._permits -= 1
-                self._offer((delivery,))
+                attempt = Attempt(self.handling, (delivery,), self)
+                self._attempts.add(attempt)
+                if self._alive is None:
+                    self._later()
+                if not self._mailbox.offer(attempt):
+                    self._offer_later(attempt)
         finally:
             self._is_filling = False
 
@@ -181,7 +186,9 @@ class Receiver:
             self._groups.extend([one] for one in again)
             while self._groups:
                 await self._permit()
-                self._offer(self._groups.popleft())
+                attempt = Attempt(self.handling, self._groups.popleft(), self)
+                self._attempts.add(attempt)
+                self._again(attempt)
 
     async def _permit(self) -> None:
         while not self._permits:
@@ -189,20 +196,15 @@ class Receiver:
             await self._permitted.wait()
         self._permits -= 1
 
-    def _offer(self, deliveries: Sequence[Delivery]) -> None:
-        attempt = Attempt(self.handling, deliveries, self)
-        self._attempts.add(attempt)
-        if self._alive is None:
-            self._later()
-        if not self._mailbox.offer(attempt):
-            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
+    def _offer_later(self, attempt: Attempt) -> None:
+        """Offer once more what a full mailbox did not take."""
+        asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
 
     def _again(self, attempt: Attempt) -> None:
-        """Offer once more what a full mailbox did not take."""
         if self.is_leaving:
             attempt.give_back()
         elif not self._mailbox.offer(attempt):
-            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._again, attempt)
+            self._offer_later(attempt)
 
     def over(self, attempt: Attempt) -> None:
         """Give its permit to the next one.  See `Owner`."""

@@ -6,16 +6,15 @@ One is under ``tell.{service}.{endpoint}``; one for later is a schedule under
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from kitmsg.context import current
-from kitmsg.errors import NotFound, Unavailable
+from kitmsg.errors import NotFound
 from kitmsg.events.attempts import once_ids
 from kitmsg.events.declared import tell_stream
 from kitmsg.events.envelope import new_event_id
-from kitmsg.events.publish import carried, need_stream
+from kitmsg.events.publish import carried, store
 from kitmsg.events.spans import sending
 from kitmsg.events.template import token_of
 from kitmsg.jetstream import Outgoing, Schedule
@@ -91,7 +90,7 @@ class Teller:
         with sending(name) as show:
             message = self._outgoing(name, data, content_type)
             show(message)
-            return await self._send(message)
+            return await store(self._jetstream, message, self._timeout)
 
     def _outgoing(self, name: str, data: bytes, content_type: str) -> Outgoing:
         ctx = current()
@@ -107,23 +106,6 @@ class Teller:
         return Outgoing(
             subject, data, headers, message_id=token_of(id_), schedule=schedule
         )
-
-    async def _send(self, message: Outgoing) -> int:
-        left = current().remaining(asyncio.get_running_loop().time())
-        timeout = self._timeout if left is None else min(left, self._timeout)
-        try:
-            ack = await self._jetstream.publish(
-                message.subject,
-                message.data,
-                message.headers,
-                message_id=message.message_id,
-                schedule=message.schedule,
-                timeout=timeout,
-            )
-        except Unavailable as error:
-            await need_stream(self._jetstream, message.subject, error)
-            raise
-        return ack.sequence
 
     def _due(self) -> float | None:
         if self._at is not None:

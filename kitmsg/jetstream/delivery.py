@@ -45,6 +45,14 @@ class Position(msgspec.Struct, frozen=True):
     time: float
     pending: int
 
+    @property
+    def identity(self) -> str:
+        """The same for each delivery of the message, and for no other message.
+
+        Not for one of a stream that was made again under the same name, either.
+        """
+        return f"{self.stream}.{self.sequence}.{round(self.time * 1e6)}"
+
     @classmethod
     def read(cls, reply: str) -> Self:
         """Return the position that the subject of a delivery's acks tells."""

@@ -34,7 +34,7 @@ async def seen(session: Executes, key: str = "") -> bool:
     Args:
         session: An `AsyncSession`, or an `AsyncConnection`, of PostgreSQL or SQLite.
         key: By default the current delivery: the subscription, and the event's source and
-            id; of a tell or a tick its message id or its number in the stream.  Subscriptions
+            id; of a tell or a tick its message id or its place in the stream.  Subscriptions
             in batches give the key of each event.
 
     Raises:
@@ -60,5 +60,4 @@ def _of_delivery() -> str:
         return f"{ctx.endpoint} {headers.get(CE_SOURCE, '')} {headers[CE_ID]}"
     if Js.MESSAGE_ID in headers:
         return f"{ctx.endpoint} {headers[Js.MESSAGE_ID]}"
-    position = Position.read(reply)
-    return f"{ctx.endpoint} {position.stream} {position.sequence}"
+    return f"{ctx.endpoint} {Position.read(reply).identity}"

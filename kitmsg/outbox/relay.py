@@ -21,7 +21,7 @@ from kitmsg.errors import (
     KitError,
     Unavailable,
 )
-from kitmsg.events.publish import PUBLISH_SECONDS, need_stream
+from kitmsg.events.publish import PUBLISH_SECONDS, store
 from kitmsg.outbox.held import MOST_HELD, Held
 from kitmsg.outbox.rows import delete_rows, first_rows, forget_seen, waiting
 from kitmsg.outbox.seat import open_seat
@@ -190,7 +190,7 @@ class Relay:
             KitError: The store is away.
         """
         try:
-            await self._one(row)
+            await store(self._jetstream, row.message, PUBLISH_SECONDS)
         except (DeadlineExceeded, Disconnected, Unavailable):
             raise
         except KitError as error:
@@ -198,20 +198,6 @@ class Relay:
             self._signals.refused()
             return False
         return True
-
-    async def _one(self, row: Row) -> None:
-        message = row.message
-        try:
-            await self._jetstream.publish(
-                message.subject,
-                message.data,
-                message.headers,
-                message_id=message.message_id,
-                timeout=PUBLISH_SECONDS,
-            )
-        except Unavailable as error:
-            await need_stream(self._jetstream, message.subject, error)
-            raise
 
     async def _look_around(self, connection: AsyncConnection, now: float) -> None:
         """Measure and clean, from time to time."""

@@ -285,7 +285,7 @@ class Employed:
 
         handling = Handling(
             name=f"{self._service().name}.{subscription.name}",
-            decode=lambda ctx, message: reader.decode(message),
+            decode=reader.decode,
             endpoint=_kept(endpoint, self._service),
             dead=self._dead,
             attempts=self._attempts,

@@ -53,6 +53,7 @@ FORMS = {
     "hash": rb"[0-9a-f]{16}",
     "another": rb"\S+",
     "unix": rb"\d+\.\d+",
+    "micros": rb"\d{16}",
     "seconds": rb"\d+\.\d+",
     "due": rb"\d{4}-\d\d-\d\dT[\d:.]+Z",
 }

@@ -207,6 +207,12 @@ async def test_a_stream_that_is_deleted_is_made_again_and_nothing_is_missed(
     assert {await hears.got.get(), await hears.got.get()} == {"2", "3"}
 
 
+async def test_many_find_a_deleted_stream_again_as_one_does(kit: Kit) -> None:
+    await kit.publish(Made("1"))
+    await kit.jetstream.delete_stream("bad")
+    assert await kit.publish_many([Made("2"), Made("3")]) == [1, 2]
+
+
 @pytest.mark.parametrize("kind", ["nats"])
 async def test_a_server_without_a_store_is_a_sentence(kind: str) -> None:
     with EmbeddedServer(jetstream=False) as server:

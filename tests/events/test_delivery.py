@@ -533,8 +533,38 @@ async def test_calls_after_an_attempt_publish_under_ids_of_their_own(kit: Kit) -
     await until(lambda: both.ids)
     await kit.client(Both).pay("A2")
     of_event, of_call = both.ids
-    assert of_event.startswith("orders.both-note.")
-    assert not of_call.startswith("orders.both-note.")
+    assert of_event.startswith("both-note.orders.")
+    assert not of_call.startswith("both-note.orders.")
+
+
+async def test_a_stream_made_again_has_nothing_to_do_with_the_one_before(
+    kit: Kit,
+) -> None:
+    """Its numbers begin anew: what was done, tried and buried under one is another event."""
+
+    class Tries(Service):
+        tried: ClassVar[list[str]] = []
+
+        @subscribe(Placed, once=True, retries=(0.05,))
+        async def note(self, event: Placed) -> None:
+            self.tried.append(event.order_id)
+            is_bad = event.order_id.startswith("bad")
+            if is_bad or self.tried.count(event.order_id) == 1:
+                raise RuntimeError("boom")
+
+    async def live(life: int) -> None:
+        for name in ("shaky", "bad"):
+            await kit.publish(Placed(f"{name}{life}"))
+        await until(lambda: len(Tries.tried) == life * 4)
+        await dead(kit, life)
+
+    await kit.serve(Tries)
+    await live(1)
+    await kit.jetstream.delete_stream("orders")
+    await live(2)
+    assert [letter.headers[DEAD_ATTEMPTS] for letter in await dead(kit)] == ["2", "2"]
+    ids = [f"{name}{life}" for name in ("shaky", "bad") for life in (1, 2)]
+    assert sorted(Tries.tried) == sorted(ids * 2)
 
 
 @pytest.mark.parametrize("kind", ["memory"])

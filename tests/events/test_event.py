@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from kitmsg import Event, upcast
+from kitmsg.context import Context
 from kitmsg.errors import InvalidArgument
 from kitmsg.events import Stream, facts_of
 from kitmsg.events.envelope import Reader, Writer
@@ -150,10 +151,10 @@ def test_a_message_is_read_by_its_type_and_its_codec(
     reader = Reader(Placed, Priced)
     message = Message("event.a", data, header_block=encode_headers(headers))
     if isinstance(event, Event):
-        assert reader.decode(message) == event
+        assert reader.decode(Context(), message) == event
         return
     with pytest.raises(InvalidArgument, match=event):
-        reader.decode(message)
+        reader.decode(Context(), message)
 
 
 class Paid(Event, subject="orders.paid.{order_id}"):
@@ -179,7 +180,7 @@ def test_a_message_is_read_alike_whatever_came_before() -> None:
         reader = Reader(Placed, Paid, Priced)
         for headers, data, event in (*order, *order):
             message = Message("event.a", data, header_block=encode_headers(headers))
-            assert reader.decode(message) == event
+            assert reader.decode(Context(), message) == event
 
 
 @pytest.mark.parametrize("more", [{}, {"traceparent": "00-ab", "x-team": "ü"}])

@@ -79,6 +79,19 @@ async def test_a_log_that_is_followed_goes_on_with_what_comes(kit: Kit) -> None:
     assert await (await kit.jetstream.stream("orders")).consumers() == []
 
 
+async def test_a_log_that_is_followed_from_a_time_has_nothing_older(kit: Kit) -> None:
+    """Also where nothing younger is stored yet."""
+    await kit.publish(Placed("eu", "A1"))
+    await asyncio.sleep(0.05)
+    now = datetime.fromtimestamp(kit.jetstream.now(), UTC)
+    log = kit.events(Placed, since=now, follow=True)
+    coming = asyncio.ensure_future(anext(log))
+    await asyncio.sleep(0.05)
+    await kit.publish(Placed("eu", "A2"))
+    assert await coming == Placed("eu", "A2")
+    await log.aclose()
+
+
 async def test_an_old_event_is_brought_up_to_date(kit: Kit) -> None:
     await kit.publish(OldPriced("tea", 2.5))
     await kit.publish(Priced("milk", 120, "CHF"))
