@@ -235,7 +235,9 @@ class Asks:
         self._handle, self._sweep_at = None, _NEVER
 
     def _sweep(self) -> None:
-        now = self._sweep_at  # not loop.time(): a timer may fire a little early
+        assert self._loop is not None  # noqa: S101  # set by the first `open`
+        # A timer may fire a little early, and on a busy loop much too late.
+        now = max(self._sweep_at, self._loop.time())
         self._handle, self._sweep_at = None, _NEVER
         expired = [a for a in self._table.values() if a.expires <= now]
         self._fail(expired, _expired)

@@ -97,6 +97,20 @@ async def test_expires_within_a_tick(clock: Clock) -> None:
         ask.future.result()
 
 
+async def test_one_late_timer_ends_all_that_are_due(clock: Clock) -> None:
+    """A loop that stood still is not made later by a turn for each tick that it missed."""
+    asks = Asks()
+    due = [asks.open("a", 0.1 * n) for n in range(1, 9)]
+    later = asks.open("a", 2.0)
+    clock.now += 1.0
+    (timer,) = [t for t in clock.timers if not t.cancelled()]
+    clock.timers.clear()
+    timer._run()
+    assert all(isinstance(a.future.exception(), DeadlineExceeded) for a in due)
+    assert not later.future.done()
+    assert clock.armed == [pytest.approx(1.0, abs=TICK)]
+
+
 async def test_one_timer_serves_all(clock: Clock) -> None:
     """1,000 asks set one timer; a shorter one moves it; it stops when nothing waits."""
     asks = Asks()

@@ -276,7 +276,10 @@ async def test_ten_thousand_streams_leave_nothing(memory_bus: MemoryBus) -> None
     inbox = inbox_of(memory_bus)
     for _ in range(100):
         streams = await asyncio.gather(
-            *(open_stream(memory_bus, "test.stream", b"") for _ in range(100))
+            *(
+                open_stream(memory_bus, "test.stream", b"", open_timeout=60)
+                for _ in range(100)
+            )
         )
         for i, stream in enumerate(streams):
             if i % 2:
