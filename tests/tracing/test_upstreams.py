@@ -15,11 +15,13 @@ import kitmsg_gateways.thrift
 from kitmsg import Service, current, endpoint
 from kitmsg.context import Context
 from kitmsg.errors import NotFound
+from kitmsg.schema.calls import StreamRequest
 from kitmsg_gateways.edge.visit import Visit
 from kitmsg_gateways.http.upstream import Upstream as HttpUpstream
 from kitmsg_gateways.thrift.upstream import Upstream, UpstreamOptions
 from tests.gateways.mcp.conftest import Outside
 from tests.gateways.thrift.test_auth import Speaker
+from tests.gateways.upstream.test_client import Wire, client, method
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -180,3 +182,35 @@ async def test_a_trace_in_a_call_goes_before_that_of_its_request() -> None:
     own = f"00-{'ab' * 16}-{PARENT}-01"
     found = visit.carrier({"traceparent": own, "other": "x", "tracestate": 3})
     assert found == {"traceparent": [own], "baggage": ["a=1"]}
+
+
+@pytest.mark.parametrize(
+    ("leave", "items", "code"),
+    [
+        ("read", 2, "OK"),
+        ("closed", 1, "CANCELLED"),
+        ("dropped", 1, "CANCELLED"),
+        ("dropped", 0, "CANCELLED"),
+    ],
+)
+async def test_a_stream_of_an_upstream_is_one_span_to_its_end(
+    spans: Spans, leave: str, items: int, code: str
+) -> None:
+    """Read, closed, or dropped by its reader, if only before its first item."""
+    call = client(Wire([])).endpoint(method([], gives_items=True))
+    stream = await call(Context(), StreamRequest({"text": "a b"}, None))
+    for _ in range(items):
+        await anext(stream)
+    assert not spans.all()
+    if leave == "read":
+        assert [item async for item in stream] == []
+    elif leave == "closed":
+        await stream.aclose()
+    del stream
+    async with asyncio.timeout(20):
+        while not spans.all():
+            await asyncio.sleep(0)
+    (span,) = spans.all()
+    assert [each.name for each in span.events] == ["stream.begin", "stream.end"]
+    assert span.events[-1].attributes == {"kitmsg.stream.items": items}
+    assert span.attributes["rpc.response.status_code"] == code
