@@ -205,7 +205,7 @@ class ServiceHost:
         except BaseException:
             await self.drain(0)  # what `start` opened is put away
             raise
-        if not self._servers and self._employed is None:
+        if not (self._servers or self._employed or self.service.publishes):
             _log.warning(
                 "%s has no endpoint, so nobody can call it; write @endpoint before its"
                 " methods",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg import BusinessError, Kit, Service, Supervision, endpoint
+from kitmsg import BusinessError, Event, Kit, Service, Supervision, endpoint
 from kitmsg.errors import InvalidArgument
 from kitmsg.middleware import log, retry, timeout
 
@@ -157,6 +157,23 @@ async def test_a_service_without_endpoints_is_a_warning(
     await kit.serve(Empty())
     assert "Empty has no endpoint" in caplog.text
     assert "write @endpoint before its methods" in caplog.text
+
+
+async def test_one_that_only_publishes_has_work(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody needs to call it."""
+
+    class Ticked(Event, subject="clock.ticked"):
+        """A second is over."""
+
+    class Clock(Service):
+        """Tells the time."""
+
+        publishes = (Ticked,)
+
+    await kit.serve(Clock())
+    assert "has no endpoint" not in caplog.text
 
 
 async def test_two_classes_of_one_name_are_refused(kit: Kit) -> None:
