@@ -185,6 +185,14 @@ class Asks:
         if self.forget(ask) and isinstance(error, asyncio.CancelledError):
             self.on_abandoned([ask])
 
+    async def reply(self, ask: Ask) -> Message:
+        """Wait for the reply to `ask`; raises what ended it."""
+        try:
+            return await ask.future
+        except BaseException as error:
+            self.give_up(ask, error)
+            raise
+
     def mark_written(self) -> None:
         """Note that every ask opened so far has been handed to the network."""
         self._written = self._last

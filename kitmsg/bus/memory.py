@@ -142,11 +142,7 @@ class MemoryBus:
     ) -> Message:
         """Send and wait for one reply, at most `timeout` seconds.  See `Bus`."""
         ask = self.ask(subject, data, timeout, header_block)
-        try:
-            return await ask.future
-        except BaseException as error:
-            self.give_up(ask, error)
-            raise
+        return await self._asks.reply(ask)
 
     def ask(
         self, subject: str, data: bytes, timeout: float, header_block: bytes = b""

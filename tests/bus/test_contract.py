@@ -219,7 +219,7 @@ async def test_an_answer_that_nobody_waits_for_keeps_its_place(bus: Bus) -> None
 
 
 async def test_an_ask_is_a_request_in_two_steps(bus: Bus) -> None:
-    """Whoever does not await it to its end gives it up: only a cancellation is told."""
+    """An ask that is not awaited to its end is given up: only a cancellation is told."""
     notices: list[str] = []
     bus.subscribe("_kit.cancel.shop", lambda m: notices.append(m.data.decode()))
     bus.subscribe("shop.echo", lambda m: bus.respond(m, m.data))

@@ -405,7 +405,7 @@ async def test_nothing_is_missed_between_a_log_and_what_comes() -> None:
 async def test_a_replay_that_is_cut_short_says_how_far_it_came(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What was replayed is replayed."""
+    """A letter that was replayed counts, though the replay was cut short."""
     async with kitmsg.connect(bus=MemoryBus()) as kit:
         await kit.jetstream.create_stream(dead_stream())
         for _ in range(50):
