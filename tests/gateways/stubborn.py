@@ -23,7 +23,7 @@ async def keeps_sending(port: int, begin: bytes, more: bytes) -> bytes:
                 await asyncio.sleep(0.01)
             for _ in range(10):
                 await loop.sock_sendall(client, more)
-                await asyncio.sleep(0.005)  # a reset would be here by then
+                await asyncio.sleep(0.02)  # a reset would be here by then
             answer = b""
             while part := await loop.sock_recv(client, 65536):
                 answer += part

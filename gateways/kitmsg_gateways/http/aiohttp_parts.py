@@ -233,7 +233,7 @@ class RequestHandler(web.RequestHandler):
                 while not payload.is_eof() and not self._force_close:
                     await payload.readany()
         except TimeoutError:
-            self.close()
+            self.part()
 
 
 class Brief(web.Response):

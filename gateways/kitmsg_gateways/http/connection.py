@@ -213,6 +213,11 @@ class Connection(RequestHandler):
     def _too_slow(self) -> None:
         self._end(_TIMED_OUT)
 
+    def part(self) -> None:
+        """End it, with what it was answered; the clock stops."""
+        self.headers_arrived()
+        super().part()
+
     def _end(self, answer: bytes) -> None:
         """Say the last, and end the connection."""
         if self.transport is not None:

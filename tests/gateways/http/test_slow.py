@@ -112,6 +112,20 @@ async def test_an_answer_is_not_taken_back(slow, begin, more, status):
     assert answer.count(b"HTTP/1.") == 1
 
 
+async def test_no_clock_goes_on_behind_an_answer(slow, caplog):
+    """One answer is enough for headers that are too long, and come too slowly."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", slow.server.port)
+    writer.write(b"GET / HTTP/1.1\r\n")
+    await asyncio.sleep(0.05)  # the clock runs
+    writer.write(b"X: " + b"x" * 300_000)
+    answer = await reader.read()
+    await asyncio.sleep(0.3)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.count(b"HTTP/1.") == 1
+    assert "Exception" not in caplog.text
+    writer.close()
+
+
 async def test_many_slow_ones_do_not_hold_up_others(slow):
     """A hundred of them at once."""
     begin = b"GET / HTTP/1.1\r\n"
