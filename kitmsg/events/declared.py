@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kitmsg.errors import FailedPrecondition, NotFound, PermissionDenied
+from kitmsg.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
 from kitmsg.events.attempts import ATTEMPTS
 from kitmsg.events.dead import DEAD, dead_stream
 from kitmsg.events.event import Event, facts_of
@@ -195,10 +195,20 @@ async def apply(
             stream = await jetstream.stream(change.stream)
             await stream.update_consumer(change.config)
         elif change.kind == "create":
-            await jetstream.create_stream(change.config)
+            await _create(jetstream, change.config, allow=allow)
         else:
             await jetstream.update_stream(change.config)
     return wanted
+
+
+async def _create(jetstream: JetStream, config: StreamConfig, *, allow: bool) -> None:
+    """Make a stream, or change the one that somebody else has made meanwhile."""
+    try:
+        await jetstream.create_stream(config)
+    except AlreadyExists:
+        change = await _compared(jetstream, config)
+        if change is not None:
+            await apply(jetstream, [change], allow=allow)
 
 
 def _check(change: Change, *, allow: bool) -> None:
@@ -287,14 +297,19 @@ async def _compared(jetstream: JetStream, wanted: StreamConfig) -> Change | None
     return Change(wanted.name, _kind(has, wanted, changed), tuple(told), kept)
 
 
-async def _new(jetstream: JetStream, wanted: StreamConfig) -> Change:
-    """Return the change that makes a stream, unless another one stores its subjects."""
+async def _new(jetstream: JetStream, wanted: StreamConfig) -> Change | None:
+    """Return the change that makes a stream, unless another one stores its subjects.
+
+    Where somebody else has made it meanwhile, it is compared with that.
+    """
     for subject in wanted.subjects:
         others: list[StreamInfo] = []
         with contextlib.suppress(PermissionDenied):  # then the store says it
             others = await jetstream.streams(subject)
         if others:
             other = others[0].config.name
+            if other == wanted.name:
+                return await _compared(jetstream, wanted)
             line = f"subject: {subject} is in the stream {other!r} already"
             return Change(wanted.name, "impossible", (line,), wanted, taken_by=other)
     lines = tuple(f"subject: {subject}" for subject in wanted.subjects)

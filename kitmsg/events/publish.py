@@ -53,6 +53,7 @@ class Publisher:
         self._makes_streams = makes_streams
         # Classes whose stream was looked for.
         self._ready: set[type[Event]] = set()
+        self._making = asyncio.Lock()
         self._writers: dict[type[Event], Writer] = {}
 
     async def publish(self, event: Event, *, id: str = "", timeout: float) -> int:  # noqa: A002
@@ -178,8 +179,10 @@ class Publisher:
         declared = Declared()
         for cls in classes:
             declared.event(cls)
-        await apply(self._jetstream, await plan(self._jetstream, declared))
-        self._ready.update(classes)
+        async with self._making:  # the first of many makes them for all
+            if not self._ready.issuperset(classes):
+                await apply(self._jetstream, await plan(self._jetstream, declared))
+                self._ready.update(classes)
 
     async def _made_again(self, *classes: type[Event]) -> bool:
         """Make streams that were deleted since they were made; False where none was made."""
