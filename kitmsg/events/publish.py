@@ -222,8 +222,10 @@ async def store(jetstream: JetStream, message: Outgoing, timeout: float) -> int:
 
 
 def _left(timeout: float) -> float:
-    left = current().remaining(asyncio.get_running_loop().time())
-    return timeout if left is None else min(timeout, left)
+    deadline = current().deadline
+    if deadline is None:
+        return timeout
+    return min(timeout, max(0.0, deadline - asyncio.get_running_loop().time()))
 
 
 async def _need_stream(jetstream: JetStream, subject: str, error: Unavailable) -> None:

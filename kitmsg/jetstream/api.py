@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kitmsg.bus import Bus
+    from kitmsg.bus.asks import Ask
 
 __all__ = [
     "EXISTS",
@@ -258,14 +259,20 @@ class Api:
         """
         wait = self._timeout if timeout is None else timeout
         for attempt in range(_RETRIES + 1):
+            ask: Ask | None = None
             try:
-                found = await self.bus.request(subject, data, wait, block)
+                ask = self.bus.ask(subject, data, wait, block)
+                found = await ask.future
             except NoResponders as error:
                 if attempt == _RETRIES:
                     raise kind(missing) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             except BusDenied as error:
                 raise forbidden(subject) from error
+            except BaseException as error:
+                if ask is not None:
+                    self.bus.give_up(ask, error)
+                raise
             else:
                 return found.data
         raise AssertionError
