@@ -422,6 +422,7 @@ async def test_only_a_reply_subject_ends_a_turn(kit: Kit) -> None:
     await kit.bus.flush()
     await asyncio.sleep(0.05)
     assert (intake.mailbox.running, intake.mailbox.waiting) == (1, 1)
+    await intake.drain()
     assert ended == []
 
 
