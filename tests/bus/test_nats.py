@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kitmsg.bus.embedded import EmbeddedServer
 
 
-
 async def test_recovers_from_a_killed_server(
     server: EmbeddedServer, bus: NatsBus
 ) -> None:

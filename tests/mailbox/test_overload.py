@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pytest
 
 
-
 class Burning(Turn):
     """A turn that needs a part of a millisecond of the processor."""
 
