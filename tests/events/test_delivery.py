@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,6 +80,23 @@ async def test_a_subscriber_that_comes_later_finds_what_it_missed(kit: Kit) -> N
     await kit.serve(again)
     await until(lambda: len(again.given) == 1)
     assert again.given == [Placed("A2")]
+
+
+async def test_a_subscriber_may_begin_in_the_far_past(kit: Kit) -> None:
+    """Before 1678 is no time for a server; a second instance finds the same consumer."""
+    begun = datetime(1600, 1, 1, tzinfo=UTC)
+
+    class Archive(Service):
+        found: ClassVar[list[str]] = []
+
+        @subscribe(Placed, since=begun)
+        async def keep(self, event: Placed) -> None:
+            self.found.append(event.order_id)
+
+    await kit.publish(Placed("A1"))
+    await kit.serve(Archive())
+    await kit.serve(Archive())
+    await until(lambda: Archive.found == ["A1"])
 
 
 async def test_a_filter_passes_over_other_values(kit: Kit) -> None:
