@@ -85,6 +85,9 @@ __all__ = [
     "TRACE_BACK",
     "TRACE_FROM",
     "TRACE_MARK",
+    "UNKEPT",
+    "UNKEPT_END",
+    "UNKEPT_FROM",
     "UP",
     "Js",
     "Meta",
@@ -138,6 +141,18 @@ B3: Final = (
 
 TRACE_MARK: Final = b"\r\ntraceparent: 00-"
 """How the trace of a call begins in a block, as `traced` writes it: last of all."""
+
+UNKEPT: Final = b"b3: 0\r\n\r\n"
+"""The end of a block where a trace begins that is not kept, and whose ids nobody has seen.
+
+Zipkin's "B3 Single Header", a decision to deny: all such calls have it alike, so that none
+of them costs what ids do.
+"""
+
+UNKEPT_END: Final = b"\r\n" + UNKEPT
+"""How a block ends that says so, in `UNKEPT_FROM` bytes."""
+
+UNKEPT_FROM: Final = -len(UNKEPT_END)
 
 TRACE_BACK: Final = "Kit-Trace"
 """On a request: the spans of this call are wanted; see `kitmsg.tracing.gathered`."""
@@ -419,7 +434,7 @@ def timeout_ms(message: Message) -> int | None:
     """Return the milliseconds that the caller gives, counted from now; None if unsaid.
 
     Marks a message as plain whose headers are none, or just what `plain_headers` writes,
-    with a ``Kit-Principal`` behind it or without, and a trace or none.
+    with a ``Kit-Principal`` behind it or without, and a trace, `UNKEPT` or none.
 
     Raises:
         InvalidArgument: ``Kit-Timeout`` is no whole number, or came twice.
@@ -435,7 +450,9 @@ def timeout_ms(message: Message) -> int | None:
             message.is_plain = True
             return _plain[block]
     if block.startswith(_PLAIN_START) and block.endswith(_PLAIN_END):
-        digits, _, vouched = block[_PLAIN_FROM:-4].partition(PRINCIPAL_MARK)
+        digits, _, vouched = block[_PLAIN_FROM : _end_from(block)].partition(
+            PRINCIPAL_MARK
+        )
         is_whole = b"\r\n" not in vouched
         if is_whole and digits.isdigit() and len(digits) <= _MAX_DIGITS:
             if len(_plain) >= _MAX_PLAIN:
@@ -454,12 +471,17 @@ def timeout_ms(message: Message) -> int | None:
     return int(text)
 
 
+def _end_from(block: bytes) -> int:
+    """Return where a block's end begins, and `UNKEPT` before it."""
+    return UNKEPT_FROM if block.endswith(UNKEPT_END) else -len(_PLAIN_END)
+
+
 OWN: Final = (*TRACE, PRINCIPAL)
 """Headers beside the request id that each call has for itself."""
 
 _OWN_START: Final = f"\r\n{REQUEST_ID}: ".encode()
 _OWN_FIELDS: Final = re.compile(
-    rf"(?:\r\n(?:{'|'.join((REQUEST_ID, *OWN))}): [ -~]*)+\r\n\r\n".encode()
+    rf"(?:\r\n(?:{'|'.join((REQUEST_ID, *OWN))}): [ -~]*)+(?:\r\nb3: 0)?\r\n\r\n".encode()
 )
 
 
@@ -481,7 +503,7 @@ def shared_fields(block: bytes) -> tuple[int, bytes] | None:
         return None
     at = block.find(_OWN_START, end)
     if at < 0:
-        at = len(block) + (TRACE_FROM if has_trace_last(block) else -len(_PLAIN_END))
+        at = len(block) + (TRACE_FROM if has_trace_last(block) else _end_from(block))
         if at <= end or not block.endswith(_PLAIN_END):
             return None
     elif _OWN_FIELDS.fullmatch(block, at) is None:

@@ -29,8 +29,16 @@ from kitmsg.tracing.otlp import (
 )
 from kitmsg.tracing.sampling import Draws, Sampling, ids_of
 from kitmsg.tracing.spans import CALL, NOWHERE, SPAN, RecordedSpan, Unsampled
-from kitmsg.tracing.turns import Brief, Ended, OffTurn, Turn, TurnContext
-from kitmsg.wire import IDS_FROM, TRACE_BACK, TRACE_FROM, TRACE_MARK, plain_headers
+from kitmsg.tracing.turns import Brief, Ended, KeptContext, OffTurn, Turn
+from kitmsg.wire import (
+    IDS_FROM,
+    TRACE_BACK,
+    TRACE_FROM,
+    TRACE_MARK,
+    UNKEPT_END,
+    UNKEPT_FROM,
+    plain_headers,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -87,8 +95,11 @@ class RecordedOperation:
         self._gathers = gathers
         self._is_cheap = self.is_plain and sampling.follows_parent
         self._bound = sampling.bound
-        self._draws, self._drawn = draws, draws.pop
-        self._follows = sampling.follows_parent
+        self._draws, self._follows = draws, sampling.follows_parent
+        # Who does not follow decides by the id, which has to be there then.
+        self._mark = draws.pop if self._follows else draws.next
+        # Headers of traces that are not kept, where nobody has asked for their ids.
+        self.unkept = draws.unkept
 
     @cached_property
     def brief_bytes(self) -> Callable[[Brief], bytes]:
@@ -121,9 +132,8 @@ class RecordedOperation:
         return b""
 
     def _unsampled_below(self, context: Context) -> bytes:
-        if isinstance(context, TurnContext):
-            turn = context.turn
-            return turn.line() if isinstance(turn, OffTurn) and self.is_plain else b""
+        if isinstance(context, OffTurn):
+            return context.line() if self.is_plain else b""
         found = context.get(SPAN)
         if not isinstance(found, Unsampled) or found.is_live or found.state:
             return b""
@@ -142,20 +152,19 @@ class RecordedOperation:
         if not self.is_plain:
             return None
         try:
-            draw = self._drawn()
+            draw = self._mark()
         except IndexError:
-            draw = self._draws.next()
+            draw = self._draws.mark()
         if isinstance(draw, bytes):
             return draw
         line, trace, own = draw
         return line, Brief(self, trace, own, "", time_ns())
 
     def _brief_below(self, context: Context) -> bytes | tuple[bytes, Brief] | None:
-        if isinstance(context, TurnContext) and self.is_plain:
-            turn = context.turn
-            if isinstance(turn, OffTurn):
-                return turn.line()
-            trace, parent = turn.ids()
+        if isinstance(context, OffTurn) and self.is_plain:
+            return context.line()
+        if isinstance(context, KeptContext) and self.is_plain:
+            trace, parent = context.turn.ids()
         else:
             above = context.get(SPAN)
             if len(context) > 1 or not isinstance(above, Unsampled) or above.state:
@@ -194,9 +203,13 @@ class RecordedOperation:
             return found
         return None
 
-    def receive(self, message: Message, wait: float) -> Unsampled | Turn | OffTurn:
+    def receive(  # noqa: PLR0911
+        self, message: Message, wait: float
+    ) -> Unsampled | Turn | OffTurn:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
         block = message.header_block
+        if block[UNKEPT_FROM:] == UNKEPT_END and self._is_cheap and message.is_plain:
+            return self._leave(b"")
         if not (
             block[TRACE_FROM:IDS_FROM] == TRACE_MARK
             and self._is_cheap
@@ -210,28 +223,35 @@ class RecordedOperation:
             return self._receive(message, wait)
         # Nothing but a trace: its ids are cut out when somebody asks.
         flags = block[-6:-4]
-        turn: Turn | OffTurn
         if flags == b"00":
-            turn = OffTurn(block, self)
-        elif flags == b"01" and block[-24] == _DASH:
-            try:
-                trace, parent = unhexlify(block[-56:-24]), unhexlify(block[-23:-7])
-            except ValueError:
-                return self._receive(message, wait)
-            start = time_ns() - int(wait * 1e9)
-            turn = Turn(self, trace, parent, getrandbits(64) or 1, start, wait)
-        else:
+            return self._leave(block)
+        if flags != b"01" or block[-24] != _DASH:
             return self._receive(message, wait)
-        context = TurnContext()
+        try:
+            trace, parent = unhexlify(block[-56:-24]), unhexlify(block[-23:-7])
+        except ValueError:
+            return self._receive(message, wait)
+        start = time_ns() - int(wait * 1e9)
+        turn = Turn(self, trace, parent, getrandbits(64) or 1, start, wait)
+        context = KeptContext()
         context.turn = turn
         attach(context)
+        return turn
+
+    def _leave(self, block: bytes) -> OffTurn:
+        """Enter the turn of a trace that is not kept."""
+        turn = OffTurn()
+        turn.block, turn.operation = block, self
+        attach(turn)
         return turn
 
     def _receive(self, message: Message, wait: float) -> Unsampled:
         block = message.header_block
         ids = (
             (b"", b"", b"")
-            if message.is_plain and TRACE_MARK not in block
+            if message.is_plain
+            and TRACE_MARK not in block
+            and block[UNKEPT_FROM:] != UNKEPT_END
             else propagation.split(block)
         )
         bag = None

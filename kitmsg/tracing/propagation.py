@@ -10,12 +10,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from random import getrandbits
 from typing import Any, Final
 
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import SpanContext, get_current_span
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    get_current_span,
+    set_span_in_context,
+)
 
 from kitmsg.message import Message
 from kitmsg.wire import B3, TRACE, TRACE_MARK
@@ -35,7 +41,8 @@ _IDS: Final = re.compile(
     rb"(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})\r\n\r\n"
 ).fullmatch
 _W3C: Final = frozenset(TRACE)
-_LOOKED_FOR: Final = (*TRACE, *B3[:2])
+_ONE, _TRACE_ID, _, _, _SAMPLED, _ = B3
+_LOOKED_FOR: Final = (*TRACE, _ONE, _TRACE_ID, _SAMPLED)
 _OTHERS: Final = (b"tracestate", b"baggage")
 _ANY: Final = (b"traceparent", b"b3", *_OTHERS)
 
@@ -79,11 +86,31 @@ def extract(
     if is_public:
         given = {n.lower(): v for n, v in _items(carrier) if n.lower() != "baggage"}
     context = propagate.extract(given, context=Context(), getter=_GETTER)
-    if "OTEL_PROPAGATORS" in os.environ or span_context_of(context).is_valid:
+    if span_context_of(context).is_valid:
         return context
-    if any(_GETTER.get(given, name) for name in (B3[0], B3[1])):
+    if not is_public and _is_denied(given):
+        return set_span_in_context(_unkept(), context)
+    if "OTEL_PROPAGATORS" in os.environ:
+        return context
+    if any(_GETTER.get(given, name) for name in (_ONE, _TRACE_ID)):
         return _b3().extract(given, context=context, getter=_GETTER)  # type: ignore[no-any-return]
     return context
+
+
+def _is_denied(carrier: Mapping[str, Any]) -> bool:
+    """Tell whether a caller decided that a trace is not kept, and gave it no ids.
+
+    Source: github.com/openzipkin/b3-propagation, "Sampling State", Deny.
+    """
+    return _GETTER.get(carrier, _ONE) == ["0"] or (
+        _GETTER.get(carrier, _SAMPLED) == ["0"] and not _GETTER.get(carrier, _TRACE_ID)
+    )
+
+
+def _unkept() -> NonRecordingSpan:
+    """Return a parent that is not kept, so that nothing below it is."""
+    trace, span = getrandbits(128) or 1, getrandbits(64) or 1
+    return NonRecordingSpan(SpanContext(trace, span, is_remote=True))
 
 
 def _items(carrier: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:

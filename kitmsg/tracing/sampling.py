@@ -12,18 +12,25 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import getrandbits, randrange
 from typing import Final, TypeAlias
 
 from kitmsg.errors import InvalidArgument
+from kitmsg.wire import UNKEPT
 
 __all__ = ["Draws", "Kept", "Sampling", "ids_of", "sampling_of"]
 
-_RANGE: Final = 1 << 64
+_BITS: Final = 64
+_RANGE: Final = 1 << _BITS
 _BATCH: Final = 256
 _HALF: Final = 8  # bytes of half a trace id, and of a span id
 _PLACES: Final = range(0, _BATCH * 2 * _HALF, 2 * _HALF)
 _TEXT: Final = b"traceparent: 00-%b%b-%b-00\r\n\r\n"
 _TRACE, _OWN, _FLAGS_FROM = slice(16, 48), slice(49, 65), 66
+_LOWS: Final = struct.Struct(f">{_BATCH}Q").unpack
+_MOSTLY: Final = (
+    _RANGE >> 3
+)  # a share; of less, those that are not kept are drawn alone
 _HALVES: Final = struct.Struct("16s16s" * _BATCH).unpack
 _LINES: Final = struct.Struct("72s" * _BATCH).unpack
 _SHARES: Final = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
@@ -78,26 +85,46 @@ class Draws:
     Used by any thread: each takes from the end of one list, and fills it if it is empty.
 
     Attributes:
-        pop: Does as `next`, but raises an `IndexError` where that would draw more.
+        pop: Does as `mark`, but raises an `IndexError` where that would draw more.
     """
 
     def __init__(self, sampling: Sampling) -> None:
         # Numbers of one length are in the order of their hexadecimal text; "g" is beyond.
-        bound = sampling.bound
+        bound = self._limit = sampling.bound
         self._bound = b"%016x" % bound if bound < _RANGE else b"g"
         self._drawn: list[bytes | Kept] = []
-        self.pop = self._drawn.pop
+        self._marks: list[bytes | Kept] = []
+        self.pop = self._marks.pop
         # A forked process must not begin the same traces as its parent.
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._drawn.clear)
+            os.register_at_fork(after_in_child=self._marks.clear)
 
     def next(self) -> bytes | Kept:
         """Return a trace that nobody else gets; of one that is not kept just the headers."""
         try:
-            return self.pop()
+            return self._drawn.pop()
         except IndexError:
             self._drawn.extend(self._draw())
             return self.next()
+
+    def mark(self) -> bytes | Kept:
+        """Do as `next` for a trace that tells nobody its ids unless it is kept.
+
+        One that is not has none: its headers are `kitmsg.wire.UNKEPT`.
+        """
+        try:
+            return self.pop()
+        except IndexError:
+            self._marks.extend(self._judge())
+            return self.mark()
+
+    def unkept(self) -> bytes:
+        """Return the headers of a trace that is not kept: somebody else decided so."""
+        limit = self._limit % _RANGE  # where all are kept, no id tells that one is not
+        low = limit + randrange(_RANGE - limit)  # noqa: S311  an id, no secret
+        ids = getrandbits(_BITS), low, getrandbits(_BITS) or 1
+        return b"traceparent: 00-%016x%016x-%016x-00\r\n\r\n" % ids
 
     def put_back(self, draw: bytes | Kept) -> None:
         """Keep a trace for who asks next."""
@@ -120,6 +147,26 @@ class Draws:
             line if low >= bound else _kept(line, high, rest[at : at + 2 * _HALF])
             for line, low, at in zip(lines, lows, _PLACES, strict=True)
         ]
+
+    def _judge(self) -> list[bytes | Kept]:
+        """Return a batch for `mark`: without the text of ids that nobody needs."""
+        limit = self._limit
+        if limit > _MOSTLY:
+            return [UNKEPT if isinstance(d, bytes) else d for d in self._draw()]
+        lows = os.urandom(_BATCH * _HALF)
+        return [
+            UNKEPT if low >= limit else self._keep(lows[at : at + _HALF])
+            for low, at in zip(
+                _LOWS(lows), range(0, _BATCH * _HALF, _HALF), strict=True
+            )
+        ]
+
+    def _keep(self, low: bytes) -> Kept:
+        """Return a trace that is kept, with the low half of its id."""
+        more = os.urandom(2 * _HALF)
+        trace, own = more[:_HALF] + low, more[_HALF:]
+        ids = trace.hex().encode(), own.hex().encode()
+        return b"traceparent: 00-%b-%b-01\r\n\r\n" % ids, trace, own
 
 
 def ids_of(line: bytes) -> tuple[bytes, bytes]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kitmsg.tracing.operations import RecordedOperation
     from kitmsg.tracing.seam import Attributes
 
-__all__ = ["Brief", "Ended", "OffTurn", "Turn", "TurnContext"]
+__all__ = ["Brief", "Ended", "KeptContext", "OffTurn", "Turn", "TurnContext"]
 
 # Places in a block that ends with a trace.
 _TRACE, _PARENT, _LINE = slice(-56, -24), slice(-23, -7), slice(-72, None)
@@ -62,42 +62,6 @@ class Brief(msgspec.Struct, gc=False, eq=False):
         made.start, made.stop = self.start, self.stop
         made.code = OK if self.stop else ""
         return made
-
-
-class OffTurn(msgspec.Struct, gc=False, eq=False):
-    """The turn of a trace that is not kept.
-
-    Attributes:
-        block: Headers of its request; the trace stands last.
-        operation: Whose span it would be.
-    """
-
-    block: bytes
-    operation: RecordedOperation
-
-    is_live: ClassVar[bool] = False
-    gathers: ClassVar[bool] = False
-
-    def line(self) -> bytes:
-        """Return the headers of a call made in it: a span that is not kept has no id."""
-        return self.block[_LINE]
-
-    def span(self) -> Unsampled:
-        """Return the span that users' code sees."""
-        block = self.block
-        return Unsampled(block[_TRACE], block[_PARENT], NOWHERE, self.operation)
-
-    def gathered(self) -> str:
-        """Return nothing: its caller gets no spans."""
-        return ""
-
-    def happened(self, name: str, attributes: Attributes) -> None:
-        """Drop an event."""
-
-    def finish(
-        self, code: Code | None = None, text: str = "", *, is_business: bool = False
-    ) -> None:
-        """End it."""
 
 
 class Turn(msgspec.Struct, gc=False, eq=False):
@@ -170,21 +134,19 @@ Ended: TypeAlias = "RecordedSpan | Brief | Turn"
 
 
 class TurnContext(Context):
-    """OpenTelemetry's context of a turn: its span is the current one, and nothing else.
+    """OpenTelemetry's context of a turn: its span is the current one, and nothing else."""
 
-    Attributes:
-        turn: Set once, before others see it.
-    """
+    __slots__ = ()
 
-    __slots__ = ("turn",)
-
-    turn: Turn | OffTurn
+    def span(self) -> Unsampled:
+        """Return the span that users' code sees; called once."""
+        raise NotImplementedError
 
     # Empty until it is read: whatever reads a dict fills it first.
 
     def _filled(self) -> TurnContext:
         if not dict.__len__(self):
-            dict.__setitem__(self, SPAN, self.turn.span())
+            dict.__setitem__(self, SPAN, self.span())
         return self
 
     def __len__(self) -> int:
@@ -223,3 +185,66 @@ class TurnContext(Context):
     def copy(self) -> dict[str, object]:
         """Return a dict of it."""
         return dict.copy(self._filled())
+
+
+class OffTurn(TurnContext):
+    """The turn of a trace that is not kept, and the context of its work.
+
+    Attributes:
+        block: Headers of its request, where the trace stands last; b"" where that begins
+            here, until somebody looks.
+        operation: Whose span it would be.
+    """
+
+    __slots__ = ("block", "operation")
+
+    block: bytes
+    operation: RecordedOperation
+
+    is_live: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
+
+    def line(self) -> bytes:
+        """Return the headers of a call made in it: a span that is not kept has no id."""
+        return (self.block or self._begun())[_LINE]
+
+    def span(self) -> Unsampled:
+        """Return the span that users' code sees."""
+        block = self.block or self._begun()
+        return Unsampled(block[_TRACE], block[_PARENT], NOWHERE, self.operation)
+
+    def _begun(self) -> bytes:
+        """Return the headers of the trace that begins here."""
+        with _making:
+            block = self.block
+            if not block:
+                block = self.block = self.operation.unkept()
+        return block
+
+    def gathered(self) -> str:
+        """Return nothing: its caller gets no spans."""
+        return ""
+
+    def happened(self, name: str, attributes: Attributes) -> None:
+        """Drop an event."""
+
+    def finish(
+        self, code: Code | None = None, text: str = "", *, is_business: bool = False
+    ) -> None:
+        """End it."""
+
+
+class KeptContext(TurnContext):
+    """The context of a turn that is kept.
+
+    Attributes:
+        turn: Set once, before others see it.
+    """
+
+    __slots__ = ("turn",)
+
+    turn: Turn
+
+    def span(self) -> Unsampled:
+        """Return the span of the turn."""
+        return self.turn.span()

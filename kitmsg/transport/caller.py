@@ -165,7 +165,7 @@ class Caller:
         self._last_start = b""
         self._last_shared: tuple[int, str, dict[str, str]] | None = None
         self._hint = hint
-        self._is_kit = is_kit
+        self.is_kit = is_kit
         # The loop of the last ask; a bus in memory may outlive it.
         self._loop: AbstractEventLoop | None = None
         self.throttle = Throttle() if breaker else Unthrottled()
@@ -236,7 +236,7 @@ class Caller:
                 self._judge(exc)
                 raise
             except InvalidArgument:
-                if len(data) + len(block) <= self.bus.max_payload or not self._is_kit:
+                if len(data) + len(block) <= self.bus.max_payload or not self.is_kit:
                     raise
                 ends = self._time() + left
                 reply = await self._ask_long(data, left, block)
@@ -310,7 +310,7 @@ class Caller:
         block = self._headers(ctx, None)
         if trace:
             block = traced(block, trace)
-        opener = transfer.open_large if self._is_kit else open_stream
+        opener = transfer.open_large if self.is_kit else open_stream
         try:
             stream = await opener(
                 self.bus,

@@ -181,15 +181,15 @@ class Server:
         self._decode = decode
         self._encode = encode
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
-        self._before = tuple(before)
-        self._after = tuple(after)
+        self._before, self._after = tuple(before), tuple(after)
         self._finalizer = tuple(finalizer)
         self._verifier = verifier
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
         self._plain_left: dict[bytes, float] = {}
-        # The same for those that are taken in one step, up to where the ids of a trace are.
+        # The same for those that are taken in one step; with the ids of a trace, up to these.
         self._quick_left: dict[bytes, float] = {}
+        self._quick_traced: dict[bytes, float] = {}
         self._heads = Heads()
         self._now: Callable[[], float] = self._first_now
         self.intake = intake or Intake(bus, subject.partition(".")[0])
@@ -255,8 +255,9 @@ class Server:
         arrival = self._arrivals.get(reply[:-SECRET_CHARS])
         now = self._now()
         if arrival is not None and 0.0 <= now - arrival <= NOISE:
-            quick = self._quick_left
-            left = quick.get(block if self._trace is None else block[:IDS_FROM])
+            left = self._quick_left.get(block)
+            if left is None and self._trace is not None:
+                left = self._quick_traced.get(block[:IDS_FROM])
             if left is not None:  # as nearly always: nothing else has to be asked
                 message.is_plain = True
                 turn = _Turn(self, message, now + left)
@@ -320,12 +321,14 @@ class Server:
             if len(self._plain_left) >= _MOST_PLAIN:
                 self._plain_left.clear()
                 self._quick_left.clear()
+                self._quick_traced.clear()
             block = message.header_block
             is_traced = has_trace_last(block)
             self._plain_left[block[:TRACE_FROM] if is_traced else block] = left
-            if self._ends_late and is_traced == (self._trace is not None):
-                # Where spans are made, a trace comes with nearly all.
-                self._quick_left[block[:IDS_FROM] if is_traced else block] = left
+            if self._ends_late and is_traced:
+                self._quick_traced[block[:IDS_FROM]] = left
+            elif self._ends_late:
+                self._quick_left[block] = left
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:

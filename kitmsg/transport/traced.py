@@ -54,7 +54,8 @@ def traced_ask(caller: Caller, operation: Operation) -> Callable[..., Awaitable[
     """Return `caller.ask` with a span around each call."""
     ask, unsampled = caller.ask, operation.unsampled
     brief, begin = _brief(ask, operation), operation.brief
-    is_bare, throttle = caller.is_bare, caller.throttle
+    # A service of others' gets the ids of a trace, also of one that is not kept.
+    is_bare, throttle = caller.is_bare and caller.is_kit, caller.throttle
 
     def traced(
         ctx: Context, request: Any, encode: Any = None, decode: Any = None
