@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import os
 import sys
 from importlib import import_module
@@ -43,6 +44,9 @@ VERBS: Final = {
 """The verbs and their help; each is a module beside this one."""
 
 
+_REQUIRED: Final = "the following arguments are required: "  # argparse says so
+
+
 class _Parser(argparse.ArgumentParser):
     """Argument parser that suggests the nearest name, instead of listing every choice.
 
@@ -66,11 +70,52 @@ class _Parser(argparse.ArgumentParser):
         fill, self._fill = self._fill, None
         if fill is not None:
             fill(self)
+        self._check_options(args or [])
         return super().parse_known_args(args, namespace)
 
+    def _check_options(self, words: Sequence[str]) -> None:
+        """Refuse an option that is misspelt, before argparse misses what it would give."""
+        own = itertools.takewhile(lambda word: word != "--", words)
+        if self._subparsers is not None:  # those behind the verb or kind are its own
+            own = itertools.takewhile(lambda word: word.startswith("-"), own)
+        for word in own:
+            name = word.partition("=")[0]
+            is_option = name.startswith("--") and " " not in name
+            if is_option and name not in self._option_string_actions:
+                self.unknown(name)
+
+    def unknown(self, name: str) -> NoReturn:
+        """Refuse an option that there is not, with the nearest that there is."""
+        known = {text.lstrip("-"): text for text in self._option_string_actions}
+        near = difflib.get_close_matches(name.lstrip("-"), known, n=1)
+        hint = f"did you mean {known[near[0]]}?" if near else f"see {self.prog} --help"
+        fail(f"no such option {name}; {hint}")
+        raise SystemExit(2)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [str(each) for each in action.choices or ()]
+        if not choices or str(value) in choices:
+            return
+        what = "/".join(action.option_strings) or self.prog
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        fail(f"{what} takes {_listed(choices)}, not {str(value)!r}{hint}")
+        raise SystemExit(2)
+
     def error(self, message: str) -> NoReturn:
+        message = self._lacking(message) or message
         fail(f"{message}; see {self.prog} --help")
         raise SystemExit(2)
+
+    def _lacking(self, message: str) -> str:
+        """Return which words may stand where argparse misses one of a few; else ""."""
+        names = message.removeprefix(_REQUIRED)
+        if names == message:
+            return ""
+        for action in self._get_positional_actions():
+            if action.choices and (action.metavar or action.dest) in names.split(", "):
+                return f"{self.prog} needs {_listed(list(action.choices))}"
+        return ""
 
 
 class _VerbsHelp(argparse.RawDescriptionHelpFormatter):
@@ -151,6 +196,12 @@ def _guarded(words: list[str], verb: str) -> int:
         return exit_code(exc)
 
 
+def _listed(choices: Sequence[str]) -> str:
+    """Return words as a sentence has them: a, b or c."""
+    *others, last = filter(None, choices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _module(verb: str) -> Any:
     return import_module(f"kitmsg.cli.{verb.replace('-', '_')}")
 
@@ -195,6 +246,8 @@ def _take_rest(
     if wrong:
         verb, kind = options.verb or "", getattr(options, "kind", "")
         parser.prog = " ".join(filter(None, (parser.prog, verb, kind)))
+        if wrong[0].startswith("-"):
+            parser.error(f"no such option {wrong[0]}")
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if rest:
         setattr(options, into, [*getattr(options, into), *rest])

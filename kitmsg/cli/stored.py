@@ -27,6 +27,7 @@ __all__ = [
     "payload",
     "read_seconds",
     "read_since",
+    "read_time",
     "services_of",
 ]
 
@@ -127,15 +128,35 @@ def read_since(text: str, now: float) -> datetime | int | None:
     if sequence := re.fullmatch(r"#?(\d{1,18})", text, re.ASCII):
         return int(sequence[1])
     if re.fullmatch(r"\d.*[smhd]", text):
-        return datetime.fromtimestamp(now - read_seconds(text, "--since"), UTC)
+        ago = read_seconds(text, "--since")
+        return datetime.fromtimestamp(max(0.0, now - ago), UTC)
+    others = "a time ago such as 1h, a sequence such as 120, or "
+    return read_time(text, "--since", others=others)
+
+
+def read_time(text: str, flag: str, *, others: str = "") -> datetime:
+    """Return a time in ISO 8601; it is in UTC if it names no zone.
+
+    Args:
+        text: The time.
+        flag: Where it stands.
+        others: What may stand there too, for the error.
+
+    Raises:
+        UsageError: It is none, or one that NATS cannot hold.
+    """
+    from kitmsg.jetstream.checks import LAST_TIME
+
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"--since {text}: write a time ago such as 1h, a time such as"
-            " 2026-11-28T12:00:00Z, or a sequence such as 120"
+            f"{flag} {text}: write {others}a time such as 2026-11-28T12:00:00Z"
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    if found.timestamp() > LAST_TIME:
+        raise UsageError(f"{flag} {text}: NATS holds times up to 2262-04-11")
+    return found
 
 
 def moment(time: float) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.cli.call import parse_pairs
 from kitmsg.cli.output import UsageError, to_json
 from kitmsg.cli.remote import add_bus_flags, fetch_schemas, find_endpoint, on_bus
 from kitmsg.cli.samples import chosen
-from kitmsg.cli.stored import read_seconds
+from kitmsg.cli.stored import read_seconds, read_time
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if not endpoint:
         raise UsageError("write SERVICE.ENDPOINT, as in kitmsg tell mailer.send to=ann")
     after = read_seconds(options.after, "--after") if options.after else 0.0
-    at = _time(options.at) if options.at else None
+    at = read_time(options.at, "--at") if options.at else None
     parse_pairs(options.pairs, {})  # mistakes come before the connection
     try:
         fields: dict[str, Any] = json.loads(options.data) if options.data else {}
@@ -163,13 +162,3 @@ def _check_fields(name: str, given: dict[str, Any], schema: dict[str, Any]) -> N
         raise InvalidArgument(f"{name}: {error}", field=error.field) from error
     except ValueError:
         return  # what it says of itself is no schema
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"--at {text}: write a time such as 2026-11-28T12:00:00Z"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -18,6 +18,7 @@ from kitmsg.events.publish import carried, store
 from kitmsg.events.spans import sending
 from kitmsg.events.template import token_of
 from kitmsg.jetstream import Outgoing, Schedule
+from kitmsg.jetstream.checks import LAST_TIME
 from kitmsg.wire import CALLER, CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Teller:
 
     Raises:
         ValueError: Both `after` and `at` are given, or `after` is negative or over ten
-            years; or `at` has no time zone.
+            years; or `at` has no time zone, or is after 2262-04-11.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Teller:
             raise ValueError(
                 f"at={at!r} has no time zone; give datetime.now(UTC) or like"
             )
+        if at is not None and at.timestamp() > LAST_TIME:
+            raise ValueError(f"at={at!r}: NATS holds times up to 2262-04-11")
         self._jetstream = jetstream
         self._service = service
         self._after = after

@@ -18,7 +18,7 @@
     memory.py    the twin for `MemoryBus`: no server, same promises, virtual time
     twin/        a JetStream server in memory, which the twin's streams are on
     changes.py   the backlog of a watch; used by both
-    checks.py    validation of names, keys and times to live
+    checks.py    validation of names, keys, times and times to live
 
 What every store promises, and one contract suite checks on each:
 

@@ -1,4 +1,4 @@
-"""Validation of names, keys and times to live."""
+"""Validation of names, keys, times and times to live."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Final
 
 from kitmsg.errors import InvalidArgument
 
-__all__ = ["check_bucket", "check_key", "check_pattern", "whole_seconds"]
+__all__ = [
+    "LAST_TIME",
+    "check_bucket",
+    "check_key",
+    "check_pattern",
+    "held_time",
+    "whole_seconds",
+]
+
+LAST_TIME: Final = 9_223_372_036.0
+"""Last unix second that NATS can hold, 2262-04-11: it counts nanoseconds in 64 bits."""
+
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9_-]+")
 _KEY: Final = re.compile(r"[-/_=A-Za-z0-9]+(?:\.[-/_=A-Za-z0-9]+)*")
@@ -59,6 +70,24 @@ def check_pattern(pattern: str) -> str:
             f"{pattern!r} is no pattern of keys: a key, or '*' and a final '>' in one"
         )
     return pattern
+
+
+def held_time(time: float) -> float:
+    """Return a time as NATS can hold it: one before 1970 as the beginning of 1970.
+
+    Beyond its range, nats-server takes a far time for a past one, and the other way round.
+
+    Args:
+        time: In unix seconds.
+
+    Raises:
+        InvalidArgument: It is no number, or after `LAST_TIME`.
+    """
+    if not time <= LAST_TIME:
+        raise InvalidArgument(
+            f"{time!r} is no time that NATS can hold: unix seconds up to 2262-04-11"
+        )
+    return max(time, 0.0)
 
 
 def whole_seconds(ttl: float) -> int:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from kitmsg.jetstream.checks import held_time
 from kitmsg.jetstream.configs import (
     ConsumerConfig,
     ConsumerInfo,
@@ -224,8 +225,14 @@ def consumer_info(found: dict[str, Any]) -> ConsumerInfo:
 
 
 def time_text(time: float) -> str:
-    """Return unix seconds as RFC 3339, in UTC and microseconds."""
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
+    """Return unix seconds as RFC 3339, in UTC and microseconds.
+
+    Raises:
+        InvalidArgument: As `held_time`.
+    """
+    return (
+        datetime.fromtimestamp(held_time(time), UTC).isoformat().replace("+00:00", "Z")
+    )
 
 
 def time_of(text: str) -> float:

@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from kitmsg.errors import InvalidArgument
-from kitmsg.jetstream.checks import whole_seconds
+from kitmsg.jetstream.checks import held_time, whole_seconds
 from kitmsg.message import check_subject, encode_headers, joined_headers
 from kitmsg.wire import JS_EXPECTED, JS_TTL, Js
 
@@ -61,10 +61,12 @@ class Schedule:
 
     @classmethod
     def at(cls, time: float, target: str, *, ttl: float | None = None) -> Self:
-        """Return a schedule for one `time`, in unix seconds; a past one is due at once."""
-        if not math.isfinite(time):
-            raise InvalidArgument(f"a schedule's time is unix seconds, not {time!r}")
-        when = datetime.fromtimestamp(math.ceil(time * 1000) / 1000, UTC)
+        """Return a schedule for one `time`, in unix seconds; a past one is due at once.
+
+        Raises:
+            InvalidArgument: `time` is no number, or after 2262-04-11.
+        """
+        when = datetime.fromtimestamp(math.ceil(held_time(time) * 1000) / 1000, UTC)
         text = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return cls(f"@at {text}", check_subject(target), ttl)
 

@@ -12,6 +12,7 @@ from kitmsg.events.event import facts_of
 from kitmsg.events.tells import tell_subject
 from kitmsg.events.ticks import tick_subject
 from kitmsg.jetstream import ConsumerConfig
+from kitmsg.jetstream.checks import held_time
 
 if TYPE_CHECKING:
     from kitmsg.events.event import Event
@@ -124,7 +125,7 @@ def event_consumer(
     elif isinstance(options.since, datetime):
         begins = {
             "deliver": "by_start_time",
-            "start_time": options.since.timestamp(),
+            "start_time": held_time(options.since.timestamp()),
         }
     elif isinstance(options.since, int):
         begins = {"deliver": "by_start_sequence", "start_sequence": options.since}

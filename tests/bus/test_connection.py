@@ -8,26 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.nats import NatsBus
 from kitmsg.errors import Disconnected, KitError, ResourceExhausted
 from kitmsg.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
-
-@pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(jetstream=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server: EmbeddedServer) -> AsyncIterator[NatsBus]:
-    bus = await NatsBus.connect(server.url)
-    yield bus
-    await bus.close()
+    from kitmsg.bus.embedded import EmbeddedServer
 
 
 # -- the turn between a write that failed and the news of it

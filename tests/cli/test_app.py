@@ -56,8 +56,26 @@ def test_version(cli: Callable[..., Ran]) -> None:
         (["cal"], "there is no verb 'cal'; did you mean 'call'?"),
         (["zzz"], "there is no verb 'zzz'; there are dev, run"),
         (["call"], "the following arguments are required: SERVICE.ENDPOINT"),
-        (["ls", "--jsn"], "unrecognized arguments: --jsn; see kitmsg ls --help"),
+        (["ls", "--jsn"], "no such option --jsn; did you mean --json?"),
         (["gateway", "http", "--x"], "see kitmsg gateway http --help"),
+        (["call", "--nats-ulr", "x", "a.b"], "did you mean --nats-url?"),
+        (["dead", "--jsn"], "no such option --jsn; did you mean --json?"),
+        (["gateway", "http", "--prt=1"], "option --prt; did you mean --port?"),
+        (["upstream", "http", "--opnapi", "x"], "did you mean --openapi?"),
+        (["--verison"], "no such option --verison; did you mean --version?"),
+        (["ls", "-q"], "no such option -q; see kitmsg ls --help"),
+        (
+            ["dead"],
+            "kitmsg dead needs ls, show, replay or drop; see kitmsg dead --help",
+        ),
+        (
+            ["dead", "lst"],
+            "takes ls, show, replay or drop, not 'lst'; did you mean 'ls'?",
+        ),
+        (["streams"], "kitmsg streams needs plan, apply, ls or show; see"),
+        (["gateway"], "kitmsg gateway needs grpc, http, mcp or thrift; see"),
+        (["gateway", "htp"], "not 'htp'; did you mean 'http'?"),
+        (["run", "a:A", "--log-format", "jsn"], "not 'jsn'; did you mean 'json'?"),
         (["call", "a.b", "x"], "'x' is not key=value"),
         (["call", "a.b", "--data", "[1]"], "--data is not a JSON object"),
         (["call", "a.b", "--data", "{"], "--data is not JSON"),
@@ -81,6 +99,17 @@ def test_a_wrong_command_is_a_sentence(
     assert sentence in ran.err
     assert ran.err.count("\n") == 1
     assert ran.out == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_misspelt_option_of_any_verb_gets_a_hint(
+    cli: Callable[..., Ran], verb: str
+) -> None:
+    """It is said before the words that it may have taken for its own."""
+    kinds = {"gateway": ["grpc"], "upstream": ["grpc"], "export": ["proto"]}
+    ran = cli(verb, *kinds.get(verb, ()), "--hlep")
+    assert ran.code == 2
+    assert ran.err == "kitmsg: no such option --hlep; did you mean --help?\n"
 
 
 @pytest.mark.parametrize("words", [["ls"], ["call", "a.b"], ["stats"], ["ping"]])

@@ -160,8 +160,8 @@ def test_two_services_need_a_folder(
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ([], 2, "arguments are required: KIND"),
-        (["soap"], 2, "invalid choice: 'soap'"),
+        ([], 2, "kitmsg export needs asyncapi, proto or thrift; see"),
+        (["soap"], 2, "takes asyncapi, proto or thrift, not 'soap'"),
         (["proto"], 2, "nothing to export: name a target such as greeter:Greeter"),
         (["proto", "nowhere.py"], 2, "there is no file 'nowhere.py'"),
         (["proto", "{}:Greter"], 2, "did you mean 'Greeter'?"),

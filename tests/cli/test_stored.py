@@ -7,6 +7,7 @@ import asyncio
 import json
 import secrets
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.bus.memory import MemoryBus
 from kitmsg.cli.dead import _replay
 from kitmsg.cli.events import _messages
+from kitmsg.cli.stored import read_since
 from kitmsg.events.dead import dead_stream, replay_subject
 from kitmsg.jetstream import StreamConfig
 from kitmsg.worker.load import load
@@ -327,6 +329,11 @@ def test_a_tell_is_stored_shown_and_cancelled(
             "kitmsg: --after 99999999d: after=",
         ),
         (("tell", "mailer.send", "--at", "noon"), "write a time such as 2026"),
+        (("tell", "mailer.send", "--at", "9999-12-31"), "times up to 2262-04-11"),
+        (
+            ("tell", "mailer.send", "--at", "9999-12-31T23:59:59-05:00"),
+            "--at 9999-12-31T23:59:59-05:00: NATS holds times up to 2262-04-11",
+        ),
         (("tell", "mailer.send", "to=ann"), "no stream stores 'tell.mailer.send'"),
         (("schedules", "rm", "mailer"), "write kitmsg schedules rm SERVICE ID"),
         (("dead", "show", "-1"), "there is no dead letter -1; see kitmsg dead ls"),
@@ -426,3 +433,7 @@ async def test_a_replay_that_is_cut_short_says_how_far_it_came(
     assert told.err in {
         f"kitmsg: {count} of 50 replayed\n" for count in (replayed - 1, replayed)
     }
+
+
+def test_so_long_ago_that_no_clock_had_begun_is_the_beginning() -> None:
+    assert read_since("999999999d", now=4000.0) == datetime.fromtimestamp(0, UTC)

@@ -135,7 +135,10 @@ def test_a_file_that_is_no_document_ends_it_with_a_sentence(
         (["http://h", "--as", "a", "--timeout", "0"], "timeout must be positive"),
         (["http://h", "--as", "a", "--header", "x"], "not of the form"),
         (["http://h", "--as", "a", "--header", "X: @/none"], "cannot read /none"),
-        (["http://h", "--as", "a", "--wrong"], "unrecognized arguments: --wrong"),
+        (
+            ["http://h", "--as", "a", "--wrong"],
+            "no such option --wrong; see kitmsg upstream http --help",
+        ),
     ],
 )
 def test_a_wrong_command_is_a_sentence(

@@ -59,6 +59,28 @@ async def test_the_log_begins_at_a_time(kit: Kit) -> None:
     assert found == ["A2"]
 
 
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("year", [1, 1600, 1969])
+async def test_a_log_that_begins_in_the_far_past_is_whole(
+    kit: Kit, year: int, follow: bool
+) -> None:
+    await kit.publish(Placed("eu", "A1"))
+    since = datetime(year, 1, 1, tzinfo=UTC)
+    log = kit.events(Placed, since=since, follow=follow)
+    assert await anext(log) == Placed("eu", "A1")
+    await log.aclose()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+async def test_a_log_cannot_begin_at_a_time_that_nats_cannot_hold(
+    kit: Kit, follow: bool
+) -> None:
+    await kit.publish(Placed("eu", "A1"))
+    log = kit.events(Placed, since=datetime(9999, 12, 31, tzinfo=UTC), follow=follow)
+    with pytest.raises(InvalidArgument, match="no time that NATS can hold"):
+        await anext(log)
+
+
 async def test_the_log_is_filtered_by_fields_of_the_subject(kit: Kit) -> None:
     for region in ("eu", "us", "e.u"):
         await kit.publish(Placed(region, "A1"))

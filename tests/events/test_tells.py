@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kitmsg import Kit
 
 pytestmark = pytest.mark.anyio
+
+WEST = timezone(timedelta(hours=-5))
 
 
 class Mailer(Service):
@@ -149,6 +151,8 @@ async def test_a_missing_stream_is_named(kit: Kit) -> None:
         ({"after": -1}, "from 0 to ten years"),
         ({"after": 1, "at": datetime.now(UTC)}, "not both"),
         ({"at": datetime.now()}, "has no time zone"),
+        ({"at": datetime(2262, 4, 12, tzinfo=UTC)}, "up to 2262-04-11"),
+        ({"at": datetime.max.replace(tzinfo=WEST)}, "up to 2262-04-11"),
     ],
 )
 async def test_a_time_that_cannot_be_is_refused(

@@ -10,6 +10,7 @@ import pytest
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.jetstream import Schedule
+from kitmsg.jetstream.checks import LAST_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,34 @@ async def test_a_time_that_is_over_is_due_at_once(
     past = Schedule.at(store.now() - 3600, f"{name}.due")
     await store.publish(f"{name}.later", b"x", schedule=past)
     assert len(await came(stream, f"{name}.due", 1)) == 1
+
+
+@pytest.mark.parametrize("time", [-1.0, -9_300_000_000.0, -62_135_596_800.0, -1e300])
+async def test_a_time_of_any_past_is_due_at_once(
+    store: JetStream, stream: Stream, name: str, time: float
+) -> None:
+    """Also one before 1678, which a server takes for one that comes."""
+    past = Schedule.at(time, f"{name}.due")
+    await store.publish(f"{name}.later", b"x", schedule=past)
+    assert len(await came(stream, f"{name}.due", 1)) == 1
+
+
+async def test_the_last_time_waits(store: JetStream, stream: Stream, name: str) -> None:
+    """It is in 2262: later ones a server would take for past ones."""
+    last = Schedule.at(LAST_TIME, f"{name}.due")
+    await store.publish(f"{name}.later.last", b"x", schedule=last)
+    soon = Schedule.at(store.now() + 0.3, f"{name}.due")
+    await store.publish(f"{name}.later.soon", b"y", schedule=soon)
+    (found,) = await came(stream, f"{name}.due", 1)
+    assert found.data == b"y"
+    assert f"{name}.later.last" in await stream.subjects()
+
+
+@pytest.mark.parametrize("time", [LAST_TIME + 1, 253_402_214_400.0, 1e300, math.inf])
+def test_a_time_that_no_server_can_hold_is_refused(time: float) -> None:
+    """In words, and not sent at once."""
+    with pytest.raises(InvalidArgument, match="no time that NATS can hold"):
+        Schedule.at(time, "a.due")
 
 
 async def test_the_newest_schedule_of_a_subject_counts(

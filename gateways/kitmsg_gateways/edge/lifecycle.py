@@ -25,6 +25,7 @@ from kitmsg_gateways.edge.files import Files
 from kitmsg_gateways.edge.health import Health, MetricsPage
 from kitmsg_gateways.edge.listener import Listener, bind
 from kitmsg_gateways.edge.metrics import Metrics
+from kitmsg_gateways.edge.options import EventOptions
 from kitmsg_gateways.edge.shown import Shown
 from kitmsg_gateways.edge.tls import Tls
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from kitmsg.metrics.families import Family
     from kitmsg_gateways.edge.admission import Place
     from kitmsg_gateways.edge.files import Reloadable
-    from kitmsg_gateways.edge.options import EdgeOptions, SocketOptions
+    from kitmsg_gateways.edge.options import EdgeOptions, Options, SocketOptions
 
 __all__ = ["Gateway", "SocketGateway"]
 
@@ -215,10 +216,19 @@ class Gateway(Generic[O, T]):
             self._check()
             await self._open()
             self._stack = stack.pop_all()
-        count = self._served()
         self._log.info(
-            "%s gateway, %d endpoints, ready at %s", self.title, count, self.url
+            "%s gateway, %s, ready at %s", self.title, self._counted(), self.url
         )
+
+    def _counted(self) -> str:
+        """Return what is served, in a few words: endpoints, and events that are open."""
+        options: Options = self.options
+        events: frozenset[str] = frozenset()
+        if isinstance(options, EventOptions):
+            events = options.opens("publish") | options.opens("read")
+        counted = {"endpoint": self._served(), "event": len(events)}
+        words = [f"{n} {noun}{'s' * (n != 1)}" for noun, n in counted.items() if n]
+        return " and ".join(words) or "0 endpoints"
 
     async def stop(self) -> None:
         """Accept no more, finish what is in flight in `drain_timeout`, close.

@@ -394,7 +394,9 @@ def test_where_a_log_is_read_from(text, since):
     assert read_since(text, now=4000.0) == since
 
 
-@pytest.mark.parametrize("text", ["x", "1 h", "-1", "1y", "10000-01-01", "#", "\u0661"])
+@pytest.mark.parametrize(
+    "text", ["x", "1 h", "-1", "1y", "10000-01-01", "2262-04-12", "#", "\u0661"]
+)
 def test_what_is_no_place_in_a_log(text):
     """A sentence says what is."""
     with pytest.raises(InvalidArgument, match="since"):

@@ -18,6 +18,7 @@ from kitmsg.discovery.subject import (
     ServiceReport,
 )
 from kitmsg_gateways.http import GatewayOptions
+from tests.gateways.http.shop import Shop
 from tests.require import miss
 
 if TYPE_CHECKING:
@@ -119,3 +120,17 @@ def chromium() -> str:
     return (
         found[0] if found else miss("chromium is not on PATH; install it to run this")
     )
+
+
+@pytest.fixture
+async def shop(hub: kitmsg.Kit) -> Shop:
+    """A shop on the bus."""
+    shop = Shop()
+    await hub.serve(shop)
+    return shop
+
+
+@pytest.fixture
+async def call(hub, shop, start):
+    """A client of a gateway in front of the shop."""
+    return await start(hub)

@@ -21,7 +21,7 @@ from kitmsg_gateways.thrift.protocol.base import Cursor, Kind, Limits, Malformed
 from kitmsg_gateways.thrift.protocol.binary import BinaryProtocol
 from kitmsg_gateways.thrift.protocol.compact import CompactProtocol
 from kitmsg_gateways.thrift.protocol.framing import Inbox
-from tests.gateways.thrift.test_server import call
+from tests.gateways.thrift.messages import call
 
 IDL = """
 struct Part { 1: string name, 2: list<Part> parts, 3: map<string, i64> sizes, 4: bool on }

@@ -51,8 +51,8 @@ from kitmsg_gateways.thrift.upstream import (
 )
 from kitmsg_gateways.upstream import Hooks
 from tests.gateways.thrift.conftest import parsed
+from tests.gateways.thrift.messages import call
 from tests.gateways.thrift.services import Archive, Greeter, Kind, Rude, Scroll
-from tests.gateways.thrift.test_server import call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

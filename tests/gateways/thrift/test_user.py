@@ -14,8 +14,8 @@ from kitmsg import Service, endpoint
 from kitmsg.discovery.subject import EndpointInfo, Responder, ServiceInfo, ServiceReport
 from kitmsg.errors import FailedPrecondition
 from kitmsg_gateways.thrift.load import parse
+from tests.gateways.thrift.messages import call, text
 from tests.gateways.thrift.services import Greeter, Rude
-from tests.gateways.thrift.test_server import call, text
 
 
 class Color(enum.Enum):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kitmsg.errors import InvalidArgument
+from kitmsg.jetstream.checks import LAST_TIME
 
 __all__ = ["Since", "read_since"]
 
@@ -17,7 +18,6 @@ Since = int | float | None
 _SEQUENCE: Final = re.compile(r"#?(\d{1,18})", re.ASCII)
 _AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)", re.ASCII)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LATEST: Final = 253_402_300_799.0  # the end of year 9999
 
 
 def read_since(text: str, now: float) -> Since:
@@ -50,6 +50,8 @@ def read_since(text: str, now: float) -> Since:
         seconds = found.timestamp()
     except (OverflowError, ValueError):
         seconds = math.inf
-    if not 0 <= seconds < _LATEST:
-        raise InvalidArgument("since: the time is out of range", field="since")
+    if not 0 <= seconds <= LAST_TIME:
+        raise InvalidArgument(
+            f"since={text[:40]!r}: write a time from 1970 to 2262-04-11", field="since"
+        )
     return seconds

@@ -83,7 +83,7 @@ class Reading:
             InvalidArgument: Always.
         """
         del item
-        raise InvalidArgument("a log takes no items; POST publishes")
+        raise InvalidArgument("a log takes no items")
 
     async def finish(self) -> None:
         """Do nothing: the client says that it sends nothing more."""

@@ -215,6 +215,7 @@ class Events:
             door=self._door,
             wanted=wanted,
             form=lambda batch: iter(messages(batch, name)),
+            unasked=self._unasked(name),
         )
         self._live.admit()
         if is_upgrade(request):
@@ -229,6 +230,15 @@ class Events:
             return web.Response(headers=head(opening, format_))
         async with opening.stream() as reading:
             return await Download(self._live, opening, format_, reading).run()
+
+    def _unasked(self, name: str) -> str:
+        """Return what a client is told that sends something to the log of an event."""
+        how = (
+            f"; publish by POST {PREFIX}{name}"
+            if self._door.may(name, "publish")
+            else ""
+        )
+        return f"the log of {name} is only read here: send nothing but pings{how}"
 
     def _wanted(self, visit: Visit, query: str) -> _Wanted:
         """Return the part of the log that query and headers ask for.

@@ -93,6 +93,7 @@ class Opening:
         query: As it was sent, with what else counts as parameters.
         codec: Of parameters and items.
         broken: What was wrong with the client's items, once that ended the stream.
+        unasked: What a client is told that sends an item where none is taken.
     """
 
     callers: Callers
@@ -102,6 +103,7 @@ class Opening:
     query: str
     codec: Codec = JSON
     broken: BaseException | None = None
+    unasked: str = "an item came, and none was to come any more"
     _call: tuple[EdgeCaller, Context] | None = None
 
     @property

@@ -197,6 +197,8 @@ class Socket:
             self._answer(frame(Opcode.PONG, payload))
         elif opcode == Opcode.CLOSE:
             self._take_close(payload)
+        elif opcode != Opcode.PONG and self._has_finished and not self._awaits_first:
+            self._refuse(InvalidArgument(self._opening.unasked))
         elif opcode != Opcode.PONG:
             kind = "text" if self._opcode == Opcode.TEXT else "binary"
             raise ProtocolError(
@@ -214,7 +216,7 @@ class Socket:
         if self._awaits_first:
             self._awaits_first = False
         elif self._has_finished and payload:
-            self._refuse(InvalidArgument("an item came, and none was to come any more"))
+            self._refuse(InvalidArgument(self._opening.unasked))
             return
         elif not payload:
             self._has_finished = True

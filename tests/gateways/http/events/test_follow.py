@@ -230,6 +230,37 @@ async def test_head_follows_nothing(call):
     assert response.content_type == SSE
 
 
+@pytest.mark.parametrize(
+    "sent", ["hello", b"\x00", '{"order_id": "A2"}', "\N{SNOWMAN}"]
+)
+async def test_a_websocket_that_sends_to_a_log_is_told_how_to_publish(
+    kit: kitmsg.Kit, call: Any, sent: str | bytes
+) -> None:
+    """Whatever it sends: text, bytes, an event."""
+    url = f"ws://127.0.0.1:{call.server.port}{PATH}"
+    async with asyncio.timeout(20), connect(url) as socket:
+        await socket.send(sent)
+        problem = json.loads(await socket.recv())
+        await socket.wait_closed()
+    assert problem["detail"] == (
+        "the log of orders.placed is only read here: send nothing but pings; publish by"
+        " POST /events/orders.placed"
+    )
+    assert socket.close_code == 4400
+    assert socket.close_reason == problem["detail"]
+
+
+async def test_a_websocket_is_not_told_to_publish_what_it_may_not(
+    kit: kitmsg.Kit, start: Any
+) -> None:
+    outside = await start(kit, events=("orders.placed:read",))
+    url = f"ws://127.0.0.1:{outside.server.port}{PATH}"
+    async with asyncio.timeout(20), connect(url) as socket:
+        await socket.send("hello")
+        problem = json.loads(await socket.recv())
+    assert problem["detail"].endswith("only read here: send nothing but pings")
+
+
 async def test_a_websocket_has_a_message_for_each_event(kit, call):
     """And nothing is to be sent there."""
     await _publish(kit, "a")

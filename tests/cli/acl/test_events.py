@@ -16,7 +16,7 @@ from kitmsg.errors import BusDenied, PermissionDenied, Unavailable
 from kitmsg.events.declared import apply, plan
 from kitmsg.jetstream import ConsumerConfig, StreamConfig
 from kitmsg.service.stored import declared_by
-from tests.cli.test_acl import administered, configured, connected
+from tests.cli.acl.users import administered, configured, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
