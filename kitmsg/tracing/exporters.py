@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from kitmsg.tracing.spans import RecordedSpan
     from kitmsg.tracing.turns import Ended
 
-__all__ = ["check_address", "export_of", "exporter_of", "exporting", "readable"]
+__all__ = [
+    "check_address",
+    "export_of",
+    "exporter_of",
+    "exporting",
+    "readable",
+    "takes_bytes",
+]
 
 _PORTS: Final = {
     "otlp": 4317,
@@ -146,9 +153,14 @@ _MAKERS: Final[Mapping[str, Callable[[str], SpanExporter]]] = {
 }
 
 
+def takes_bytes(address: str) -> bool:
+    """Tell whether spans go to an address as the bytes of `kitmsg.tracing.otlp`."""
+    return check_address(address)[0] == "otlp"
+
+
 def export_of(address: str, resource: Resource) -> Export:
     """Return what sends kitmsg's own spans to an address.  Raises as `exporter_of`."""
-    if check_address(address)[0] == "otlp":
+    if takes_bytes(address):
         try:
             return _otlp_export(check_address(address)[1], resource)
         except ImportError:
@@ -197,7 +209,7 @@ def _otlp_export(url: str, resource: Resource) -> Export:
     exporter._stub = Bytes  # noqa: SLF001  it makes its client of this, now and later
     exporter._client = Bytes(exporter._channel)  # noqa: SLF001
 
-    def export(spans: Sequence[Ended]) -> bool:
+    def export(spans: Sequence[Ended | bytes]) -> bool:
         return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
 
     return export

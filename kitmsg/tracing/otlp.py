@@ -31,6 +31,7 @@ __all__ = [
     "attributes_bytes",
     "brief_encoder",
     "head_bytes",
+    "packed",
     "request_bytes",
     "span_bytes",
     "status_attribute",
@@ -239,24 +240,30 @@ def _packing(
     return struct.Struct(f"<{len(front)}s{form}").pack, front
 
 
-def request_bytes(resource: Mapping[str, Any], spans: Sequence[Ended]) -> bytes:
+def packed(span: Ended) -> RecordedSpan | bytes:
+    """Return a span as a field of ``ScopeSpans``, if it has nothing of its own; else itself.
+
+    Of what waits to be exported then, one object is left for each span: many small ones that
+    live long would spread the memory of all the calls between.
+    """
+    if isinstance(span, Brief):
+        return span.operation.brief_bytes(span)
+    if isinstance(span, Turn):
+        return span.operation.turn_bytes(span)
+    return span
+
+
+def request_bytes(resource: Mapping[str, Any], spans: Sequence[Ended | bytes]) -> bytes:
     """Return an ``ExportTraceServiceRequest``.
 
     Args:
         resource: Attributes of this process.
-        spans: What has ended.
+        spans: What has ended, `packed` or not.
     """
     of = b"".join(_field(b"\x0a", _pair(n, v)) for n, v in resource.items())
     scope = _field(b"\x0a", _field(b"\x0a", SCOPE.encode()))
     url = _field(b"\x1a", SCHEMA_URL.encode())
-    encoded = [
-        of.brief_bytes(span)
-        if isinstance(span, Brief)
-        else of.turn_bytes(span)
-        if isinstance(span, Turn)
-        else span_bytes(span)
-        for span in spans
-        for of in (span.operation,)
-    ]
+    small = [each if isinstance(each, bytes) else packed(each) for each in spans]
+    encoded = [each if isinstance(each, bytes) else span_bytes(each) for each in small]
     scoped = scope + b"".join(encoded) + url
     return _field(b"\x0a", _field(b"\x0a", of) + _field(b"\x12", scoped))

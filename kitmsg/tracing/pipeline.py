@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.tracing.quiet import quietly
@@ -25,8 +25,8 @@ __all__ = ["Export", "Pipeline"]
 
 _log = logging.getLogger("kitmsg.tracing")
 
-Export = Callable[[Sequence["Ended"]], bool]
-"""Sends spans; False if that failed."""
+Export = Callable[[Sequence[Any]], bool]
+"""Sends spans, `Ended` or what a pipeline's `pack` makes of them; False if that failed."""
 
 _BATCH: Final = 2048
 _QUEUE: Final = 32_768
@@ -40,6 +40,7 @@ class Pipeline:
         exports: Where they go, each of them all.
         names: Theirs, for logs.
         environ: Bounds and times.
+        pack: Makes of a span what waits in its place, and what all exports take.
 
     Attributes:
         dropped: Spans for which there was no room.
@@ -54,15 +55,17 @@ class Pipeline:
         environ: Mapping[str, str] = os.environ,
         *,
         names: Sequence[str] = (),
+        pack: Callable[[Ended], Any] | None = None,
     ) -> None:
         self.dropped = 0
+        self._pack = pack
         self._exports = tuple(exports)
         self._names = [*names, *[""] * (len(self._exports) - len(names))]
         self._batch = _number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)
         self._most = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._delay = _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS) / 1000
         # Appended by any thread, taken by the exporting one.
-        self._queue: deque[Ended] = deque()
+        self._queue: deque[Any] = deque()
         self._wake = threading.Event()
         # One at a time hands spans on: the thread, or who flushes.
         self._exporting = threading.Lock()
@@ -73,8 +76,8 @@ class Pipeline:
 
     def put(self, span: Ended) -> None:
         """Take a span that has ended; drops it where there is no room."""
-        queue = self._queue
-        queue.append(span)
+        queue, pack = self._queue, self._pack
+        queue.append(span if pack is None else pack(span))
         waiting = len(queue)
         if waiting == self._batch:  # the thread goes on until there are none
             self._wake.set()
@@ -137,7 +140,7 @@ class Pipeline:
         for number, export in enumerate(self._exports):
             self._hand_to(number, export, batch)
 
-    def _hand_to(self, number: int, export: Export, batch: Sequence[Ended]) -> None:
+    def _hand_to(self, number: int, export: Export, batch: Sequence[Any]) -> None:
         """Export a batch; one line is logged when that begins to fail, and when it works."""
         try:
             with quietly() as said:

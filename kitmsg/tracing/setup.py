@@ -129,6 +129,7 @@ def _made(
     from kitmsg.tracing.foreign import ForeignTracer
     from kitmsg.tracing.gathered import Bag
     from kitmsg.tracing.operations import RecordingTracer
+    from kitmsg.tracing.otlp import packed
     from kitmsg.tracing.pipeline import Pipeline
     from kitmsg.tracing.sampling import Sampling, sampling_of
     from kitmsg.tracing.sdk import provider_of
@@ -143,7 +144,9 @@ def _made(
     exports = [exporters.export_of(each, resource) for each in addresses]
     if exporter is not None:
         exports.append(exporters.exporting(exporter, resource))
-    pipeline = Pipeline(exports, names=addresses)
+    is_packed = exporter is None and all(map(exporters.takes_bytes, addresses))
+    pack = packed if is_packed else None
+    pipeline = Pipeline(exports, names=addresses, pack=pack)
 
     def flush(timeout: float) -> bool:
         return pipeline.flush(timeout) and provider.force_flush(int(timeout * 1000))

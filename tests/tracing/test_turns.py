@@ -21,7 +21,7 @@ from kitmsg.errors import Code
 from kitmsg.message import Message
 from kitmsg.tracing.exporters import readable
 from kitmsg.tracing.operations import RecordedOperation, RecordingTracer
-from kitmsg.tracing.otlp import request_bytes
+from kitmsg.tracing.otlp import packed, request_bytes
 from kitmsg.tracing.sampling import Draws, Sampling
 from kitmsg.tracing.spans import SPAN
 from kitmsg.tracing.turns import OffTurn, Turn, TurnContext
@@ -233,6 +233,18 @@ def test_otlp_bytes_are_what_opentelemetry_writes(ended: Ended) -> None:
             each.ClearField("status")
             each.attributes.sort(key=lambda pair: pair.key)
         assert one == other
+
+
+def test_spans_wait_as_the_bytes_they_leave_in(ended: Ended) -> None:
+    """One object each, where nothing is told of them but that they went well."""
+    begun = ended.client.brief()
+    assert isinstance(begun, tuple)
+    ended.client.end(begun[1])
+    ended.receive().finish()
+    ended.receive(more=b"baggage: a=b\r\n").finish()
+    waiting = [packed(span) for span in ended]
+    assert [isinstance(one, bytes) for one in waiting] == [True, True, False]
+    assert request_bytes({}, waiting) == request_bytes({}, ended)
 
 
 def test_traces_are_drawn_by_their_share() -> None:
