@@ -111,6 +111,12 @@ def _statsd_exporter(folder: Path) -> None:
     _run(folder, "env", f"GOBIN={folder}", "go", "install", package)
 
 
+def _jaeger(folder: Path) -> None:
+    # The last line of versions that `go install` takes: later ones replace modules.
+    package = "github.com/jaegertracing/jaeger/cmd/all-in-one@v1.35.2"
+    _run(folder, "env", f"GOBIN={folder}", "go", "install", package)
+
+
 def _statsd(folder: Path) -> None:
     options = ("--silent", "--no-audit", "--no-fund", "--omit=optional")
     _run(folder, "npm", "install", *options, "--prefix", ".", "statsd@0.9.0")
@@ -140,12 +146,15 @@ PEERS: Final = {
     ),
     "zipkin": Peer("zipkin.jar", ("java", "mvn"), (TESTS / "tracing/zipkin",), _zipkin),
     "collector": Peer("otelcol", ("go",), (TESTS / "tracing/collector",), _collector),
+    "jaeger-1.35": Peer("all-in-one", ("go",), (), _jaeger),
     "statsd-exporter-0.28": Peer("statsd_exporter", ("go",), (), _statsd_exporter),
     "statsd-0.9": Peer("node_modules/statsd/stats.js", ("node", "npm"), (), _statsd),
 }
 
 
-_LONG: Final = frozenset({"consul", "collector"})  # to build; they begin first
+_LONG: Final = frozenset(
+    {"consul", "collector", "jaeger-1.35"}
+)  # to build; they begin first
 
 
 def path(name: str) -> str:

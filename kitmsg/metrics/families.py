@@ -5,10 +5,11 @@ Whatever counts keeps plain integers and makes families of them when somebody as
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +108,8 @@ class Family:
         text: Its meaning, for people.
         samples: Its values, unless it is a histogram.
         distributions: Its values, if it is one.
+        joins: Makes one value of those of equal series: several parts of a process count
+            what adds up, but read the same memory.
     """
 
     name: str
@@ -114,11 +117,18 @@ class Family:
     text: str
     samples: list[Sample] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)
+    joins: Literal["sum", "min", "max"] = "sum"
 
     def add(self, value: float, **labels: str) -> None:
         """Add a sample."""
         self.samples.append((labels, value))
 
+
+_JOINS: Final[dict[str, Callable[[float, float], float]]] = {
+    "sum": operator.add,
+    "min": min,
+    "max": max,
+}
 
 Collect: TypeAlias = Callable[[], Iterable[Family]]
 """Makes families of what was counted."""
@@ -166,17 +176,18 @@ def joined(families: Iterable[Family]) -> list[Family]:
 
 def _merged(families: list[Family]) -> Family:
     """Return families of one name as one, whose series are each there once."""
-    sums: dict[frozenset[tuple[str, str]], Sample] = {}
+    join = _JOINS[families[0].joins]
+    values: dict[frozenset[tuple[str, str]], Sample] = {}
     for labels, value in (sample for each in families for sample in each.samples):
         key = frozenset(labels.items())
-        sums[key] = labels, value + (sums[key][1] if key in sums else 0)
+        values[key] = labels, join(values[key][1], value) if key in values else value
     series: dict[frozenset[tuple[str, str]], Distribution] = {}
     for one in (each for family in families for each in family.distributions):
         key = frozenset(one.labels.items())
         series[key] = _added(series[key], one) if key in series else one
     return replace(
         families[0],
-        samples=list(sums.values()),
+        samples=list(values.values()),
         distributions=list(series.values()),
     )
 

@@ -322,8 +322,13 @@ class MemoryMetrics:
         return cast("Histogram", self._made(made))
 
     def register(self, collect: Collect) -> None:
-        """Show what `collect` makes, too."""
-        self._others.append(collect)
+        """Show what `collect` makes, too; once, however often it is registered."""
+        if not self.shows(collect):
+            self._others.append(collect)
+
+    def shows(self, collect: Collect) -> bool:
+        """Whether `collect` is registered."""
+        return collect in self._others
 
     def collect(self) -> Iterator[Family]:
         """Yield all that was counted, and what is shown beside it."""

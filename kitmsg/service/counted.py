@@ -191,7 +191,10 @@ def _mailboxes(known: list[Any]) -> Iterator[Family]:
 def _workers(known: list[Any]) -> Iterator[Family]:
     rows: list[tuple[Family, Callable[[dict[str, Any], int], float]]] = [
         (
-            gauge("kitmsg_bus_connected", "Whether the worker reaches the bus."),
+            replace(
+                gauge("kitmsg_bus_connected", "Whether the worker reaches the bus."),
+                joins="min",
+            ),
             lambda report, _: int(report["bus"]["connected"]),
         ),
         (
@@ -223,11 +226,16 @@ def _workers(known: list[Any]) -> Iterator[Family]:
             lambda report, _: report["bus"].get("dropped", 0),
         ),
         (
-            gauge("kitmsg_worker_memory_bytes", "Resident memory."),
+            replace(
+                gauge("kitmsg_worker_memory_bytes", "Resident memory."), joins="max"
+            ),
             lambda report, _: int(report["process"]["memory_bytes"]),
         ),
         (
-            counter("kitmsg_worker_cpu_seconds_total", "CPU time spent."),
+            replace(
+                counter("kitmsg_worker_cpu_seconds_total", "CPU time spent."),
+                joins="max",
+            ),
             lambda report, _: report["process"]["cpu_seconds"],
         ),
         (

@@ -20,7 +20,7 @@ from kitmsg.context import Context, current
 from kitmsg.discovery.directory import Directory
 from kitmsg.endpoints import Middleware
 from kitmsg.message import check_subject
-from kitmsg.metrics.families import Family
+from kitmsg.metrics.families import Family, joined
 from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.provider import Provider
 from kitmsg.schema.calls import StreamRequest
@@ -94,6 +94,7 @@ class Kit(Storing):
         self._peers = Peers(bus)
         self.hosts: list[ServiceHost] = []
         self._drained: list[ServiceHost] = []  # counted still
+        self._was_connected: bool | None = None  # when it closed; None before
         self._directory = Directory(bus)
         self._fleets: dict[str, Fleet] = {}
         self._routed: dict[object, Endpoint[Any, Any]] = {}
@@ -352,10 +353,24 @@ class Kit(Storing):
         check_subject(name)
         return self._peers.endpoint(name.partition(".")[0], name, make, timeout)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the bus can be reached; of a closed kit, whether it could be then."""
+        if self._was_connected is not None:
+            return self._was_connected
+        return self.bus.is_connected
+
     def collect(self) -> list[Family]:
         """Return the counters of the services and the connection; `metrics` has its own."""
         told = msgspec.to_builtins(report(self, [*self._drained, *self.hosts]))
         return families([(1, 0, told)])
+
+    def collect_all(self) -> list[Family]:
+        """Return what `collect` does and what `metrics` has, each series once."""
+        if not isinstance(self.metrics, MemoryMetrics):
+            return self.collect()
+        own = () if self.metrics.shows(self.collect) else self.collect()
+        return joined([*own, *self.metrics.collect()])
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop serving, each service as `ServiceHost.drain` does, all at once."""
@@ -373,6 +388,8 @@ class Kit(Storing):
         finally:
             for fleet in self._fleets.values():
                 await fleet.close()
+            if self._was_connected is None:
+                self._was_connected = self.bus.is_connected
             await self.bus.close()
 
     async def __aenter__(self) -> Self:

@@ -27,7 +27,7 @@ def report(kit: Kit | None, hosts: Iterable[ServiceHost] = ()) -> dict[str, Any]
     return {
         "services": [describe(host) for host in hosts],
         "bus": {
-            "connected": kit is not None and kit.bus.is_connected,
+            "connected": kit is not None and kit.is_connected,
             **{name: getattr(stats, name, 0) for name in counts},
         },
         "process": process_facts(),

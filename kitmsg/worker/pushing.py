@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kitmsg.errors import InvalidArgument
 from kitmsg.metrics.address import backend_of, parse
-from kitmsg.metrics.memory import MemoryMetrics
 from kitmsg.metrics.push import pushers
 
 if TYPE_CHECKING:
@@ -45,11 +44,9 @@ def counted(server: object, kit: Kit) -> Collect:
     """Return what collects the families of a gateway that has no worker around it."""
 
     def collect() -> Iterable[Family]:
-        yield from kit.collect()
+        yield from kit.collect_all()
         if (read := getattr(server, "collect", None)) is not None:
             yield from read()
-        if isinstance(kit.metrics, MemoryMetrics):
-            yield from kit.metrics.collect()
 
     return collect
 

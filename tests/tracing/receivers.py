@@ -1,4 +1,4 @@
-"""Real receivers of spans: Zipkin, and OpenTelemetry's collector."""
+"""Real receivers of spans: Zipkin, Jaeger, and OpenTelemetry's collector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests import peers
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.require import need
 from tests.worker.commands import until
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Collector", "Zipkin", "collector", "zipkin"]
+__all__ = ["Collector", "Jaeger", "Zipkin", "collector", "jaeger", "zipkin"]
 
 _START_SECONDS = 50.0
 
@@ -73,6 +73,65 @@ def zipkin() -> Iterator[Zipkin]:
     try:
         server = Zipkin(port)
         until(server.is_up, "Zipkin is up", _START_SECONDS)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Jaeger:
+    """A Jaeger server.
+
+    Attributes:
+        address: For ``--traces``.
+    """
+
+    def __init__(self, otlp: int, query: int) -> None:
+        self.address = f"otlp://127.0.0.1:{otlp}"
+        self._url = f"http://127.0.0.1:{query}"
+
+    def is_up(self) -> bool:
+        """Tell whether it answers."""
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{self._url}/api/services", timeout=2) as found,
+        ):
+            return bool(found.status == 200)
+        return False
+
+    def trace(self, trace: str) -> list[dict[str, Any]]:
+        """Return the spans of a trace, each with its ``process``; none while there are none."""
+        with (
+            contextlib.suppress(urllib.error.HTTPError),
+            urllib.request.urlopen(f"{self._url}/api/traces/{trace}", timeout=5) as got,
+        ):
+            (found,) = json.load(got)["data"]
+            names = {k: p["serviceName"] for k, p in found["processes"].items()}
+            return [{**s, "process": names[s["processID"]]} for s in found["spans"]]
+        return []
+
+
+@contextlib.contextmanager
+def jaeger() -> Iterator[Jaeger]:
+    """Run Jaeger, with its spans in memory."""
+    flags = (
+        *("collector.otlp.grpc.", "query.http-server.", "collector.otlp.http."),
+        *("query.grpc-server.", "admin.http.", "collector.grpc-server."),
+        *("collector.http-server.", "http-server.", "processor.jaeger-binary.server-"),
+        *("processor.jaeger-compact.server-", "processor.zipkin-compact.server-"),
+    )
+    ports = free_ports(len(flags))
+    words = [peers.path("jaeger-1.35"), "--collector.otlp.enabled=true"]
+    words += [
+        f"--{flag}host-port=127.0.0.1:{port}"
+        for flag, port in zip(flags, ports, strict=True)
+    ]
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        server = Jaeger(ports[0], ports[1])
+        until(server.is_up, "Jaeger is up", _START_SECONDS)
         yield server
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""One call, from an HTTP client through six processes, as Zipkin and a collector have it."""
+"""One call from an HTTP client through six processes, as Zipkin, Jaeger and a collector say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.ports import free_port
-from tests.tracing.receivers import collector, zipkin
+from tests.tracing.receivers import collector, jaeger, zipkin
 from tests.worker.commands import Command, until
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class Span(NamedTuple):
-    """What two receivers say of a span, in the same words."""
+    """What receivers say of a span, in the same words."""
 
     id: str
     parent: str
@@ -65,6 +65,7 @@ class Told(NamedTuple):
     """The spans of the call."""
 
     by_zipkin: list[Span]
+    by_jaeger: list[Span]
     by_collector: list[Span]
 
 
@@ -100,8 +101,9 @@ def told(
     folder, web, grpc = tmp_path_factory.mktemp("traces"), free_port(), free_port()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(zipkin())
+        seen = stack.enter_context(jaeger())
         collected = stack.enter_context(collector(folder))
-        traces = ("--traces", f"{collected.grpc},{server.address}")
+        traces = ("--traces", f"{collected.grpc},{server.address},{seen.address}")
 
         def run(*words: str) -> Command:
             start = running(nats_server.url, *words, *traces, folder=folder)
@@ -134,8 +136,10 @@ def told(
         for process in processes:
             assert process.ends() == 0, process.output
         until(lambda: len(server.trace(TRACE)) >= len(EXPECTED), "spans at Zipkin")
+        until(lambda: len(seen.trace(TRACE)) >= len(EXPECTED), "spans at Jaeger")
         yield Told(
             sorted(map(_of_zipkin, server.trace(TRACE)), key=lambda s: s.start),
+            sorted(map(_of_jaeger, seen.trace(TRACE)), key=lambda s: s.start),
             sorted(map(_of_otlp, collected.trace(TRACE)), key=lambda s: s.start),
         )
 
@@ -151,6 +155,22 @@ def _of_zipkin(span: dict[str, Any]) -> Span:
         [each["value"] for each in span.get("annotations", [])],
         span.get("tags", {}),
         span["localEndpoint"]["serviceName"],
+    )
+
+
+def _of_jaeger(span: dict[str, Any]) -> Span:
+    facts = {tag["key"]: tag["value"] for tag in span["tags"]}
+    fields = [field for log in span["logs"] or () for field in log["fields"]]
+    return Span(
+        span["spanID"],
+        next((each["spanID"] for each in span["references"]), ""),
+        facts.get("span.kind", "internal"),
+        span["operationName"],
+        span["startTime"] * 1000,
+        (span["startTime"] + span["duration"]) * 1000,
+        [each["value"] for each in fields if each["key"] == "event"],
+        facts,
+        span["process"],
     )
 
 
@@ -185,6 +205,17 @@ def _tree(spans: list[Span]) -> list[str]:
 def test_zipkin_has_one_tree(told: Told) -> None:
     """Below the span of the caller; Zipkin writes names in lower case."""
     assert _tree(told.by_zipkin) == [line.lower() for line in EXPECTED]
+
+
+def test_jaeger_has_one_tree(told: Told) -> None:
+    """And the events, times and processes that the collector has."""
+    assert _tree(told.by_jaeger) == EXPECTED
+    collected = {span.id: span for span in told.by_collector}
+    for span in told.by_jaeger:
+        same = collected[span.id]
+        assert (span.events, span.process) == (same.events, same.process)
+        assert abs(span.start - same.start) < 1000  # of ns: it keeps microseconds
+        assert abs(span.stop - same.stop) < 2000
 
 
 def test_the_collector_has_one_tree(told: Told) -> None:

@@ -15,7 +15,7 @@ from kitmsg.metrics.prometheus import render
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kitmsg.metrics.families import Family
+    from kitmsg.metrics.families import Collect, Family
     from kitmsg_gateways.edge.admission import Connections
     from kitmsg_gateways.edge.budget import Budget
 
@@ -33,6 +33,7 @@ class Metrics(Calls):
         budget: Counts the bytes that are held; None without.
         closed: Connections that the gateway closed, by reason.
         served: Tells how many endpoints are served.
+        beside: Makes the families of the kit that the gateway is on.
         process: Label of the samples on the gateway's own page, where several processes
             answer at one address; "" for none.
     """
@@ -43,18 +44,23 @@ class Metrics(Calls):
         self.budget: Budget | None = None
         self.closed: Counter[str] = Counter()
         self.served: Callable[[], int] = lambda: 0
+        self.beside: Collect = tuple
         self.process = ""
         self._gateway = gateway
         self.registry.register(self._edge)
 
     def exposition(self) -> str:
         """Return its page in Prometheus' text format, without `process`."""
-        return render(shown(self.collect)())
+        return render(shown(self._all)())
 
     def page(self) -> list[Family]:
         """Return all of it and of the process, as the gateway's own page shows it."""
         labels = {"process": self.process} if self.process else {}
-        return list(labelled(shown(self.collect)(), **labels))
+        return list(labelled(shown(self._all)(), **labels))
+
+    def _all(self) -> Iterator[Family]:
+        yield from self.beside()
+        yield from self.collect()
 
     def _edge(self) -> Iterator[Family]:
         gateway = self._gateway

@@ -94,6 +94,8 @@ class Package(Generic[O, S]):
         bus = kit_or_bus.bus if isinstance(kit_or_bus, Kit) else kit_or_bus
         chosen = (options or self._options()).at(host, port)
         server: S = make(bus, chosen, sockets=sockets)
+        if isinstance(kit_or_bus, Kit):
+            server.metrics.beside = kit_or_bus.collect_all
         await server.start()
         return server
 

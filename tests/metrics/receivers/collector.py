@@ -43,11 +43,13 @@ class Collector:
     def __init__(self) -> None:
         self.grpc, self.http = free_port(), free_port()
         self.last: list[dict[str, Any]] = []  # resources of the last message
+        self.all: list[dict[str, Any]] = []  # of all messages
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(handler) -> None:  # noqa: N805
                 body = handler.rfile.read(int(handler.headers["Content-Length"]))
                 self.last = json.loads(body)["resourceMetrics"]
+                self.all += self.last
                 handler.send_response(200)
                 handler.send_header("Content-Type", "application/json")
                 handler.send_header("Content-Length", "2")
