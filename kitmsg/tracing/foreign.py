@@ -194,6 +194,8 @@ class ForeignOperation:
             return found
         return None
 
+    leave = None
+
     def receive(self, message: Message, wait: float) -> ForeignSpan:
         """Begin the span of a turn."""
         now = time_ns()

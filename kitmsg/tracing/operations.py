@@ -52,6 +52,8 @@ _DASH: Final = ord("-")
 # A time of up to ten digits, and a trace: too short for another header, whose name alone has
 # seven letters and more.
 _MOST_BRIEF: Final = len(plain_headers(0)) + 9 - TRACE_FROM - len(b"\r\n\r\n")
+# A time of up to seven digits: too short for any other header of these.
+_MOST_BARE: Final = len(plain_headers(0)) + 6
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _ASKED: Final = f"\r\n{TRACE_BACK}: ".encode()
 
@@ -67,6 +69,7 @@ class RecordedOperation:
         all_errors: Whether business errors make a span an error.
         is_plain: Whether W3C headers go out, and nothing else.
         put: Takes spans that have ended.
+        leave: See `kitmsg.tracing.seam.Operation`.
         head: Name and kind as OTLP has them.
         tail: The attributes as OTLP has them.
     """
@@ -100,6 +103,7 @@ class RecordedOperation:
         self._mark = draws.pop if self._follows else draws.next
         # Headers of traces that are not kept, where nobody has asked for their ids.
         self.unkept = draws.unkept
+        self.leave = self._leave if self._is_cheap else None
 
     @cached_property
     def brief_bytes(self) -> Callable[[Brief], bytes]:
@@ -208,23 +212,22 @@ class RecordedOperation:
     ) -> Unsampled | Turn | OffTurn:
         """Begin the span of a turn; see `kitmsg.tracing.seam.Operation`."""
         block = message.header_block
-        if block[UNKEPT_FROM:] == UNKEPT_END and self._is_cheap and message.is_plain:
-            return self._leave(b"")
-        if not (
-            block[TRACE_FROM:IDS_FROM] == TRACE_MARK
-            and self._is_cheap
-            and message.is_plain
-            # Most are too short for anything else.
-            and (
-                len(block) <= _MOST_BRIEF
-                or (b"\r\ntracestate" not in block and b"\r\nbaggage" not in block)
-            )
-        ):
+        if not (message.is_plain and self._is_cheap):
+            return self._receive(message, wait)
+        if block[TRACE_FROM:IDS_FROM] != TRACE_MARK:
+            if block[UNKEPT_FROM:] == UNKEPT_END:
+                return self._leave()
+            if len(block) <= _MOST_BARE and self._draws.is_unkept():
+                return self._leave()
+            return self._receive(message, wait)
+        if len(block) > _MOST_BRIEF and propagation.has_more(block):
             return self._receive(message, wait)
         # Nothing but a trace: its ids are cut out when somebody asks.
         flags = block[-6:-4]
         if flags == b"00":
-            return self._leave(block)
+            off = self._leave()
+            off.block = block
+            return off
         if flags != b"01" or block[-24] != _DASH:
             return self._receive(message, wait)
         try:
@@ -238,22 +241,16 @@ class RecordedOperation:
         attach(context)
         return turn
 
-    def _leave(self, block: bytes) -> OffTurn:
-        """Enter the turn of a trace that is not kept."""
+    def _leave(self) -> OffTurn:
+        """Enter the turn of a trace that is not kept, and has no ids yet."""
         turn = OffTurn()
-        turn.block, turn.operation = block, self
+        turn.block, turn.operation = b"", self
         attach(turn)
         return turn
 
     def _receive(self, message: Message, wait: float) -> Unsampled:
         block = message.header_block
-        ids = (
-            (b"", b"", b"")
-            if message.is_plain
-            and TRACE_MARK not in block
-            and block[UNKEPT_FROM:] != UNKEPT_END
-            else propagation.split(block)
-        )
+        ids = propagation.split(block)
         bag = None
         if self._gathers and _ASKED in block:
             bag = Bag()

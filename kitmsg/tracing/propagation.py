@@ -29,6 +29,7 @@ from kitmsg.wire import B3, TRACE, TRACE_MARK
 __all__ = [
     "are_ids",
     "extract",
+    "has_more",
     "has_none",
     "inject",
     "is_default",
@@ -148,6 +149,12 @@ def are_ids(trace: bytes, span: bytes) -> bool:
     return _IDS(b"%b-%b-00\r\n\r\n" % (trace, span)) is not None
 
 
+def has_more(block: bytes) -> bool:
+    """Tell whether a header block has state of a trace, or baggage."""
+    lower = block.lower()
+    return any(name in lower for name in _OTHERS)
+
+
 def split(block: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Return trace id, span id and flags of a block that has nothing else to extract.
 
@@ -155,10 +162,9 @@ def split(block: bytes) -> tuple[bytes, bytes, bytes] | None:
     """
     head, _, tail = block.rpartition(TRACE_MARK)
     ids = _IDS(tail)
-    lower = head.lower() if ids else block.lower()
     if ids:
-        is_all = not any(name in lower for name in _OTHERS)
-        return (ids[1], ids[2], ids[3]) if is_all else None
+        return None if has_more(head) else (ids[1], ids[2], ids[3])
+    lower = block.lower()
     return None if any(name in lower for name in _ANY) else (b"", b"", b"")
 
 

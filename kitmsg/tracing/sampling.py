@@ -119,6 +119,14 @@ class Draws:
             self._marks.extend(self._judge())
             return self.mark()
 
+    def is_unkept(self) -> bool:
+        """Tell whether the next trace is not kept; of one that is, `next` gives the ids."""
+        draw = self.mark()
+        if isinstance(draw, bytes):
+            return True
+        self.put_back(draw)
+        return False
+
     def unkept(self) -> bytes:
         """Return the headers of a trace that is not kept: somebody else decided so."""
         limit = self._limit % _RANGE  # where all are kept, no id tells that one is not

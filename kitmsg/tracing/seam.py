@@ -5,7 +5,7 @@ A caller, a server or a door asks `kitmsg.tracing.tracer` once for its operation
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kitmsg.errors import Code
@@ -138,6 +138,14 @@ class Operation(Protocol):
         Args:
             message: The request.
             wait: Seconds that it was in the mailbox.
+        """
+        ...
+
+    @property
+    def leave(self) -> Callable[[], TurnSpan] | None:
+        """Does as `receive` for a turn of a trace that is not kept and has no ids yet.
+
+        None where `receive` has to look at the message.
         """
         ...
 

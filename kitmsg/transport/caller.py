@@ -53,6 +53,7 @@ from kitmsg.wire import (
     OWN,
     REQUEST_ID,
     TIMEOUT,
+    UNKEPT,
     end_call,
     milliseconds,
     plain_headers,
@@ -147,8 +148,7 @@ class Caller:
         self.bus, self._ask = bus, bus.ask
         self.subject = check_subject(subject)
         self.name = name or subject
-        self.timeout = timeout
-        self.max_bytes = max_bytes
+        self.timeout, self.max_bytes = timeout, max_bytes
         self._open_timeout = timeout if open_timeout is None else open_timeout
         self._lifetime = lifetime
         self._before, self._after = tuple(before), tuple(after)
@@ -156,7 +156,8 @@ class Caller:
         self._declared = {cls.__name__: Declared.of(cls) for cls in raises}
         self._error_decoder = error_decoder or self._default_error
         self._reads_body = error_decoder is not None
-        self._plain = plain_headers(milliseconds(timeout))
+        plain = self._plain = plain_headers(milliseconds(timeout))
+        self._plain_unkept = traced(plain, UNKEPT)
         # Most calls outside a turn have the headers of the one before.
         self._last_metadata: dict[str, str] = {}
         self._last_block = b""
@@ -222,7 +223,9 @@ class Caller:
                     if left <= 0:
                         self._check_left(left)
                 block = self._headers(ctx, left)
-            if trace:
+            if trace is UNKEPT and block is self._plain:
+                block = self._plain_unkept
+            elif trace:
                 block = block[:-2] + trace
             try:
                 asked = self._ask(self.subject, data, left, block)

@@ -56,6 +56,7 @@ from kitmsg.wire import (
     SECRET_CHARS,
     TRACE_FROM,
     TRACE_MARK,
+    UNKEPT_END,
     has_trace_last,
     timeout_ms,
 )
@@ -75,6 +76,8 @@ Before: TypeAlias = Callable[[Context, Message], None]
 After: TypeAlias = Callable[[Context, dict[str, str]], None]
 """May add headers to a successful reply."""
 
+_Receive: TypeAlias = Callable[[Message, float], TurnSpan | None]
+
 Finalizer: TypeAlias = Callable[[Context, Message, BaseException | None], None]
 """Runs last, whatever happened, with what went wrong or None."""
 
@@ -92,6 +95,7 @@ class _Turn(msgspec.Struct, eq=False):
     error: BaseException | None = None  # the CancelledError that ended it, if one did
     took_ns: int = 0  # of one that a `CancelledError` ended, until `ended` says why
     since_ns: int = 0  # when it came into the mailbox, where it is traced
+    is_unkept: bool = False  # of a trace that is not kept, and has no ids yet
     span: TurnSpan | None = None  # from the beginning of its work, where it is traced
 
     def __repr__(self) -> str:
@@ -173,10 +177,8 @@ class Server:
     ) -> None:
         self.bus = bus
         self.subject = check_subject(subject)
-        self.endpoint = endpoint
-        self.name = name or subject
-        self.queue = queue
-        self.timeout = timeout
+        self.endpoint, self.timeout = endpoint, timeout
+        self.name, self.queue = name or subject, queue
         self.stats = EndpointStats()
         self._decode = decode
         self._encode = encode
@@ -187,9 +189,10 @@ class Server:
         # Seconds that a request may take, by header block, of those that are plain: most
         # requests bring the block of others before.
         self._plain_left: dict[bytes, float] = {}
-        # The same for those that are taken in one step; with the ids of a trace, up to these.
-        self._quick_left: dict[bytes, float] = {}
-        self._quick_traced: dict[bytes, float] = {}
+        # The same for those that are taken in one step, and whether their trace is not kept
+        # and has no ids yet; with the ids of a trace, up to these.
+        self._quick_left: dict[bytes, tuple[float, bool]] = {}
+        self._quick_traced: dict[bytes, tuple[float, bool]] = {}
         self._heads = Heads()
         self._now: Callable[[], float] = self._first_now
         self.intake = intake or Intake(bus, subject.partition(".")[0])
@@ -211,7 +214,7 @@ class Server:
             respond_long=self._respond_long,
             send=self._send_error,
         )
-        self._trace = self._operation()
+        self._trace, self._leave = self._operation()
         self._is_marked = self._trace is not None or not self._propagates
         self._is_guarded = bool(verifier or self._before)
 
@@ -220,18 +223,21 @@ class Server:
         self._now = asyncio.get_running_loop().time
         return self._now()
 
-    def _operation(self) -> Callable[[Message, float], TurnSpan | None] | None:
-        """Return what begins the span of a turn; None where nothing is traced."""
+    def _operation(self) -> tuple[_Receive | None, Callable[[], TurnSpan] | None]:
+        """Return what begins the span of a turn, and what does where none is kept.
+
+        None where nothing is traced; for the second see `Operation.leave`.
+        """
         self._propagates = "trace" not in self.intake.off
         found = tracer()
         if found is None:
-            return None
+            return None, None
         if not self._propagates:
             from kitmsg.tracing.untraced import leave_traces
 
-            return leave_traces
-        attributes = bus_attributes(self.name, self.subject)
-        return found.server(self.name, attributes).receive
+            return leave_traces, None
+        operation = found.server(self.name, bus_attributes(self.name, self.subject))
+        return operation.receive, operation.leave
 
     async def start(self) -> None:
         """Start serving; with a shared intake, start that instead."""
@@ -255,14 +261,18 @@ class Server:
         arrival = self._arrivals.get(reply[:-SECRET_CHARS])
         now = self._now()
         if arrival is not None and 0.0 <= now - arrival <= NOISE:
-            left = self._quick_left.get(block)
-            if left is None and self._trace is not None:
-                left = self._quick_traced.get(block[:IDS_FROM])
-            if left is not None:  # as nearly always: nothing else has to be asked
+            quick = self._quick_left.get(block)
+            if quick is None and self._trace is not None:
+                quick = self._quick_traced.get(block[:IDS_FROM])
+            if quick is not None:  # as nearly always: nothing else has to be asked
                 message.is_plain = True
-                turn = _Turn(self, message, now + left)
+                seconds, is_unkept = quick
+                turn = _Turn(self, message, now + seconds)
                 if self._trace is not None:
-                    turn.since_ns = perf_counter_ns()
+                    if is_unkept:
+                        turn.is_unkept = True
+                    else:
+                        turn.since_ns = perf_counter_ns()
                 if not self._offer(turn):
                     self._shed(message)
                 return
@@ -326,9 +336,9 @@ class Server:
             is_traced = has_trace_last(block)
             self._plain_left[block[:TRACE_FROM] if is_traced else block] = left
             if self._ends_late and is_traced:
-                self._quick_traced[block[:IDS_FROM]] = left
+                self._quick_traced[block[:IDS_FROM]] = left, False
             elif self._ends_late:
-                self._quick_left[block] = left
+                self._quick_left[block] = left, block.endswith(UNKEPT_END)
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:
@@ -378,7 +388,9 @@ class Server:
         span = None
         if self._is_marked:
             ctx.propagates = self._propagates
-            if self._trace is not None:
+            if turn.is_unkept and self._leave is not None:
+                ctx._span = self._leave()  # noqa: SLF001
+            elif self._trace is not None:
                 wait = (started - turn.since_ns) / 1e9
                 span = ctx._span = self._trace(message, wait)  # noqa: SLF001
                 if span is not None and not span.is_live:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
-from opentelemetry import trace
+from opentelemetry import baggage, context as otel_context, trace
 from opentelemetry.trace import StatusCode
 
 import kitmsg
@@ -315,11 +315,36 @@ async def test_a_trace_set_by_hand_is_the_parent(kit: Kit, spans: Spans) -> None
     assert f"{client.parent.span_id:016x}" == "cd" * 8
 
 
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent", "TRACEPARENT"])
+@pytest.mark.parametrize("more", ["", "Baggage: a=1\r\n", "X-Own: x\r\n"])
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_a_trace_is_read_however_a_caller_writes_it(
+    kit: Kit, spans: Spans, name: str, more: str, is_first: bool
+) -> None:
+    """Clients in other languages spell and order headers as they like."""
+    bags: list[object] = []
+
+    class Probe(Service):
+        @endpoint
+        async def look(self) -> None:
+            bags.append(baggage.get_baggage("a"))
+
+    await kit.serve(Probe())
+    given = f"{name}: 00-{'ab' * 16}-{'cd' * 8}-01\r\n"
+    fields = given + more if is_first else more + given
+    block = f"NATS/1.0\r\nKit-Timeout: 5000\r\n{fields}\r\n".encode()
+    for _ in range(3):  # headers that were seen before are taken another way
+        await kit.bus.request("probe.look", b"{}", 5.0, block)
+    found = spans.named("probe.look", "server")
+    assert {f"{span.context.trace_id:032x}" for span in found} == {"ab" * 16}
+    assert {f"{span.parent.span_id:016x}" for span in found} == {"cd" * 8}
+    assert bags == ["1" if "Baggage" in more else None] * 3
+
+
 async def test_state_and_baggage_of_a_caller_reach_nested_calls(
     kit: Kit, spans: Spans
 ) -> None:
     """And what a handler adds to them does."""
-    from opentelemetry import baggage, context
 
     class Deep(Service):
         @endpoint
@@ -332,7 +357,7 @@ async def test_state_and_baggage_of_a_caller_reach_nested_calls(
     class Wide(Service):
         @endpoint
         async def go(self) -> dict[str, str]:
-            context.attach(baggage.set_baggage("b", "2"))
+            otel_context.attach(baggage.set_baggage("b", "2"))
             return await kit.client(Deep).look()
 
     await kit.serve(Deep())

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import context as otel_context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -284,3 +284,40 @@ async def test_lines_of_a_log_have_its_trace(
     await kit.client(Talker).go()
     assert len({one["trace_id"] for one in facts}) == 1
     assert len({one["span_id"] for one in facts}) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.001, 5, 99_999, 999_999_999])
+def test_a_request_without_a_trace_begins_one(seconds: float) -> None:
+    """By the share of this process; one that is not kept has an id all the same."""
+    share = 0.3
+    ended: list[Any] = []
+    tracer = RecordingTracer(Sampling(round(share * 2**64)), ended.append, bool)
+    operation = tracer.server("shop.buy", _ATTRIBUTES)
+    block = plain_headers(round(seconds * 1000))
+    message = Message("shop.buy", b"", "reply", block, is_plain=True)
+    turns = [
+        contextvars.Context().run(operation.receive, message, 0.25) for _ in range(500)
+    ]
+    for turn in turns:
+        turn.finish()
+    kept = {span.trace for span in ended}
+    assert len(kept) == len(ended) == sum(turn.is_live for turn in turns)
+    assert 75 < len(kept) < 225
+    assert all(span.wait == 0.25 and not span.parent for span in ended)
+
+
+@pytest.mark.parametrize(
+    "more", [b"b3: 0", b"baggage: a=b", b"tracestate: a=b", b"traceparent: 00-x"]
+)
+def test_short_headers_are_read_all_the_same(more: bytes) -> None:
+    """Nothing that stands beside the time is taken for none."""
+    tracer = RecordingTracer(Sampling(0), print, lambda _: True)
+    operation = tracer.server("shop.buy", _ATTRIBUTES)
+    block = plain_headers(1)[:-2] + more + b"\r\n\r\n"
+    message = Message("shop.buy", b"", "reply", block, is_plain=True)
+
+    def baggage() -> int:
+        operation.receive(message, 0.0)
+        return len(otel_context.get_current())
+
+    assert contextvars.Context().run(baggage) == (2 if b"baggage" in more else 1)
