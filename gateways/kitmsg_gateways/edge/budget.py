@@ -9,14 +9,13 @@ send a little for ever keep nobody out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from kitmsg_gateways.edge.admission import full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from kitmsg.errors import ResourceExhausted
 
@@ -179,15 +178,6 @@ class Budget:
             if turn.done() and not turn.cancelled():  # it has the bytes already
                 claim.end()
             raise
-
-    @contextlib.contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Hold bytes inside.  Raises as `take`."""
-        self.take(size)
-        try:
-            yield
-        finally:
-            self.give(size)
 
     def _fits(self, size: int, whole: int = 0) -> bool:
         """Tell whether there is room; the last eighth is for what is short."""
