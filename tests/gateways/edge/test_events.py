@@ -36,6 +36,7 @@ from kitmsg_gateways.edge.events import (
     Publishing,
     read_since,
 )
+from kitmsg_gateways.edge.events.feed import Feed
 from kitmsg_gateways.edge.options import EventOptions
 
 if TYPE_CHECKING:
@@ -125,6 +126,34 @@ async def test_a_stream_that_is_made_anew_under_a_follower(kit, door):
         await kit.publish(Placed("new"))
         assert await read(follower, 1) == [1]
         assert follower.gap
+
+
+@pytest.mark.parametrize("what", ["start", "page"])
+async def test_what_fails_when_all_followers_have_left_is_no_noise(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The error of a log is told to those that wait for it; nobody else has to hear."""
+
+    async def fail(*_: Any) -> None:
+        raise Unavailable("the store is gone")
+
+    facts = facts_of(Placed)
+    pattern = facts.template.pattern("events", {})
+    stream = facts.stream.name if what == "page" else "missing"
+    feed = Feed(kit.bus, kit.jetstream, stream, pattern, asyncio.Semaphore(1))
+    if what == "page":
+        await feed.start()
+        monkeypatch.setattr(feed, "_fetch", fail)
+    waiting = asyncio.ensure_future(
+        feed.page(pattern, 0) if what == "page" else feed.start()
+    )
+    await asyncio.sleep(0)
+    (task,) = (t for t in asyncio.all_tasks() if f"Feed._{what}()" in repr(t))
+    waiting.cancel()
+    async with asyncio.timeout(60):
+        await asyncio.wait([task])
+    assert not task._log_traceback  # type: ignore[attr-defined]  # it would be logged
+    assert task.exception() is not None
 
 
 async def test_a_follower_far_behind_reads_the_log(kit, door):

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kitmsg.errors import (
     BusDenied,
@@ -110,6 +110,7 @@ class Feed:
         """
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_retrieve)
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
@@ -194,6 +195,7 @@ class Feed:
             task = asyncio.create_task(self._page(pattern, after, since))
             self._pages[key] = task
             task.add_done_callback(lambda _: self._pages.pop(key, None))
+            task.add_done_callback(_retrieve)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -349,3 +351,9 @@ def _missing(stream: str, error: KitError) -> Unavailable:
     )
     found.__cause__ = error
     return found
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Take the error of a task whose followers have all left; the others are told it."""
+    if not task.cancelled():
+        task.exception()
