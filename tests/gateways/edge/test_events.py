@@ -152,7 +152,7 @@ async def test_what_fails_when_all_followers_have_left_is_no_noise(
     waiting.cancel()
     async with asyncio.timeout(60):
         await asyncio.wait([task])
-    assert not task._log_traceback  # type: ignore[attr-defined]  # it would be logged
+    assert not task._log_traceback  # it would be logged
     assert task.exception() is not None
 
 
