@@ -112,7 +112,7 @@ def _statsd_exporter(folder: Path) -> None:
 
 
 def _jaeger(folder: Path) -> None:
-    # The last line of versions that `go install` takes: later ones replace modules.
+    # Its go.mod replaces no modules, so `go install` takes it as it is.
     package = "github.com/jaegertracing/jaeger/cmd/all-in-one@v1.35.2"
     _run(folder, "env", f"GOBIN={folder}", "go", "install", package)
 

@@ -17,6 +17,7 @@ import msgspec
 
 from benchmarks.peers import Setting
 from benchmarks.peers.trial import Calls
+from kitmsg.loops import settle
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> None:
     setting = Setting(url, codec, variant, int(port))
     module = importlib.import_module(f"benchmarks.peers.{name}")
     work = _serve(module, setting) if side == "serve" else _load(module, setting)
+    settle()  # as kitmsg's own processes do; all peers alike
     with asyncio.Runner(loop_factory=_loop_factory(variant)) as runner:
         runner.run(work)
 
