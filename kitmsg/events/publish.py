@@ -13,6 +13,7 @@ from kitmsg.errors import (
     Disconnected,
     FailedPrecondition,
     InvalidArgument,
+    NoResponders,
     PermissionDenied,
     Unavailable,
 )
@@ -207,17 +208,24 @@ async def store(jetstream: JetStream, message: Outgoing, timeout: float) -> int:
         KitError: As `JetStream.publish`.
     """
     try:
-        ack = await jetstream.publish(
-            message.subject,
-            message.data,
-            message.headers,
-            message_id=message.message_id,
-            schedule=message.schedule,
-            timeout=_left(timeout),
-        )
+        return await _put(jetstream, message, timeout)
     except Unavailable as error:
         await _need_stream(jetstream, message.subject, error)
-        raise
+        if not isinstance(error.__cause__, NoResponders):
+            raise
+    # Nobody was there to store it, and now there is: the stream was made meanwhile.
+    return await _put(jetstream, message, timeout)
+
+
+async def _put(jetstream: JetStream, message: Outgoing, timeout: float) -> int:
+    ack = await jetstream.publish(
+        message.subject,
+        message.data,
+        message.headers,
+        message_id=message.message_id,
+        schedule=message.schedule,
+        timeout=_left(timeout),
+    )
     return ack.sequence
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 from kitmsg import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+
+    import pytest
 
     from kitmsg import Kit
 
@@ -52,3 +55,23 @@ async def test_a_stream_that_is_made_meanwhile_is_no_other(
                 *(each.publish(Placed(number=1)) for each in (kit, other))
             )
             await kit.jetstream.delete_stream("orders")
+
+
+async def test_a_stream_that_is_made_while_it_is_looked_for(
+    kit: Kit,
+    elsewhere: Callable[[], AbstractAsyncContextManager[Kit]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody answered, and then there is one: the event is stored after all."""
+    async with elsewhere() as other:
+        await kit.publish(Placed(number=1))
+        await kit.jetstream.delete_stream("orders")
+        look, looks = type(kit.jetstream).streams, itertools.count()
+
+        async def late(store: Any, *subjects: str) -> Any:
+            if next(looks) == 0:
+                await other.publish(Placed(number=2))
+            return await look(store, *subjects)
+
+        monkeypatch.setattr(type(kit.jetstream), "streams", late)
+        assert await kit.publish(Placed(number=3)) == 2
