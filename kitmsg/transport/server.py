@@ -338,7 +338,9 @@ class Server:
             if self._ends_late and is_traced:
                 self._quick_traced[block[:IDS_FROM]] = left, False
             elif self._ends_late:
-                self._quick_left[block] = left, block.endswith(UNKEPT_END)
+                # Another tracer looks at the message, and at how long it waited.
+                is_unkept = self._leave is not None and block.endswith(UNKEPT_END)
+                self._quick_left[block] = left, is_unkept
         return left
 
     def _receive_whole(self, deadline: float | None, message: Message) -> None:

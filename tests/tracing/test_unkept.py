@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import threading
@@ -12,7 +13,9 @@ from opentelemetry import context as otel_context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+import kitmsg
 from kitmsg import Kit, Service, endpoint
+from kitmsg.bus.embedded import EmbeddedServer
 from kitmsg.codec import JSON
 from kitmsg.context import Context as CallContext
 from kitmsg.logs.turn import turn_facts
@@ -320,3 +323,24 @@ def test_short_headers_are_read_all_the_same(more: bytes) -> None:
         return len(otel_context.get_current())
 
     assert contextvars.Context().run(baggage) == (2 if b"baggage" in more else 1)
+
+
+async def test_a_sampler_that_goes_by_ids_keeps_times(
+    own_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides itself; the wait in the mailbox is that of the request, each time."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    spans = Spans()
+    set_up(exporter=spans.exporter)
+    with EmbeddedServer() as server:
+        async with kitmsg.connect(server.url) as kit:
+            await kit.serve(Inner())
+            for _ in range(4):  # of a caller that is known well, they take one step
+                calls = (
+                    kit.bus.request("inner.go", b"{}", 5.0, _BLOCK) for _ in range(8)
+                )
+                await asyncio.gather(*calls)
+                await asyncio.sleep(0.06)
+    waits = [span.events[0].attributes for span in spans.all()]
+    assert len(waits) == 32
+    assert all(next(iter(wait.values())) < 60 for wait in waits)
